@@ -1,0 +1,2 @@
+//! A replicated key-value store that speaks the Redis protocol.
+fn main() {}

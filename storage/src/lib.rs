@@ -1,0 +1,1 @@
+//! The log, the durable facts and the snapshots of a replica.
