@@ -252,7 +252,10 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::Library`] when the engine is gone.
-    pub fn groups(&self, iteration: &Iteration) -> Result<impl Iterator<Item = GroupEntry> + use<>> {
+    pub fn groups(
+        &self,
+        iteration: &Iteration,
+    ) -> Result<impl Iterator<Item = GroupEntry> + use<>> {
         Ok(self.backend.groups(iteration)?.into_iter())
     }
 

@@ -10,7 +10,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// `CS_ERR_LIBRARY`: the engine is gone (for Corosync: the daemon does not run or
     /// died). The connection is dead: drop it, connect again, join as a new member.
-    #[error("the group engine is gone or cannot be reached: connect again and join as a new member")]
+    #[error(
+        "the group engine is gone or cannot be reached: connect again and join as a new member"
+    )]
     Library,
     /// `CS_ERR_VERSION`: the library and the daemon do not fit together.
     #[error("the group engine speaks another version: install matching versions")]

@@ -1,0 +1,1 @@
+//! The CPG contract as cases that any engine must pass.

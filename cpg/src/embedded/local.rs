@@ -1,0 +1,84 @@
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::ring::{ConnectionId, Ring};
+use super::{MESSAGE_BYTES_MAX, Mailbox};
+use crate::connection::Backend;
+use crate::{Error, GroupEntry, GroupName, Iteration, Member, Result};
+
+/// A connection to a [`Ring`] of this process.
+pub(super) struct Local {
+    ring: Ring,
+    id: ConnectionId,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Local {
+    pub(super) fn new(ring: Ring, id: ConnectionId, mailbox: Arc<Mailbox>) -> Self {
+        Self { ring, id, mailbox }
+    }
+}
+
+impl Backend for Local {
+    fn join(&self, group: &GroupName) -> Result<()> {
+        self.ring.lock().join(self.id, group)
+    }
+
+    fn leave(&self) -> Result<()> {
+        self.ring.lock().leave(self.id)
+    }
+
+    fn multicast(&self, message: &[IoSlice<'_>]) -> Result<()> {
+        if !self.mailbox.may_send() {
+            // Without being a member, trying again would be of no use.
+            return self.ring.lock().check(self.id).and(Err(Error::TryAgain));
+        }
+        let message = gather(message);
+        self.ring.lock().multicast(self.id, message)
+    }
+
+    fn local(&self) -> Member {
+        self.mailbox.member()
+    }
+
+    fn members(&self, group: &GroupName) -> Result<Vec<Member>> {
+        let ring = self.ring.lock();
+        if ring.is_connected(self.id) { Ok(ring.members(group)) } else { Err(Error::Library) }
+    }
+
+    fn groups(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>> {
+        let ring = self.ring.lock();
+        if ring.is_connected(self.id) { Ok(ring.groups(iteration)) } else { Err(Error::Library) }
+    }
+
+    fn max_atomic_message_size(&self) -> usize {
+        MESSAGE_BYTES_MAX
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.ring.lock().disconnect(self.id);
+    }
+}
+
+/// The one copy that is made of a message.
+fn gather(message: &[IoSlice<'_>]) -> Bytes {
+    match message {
+        [] => Bytes::new(),
+        [slice] => Bytes::copy_from_slice(slice),
+        slices => {
+            let mut whole = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
+            for slice in slices {
+                whole.extend_from_slice(slice);
+            }
+            whole.into()
+        }
+    }
+}

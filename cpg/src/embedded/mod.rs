@@ -1,0 +1,54 @@
+//! The engine without a daemon: members within one process, or the processes of one host.
+//!
+//! | form | where the members are | what gives the order |
+//! | --- | --- | --- |
+//! | [`Ring`] | in one process, on as many make-believe nodes as wanted | a lock |
+//! | [`Engine::Socket`](crate::Engine::Socket) | processes of one host that meet at a Unix socket | one of them, and another when it dies |
+//!
+//! Both keep the contract that Corosync keeps, and its limits:
+//!
+//! | limit | value | what happens there |
+//! | --- | --- | --- |
+//! | message | [`MESSAGE_BYTES_MAX`] | [`Error::TooBig`](crate::Error::TooBig) |
+//! | members of a group | [`MEMBERS_MAX`] | [`Error::TooManyGroups`](crate::Error::TooManyGroups) |
+//! | own messages sent and not yet dispatched | [`OWN_BYTES_MAX`] | [`Error::TryAgain`](crate::Error::TryAgain), nothing is sent |
+//! | events received and not yet dispatched | [`BACKLOG_BYTES_MAX`] | the connection is cut off: [`Error::Library`](crate::Error::Library) after what it had received; the group sees [`Reason::ProcessDown`](crate::Reason::ProcessDown) |
+//!
+//! So a slow member never holds up the others, a fast sender is held back by its own
+//! dispatching, and nothing grows without end. Each event counts [`EVENT_BYTES`] on top of
+//! its content.
+
+mod local;
+mod mailbox;
+mod membership;
+mod node;
+mod ring;
+
+pub(crate) use mailbox::Mailbox;
+pub use node::Node;
+pub use ring::Ring;
+
+/// The largest message in bytes, as for Corosync (`IPC_REQUEST_SIZE` less 1 KiB).
+pub const MESSAGE_BYTES_MAX: usize = 1_047_552;
+
+/// The most members of one group (`CPG_MEMBERS_MAX`). Corosync does not check it and
+/// writes beyond its arrays; here the next one is refused.
+pub const MEMBERS_MAX: usize = 128;
+
+/// What an event counts on top of its content, in bytes.
+pub const EVENT_BYTES: usize = 64;
+
+/// How many bytes of its own messages a connection may have sent and not yet dispatched.
+/// With [`EVENT_BYTES`] each, that is at most 64 Ki messages.
+pub const OWN_BYTES_MAX: usize = 4 << 20;
+
+/// How many bytes of events a connection may have received and not yet dispatched.
+pub const BACKLOG_BYTES_MAX: usize = 256 << 20;
+
+/// Opens a connection to the ring of the processes that meet at the Unix socket `path`.
+pub(crate) fn connect(
+    _path: &std::path::Path,
+    _options: crate::Options,
+) -> crate::Result<crate::Connection> {
+    Err(crate::Error::NotSupported)
+}

@@ -1,0 +1,359 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::membership::Membership;
+use super::{Mailbox, Node};
+use crate::{
+    Error, Event, GroupEntry, GroupName, Iteration, Member, NodeId, Reason, Result, RingId,
+};
+
+/// By how much the sequence of a ring grows, as in Corosync (Totem).
+pub(crate) const RING_STEP: u64 = 4;
+
+/// A ring within this process: members on make-believe nodes, ordered by a lock.
+///
+/// For tests, for single-process use, and the fastest form there is: a message is copied
+/// once, when it is sent, and shared from then on. A clone is the same ring.
+///
+/// ```
+/// use cpg::{Options, embedded::Ring};
+///
+/// # fn main() -> Result<(), cpg::Error> {
+/// let ring = Ring::new();
+/// let (first, second) = (ring.node(), ring.node());
+/// let connection = second.connect(Options::default())?;
+/// assert_eq!(connection.local_node(), second.id());
+/// first.stop();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Ring(Arc<Mutex<State>>);
+
+impl Ring {
+    /// A ring without nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new node, numbered 1, 2, 3 and so on, and running. It forms a new ring: all
+    /// connections there are hear [`Event::Ring`].
+    pub fn node(&self) -> Node {
+        let mut state = self.lock();
+        let id = NodeId(state.nodes.last_key_value().map_or(1, |(id, _)| id.0 + 1));
+        state.nodes.insert(id, false);
+        state.start(id);
+        Node::new(self.clone(), id)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("ring", &self.lock().ring()).finish_non_exhaustive()
+    }
+}
+
+/// The name of a connection within its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ConnectionId(u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct GroupId(u64);
+
+/// All there is to know of a ring. Whoever holds its lock orders: what is pushed to
+/// mailboxes under one lock is at one position for everybody.
+#[derive(Default)]
+pub(super) struct State {
+    /// Whether each node runs.
+    nodes: BTreeMap<NodeId, bool>,
+    sequence: u64,
+    connections: BTreeMap<ConnectionId, Attendance>,
+    names: BTreeMap<GroupName, GroupId>,
+    groups: BTreeMap<GroupId, Group>,
+    /// The last number given to a connection or a group.
+    last_id: u64,
+    /// Connections with more events than allowed, to be cut off at the end of the step.
+    overflowed: Vec<ConnectionId>,
+}
+
+struct Attendance {
+    mailbox: Arc<Mailbox>,
+    initial_ring: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    New,
+    In(GroupId),
+    Left,
+}
+
+struct Group {
+    name: GroupName,
+    membership: Membership<(ConnectionId, Arc<Mailbox>)>,
+}
+
+impl State {
+    /// Opens a connection on a node that runs.
+    pub(super) fn connect(
+        &mut self,
+        mailbox: Arc<Mailbox>,
+        initial_ring: bool,
+    ) -> Result<ConnectionId> {
+        if self.nodes.get(&mailbox.member().node) != Some(&true) {
+            return Err(Error::Library);
+        }
+        let id = ConnectionId(self.next_id());
+        self.connections.insert(id, Attendance { mailbox, initial_ring, phase: Phase::New });
+        Ok(id)
+    }
+
+    /// Ends a connection; a member that did not leave goes down.
+    pub(super) fn disconnect(&mut self, id: ConnectionId) {
+        self.end(id, Reason::ProcessDown);
+        self.connections.remove(&id);
+        self.settle();
+    }
+
+    pub(super) fn join(&mut self, id: ConnectionId, name: &GroupName) -> Result<()> {
+        let connection = self.connections.get(&id).ok_or(Error::Library)?;
+        match connection.phase {
+            Phase::New => {}
+            Phase::In(_) => return Err(Error::Exist),
+            Phase::Left => return Err(Error::BadHandle),
+        }
+        let (mailbox, initial_ring) = (connection.mailbox.clone(), connection.initial_ring);
+        let group = self.group(name);
+        let Some(Group { membership, .. }) = self.groups.get_mut(&group) else {
+            return Err(Error::Library);
+        };
+        let configuration = membership.join(mailbox.member(), (id, mailbox.clone()))?;
+        self.send(group, &Event::Configuration(configuration));
+        if initial_ring {
+            let ring = Event::Ring(self.ring());
+            self.send_one(id, &mailbox, ring);
+        }
+        self.set_phase(id, Phase::In(group));
+        self.settle();
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, id: ConnectionId) -> Result<()> {
+        match self.connections.get(&id).ok_or(Error::Library)?.phase {
+            Phase::In(_) => {}
+            Phase::New | Phase::Left => return Err(Error::NotExist),
+        }
+        self.end(id, Reason::Leave);
+        self.settle();
+        Ok(())
+    }
+
+    /// Whether the engine still knows the connection.
+    pub(super) fn is_connected(&self, id: ConnectionId) -> bool {
+        self.connections.contains_key(&id)
+    }
+
+    /// Whether a connection may multicast.
+    pub(super) fn check(&self, id: ConnectionId) -> Result<()> {
+        self.group_of(id).map(|_| ())
+    }
+
+    pub(super) fn multicast(&mut self, id: ConnectionId, message: Bytes) -> Result<()> {
+        let group = self.group_of(id)?;
+        let Some(Group { membership, .. }) = self.groups.get(&group) else {
+            return Err(Error::NotExist);
+        };
+        let Some(sender) = self.connections.get(&id) else {
+            return Err(Error::Library);
+        };
+        sender.mailbox.charge(message.len());
+        let sender = sender.mailbox.member();
+        let mut overflowed = mem::take(&mut self.overflowed);
+        for seat in membership.seats() {
+            let (id, mailbox) = &seat.keep;
+            if mailbox.push(Event::Deliver { sender, message: message.clone() }).is_err() {
+                overflowed.push(*id);
+            }
+        }
+        self.overflowed = overflowed;
+        self.settle();
+        Ok(())
+    }
+
+    pub(super) fn members(&self, name: &GroupName) -> Vec<Member> {
+        let group = self.names.get(name).and_then(|group| self.groups.get(group));
+        group.map(|group| group.membership.members()).unwrap_or_default()
+    }
+
+    pub(super) fn groups(&self, iteration: &Iteration) -> Vec<GroupEntry> {
+        let all = self.names.iter().filter_map(|(name, id)| Some((name, self.groups.get(id)?)));
+        let rows = |(name, group): (&GroupName, &Group)| -> Vec<GroupEntry> {
+            let members = group.membership.members().into_iter();
+            members.map(|member| GroupEntry { group: name.clone(), member: Some(member) }).collect()
+        };
+        match iteration {
+            Iteration::NamesOnly => {
+                all.map(|(name, _)| GroupEntry { group: name.clone(), member: None }).collect()
+            }
+            Iteration::OneGroup(wanted) => {
+                all.filter(|(name, _)| *name == wanted).flat_map(rows).collect()
+            }
+            Iteration::All => all.flat_map(rows).collect(),
+        }
+    }
+
+    pub(super) fn ring(&self) -> crate::Ring {
+        let nodes: Vec<_> = self.nodes.iter().filter(|(_, up)| **up).map(|(id, _)| *id).collect();
+        let representative = nodes.first().copied().unwrap_or(NodeId(1));
+        crate::Ring { id: RingId { representative, sequence: self.sequence }, nodes }
+    }
+
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
+        self.nodes.get(&node) == Some(&true)
+    }
+
+    pub(super) fn start(&mut self, node: NodeId) {
+        if self.nodes.insert(node, true) == Some(false) {
+            self.form_ring();
+            self.settle();
+        }
+    }
+
+    pub(super) fn stop(&mut self, node: NodeId) {
+        if self.nodes.insert(node, false) != Some(true) {
+            return;
+        }
+        self.connections.retain(|_, connection| {
+            let stays = connection.mailbox.member().node != node;
+            if !stays {
+                connection.mailbox.close(Error::Library);
+            }
+            stays
+        });
+        let groups: Vec<_> = self.groups.keys().copied().collect();
+        for group in groups {
+            let membership = self.groups.get_mut(&group).map(|group| &mut group.membership);
+            let gone = membership
+                .and_then(|of| of.remove(Reason::NodeDown, |seat| seat.member.node == node));
+            if let Some((configuration, _)) = gone {
+                self.send(group, &Event::Configuration(configuration));
+                self.forget_if_empty(group);
+            }
+        }
+        self.form_ring();
+        self.settle();
+    }
+
+    fn form_ring(&mut self) {
+        self.sequence += RING_STEP;
+        let ring = self.ring();
+        let mut overflowed = mem::take(&mut self.overflowed);
+        for (id, connection) in &self.connections {
+            // A connection that left has heard its last event.
+            if connection.phase != Phase::Left
+                && connection.mailbox.push(Event::Ring(ring.clone())).is_err()
+            {
+                overflowed.push(*id);
+            }
+        }
+        self.overflowed = overflowed;
+    }
+
+    /// Ends the membership of a connection, if it has one. Who leaves hears of it, as its
+    /// last event; who goes otherwise does not.
+    fn end(&mut self, id: ConnectionId, reason: Reason) {
+        let Ok(group) = self.group_of(id) else { return };
+        let Some(Group { membership, .. }) = self.groups.get_mut(&group) else { return };
+        let Some((configuration, gone)) = membership.remove(reason, |seat| seat.keep.0 == id)
+        else {
+            return;
+        };
+        if reason == Reason::Leave {
+            for seat in gone {
+                let (id, mailbox) = seat.keep;
+                self.send_one(id, &mailbox, Event::Configuration(configuration.clone()));
+            }
+        }
+        self.set_phase(id, Phase::Left);
+        self.send(group, &Event::Configuration(configuration));
+        self.forget_if_empty(group);
+    }
+
+    fn send(&mut self, group: GroupId, event: &Event) {
+        let Some(Group { membership, .. }) = self.groups.get(&group) else { return };
+        for seat in membership.seats() {
+            let (id, mailbox) = &seat.keep;
+            if mailbox.push(event.clone()).is_err() {
+                self.overflowed.push(*id);
+            }
+        }
+    }
+
+    fn send_one(&mut self, id: ConnectionId, mailbox: &Mailbox, event: Event) {
+        if mailbox.push(event).is_err() {
+            self.overflowed.push(id);
+        }
+    }
+
+    /// Cuts off those who have too much, which may make it too much for the next.
+    fn settle(&mut self) {
+        while let Some(id) = self.overflowed.pop() {
+            let Some(connection) = self.connections.get(&id) else { continue };
+            tracing::warn!(
+                member = %connection.mailbox.member(),
+                bytes_max = super::BACKLOG_BYTES_MAX,
+                "a connection did not dispatch its events and is cut off"
+            );
+            connection.mailbox.close(Error::Library);
+            self.end(id, Reason::ProcessDown);
+            self.connections.remove(&id);
+        }
+    }
+
+    fn group_of(&self, id: ConnectionId) -> Result<GroupId> {
+        match self.connections.get(&id).ok_or(Error::Library)?.phase {
+            Phase::In(group) => Ok(group),
+            Phase::New | Phase::Left => Err(Error::NotExist),
+        }
+    }
+
+    /// The group of that name, made if there is none.
+    fn group(&mut self, name: &GroupName) -> GroupId {
+        if let Some(group) = self.names.get(name) {
+            return *group;
+        }
+        let id = GroupId(self.next_id());
+        self.names.insert(name.clone(), id);
+        self.groups.insert(id, Group { name: name.clone(), membership: Membership::default() });
+        id
+    }
+
+    fn forget_if_empty(&mut self, id: GroupId) {
+        if let Some(group) = self.groups.get(&id)
+            && group.membership.is_empty()
+        {
+            self.names.remove(&group.name);
+            self.groups.remove(&id);
+        }
+    }
+
+    fn set_phase(&mut self, id: ConnectionId, phase: Phase) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.phase = phase;
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
