@@ -1,0 +1,228 @@
+//! What is proposed to the group, and what it answers.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A command in the log. Reads are commands too, so that what they answer is in order
+/// with every write.
+///
+/// Byte strings are [`Bytes`], which the codec moves as whole slices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The value of a key.
+    Get {
+        /// Whose value.
+        key: Bytes,
+    },
+    /// The value of a key, which is then given another expiry.
+    GetAndExpire {
+        /// Whose value.
+        key: Bytes,
+        /// The expiry it is given.
+        expiry: Expiry,
+    },
+    /// The value of a key, which is then deleted.
+    GetAndDelete {
+        /// Whose value.
+        key: Bytes,
+    },
+    /// Gives a key a value.
+    Set {
+        /// Whose value.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+        /// When to do it at all.
+        condition: Condition,
+        /// When the key goes.
+        expiry: Expiry,
+        /// Whether to answer the old value instead of whether it was done.
+        get: bool,
+    },
+    /// The values of several keys.
+    GetMany(Vec<Bytes>),
+    /// Gives several keys their values, all at once.
+    SetMany(Vec<(Bytes, Bytes)>),
+    /// Deletes keys; answers how many there were.
+    Delete(Vec<Bytes>),
+    /// How many of the keys exist, each counted as often as it is named.
+    Exists(Vec<Bytes>),
+    /// Adds to a decimal number.
+    Add {
+        /// Whose value; an absent key counts as zero.
+        key: Bytes,
+        /// What is added.
+        delta: i64,
+    },
+    /// Appends to a value; answers the new length.
+    Append {
+        /// Whose value; an absent key counts as empty.
+        key: Bytes,
+        /// What is appended.
+        tail: Bytes,
+    },
+    /// The length of a value in bytes; 0 for an absent key.
+    Length {
+        /// Whose value.
+        key: Bytes,
+    },
+    /// When a key goes.
+    Lifetime {
+        /// Which key.
+        key: Bytes,
+        /// In which form to answer.
+        form: LifetimeForm,
+    },
+    /// Gives a key another expiry.
+    Expire {
+        /// Which key.
+        key: Bytes,
+        /// When it goes.
+        deadline: Deadline,
+        /// When to do it at all.
+        condition: ExpireCondition,
+    },
+    /// Takes the expiry from a key.
+    Persist {
+        /// Which key.
+        key: Bytes,
+    },
+    /// How many keys there are, and how many of them have an expiry.
+    Count,
+    /// A part of all keys.
+    Scan {
+        /// Where to go on; 0 at first.
+        cursor: u64,
+        /// About how many keys to look at.
+        count: u32,
+        /// Which of them to answer: a pattern, see [`crate::glob`].
+        pattern: Option<Bytes>,
+    },
+}
+
+/// When to set a key at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// In any case.
+    #[default]
+    Always,
+    /// Only a key that is absent (`NX`).
+    Absent,
+    /// Only a key that is there (`XX`).
+    Present,
+}
+
+/// What becomes of a key's expiry when it is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expiry {
+    /// It stays until it is deleted.
+    #[default]
+    Never,
+    /// What it was before (`KEEPTTL`).
+    Keep,
+    /// It goes then.
+    At(Deadline),
+}
+
+/// A moment of log time, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Deadline {
+    /// So long after the command is applied; what is not positive is at once.
+    In(i64),
+    /// At this time since the Unix epoch; what is not positive is long ago.
+    At(i64),
+}
+
+/// When to change an expiry at all. A key without one counts as living for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpireCondition {
+    /// Only if there is none (`NX`) or only if there is one (`XX`).
+    pub present: Option<bool>,
+    /// Only if the key then lives longer (`GT`) or only if it lives less long (`LT`).
+    pub longer: Option<bool>,
+}
+
+/// The form of a [`Command::Lifetime`] answer. -2 stands for an absent key, -1 for one
+/// without expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LifetimeForm {
+    /// What is left in seconds, rounded.
+    LeftS,
+    /// What is left in milliseconds.
+    LeftMs,
+    /// The time since the Unix epoch in seconds, rounded.
+    DeadlineS,
+    /// The time since the Unix epoch in milliseconds.
+    DeadlineMs,
+}
+
+/// What a command answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// It was done.
+    Done,
+    /// There is no such key, or the condition did not hold.
+    Absent,
+    /// A number.
+    Integer(i64),
+    /// A value.
+    Value(Bytes),
+    /// Several values, in the order of the keys.
+    Values(Vec<Option<Bytes>>),
+    /// Of [`Command::Count`].
+    Counted {
+        /// How many keys there are.
+        keys: u64,
+        /// How many of them have an expiry.
+        expiring: u64,
+    },
+    /// Of [`Command::Scan`].
+    Scanned {
+        /// Where to go on; 0 at the end.
+        cursor: u64,
+        /// The keys that were met.
+        keys: Vec<Bytes>,
+    },
+    /// It was refused, and nothing has changed.
+    Refused(Refusal),
+}
+
+/// Why the store refuses a command: in the words of Redis where it has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The value is not the decimal form of a number of 64 bits.
+    #[error("ERR value is not an integer or out of range")]
+    NotAnInteger,
+    /// The sum does not fit.
+    #[error("ERR increment or decrement would overflow")]
+    Overflow,
+    /// A value would become longer than [`crate::limits::VALUE_BYTES_MAX`].
+    #[error(
+        "ERR string exceeds maximum allowed size ({max} bytes)",
+        max = crate::limits::VALUE_BYTES_MAX
+    )]
+    TooLong,
+    /// The values that are asked for are more than [`crate::limits::REPLY_BYTES_MAX`].
+    #[error(
+        "ERR the reply exceeds the maximum allowed size ({max} bytes): ask for fewer keys at once",
+        max = crate::limits::REPLY_BYTES_MAX
+    )]
+    ReplyTooLong,
+}
+
+impl Command {
+    /// Whether it changes nothing but what time has made absent already.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Get { .. }
+                | Self::GetMany(_)
+                | Self::Exists(_)
+                | Self::Length { .. }
+                | Self::Lifetime { .. }
+                | Self::Count
+                | Self::Scan { .. }
+        )
+    }
+}

@@ -1,0 +1,43 @@
+//! Every limit of the server, in one place.
+
+/// The longest request on the wire in bytes, with all its lengths and line ends. A longer
+/// one is a protocol error, found before it is buffered.
+pub const REQUEST_BYTES_MAX: usize = 2 << 20;
+
+/// The most arguments of a request.
+pub const ARGUMENTS_MAX: usize = 1 << 20;
+
+/// The longest line of a request that is written by hand (an *inline* command), and of a
+/// length in front of what follows.
+pub const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// The most that the arguments of a command may have together, in bytes: what the group
+/// carries in one message, less a frame around it.
+pub const COMMAND_BYTES_MAX: usize = 1_000_000;
+
+/// The longest value in bytes, so that each can also be written by one command.
+pub const VALUE_BYTES_MAX: usize = 1_000_000;
+
+/// The most that the values of one reply have together, in bytes.
+pub const REPLY_BYTES_MAX: usize = 16 << 20;
+
+/// The most requests of a connection that are not answered yet. At the limit its socket
+/// is not read, so the client feels it.
+pub const IN_FLIGHT_MAX: usize = 1024;
+
+/// The most keys that one `SCAN` looks at, whatever its `COUNT`.
+pub const SCAN_COUNT_MAX: u32 = 10_000;
+
+/// The most expired keys that one command takes out on its way. Setting a key makes at
+/// most one such, so the backlog shrinks with every command.
+pub const EXPIRED_PER_COMMAND_MAX: usize = 32;
+
+/// The most connections at once; the next is told so and closed.
+pub const CONNECTIONS_MAX: usize = 10_000;
+
+/// The most that the keys which one `SCAN` looks at have together, in bytes. Keys with the
+/// same hash are never divided.
+pub const SCAN_KEY_BYTES_MAX: usize = 256 << 10;
+
+/// The longest pattern in bytes: it is tried on every key that `SCAN` looks at.
+pub const PATTERN_BYTES_MAX: usize = 1024;

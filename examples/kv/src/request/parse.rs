@@ -1,0 +1,360 @@
+//! The arguments of each proposed command. Whether their number is right by the catalog,
+//! the caller has checked.
+
+use bytes::Bytes;
+
+use super::{Fault, Shape};
+use crate::command::{Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm};
+use crate::limits::PATTERN_BYTES_MAX;
+use crate::number;
+
+/// What is to be proposed, and how its output is told.
+pub type Parsed = Result<(Command, Shape), Fault>;
+
+/// Relative expiries from here on would leave the range of Redis's own numbers when they
+/// are added to the time.
+const LIFETIME_MS_MAX: i64 = i64::MAX - (1 << 53);
+
+#[derive(Clone, Copy)]
+enum Unit {
+    S,
+    Ms,
+}
+
+fn plain(command: Command) -> Parsed {
+    Ok((command, Shape::Plain))
+}
+
+/// The arguments after the name of the command, when there are `N`.
+fn exactly<const N: usize>(
+    name: &'static str,
+    mut arguments: Vec<Bytes>,
+) -> Result<[Bytes; N], Fault> {
+    arguments.drain(..1);
+    arguments.try_into().map_err(|_| Fault::Arity(name))
+}
+
+fn integer(text: &[u8]) -> Result<i64, Fault> {
+    number::parse(text).ok_or(Fault::NotAnInteger)
+}
+
+fn rest(arguments: Vec<Bytes>) -> Vec<Bytes> {
+    arguments.into_iter().skip(1).collect()
+}
+
+pub(super) fn get(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key] = exactly(name, arguments)?;
+    plain(Command::Get { key })
+}
+
+pub(super) fn getdel(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key] = exactly(name, arguments)?;
+    plain(Command::GetAndDelete { key })
+}
+
+pub(super) fn getset(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key, value] = exactly(name, arguments)?;
+    let (condition, expiry) = Default::default();
+    plain(Command::Set { key, value, condition, expiry, get: true })
+}
+
+pub(super) fn setnx(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key, value] = exactly(name, arguments)?;
+    let (condition, expiry) = (Condition::Absent, Expiry::Never);
+    Ok((Command::Set { key, value, condition, expiry, get: false }, Shape::Flag))
+}
+
+pub(super) fn setex(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    set_for(name, arguments, Unit::S)
+}
+
+pub(super) fn psetex(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    set_for(name, arguments, Unit::Ms)
+}
+
+fn set_for(name: &'static str, arguments: Vec<Bytes>, unit: Unit) -> Parsed {
+    let [key, time, value] = exactly(name, arguments)?;
+    let expiry = Expiry::At(Deadline::In(lifetime_ms(name, &time, unit)?));
+    plain(Command::Set { key, value, condition: Condition::Always, expiry, get: false })
+}
+
+pub(super) fn set(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let mut arguments = arguments.into_iter().skip(1);
+    let (Some(key), Some(value)) = (arguments.next(), arguments.next()) else {
+        return Err(Fault::Arity(name));
+    };
+    let mut options = Options::default();
+    while let Some(option) = arguments.next() {
+        if option.eq_ignore_ascii_case(b"nx") && options.condition != Condition::Present {
+            options.condition = Condition::Absent;
+        } else if option.eq_ignore_ascii_case(b"xx") && options.condition != Condition::Absent {
+            options.condition = Condition::Present;
+        } else if option.eq_ignore_ascii_case(b"get") {
+            options.get = true;
+        } else if option.eq_ignore_ascii_case(b"keepttl") {
+            options.choose(Choice::Keep)?;
+        } else {
+            options.expiry(&option, arguments.next())?;
+        }
+    }
+    let expiry = options.resolve(name)?.unwrap_or_default();
+    let Options { condition, get, .. } = options;
+    plain(Command::Set { key, value, condition, expiry, get })
+}
+
+pub(super) fn getex(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let mut arguments = arguments.into_iter().skip(1);
+    let Some(key) = arguments.next() else { return Err(Fault::Arity(name)) };
+    let mut options = Options::default();
+    while let Some(option) = arguments.next() {
+        if option.eq_ignore_ascii_case(b"persist") {
+            options.choose(Choice::Persist)?;
+        } else {
+            options.expiry(&option, arguments.next())?;
+        }
+    }
+    plain(match options.resolve(name)? {
+        Some(expiry) => Command::GetAndExpire { key, expiry },
+        None => Command::Get { key },
+    })
+}
+
+/// The options of `SET` and `GETEX`.
+#[derive(Default)]
+struct Options {
+    condition: Condition,
+    get: bool,
+    choice: Option<Choice>,
+    time: Bytes,
+}
+
+/// What is to become of the expiry; only one may be asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    Keep,
+    Persist,
+    Ex,
+    Px,
+    ExAt,
+    PxAt,
+}
+
+impl Options {
+    fn choose(&mut self, choice: Choice) -> Result<(), Fault> {
+        if self.choice.is_some_and(|other| other != choice) {
+            return Err(Fault::Syntax);
+        }
+        self.choice = Some(choice);
+        Ok(())
+    }
+
+    fn expiry(&mut self, option: &[u8], time: Option<Bytes>) -> Result<(), Fault> {
+        let choice = match option.to_ascii_lowercase().as_slice() {
+            b"ex" => Choice::Ex,
+            b"px" => Choice::Px,
+            b"exat" => Choice::ExAt,
+            b"pxat" => Choice::PxAt,
+            _ => return Err(Fault::Syntax),
+        };
+        self.choose(choice)?;
+        self.time = time.ok_or(Fault::Syntax)?;
+        Ok(())
+    }
+
+    fn resolve(&self, name: &'static str) -> Result<Option<Expiry>, Fault> {
+        let deadline = match self.choice {
+            None => return Ok(None),
+            Some(Choice::Keep) => return Ok(Some(Expiry::Keep)),
+            Some(Choice::Persist) => return Ok(Some(Expiry::Never)),
+            Some(Choice::Ex) => Deadline::In(lifetime_ms(name, &self.time, Unit::S)?),
+            Some(Choice::Px) => Deadline::In(lifetime_ms(name, &self.time, Unit::Ms)?),
+            Some(Choice::ExAt) => Deadline::At(positive_ms(name, &self.time, Unit::S)?),
+            Some(Choice::PxAt) => Deadline::At(positive_ms(name, &self.time, Unit::Ms)?),
+        };
+        Ok(Some(Expiry::At(deadline)))
+    }
+}
+
+fn milliseconds(name: &'static str, time: i64, unit: Unit) -> Result<i64, Fault> {
+    match unit {
+        Unit::S => time.checked_mul(1000).ok_or(Fault::ExpireTime(name)),
+        Unit::Ms => Ok(time),
+    }
+}
+
+fn positive_ms(name: &'static str, time: &[u8], unit: Unit) -> Result<i64, Fault> {
+    let ms = milliseconds(name, integer(time)?, unit)?;
+    if ms > 0 { Ok(ms) } else { Err(Fault::ExpireTime(name)) }
+}
+
+fn lifetime_ms(name: &'static str, time: &[u8], unit: Unit) -> Result<i64, Fault> {
+    let ms = positive_ms(name, time, unit)?;
+    if ms <= LIFETIME_MS_MAX { Ok(ms) } else { Err(Fault::ExpireTime(name)) }
+}
+
+pub(super) fn mget(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    plain(Command::GetMany(rest(arguments)))
+}
+
+pub(super) fn mset(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let mut arguments = arguments.into_iter().skip(1);
+    let mut pairs = Vec::with_capacity(arguments.len() / 2);
+    while let Some(key) = arguments.next() {
+        pairs.push((key, arguments.next().ok_or(Fault::Arity(name))?));
+    }
+    plain(Command::SetMany(pairs))
+}
+
+pub(super) fn del(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    plain(Command::Delete(rest(arguments)))
+}
+
+pub(super) fn exists(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    plain(Command::Exists(rest(arguments)))
+}
+
+pub(super) fn type_of(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key] = exactly(name, arguments)?;
+    Ok((Command::Exists(vec![key]), Shape::Type))
+}
+
+pub(super) fn incr(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key] = exactly(name, arguments)?;
+    plain(Command::Add { key, delta: 1 })
+}
+
+pub(super) fn decr(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key] = exactly(name, arguments)?;
+    plain(Command::Add { key, delta: -1 })
+}
+
+pub(super) fn incrby(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key, delta] = exactly(name, arguments)?;
+    plain(Command::Add { key, delta: integer(&delta)? })
+}
+
+pub(super) fn decrby(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key, delta] = exactly(name, arguments)?;
+    let delta = integer(&delta)?.checked_neg().ok_or(Fault::DecrementOverflow)?;
+    plain(Command::Add { key, delta })
+}
+
+pub(super) fn append(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key, tail] = exactly(name, arguments)?;
+    plain(Command::Append { key, tail })
+}
+
+pub(super) fn strlen(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key] = exactly(name, arguments)?;
+    plain(Command::Length { key })
+}
+
+pub(super) fn dbsize(_: &'static str, _: Vec<Bytes>) -> Parsed {
+    plain(Command::Count)
+}
+
+pub(super) fn ttl(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    lifetime(name, arguments, LifetimeForm::LeftS)
+}
+
+pub(super) fn pttl(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    lifetime(name, arguments, LifetimeForm::LeftMs)
+}
+
+pub(super) fn expiretime(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    lifetime(name, arguments, LifetimeForm::DeadlineS)
+}
+
+pub(super) fn pexpiretime(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    lifetime(name, arguments, LifetimeForm::DeadlineMs)
+}
+
+fn lifetime(name: &'static str, arguments: Vec<Bytes>, form: LifetimeForm) -> Parsed {
+    let [key] = exactly(name, arguments)?;
+    plain(Command::Lifetime { key, form })
+}
+
+pub(super) fn persist(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key] = exactly(name, arguments)?;
+    plain(Command::Persist { key })
+}
+
+pub(super) fn expire(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    expire_with(name, arguments, Unit::S, Deadline::In)
+}
+
+pub(super) fn pexpire(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    expire_with(name, arguments, Unit::Ms, Deadline::In)
+}
+
+pub(super) fn expireat(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    expire_with(name, arguments, Unit::S, Deadline::At)
+}
+
+pub(super) fn pexpireat(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    expire_with(name, arguments, Unit::Ms, Deadline::At)
+}
+
+fn expire_with(
+    name: &'static str,
+    arguments: Vec<Bytes>,
+    unit: Unit,
+    deadline: fn(i64) -> Deadline,
+) -> Parsed {
+    let mut arguments = arguments.into_iter().skip(1);
+    let (Some(key), Some(time)) = (arguments.next(), arguments.next()) else {
+        return Err(Fault::Arity(name));
+    };
+    let condition = expire_condition(arguments)?;
+    let deadline = deadline(milliseconds(name, integer(&time)?, unit)?);
+    if matches!(deadline, Deadline::In(ms) if ms > LIFETIME_MS_MAX) {
+        return Err(Fault::ExpireTime(name));
+    }
+    plain(Command::Expire { key, deadline, condition })
+}
+
+fn expire_condition(options: impl Iterator<Item = Bytes>) -> Result<ExpireCondition, Fault> {
+    let (mut nx, mut xx, mut gt, mut lt) = (false, false, false, false);
+    for option in options {
+        *match option.to_ascii_lowercase().as_slice() {
+            b"nx" => &mut nx,
+            b"xx" => &mut xx,
+            b"gt" => &mut gt,
+            b"lt" => &mut lt,
+            _ => return Err(Fault::ExpireOption(String::from_utf8_lossy(&option).into_owned())),
+        } = true;
+    }
+    if nx && (xx || gt || lt) {
+        return Err(Fault::ExpireNotWithNx);
+    }
+    if gt && lt {
+        return Err(Fault::ExpireGtAndLt);
+    }
+    Ok(ExpireCondition {
+        present: if nx { Some(false) } else { xx.then_some(true) },
+        longer: if gt { Some(true) } else { lt.then_some(false) },
+    })
+}
+
+pub(super) fn scan(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let mut arguments = arguments.into_iter().skip(1);
+    let cursor = arguments.next().ok_or(Fault::Arity(name))?;
+    let cursor = std::str::from_utf8(&cursor).ok().and_then(|cursor| cursor.parse().ok());
+    let cursor = cursor.ok_or(Fault::Cursor)?;
+    let (mut count, mut pattern, mut shape) = (10, None, Shape::Plain);
+    while let Some(option) = arguments.next() {
+        let value = arguments.next().ok_or(Fault::Syntax)?;
+        match option.to_ascii_lowercase().as_slice() {
+            b"count" => match integer(&value)? {
+                ..1 => return Err(Fault::Syntax),
+                number => count = u32::try_from(number).unwrap_or(u32::MAX),
+            },
+            b"match" if value.len() > PATTERN_BYTES_MAX => return Err(Fault::Pattern),
+            b"match" => pattern = Some(value),
+            b"type" if value.eq_ignore_ascii_case(b"string") => shape = Shape::Plain,
+            b"type" => shape = Shape::Nothing,
+            _ => return Err(Fault::Syntax),
+        }
+    }
+    Ok((Command::Scan { cursor, count, pattern }, shape))
+}

@@ -1,0 +1,107 @@
+use bytes::{Buf, Bytes, BytesMut};
+use redis_protocol::resp2::decode::decode_bytes_mut;
+use redis_protocol::resp2::types::BytesFrame;
+
+use super::framer::{Framed, Framer, ProtocolError};
+use super::inline;
+
+/// Turns the bytes of a connection into requests: lists of arguments, never empty.
+///
+/// The arguments are views into what was read, so nothing is copied.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: BytesMut,
+    framer: Framer,
+}
+
+impl Decoder {
+    /// Where to read into.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// Takes the next whole request out of what was read, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// What was read is not a request. Nothing after it can be understood.
+    pub fn request(&mut self) -> Result<Option<Vec<Bytes>>, ProtocolError> {
+        while let Some(framed) = self.framer.find(&self.buffer)? {
+            let arguments = match framed {
+                Framed::Array(length) => self.array(length)?,
+                Framed::Nothing(length) => {
+                    self.buffer.advance(length);
+                    continue;
+                }
+                Framed::Line(length) => {
+                    let line = self.buffer.split_to(length).freeze();
+                    inline::split(&line).ok_or(ProtocolError::Quotes)?
+                }
+            };
+            if !arguments.is_empty() {
+                return Ok(Some(arguments));
+            }
+        }
+        Ok(None)
+    }
+
+    fn array(&mut self, length: usize) -> Result<Vec<Bytes>, ProtocolError> {
+        let mut request = self.buffer.split_to(length);
+        let Ok(Some((BytesFrame::Array(frames), used, _))) = decode_bytes_mut(&mut request) else {
+            return Err(ProtocolError::Invalid);
+        };
+        if used != length {
+            return Err(ProtocolError::Invalid);
+        }
+        let strings = frames.into_iter().map(|frame| match frame {
+            BytesFrame::BulkString(bytes) => Ok(bytes),
+            _ => Err(ProtocolError::Invalid),
+        });
+        strings.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(text: &[u8], step: usize) -> Result<Vec<Vec<Bytes>>, ProtocolError> {
+        let mut decoder = Decoder::default();
+        let mut requests = Vec::new();
+        for part in text.chunks(step) {
+            decoder.buffer().extend_from_slice(part);
+            while let Some(request) = decoder.request()? {
+                requests.push(request);
+            }
+        }
+        Ok(requests)
+    }
+
+    #[test]
+    fn requests_come_out_whole_and_in_order() {
+        let text =
+            b"*2\r\n$4\r\nECHO\r\n$2\r\n\r\n\r\n*0\r\n\r\nset 'a b' \"\\x00\"\r\n*1\r\n$4\r\nPING\r\n";
+        let expected: Vec<Vec<Bytes>> = vec![
+            vec!["ECHO".into(), "\r\n".into()],
+            vec!["set".into(), "a b".into(), "\0".into()],
+            vec!["PING".into()],
+        ];
+        for step in [1, 2, 7, text.len()] {
+            assert_eq!(requests(text, step).unwrap(), expected, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_tower_of_arrays_is_refused() {
+        let text = "*1\r\n".repeat(300_000);
+        assert_eq!(requests(text.as_bytes(), 65536), Err(ProtocolError::NotAString(b'*')));
+    }
+
+    #[test]
+    fn what_comes_before_a_mistake_is_still_a_request() {
+        let mut decoder = Decoder::default();
+        decoder.buffer().extend_from_slice(b"PING\r\n*1\r\n:1\r\n");
+        assert_eq!(decoder.request().unwrap().unwrap(), ["PING"]);
+        assert_eq!(decoder.request(), Err(ProtocolError::NotAString(b':')));
+    }
+}

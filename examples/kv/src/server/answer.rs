@@ -1,0 +1,99 @@
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::info;
+use crate::backend::{Backend, Failure, Situation};
+use crate::command::Output;
+use crate::request::Shape;
+use crate::resp::{Reply, error};
+
+/// The answer to one request, now or later. Answers are written in the order of the
+/// requests.
+pub(super) enum Answer<P> {
+    Now(Reply),
+    Later(Later<P>),
+    /// The last one: the connection is closed behind it.
+    Close(Reply),
+}
+
+/// The answer to a proposed command.
+pub(super) struct Later<P> {
+    pub(super) pending: P,
+    pub(super) tell: Tell,
+    pub(super) is_read: bool,
+    pub(super) deadline: Instant,
+}
+
+/// What is made of the output.
+pub(super) enum Tell {
+    Output(Shape),
+    /// The rest of `INFO`, after these sections.
+    Info(String),
+}
+
+impl<P> Later<P>
+where
+    P: Future<Output = Result<Output, Failure>> + Unpin,
+{
+    /// The reply, if it is known already.
+    pub(super) async fn ready(&mut self) -> Option<Result<Output, Failure>> {
+        poll_fn(|context| match Pin::new(&mut self.pending).poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    /// Waits until the deadline; `None` when it passes.
+    pub(super) async fn outcome(&mut self) -> Option<Result<Output, Failure>> {
+        timeout_at(self.deadline, &mut self.pending).await.ok()
+    }
+
+    /// Puts an outcome into words; `None` is a deadline that has passed.
+    pub(super) fn reply<B: Backend>(
+        self,
+        outcome: Option<Result<Output, Failure>>,
+        backend: &B,
+        timeout: Duration,
+    ) -> Reply {
+        let failure = match (outcome, self.tell) {
+            (Some(Ok(output)), Tell::Output(shape)) => return shape.reply(output),
+            (Some(Ok(output)), Tell::Info(head)) => return info::with_keyspace(head, &output),
+            (_, Tell::Info(head)) => return info::without_keyspace(head, &backend.situation()),
+            (Some(Err(failure)), _) => failure,
+            (None, _) => Failure {
+                message: overdue(&backend.situation(), timeout),
+                may_still_take_effect: true,
+            },
+        };
+        // What a read leaves unknown does no harm.
+        if failure.may_still_take_effect && !self.is_read {
+            error(format_args!(
+                "UNKNOWN outcome: {}; the command may still take effect",
+                failure.message
+            ))
+        } else {
+            error(format_args!("CLUSTERDOWN {}", failure.message))
+        }
+    }
+}
+
+/// A command could not even be proposed in time.
+pub(super) fn not_proposed(situation: &Situation, timeout: Duration) -> Reply {
+    error(format_args!(
+        "CLUSTERDOWN {}; the command has not taken effect",
+        overdue(situation, timeout)
+    ))
+}
+
+fn overdue(situation: &Situation, timeout: Duration) -> String {
+    let seconds = timeout.as_secs_f64();
+    match situation.obstacle() {
+        Some(obstacle) => format!("no answer within {seconds} s: {obstacle}"),
+        None => format!("no answer within {seconds} s: the group is slower than that"),
+    }
+}

@@ -1,0 +1,203 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+
+use super::answer::{Answer, Later, Tell, not_proposed};
+use super::info;
+use super::listener::{Shared, stopped};
+use super::session::{Meaning, Session};
+use crate::backend::Backend;
+use crate::command::Command;
+use crate::limits::IN_FLIGHT_MAX;
+use crate::resp::{Decoder, Reply, encode, error};
+
+/// Replies are written when nothing more is ready, or when they are this much.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// How much is read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// How long to leave a full replica alone.
+const BUSY_WAIT: Duration = Duration::from_millis(1);
+
+/// How long `INFO` waits for the number of keys.
+const INFO_WAIT: Duration = Duration::from_secs(1);
+
+type Answers<B> = mpsc::Sender<Answer<<B as Backend>::Pending>>;
+
+/// Serves a client until it goes, makes a mistake or the server stops. What was read is
+/// answered in any case.
+pub(super) async fn serve<B: Backend>(stream: TcpStream, id: u64, shared: Arc<Shared<B>>) {
+    // Replies are small and written whole.
+    let _ = stream.set_nodelay(true);
+    let (input, output) = stream.into_split();
+    let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
+    let reader = Reader { session: Session::new(id), shared: Arc::clone(&shared), answers };
+    let writer = Writer { output, queue, shared, buffer: BytesMut::new() };
+    // One task: the two take turns, and a reply finds its client's task awake.
+    let (read, written) = tokio::join!(reader.run(input), writer.run());
+    for result in [read, written] {
+        if let Err(error) = result {
+            tracing::debug!(client = id, %error, "connection lost");
+        }
+    }
+}
+
+struct Reader<B: Backend> {
+    session: Session,
+    shared: Arc<Shared<B>>,
+    answers: Answers<B>,
+}
+
+impl<B: Backend> Reader<B> {
+    async fn run(mut self, mut input: OwnedReadHalf) -> io::Result<()> {
+        let mut stop = self.shared.stop.subscribe();
+        let mut decoder = Decoder::default();
+        loop {
+            loop {
+                match decoder.request() {
+                    Ok(Some(arguments)) => {
+                        if !self.request(arguments, &mut stop).await {
+                            return Ok(());
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(mistake) => {
+                        let reply = error(format_args!("ERR Protocol error: {mistake}"));
+                        let _ = self.answers.send(Answer::Close(reply)).await;
+                        return Ok(());
+                    }
+                }
+            }
+            decoder.buffer().reserve(READ_BYTES);
+            tokio::select! {
+                read = input.read_buf(decoder.buffer()) => if read? == 0 { return Ok(()) },
+                () = self.answers.closed() => return Ok(()),
+                () = stopped(&mut stop) => return Ok(()),
+            }
+        }
+    }
+
+    /// Handles a request; says whether there may be another.
+    async fn request(&mut self, arguments: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> bool {
+        let answer = match self.session.meaning(arguments) {
+            Meaning::Reply(reply) => Answer::Now(reply),
+            Meaning::Close(reply) => {
+                let _ = self.answers.send(Answer::Close(reply)).await;
+                return false;
+            }
+            Meaning::Propose(command, tell) => {
+                let timeout = self.shared.config.timeout;
+                self.propose(command, tell, timeout, stop).await
+            }
+            Meaning::Info(sections) => {
+                let situation = self.shared.backend.situation();
+                let text = sections.text(&situation, &self.shared.counters);
+                if !sections.keyspace {
+                    Answer::Now(Reply::BulkString(text.into()))
+                } else if situation.obstacle().is_some() {
+                    Answer::Now(info::without_keyspace(text, &situation))
+                } else {
+                    let timeout = INFO_WAIT.min(self.shared.config.timeout);
+                    self.propose(Command::Count, Tell::Info(text), timeout, stop).await
+                }
+            }
+        };
+        self.answers.send(answer).await.is_ok()
+    }
+
+    /// Proposes a command, and tries again while the replica is full. That holds up the
+    /// requests behind it, and so the client; nothing blocks a thread.
+    async fn propose(
+        &self,
+        mut command: Command,
+        tell: Tell,
+        timeout: Duration,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Answer<B::Pending> {
+        let deadline = Instant::now() + timeout;
+        let is_read = command.is_read();
+        loop {
+            command = match self.shared.backend.try_propose(command) {
+                Ok(pending) => return Answer::Later(Later { pending, tell, is_read, deadline }),
+                Err(command) => command,
+            };
+            if Instant::now() >= deadline || *stop.borrow_and_update() {
+                let situation = self.shared.backend.situation();
+                return Answer::Now(match tell {
+                    Tell::Info(text) => info::without_keyspace(text, &situation),
+                    Tell::Output(_) => not_proposed(&situation, timeout),
+                });
+            }
+            sleep(BUSY_WAIT).await;
+        }
+    }
+}
+
+struct Writer<B: Backend> {
+    output: OwnedWriteHalf,
+    queue: mpsc::Receiver<Answer<B::Pending>>,
+    shared: Arc<Shared<B>>,
+    buffer: BytesMut,
+}
+
+impl<B: Backend> Writer<B> {
+    async fn run(mut self) -> io::Result<()> {
+        while let Some(answer) = self.next().await? {
+            let (reply, last) = match answer {
+                Answer::Now(reply) => (reply, false),
+                Answer::Close(reply) => (reply, true),
+                Answer::Later(later) => (self.wait_for(later).await?, false),
+            };
+            encode(&mut self.buffer, &reply);
+            if last {
+                break;
+            }
+            if self.buffer.len() >= WRITE_BYTES {
+                self.flush().await?;
+            }
+        }
+        self.flush().await?;
+        self.output.shutdown().await
+    }
+
+    /// The next answer. What is written so far goes out before waiting for it.
+    async fn next(&mut self) -> io::Result<Option<Answer<B::Pending>>> {
+        if let Ok(answer) = self.queue.try_recv() {
+            return Ok(Some(answer));
+        }
+        self.flush().await?;
+        Ok(self.queue.recv().await)
+    }
+
+    async fn wait_for(&mut self, mut later: Later<B::Pending>) -> io::Result<Reply> {
+        let outcome = match later.ready().await {
+            Some(outcome) => Some(outcome),
+            None => {
+                self.flush().await?;
+                later.outcome().await
+            }
+        };
+        Ok(later.reply(outcome, &self.shared.backend, self.shared.config.timeout))
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.output.write_all(&self.buffer).await?;
+        self.buffer.clear();
+        if self.buffer.capacity() > 4 * WRITE_BYTES {
+            // A long reply is no reason to keep its room.
+            self.buffer = BytesMut::new();
+        }
+        Ok(())
+    }
+}

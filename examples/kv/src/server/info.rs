@@ -1,0 +1,125 @@
+//! `INFO`: how the server, its clients, the group and the store are.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use super::Counters;
+use crate::backend::Situation;
+use crate::command::Output;
+use crate::resp::Reply;
+
+/// Which sections are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sections {
+    server: bool,
+    clients: bool,
+    replication: bool,
+    pub(super) keyspace: bool,
+}
+
+impl Sections {
+    const ALL: Self = Self { server: true, clients: true, replication: true, keyspace: true };
+
+    /// The sections of these names; all of them without a name. Unknown names ask for
+    /// nothing, as in Redis.
+    pub(super) fn named(names: &[Bytes]) -> Self {
+        if names.is_empty() {
+            return Self::ALL;
+        }
+        let mut sections = Self::default();
+        for name in names {
+            match name.to_ascii_lowercase().as_slice() {
+                b"all" | b"default" | b"everything" => sections = Self::ALL,
+                b"server" => sections.server = true,
+                b"clients" => sections.clients = true,
+                b"replication" => sections.replication = true,
+                b"keyspace" => sections.keyspace = true,
+                _ => {}
+            }
+        }
+        sections
+    }
+
+    /// All that this server knows alone.
+    pub(super) fn text(self, situation: &Situation, counters: &Counters) -> String {
+        let mut text = String::new();
+        if self.server {
+            section(
+                &mut text,
+                "Server",
+                &[
+                    ("plainsong_kv_version", env!("CARGO_PKG_VERSION").into()),
+                    ("process_id", std::process::id().to_string()),
+                    ("tcp_port", counters.port().to_string()),
+                    ("uptime_in_seconds", counters.uptime().as_secs().to_string()),
+                ],
+            );
+        }
+        if self.clients {
+            section(
+                &mut text,
+                "Clients",
+                &[
+                    ("connected_clients", counters.connected().to_string()),
+                    ("maxclients", crate::limits::CONNECTIONS_MAX.to_string()),
+                ],
+            );
+        }
+        if self.replication {
+            let obstacle = situation.obstacle().map(|obstacle| obstacle.to_string());
+            section(
+                &mut text,
+                "Replication",
+                &[
+                    ("id", situation.id.clone()),
+                    ("role", situation.role.clone()),
+                    ("epoch", situation.epoch.clone()),
+                    ("sequencer", situation.sequencer.clone().unwrap_or_default()),
+                    ("voters", situation.voters.join(",")),
+                    ("members", situation.members.join(",")),
+                    ("last", situation.last.to_string()),
+                    ("committed", situation.committed.to_string()),
+                    ("applied", situation.applied.to_string()),
+                    ("obstacle", obstacle.unwrap_or_default()),
+                ],
+            );
+        }
+        text
+    }
+}
+
+fn section(text: &mut String, title: &str, fields: &[(&str, String)]) {
+    if !text.is_empty() {
+        text.push_str("\r\n");
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(text, "# {title}\r\n");
+    for (name, value) in fields {
+        let value = value.replace(['\r', '\n'], " ");
+        let _ = write!(text, "{name}:{value}\r\n");
+    }
+}
+
+/// The whole, with how many keys there are.
+pub(super) fn with_keyspace(mut text: String, output: &Output) -> Reply {
+    let fields = match output {
+        Output::Counted { keys: 0, .. } => Vec::new(),
+        Output::Counted { keys, expiring } => {
+            vec![("db0", format!("keys={keys},expires={expiring},avg_ttl=0"))]
+        }
+        _ => Vec::new(),
+    };
+    section(&mut text, "Keyspace", &fields);
+    Reply::BulkString(text.into())
+}
+
+/// The whole, when the group did not say how many keys there are.
+pub(super) fn without_keyspace(mut text: String, situation: &Situation) -> Reply {
+    let why = match situation.obstacle() {
+        Some(obstacle) => obstacle.to_string(),
+        None => "the group did not answer in time".into(),
+    };
+    section(&mut text, "Keyspace", &[("unknown", why)]);
+    Reply::BulkString(text.into())
+}

@@ -1,0 +1,376 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use plainsong::{Context, StateMachine, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::command::{
+    Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Refusal,
+};
+use crate::limits::{
+    EXPIRED_PER_COMMAND_MAX, REPLY_BYTES_MAX, SCAN_COUNT_MAX, SCAN_KEY_BYTES_MAX, VALUE_BYTES_MAX,
+};
+use crate::{glob, number};
+
+/// The state machine: keys, their values and when they go.
+///
+/// A key whose time has come is absent for every command that is applied at or after that
+/// time. What time it is, only the log says ([`Context::time`]), so all replicas agree on
+/// it. The memory of such keys is given back bit by bit: each command takes out at most
+/// [`EXPIRED_PER_COMMAND_MAX`] of them, those that went first, besides any that it names.
+///
+/// Keys are kept in the order of a fixed hash. That makes the hash a cursor for `SCAN`
+/// which needs no memory at the server and survives any change between two calls: a key
+/// that is there all the time keeps its place and is met exactly once. Keys with the same
+/// hash are answered together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Store {
+    entries: BTreeMap<Place, Entry>,
+    /// The places of all entries with a deadline. Always in step with `entries`.
+    deadlines: BTreeSet<(u64, Place)>,
+}
+
+/// Where a key is in the order: its hash, then the key itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    hash: u64,
+    key: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    value: Bytes,
+    /// In milliseconds of log time.
+    deadline: Option<u64>,
+}
+
+impl StateMachine for Store {
+    type Command = Command;
+    type Output = Output;
+
+    fn apply(&mut self, context: &Context, command: Command) -> Output {
+        self.execute(context.time(), command)
+    }
+}
+
+impl Store {
+    /// Carries out a command at a moment of log time, which never goes back.
+    pub fn execute(&mut self, time: Timestamp, command: Command) -> Output {
+        let now = time.0;
+        self.take_out_expired(now);
+        match command {
+            Command::Get { key } => self.get(now, key),
+            Command::GetAndExpire { key, expiry } => self.get_and_expire(now, key, expiry),
+            Command::GetAndDelete { key } => {
+                let place = Place::of(key);
+                let old = self.live(now, &place).map(|entry| entry.value.clone());
+                self.remove(&place);
+                old.map_or(Output::Absent, Output::Value)
+            }
+            Command::Set { key, value, condition, expiry, get } => {
+                self.set(now, key, value, condition, expiry, get)
+            }
+            Command::GetMany(keys) => self.get_many(now, keys),
+            Command::SetMany(pairs) => {
+                if pairs.iter().any(|(_, value)| value.len() > VALUE_BYTES_MAX) {
+                    return Output::Refused(Refusal::TooLong);
+                }
+                for (key, value) in pairs {
+                    self.insert(Place::of(key), Entry { value, deadline: None });
+                }
+                Output::Done
+            }
+            Command::Delete(keys) => self.count(now, keys, |store, place| store.remove(place)),
+            Command::Exists(keys) => self.count(now, keys, |_, _| true),
+            Command::Add { key, delta } => self.add(now, key, delta),
+            Command::Append { key, tail } => self.append(now, key, &tail),
+            Command::Length { key } => {
+                let length = self.live(now, &Place::of(key)).map_or(0, |entry| entry.value.len());
+                Output::Integer(integer(length))
+            }
+            Command::Lifetime { key, form } => self.lifetime(now, key, form),
+            Command::Expire { key, deadline, condition } => {
+                self.expire(now, key, deadline, condition)
+            }
+            Command::Persist { key } => {
+                let place = Place::of(key);
+                match self.live(now, &place) {
+                    Some(Entry { value, deadline: Some(_) }) => {
+                        let value = value.clone();
+                        self.insert(place, Entry { value, deadline: None });
+                        Output::Integer(1)
+                    }
+                    _ => Output::Integer(0),
+                }
+            }
+            Command::Count => {
+                let due =
+                    self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).count();
+                Output::Counted {
+                    keys: (self.entries.len() - due) as u64,
+                    expiring: (self.deadlines.len() - due) as u64,
+                }
+            }
+            Command::Scan { cursor, count, pattern } => {
+                self.scan(now, cursor, count, pattern.as_deref())
+            }
+        }
+    }
+
+    fn get(&mut self, now: u64, key: Bytes) -> Output {
+        match self.live(now, &Place::of(key)) {
+            Some(entry) => Output::Value(entry.value.clone()),
+            None => Output::Absent,
+        }
+    }
+
+    fn get_and_expire(&mut self, now: u64, key: Bytes, expiry: Expiry) -> Output {
+        let place = Place::of(key);
+        let Some(entry) = self.live(now, &place) else { return Output::Absent };
+        let value = entry.value.clone();
+        let deadline = expiry.resolve(now, entry.deadline);
+        self.put(now, place, Entry { value: value.clone(), deadline });
+        Output::Value(value)
+    }
+
+    fn get_many(&mut self, now: u64, keys: Vec<Bytes>) -> Output {
+        let mut bytes = 0;
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = self.live(now, &Place::of(key)).map(|entry| entry.value.clone());
+            bytes += value.as_ref().map_or(0, Bytes::len);
+            if bytes > REPLY_BYTES_MAX {
+                return Output::Refused(Refusal::ReplyTooLong);
+            }
+            values.push(value);
+        }
+        Output::Values(values)
+    }
+
+    fn set(
+        &mut self,
+        now: u64,
+        key: Bytes,
+        value: Bytes,
+        condition: Condition,
+        expiry: Expiry,
+        get: bool,
+    ) -> Output {
+        if value.len() > VALUE_BYTES_MAX {
+            return Output::Refused(Refusal::TooLong);
+        }
+        let place = Place::of(key);
+        let old = self.live(now, &place);
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => old.is_none(),
+            Condition::Present => old.is_some(),
+        };
+        let old_value = if get { old.map(|entry| entry.value.clone()) } else { None };
+        if holds {
+            let deadline = expiry.resolve(now, old.and_then(|entry| entry.deadline));
+            self.put(now, place, Entry { value, deadline });
+        }
+        match old_value {
+            Some(value) => Output::Value(value),
+            None if get || !holds => Output::Absent,
+            None => Output::Done,
+        }
+    }
+
+    fn add(&mut self, now: u64, key: Bytes, delta: i64) -> Output {
+        let place = Place::of(key);
+        let (old, deadline) = match self.live(now, &place) {
+            Some(entry) => (number::parse(&entry.value), entry.deadline),
+            None => (Some(0), None),
+        };
+        let Some(old) = old else { return Output::Refused(Refusal::NotAnInteger) };
+        let Some(sum) = old.checked_add(delta) else { return Output::Refused(Refusal::Overflow) };
+        self.insert(place, Entry { value: sum.to_string().into(), deadline });
+        Output::Integer(sum)
+    }
+
+    fn append(&mut self, now: u64, key: Bytes, tail: &[u8]) -> Output {
+        let place = Place::of(key);
+        let (old, deadline) = match self.live(now, &place) {
+            Some(entry) => (entry.value.clone(), entry.deadline),
+            None => (Bytes::new(), None),
+        };
+        let length = old.len() + tail.len();
+        if length > VALUE_BYTES_MAX {
+            return Output::Refused(Refusal::TooLong);
+        }
+        self.insert(place, Entry { value: [&old, tail].concat().into(), deadline });
+        Output::Integer(integer(length))
+    }
+
+    fn lifetime(&mut self, now: u64, key: Bytes, form: LifetimeForm) -> Output {
+        Output::Integer(match self.live(now, &Place::of(key)) {
+            None => -2,
+            Some(Entry { deadline: None, .. }) => -1,
+            Some(Entry { deadline: Some(deadline), .. }) => {
+                let (deadline_ms, left_ms) = (*deadline as i64, (deadline - now) as i64);
+                match form {
+                    LifetimeForm::LeftMs => left_ms,
+                    LifetimeForm::LeftS => rounded_s(left_ms),
+                    LifetimeForm::DeadlineMs => deadline_ms,
+                    LifetimeForm::DeadlineS => rounded_s(deadline_ms),
+                }
+            }
+        })
+    }
+
+    fn expire(
+        &mut self,
+        now: u64,
+        key: Bytes,
+        deadline: Deadline,
+        condition: ExpireCondition,
+    ) -> Output {
+        let place = Place::of(key);
+        let Some(entry) = self.live(now, &place) else { return Output::Integer(0) };
+        let deadline = deadline.resolve(now);
+        if !condition.holds(entry.deadline, deadline) {
+            return Output::Integer(0);
+        }
+        let value = entry.value.clone();
+        self.put(now, place, Entry { value, deadline: Some(deadline) });
+        Output::Integer(1)
+    }
+
+    fn scan(&self, now: u64, cursor: u64, count: u32, pattern: Option<&[u8]>) -> Output {
+        let count = count.clamp(1, SCAN_COUNT_MAX);
+        let (mut looked_at, mut bytes) = (0, 0);
+        let mut bucket = cursor;
+        let mut keys = Vec::new();
+        for (place, entry) in self.entries.range(Place { hash: cursor, key: Bytes::new() }..) {
+            let full = looked_at >= count || bytes >= SCAN_KEY_BYTES_MAX;
+            if full && place.hash != bucket {
+                return Output::Scanned { cursor: place.hash, keys };
+            }
+            bucket = place.hash;
+            looked_at += 1;
+            bytes += place.key.len();
+            if entry.is_live(now) && pattern.is_none_or(|glob| glob::matches(glob, &place.key)) {
+                keys.push(place.key.clone());
+            }
+        }
+        Output::Scanned { cursor: 0, keys }
+    }
+
+    fn count(
+        &mut self,
+        now: u64,
+        keys: Vec<Bytes>,
+        counts: impl Fn(&mut Self, &Place) -> bool,
+    ) -> Output {
+        let mut sum = 0;
+        for place in keys.into_iter().map(Place::of) {
+            if self.live(now, &place).is_some() && counts(self, &place) {
+                sum += 1;
+            }
+        }
+        Output::Integer(sum)
+    }
+
+    /// The entry of a key that is there. One that has expired is taken out on the way, so
+    /// it is out of the way of whatever comes next.
+    fn live(&mut self, now: u64, place: &Place) -> Option<&Entry> {
+        if self.entries.get(place).is_some_and(|entry| !entry.is_live(now)) {
+            self.remove(place);
+        }
+        self.entries.get(place)
+    }
+
+    /// Inserts an entry unless its time has come already; then the key goes.
+    fn put(&mut self, now: u64, place: Place, entry: Entry) {
+        if entry.is_live(now) {
+            self.insert(place, entry);
+        } else {
+            self.remove(&place);
+        }
+    }
+
+    fn insert(&mut self, place: Place, entry: Entry) {
+        let deadline = entry.deadline;
+        let old = self.entries.insert(place.clone(), entry).and_then(|old| old.deadline);
+        if old == deadline {
+            return;
+        }
+        if let Some(old) = old {
+            self.deadlines.remove(&(old, place.clone()));
+        }
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, place));
+        }
+    }
+
+    fn remove(&mut self, place: &Place) -> bool {
+        let Some(old) = self.entries.remove(place) else { return false };
+        if let Some(deadline) = old.deadline {
+            self.deadlines.remove(&(deadline, place.clone()));
+        }
+        true
+    }
+
+    fn take_out_expired(&mut self, now: u64) {
+        for _ in 0..EXPIRED_PER_COMMAND_MAX {
+            match self.deadlines.first() {
+                Some((deadline, _)) if *deadline <= now => {}
+                _ => return,
+            }
+            if let Some((_, place)) = self.deadlines.pop_first() {
+                self.entries.remove(&place);
+            }
+        }
+    }
+}
+
+impl Place {
+    fn of(key: Bytes) -> Self {
+        Self { hash: xxh3_64(&key), key }
+    }
+}
+
+impl Entry {
+    fn is_live(&self, now: u64) -> bool {
+        self.deadline.is_none_or(|deadline| deadline > now)
+    }
+}
+
+impl Expiry {
+    fn resolve(self, now: u64, old: Option<u64>) -> Option<u64> {
+        match self {
+            Self::Never => None,
+            Self::Keep => old,
+            Self::At(deadline) => Some(deadline.resolve(now)),
+        }
+    }
+}
+
+impl Deadline {
+    fn resolve(self, now: u64) -> u64 {
+        match self {
+            Self::In(ms) => now.saturating_add(ms.max(0).unsigned_abs()).min(i64::MAX as u64),
+            Self::At(ms) => ms.max(0).unsigned_abs(),
+        }
+    }
+}
+
+impl ExpireCondition {
+    fn holds(self, old: Option<u64>, new: u64) -> bool {
+        let longer = old.is_some_and(|old| new > old);
+        let shorter = old.is_none_or(|old| new < old);
+        self.present.is_none_or(|present| present == old.is_some())
+            && self.longer.is_none_or(|wanted| if wanted { longer } else { shorter })
+    }
+}
+
+/// Lengths and counts are far below the limit of an `i64`.
+fn integer(length: usize) -> i64 {
+    length as i64
+}
+
+fn rounded_s(ms: i64) -> i64 {
+    ms / 1000 + i64::from(ms % 1000 >= 500)
+}
