@@ -1,1 +1,90 @@
 //! The log, the durable facts and the snapshots of a replica.
+//!
+//! Plain records: this crate knows no protocol. What a record means, and whether its bytes
+//! are to be believed, is the business of who wrote it.
+//!
+//! | type | what it is |
+//! | --- | --- |
+//! | [`LogStore`] | the log and the durable facts, written in order, one sync for many |
+//! | [`MemoryLog`] | a log that is gone with the process, for `Durability::Memory` and tests |
+
+mod memory;
+
+use bytes::Bytes;
+
+pub use memory::MemoryLog;
+
+/// One entry of a log as it is written: its place, and its bytes in two parts, so that a
+/// large second part need not be copied behind a small first one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place; the places of a log are dense.
+    pub index: u64,
+    /// The first part.
+    pub head: Bytes,
+    /// The second part, which may be empty.
+    pub body: Bytes,
+}
+
+/// One step of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The durable facts, as a whole, in the place of the earlier ones.
+    Facts(Bytes),
+    /// One more record, at the index after the last.
+    Append(Record),
+    /// Takes away every record after this index.
+    Cut(u64),
+    /// Takes away every record up to this index.
+    Compact(u64),
+}
+
+/// What a store holds when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The last facts written, if any were.
+    pub facts: Option<Bytes>,
+    /// The records, dense and in order.
+    pub records: Vec<Record>,
+}
+
+/// Why a store could not do something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// An operation does not fit what is there.
+    #[error("record {index} does not follow the log, which ends at {last}")]
+    Gap {
+        /// The record that was to be appended.
+        index: u64,
+        /// The last there is.
+        last: u64,
+    },
+    /// An operation would take away what was compacted already.
+    #[error("cannot cut the log after {after}: it was compacted through {compacted}")]
+    Compacted {
+        /// Where it was to be cut.
+        after: u64,
+        /// How far it was compacted.
+        compacted: u64,
+    },
+}
+
+/// The log and the durable facts of one replica. Owned by one thread.
+pub trait LogStore: Send {
+    /// What the store holds. Called once, before any write.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read, or holds what cannot be believed.
+    fn recover(&mut self) -> Result<Recovered, StorageError>;
+
+    /// Carries out these operations in order. When it returns, all of them are durable,
+    /// as the kind of store defines it, by one sync.
+    ///
+    /// # Errors
+    ///
+    /// After an error nothing is known of the operations of this call, and no later call
+    /// is made: a failed write is never tried again as if it had not been.
+    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError>;
+}

@@ -1,0 +1,227 @@
+//! Frames: how messages stand on the wire, and how commands and log entries are written.
+//!
+//! A frame is a header and a body. All numbers are little endian.
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 4 | magic `PSNG` |
+//! | 2 | version of the format, now 1 |
+//! | 2 | kind of the message |
+//! | 16 | cluster id, zero while it is unknown |
+//! | 4 | length of the body in bincode |
+//! | 4 | length of the commands behind it (only of a batch) |
+//! | 4 | CRC32C of the header before this field, the body and the commands |
+//!
+//! bincode is used with fixed-width integers, a size limit, and trailing bytes refused.
+//! This module is the only one that knows of it.
+
+use std::io::IoSlice;
+
+use bincode::Options;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::engine::Commands;
+use crate::message::{BatchMessage, Message};
+use crate::types::ClusterId;
+
+/// The version of frames that this build writes and reads.
+pub const VERSION: u16 = 1;
+
+const MAGIC: [u8; 4] = *b"PSNG";
+const HEADER: usize = 36;
+const CRC_AT: usize = HEADER - 4;
+/// More than any frame that CPG carries whole.
+const BODY_MAX: u64 = 1 << 20;
+
+/// Why bytes are not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Too short, or its lengths do not add up.
+    #[error("a frame of {0} bytes is cut short or too long")]
+    Length(usize),
+    /// Not ours.
+    #[error("not a frame: it begins with {0:02x?}; is another program in this group?")]
+    Magic([u8; 4]),
+    /// Of another version.
+    #[error(
+        "frame of version {found}, this build speaks {VERSION}: run the same version everywhere"
+    )]
+    Version {
+        /// The version it has.
+        found: u16,
+    },
+    /// Damaged on the way.
+    #[error("frame damaged: checksum {found:08x}, should be {expected:08x}")]
+    Checksum {
+        /// As written in it.
+        found: u32,
+        /// As computed from it.
+        expected: u32,
+    },
+    /// A kind that this version does not have.
+    #[error("frame of unknown kind {0}")]
+    Kind(u16),
+    /// The body is not what its kind says.
+    #[error("frame of kind {kind} does not decode: {reason}")]
+    Body {
+        /// The kind.
+        kind: u16,
+        /// What bincode said.
+        reason: String,
+    },
+}
+
+fn options() -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(BODY_MAX)
+}
+
+/// Encodes a value into bytes of its own.
+pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, bincode::Error> {
+    options().serialize(value)
+}
+
+/// Encodes a value to the end of `into`.
+pub(crate) fn encode_into(
+    into: &mut Vec<u8>,
+    value: &impl Serialize,
+) -> Result<(), bincode::Error> {
+    options().serialize_into(into, value)
+}
+
+/// Decodes what [`encode`] made.
+pub(crate) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, bincode::Error> {
+    options().deserialize(bytes)
+}
+
+/// A message ready to be sent: one allocation for header and body; the commands of a
+/// batch are shared, not copied.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    head: Vec<u8>,
+    commands: Bytes,
+}
+
+impl Frame {
+    pub(crate) fn new(cluster: Option<ClusterId>, message: &Message) -> Self {
+        let mut head = Vec::with_capacity(256);
+        head.extend_from_slice(&MAGIC);
+        head.extend_from_slice(&VERSION.to_le_bytes());
+        head.extend_from_slice(&kind(message).to_le_bytes());
+        head.extend_from_slice(&cluster.map_or(0, |cluster| cluster.0).to_le_bytes());
+        head.resize(HEADER, 0);
+        let mut commands = Bytes::new();
+        let encoded = match message {
+            Message::Announce(announce) => encode_into(&mut head, announce),
+            Message::Begin(ballot) => encode_into(&mut head, ballot),
+            Message::Report(report) => encode_into(&mut head, report),
+            Message::Open(open) => encode_into(&mut head, open),
+            Message::Batch(batch, progress) => {
+                commands = batch.commands.clone();
+                let progress = progress.clone();
+                encode_into(&mut head, &BatchMessage { head: batch.head(), progress })
+            }
+            Message::Progress(progress) => encode_into(&mut head, progress),
+            Message::Fetch(fetch) => encode_into(&mut head, fetch),
+        };
+        // Our own types always encode, and the engine bounds what it puts into them.
+        assert!(encoded.is_ok(), "a message encodes: {encoded:?}");
+        let body = (head.len() - HEADER) as u32;
+        head[24..28].copy_from_slice(&body.to_le_bytes());
+        head[28..32].copy_from_slice(&(commands.len() as u32).to_le_bytes());
+        let crc = checksum(&head, &commands);
+        head[CRC_AT..HEADER].copy_from_slice(&crc.to_le_bytes());
+        Self { head, commands }
+    }
+
+    pub(crate) fn slices(&self) -> [IoSlice<'_>; 2] {
+        [IoSlice::new(&self.head), IoSlice::new(&self.commands)]
+    }
+}
+
+fn checksum(head: &[u8], commands: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&head[..CRC_AT]);
+    let crc = crc32c::crc32c_append(crc, &head[HEADER..]);
+    crc32c::crc32c_append(crc, commands)
+}
+
+fn kind(message: &Message) -> u16 {
+    match message {
+        Message::Announce(_) => 1,
+        Message::Begin(_) => 2,
+        Message::Report(_) => 3,
+        Message::Open(_) => 4,
+        Message::Batch(..) => 5,
+        Message::Progress(_) => 6,
+        Message::Fetch(_) => 7,
+    }
+}
+
+/// Checks and decodes a frame: the cluster id it carries, and the message. The commands
+/// of a batch stay where they are in `frame`.
+pub(crate) fn decode_frame(frame: &Bytes) -> Result<(Option<ClusterId>, Message), DecodeError> {
+    let header: &[u8; HEADER] = frame.first_chunk().ok_or(DecodeError::Length(frame.len()))?;
+    let mut fields = Reader(header);
+    let magic = fields.take();
+    if magic != MAGIC {
+        return Err(DecodeError::Magic(magic));
+    }
+    let version = u16::from_le_bytes(fields.take());
+    if version != VERSION {
+        return Err(DecodeError::Version { found: version });
+    }
+    let kind = u16::from_le_bytes(fields.take());
+    let cluster = u128::from_le_bytes(fields.take());
+    let body = u32::from_le_bytes(fields.take()) as usize;
+    let commands = u32::from_le_bytes(fields.take()) as usize;
+    let found = u32::from_le_bytes(fields.take());
+    let head = HEADER.checked_add(body).ok_or(DecodeError::Length(frame.len()))?;
+    if head.checked_add(commands) != Some(frame.len()) {
+        return Err(DecodeError::Length(frame.len()));
+    }
+    let expected = checksum(&frame[..head], &frame[head..]);
+    if found != expected {
+        return Err(DecodeError::Checksum { found, expected });
+    }
+    let message = decode_body(kind, &frame[HEADER..head], frame.slice(head..))?;
+    Ok(((cluster != 0).then_some(ClusterId(cluster)), message))
+}
+
+fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, DecodeError> {
+    let refused = |reason: String| DecodeError::Body { kind, reason };
+    let failed = |error: bincode::Error| refused(error.to_string());
+    if kind != 5 && !commands.is_empty() {
+        return Err(refused("only a batch carries commands".into()));
+    }
+    Ok(match kind {
+        1 => Message::Announce(decode(body).map_err(failed)?),
+        2 => Message::Begin(decode(body).map_err(failed)?),
+        3 => Message::Report(decode(body).map_err(failed)?),
+        4 => Message::Open(decode(body).map_err(failed)?),
+        5 => {
+            let BatchMessage { head, progress } = decode(body).map_err(failed)?;
+            if !Commands::are_well_formed(&commands, head.count) {
+                return Err(refused("the commands do not fill the batch".into()));
+            }
+            Message::Batch(head.with(commands), progress)
+        }
+        6 => Message::Progress(decode(body).map_err(failed)?),
+        7 => Message::Fetch(decode(body).map_err(failed)?),
+        kind => return Err(DecodeError::Kind(kind)),
+    })
+}
+
+/// Takes fields of known sizes off a header that is long enough for all of them.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut field = [0; N];
+        let (head, rest) = self.0.split_at(N);
+        field.copy_from_slice(head);
+        self.0 = rest;
+        field
+    }
+}

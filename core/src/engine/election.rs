@@ -1,0 +1,235 @@
+use std::time::Duration;
+
+use super::coordinator::Coordination;
+use super::{Engine, Output};
+use crate::message::Message;
+use crate::types::{Ballot, Nonce, ReplicaId};
+
+/// Failures after which the delay grows no further.
+const DOUBLINGS_MAX: u32 = 5;
+
+/// When this replica starts a ballot of its own (rules E1 to E3).
+#[derive(Debug)]
+pub(crate) struct Election {
+    pub(crate) coordination: Option<Coordination>,
+    /// The highest counter of a ballot seen.
+    pub(crate) counter_seen: u64,
+    /// This run has promised something. A promise of an earlier run says nothing about
+    /// who coordinates now.
+    promised_in_this_run: bool,
+    /// Since when no epoch is open here at or above the promise.
+    pub(crate) unsettled_since: Duration,
+    pub(crate) commit_advanced_at: Duration,
+    pub(crate) sequencer_heard_at: Duration,
+    /// Own ballots since an epoch opened.
+    failures: u32,
+    /// Why a ballot is due, and when.
+    due: Option<(Reason, Duration)>,
+    /// Seeded by the nonce: the delays of two replicas differ, those of one run repeat.
+    random: u64,
+}
+
+/// Why a ballot is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// A group is to be formed, or no replica of it has an open epoch.
+    Start,
+    /// The sequencer is not in the configuration.
+    SequencerGone,
+    /// The coordinator of the promised ballot left before it opened an epoch.
+    CoordinatorGone,
+    /// There is work, and commits do not advance.
+    Stalled,
+    /// The promised ballot has opened no epoch.
+    NotOpened,
+    /// This sequencer learnt of a replica that has promised more.
+    Outbid,
+}
+
+impl Election {
+    pub(crate) fn new(nonce: Nonce, now: Duration) -> Self {
+        Self {
+            coordination: None,
+            counter_seen: 0,
+            promised_in_this_run: false,
+            unsettled_since: now,
+            commit_advanced_at: now,
+            sequencer_heard_at: now,
+            failures: 0,
+            due: None,
+            random: nonce.0 | 1,
+        }
+    }
+
+    pub(crate) fn opened(&mut self, now: Duration) {
+        self.failures = 0;
+        self.due = None;
+        self.commit_advanced_at = now;
+        self.sequencer_heard_at = now;
+    }
+
+    /// Rule E2: a higher `Begin` restarts the wait.
+    pub(crate) fn promised(&mut self, now: Duration) {
+        self.promised_in_this_run = true;
+        self.unsettled_since = now;
+        self.due = None;
+    }
+
+    /// Between none and all of `span`.
+    fn jitter(&mut self, span: Duration) -> Duration {
+        // xorshift64: spread is all that is wanted of it.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        span.mul_f64((self.random >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}
+
+impl<T> Engine<T> {
+    /// Starts a ballot when one is due, or goes on with the one under way.
+    pub(crate) fn consider_ballot(&mut self, out: &mut Vec<Output<T>>) {
+        if self.election.coordination.is_some() {
+            self.go_on_coordinating(out);
+            return;
+        }
+        let Some(reason) = self.ballot_reason() else {
+            self.election.due = None;
+            return;
+        };
+        let Some(rank) = self.rank() else { return };
+        let now = self.now.monotonic;
+        let at = match self.election.due {
+            Some((known, at)) if known == reason => at,
+            _ => {
+                let at = now + self.ballot_delay(reason, rank);
+                self.election.due = Some((reason, at));
+                at
+            }
+        };
+        if now >= at && self.sees_majority() {
+            self.begin(reason, out);
+        }
+    }
+
+    fn begin(&mut self, reason: Reason, out: &mut Vec<Output<T>>) {
+        self.election.counter_seen += 1;
+        let ballot = Ballot {
+            counter: self.election.counter_seen,
+            replica: self.me().replica.0,
+            nonce: self.me().nonce,
+        };
+        tracing::info!(replica = %self.me().replica, %ballot, ?reason, "starts a ballot");
+        self.election.coordination = Some(Coordination::new(ballot, self.now.monotonic));
+        self.election.failures += 1;
+        self.election.due = None;
+        out.push(Output::Send(Message::Begin(ballot)));
+    }
+
+    /// Repeats `Begin`, or `Open` once decided, until it is answered or superseded.
+    fn go_on_coordinating(&mut self, out: &mut Vec<Output<T>>) {
+        let now = self.now.monotonic;
+        let Some(coordination) = &mut self.election.coordination else { return };
+        if coordination.ballot < self.promised
+            || now.saturating_sub(coordination.since) > self.config.election_timeout * 4
+        {
+            self.election.coordination = None;
+            self.election.unsettled_since = now;
+        } else if now.saturating_sub(coordination.sent_at) > self.config.resend_timeout {
+            coordination.sent_at = now;
+            out.push(Output::Send(match &coordination.open {
+                Some(open) => Message::Open(open.clone()),
+                None => Message::Begin(coordination.ballot),
+            }));
+        }
+    }
+
+    fn ballot_reason(&self) -> Option<Reason> {
+        let now = self.now.monotonic;
+        let timeout = self.config.election_timeout;
+        let Some(epoch) = self.live() else {
+            if self.promised == Ballot::default() {
+                return self.may_start().then_some(Reason::Start);
+            }
+            let coordinator_here = self.members.peers().any(|peer| {
+                peer.incarnation.replica.0 == self.promised.replica
+                    && peer.incarnation.nonce == self.promised.nonce
+            });
+            if self.election.promised_in_this_run && !coordinator_here {
+                return Some(Reason::CoordinatorGone);
+            }
+            let waited = now.saturating_sub(self.election.unsettled_since);
+            return (waited >= timeout).then_some(Reason::NotOpened);
+        };
+        if !self.members.has(epoch.open.sequencer) {
+            return Some(Reason::SequencerGone);
+        }
+        if epoch.sequencing && self.members.highest_promise() > self.promised {
+            return Some(Reason::Outbid);
+        }
+        let still = now.saturating_sub(self.election.commit_advanced_at);
+        (still >= timeout && self.has_work()).then_some(Reason::Stalled)
+    }
+
+    /// Whether a first ballot makes sense: for a new group when every listed replica is
+    /// here and none has a log (rule V3).
+    fn may_start(&self) -> bool {
+        !self.log.is_empty()
+            || self.config.bootstrap.contains(&self.me().replica)
+                && self.members.peers().all(|peer| peer.last.index.0 == 0)
+                && self.config.bootstrap.iter().all(|replica| self.members.has_replica(*replica))
+    }
+
+    /// Rule E1: no `Begin` without a majority of the voters in the configuration.
+    pub(crate) fn sees_majority(&self) -> bool {
+        if self.log.is_empty() {
+            return self.config.bootstrap.iter().all(|replica| self.members.has_replica(*replica));
+        }
+        self.log.voters().majority(|voter| self.members.has_voter(voter))
+    }
+
+    /// This replica's place among the voters that are here; `None` if it is no voter.
+    fn rank(&self) -> Option<u32> {
+        let me = self.me().replica;
+        if self.log.is_empty() {
+            let listed = &self.config.bootstrap;
+            let before =
+                |replica: &&ReplicaId| **replica < me && self.members.has_replica(**replica);
+            return listed.contains(&me).then(|| listed.iter().filter(before).count() as u32);
+        }
+        let voters = &self.log.voters().now;
+        voters.contains(&self.voter()).then(|| {
+            let before = voters.iter().filter(|v| v.replica < me && self.members.has_voter(v));
+            before.count() as u32
+        })
+    }
+
+    /// Rule E2: the best-ranked at once, others after a random delay that grows with each
+    /// failure.
+    fn ballot_delay(&mut self, reason: Reason, rank: u32) -> Duration {
+        if reason == Reason::Outbid || rank == 0 && self.election.failures == 0 {
+            return Duration::ZERO;
+        }
+        let step = self.config.election_timeout / 4;
+        let doublings = self.election.failures.min(DOUBLINGS_MAX);
+        step * rank + self.election.jitter(step * (1 << doublings))
+    }
+
+    /// Rule E3: whether the open epoch is healthy, so that a `Begin` of others is ignored.
+    pub(crate) fn is_epoch_healthy(&self) -> bool {
+        let half = self.config.election_timeout / 2;
+        let within = |at: Duration| self.now.monotonic.saturating_sub(at) < half;
+        self.live().is_some_and(|epoch| {
+            self.members.has(epoch.open.sequencer)
+                && (within(self.election.commit_advanced_at)
+                    || within(self.election.sequencer_heard_at) && !self.has_work())
+        })
+    }
+
+    /// Whether something waits that a working epoch would carry out.
+    pub(crate) fn has_work(&self) -> bool {
+        self.log.last().index > self.commit
+            || !self.marks.is_empty()
+            || self.proposals.has_unordered()
+            || self.pool.has_next(&self.log)
+    }
+}

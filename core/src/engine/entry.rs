@@ -1,0 +1,225 @@
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::Timestamp;
+use crate::types::{Ballot, Digest, Index, Origin, Position, Voters};
+
+/// Commands of one origin, with the origin's number for them. Never changes once sent: a
+/// batch that is sent again is byte-identical.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Who proposed them.
+    pub origin: Origin,
+    /// From one, without gaps.
+    pub number: u64,
+    /// How many commands there are.
+    pub count: u32,
+    /// The commands, each behind its length (see [`Commands`]).
+    pub commands: Bytes,
+}
+
+/// What an entry of the log holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The first entry of an epoch, known from its `Open` (rule B8).
+    EpochStart(Voters),
+    /// Commands.
+    Batch(Batch),
+}
+
+/// One position of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where.
+    pub position: Position,
+    /// The log's time (rule N11).
+    pub time: Timestamp,
+    /// What.
+    pub content: Content,
+    /// Of the whole log up to and including this entry.
+    pub digest: Digest,
+}
+
+impl Entry {
+    /// Makes the entry that follows a log with the digest `before`.
+    pub(crate) fn new(
+        before: Digest,
+        position: Position,
+        time: Timestamp,
+        content: Content,
+    ) -> Self {
+        let digest = digest(before, position, time, &content);
+        Self { position, time, content, digest }
+    }
+
+    pub(crate) fn index(&self) -> Index {
+        self.position.index
+    }
+}
+
+fn digest(before: Digest, position: Position, time: Timestamp, content: &Content) -> Digest {
+    let mut input = Fields::<128>::default();
+    input.put(&before.0.to_le_bytes());
+    put_ballot(&mut input, position.epoch);
+    input.put(&position.index.0.to_le_bytes());
+    input.put(&time.0.to_le_bytes());
+    match content {
+        Content::EpochStart(voters) => {
+            input.put(&[1]);
+            input.put(&voters_hash(voters).to_le_bytes());
+        }
+        Content::Batch(batch) => {
+            input.put(&[2]);
+            input.put(&batch.origin.replica.0.to_le_bytes());
+            input.put(&batch.origin.counter.to_le_bytes());
+            input.put(&batch.origin.nonce.0.to_le_bytes());
+            input.put(&batch.number.to_le_bytes());
+            input.put(&batch.count.to_le_bytes());
+            input.put(&xxh3_128(&batch.commands).to_le_bytes());
+        }
+    }
+    Digest(xxh3_128(input.bytes()))
+}
+
+fn put_ballot(input: &mut Fields<128>, ballot: Ballot) {
+    input.put(&ballot.counter.to_le_bytes());
+    input.put(&ballot.replica.to_le_bytes());
+    input.put(&ballot.nonce.0.to_le_bytes());
+}
+
+fn voters_hash(voters: &Voters) -> u128 {
+    let mut bytes = Vec::with_capacity(24 + 12 * (voters.now.len() + voters.previous.len()));
+    for set in [&voters.now, &voters.previous] {
+        bytes.extend_from_slice(&(set.len() as u64).to_le_bytes());
+        for voter in set {
+            bytes.extend_from_slice(&voter.replica.0.to_le_bytes());
+            bytes.extend_from_slice(&voter.store.0.to_le_bytes());
+        }
+    }
+    bytes.extend_from_slice(&voters.since.0.to_le_bytes());
+    xxh3_128(&bytes)
+}
+
+/// What goes into a hash, on the stack.
+struct Fields<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Default for Fields<N> {
+    fn default() -> Self {
+        Self { bytes: [0; N], length: 0 }
+    }
+}
+
+impl<const N: usize> Fields<N> {
+    fn put(&mut self, field: &[u8]) {
+        let end = self.length + field.len();
+        self.bytes[self.length..end].copy_from_slice(field);
+        self.length = end;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The head of a [`Batch`] as it is written down, in front of its commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BatchHead {
+    pub(crate) origin: Origin,
+    pub(crate) number: u64,
+    pub(crate) count: u32,
+}
+
+impl BatchHead {
+    pub(crate) fn with(self, commands: Bytes) -> Batch {
+        Batch { origin: self.origin, number: self.number, count: self.count, commands }
+    }
+}
+
+impl Batch {
+    pub(crate) fn head(&self) -> BatchHead {
+        BatchHead { origin: self.origin, number: self.number, count: self.count }
+    }
+}
+
+/// Goes over the commands of a batch: each is a length (four bytes, little endian) and as
+/// many bytes. Ends early, with `None`, where the bytes are not of that form.
+pub(crate) struct Commands<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let (command, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        self.0 = rest;
+        Some(command)
+    }
+}
+
+impl Commands<'_> {
+    /// Whether `bytes` are exactly `count` commands.
+    pub(crate) fn are_well_formed(bytes: &[u8], count: u32) -> bool {
+        let mut commands = Commands(bytes);
+        let found = commands.by_ref().take(count as usize).count();
+        found == count as usize && commands.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Nonce, ReplicaId};
+
+    fn batch(commands: &'static [u8]) -> Content {
+        let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(7) };
+        Content::Batch(Batch {
+            origin,
+            number: 1,
+            count: 1,
+            commands: Bytes::from_static(commands),
+        })
+    }
+
+    #[test]
+    fn digest_depends_on_everything() {
+        let position = Position::default();
+        let base = Entry::new(Digest(0), position, Timestamp(1), batch(b"a"));
+        let others = [
+            Entry::new(Digest(1), position, Timestamp(1), batch(b"a")),
+            Entry::new(Digest(0), position, Timestamp(2), batch(b"a")),
+            Entry::new(Digest(0), position, Timestamp(1), batch(b"b")),
+            Entry::new(Digest(0), position, Timestamp(1), Content::EpochStart(Voters::default())),
+            Entry::new(
+                Digest(0),
+                Position { index: Index(1), ..position },
+                Timestamp(1),
+                batch(b"a"),
+            ),
+            Entry::new(
+                Digest(0),
+                Position { epoch: Ballot { counter: 1, ..Ballot::default() }, ..position },
+                Timestamp(1),
+                batch(b"a"),
+            ),
+        ];
+        for other in others {
+            assert_ne!(base.digest, other.digest, "{other:?}");
+        }
+        assert_eq!(base, Entry::new(Digest(0), position, Timestamp(1), batch(b"a")));
+    }
+
+    #[test]
+    fn commands_that_do_not_fill_their_batch_are_refused() {
+        assert!(Commands::are_well_formed(b"", 0));
+        assert!(Commands::are_well_formed(b"\x01\0\0\0x\0\0\0\0", 2));
+        assert!(!Commands::are_well_formed(b"\x01\0\0\0x\0\0\0\0", 1));
+        assert!(!Commands::are_well_formed(b"\x01\0\0\0x", 2));
+        assert!(!Commands::are_well_formed(b"\x02\0\0\0x", 1));
+        assert!(!Commands::are_well_formed(b"\x02\0\0", 1));
+        assert_eq!(Commands(b"\x01\0\0\0x\0\0\0\0").collect::<Vec<_>>(), [&b"x"[..], &b""[..]]);
+    }
+}

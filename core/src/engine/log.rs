@@ -1,0 +1,271 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use super::entry::{Content, Entry};
+use crate::Timestamp;
+use crate::types::{Ballot, Digest, Index, Nonce, Origin, Position, ReplicaId, Voters};
+
+/// The last batch of a replica in the order: its origin and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastBatch {
+    pub(crate) counter: u64,
+    pub(crate) nonce: Nonce,
+    pub(crate) number: u64,
+}
+
+/// What follows from the entries up to some position, and is kept when they are not.
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    position: Position,
+    digest: Digest,
+    time: Timestamp,
+    voters: Voters,
+    origins: BTreeMap<ReplicaId, LastBatch>,
+}
+
+impl Tables {
+    fn add(&mut self, entry: &Entry) {
+        self.position = entry.position;
+        self.digest = entry.digest;
+        self.time = entry.time;
+        match &entry.content {
+            Content::EpochStart(voters) => self.voters = voters.clone(),
+            Content::Batch(batch) => {
+                let Origin { replica, counter, nonce } = batch.origin;
+                self.origins.insert(replica, LastBatch { counter, nonce, number: batch.number });
+            }
+        }
+    }
+}
+
+/// The log as the engine sees it: the newest entries, and what follows from all of them.
+///
+/// Only confirmed entries are in it. At the sequencer an entry is confirmed when it is
+/// positioned, because its own word is the mark.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// At the position before the first entry kept.
+    start: Tables,
+    /// At the end.
+    end: Tables,
+    entries: VecDeque<Entry>,
+    /// Epochs and the index each begins at: the whole history.
+    history: Vec<(Ballot, Index)>,
+}
+
+impl Log {
+    pub(crate) fn last(&self) -> Position {
+        self.end.position
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.end.digest
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        self.end.time
+    }
+
+    pub(crate) fn voters(&self) -> &Voters {
+        &self.end.voters
+    }
+
+    pub(crate) fn history(&self) -> &[(Ballot, Index)] {
+        &self.history
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.end.position.index == Index(0)
+    }
+
+    pub(crate) fn first_kept(&self) -> Index {
+        self.start.position.index.next()
+    }
+
+    pub(crate) fn kept(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn last_batch(&self, replica: ReplicaId) -> Option<&LastBatch> {
+        self.end.origins.get(&replica)
+    }
+
+    /// Rule N2: whether a batch of that number is the next of its origin in the order.
+    pub(crate) fn is_next(&self, origin: &Origin, number: u64) -> bool {
+        match self.last_batch(origin.replica) {
+            Some(last) if last.counter == origin.counter => {
+                last.nonce == origin.nonce && number == last.number + 1
+            }
+            Some(last) => origin.counter > last.counter && number == 1,
+            None => number == 1,
+        }
+    }
+
+    /// Rule N2: whether a batch is in the order already, or can never be.
+    pub(crate) fn is_past(&self, origin: &Origin, number: u64) -> bool {
+        self.last_batch(origin.replica).is_some_and(|last| {
+            origin.counter < last.counter
+                || origin.counter == last.counter
+                    && (origin.nonce != last.nonce || number <= last.number)
+        })
+    }
+
+    pub(crate) fn get(&self, index: Index) -> Option<&Entry> {
+        let offset = index.0.checked_sub(self.first_kept().0)?;
+        self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    /// The entries from `first` to the end.
+    pub(crate) fn from(&self, first: Index) -> impl Iterator<Item = &Entry> {
+        let skipped = first.0.saturating_sub(self.first_kept().0);
+        self.entries.range(
+            usize::try_from(skipped)
+                .map_or(self.entries.len(), |skipped| skipped.min(self.entries.len()))..,
+        )
+    }
+
+    /// The epoch of an index in this log, the zero ballot for index zero.
+    pub(crate) fn epoch_at(&self, index: Index) -> Ballot {
+        epoch_at(&self.history, index)
+    }
+
+    pub(crate) fn append(&mut self, epoch: Ballot, time: Timestamp, content: Content) -> &Entry {
+        let position = Position { epoch, index: self.end.position.index.next() };
+        assert!(epoch >= self.end.position.epoch, "epochs never go back in a log");
+        assert!(time >= self.end.time, "the log's time never goes back");
+        let entry = Entry::new(self.end.digest, position, time, content);
+        if epoch > self.end.position.epoch {
+            self.history.push((epoch, position.index));
+        }
+        self.end.add(&entry);
+        self.entries.push_back(entry);
+        &self.entries[self.entries.len() - 1]
+    }
+
+    /// The last index that this log shares with one of that history and last index
+    /// (rule B6). Two logs that hold the same position agree up to there.
+    pub(crate) fn shared_with(&self, history: &[(Ballot, Index)], last: Index) -> Index {
+        let mut shared = self.last().index.min(last);
+        while shared > Index(0) {
+            let mine = self.epoch_at(shared);
+            if mine == epoch_at(history, shared) {
+                break;
+            }
+            // Steps over a whole epoch of one of the two at a time.
+            let begin = |history| first_of_epoch_at(history, shared);
+            shared = Index(begin(&self.history).max(begin(history)).0 - 1);
+        }
+        shared
+    }
+
+    /// Takes away the entries after `shared`.
+    pub(crate) fn cut(&mut self, shared: Index) {
+        assert!(shared >= self.start.position.index, "what is compacted is never cut");
+        let kept = usize::try_from(shared.0 - self.start.position.index.0).unwrap_or(usize::MAX);
+        self.entries.truncate(kept);
+        self.history.retain(|(_, first)| *first <= shared);
+        self.end = self.start.clone();
+        for entry in &self.entries {
+            self.end.add(entry);
+        }
+    }
+
+    /// Forgets the entries up to `through`; what follows from them stays.
+    pub(crate) fn compact(&mut self, through: Index) {
+        while let Some(entry) = self.entries.front().filter(|entry| entry.index() <= through) {
+            self.start.add(entry);
+            self.entries.pop_front();
+        }
+    }
+}
+
+/// The epoch of an index by an epoch history.
+pub(crate) fn epoch_at(history: &[(Ballot, Index)], index: Index) -> Ballot {
+    let after = history.partition_point(|(_, first)| *first <= index);
+    after.checked_sub(1).map_or_else(Ballot::default, |at| history[at].0)
+}
+
+fn first_of_epoch_at(history: &[(Ballot, Index)], index: Index) -> Index {
+    let after = history.partition_point(|(_, first)| *first <= index);
+    after.checked_sub(1).map_or(Index(1), |at| history[at].1)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::engine::entry::Batch;
+
+    fn ballot(counter: u64) -> Ballot {
+        Ballot { counter, ..Ballot::default() }
+    }
+
+    fn origin(counter: u64, nonce: u64) -> Origin {
+        Origin { replica: ReplicaId(1), counter, nonce: Nonce(nonce) }
+    }
+
+    fn log_of(epochs: &[u64]) -> Log {
+        let mut log = Log::default();
+        for epoch in epochs {
+            log.append(ballot(*epoch), Timestamp(0), Content::EpochStart(Voters::default()));
+        }
+        log
+    }
+
+    fn batch(origin: Origin, number: u64) -> Content {
+        Content::Batch(Batch { origin, number, count: 0, commands: Bytes::new() })
+    }
+
+    #[test]
+    fn shared_position_is_the_last_of_equal_epochs() {
+        let log = log_of(&[1, 1, 3, 3, 3]);
+        for (other, shared) in [
+            (&[1, 1, 3, 3, 3][..], 5),
+            (&[1, 1, 3], 3),
+            (&[1, 1, 3, 3, 3, 3, 4], 5),
+            (&[1, 1, 2, 2, 2, 2], 2),
+            (&[1, 1, 1, 1, 4], 2),
+            (&[1, 2, 3], 3),
+            (&[2, 2], 0),
+            (&[], 0),
+        ] {
+            // The history [1, 2, 3] beside [1, 1, 3] cannot arise: epochs of one position
+            // fix all before them. It shows that only the last epoch is looked at.
+            let other = log_of(other);
+            let last = other.last().index;
+            assert_eq!(log.shared_with(other.history(), last), Index(shared), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn cut_and_compacted_log_is_as_if_written_so() {
+        let mut log = log_of(&[1, 1, 3]);
+        log.append(ballot(3), Timestamp(5), batch(origin(1, 1), 1));
+        let (digest, history) = (log.digest(), log.history().to_vec());
+        log.append(ballot(4), Timestamp(9), batch(origin(1, 1), 2));
+        log.compact(Index(2));
+        log.cut(Index(4));
+        assert_eq!((log.digest(), log.history(), log.time()), (digest, &history[..], Timestamp(5)));
+        assert_eq!(log.last(), Position { epoch: ballot(3), index: Index(4) });
+        assert_eq!(log.first_kept(), Index(3));
+        assert!(log.get(Index(2)).is_none());
+        assert_eq!(log.from(Index(0)).count(), 2);
+        assert_eq!(log.from(Index(4)).count(), 1);
+        assert_eq!(log.from(Index(9)).count(), 0);
+        assert!(log.is_next(&origin(1, 1), 2));
+    }
+
+    #[test]
+    fn origins_are_gapless_and_a_higher_counter_supersedes() {
+        let mut log = log_of(&[1]);
+        assert!(log.is_next(&origin(1, 1), 1) && !log.is_next(&origin(1, 1), 2));
+        log.append(ballot(1), Timestamp(0), batch(origin(1, 1), 1));
+        assert!(log.is_next(&origin(1, 1), 2) && !log.is_next(&origin(1, 1), 3));
+        assert!(log.is_past(&origin(1, 1), 1) && !log.is_past(&origin(1, 1), 2));
+        // An equal counter with another nonce is another incarnation's mistake.
+        assert!(!log.is_next(&origin(1, 2), 2) && log.is_past(&origin(1, 2), 2));
+        assert!(log.is_next(&origin(2, 2), 1) && !log.is_next(&origin(2, 2), 2));
+        log.append(ballot(1), Timestamp(0), batch(origin(2, 2), 1));
+        assert!(!log.is_next(&origin(1, 1), 2) && log.is_past(&origin(1, 1), 2));
+    }
+}

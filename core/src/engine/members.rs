@@ -1,0 +1,105 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use cpg::Member;
+
+use crate::types::{
+    Ballot, ClusterId, Incarnation, Index, Nonce, Position, ReplicaId, StoreId, Voter,
+};
+
+/// What is known of the replica behind a CPG member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) store: StoreId,
+    /// The end of its log when it announced itself.
+    pub(crate) last: Position,
+    pub(crate) promised: Ballot,
+    pub(crate) acked: Index,
+    pub(crate) applied: Index,
+}
+
+/// Who is in the configuration, and which replica is behind whom.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    local: Option<Member>,
+    present: BTreeMap<Member, Option<Peer>>,
+    /// Members that turned out to be of other clusters.
+    foreign: BTreeMap<Member, ClusterId>,
+    /// Somebody came since this replica last announced itself.
+    pub(crate) announce_due: bool,
+    /// This run has announced itself, and heard it.
+    pub(crate) settled: bool,
+    /// Later runs with this replica's own id that are to be told to stop.
+    pub(crate) refused: BTreeSet<Nonce>,
+    /// This run has sent its first announcement.
+    pub(crate) announced: bool,
+}
+
+impl Members {
+    pub(crate) fn configure(&mut self, local: Member, members: &[Member], joined: &[Member]) {
+        self.local = Some(local);
+        let old = std::mem::take(&mut self.present);
+        for member in members {
+            // A member that joined is a new one, also under an old name.
+            let known = old.get(member).filter(|_| !joined.contains(member));
+            self.present.insert(*member, known.copied().flatten());
+        }
+        self.foreign.retain(|member, _| self.present.contains_key(member));
+        self.announce_due |= !joined.is_empty();
+    }
+
+    pub(crate) fn local(&self) -> Option<Member> {
+        self.local
+    }
+
+    /// Learns who is behind a member. Members that are not in the configuration are not
+    /// kept: on Corosync a departure can overtake what was sent before it.
+    pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
+        if let Some(peer) = self.present.get_mut(&from) {
+            if peer.is_none_or(|peer| peer.incarnation != incarnation || peer.store != store) {
+                *peer = Some(Peer {
+                    incarnation,
+                    store,
+                    last: Position::default(),
+                    promised: Ballot::default(),
+                    acked: Index(0),
+                    applied: Index(0),
+                });
+            }
+        }
+    }
+
+    pub(crate) fn peer_mut(&mut self, from: Member) -> Option<&mut Peer> {
+        self.present.get_mut(&from)?.as_mut()
+    }
+
+    /// Notes a member of another cluster; whether that is news.
+    pub(crate) fn foreign(&mut self, from: Member, cluster: ClusterId) -> bool {
+        self.foreign.insert(from, cluster) != Some(cluster)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Member, Option<&Peer>)> {
+        self.present.iter().map(|(member, peer)| (*member, peer.as_ref()))
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.present.values().flatten()
+    }
+
+    pub(crate) fn has(&self, incarnation: Incarnation) -> bool {
+        self.peers().any(|peer| peer.incarnation == incarnation)
+    }
+
+    pub(crate) fn has_voter(&self, voter: &Voter) -> bool {
+        self.peers()
+            .any(|peer| peer.incarnation.replica == voter.replica && peer.store == voter.store)
+    }
+
+    pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {
+        self.peers().any(|peer| peer.incarnation.replica == replica)
+    }
+
+    pub(crate) fn highest_promise(&self) -> Ballot {
+        self.peers().map(|peer| peer.promised).max().unwrap_or_default()
+    }
+}

@@ -1,0 +1,263 @@
+//! Opening an epoch (protocol §4): what a replica does with `Announce`, `Begin`, `Report`
+//! and `Open`.
+
+use cpg::Member;
+
+use super::coordinator::Coordination;
+use super::entry::{Content, Entry};
+use super::{Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
+use crate::message::{Announce, Message, Open, Report};
+use crate::types::{Ballot, ClusterId, Digest, Index, Position};
+
+impl<T> Engine<T> {
+    /// Tells who is behind this CPG member, when it joins and when somebody new does.
+    pub(crate) fn announce(&mut self, out: &mut Vec<Output<T>>) {
+        for refused in std::mem::take(&mut self.members.refused) {
+            let announce = self.announcement(Some(refused));
+            out.push(Output::Send(Message::Announce(announce)));
+        }
+        if std::mem::take(&mut self.members.announce_due) {
+            let announce = self.announcement(None);
+            self.members.announced = true;
+            out.push(Output::Send(Message::Announce(announce)));
+        }
+    }
+
+    fn announcement(&self, refused: Option<crate::types::Nonce>) -> Announce {
+        Announce {
+            incarnation: self.me(),
+            store: self.config.store,
+            last: self.log.last(),
+            promised: self.promised,
+            first: !self.members.announced,
+            refused,
+        }
+    }
+
+    /// Of two live processes with one replica id the later to announce itself is refused
+    /// and stops.
+    pub(crate) fn on_announce(&mut self, from: Member, announce: &Announce) -> Checked {
+        let me = self.me();
+        if announce.incarnation == me {
+            self.members.settled = true;
+        } else if announce.incarnation.replica == me.replica {
+            if announce.refused == Some(me.nonce) {
+                return Err(StopReason::Duplicate {
+                    replica: me.replica,
+                    other: from,
+                    mine: self.members.local().unwrap_or(from),
+                });
+            }
+            if announce.first && self.members.settled {
+                self.members.refused.insert(announce.incarnation.nonce);
+            }
+        }
+        self.members.identify(from, announce.incarnation, announce.store);
+        if let Some(peer) = self.members.peer_mut(from) {
+            peer.last = announce.last;
+            peer.promised = announce.promised;
+        }
+        self.election.counter_seen = self.election.counter_seen.max(announce.promised.counter);
+        self.pace.wanted = self.pace.wanted.max(announce.promised);
+        Ok(())
+    }
+
+    /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
+    pub(crate) fn on_begin(&mut self, ballot: Ballot, out: &mut Vec<Output<T>>) {
+        self.election.counter_seen = self.election.counter_seen.max(ballot.counter);
+        if ballot < self.promised {
+            self.pace.tell();
+        } else if ballot == self.promised {
+            // Sent again. The log is frozen, so the report is the same; while the promise
+            // is not durable the report is on its way.
+            if self.live().is_none() && self.disk.promise_durable() >= ballot {
+                out.push(Output::Send(Message::Report(self.report(ballot))));
+            }
+        } else if !self.is_epoch_healthy() || self.is_sequencers(ballot) {
+            tracing::debug!(replica = %self.me().replica, %ballot, "promises");
+            self.promise(ballot);
+        }
+    }
+
+    /// The sequencer's own `Begin` is excepted from rule E3.
+    fn is_sequencers(&self, ballot: Ballot) -> bool {
+        self.live().is_some_and(|epoch| {
+            let sequencer = epoch.open.sequencer;
+            sequencer.replica.0 == ballot.replica && sequencer.nonce == ballot.nonce
+        })
+    }
+
+    fn promise(&mut self, ballot: Ballot) {
+        self.promised = ballot;
+        if self.election.coordination.as_ref().is_some_and(|own| own.ballot < ballot) {
+            self.election.coordination = None;
+        }
+        self.election.promised(self.now.monotonic);
+        self.disk.promise(ballot, Op::Facts(self.facts()));
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { promised: self.promised, cluster: self.cluster }
+    }
+
+    /// The log thread is through with a write: acks what it made durable, and reports if
+    /// it held a promise (rules P1 to P3).
+    pub(crate) fn on_written(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> Checked {
+        let promise = self.disk.written(ticket);
+        if promise == Some(self.promised) && self.live().is_none() {
+            ensure(self.disk.durable() == self.log.last().index, || {
+                let (durable, last) = (self.disk.durable(), self.log.last().index);
+                format!("a report must name durable entries only: durable {durable}, last {last}")
+            })?;
+            out.push(Output::Send(Message::Report(self.report(self.promised))));
+        }
+        // Nothing is acked in a frozen log (rule B3).
+        if self.is_in_step() && self.disk.durable() > self.acked {
+            self.acked = self.disk.durable();
+            self.acks.insert(self.voter(), self.acked);
+            self.pace.tell();
+            self.advance_commit();
+        }
+        Ok(())
+    }
+
+    fn report(&self, ballot: Ballot) -> Report {
+        Report {
+            ballot,
+            incarnation: self.me(),
+            store: self.config.store,
+            last: self.log.last(),
+            digest: self.log.digest(),
+            time: self.log.time(),
+            commit: self.commit,
+            first_kept: self.log.first_kept(),
+            history: self.log.history().to_vec(),
+            voters: self.log.voters().clone(),
+        }
+    }
+
+    pub(crate) fn on_report(&mut self, from: Member, report: Report, out: &mut Vec<Output<T>>) {
+        self.members.identify(from, report.incarnation, report.store);
+        if let Some(peer) = self.members.peer_mut(from) {
+            peer.last = report.last;
+            peer.promised = peer.promised.max(report.ballot);
+        }
+        self.election.counter_seen = self.election.counter_seen.max(report.ballot.counter);
+        let (me, wall, now) = (self.me(), self.now.wall, self.now.monotonic);
+        let Some(coordination) = &mut self.election.coordination else { return };
+        if coordination.ballot != report.ballot || coordination.open.is_some() {
+            return;
+        }
+        coordination.add(report);
+        let decided = coordination.decide(me, &self.config.bootstrap, wall).cloned();
+        if let Some(open) = decided {
+            coordination.sent_at = now;
+            out.push(Output::Send(Message::Open(open)));
+        }
+    }
+
+    /// Rule B6.
+    pub(crate) fn on_open(&mut self, open: Open) -> Checked {
+        let ballot = open.ballot;
+        self.election.counter_seen = self.election.counter_seen.max(ballot.counter);
+        if ballot < self.promised {
+            self.pace.tell();
+            return Ok(());
+        }
+        if self.epoch.as_ref().is_some_and(|epoch| epoch.open.ballot == ballot) {
+            return Ok(());
+        }
+        if ballot > self.promised {
+            self.promise(ballot);
+        }
+        self.election.coordination = None;
+        self.election.opened(self.now.monotonic);
+        if open.base.index == Index(0) {
+            let cluster = Some(ClusterId(first_entry(&open).digest.0));
+            ensure(self.cluster.is_none() || self.cluster == cluster, || {
+                format!("an epoch without a base opens in cluster {:?}", self.cluster)
+            })?;
+            self.cluster = cluster;
+            self.disk.push(Op::Facts(self.facts()));
+        }
+        let already_in = self.log.last().epoch == ballot;
+        let at_base = !already_in && self.cut_to(&open)?;
+        self.forget_epoch();
+        let sequencing = at_base && open.sequencer == self.me();
+        if sequencing {
+            self.clock.take_over(self.now);
+        }
+        if at_base {
+            self.append(ballot, open.time, Content::EpochStart(open.voters.clone()));
+        }
+        let in_step = at_base || already_in;
+        tracing::info!(
+            replica = %self.me().replica, epoch = %ballot, base = %open.base.index,
+            sequencer = %open.sequencer.replica, in_step, "epoch opens"
+        );
+        self.epoch = Some(Epoch { open, in_step, sequencing });
+        if in_step {
+            self.get_in_step();
+        }
+        Ok(())
+    }
+
+    /// Cuts the log back to what it shares with the base; whether it then ends there.
+    fn cut_to(&mut self, open: &Open) -> Checked<bool> {
+        let shared = self.log.shared_with(&open.history, open.base.index);
+        if shared < self.log.last().index {
+            ensure(shared >= self.commit, || {
+                format!("epoch {} would cut committed entries after {shared}", open.ballot)
+            })?;
+            self.log.cut(shared);
+            self.disk.cut(shared);
+        }
+        let at_base = self.log.last() == open.base;
+        if at_base && self.log.digest() != open.digest {
+            return Err(StopReason::Invariant(format!(
+                "two logs differ at the same position, {}: {} here, {} there",
+                open.base,
+                self.log.digest(),
+                open.digest
+            )));
+        }
+        Ok(at_base)
+    }
+
+    /// What belongs to the epoch before.
+    fn forget_epoch(&mut self) {
+        self.marks.clear();
+        self.expected.clear();
+        self.acks.clear();
+        self.acked = Index(0);
+        self.pool.prune(&self.log);
+        self.pace.opened(self.log.last().index);
+    }
+
+    /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
+    fn get_in_step(&mut self) {
+        let durable = self.disk.durable();
+        if self.log.epoch_at(durable) == self.promised {
+            self.acked = durable;
+            self.acks.insert(self.voter(), durable);
+        }
+        self.proposals.get_in_step(self.config.incarnation, &self.log);
+        self.pace.tell();
+    }
+}
+
+/// The entry that a new group's log begins with; its digest is the cluster id (rule V4).
+fn first_entry(open: &Open) -> Entry {
+    let position = Position { epoch: open.ballot, index: Index(1) };
+    Entry::new(Digest::default(), position, open.time, Content::EpochStart(open.voters.clone()))
+}
+
+/// Only for the status.
+pub(crate) fn reported(coordination: &Coordination) -> String {
+    join(coordination.reported())
+}
+
+/// "1 2 3".
+pub(crate) fn join<D: std::fmt::Display>(items: impl Iterator<Item = D>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}

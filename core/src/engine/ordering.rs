@@ -1,0 +1,248 @@
+//! Normal operation (protocol §5): the sequencer orders, the others confirm what it
+//! marked, and a majority's acks commit.
+
+use std::time::Duration;
+
+use cpg::Member;
+
+use super::entry::{Batch, Content};
+use super::{Checked, Engine, Output, StopReason, ensure};
+use crate::message::{Fetch, Mark, Marks, Message, Missing, Progress};
+use crate::types::{Ballot, Digest, Index, Voter};
+
+/// Marks told in one message: 40 bytes each.
+const MARKS_MAX: usize = 512;
+/// Bytes of batches that one `Fetch` brings at most.
+const FETCH_BYTES_MAX: usize = 512 << 10;
+
+impl<T> Engine<T> {
+    pub(crate) fn on_batch(
+        &mut self,
+        from: Member,
+        batch: Batch,
+        progress: Option<Progress>,
+    ) -> Checked {
+        self.proposals.heard(&batch);
+        self.pool.insert(&self.log, batch);
+        self.order_pool()?;
+        match progress {
+            Some(progress) => self.on_progress(from, progress, false),
+            None => self.confirm(),
+        }
+    }
+
+    /// Rules N2 to N4: the sequencer orders what was delivered, each batch when it is the
+    /// next of its origin.
+    pub(crate) fn order_pool(&mut self) -> Checked {
+        while self.is_sequencing() {
+            let Some(batch) = self.pool.take_next(&self.log) else { break };
+            self.order(batch);
+        }
+        Ok(())
+    }
+
+    /// Rule N3: positions are given once, at the end. The sequencer's word is the mark, so
+    /// the entry is confirmed here and now.
+    pub(crate) fn order(&mut self, batch: Batch) {
+        let time = self.clock.stamp(self.now, self.log.time());
+        self.append(self.promised, time, Content::Batch(batch));
+        self.pace.tell();
+    }
+
+    /// What the sequencer has ordered and not yet told.
+    pub(crate) fn next_marks(&mut self) -> Option<Marks> {
+        if !self.is_sequencing() {
+            return None;
+        }
+        let first = self.pace.told.next().max(self.log.first_kept());
+        let mut digest = None;
+        let entries: Vec<Mark> = self
+            .log
+            .from(first)
+            .take(MARKS_MAX)
+            .filter_map(|entry| match &entry.content {
+                Content::Batch(batch) => {
+                    digest = Some((entry.index(), entry.digest));
+                    Some(Mark { origin: batch.origin, number: batch.number, time: entry.time })
+                }
+                Content::EpochStart(_) => None,
+            })
+            .collect();
+        let (last, digest) = digest?;
+        self.pace.told = last;
+        self.pace.told_at = self.now.monotonic;
+        Some(Marks { first, entries, digest })
+    }
+
+    /// Marks are pieces of a sequence: what is known is skipped, a gap is fetched.
+    pub(crate) fn on_marks(&mut self, marks: &Marks) -> Checked {
+        let count = marks.entries.len() as u64;
+        let Some(last) = marks.first.0.checked_add(count).map(|after| Index(after - 1)) else {
+            return Ok(());
+        };
+        if count == 0 || marks.first == Index(0) {
+            return Ok(());
+        }
+        if self.is_sequencing() {
+            // Heard back: the others were sent the same.
+            if marks.first <= self.pace.heard.next() {
+                self.pace.heard = self.pace.heard.max(last);
+            }
+            return Ok(());
+        }
+        if !self.is_in_step() {
+            return Ok(());
+        }
+        let next = self.log.last().index.0 + self.marks.len() as u64 + 1;
+        if marks.first.0 > next {
+            self.pace.missing_since.get_or_insert(self.now.monotonic);
+            return Ok(());
+        }
+        if last.0 >= next {
+            let known = (next - marks.first.0) as usize;
+            self.marks.extend(marks.entries.iter().skip(known));
+            self.expected.push_back((last, marks.digest));
+        } else if let Some(entry) = self.log.get(last) {
+            self.compare(last, entry.digest, marks.digest)?;
+        }
+        self.confirm()
+    }
+
+    /// Rule N5: confirms marked batches in the order of the marks.
+    pub(crate) fn confirm(&mut self) -> Checked {
+        if !self.is_in_step() || self.is_sequencing() {
+            return Ok(());
+        }
+        while let Some(mark) = self.marks.front().copied() {
+            let Some(batch) = self.pool.take(mark.origin, mark.number) else {
+                self.pace.missing_since.get_or_insert(self.now.monotonic);
+                return Ok(());
+            };
+            ensure(self.log.is_next(&mark.origin, mark.number), || {
+                format!("a mark breaks the order of its origin: {mark:?}")
+            })?;
+            ensure(mark.time >= self.log.time(), || {
+                format!("a mark turns the log's time back: {mark:?}")
+            })?;
+            self.marks.pop_front();
+            self.append(self.promised, mark.time, Content::Batch(batch));
+            let (index, digest) = (self.log.last().index, self.log.digest());
+            if let Some((_, told)) = self.expected.pop_front_if(|(at, _)| *at == index) {
+                self.compare(index, digest, told)?;
+            }
+        }
+        self.pace.missing_since = None;
+        Ok(())
+    }
+
+    fn compare(&self, index: Index, mine: Digest, told: Digest) -> Checked {
+        if mine == told {
+            return Ok(());
+        }
+        Err(StopReason::Invariant(format!(
+            "the log differs from the sequencer's at index {index}: {mine} here, {told} there"
+        )))
+    }
+
+    /// Rule N8: an ack counts for its epoch and for the store in the voter set.
+    pub(crate) fn on_ack(&mut self, voter: Voter, acked: Index) {
+        if acked > Index(0) && voter != self.voter() {
+            let known = self.acks.entry(voter).or_default();
+            *known = (*known).max(acked);
+            self.advance_commit();
+        }
+    }
+
+    /// Commits what a majority has acked in this epoch, at or past its `EpochStart`, and
+    /// nothing past what is confirmed here.
+    pub(crate) fn advance_commit(&mut self) {
+        let Some(epoch) = self.epoch.as_ref().filter(|epoch| epoch.in_step) else { return };
+        let start = epoch.open.base.index.next();
+        let acked = self.log.voters().committed(|voter| self.acks.get(voter).copied());
+        let commit = acked.unwrap_or_default().min(self.log.last().index);
+        if commit >= start && commit > self.commit {
+            self.commit = commit;
+            self.election.commit_advanced_at = self.now.monotonic;
+        }
+    }
+
+    /// Marks that the sequencer has not heard back are told again.
+    pub(crate) fn resend_marks(&mut self) {
+        let waited = self.now.monotonic.saturating_sub(self.pace.told_at);
+        if self.is_sequencing()
+            && self.pace.heard < self.pace.told
+            && waited > self.config.resend_timeout
+        {
+            self.pace.told = self.pace.heard;
+            self.pace.tell();
+        }
+    }
+
+    /// Rule N5: what is missing is fetched; nobody else is disturbed.
+    pub(crate) fn fetch_missing(&mut self, out: &mut Vec<Output<T>>) {
+        let now = self.now.monotonic;
+        let Some(since) = self.pace.missing_since else { return };
+        if self.is_in_step() && now.saturating_sub(since) > self.config.resend_timeout {
+            self.pace.missing_since = Some(now);
+            let missing = Missing::Entries(self.log.last().index.next());
+            self.fetch(self.promised, missing, out);
+        }
+    }
+
+    /// Rule B9: whoever sees traffic of an epoch that is not open here, asks.
+    pub(crate) fn ask_for_open(&mut self, out: &mut Vec<Output<T>>) {
+        let wanted = self.pace.wanted;
+        let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
+        let asked = self.pace.asked_at.is_some_and(|at| self.ago(at) < self.config.resend_timeout);
+        if wanted >= self.promised && wanted > open && !asked {
+            self.pace.asked_at = Some(self.now.monotonic);
+            self.pace.wanted = Ballot::default();
+            self.fetch(wanted, Missing::Open, out);
+        }
+    }
+
+    fn fetch(&self, epoch: Ballot, missing: Missing, out: &mut Vec<Output<T>>) {
+        let fetch = Fetch { epoch, incarnation: self.me(), missing };
+        out.push(Output::Send(Message::Fetch(fetch)));
+    }
+
+    pub(crate) fn on_fetch(&mut self, fetch: &Fetch, out: &mut Vec<Output<T>>) {
+        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == fetch.epoch) else {
+            return;
+        };
+        if fetch.incarnation == self.me() {
+            return;
+        }
+        // The `EpochStart` has no mark: it is known from `Open`.
+        let epoch_start = epoch.open.base.index.next();
+        match fetch.missing {
+            Missing::Open => {
+                let coordinated = epoch.open.ballot.nonce == self.me().nonce;
+                if epoch.sequencing || coordinated {
+                    out.push(Output::Send(Message::Open(epoch.open.clone())));
+                }
+            }
+            Missing::Entries(from) if epoch.sequencing && from > epoch.open.base.index => {
+                let mut bytes = 0;
+                for entry in self.log.from(from) {
+                    if let Content::Batch(batch) = &entry.content {
+                        bytes += batch.commands.len();
+                        out.push(Output::Send(Message::Batch(batch.clone(), None)));
+                    }
+                    if bytes > FETCH_BYTES_MAX {
+                        break;
+                    }
+                }
+                let before = Index(from.0 - 1);
+                self.pace.told = self.pace.told.min(before).max(epoch_start);
+                self.pace.tell();
+            }
+            Missing::Entries(_) => {}
+        }
+    }
+
+    /// How long ago something was, for people.
+    pub(crate) fn ago(&self, at: Duration) -> Duration {
+        self.now.monotonic.saturating_sub(at)
+    }
+}

@@ -1,0 +1,214 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::entry::Batch;
+use super::log::Log;
+use super::{Checked, Engine, Output, ensure};
+use crate::message::Message;
+use crate::types::{Incarnation, Origin};
+
+/// What this replica's callers propose, from the queue to the commit (rules N1 and N10).
+#[derive(Debug)]
+pub(crate) struct Proposals<T> {
+    /// Drawn when the replica gets in step.
+    origin: Option<Origin>,
+    next_number: u64,
+    /// Not in a batch yet.
+    queue: VecDeque<(T, Bytes)>,
+    queued_bytes: usize,
+    /// In batches that are not known committed, by number.
+    sent: VecDeque<Sent<T>>,
+    /// The first of `sent` that is not in the log, by number.
+    ordered: u64,
+    /// Callers whose outcome is unknown, to be told.
+    unknown: Vec<T>,
+}
+
+#[derive(Debug)]
+struct Sent<T> {
+    batch: Batch,
+    callers: Vec<T>,
+    sent_at: Duration,
+    /// Delivered here, so it has its place in the group's order.
+    heard: bool,
+}
+
+impl<T> Default for Proposals<T> {
+    fn default() -> Self {
+        Self {
+            origin: None,
+            next_number: 1,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            sent: VecDeque::new(),
+            ordered: 0,
+            unknown: Vec::new(),
+        }
+    }
+}
+
+impl<T> Proposals<T> {
+    pub(crate) fn queue(&mut self, ticket: T, command: Bytes) {
+        self.queued_bytes += command.len() + 4;
+        self.queue.push_back((ticket, command));
+    }
+
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Whether anything is not in the log yet.
+    pub(crate) fn has_unordered(&self) -> bool {
+        !self.queue.is_empty()
+            || self.sent.back().is_some_and(|sent| sent.batch.number > self.ordered)
+    }
+
+    /// Rule N2: an origin's counter is one above the last in the origin table; drawn once,
+    /// and again only if somebody superseded it.
+    pub(crate) fn get_in_step(&mut self, me: Incarnation, log: &Log) {
+        let last = log.last_batch(me.replica);
+        let superseded = self.origin.is_none_or(|mine| {
+            last.is_some_and(|last| {
+                last.counter > mine.counter
+                    || last.counter == mine.counter && last.nonce != mine.nonce
+            })
+        });
+        if superseded {
+            let counter = last.map_or(1, |last| last.counter + 1);
+            self.origin = Some(Origin { replica: me.replica, counter, nonce: me.nonce });
+            self.next_number = 1;
+            self.ordered = 0;
+            let lost = self.sent.drain(..).flat_map(|sent| sent.callers);
+            self.unknown.extend(lost);
+        } else if let (Some(mine), Some(last)) = (self.origin, last) {
+            self.ordered = if last.counter == mine.counter { last.number } else { 0 };
+        } else {
+            self.ordered = 0;
+        }
+        // Whatever the new order does not hold is sent again, at once.
+        for sent in &mut self.sent {
+            if sent.batch.number > self.ordered {
+                sent.heard = false;
+                sent.sent_at = Duration::ZERO;
+            }
+        }
+    }
+
+    pub(crate) fn heard(&mut self, batch: &Batch) {
+        if self.origin == Some(batch.origin) {
+            if let Some(sent) = self.sent.iter_mut().find(|own| own.batch.number == batch.number) {
+                sent.heard = true;
+            }
+        }
+    }
+
+    /// An entry is committed: the callers of its commands, if they are here.
+    pub(crate) fn committed(&mut self, batch: &Batch) -> Checked<Vec<T>> {
+        if self.origin != Some(batch.origin) {
+            return Ok(Vec::new());
+        }
+        let sent = self.sent.pop_front();
+        let number = sent.as_ref().map(|sent| sent.batch.number);
+        ensure(number == Some(batch.number), || {
+            format!("own batch {} is committed, and {number:?} is the next", batch.number)
+        })?;
+        self.ordered = self.ordered.max(batch.number);
+        Ok(sent.map(|sent| sent.callers).unwrap_or_default())
+    }
+
+    /// Gives up everything: the callers never sent, and those whose outcome is unknown.
+    pub(crate) fn abandon(&mut self) -> (Vec<T>, Vec<T>) {
+        let unsent = self.queue.drain(..).map(|(ticket, _)| ticket).collect();
+        let mut sent = std::mem::take(&mut self.unknown);
+        sent.extend(self.sent.drain(..).flat_map(|sent| sent.callers));
+        self.queued_bytes = 0;
+        (unsent, sent)
+    }
+
+    /// Makes the next batch of what is queued.
+    fn fill(&mut self, bytes_max: usize, now: Duration) -> Option<Batch> {
+        let origin = self.origin?;
+        let mut taken = 0;
+        let mut bytes = 0;
+        for (_, command) in &self.queue {
+            let with = bytes + command.len() + 4;
+            if taken > 0 && with > bytes_max {
+                break;
+            }
+            taken += 1;
+            bytes = with;
+        }
+        if taken == 0 {
+            return None;
+        }
+        let mut commands = BytesMut::with_capacity(bytes);
+        let mut callers = Vec::with_capacity(taken);
+        for (ticket, command) in self.queue.drain(..taken) {
+            commands.put_u32_le(command.len() as u32);
+            commands.extend_from_slice(&command);
+            callers.push(ticket);
+        }
+        self.queued_bytes -= bytes;
+        let number = self.next_number;
+        self.next_number += 1;
+        let batch = Batch { origin, number, count: taken as u32, commands: commands.freeze() };
+        let kept = batch.clone();
+        self.sent.push_back(Sent { batch: kept, callers, sent_at: now, heard: false });
+        Some(batch)
+    }
+}
+
+impl<T> Engine<T> {
+    /// Rule N1: a bounded number of batches is under way, the next is filled meanwhile;
+    /// so batches grow with load, and a lone command goes at once.
+    pub(crate) fn send_batches(&mut self, out: &mut Vec<Output<T>>) {
+        if !self.proposals.unknown.is_empty() {
+            let tickets = std::mem::take(&mut self.proposals.unknown);
+            out.push(Output::Fail { tickets, may_take_effect: true });
+        }
+        while self.is_in_step() && self.proposals.sent.len() < self.config.batches_in_flight_max {
+            let (bytes_max, now) = (self.config.batch_bytes_max, self.now.monotonic);
+            let Some(batch) = self.proposals.fill(bytes_max, now) else { break };
+            self.send_batch(batch, out);
+        }
+    }
+
+    /// Rule N4: the sequencer positions its own batch when it hands it over to be sent;
+    /// the batch carries the marks for all before it and for itself.
+    fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) {
+        if self.is_sequencing() && self.log.is_next(&batch.origin, batch.number) {
+            self.order(batch.clone());
+        }
+        let progress = self.progress();
+        out.push(Output::Send(Message::Batch(batch, Some(progress))));
+    }
+
+    /// Sends again, in order, what has had no effect for a while: not ordered, or ordered
+    /// by this sequencer and not heard.
+    pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) {
+        if !self.is_in_step() {
+            return;
+        }
+        let origin = self.proposals.origin;
+        let ordered = origin.map_or(0, |origin| {
+            let last = self.log.last_batch(origin.replica);
+            last.filter(|last| last.counter == origin.counter).map_or(0, |last| last.number)
+        });
+        self.proposals.ordered = self.proposals.ordered.max(ordered);
+        let now = self.now.monotonic;
+        let timeout = self.config.resend_timeout;
+        let mut again = Vec::new();
+        for sent in &mut self.proposals.sent {
+            let settled = sent.heard && sent.batch.number <= ordered;
+            if !settled && now.saturating_sub(sent.sent_at) > timeout {
+                sent.sent_at = now;
+                again.push(sent.batch.clone());
+            }
+        }
+        for batch in again {
+            self.send_batch(batch, out);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::entry::Batch;
+use super::log::Log;
+use crate::types::Origin;
+
+/// How far an origin may be ahead of the order. More than any replica has in flight.
+const AHEAD_MAX: u64 = 1024;
+/// Bytes of batches kept, beside what the log keeps.
+const BYTES_MAX: usize = 256 << 20;
+
+/// Batches that were delivered and are not in the log yet (rule N5). What finds no room is
+/// dropped: its origin sends it again, or it is fetched.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    batches: BTreeMap<(Origin, u64), Batch>,
+    bytes: usize,
+}
+
+impl Pool {
+    /// Keeps a batch that may still be ordered.
+    pub(crate) fn insert(&mut self, log: &Log, batch: Batch) {
+        let Batch { origin, number, .. } = batch;
+        let reached = log.last_batch(origin.replica).filter(|last| last.counter == origin.counter);
+        let ahead = number.saturating_sub(reached.map_or(0, |last| last.number));
+        if log.is_past(&origin, number)
+            || ahead > AHEAD_MAX
+            || self.bytes + batch.commands.len() > BYTES_MAX
+        {
+            return;
+        }
+        if let Entry::Vacant(place) = self.batches.entry((origin, number)) {
+            self.bytes += batch.commands.len();
+            place.insert(batch);
+        }
+    }
+
+    pub(crate) fn take(&mut self, origin: Origin, number: u64) -> Option<Batch> {
+        let batch = self.batches.remove(&(origin, number))?;
+        self.bytes -= batch.commands.len();
+        Some(batch)
+    }
+
+    /// Forgets what is in the order already or can never be.
+    pub(crate) fn prune(&mut self, log: &Log) {
+        let bytes = &mut self.bytes;
+        self.batches.retain(|(origin, number), batch| {
+            let keep = !log.is_past(origin, *number);
+            if !keep {
+                *bytes -= batch.commands.len();
+            }
+            keep
+        });
+    }
+
+    /// Takes a batch that is the next of its origin, if there is any.
+    pub(crate) fn take_next(&mut self, log: &Log) -> Option<Batch> {
+        let (origin, number) =
+            self.batches.keys().find(|(origin, number)| log.is_next(origin, *number)).copied()?;
+        self.take(origin, number)
+    }
+
+    /// Whether there is a batch that could be ordered now. What waits behind a gap of a
+    /// dead origin cannot.
+    pub(crate) fn has_next(&self, log: &Log) -> bool {
+        self.batches.keys().any(|(origin, number)| log.is_next(origin, *number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Timestamp;
+    use crate::engine::Content;
+    use crate::types::{Ballot, Nonce, ReplicaId};
+
+    fn batch(counter: u64, number: u64) -> Batch {
+        let origin = Origin { replica: ReplicaId(1), counter, nonce: Nonce(counter) };
+        Batch { origin, number, count: 0, commands: Bytes::from_static(b"abcd") }
+    }
+
+    #[test]
+    fn gives_batches_in_the_order_of_their_numbers() {
+        let mut log = Log::default();
+        let mut pool = Pool::default();
+        for number in [3, 2, 1, 2] {
+            pool.insert(&log, batch(1, number));
+        }
+        pool.insert(&log, batch(1, 2 + AHEAD_MAX));
+        let mut order = Vec::new();
+        while let Some(batch) = pool.take_next(&log) {
+            order.push(batch.number);
+            log.append(Ballot::default(), Timestamp(0), Content::Batch(batch));
+        }
+        assert_eq!(order, [1, 2, 3]);
+        assert!(pool.batches.is_empty());
+        assert_eq!(pool.bytes, 0);
+    }
+
+    #[test]
+    fn forgets_what_was_superseded() {
+        let mut log = Log::default();
+        let mut pool = Pool::default();
+        pool.insert(&log, batch(1, 1));
+        pool.insert(&log, batch(2, 1));
+        log.append(Ballot::default(), Timestamp(0), Content::Batch(batch(2, 1)));
+        pool.prune(&log);
+        assert!(pool.batches.is_empty());
+        assert_eq!(pool.bytes, 0);
+        pool.insert(&log, batch(1, 1));
+        assert!(pool.batches.is_empty());
+    }
+}

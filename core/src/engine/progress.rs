@@ -1,0 +1,128 @@
+//! Telling and hearing progress (rule N7).
+
+use std::time::Duration;
+
+use cpg::Member;
+
+use super::{Checked, Engine, Output};
+use crate::message::{Message, Progress};
+use crate::types::{Ballot, Index, Voter};
+
+/// What this replica has to tell, what it has told, and what it waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// There is news to tell.
+    news: bool,
+    /// When a `Progress` was sent that has not come back: one is under way at a time.
+    under_way: Option<Duration>,
+    /// When anything was last told.
+    sent_at: Duration,
+    /// The sequencer has told marks up to here.
+    pub(crate) told: Index,
+    /// When it last told marks.
+    pub(crate) told_at: Duration,
+    /// It has heard its own marks up to here.
+    pub(crate) heard: Index,
+    /// Since when a marked batch, or a mark, is missing here.
+    pub(crate) missing_since: Option<Duration>,
+    /// An epoch of which traffic was seen and that is not open here (rule B9).
+    pub(crate) wanted: Ballot,
+    /// When this replica last asked for an `Open`.
+    pub(crate) asked_at: Option<Duration>,
+}
+
+impl Pace {
+    /// There is something to tell.
+    pub(crate) fn tell(&mut self) {
+        self.news = true;
+    }
+
+    /// A new epoch goes on from `base`.
+    pub(crate) fn opened(&mut self, base: Index) {
+        // The `EpochStart` behind the base is known from `Open` itself (rule B8).
+        let told = base.next();
+        *self = Self { news: true, told, heard: told, sent_at: self.sent_at, ..Self::default() };
+    }
+}
+
+impl<T> Engine<T> {
+    /// This replica's whole state, with marks where it sequences.
+    pub(crate) fn progress(&mut self) -> Progress {
+        self.pace.news = false;
+        self.pace.sent_at = self.now.monotonic;
+        let marks = self.next_marks();
+        // What did not fit into this piece is told with the next.
+        self.pace.news |= self.is_sequencing() && self.pace.told < self.log.last().index;
+        Progress {
+            epoch: self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot),
+            incarnation: self.me(),
+            store: self.config.store,
+            marks,
+            acked: self.acked,
+            applied: self.applied,
+            promised: self.promised,
+        }
+    }
+
+    /// One is under way at a time, so acks and marks gather while the ring is busy. The
+    /// gate also opens after a timeout, because a send can vanish.
+    pub(crate) fn send_progress(&mut self, out: &mut Vec<Output<T>>) {
+        let now = self.now.monotonic;
+        let closed = self
+            .pace
+            .under_way
+            .is_some_and(|at| now.saturating_sub(at) < self.config.resend_timeout);
+        if self.pace.news && !closed {
+            self.pace.under_way = Some(now);
+            let progress = self.progress();
+            out.push(Output::Send(Message::Progress(progress)));
+        }
+    }
+
+    /// So that the others know that the sequencer lives, and hear again what got lost.
+    pub(crate) fn heartbeat(&mut self) {
+        let interval = self.config.election_timeout / if self.is_sequencing() { 4 } else { 1 };
+        if self.epoch.is_some() && self.ago(self.pace.sent_at) >= interval {
+            self.pace.tell();
+        }
+    }
+
+    /// `alone` tells a message of its own from one that rode on a batch.
+    pub(crate) fn on_progress(&mut self, from: Member, progress: Progress, alone: bool) -> Checked {
+        if alone && progress.incarnation == self.me() {
+            self.pace.under_way = None;
+        }
+        self.members.identify(from, progress.incarnation, progress.store);
+        if let Some(peer) = self.members.peer_mut(from) {
+            peer.promised = progress.promised;
+            peer.acked = progress.acked;
+            peer.applied = progress.applied;
+        }
+        self.election.counter_seen = self.election.counter_seen.max(progress.promised.counter);
+        let Some(epoch) = self.epoch.as_ref().filter(|e| e.open.ballot == progress.epoch) else {
+            self.on_other_epoch(progress.epoch);
+            return self.confirm();
+        };
+        let from_sequencer = epoch.open.sequencer == progress.incarnation;
+        if from_sequencer {
+            self.election.sequencer_heard_at = self.now.monotonic;
+        }
+        if let Some(marks) = progress.marks.filter(|_| from_sequencer && self.live().is_some()) {
+            self.on_marks(&marks)?;
+        } else {
+            self.confirm()?;
+        }
+        let Progress { incarnation, store, acked, .. } = progress;
+        self.on_ack(Voter { replica: incarnation.replica, store }, acked);
+        Ok(())
+    }
+
+    /// Rules B3 and B9.
+    fn on_other_epoch(&mut self, epoch: Ballot) {
+        if epoch < self.promised {
+            self.pace.tell();
+        } else {
+            self.pace.wanted = self.pace.wanted.max(epoch);
+        }
+    }
+}

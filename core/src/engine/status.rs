@@ -1,0 +1,204 @@
+use std::fmt;
+
+use cpg::Member;
+
+use super::opening::{join, reported};
+use super::{Engine, StopReason};
+use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId};
+
+/// What a replica does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// Its order is the order of the epoch.
+    Sequencer,
+    /// In step with the sequencer, and votes.
+    Voter,
+    /// Follows without a vote, or does not have the whole log yet.
+    Learner,
+    /// No epoch is open here: it does not know the order.
+    Waiting,
+    /// Stopped for good.
+    Stopped,
+}
+
+/// A replica as it sees itself at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Which run of which replica.
+    pub incarnation: Incarnation,
+    /// What it does.
+    pub role: Role,
+    /// The group's identity, once known.
+    pub cluster: Option<ClusterId>,
+    /// The epoch open here.
+    pub epoch: Option<Ballot>,
+    /// The highest ballot answered.
+    pub promised: Ballot,
+    /// Whose order is the order.
+    pub sequencer: Option<ReplicaId>,
+    /// Who votes; before the first epoch, who is to form the group.
+    pub voters: Vec<ReplicaId>,
+    /// Who is in the group now, in CPG's order.
+    pub members: Vec<MemberStatus>,
+    /// The end of the log.
+    pub last: Index,
+    /// Committed up to here.
+    pub committed: Index,
+    /// Applied up to here.
+    pub applied: Index,
+    /// What the replica waits for, in words; `None` when it goes on.
+    pub waiting: Option<String>,
+    /// Why it stopped.
+    pub stopped: Option<StopReason>,
+}
+
+/// A member of the group, as another sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberStatus {
+    /// Its CPG label.
+    pub member: Member,
+    /// Who it is, once it has said so.
+    pub replica: Option<ReplicaId>,
+    /// What it has last said to have acked in the epoch.
+    pub acked: Index,
+    /// What it has last said to have applied.
+    pub applied: Index,
+}
+
+impl<T> Engine<T> {
+    /// How things are, for people and programs.
+    pub fn status(&self) -> Status {
+        let voters = if self.log.is_empty() {
+            self.config.bootstrap.clone()
+        } else {
+            self.log.voters().now.iter().map(|voter| voter.replica).collect()
+        };
+        Status {
+            incarnation: self.me(),
+            role: self.role(),
+            cluster: self.cluster,
+            epoch: self.epoch.as_ref().map(|epoch| epoch.open.ballot),
+            promised: self.promised,
+            sequencer: self.live().map(|epoch| epoch.open.sequencer.replica),
+            voters,
+            members: self
+                .members
+                .iter()
+                .map(|(member, peer)| MemberStatus {
+                    member,
+                    replica: peer.map(|peer| peer.incarnation.replica),
+                    acked: peer.map_or(Index(0), |peer| peer.acked),
+                    applied: peer.map_or(Index(0), |peer| peer.applied),
+                })
+                .collect(),
+            last: self.log.last().index,
+            committed: self.commit,
+            applied: self.applied,
+            waiting: self.waiting(),
+            stopped: self.stopped.clone(),
+        }
+    }
+
+    fn role(&self) -> Role {
+        if self.stopped.is_some() {
+            return Role::Stopped;
+        }
+        match self.live() {
+            None => Role::Waiting,
+            Some(epoch) if epoch.sequencing => Role::Sequencer,
+            Some(epoch) if epoch.in_step && self.log.voters().now.contains(&self.voter()) => {
+                Role::Voter
+            }
+            Some(_) => Role::Learner,
+        }
+    }
+
+    /// What keeps this replica from going on.
+    fn waiting(&self) -> Option<String> {
+        if self.stopped.is_some() {
+            return None;
+        }
+        if self.members.local().is_none() {
+            return Some("waiting to be taken into the group by its engine".into());
+        }
+        if let Some(epoch) = self.live().filter(|epoch| !epoch.in_step) {
+            let (base, last) = (epoch.open.base.index, self.log.last().index);
+            return Some(format!(
+                "waiting to catch up: the group's log goes on from index {base}, this \
+                 replica's ends at {last}; until it has the rest it neither votes nor proposes"
+            ));
+        }
+        if self.log.is_empty() {
+            return Some(self.waiting_for_a_group());
+        }
+        if !self.sees_majority() {
+            let voters = &self.log.voters().now;
+            let here = voters.iter().filter(|voter| self.members.has_voter(voter));
+            return Some(format!(
+                "waiting for a majority of {}: have {}",
+                join(voters.iter().map(|voter| voter.replica)),
+                join(here.map(|voter| voter.replica))
+            ));
+        }
+        if let Some(coordination) = &self.election.coordination {
+            return Some(format!(
+                "waiting for reports of ballot {}: have {}",
+                coordination.ballot,
+                reported(coordination)
+            ));
+        }
+        let Some(epoch) = self.live() else {
+            return Some(format!("waiting for epoch {} to open", self.promised));
+        };
+        if !self.members.has(epoch.open.sequencer) {
+            return Some(format!(
+                "waiting for a new sequencer: {} is gone",
+                epoch.open.sequencer.replica
+            ));
+        }
+        self.pace.missing_since.map(|_| {
+            format!("waiting for entry {}, which was lost on the way", self.log.last().index.next())
+        })
+    }
+
+    fn waiting_for_a_group(&self) -> String {
+        let listed = &self.config.bootstrap;
+        let logs = self.members.peers().filter(|peer| peer.last.index > Index(0));
+        let with_log = join(logs.map(|peer| peer.incarnation.replica));
+        if !with_log.is_empty() {
+            return format!(
+                "waiting to be taken in: replica {with_log} has the log of a group that exists, \
+                 and this replica's store is empty"
+            );
+        }
+        if listed.is_empty() {
+            return "waiting for a group that exists: none is to be formed here".into();
+        }
+        let here = listed.iter().filter(|replica| self.members.has_replica(**replica));
+        format!("waiting for all of {} to form the group: have {}", join(listed.iter()), join(here))
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sequencer => "sequencer",
+            Self::Voter => "voter",
+            Self::Learner => "learner",
+            Self::Waiting => "waiting",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+impl fmt::Display for MemberStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.replica {
+            Some(replica) => write!(f, "{replica} ({})", self.member),
+            None => write!(f, "? ({})", self.member),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What replicas say to each other (protocol §4 and §5, "Messages").
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::engine::{Batch, BatchHead};
+use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters};
+
+/// One multicast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Who is behind a CPG member.
+    Announce(Announce),
+    /// A coordinator asks for promises and reports (rule B1).
+    Begin(Ballot),
+    /// A promise kept and what the replica has (rule B2).
+    Report(Report),
+    /// An epoch begins (rule B5).
+    Open(Open),
+    /// Commands, with the sender's progress where it has any to tell (rule N1).
+    Batch(Batch, Option<Progress>),
+    /// The sender's whole state in an epoch (rule N7).
+    Progress(Progress),
+    /// Something is missing here.
+    Fetch(Fetch),
+}
+
+/// Sent on joining the group and when someone new joins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announce {
+    /// Who it is.
+    pub incarnation: Incarnation,
+    /// Its store.
+    pub store: StoreId,
+    /// The end of its log.
+    pub last: Position,
+    /// The highest ballot that it has answered.
+    pub promised: Ballot,
+    /// Whether this run announces itself for the first time.
+    pub first: bool,
+    /// Said by a replica that had announced itself before, when another process comes with
+    /// the same replica id: that run must stop.
+    pub refused: Option<Nonce>,
+}
+
+/// The answer to a `Begin`: durable entries only, computed after every write queued
+/// before it was synced (rules P1 and P3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which ballot it answers.
+    pub ballot: Ballot,
+    /// Who reports.
+    pub incarnation: Incarnation,
+    /// Its store.
+    pub store: StoreId,
+    /// The end of its log.
+    pub last: Position,
+    /// The digest there.
+    pub digest: Digest,
+    /// The log's time there.
+    pub time: Timestamp,
+    /// Its commit index.
+    pub commit: Index,
+    /// The first entry that it still holds.
+    pub first_kept: Index,
+    /// Its epochs and where each begins.
+    pub history: Vec<(Ballot, Index)>,
+    /// The voters in force at the end of its log.
+    pub voters: Voters,
+}
+
+/// Begins an epoch. Repeated unchanged to whoever asks (rule B9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Which epoch.
+    pub ballot: Ballot,
+    /// The end of the log that it goes on from.
+    pub base: Position,
+    /// The digest there.
+    pub digest: Digest,
+    /// The epochs of that log and where each begins.
+    pub history: Vec<(Ballot, Index)>,
+    /// Whose order is the order of the epoch.
+    pub sequencer: Incarnation,
+    /// The voters that its `EpochStart` names.
+    pub voters: Voters,
+    /// The log's time of its `EpochStart`.
+    pub time: Timestamp,
+}
+
+/// One entry named by the sequencer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Whose batch.
+    pub origin: Origin,
+    /// Which of them.
+    pub number: u64,
+    /// The log's time of the entry.
+    pub time: Timestamp,
+}
+
+/// The sequencer's word: from `first` on, the entries are these, and the digest after
+/// them is `digest`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The index of the first.
+    pub first: Index,
+    /// The entries, in order.
+    pub entries: Vec<Mark>,
+    /// After the last of them.
+    pub digest: Digest,
+}
+
+/// A replica's whole state in an epoch: a later one replaces an earlier one, but for the
+/// marks, which are pieces of a sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The last epoch open here; the zero ballot if none is.
+    pub epoch: Ballot,
+    /// Who tells.
+    pub incarnation: Incarnation,
+    /// Its store.
+    pub store: StoreId,
+    /// From the sequencer: what it has ordered since it last said so.
+    pub marks: Option<Marks>,
+    /// Confirmed and durable up to here; zero if its log does not end in this epoch.
+    pub acked: Index,
+    /// Applied up to here.
+    pub applied: Index,
+    /// The highest ballot answered.
+    pub promised: Ballot,
+}
+
+/// Asks for an `Open` that was not seen, or for entries from `from` on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Which epoch it is about.
+    pub epoch: Ballot,
+    /// Who asks.
+    pub incarnation: Incarnation,
+    /// What is missing.
+    pub missing: Missing,
+}
+
+/// What a [`Fetch`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// The epoch's `Open`.
+    Open,
+    /// Marks and batches of this epoch, from this index on.
+    Entries(Index),
+}
+
+/// The head of a batch message, as it is written down.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BatchMessage {
+    pub(crate) head: BatchHead,
+    pub(crate) progress: Option<Progress>,
+}

@@ -1,0 +1,370 @@
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpg::{Engine, GroupName, Options};
+use crossbeam_channel::TrySendError;
+use plainsong_storage::{LogStore, MemoryLog};
+
+use crate::StateMachine;
+use crate::codec;
+use crate::engine::{Config, Status, StopReason};
+use crate::runtime::{Proposal, Runtime};
+use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
+
+/// The largest command in bytes, encoded: what one CPG message carries, with room for
+/// what goes along.
+pub const COMMAND_BYTES_MAX: usize = 1_000_000;
+
+/// One replica of a state machine: the handle by which an application uses it.
+///
+/// May be shared among threads. Dropping it stops the replica in order, as
+/// [`stop`](Self::stop) does.
+pub struct Replica<M: StateMachine> {
+    runtime: Runtime<M::Output>,
+}
+
+impl<M: StateMachine> Replica<M> {
+    /// Begins to describe a replica: its id, stable and unique in the group, and the state
+    /// machine in its initial state.
+    pub fn builder(id: ReplicaId, machine: M) -> Builder<M> {
+        Builder { id, machine, engine: None, group: "plainsong".into(), bootstrap: Vec::new() }
+    }
+
+    /// Proposes a command. Waits while the queues are full, which is how a group that
+    /// cannot keep up, or has no majority, slows its callers down.
+    ///
+    /// # Order
+    ///
+    /// Commands proposed by one thread are applied in that order.
+    ///
+    /// # Durability
+    ///
+    /// The answer comes when the command is committed, that is durable at a majority of
+    /// the voters as their durability says, *and* applied here.
+    ///
+    /// # Errors
+    ///
+    /// Come with the answer; [`ProposeError::may_still_take_effect`] tells what is known.
+    pub fn propose(&self, command: M::Command) -> Pending<M::Output> {
+        let (proposal, pending) = match encode(&command) {
+            Ok(bytes) => proposal(bytes),
+            Err(error) => return Pending::failed(error),
+        };
+        match self.runtime.proposals.send(proposal) {
+            Ok(()) => {
+                self.runtime.shared.connection.wake();
+                pending
+            }
+            Err(_) => Pending::failed(self.stopped()),
+        }
+    }
+
+    /// Proposes a command if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] gives the command back: nothing was proposed.
+    pub fn try_propose(&self, command: M::Command) -> Result<Pending<M::Output>, Busy<M::Command>> {
+        let (proposal, pending) = match encode(&command) {
+            Ok(bytes) => proposal(bytes),
+            Err(error) => return Ok(Pending::failed(error)),
+        };
+        match self.runtime.proposals.try_send(proposal) {
+            Ok(()) => {
+                self.runtime.shared.connection.wake();
+                Ok(pending)
+            }
+            Err(TrySendError::Full(_)) => Err(Busy(command)),
+            Err(TrySendError::Disconnected(_)) => Ok(Pending::failed(self.stopped())),
+        }
+    }
+
+    /// How things are at this replica: its role, its indices, who is there, and what it
+    /// waits for. At most a twentieth of a second old.
+    pub fn status(&self) -> Status {
+        self.runtime.shared.status().clone()
+    }
+
+    /// Stops in order: leaves the group, so that the others go on without waiting for a
+    /// timeout, and joins the threads. Callers that still wait get an error that tells
+    /// whether their command may still take effect.
+    pub fn stop(mut self) {
+        self.runtime.stop();
+    }
+
+    fn stopped(&self) -> ProposeError {
+        ProposeError::Stopped(self.status().stopped.unwrap_or(StopReason::Asked))
+    }
+}
+
+impl<M: StateMachine> fmt::Debug for Replica<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+fn encode(command: &impl serde::Serialize) -> Result<Bytes, ProposeError> {
+    let bytes = codec::encode(command).map_err(|error| match *error {
+        bincode::ErrorKind::SizeLimit => ProposeError::TooLarge,
+        error => ProposeError::Encode(error.to_string()),
+    })?;
+    if bytes.len() > COMMAND_BYTES_MAX {
+        return Err(ProposeError::TooLarge);
+    }
+    Ok(bytes.into())
+}
+
+fn proposal<O>(command: Bytes) -> (Proposal<O>, Pending<O>) {
+    let (caller, answer) = oneshot::channel();
+    (Proposal { caller, command }, Pending(State::Waiting(answer)))
+}
+
+/// There was no room for a command; here it is again.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the replica is busy: try again in a moment, or wait with `propose`")]
+pub struct Busy<C>(pub C);
+
+impl<C> fmt::Debug for Busy<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Busy(..)")
+    }
+}
+
+/// Why a proposal was not answered with an output.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// The encoded command is larger than [`COMMAND_BYTES_MAX`]. It was not proposed.
+    #[error("the command is larger than {COMMAND_BYTES_MAX} bytes: split it up")]
+    TooLarge,
+    /// The command could not be encoded. It was not proposed.
+    #[error("the command cannot be encoded: {0}")]
+    Encode(String),
+    /// The replica has stopped, and the command was not sent.
+    #[error("the replica has stopped: {0}")]
+    Stopped(StopReason),
+    /// The command was sent, and then its outcome could no longer be known here.
+    #[error("outcome unknown: the command may or may not take effect; read the state to find out")]
+    OutcomeUnknown,
+    /// No answer came in time. The command goes on.
+    #[error("no answer in time: the command may still take effect")]
+    Timeout,
+}
+
+impl ProposeError {
+    /// Whether the command may take effect in spite of the error. If not, it never will.
+    pub fn may_still_take_effect(&self) -> bool {
+        matches!(self, Self::OutcomeUnknown | Self::Timeout)
+    }
+}
+
+/// An answer to come: wait for it, or `.await` it with any executor. Dropping it gives up
+/// the answer and not the command.
+#[must_use = "the command goes on, but its outcome is known only from this"]
+pub struct Pending<O>(State<O>);
+
+enum State<O> {
+    Waiting(oneshot::Receiver<Result<O, ProposeError>>),
+    Failed(ProposeError),
+}
+
+impl<O> Pending<O> {
+    fn failed(error: ProposeError) -> Self {
+        Self(State::Failed(error))
+    }
+
+    /// Waits for the answer, however long it takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProposeError`].
+    pub fn wait(self) -> Result<O, ProposeError> {
+        match self.0 {
+            // The sender is dropped without a word only when a thread of the replica died.
+            State::Waiting(answer) => answer.recv().unwrap_or(Err(ProposeError::OutcomeUnknown)),
+            State::Failed(error) => Err(error),
+        }
+    }
+
+    /// Waits for the answer for so long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::Timeout`] when the time is over: the command may still take
+    /// effect.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<O, ProposeError> {
+        match self.0 {
+            State::Waiting(answer) => match answer.recv_timeout(timeout) {
+                Ok(answer) => answer,
+                Err(oneshot::RecvTimeoutError::Timeout) => Err(ProposeError::Timeout),
+                Err(oneshot::RecvTimeoutError::Disconnected) => Err(ProposeError::OutcomeUnknown),
+            },
+            State::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl<O> fmt::Debug for Pending<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending(..)")
+    }
+}
+
+impl<O> IntoFuture for Pending<O> {
+    type Output = Result<O, ProposeError>;
+    type IntoFuture = Answer<O>;
+
+    fn into_future(self) -> Answer<O> {
+        Answer(match self.0 {
+            State::Waiting(answer) => Ok(answer.into_future()),
+            State::Failed(error) => Err(Some(error)),
+        })
+    }
+}
+
+/// The future of a [`Pending`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Answer<O>(Result<oneshot::AsyncReceiver<Result<O, ProposeError>>, Option<ProposeError>>);
+
+impl<O> fmt::Debug for Answer<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answer(..)")
+    }
+}
+
+impl<O> Future for Answer<O> {
+    type Output = Result<O, ProposeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(answer) => Pin::new(answer)
+                .poll(context)
+                .map(|answer| answer.unwrap_or(Err(ProposeError::OutcomeUnknown))),
+            Err(error) => Poll::Ready(Err(error.take().unwrap_or(ProposeError::OutcomeUnknown))),
+        }
+    }
+}
+
+/// Describes a replica that is to be started.
+#[must_use = "nothing happens before `start`"]
+pub struct Builder<M> {
+    id: ReplicaId,
+    machine: M,
+    engine: Option<Engine>,
+    group: String,
+    bootstrap: Vec<ReplicaId>,
+}
+
+impl<M> fmt::Debug for Builder<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("id", &self.id)
+            .field("engine", &self.engine)
+            .field("group", &self.group)
+            .field("bootstrap", &self.bootstrap)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: StateMachine> Builder<M> {
+    /// The group engine to meet the other replicas by. There is no default.
+    pub fn engine(mut self, engine: impl Into<Engine>) -> Self {
+        self.engine = Some(engine.into());
+        self
+    }
+
+    /// The name of the CPG group, `plainsong` by default. Groups of other applications on
+    /// the same engine need other names.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = group.into();
+        self
+    }
+
+    /// The replicas that form the group at its very first start: the same list at each of
+    /// them. All must be there before the first command is committed; from then on the
+    /// group knows its voters itself, and the list means nothing.
+    pub fn bootstrap(mut self, replicas: impl IntoIterator<Item = ReplicaId>) -> Self {
+        self.bootstrap = replicas.into_iter().collect();
+        self
+    }
+
+    /// Connects, joins the group and starts the replica's threads. Returns at once; what
+    /// the replica waits for is told by [`Replica::status`].
+    ///
+    /// The log is kept in memory: a replica that is started again has a new, empty store,
+    /// and everything is lost when a majority has stopped.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]. Nothing is running afterwards.
+    pub fn start(self) -> Result<Replica<M>, StartError> {
+        let engine = self.engine.ok_or(StartError::NoEngine)?;
+        let group = GroupName::new(&self.group)
+            .map_err(|reason| StartError::GroupName { name: self.group.clone(), reason })?;
+        let mut bootstrap = self.bootstrap;
+        bootstrap.sort_unstable();
+        if let Some(twice) = bootstrap.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(StartError::TwiceInBootstrap(twice[0]));
+        }
+        if !bootstrap.is_empty() && !bootstrap.contains(&self.id) {
+            return Err(StartError::NotInBootstrap { id: self.id, bootstrap });
+        }
+        let connection = engine.connect(Options::default()).map_err(StartError::Engine)?;
+        connection.join(&group).map_err(StartError::Engine)?;
+        let incarnation = Incarnation { replica: self.id, nonce: Nonce(random()?) };
+        let config = Config::new(incarnation, StoreId(random()?), bootstrap);
+        let store: Box<dyn LogStore> = Box::new(MemoryLog::new());
+        let runtime = Runtime::start(self.machine, config, connection, store)
+            .map_err(|error| StartError::Thread(error.to_string()))?;
+        Ok(Replica { runtime })
+    }
+}
+
+fn random() -> Result<u64, StartError> {
+    getrandom::u64().map_err(|error| StartError::Random(error.to_string()))
+}
+
+/// Why a replica could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No group engine was named.
+    #[error("no group engine was given: call `engine` on the builder")]
+    NoEngine,
+    /// The group's name is not allowed.
+    #[error("{name:?} cannot be the name of a group: {reason}")]
+    GroupName {
+        /// The name.
+        name: String,
+        /// Why.
+        reason: cpg::Error,
+    },
+    /// The replica is not one of those that are to form the group.
+    #[error(
+        "replica {id} is not among the replicas that form the group ({}): correct the one or the \
+         other",
+        bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NotInBootstrap {
+        /// The replica.
+        id: ReplicaId,
+        /// The list.
+        bootstrap: Vec<ReplicaId>,
+    },
+    /// A replica is listed twice.
+    #[error("replica {0} is listed twice among those that form the group")]
+    TwiceInBootstrap(ReplicaId),
+    /// The group engine refused.
+    #[error("cannot join the group: {0}")]
+    Engine(cpg::Error),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(String),
+    /// The system gave no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+}

@@ -1,0 +1,72 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{Caller, Feedback, Shared, ToApply, panic_text};
+use crate::codec;
+use crate::engine::{Commands, Committed, Content};
+use crate::{Context, StateMachine};
+
+/// Owns the state machine: applies committed commands in order, each once, and answers
+/// who proposed them here.
+pub(crate) struct ApplyThread<M: StateMachine> {
+    machine: M,
+    inbox: Receiver<ToApply<M::Output>>,
+    feedback: Sender<Feedback>,
+    shared: Arc<Shared>,
+}
+
+impl<M: StateMachine> ApplyThread<M> {
+    pub(crate) fn new(
+        machine: M,
+        inbox: Receiver<ToApply<M::Output>>,
+        feedback: Sender<Feedback>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { machine, inbox, feedback, shared }
+    }
+
+    pub(crate) fn run(mut self) {
+        while let Ok(entries) = self.inbox.recv() {
+            let last = entries.last().map(|committed| committed.entry.position.index);
+            // A panic of the application stops this replica, not the process. The state
+            // machine is not used again, so what it left half done harms nobody.
+            let applied = catch_unwind(AssertUnwindSafe(|| {
+                entries.into_iter().try_for_each(|committed| self.apply(committed))
+            }));
+            let feedback = match (applied, last) {
+                (Ok(Ok(())), Some(index)) => Feedback::Applied(index),
+                (Ok(Ok(())), None) => continue,
+                (Ok(Err(reason)), _) => Feedback::ApplyPanicked(reason),
+                (Err(panic), _) => Feedback::ApplyPanicked(panic_text(&*panic)),
+            };
+            let failed = matches!(feedback, Feedback::ApplyPanicked(_));
+            if self.feedback.send(feedback).is_err() || failed {
+                return;
+            }
+            self.shared.connection.wake();
+        }
+    }
+
+    fn apply(&mut self, committed: Committed<Caller<M::Output>>) -> Result<(), String> {
+        let Content::Batch(batch) = &committed.entry.content else { return Ok(()) };
+        let context = Context { index: committed.entry.position.index, time: committed.entry.time };
+        let mut callers = committed.callers.into_iter();
+        for command in Commands(&batch.commands) {
+            let command = codec::decode(command).map_err(|error| {
+                format!(
+                    "a command in entry {} does not decode ({error}): do all replicas run the \
+                     same version of the application?",
+                    context.index
+                )
+            })?;
+            let output = self.machine.apply(&context, command);
+            if let Some(caller) = callers.next() {
+                // Whoever dropped its `Pending` does not want to know.
+                let _ = caller.send(Ok(output));
+            }
+        }
+        Ok(())
+    }
+}

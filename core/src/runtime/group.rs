@@ -1,0 +1,265 @@
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cpg::{Dispatch, Event, Guarantee, Member};
+use crossbeam_channel::{Receiver, Sender};
+
+use super::log::Write;
+use super::{Caller, Feedback, LEAVE_TIMEOUT, Proposal, Shared, ToApply, fail};
+use crate::Timestamp;
+use crate::codec::{self, Frame};
+use crate::engine::{Config, Engine, Input, Now, Output, StopReason};
+
+/// How often the engine hears that time passed.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a send waits after the group engine was busy.
+const BUSY: Duration = Duration::from_millis(1);
+/// Commands taken in before the other inputs have their turn.
+const PROPOSALS_AT_ONCE: usize = 1024;
+
+/// Owns the engine and the connection to the group. Never touches the disk, never runs
+/// code of the application.
+pub(crate) struct GroupThread<O> {
+    engine: Engine<Caller<O>>,
+    shared: Arc<Shared>,
+    proposals: Receiver<Proposal<O>>,
+    news: Receiver<Feedback>,
+    to_log: Sender<Write>,
+    to_apply: Sender<ToApply<O>>,
+    clock: Clock,
+    ticked: Instant,
+    out: Vec<Output<Caller<O>>>,
+    /// Frames in the order of the engine, the first of which may have been refused with
+    /// `TryAgain`.
+    unsent: VecDeque<Frame>,
+    /// Members whose frames did not decode, each reported once.
+    nonsense: BTreeSet<Member>,
+    running: bool,
+}
+
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic: self.start.elapsed(), wall: Timestamp(wall.as_millis() as u64) }
+    }
+}
+
+/// An engine whose first moment is now.
+pub(crate) fn new_engine<O>(config: Config) -> Engine<Caller<O>> {
+    Engine::new(config, Clock { start: Instant::now() }.now())
+}
+
+impl<O> GroupThread<O> {
+    pub(crate) fn new(
+        engine: Engine<Caller<O>>,
+        shared: Arc<Shared>,
+        proposals: Receiver<Proposal<O>>,
+        news: Receiver<Feedback>,
+        to_log: Sender<Write>,
+        to_apply: Sender<ToApply<O>>,
+    ) -> Self {
+        let start = Instant::now();
+        Self {
+            engine,
+            shared,
+            proposals,
+            news,
+            to_log,
+            to_apply,
+            clock: Clock { start },
+            ticked: start,
+            out: Vec::new(),
+            unsent: VecDeque::new(),
+            nonsense: BTreeSet::new(),
+            running: true,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        while self.running {
+            let idle = !(self.take_events() | self.take_news() | self.take_proposals());
+            self.tick();
+            self.step(Input::Drained);
+            self.send();
+            if idle && self.running {
+                self.wait();
+            }
+            if self.shared.is_asked_to_stop() {
+                self.shut_down(StopReason::Asked);
+            }
+        }
+        self.leave();
+        self.publish();
+        self.refuse_proposals();
+    }
+
+    fn step(&mut self, input: Input<Caller<O>>) {
+        self.engine.step(self.clock.now(), input, &mut self.out);
+        self.carry_out();
+    }
+
+    fn shut_down(&mut self, reason: StopReason) {
+        self.engine.shut_down(reason, &mut self.out);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        for output in std::mem::take(&mut self.out) {
+            match output {
+                Output::Send(message) => {
+                    self.unsent.push_back(Frame::new(self.engine.cluster(), &message));
+                }
+                // Neither can be full: the engine bounds what it has under way, and the
+                // channels hold as much. They close only when their thread has failed,
+                // which is told by its feedback.
+                Output::Write { ticket, ops } => {
+                    let _ = self.to_log.try_send(Write { ticket, ops });
+                }
+                Output::Apply(entries) => {
+                    let _ = self.to_apply.try_send(entries);
+                }
+                Output::Fail { tickets, may_take_effect } => {
+                    let status = self.engine.status();
+                    fail(tickets, may_take_effect, status.stopped.as_ref());
+                }
+                Output::Stop => self.running = false,
+            }
+        }
+    }
+
+    /// Takes in what the group has delivered.
+    fn take_events(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        match shared.connection.dispatch(Dispatch::All, |event| self.take_event(event)) {
+            Ok(count) => count > 0,
+            Err(error) => {
+                self.shut_down(StopReason::Group(error));
+                false
+            }
+        }
+    }
+
+    fn take_event(&mut self, event: Event) {
+        match event {
+            Event::Deliver { sender, message } => match codec::decode_frame(&message) {
+                Ok((cluster, message)) => {
+                    self.step(Input::Delivered { from: sender, cluster, message });
+                }
+                Err(error) => {
+                    if self.nonsense.insert(sender) {
+                        tracing::warn!(
+                            member = %sender, %error,
+                            "a member of the group sends what cannot be read; it is ignored, and \
+                             this is said once"
+                        );
+                    }
+                }
+            },
+            Event::Configuration(configuration) => {
+                let joined = configuration.joined.iter().map(|change| change.member).collect();
+                self.nonsense.retain(|member| configuration.members.contains(member));
+                self.step(Input::Configuration {
+                    local: self.shared.connection.local_member(),
+                    members: configuration.members,
+                    joined,
+                });
+                self.publish();
+            }
+            Event::Ring(ring) => tracing::debug!(id = %ring.id, "the ring was formed anew"),
+        }
+    }
+
+    fn take_news(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(news) = self.news.try_recv() {
+            any = true;
+            match news {
+                Feedback::Written(ticket) => self.step(Input::Written { ticket }),
+                Feedback::WriteFailed(reason) => self.step(Input::WriteFailed { reason }),
+                Feedback::Applied(index) => self.step(Input::Applied { index }),
+                Feedback::ApplyPanicked(text) => self.shut_down(StopReason::ApplyPanicked(text)),
+            }
+        }
+        any
+    }
+
+    fn take_proposals(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..PROPOSALS_AT_ONCE {
+            if !self.engine.has_room() {
+                break;
+            }
+            let Ok(Proposal { caller, command }) = self.proposals.try_recv() else { break };
+            any = true;
+            self.step(Input::Propose { ticket: caller, command });
+        }
+        any
+    }
+
+    fn tick(&mut self) {
+        if self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            self.step(Input::Tick);
+            self.publish();
+        }
+    }
+
+    /// Sends in order; when the group engine is busy, the rest waits for the next turn.
+    fn send(&mut self) {
+        while let Some(frame) = self.unsent.front() {
+            match self.shared.connection.multicast(Guarantee::Agreed, &frame.slices()) {
+                Ok(()) => {
+                    self.unsent.pop_front();
+                }
+                Err(error) if error.is_retryable() => return,
+                Err(error) => {
+                    self.shut_down(StopReason::Group(error));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self) {
+        let until_tick = TICK.saturating_sub(self.ticked.elapsed());
+        let timeout = if self.unsent.is_empty() { until_tick } else { BUSY };
+        if let Err(error) = self.shared.connection.wait(Some(timeout)) {
+            self.shut_down(StopReason::Group(error));
+        }
+    }
+
+    fn publish(&self) {
+        *self.shared.status() = self.engine.status();
+    }
+
+    /// Leaves the group and waits to hear it, so that the others know at once.
+    fn leave(&mut self) {
+        let connection = &self.shared.connection;
+        let (local, deadline) = (connection.local_member(), Instant::now() + LEAVE_TIMEOUT);
+        let mut left = connection.leave().is_err();
+        while !left && Instant::now() < deadline {
+            let heard = connection.dispatch(Dispatch::All, |event| {
+                if let Event::Configuration(configuration) = event {
+                    left |= configuration.left.iter().any(|change| change.member == local);
+                }
+            });
+            left |= heard.is_err();
+            if !left && connection.wait(Some(TICK)).is_err() {
+                left = true;
+            }
+        }
+    }
+
+    /// Answers what is still in the channel, until nobody can put more into it.
+    fn refuse_proposals(&mut self) {
+        let reason = self.engine.status().stopped;
+        while let Ok(Proposal { caller, .. }) = self.proposals.try_recv() {
+            fail(vec![caller], false, reason.as_ref());
+        }
+    }
+}

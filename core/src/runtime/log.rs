@@ -1,0 +1,98 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+use plainsong_storage::{LogStore, Op as StoreOp, Record};
+use serde::Serialize;
+
+use super::{Feedback, Shared};
+use crate::Timestamp;
+use crate::codec;
+use crate::engine::{BatchHead, Content, Entry, Op};
+use crate::types::{Ballot, Digest, Voters};
+
+/// A write as the engine asks for it.
+pub(crate) struct Write {
+    pub(crate) ticket: u64,
+    pub(crate) ops: Vec<Op>,
+}
+
+/// Owns the log store. Writes are done first in, first out, so a report that waits for
+/// its ticket is behind every earlier write (rule P3); all that wait share one sync.
+pub(crate) struct LogThread {
+    store: Box<dyn LogStore>,
+    inbox: Receiver<Write>,
+    feedback: Sender<Feedback>,
+    shared: Arc<Shared>,
+}
+
+impl LogThread {
+    pub(crate) fn new(
+        store: Box<dyn LogStore>,
+        inbox: Receiver<Write>,
+        feedback: Sender<Feedback>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { store, inbox, feedback, shared }
+    }
+
+    pub(crate) fn run(mut self) {
+        while let Ok(Write { mut ticket, ops }) = self.inbox.recv() {
+            let mut records = Vec::with_capacity(ops.len());
+            let mut encoded = encode_all(ops, &mut records);
+            while let Ok(next) = self.inbox.try_recv() {
+                ticket = next.ticket;
+                encoded = encoded.and_then(|()| encode_all(next.ops, &mut records));
+            }
+            let written = encoded
+                .map_err(|error| error.to_string())
+                .and_then(|()| self.store.write(records).map_err(|error| error.to_string()));
+            let failed = written.is_err();
+            let feedback = match written {
+                Ok(()) => Feedback::Written(ticket),
+                Err(reason) => Feedback::WriteFailed(reason),
+            };
+            if self.feedback.send(feedback).is_err() || failed {
+                return;
+            }
+            self.shared.connection.wake();
+        }
+    }
+}
+
+fn encode_all(ops: Vec<Op>, into: &mut Vec<StoreOp>) -> Result<(), bincode::Error> {
+    for op in ops {
+        into.push(match op {
+            Op::Facts(facts) => StoreOp::Facts(codec::encode(&facts)?.into()),
+            Op::Append(entry) => StoreOp::Append(record(entry)?),
+            Op::Cut(after) => StoreOp::Cut(after.0),
+            Op::Compact(through) => StoreOp::Compact(through.0),
+        });
+    }
+    Ok(())
+}
+
+/// How an entry stands in the log; its index is the record's.
+#[derive(Serialize)]
+struct EntryHead {
+    epoch: Ballot,
+    time: Timestamp,
+    digest: Digest,
+    content: ContentHead,
+}
+
+#[derive(Serialize)]
+enum ContentHead {
+    EpochStart(Voters),
+    Batch(BatchHead),
+}
+
+fn record(entry: Entry) -> Result<Record, bincode::Error> {
+    let (content, body) = match entry.content {
+        Content::EpochStart(voters) => (ContentHead::EpochStart(voters), Bytes::new()),
+        Content::Batch(batch) => (ContentHead::Batch(batch.head()), batch.commands),
+    };
+    let (epoch, time, digest) = (entry.position.epoch, entry.time, entry.digest);
+    let head = codec::encode(&EntryHead { epoch, time, digest, content })?;
+    Ok(Record { index: entry.position.index.0, head: head.into(), body })
+}

@@ -1,0 +1,156 @@
+//! The threads around the engine: group, log and apply, joined by bounded channels.
+//!
+//! | thread | owns | blocks on |
+//! | --- | --- | --- |
+//! | group | the connection and the engine | nothing but the wait for the next event |
+//! | log | the `LogStore` | the disk |
+//! | apply | the state machine | the application's `apply` |
+
+mod apply;
+mod group;
+mod log;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpg::Connection;
+use crossbeam_channel::{Sender, bounded};
+use plainsong_storage::LogStore;
+
+use crate::StateMachine;
+use crate::engine::{Committed, Config, Status, StopReason};
+use crate::replica::ProposeError;
+use crate::types::Index;
+
+/// Commands that may wait to be taken in by the group thread. Beyond it `propose` waits.
+const PROPOSALS_MAX: usize = 4096;
+/// How long an orderly stop waits to hear its own departure.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a caller is answered.
+pub(crate) type Caller<O> = oneshot::Sender<Result<O, ProposeError>>;
+
+/// A command on its way to the group thread.
+pub(crate) struct Proposal<O> {
+    pub(crate) caller: Caller<O>,
+    pub(crate) command: Bytes,
+}
+
+/// What the other threads tell the group thread.
+enum Feedback {
+    Written(u64),
+    WriteFailed(String),
+    Applied(Index),
+    ApplyPanicked(String),
+}
+
+type ToApply<O> = Vec<Committed<Caller<O>>>;
+
+/// What the threads and the handle share.
+pub(crate) struct Shared {
+    pub(crate) connection: Connection,
+    status: Mutex<Status>,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.connection.wake();
+    }
+
+    fn is_asked_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// The threads of a running replica.
+pub(crate) struct Runtime<O> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) proposals: Sender<Proposal<O>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<O: Send + 'static> Runtime<O> {
+    /// Starts the threads. The connection has joined the group already.
+    pub(crate) fn start<M>(
+        machine: M,
+        config: Config,
+        connection: Connection,
+        store: Box<dyn LogStore>,
+    ) -> std::io::Result<Self>
+    where
+        M: StateMachine<Output = O>,
+    {
+        let name = format!("replica-{}", config.incarnation.replica);
+        let (proposals, proposed) = bounded(PROPOSALS_MAX);
+        // As many as the engine hands out at once, so that the group thread never waits.
+        let (to_log, log_inbox) = bounded(4);
+        let (to_apply, apply_inbox) = bounded(config.applying_max as usize + 1);
+        let (feedback, news) = bounded(config.applying_max as usize + 16);
+        let engine = group::new_engine(config);
+        let shared = Arc::new(Shared {
+            connection,
+            status: Mutex::new(engine.status()),
+            stop: AtomicBool::new(false),
+        });
+        let mut runtime = Self { shared: Arc::clone(&shared), proposals, threads: Vec::new() };
+        let log = log::LogThread::new(store, log_inbox, feedback.clone(), Arc::clone(&shared));
+        runtime.spawn(format!("{name}-log"), move || log.run())?;
+        let apply = apply::ApplyThread::new(machine, apply_inbox, feedback, Arc::clone(&shared));
+        runtime.spawn(format!("{name}-apply"), move || apply.run())?;
+        let group = group::GroupThread::new(engine, shared, proposed, news, to_log, to_apply);
+        runtime.spawn(format!("{name}-group"), move || group.run())?;
+        Ok(runtime)
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.threads.push(thread::Builder::new().name(name).spawn(run)?);
+        Ok(())
+    }
+
+    /// Stops in order and waits for the threads.
+    pub(crate) fn stop(&mut self) {
+        self.shared.ask_to_stop();
+        for thread in self.threads.drain(..).rev() {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the replica had panicked");
+            }
+        }
+    }
+}
+
+impl<O> Drop for Runtime<O> {
+    fn drop(&mut self) {
+        self.shared.ask_to_stop();
+        for thread in self.threads.drain(..).rev() {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+/// Answers callers whose commands will not be answered from the log.
+fn fail<O>(callers: Vec<Caller<O>>, may_take_effect: bool, stopped: Option<&StopReason>) {
+    for caller in callers {
+        let error = match (may_take_effect, stopped) {
+            (true, _) => ProposeError::OutcomeUnknown,
+            (false, reason) => ProposeError::Stopped(reason.cloned().unwrap_or(StopReason::Asked)),
+        };
+        // Whoever dropped its `Pending` does not want to know.
+        let _ = caller.send(Err(error));
+    }
+}

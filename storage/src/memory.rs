@@ -1,0 +1,101 @@
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::{LogStore, Op, Record, Recovered, StorageError};
+
+/// A log in memory: gone with the process, so whoever starts again has a new store.
+#[derive(Debug, Default)]
+pub struct MemoryLog {
+    facts: Option<Bytes>,
+    records: VecDeque<Record>,
+    compacted: u64,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn last(&self) -> u64 {
+        self.compacted + self.records.len() as u64
+    }
+
+    fn apply(&mut self, op: Op) -> Result<(), StorageError> {
+        match op {
+            Op::Facts(facts) => self.facts = Some(facts),
+            Op::Append(record) => {
+                let (index, last) = (record.index, self.last());
+                if index != last + 1 {
+                    return Err(StorageError::Gap { index, last });
+                }
+                self.records.push_back(record);
+            }
+            Op::Cut(after) => {
+                let compacted = self.compacted;
+                let kept = after
+                    .checked_sub(compacted)
+                    .ok_or(StorageError::Compacted { after, compacted })?;
+                self.records.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+            }
+            Op::Compact(through) => {
+                while self.compacted < through && self.records.pop_front().is_some() {
+                    self.compacted += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LogStore for MemoryLog {
+    fn recover(&mut self) -> Result<Recovered, StorageError> {
+        let records = self.records.iter().cloned().collect();
+        Ok(Recovered { facts: self.facts.clone(), records })
+    }
+
+    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
+        ops.into_iter().try_for_each(|op| self.apply(op))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(index: u64) -> Op {
+        let head = Bytes::from(index.to_string());
+        Op::Append(Record { index, head, body: Bytes::new() })
+    }
+
+    fn indices(log: &mut MemoryLog) -> Vec<u64> {
+        log.recover().unwrap().records.iter().map(|record| record.index).collect()
+    }
+
+    #[test]
+    fn holds_what_was_written_in_order() {
+        let mut log = MemoryLog::new();
+        assert_eq!(log.recover(), Ok(Recovered::default()));
+        log.write(vec![append(1), append(2), Op::Facts(Bytes::from_static(b"a")), append(3)])
+            .unwrap();
+        log.write(vec![Op::Cut(2), append(3), append(4), Op::Facts(Bytes::from_static(b"b"))])
+            .unwrap();
+        assert_eq!(indices(&mut log), [1, 2, 3, 4]);
+        assert_eq!(log.recover().unwrap().facts, Some(Bytes::from_static(b"b")));
+        log.write(vec![Op::Compact(2), append(5)]).unwrap();
+        assert_eq!(indices(&mut log), [3, 4, 5]);
+        log.write(vec![Op::Compact(9), append(6)]).unwrap();
+        assert_eq!(indices(&mut log), [6]);
+    }
+
+    #[test]
+    fn refuses_gaps_and_cuts_into_what_is_compacted() {
+        let mut log = MemoryLog::new();
+        assert_eq!(log.write(vec![append(2)]), Err(StorageError::Gap { index: 2, last: 0 }));
+        log.write(vec![append(1), append(2), Op::Compact(2)]).unwrap();
+        let refused = StorageError::Compacted { after: 1, compacted: 2 };
+        assert_eq!(log.write(vec![Op::Cut(1)]), Err(refused));
+        assert_eq!(log.write(vec![append(2)]), Err(StorageError::Gap { index: 2, last: 2 }));
+    }
+}
