@@ -1,0 +1,197 @@
+//! Three replicas in one process, on the embedded engine, with their real threads.
+
+use std::time::{Duration, Instant};
+
+use cpg::embedded::{Node, Ring};
+use plainsong::{Context, ProposeError, Replica, ReplicaId, Role, StateMachine, StopReason};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Remembers every command in order.
+#[derive(Default)]
+struct Journal(Vec<u64>);
+
+impl StateMachine for Journal {
+    type Command = Option<u64>;
+    type Output = Vec<u64>;
+
+    fn apply(&mut self, _: &Context, command: Option<u64>) -> Vec<u64> {
+        match command {
+            Some(number) => {
+                self.0.push(number);
+                Vec::new()
+            }
+            None => self.0.clone(),
+        }
+    }
+}
+
+fn start(node: &Node, id: u32, listed: &[u32]) -> Replica<Journal> {
+    Replica::builder(ReplicaId(id), Journal::default())
+        .engine(node.clone())
+        .group("journal")
+        .bootstrap(listed.iter().copied().map(ReplicaId))
+        .start()
+        .unwrap()
+}
+
+fn group(ring: &Ring) -> (Vec<Node>, Vec<Replica<Journal>>) {
+    let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
+    let replicas = (1..).zip(&nodes).map(|(id, node)| start(node, id, &[1, 2, 3])).collect();
+    (nodes, replicas)
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn sequencer(replicas: &[Replica<Journal>]) -> usize {
+    let mut found = None;
+    wait_until("a sequencer", || {
+        found = replicas.iter().position(|replica| replica.status().role == Role::Sequencer);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn commands_of_all_replicas_are_applied_once_in_one_order() {
+    let (_, replicas) = group(&Ring::new());
+    std::thread::scope(|scope| {
+        for (proposer, replica) in replicas.iter().enumerate() {
+            scope.spawn(move || {
+                let numbers = (0..500).map(|number| proposer as u64 * 1000 + number);
+                let pending: Vec<_> = numbers.map(|number| replica.propose(Some(number))).collect();
+                pending.into_iter().for_each(|answer| {
+                    answer.wait_timeout(DEADLINE).unwrap();
+                });
+            });
+        }
+    });
+    let journals: Vec<_> =
+        replicas.iter().map(|r| r.propose(None).wait_timeout(DEADLINE).unwrap()).collect();
+    assert!(journals.iter().all(|journal| *journal == journals[0]));
+    for proposer in 0..3 {
+        let of_one = journals[0].iter().copied().filter(|number| number / 1000 == proposer);
+        assert!(of_one.eq((0..500).map(|number| proposer * 1000 + number)), "order of one caller");
+    }
+}
+
+#[test]
+fn the_group_goes_on_without_its_sequencer_and_loses_nothing() {
+    let (nodes, replicas) = group(&Ring::new());
+    let gone = sequencer(&replicas);
+    let stays: Vec<_> = (0..3).filter(|at| *at != gone).collect();
+    let mut acknowledged = Vec::new();
+    std::thread::scope(|scope| {
+        let replicas = &replicas;
+        let workers: Vec<_> = stays
+            .iter()
+            .map(|&at| {
+                scope.spawn(move || {
+                    let mut answered = Vec::new();
+                    for round in 0..300u64 {
+                        let numbers = (0..10).map(|n| at as u64 * 10_000 + round * 10 + n);
+                        let pending: Vec<_> =
+                            numbers.map(|n| (n, replicas[at].propose(Some(n)))).collect();
+                        answered.extend(pending.into_iter().filter_map(|(number, answer)| {
+                            answer.wait_timeout(DEADLINE).map(|_| number).ok()
+                        }));
+                    }
+                    answered
+                })
+            })
+            .collect();
+        // In the middle of it the sequencer's node dies.
+        wait_until("some commits", || replicas[stays[0]].status().committed.0 > 20);
+        nodes[gone].stop();
+        for worker in workers {
+            acknowledged.extend(worker.join().unwrap());
+        }
+    });
+    let journals: Vec<_> = stays
+        .iter()
+        .map(|at| replicas[*at].propose(None).wait_timeout(DEADLINE).unwrap())
+        .collect();
+    assert_eq!(journals[0], journals[1]);
+    acknowledged.sort_unstable();
+    let mut journal = journals[0].clone();
+    journal.sort_unstable();
+    assert_eq!(journal, acknowledged, "each of 6000 acknowledged commands is there once");
+    assert_eq!(journal.len(), 6000);
+    wait_until("the dead replica to know", || replicas[gone].status().role == Role::Stopped);
+    assert!(matches!(replicas[gone].status().stopped, Some(StopReason::Group(_))));
+}
+
+#[test]
+fn a_replica_that_stops_in_order_is_not_waited_for() {
+    let (_, mut replicas) = group(&Ring::new());
+    replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
+    let gone = sequencer(&replicas);
+    replicas.remove(gone).stop();
+    for replica in &replicas {
+        replica.propose(Some(2)).wait_timeout(DEADLINE).unwrap();
+    }
+    let journal = replicas[0].propose(None).wait_timeout(DEADLINE).unwrap();
+    assert_eq!(journal, [1, 2, 2]);
+}
+
+#[test]
+fn without_a_majority_it_says_what_it_waits_for_and_a_deadline_passes() {
+    let (nodes, replicas) = group(&Ring::new());
+    replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
+    let stays = sequencer(&replicas);
+    let others: Vec<_> = (0..3).filter(|at| *at != stays).collect();
+    others.iter().for_each(|at| nodes[*at].stop());
+    let waiting = format!("waiting for a majority of 1 2 3: have {}", stays + 1);
+    wait_until("to say so", || replicas[stays].status().waiting.as_ref() == Some(&waiting));
+    let answer = replicas[stays].propose(Some(2)).wait_timeout(Duration::from_millis(100));
+    assert_eq!(answer, Err(ProposeError::Timeout));
+}
+
+#[test]
+fn a_restarted_replica_says_what_it_waits_for_and_the_others_go_on() {
+    let ring = Ring::new();
+    let (nodes, replicas) = group(&ring);
+    for number in 0..100 {
+        replicas[0].propose(Some(number)).wait_timeout(DEADLINE).unwrap();
+    }
+    let gone = sequencer(&replicas);
+    nodes[gone].stop();
+    let again = start(&ring.node(), gone as u32 + 1, &[1, 2, 3]);
+    wait_until("to hear of the open epoch", || again.status().role == Role::Learner);
+    let waiting = again.status().waiting.unwrap();
+    assert!(waiting.starts_with("waiting to catch up"), "{waiting}");
+    let stays = (gone + 1) % 3;
+    replicas[stays].propose(Some(100)).wait_timeout(DEADLINE).unwrap();
+    let journal = replicas[stays].propose(None).wait_timeout(DEADLINE).unwrap();
+    assert!(journal.into_iter().eq(0..=100));
+}
+
+#[test]
+fn the_later_of_two_processes_with_one_id_stops_and_names_both() {
+    let ring = Ring::new();
+    let (_, replicas) = group(&ring);
+    replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
+    let twin = start(&ring.node(), 2, &[1, 2, 3]);
+    wait_until("the twin to stop", || twin.status().role == Role::Stopped);
+    let reason = twin.status().stopped.unwrap();
+    assert!(matches!(reason, StopReason::Duplicate { replica: ReplicaId(2), .. }), "{reason}");
+    let refused = twin.propose(Some(2)).wait_timeout(DEADLINE).unwrap_err();
+    assert!(!refused.may_still_take_effect());
+    replicas[1].propose(Some(3)).wait_timeout(DEADLINE).unwrap();
+    let journal = replicas[1].propose(None).wait_timeout(DEADLINE).unwrap();
+    assert_eq!(journal, [1, 3]);
+}
+
+#[test]
+fn a_group_of_one_needs_nobody() {
+    let replica = start(&Ring::new().node(), 7, &[7]);
+    replica.propose(Some(1)).wait_timeout(DEADLINE).unwrap();
+    assert_eq!(replica.propose(None).wait_timeout(DEADLINE), Ok(vec![1]));
+    wait_until("the role to show", || replica.status().role == Role::Sequencer);
+}
