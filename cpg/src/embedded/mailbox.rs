@@ -87,7 +87,6 @@ impl Mailbox {
     }
 
     /// Appends events under one lock. Without effect once closed.
-    #[allow(dead_code, reason = "the socket form comes next")]
     pub(crate) fn push_all(&self, events: impl IntoIterator<Item = Event>) -> Result<(), Overflow> {
         let mut state = self.lock();
         for event in events {

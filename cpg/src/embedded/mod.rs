@@ -23,10 +23,12 @@ mod mailbox;
 mod membership;
 mod node;
 mod ring;
+mod socket;
 
 pub(crate) use mailbox::Mailbox;
 pub use node::Node;
 pub use ring::Ring;
+pub(crate) use socket::connect;
 
 /// The largest message in bytes, as for Corosync (`IPC_REQUEST_SIZE` less 1 KiB).
 pub const MESSAGE_BYTES_MAX: usize = 1_047_552;
@@ -44,11 +46,3 @@ pub const OWN_BYTES_MAX: usize = 4 << 20;
 
 /// How many bytes of events a connection may have received and not yet dispatched.
 pub const BACKLOG_BYTES_MAX: usize = 256 << 20;
-
-/// Opens a connection to the ring of the processes that meet at the Unix socket `path`.
-pub(crate) fn connect(
-    _path: &std::path::Path,
-    _options: crate::Options,
-) -> crate::Result<crate::Connection> {
-    Err(crate::Error::NotSupported)
-}

@@ -1,0 +1,64 @@
+//! The process that puts everything in order.
+
+mod order;
+mod peer;
+mod recovery;
+mod turn;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::roster::Roster;
+use crate::embedded::ring::RING_STEP;
+use turn::Worker;
+
+/// The name of a connection to this hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Token(u64);
+
+/// The hub's thread. Stops, and frees the lock, when it is dropped.
+pub(super) struct Hub {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How the thread is told to stop.
+struct Stop {
+    flag: AtomicBool,
+    bell: OwnedFd,
+}
+
+impl Hub {
+    /// Starts a hub with the lock held and the listener ready: forms a new ring, with the
+    /// clients of the last hub if there are any.
+    pub(super) fn start(lock: File, listener: OwnedFd, mut roster: Roster) -> io::Result<Self> {
+        roster.set_ring(roster.ring() + RING_STEP)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let stop = Arc::new(Stop { flag: AtomicBool::new(false), bell });
+        let seen = stop.clone();
+        let thread = thread::Builder::new().name("cpg-hub".into()).spawn(move || {
+            Worker::new(listener, roster, &seen).run();
+            // Freed last: whoever gets it finds nobody listening.
+            drop(lock);
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.stop.flag.store(true, Ordering::Release);
+        let _ = rustix::io::write(&self.stop.bell, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the hub of an embedded ring panicked");
+        }
+    }
+}

@@ -1,0 +1,431 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
+use rustix::process::{Pid as ProcessId, PidfdFlags, pidfd_open};
+
+use super::order::{Known, Order};
+use super::peer::{Peer, Phase};
+use super::recovery::Recovery;
+use super::{Stop, Token};
+use crate::embedded::socket::reader::scratch;
+use crate::embedded::socket::roster::Roster;
+use crate::embedded::socket::wire::{Held, Nonsense, Participant, ToClient, ToHub, VERSION};
+use crate::embedded::socket::{ClientId, PATIENCE, PEERS_MAX, REPORT_TIME_MAX};
+use crate::{Error, Pid, Reason};
+
+/// How long a hub that stops waits until its clients have read the last of it.
+const PARTING_TIME_MAX: Duration = Duration::from_millis(200);
+
+/// What the hub's thread works on.
+pub(super) struct Worker<'a> {
+    stop: &'a Stop,
+    listener: OwnedFd,
+    roster: Roster,
+    peers: BTreeMap<Token, Peer>,
+    order: Order,
+    takeover: Option<Takeover>,
+    last_token: u64,
+    now: Instant,
+    scratch: Vec<u8>,
+}
+
+/// While the hub takes over.
+struct Takeover {
+    recovery: Recovery,
+    /// The processes that are waited for; readable when they die.
+    processes: BTreeMap<ClientId, OwnedFd>,
+    /// When those who did not answer are given up.
+    until: Instant,
+}
+
+/// What a poll found readable.
+enum Ready {
+    Listener,
+    Bell,
+    Process(ClientId),
+    Peer(Token),
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(listener: OwnedFd, roster: Roster, stop: &'a Stop) -> Self {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(roster.clients().clone());
+        let processes = watch(&mut recovery);
+        tracing::info!(
+            ring = roster.ring(),
+            clients = recovery.waiting().len(),
+            "this process is the hub of an embedded ring"
+        );
+        let takeover = Some(Takeover { recovery, processes, until: now + REPORT_TIME_MAX });
+        Self {
+            stop,
+            listener,
+            roster,
+            peers: BTreeMap::new(),
+            order: Order::default(),
+            takeover,
+            last_token: 0,
+            now,
+            scratch: scratch(),
+        }
+    }
+
+    /// Goes on until told to stop.
+    pub(super) fn run(mut self) {
+        let mut stop_at = None;
+        loop {
+            self.take_over();
+            self.distribute();
+            let is_idle = self.peers.values().all(|peer| !peer.has_output());
+            if stop_at.is_some_and(|at| is_idle || self.now >= at) {
+                break;
+            }
+            let ready = match self.poll(stop_at) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!(%error, "the hub of an embedded ring cannot poll and stops");
+                    break;
+                }
+            };
+            self.now = Instant::now();
+            for ready in ready {
+                self.handle(ready);
+            }
+            self.expire();
+            if stop_at.is_none() && self.stop.flag.load(Ordering::Acquire) {
+                stop_at = Some(self.now + PARTING_TIME_MAX);
+            }
+        }
+        tracing::info!("this process is no longer the hub of an embedded ring");
+    }
+
+    fn poll(&self, stop_at: Option<Instant>) -> Result<Vec<Ready>, Errno> {
+        let is_held = self.peers.values().any(|peer| peer.is_behind(self.now));
+        let input = if is_held { PollFlags::empty() } else { PollFlags::IN };
+        let mut fds = vec![
+            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.stop.bell, PollFlags::IN),
+        ];
+        let mut whose = vec![Ready::Listener, Ready::Bell];
+        for (id, fd) in self.takeover.iter().flat_map(|takeover| &takeover.processes) {
+            fds.push(PollFd::new(fd, PollFlags::IN));
+            whose.push(Ready::Process(*id));
+        }
+        for (token, peer) in &self.peers {
+            let output = if peer.has_output() { PollFlags::OUT } else { PollFlags::empty() };
+            fds.push(PollFd::new(&peer.socket, input | output));
+            whose.push(Ready::Peer(*token));
+        }
+        let timeout = self.timeout(is_held, stop_at).map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+        let ready = whose.into_iter().zip(&fds);
+        Ok(ready.filter(|(_, fd)| !fd.revents().is_empty()).map(|(whose, _)| whose).collect())
+    }
+
+    /// Until when nothing can happen without a descriptor.
+    fn timeout(&self, is_held: bool, stop_at: Option<Instant>) -> Option<Duration> {
+        let peers = self.peers.values().filter_map(Peer::deadline);
+        let next = peers
+            .chain(self.takeover.as_ref().map(|takeover| takeover.until))
+            .chain(is_held.then(|| self.now + PATIENCE))
+            .chain(stop_at)
+            .min()?;
+        // A little more, lest it comes up short.
+        Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    fn handle(&mut self, ready: Ready) {
+        match ready {
+            Ready::Listener => self.accept(),
+            Ready::Bell => {
+                let _ = rustix::io::read(&self.stop.bell, &mut [0; 8]);
+            }
+            Ready::Process(id) => {
+                if let Some(takeover) = &mut self.takeover {
+                    takeover.processes.remove(&id);
+                    takeover.recovery.forget(id);
+                }
+                self.roster.remove(id);
+            }
+            Ready::Peer(token) => {
+                if let Err(why) = self.read(token) {
+                    self.drop_peer(token, why.as_ref());
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(socket) = accept_with(&self.listener, flags) {
+            let Ok(credentials) = socket_peercred(&socket) else { continue };
+            let pid = Pid(credentials.pid.as_raw_nonzero().get().unsigned_abs());
+            self.last_token += 1;
+            let mut peer = Peer::new(UnixStream::from(socket), pid, self.now);
+            if self.peers.len() >= PEERS_MAX {
+                peer.refuse(Error::NoResources, self.now);
+            }
+            self.peers.insert(Token(self.last_token), peer);
+        }
+    }
+
+    /// Reads once and does what is said. The error is why the peer is to be dropped, `None`
+    /// when it closed its end.
+    fn read(&mut self, token: Token) -> Result<(), Option<Nonsense>> {
+        let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
+        match peer.reader.fill(&peer.socket, &mut self.scratch) {
+            Ok(0) => return Err(None),
+            Ok(_) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
+                ) =>
+            {
+                return Ok(());
+            }
+            Err(_) => return Err(None),
+        }
+        while let Some(peer) = self.peers.get_mut(&token) {
+            let Some(frame) = peer.reader.next().map_err(Some)? else { break };
+            if !matches!(peer.phase, Phase::Parting(_)) {
+                let said = ToHub::decode(&frame).map_err(Some)?;
+                self.hear(token, said).map_err(Some)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a peer says.
+    fn hear(&mut self, token: Token, said: ToHub) -> Result<(), Nonsense> {
+        let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
+        match (&peer.phase, said) {
+            (Phase::In(who, group), ToHub::Multicast { op, message }) => {
+                self.order.multicast(group, *who, op, &message);
+            }
+            (Phase::In(who, group), ToHub::Leave) => {
+                self.order.remove(group, who.id, Reason::Leave);
+                peer.phase = Phase::Left(*who);
+            }
+            (Phase::Idle(who), ToHub::Join(group)) => match self.order.join(&group, *who, token) {
+                Ok(()) => peer.phase = Phase::In(*who, group),
+                Err(error) => peer.say(&ToClient::Refused(error)),
+            },
+            (Phase::Greeting(_), ToHub::Hello { version, .. }) if version != VERSION => {
+                tracing::warn!(pid = %peer.pid, version, "a process speaks another version");
+                peer.refuse(Error::Version, self.now);
+            }
+            (Phase::Greeting(_), ToHub::Hello { who, held, .. }) => {
+                if who.pid != peer.pid {
+                    return Err(Nonsense("it gives another pid than its own"));
+                }
+                self.greet(token, who, held);
+            }
+            (Phase::Greeting(_), ToHub::Ask(iteration)) => {
+                if self.takeover.is_some() {
+                    peer.refuse(Error::TryAgain, self.now);
+                } else {
+                    peer.say(&ToClient::Answer(self.order.rows(&iteration)));
+                    peer.part(self.now);
+                }
+            }
+            (Phase::Reported(_), ToHub::Entry { sequence, frame }) => {
+                if let Some(takeover) = &mut self.takeover {
+                    takeover.recovery.entry(token, sequence, frame)?;
+                }
+            }
+            (Phase::Reported(_), ToHub::FetchEnd) => {
+                if let Some(takeover) = &mut self.takeover {
+                    takeover.recovery.fetch_end(token)?;
+                }
+            }
+            (Phase::Greeting(_), _) => return Err(Nonsense("it did not say hello")),
+            (_, ToHub::Bye) => self.drop_peer(token, None),
+            // Sent when it was asked, before the hub had all it needed.
+            (_, ToHub::Entry { .. } | ToHub::FetchEnd) => {}
+            _ => return Err(Nonsense("it says something at the wrong time")),
+        }
+        Ok(())
+    }
+
+    fn greet(&mut self, token: Token, who: Participant, held: Option<Held>) {
+        let now = self.now;
+        let twin = |peer: &Peer| peer.client().is_some_and(|client| client.id == who.id);
+        if let Some(old) = self.peers.iter().find(|(_, peer)| twin(peer)).map(|(token, _)| *token) {
+            // The end of its last connection is not read yet.
+            self.drop_peer(old, None);
+        }
+        let is_welcome = match &mut self.takeover {
+            Some(takeover) => {
+                takeover.processes.remove(&who.id);
+                takeover.recovery.report(token, who, held)
+            }
+            // The ring went on without it.
+            None => held.is_none(),
+        };
+        let Some(peer) = self.peers.get_mut(&token) else { return };
+        if !is_welcome {
+            tracing::warn!(pid = %who.pid, "a process comes too late to take part again");
+            return peer.refuse(Error::Library, now);
+        }
+        if let Err(error) = self.roster.add(who.id, who.pid) {
+            tracing::error!(%error, "the ring's file cannot be written");
+            return peer.refuse(Error::NoResources, now);
+        }
+        if self.takeover.is_some() {
+            peer.phase = Phase::Reported(who);
+        } else {
+            peer.phase = Phase::Idle(who);
+            peer.say(&ToClient::Welcome { ring: self.roster.ring() });
+        }
+    }
+
+    /// Does the next step of taking over, and the last.
+    fn take_over(&mut self) {
+        let Some(takeover) = &mut self.takeover else { return };
+        let was_asked = !takeover.recovery.asked().is_empty();
+        let step = takeover.recovery.step();
+        if !step.fetch.is_empty() && !was_asked {
+            takeover.until = self.now + REPORT_TIME_MAX;
+        }
+        for (token, from, to) in step.fetch {
+            if let Some(peer) = self.peers.get_mut(&token) {
+                peer.say(&ToClient::Fetch { from, to });
+            }
+        }
+        for token in step.lost {
+            if let Some(peer) = self.peers.get_mut(&token) {
+                tracing::warn!(pid = %peer.pid, "a process is too far behind and is cut off");
+                if let Some(who) = peer.client() {
+                    self.roster.remove(who.id);
+                }
+                peer.refuse(Error::Library, self.now);
+            }
+        }
+        if step.is_done {
+            self.go_on();
+        }
+    }
+
+    /// Goes on where the last hub stopped.
+    fn go_on(&mut self) {
+        let Some(takeover) = self.takeover.take() else { return };
+        let ring = self.roster.ring();
+        for group in takeover.recovery.finish() {
+            let known = |who: &Participant| {
+                let survivor = group.survivors.iter().find(|(_, survivor, _)| survivor == who);
+                Known { who: *who, token: survivor.map(|(token, ..)| *token) }
+            };
+            let members: Vec<_> = group.members.iter().map(known).collect();
+            self.order.restore(group.group.clone(), group.last, &members);
+            for (token, who, entries) in group.survivors {
+                let Some(peer) = self.peers.get_mut(&token) else { continue };
+                for entry in entries {
+                    peer.send(entry);
+                }
+                peer.phase = if group.members.contains(&who) {
+                    Phase::In(who, group.group.clone())
+                } else {
+                    // What it gets ends with its own leaving.
+                    Phase::Left(who)
+                };
+                peer.say(&ToClient::Welcome { ring });
+            }
+        }
+        for peer in self.peers.values_mut() {
+            if let Phase::Reported(who) = peer.phase {
+                peer.phase = Phase::Idle(who);
+                peer.say(&ToClient::Welcome { ring });
+            }
+        }
+        self.order.settle(ring);
+        let present: BTreeSet<_> =
+            self.peers.values().filter_map(|peer| peer.client()).map(|who| who.id).collect();
+        self.roster.retain(|id| present.contains(&id));
+    }
+
+    /// Hands out what was ordered, and writes.
+    fn distribute(&mut self) {
+        loop {
+            for (token, entries) in self.order.take() {
+                if let Some(peer) = self.peers.get_mut(&token) {
+                    peer.send(entries);
+                }
+            }
+            for peer in self.peers.values_mut().filter(|peer| peer.has_output()) {
+                peer.flush(self.now);
+            }
+            let overdue = self.peers.iter().find(|(_, peer)| peer.is_overdue());
+            let Some(token) = overdue.map(|(token, _)| *token) else { break };
+            self.drop_peer(token, Some(&Nonsense("it does not read")));
+        }
+    }
+
+    /// Gives up whoever had its time.
+    fn expire(&mut self) {
+        let over = self.peers.iter().filter(|(_, peer)| peer.is_over(self.now));
+        for token in over.map(|(token, _)| *token).collect::<Vec<_>>() {
+            self.drop_peer(token, None);
+        }
+        let Some(takeover) = &mut self.takeover else { return };
+        if self.now < takeover.until {
+            return;
+        }
+        takeover.until = self.now + REPORT_TIME_MAX;
+        takeover.processes.clear();
+        for (id, pid) in takeover.recovery.waiting().clone() {
+            tracing::warn!(%pid, "a process lives and does not report: it is cut off");
+            takeover.recovery.forget(id);
+            self.roster.remove(id);
+        }
+        for token in takeover.recovery.asked() {
+            self.drop_peer(token, Some(&Nonsense("it does not send what it has")));
+        }
+    }
+
+    /// Ends a connection, and a membership with it.
+    fn drop_peer(&mut self, token: Token, why: Option<&Nonsense>) {
+        let Some(peer) = self.peers.remove(&token) else { return };
+        if let Some(why) = why {
+            tracing::warn!(pid = %peer.pid, %why, "a process is cut off");
+        }
+        if let Some(takeover) = &mut self.takeover {
+            takeover.recovery.disconnected(token);
+        }
+        if let Some(who) = peer.client() {
+            self.roster.remove(who.id);
+        }
+        if let Phase::In(who, group) = &peer.phase {
+            self.order.remove(group, who.id, Reason::ProcessDown);
+        }
+    }
+}
+
+/// Descriptors of the processes that are waited for; those that are dead are not any more.
+fn watch(recovery: &mut Recovery) -> BTreeMap<ClientId, OwnedFd> {
+    let mut processes = BTreeMap::new();
+    for (id, pid) in recovery.waiting().clone() {
+        let pid = i32::try_from(pid.0).ok().and_then(ProcessId::from_raw);
+        match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+            Some(Ok(fd)) => {
+                processes.insert(id, fd);
+            }
+            None | Some(Err(Errno::SRCH)) => recovery.forget(id),
+            // An old kernel: the time limit has to do.
+            Some(Err(_)) => {}
+        }
+    }
+    processes
+}

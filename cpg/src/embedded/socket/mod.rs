@@ -1,0 +1,74 @@
+//! The embedded engine for the processes of one host, which meet at a Unix socket.
+//!
+//! One of the processes is the *hub*: it holds a lock on a file beside the socket, listens
+//! on the socket and puts everything in order. Every connection, of the hub's process as
+//! well, is a client of the hub. When the hub's process dies or closes its last connection,
+//! the kernel frees the lock; another client's process takes it and is the hub from then
+//! on. What had been ordered is not lost with the hub, as every client keeps what it
+//! received of late: the new hub asks all for what they have, makes everybody hear what
+//! anybody has heard, and only then shows who died.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `PATH` | the socket. Whoever may write to it may take part |
+//! | `PATH.lock` | locked by the hub, and by the kernel's doing free when it dies |
+//! | `PATH.ring` | the ring's sequence, and for whom a new hub has to wait |
+//!
+//! All processes are on node 1, and must be of one pid namespace and one user, or of users
+//! that may write these files. A stopped process (`SIGSTOP`) holds up nobody, unless it is
+//! the hub's: then the ring stands still, as with a stopped daemon, until it goes on or is
+//! killed.
+//!
+//! | limit | what happens there |
+//! | --- | --- |
+//! | [`OUTPUT_BYTES_MAX`] that a client has not read | it is cut off |
+//! | [`KEPT_BYTES_MAX`] kept for a new hub | a client that is behind by more when the hub dies is cut off |
+//! | [`PEERS_MAX`] connections | [`Error::NoResources`](crate::Error::NoResources) |
+//! | [`REPORT_TIME_MAX`] for a report to a new hub | who lives and does not report is cut off |
+
+mod client;
+mod follower;
+mod hub;
+mod meeting;
+mod outbox;
+mod reader;
+mod roster;
+mod track;
+mod wire;
+
+use std::time::Duration;
+
+pub(crate) use client::connect;
+
+/// How many bytes the hub keeps for a client that does not read.
+const OUTPUT_BYTES_MAX: usize = 64 << 20;
+
+/// From how many bytes on, waiting for a client that does read, the hub takes no more from
+/// anybody: so that nobody who can keep up falls behind what is kept.
+const OUTPUT_BYTES_HIGH: usize = 8 << 20;
+
+/// How long the hub waits like that for a client that reads nothing at all.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How many bytes of entries each client keeps for a new hub.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+
+/// The most connections of a ring.
+const PEERS_MAX: usize = 1024;
+
+/// How long a new hub waits for the reports of processes that live.
+const REPORT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long a new connection may take to say hello, and one that is to be closed to read
+/// the reason.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long a client looks for a hub before it gives up.
+const MEETING_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long closing waits until all that was sent is taken over.
+const CLOSING_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A client's random name. Pids may come again, this does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct ClientId(u64);

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use super::ClientId;
+use crate::Pid;
+
+/// Above this size, in bytes, the file is written anew with what still counts.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The ring's sequence and who is connected, in a file beside the socket.
+///
+/// A hub that takes over learns from it for whom to wait, and which rings there were. It
+/// has to outlive a killed process, not a power cut: after one there are no clients. So
+/// nothing is synced. One line a change, appended; a torn last line is a change that
+/// nobody was told of.
+pub(super) struct Roster {
+    path: PathBuf,
+    file: Option<File>,
+    length: u64,
+    ring: u64,
+    clients: BTreeMap<ClientId, Pid>,
+}
+
+impl Roster {
+    /// Reads what an earlier hub has left; nothing is as good as an empty one.
+    pub(super) fn load(path: PathBuf) -> io::Result<Self> {
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let mut roster = Self { path, file: None, length: 0, ring: 0, clients: BTreeMap::new() };
+        let text = String::from_utf8_lossy(&text);
+        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            roster.read(line);
+        }
+        Ok(roster)
+    }
+
+    fn read(&mut self, line: &str) {
+        let mut words = line.split(' ');
+        let (what, number) = (words.next(), words.next());
+        let hex = number.and_then(|word| u64::from_str_radix(word, 16).ok()).map(ClientId);
+        match (what, number, hex, words.next()) {
+            (Some("ring"), Some(number), ..) => {
+                self.ring = number.parse().unwrap_or(0).max(self.ring);
+            }
+            (Some("+"), _, Some(id), Some(pid)) => {
+                if let Ok(pid) = pid.parse() {
+                    self.clients.insert(id, Pid(pid));
+                }
+            }
+            (Some("-"), _, Some(id), _) => {
+                self.clients.remove(&id);
+            }
+            _ => tracing::warn!(line, "a line of the ring's file makes no sense"),
+        }
+    }
+
+    /// The sequence of the ring.
+    pub(super) fn ring(&self) -> u64 {
+        self.ring
+    }
+
+    pub(super) fn clients(&self) -> &BTreeMap<ClientId, Pid> {
+        &self.clients
+    }
+
+    /// Writes down a new ring, and the file anew.
+    pub(super) fn set_ring(&mut self, ring: u64) -> io::Result<()> {
+        self.ring = ring;
+        self.rewrite()
+    }
+
+    pub(super) fn add(&mut self, id: ClientId, pid: Pid) -> io::Result<()> {
+        self.clients.insert(id, pid);
+        self.append(&format!("+ {:x} {pid}\n", id.0))
+    }
+
+    /// A line too many costs a wait at most, so that an error is no reason to stop.
+    pub(super) fn remove(&mut self, id: ClientId) {
+        if self.clients.remove(&id).is_some()
+            && let Err(error) = self.append(&format!("- {:x}\n", id.0))
+        {
+            tracing::warn!(%error, "the ring's file cannot be written");
+        }
+    }
+
+    /// Removes all that `stays` does not name.
+    pub(super) fn retain(&mut self, stays: impl Fn(ClientId) -> bool) {
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            if !stays(id) {
+                self.remove(id);
+            }
+        }
+    }
+
+    fn append(&mut self, line: &str) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) if self.length < FILE_BYTES_MAX => {
+                self.length += line.len() as u64;
+                file.write_all(line.as_bytes())
+            }
+            _ => self.rewrite(),
+        }
+    }
+
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mut text = format!("ring {}\n", self.ring);
+        for (id, pid) in &self.clients {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "+ {:x} {pid}", id.0);
+        }
+        let mut new = self.path.clone().into_os_string();
+        new.push(".new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&new, &self.path)?;
+        // Grows with the connections there are, lest a large ring rewrites at each change.
+        self.length = 0;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_hub_reads_what_the_last_one_wrote() {
+        let path = std::env::temp_dir().join(format!("cpg-roster-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let mut roster = Roster::load(path.clone()).unwrap();
+        assert_eq!((roster.ring(), roster.clients().len()), (0, 0));
+        roster.set_ring(4).unwrap();
+        for id in 1..=5_000 {
+            roster.add(ClientId(id), Pid(9)).unwrap();
+            if id > 3 {
+                roster.remove(ClientId(id));
+            }
+        }
+        roster.remove(ClientId(2));
+        assert!(fs::metadata(&path).unwrap().len() <= FILE_BYTES_MAX + 100);
+        let torn = OpenOptions::new().append(true).open(&path).unwrap().write_all(b"+ 77 12");
+        torn.unwrap();
+        let roster = Roster::load(path.clone()).unwrap();
+        assert_eq!(roster.ring(), 4);
+        assert_eq!(
+            roster.clients().keys().copied().collect::<Vec<_>>(),
+            [ClientId(1), ClientId(3)]
+        );
+        fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,604 @@
+//! What hub and clients say to each other.
+//!
+//! A frame is its length (of what follows), its kind and its fields, all numbers little
+//! endian. Nothing is taken at its word: lengths have limits, lists too, and a frame must
+//! be used up exactly. [`Nonsense`] costs the peer its connection and nobody else anything.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::ClientId;
+use crate::embedded::{MEMBERS_MAX, MESSAGE_BYTES_MAX};
+use crate::{Change, Error, GroupEntry, GroupName, Iteration, Member, NodeId, Pid, Reason};
+
+/// The protocol's name and version, first in every connection.
+const MAGIC: u32 = u32::from_be_bytes(*b"CPGe");
+pub(super) const VERSION: u16 = 1;
+
+/// The longest frame: a message with what is around it, or rows of all groups.
+pub(super) const FRAME_BYTES_MAX: usize = 2 << 20;
+
+/// The only node there is in this form.
+pub(super) const NODE: NodeId = NodeId(1);
+
+/// Bytes of a frame before its fields: length and kind.
+const HEAD: usize = 5;
+
+/// What a peer said makes no sense, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Nonsense(pub(super) &'static str);
+
+type Result<T> = std::result::Result<T, Nonsense>;
+
+/// A client as a member: its id and its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Participant {
+    pub(super) id: ClientId,
+    pub(super) pid: Pid,
+}
+
+impl Participant {
+    pub(super) fn member(self) -> Member {
+        Member { node: NODE, pid: self.pid }
+    }
+}
+
+/// What a client holds of its group, for the hub that takes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) group: GroupName,
+    /// The sequences of the first entry kept and of the last one received.
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// The members after `last`.
+    pub(super) members: Vec<Participant>,
+}
+
+/// From a client to the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ToHub {
+    Hello {
+        version: u16,
+        who: Participant,
+        held: Option<Held>,
+    },
+    Ask(Iteration),
+    Join(GroupName),
+    Leave,
+    Multicast {
+        op: u64,
+        message: Bytes,
+    },
+    /// One of the entries asked for by `Fetch`, as it was received.
+    Entry {
+        sequence: u64,
+        frame: Bytes,
+    },
+    FetchEnd,
+    Bye,
+}
+
+/// From the hub to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ToClient {
+    /// The hub is ready for whatever comes. `ring` is its ring's sequence.
+    Welcome {
+        ring: u64,
+    },
+    Refused(Error),
+    Entry(Entry),
+    Fetch {
+        from: u64,
+        to: u64,
+    },
+    Answer(Vec<GroupEntry>),
+}
+
+/// One thing at its place in the order of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) sequence: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// `op` counts the operations of the sender.
+    Message {
+        from: Participant,
+        op: u64,
+        message: Bytes,
+    },
+    /// `members` after the change; those who came or went, and why.
+    Change {
+        members: Vec<Participant>,
+        joined: Vec<Gone>,
+        left: Vec<Gone>,
+    },
+    Ring {
+        ring: u64,
+    },
+}
+
+/// Who came or went, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub(super) who: Participant,
+    pub(super) reason: Reason,
+}
+
+impl Gone {
+    pub(super) fn change(self) -> Change {
+        Change { member: self.who.member(), reason: self.reason }
+    }
+}
+
+mod kind {
+    pub(super) const HELLO: u8 = 1;
+    pub(super) const ASK: u8 = 2;
+    pub(super) const JOIN: u8 = 3;
+    pub(super) const LEAVE: u8 = 4;
+    pub(super) const MULTICAST: u8 = 5;
+    pub(super) const FETCH_END: u8 = 6;
+    pub(super) const BYE: u8 = 7;
+    pub(super) const MESSAGE: u8 = 32;
+    pub(super) const CHANGE: u8 = 33;
+    pub(super) const RING_ENTRY: u8 = 34;
+    pub(super) const WELCOME: u8 = 64;
+    pub(super) const REFUSED: u8 = 65;
+    pub(super) const FETCH: u8 = 66;
+    pub(super) const ANSWER: u8 = 67;
+}
+
+impl ToHub {
+    pub(super) fn encode(&self) -> Bytes {
+        match self {
+            Self::Hello { version, who, held } => frame(kind::HELLO, |out| {
+                out.put_u32_le(MAGIC);
+                out.put_u16_le(*version);
+                put_participant(out, *who);
+                out.put_u8(held.is_some().into());
+                if let Some(held) = held {
+                    put_name(out, &held.group);
+                    out.put_u64_le(held.first);
+                    out.put_u64_le(held.last);
+                    put_participants(out, &held.members);
+                }
+            }),
+            Self::Ask(iteration) => frame(kind::ASK, |out| match iteration {
+                Iteration::NamesOnly => out.put_u8(1),
+                Iteration::OneGroup(name) => {
+                    out.put_u8(2);
+                    put_name(out, name);
+                }
+                Iteration::All => out.put_u8(3),
+            }),
+            Self::Join(name) => frame(kind::JOIN, |out| put_name(out, name)),
+            Self::Leave => frame(kind::LEAVE, |_| ()),
+            Self::Multicast { op, message } => multicast(*op, message.len(), |out| {
+                out.extend_from_slice(message);
+            }),
+            Self::Entry { frame, .. } => frame.clone(),
+            Self::FetchEnd => frame(kind::FETCH_END, |_| ()),
+            Self::Bye => frame(kind::BYE, |_| ()),
+        }
+    }
+
+    pub(super) fn decode(frame: &Bytes) -> Result<Self> {
+        let (kind, mut fields) = open(frame)?;
+        let said = match kind {
+            kind::HELLO => {
+                if fields.u32()? != MAGIC {
+                    return Err(Nonsense("this is another protocol"));
+                }
+                let version = fields.u16()?;
+                if version != VERSION {
+                    // What follows may look different.
+                    let who = Participant { id: ClientId(0), pid: Pid(0) };
+                    return Ok(Self::Hello { version, who, held: None });
+                }
+                let who = fields.participant()?;
+                let held = match fields.u8()? {
+                    0 => None,
+                    1 => Some(fields.held()?),
+                    _ => return Err(Nonsense("a hello says neither yes nor no")),
+                };
+                Self::Hello { version, who, held }
+            }
+            kind::ASK => Self::Ask(match fields.u8()? {
+                1 => Iteration::NamesOnly,
+                2 => Iteration::OneGroup(fields.name()?),
+                3 => Iteration::All,
+                _ => return Err(Nonsense("an unknown question")),
+            }),
+            kind::JOIN => Self::Join(fields.name()?),
+            kind::LEAVE => Self::Leave,
+            kind::MULTICAST => {
+                let op = fields.u64()?;
+                Self::Multicast { op, message: fields.message(frame)? }
+            }
+            kind::MESSAGE | kind::CHANGE | kind::RING_ENTRY => {
+                let sequence = fields.u64()?;
+                return Ok(Self::Entry { sequence, frame: frame.clone() });
+            }
+            kind::FETCH_END => Self::FetchEnd,
+            kind::BYE => Self::Bye,
+            _ => return Err(Nonsense("a client sends no such frame")),
+        };
+        fields.end().map(|()| said)
+    }
+}
+
+impl ToClient {
+    pub(super) fn encode(&self) -> Bytes {
+        match self {
+            Self::Welcome { ring } => frame(kind::WELCOME, |out| out.put_u64_le(*ring)),
+            Self::Refused(error) => frame(kind::REFUSED, |out| out.put_i32_le(error.code())),
+            Self::Entry(entry) => {
+                let mut out = BytesMut::new();
+                entry.put(&mut out);
+                out.freeze()
+            }
+            Self::Fetch { from, to } => frame(kind::FETCH, |out| {
+                out.put_u64_le(*from);
+                out.put_u64_le(*to);
+            }),
+            Self::Answer(rows) => frame(kind::ANSWER, |out| {
+                out.put_u32_le(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+                for row in rows {
+                    put_name(out, &row.group);
+                    out.put_u8(row.member.is_some().into());
+                    out.put_u32_le(row.member.map_or(0, |member| member.pid.0));
+                }
+            }),
+        }
+    }
+
+    pub(super) fn decode(frame: &Bytes) -> Result<Self> {
+        let (kind, mut fields) = open(frame)?;
+        let said = match kind {
+            kind::WELCOME => Self::Welcome { ring: fields.u64()? },
+            kind::REFUSED => {
+                let error = Error::from_code(fields.u32()?.cast_signed());
+                Self::Refused(error.ok_or(Nonsense("refused without an error"))?)
+            }
+            kind::MESSAGE | kind::CHANGE | kind::RING_ENTRY => {
+                let sequence = fields.u64()?;
+                Self::Entry(Entry { sequence, what: fields.what(kind, frame)? })
+            }
+            kind::FETCH => Self::Fetch { from: fields.u64()?, to: fields.u64()? },
+            kind::ANSWER => {
+                let count = fields.u32()?;
+                Self::Answer((0..count).map(|_| fields.row()).collect::<Result<_>>()?)
+            }
+            _ => return Err(Nonsense("a hub sends no such frame")),
+        };
+        fields.end().map(|()| said)
+    }
+}
+
+impl Entry {
+    /// Appends the entry as a frame.
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        match &self.what {
+            What::Message { from, op, message } => {
+                put_message(out, self.sequence, *from, *op, message);
+            }
+            What::Change { members, joined, left } => {
+                put_frame(out, kind::CHANGE, |out| {
+                    out.put_u64_le(self.sequence);
+                    put_participants(out, members);
+                    put_gone(out, joined);
+                    put_gone(out, left);
+                });
+            }
+            What::Ring { ring } => put_frame(out, kind::RING_ENTRY, |out| {
+                out.put_u64_le(self.sequence);
+                out.put_u64_le(*ring);
+            }),
+        }
+    }
+}
+
+/// Appends the entry of a message as a frame: the one that is written most.
+pub(super) fn put_message(
+    out: &mut BytesMut,
+    sequence: u64,
+    from: Participant,
+    op: u64,
+    message: &[u8],
+) {
+    put_frame(out, kind::MESSAGE, |out| {
+        out.put_u64_le(sequence);
+        put_participant(out, from);
+        out.put_u64_le(op);
+        out.extend_from_slice(message);
+    });
+}
+
+/// The frame of a multicast whose content, of `length` bytes, `fill` appends.
+pub(super) fn multicast(op: u64, length: usize, fill: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEAD + size_of_val(&op) + length);
+    put_frame(&mut out, kind::MULTICAST, |out| {
+        out.put_u64_le(op);
+        fill(out);
+    });
+    out.freeze()
+}
+
+/// How long the frame is that starts with these bytes; `None` when they do not say yet.
+pub(super) fn frame_length(start: &[u8]) -> Result<Option<usize>> {
+    let Some(length) = start.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length == 0 || length > FRAME_BYTES_MAX {
+        return Err(Nonsense("the length of a frame is out of its range"));
+    }
+    Ok(Some(4 + length))
+}
+
+fn frame(kind: u8, fill: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::new();
+    put_frame(&mut out, kind, fill);
+    out.freeze()
+}
+
+fn put_frame(out: &mut BytesMut, kind: u8, fill: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.put_u32_le(0);
+    out.put_u8(kind);
+    fill(out);
+    let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+    if let Some(place) = out.get_mut(start..start + 4) {
+        place.copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+fn put_participant(out: &mut BytesMut, who: Participant) {
+    out.put_u64_le(who.id.0);
+    out.put_u32_le(who.pid.0);
+}
+
+fn put_participants(out: &mut BytesMut, list: &[Participant]) {
+    out.put_u8(u8::try_from(list.len()).unwrap_or(u8::MAX));
+    list.iter().for_each(|who| put_participant(out, *who));
+}
+
+fn put_gone(out: &mut BytesMut, list: &[Gone]) {
+    out.put_u8(u8::try_from(list.len()).unwrap_or(u8::MAX));
+    for gone in list {
+        put_participant(out, gone.who);
+        out.put_u8(match gone.reason {
+            Reason::Join => 1,
+            Reason::Leave => 2,
+            _ => 5,
+        });
+    }
+}
+
+fn put_name(out: &mut BytesMut, name: &GroupName) {
+    let name = name.as_str().as_bytes();
+    out.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
+    out.extend_from_slice(name);
+}
+
+fn open(frame: &Bytes) -> Result<(u8, Fields<'_>)> {
+    match frame.get(4..) {
+        Some([kind, fields @ ..]) => Ok((*kind, Fields(fields))),
+        _ => Err(Nonsense("a frame without a kind")),
+    }
+}
+
+/// What is still to be read of a frame.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(Nonsense("a frame ends early"))?;
+        self.0 = rest;
+        Ok(*array)
+    }
+
+    fn u8(&mut self) -> Result<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn name(&mut self) -> Result<GroupName> {
+        let length = self.u8()?;
+        let (name, rest) =
+            self.0.split_at_checked(length.into()).ok_or(Nonsense("a frame ends early"))?;
+        self.0 = rest;
+        let name = std::str::from_utf8(name).ok().and_then(|name| GroupName::new(name).ok());
+        name.ok_or(Nonsense("no group can have this name"))
+    }
+
+    fn participant(&mut self) -> Result<Participant> {
+        Ok(Participant { id: ClientId(self.u64()?), pid: Pid(self.u32()?) })
+    }
+
+    fn count(&mut self) -> Result<u8> {
+        let count = self.u8()?;
+        if usize::from(count) > MEMBERS_MAX {
+            return Err(Nonsense("more members than a group can have"));
+        }
+        Ok(count)
+    }
+
+    fn participants(&mut self) -> Result<Vec<Participant>> {
+        (0..self.count()?).map(|_| self.participant()).collect()
+    }
+
+    fn gone(&mut self) -> Result<Vec<Gone>> {
+        (0..self.count()?)
+            .map(|_| {
+                let who = self.participant()?;
+                let reason = match self.u8()? {
+                    1 => Reason::Join,
+                    2 => Reason::Leave,
+                    5 => Reason::ProcessDown,
+                    _ => return Err(Nonsense("an unknown reason")),
+                };
+                Ok(Gone { who, reason })
+            })
+            .collect()
+    }
+
+    fn held(&mut self) -> Result<Held> {
+        let (group, first, last) = (self.name()?, self.u64()?, self.u64()?);
+        if first == 0 || first > last {
+            return Err(Nonsense("entries are held that cannot be"));
+        }
+        Ok(Held { group, first, last, members: self.participants()? })
+    }
+
+    fn what(&mut self, kind: u8, frame: &Bytes) -> Result<What> {
+        Ok(match kind {
+            kind::MESSAGE => {
+                let (from, op) = (self.participant()?, self.u64()?);
+                What::Message { from, op, message: self.message(frame)? }
+            }
+            kind::CHANGE => {
+                let (members, joined) = (self.participants()?, self.gone()?);
+                What::Change { members, joined, left: self.gone()? }
+            }
+            _ => What::Ring { ring: self.u64()? },
+        })
+    }
+
+    fn row(&mut self) -> Result<GroupEntry> {
+        let (group, has_member, pid) = (self.name()?, self.u8()?, Pid(self.u32()?));
+        let member = (has_member != 0).then_some(Member { node: NODE, pid });
+        Ok(GroupEntry { group, member })
+    }
+
+    /// The rest of the frame, shared with it.
+    fn message(&mut self, frame: &Bytes) -> Result<Bytes> {
+        if self.0.len() > MESSAGE_BYTES_MAX {
+            return Err(Nonsense("a message is too big"));
+        }
+        let message = frame.slice(frame.len() - self.0.len()..);
+        self.0 = &[];
+        Ok(message)
+    }
+
+    fn end(&self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Nonsense("a frame is too long for its kind")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(id: u64) -> Participant {
+        Participant { id: ClientId(id), pid: Pid(7) }
+    }
+
+    fn name() -> GroupName {
+        GroupName::new("choir").unwrap()
+    }
+
+    fn all_to_hub() -> Vec<ToHub> {
+        let held = Held { group: name(), first: 2, last: 9, members: vec![who(1), who(2)] };
+        vec![
+            ToHub::Hello { version: VERSION, who: who(1), held: None },
+            ToHub::Hello { version: VERSION, who: who(1), held: Some(held) },
+            ToHub::Ask(Iteration::NamesOnly),
+            ToHub::Ask(Iteration::OneGroup(name())),
+            ToHub::Ask(Iteration::All),
+            ToHub::Join(name()),
+            ToHub::Leave,
+            ToHub::Multicast { op: 3, message: Bytes::from_static(b"plainsong") },
+            ToHub::Multicast { op: 4, message: Bytes::new() },
+            ToHub::FetchEnd,
+            ToHub::Bye,
+        ]
+    }
+
+    fn all_to_client() -> Vec<ToClient> {
+        let entry = |what| ToClient::Entry(Entry { sequence: 5, what });
+        let gone = |reason| vec![Gone { who: who(3), reason }];
+        vec![
+            ToClient::Welcome { ring: 8 },
+            ToClient::Refused(Error::Exist),
+            entry(What::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") }),
+            entry(What::Change {
+                members: vec![who(1)],
+                joined: gone(Reason::Join),
+                left: gone(Reason::Leave),
+            }),
+            entry(What::Change {
+                members: vec![],
+                joined: vec![],
+                left: gone(Reason::ProcessDown),
+            }),
+            entry(What::Ring { ring: 12 }),
+            ToClient::Fetch { from: 1, to: 2 },
+            ToClient::Answer(vec![
+                GroupEntry { group: name(), member: None },
+                GroupEntry { group: name(), member: Some(who(1).member()) },
+            ]),
+        ]
+    }
+
+    #[test]
+    fn what_is_said_is_what_is_heard() {
+        for said in all_to_hub() {
+            let frame = said.encode();
+            assert_eq!(frame_length(&frame), Ok(Some(frame.len())));
+            assert_eq!(ToHub::decode(&frame), Ok(said));
+        }
+        for said in all_to_client() {
+            let frame = said.encode();
+            assert_eq!(frame_length(&frame), Ok(Some(frame.len())));
+            assert_eq!(ToClient::decode(&frame), Ok(said));
+        }
+    }
+
+    #[test]
+    fn an_entry_comes_back_as_it_went_out() {
+        let what = What::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") };
+        let frame = ToClient::Entry(Entry { sequence: 5, what }).encode();
+        assert_eq!(ToHub::decode(&frame), Ok(ToHub::Entry { sequence: 5, frame }));
+    }
+
+    #[test]
+    fn no_damage_makes_a_decoder_panic() {
+        let frames = all_to_hub().into_iter().map(|said| said.encode());
+        for frame in frames.chain(all_to_client().into_iter().map(|said| said.encode())) {
+            for cut in 0..frame.len() {
+                let _ = ToHub::decode(&frame.slice(..cut));
+                let _ = ToClient::decode(&frame.slice(..cut));
+            }
+            for place in 4..frame.len() {
+                for value in [0, 1, 2, 0x7f, 0x80, 0xff] {
+                    let mut damaged = BytesMut::from(&frame[..]);
+                    damaged[place] = value;
+                    let damaged = damaged.freeze();
+                    let _ = ToHub::decode(&damaged);
+                    let _ = ToClient::decode(&damaged);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_have_limits() {
+        assert_eq!(frame_length(&[1, 0, 0]), Ok(None));
+        assert!(frame_length(&[0, 0, 0, 0]).is_err());
+        assert!(frame_length(&u32::MAX.to_le_bytes()).is_err());
+        let big = Bytes::from(vec![0; MESSAGE_BYTES_MAX + 1]);
+        assert!(ToHub::decode(&ToHub::Multicast { op: 1, message: big }.encode()).is_err());
+    }
+}
