@@ -225,3 +225,169 @@ impl Reader<'_> {
         field
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::engine::Batch;
+    use crate::message::{Announce, Fetch, Mark, Marks, Missing, Open, Progress, Report};
+    use crate::types::{
+        Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter,
+        Voters,
+    };
+
+    fn messages() -> Vec<Message> {
+        let ballot = Ballot { counter: 3, replica: 1, nonce: Nonce(9) };
+        let incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(9) };
+        let store = StoreId(4);
+        let last = Position { epoch: ballot, index: Index(17) };
+        let voter = Voter { replica: ReplicaId(1), store };
+        let voters = Voters { now: vec![voter], previous: vec![voter], since: Index(1) };
+        let history = vec![(ballot, Index(1))];
+        let origin = Origin { replica: ReplicaId(1), counter: 2, nonce: Nonce(9) };
+        let mark = Mark { origin, number: 5, time: Timestamp(1) };
+        let marks = Marks { first: Index(3), entries: vec![mark, mark], digest: Digest(5) };
+        let progress = Progress {
+            epoch: ballot,
+            incarnation,
+            store,
+            marks: Some(marks),
+            acked: Index(2),
+            applied: Index(1),
+            promised: ballot,
+        };
+        let commands = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0");
+        let batch = Batch { origin, number: 5, count: 2, commands };
+        vec![
+            Message::Announce(Announce {
+                incarnation,
+                store,
+                last,
+                promised: ballot,
+                first: true,
+                refused: Some(Nonce(1)),
+            }),
+            Message::Begin(ballot),
+            Message::Report(Report {
+                ballot,
+                incarnation,
+                store,
+                last,
+                digest: Digest(1),
+                time: Timestamp(2),
+                commit: Index(3),
+                first_kept: Index(1),
+                history: history.clone(),
+                voters: voters.clone(),
+            }),
+            Message::Open(Open {
+                ballot,
+                base: last,
+                digest: Digest(1),
+                history,
+                sequencer: incarnation,
+                voters,
+                time: Timestamp(2),
+            }),
+            Message::Batch(batch.clone(), Some(progress.clone())),
+            Message::Batch(batch, None),
+            Message::Progress(progress),
+            Message::Fetch(Fetch { epoch: ballot, incarnation, missing: Missing::Open }),
+            Message::Fetch(Fetch {
+                epoch: ballot,
+                incarnation,
+                missing: Missing::Entries(Index(4)),
+            }),
+        ]
+    }
+
+    fn bytes(frame: &Frame) -> Bytes {
+        frame.slices().iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+
+    #[test]
+    fn every_message_comes_back_as_it_was() {
+        for message in messages() {
+            for cluster in [None, Some(ClusterId(7))] {
+                let frame = bytes(&Frame::new(cluster, &message));
+                assert_eq!(decode_frame(&frame), Ok((cluster, message.clone())));
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_is_believed() {
+        for message in messages() {
+            let frame = bytes(&Frame::new(Some(ClusterId(7)), &message));
+            for bit in 0..frame.len() * 8 {
+                let mut damaged = frame.to_vec();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode_frame(&damaged.into()).is_err(), "bit {bit} of {message:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_cut_or_longer_frame_is_believed() {
+        for message in messages() {
+            let frame = bytes(&Frame::new(None, &message));
+            for length in 0..frame.len() {
+                assert!(decode_frame(&frame.slice(..length)).is_err(), "{length} of {message:?}");
+            }
+            let mut longer = frame.to_vec();
+            longer.push(0);
+            let length = longer.len();
+            assert_eq!(decode_frame(&longer.into()), Err(DecodeError::Length(length)));
+        }
+    }
+
+    #[test]
+    fn an_unknown_version_is_named() {
+        let mut frame = bytes(&Frame::new(None, &messages()[0])).to_vec();
+        frame[4] = 2;
+        assert_eq!(decode_frame(&frame.into()), Err(DecodeError::Version { found: 2 }));
+    }
+
+    /// A frame whose checksum is right and whose content is not.
+    fn forged(kind: u16, body: &[u8], commands: &[u8]) -> Bytes {
+        let mut head = Vec::new();
+        head.extend_from_slice(&MAGIC);
+        head.extend_from_slice(&VERSION.to_le_bytes());
+        head.extend_from_slice(&kind.to_le_bytes());
+        head.extend_from_slice(&[0; 16]);
+        head.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(commands.len() as u32).to_le_bytes());
+        head.extend_from_slice(&[0; 4]);
+        head.extend_from_slice(body);
+        let crc = checksum(&head, commands);
+        head[CRC_AT..HEADER].copy_from_slice(&crc.to_le_bytes());
+        head.extend_from_slice(commands);
+        head.into()
+    }
+
+    #[test]
+    fn what_a_hostile_member_forges_is_an_error_and_no_panic() {
+        assert_eq!(decode_frame(&forged(99, &[], &[])), Err(DecodeError::Kind(99)));
+        for kind in 1..=7 {
+            for body in [&[][..], &[0xff; 7], &[0xff; 64], &[0; 4096]] {
+                assert!(matches!(
+                    decode_frame(&forged(kind, body, &[])),
+                    Err(DecodeError::Body { .. })
+                ));
+            }
+        }
+        let begin = encode(&Ballot::default()).unwrap();
+        assert!(matches!(
+            decode_frame(&forged(2, &begin, b"x")),
+            Err(DecodeError::Body { kind: 2, .. })
+        ));
+        let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) };
+        let head = crate::engine::BatchHead { origin, number: 1, count: 3 };
+        let batch = encode(&BatchMessage { head, progress: None }).unwrap();
+        assert!(matches!(
+            decode_frame(&forged(5, &batch, b"\x01\0\0\0x")),
+            Err(DecodeError::Body { kind: 5, .. })
+        ));
+    }
+}

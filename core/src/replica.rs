@@ -54,11 +54,8 @@ impl<M: StateMachine> Replica<M> {
             Ok(bytes) => proposal(bytes),
             Err(error) => return Pending::failed(error),
         };
-        match self.runtime.proposals.send(proposal) {
-            Ok(()) => {
-                self.runtime.shared.connection.wake();
-                pending
-            }
+        match self.runtime.propose(proposal, true) {
+            Ok(()) => pending,
             Err(_) => Pending::failed(self.stopped()),
         }
     }
@@ -73,11 +70,8 @@ impl<M: StateMachine> Replica<M> {
             Ok(bytes) => proposal(bytes),
             Err(error) => return Ok(Pending::failed(error)),
         };
-        match self.runtime.proposals.try_send(proposal) {
-            Ok(()) => {
-                self.runtime.shared.connection.wake();
-                Ok(pending)
-            }
+        match self.runtime.propose(proposal, false) {
+            Ok(()) => Ok(pending),
             Err(TrySendError::Full(_)) => Err(Busy(command)),
             Err(TrySendError::Disconnected(_)) => Ok(Pending::failed(self.stopped())),
         }
@@ -92,8 +86,8 @@ impl<M: StateMachine> Replica<M> {
     /// Stops in order: leaves the group, so that the others go on without waiting for a
     /// timeout, and joins the threads. Callers that still wait get an error that tells
     /// whether their command may still take effect.
-    pub fn stop(mut self) {
-        self.runtime.stop();
+    pub fn stop(self) {
+        drop(self.runtime);
     }
 
     fn stopped(&self) -> ProposeError {

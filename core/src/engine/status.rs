@@ -68,6 +68,15 @@ pub struct MemberStatus {
     pub applied: Index,
 }
 
+impl Status {
+    /// The replica died of that, without the engine's doing.
+    pub(crate) fn fail(&mut self, reason: StopReason) {
+        self.role = Role::Stopped;
+        self.waiting = None;
+        self.stopped = Some(reason);
+    }
+}
+
 impl<T> Engine<T> {
     /// How things are, for people and programs.
     pub fn status(&self) -> Status {

@@ -1,4 +1,5 @@
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +7,7 @@ use cpg::{Dispatch, Event, Guarantee, Member};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::log::Write;
-use super::{Caller, Feedback, LEAVE_TIMEOUT, Proposal, Shared, ToApply, fail};
+use super::{Caller, Feedback, LEAVE_TIMEOUT, Proposal, Shared, ToApply, fail, panic_text};
 use crate::Timestamp;
 use crate::codec::{self, Frame};
 use crate::engine::{Config, Engine, Input, Now, Output, StopReason};
@@ -80,7 +81,20 @@ impl<O> GroupThread<O> {
         }
     }
 
-    pub(crate) fn run(mut self) {
+    /// An assertion that fails stops the replica and not the process: it leaves the group
+    /// and its status tells why.
+    pub(crate) fn run_guarded(self) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
+            let text = panic_text(&*panic);
+            tracing::error!(%text, "the group thread panicked");
+            shared.status().fail(StopReason::Invariant(text));
+            // If the connection is dead too, the group knows without being told.
+            let _ = shared.connection.leave();
+        }
+    }
+
+    fn run(mut self) {
         while self.running {
             let idle = !(self.take_events() | self.take_news() | self.take_proposals());
             self.tick();
@@ -255,10 +269,10 @@ impl<O> GroupThread<O> {
         }
     }
 
-    /// Answers what is still in the channel, until nobody can put more into it.
+    /// Answers whoever still proposes, until the handle is dropped.
     fn refuse_proposals(&mut self) {
         let reason = self.engine.status().stopped;
-        while let Ok(Proposal { caller, .. }) = self.proposals.try_recv() {
+        for Proposal { caller, .. } in &self.proposals {
             fail(vec![caller], false, reason.as_ref());
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cpg::Connection;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
 use crate::StateMachine;
@@ -74,7 +74,8 @@ impl Shared {
 /// The threads of a running replica.
 pub(crate) struct Runtime<O> {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) proposals: Sender<Proposal<O>>,
+    /// Given up before the threads are joined: the group thread answers until then.
+    proposals: Option<Sender<Proposal<O>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -101,13 +102,14 @@ impl<O: Send + 'static> Runtime<O> {
             status: Mutex::new(engine.status()),
             stop: AtomicBool::new(false),
         });
-        let mut runtime = Self { shared: Arc::clone(&shared), proposals, threads: Vec::new() };
+        let mut runtime =
+            Self { shared: Arc::clone(&shared), proposals: Some(proposals), threads: Vec::new() };
         let log = log::LogThread::new(store, log_inbox, feedback.clone(), Arc::clone(&shared));
         runtime.spawn(format!("{name}-log"), move || log.run())?;
         let apply = apply::ApplyThread::new(machine, apply_inbox, feedback, Arc::clone(&shared));
         runtime.spawn(format!("{name}-apply"), move || apply.run())?;
         let group = group::GroupThread::new(engine, shared, proposed, news, to_log, to_apply);
-        runtime.spawn(format!("{name}-group"), move || group.run())?;
+        runtime.spawn(format!("{name}-group"), move || group.run_guarded())?;
         Ok(runtime)
     }
 
@@ -116,23 +118,34 @@ impl<O: Send + 'static> Runtime<O> {
         Ok(())
     }
 
+    /// Hands a proposal to the group thread, waiting for room if `wait` says so.
+    pub(crate) fn propose(
+        &self,
+        proposal: Proposal<O>,
+        wait: bool,
+    ) -> Result<(), TrySendError<Proposal<O>>> {
+        let Some(proposals) = &self.proposals else {
+            return Err(TrySendError::Disconnected(proposal));
+        };
+        if wait {
+            proposals.send(proposal).map_err(|error| TrySendError::Disconnected(error.0))?;
+        } else {
+            proposals.try_send(proposal)?;
+        }
+        self.shared.connection.wake();
+        Ok(())
+    }
+}
+
+impl<O> Drop for Runtime<O> {
     /// Stops in order and waits for the threads.
-    pub(crate) fn stop(&mut self) {
+    fn drop(&mut self) {
+        self.proposals = None;
         self.shared.ask_to_stop();
         for thread in self.threads.drain(..).rev() {
             if thread.join().is_err() {
                 tracing::error!("a thread of the replica had panicked");
             }
-        }
-    }
-}
-
-impl<O> Drop for Runtime<O> {
-    fn drop(&mut self) {
-        self.shared.ask_to_stop();
-        for thread in self.threads.drain(..).rev() {
-            // A panic was reported when it happened.
-            let _ = thread.join();
         }
     }
 }
