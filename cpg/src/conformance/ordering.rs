@@ -1,0 +1,145 @@
+//! One order for all.
+
+use std::thread;
+
+use super::Cluster;
+use super::ear::{Ear, configurations, messages, new_group};
+use crate::Event;
+
+const EACH: usize = 300;
+
+/// Three members that send at the same time, until each has heard all.
+fn sing(cluster: &dyn Cluster) -> Vec<Ear> {
+    let mut choir = Ear::choir(cluster, 3, &new_group());
+    thread::scope(|scope| {
+        for ear in &mut choir {
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    ear.send(number.to_string());
+                    if number % 7 == 0 {
+                        ear.hear(std::time::Duration::ZERO);
+                    }
+                }
+                ear.until("all messages", |heard| messages(heard).count() == 3 * EACH);
+            });
+        }
+    });
+    choir
+}
+
+/// What was heard from the time on when all were there.
+fn together(ear: &Ear) -> Vec<Event> {
+    let history = ear.history();
+    let start = history.iter().rposition(|event| matches!(event, Event::Configuration(_)));
+    history[start.unwrap()..].to_vec()
+}
+
+pub(super) fn senders_are_in_one_order_for_all(cluster: &dyn Cluster) {
+    let choir = sing(cluster);
+    for ear in &choir {
+        assert_eq!(together(ear).len(), 3 * EACH + 1);
+        assert!(together(ear) == together(&choir[0]), "{} heard another order", ear.me);
+    }
+}
+
+pub(super) fn each_sender_is_in_its_own_order(cluster: &dyn Cluster) {
+    let choir = sing(cluster);
+    let numbers: Vec<_> = (0..EACH).map(|number| number.to_string()).collect();
+    for ear in &choir {
+        for sender in &choir {
+            let heard: Vec<_> = messages(&ear.heard)
+                .filter(|(from, _)| *from == sender.me)
+                .map(|(_, message)| String::from_utf8(message.to_vec()).unwrap())
+                .collect();
+            assert_eq!(heard, numbers, "{} heard {}", ear.me, sender.me);
+        }
+    }
+}
+
+pub(super) fn own_messages_are_heard(cluster: &dyn Cluster) {
+    let mut ear = Ear::joined(cluster, 0, &new_group());
+    ear.send("alone");
+    ear.until_message(b"alone");
+    assert!(messages(&ear.heard).all(|(sender, _)| sender == ear.me));
+}
+
+pub(super) fn changes_are_at_one_position_for_all(cluster: &dyn Cluster) {
+    let group = new_group();
+    let mut choir = Ear::choir(cluster, 2, &group);
+    let mut guest = Ear::new(cluster, 2);
+    thread::scope(|scope| {
+        for ear in &mut choir {
+            scope.spawn(|| {
+                for number in 0..EACH {
+                    ear.send(number.to_string());
+                }
+                ear.until("all messages", |heard| messages(heard).count() > 2 * EACH);
+                ear.until_members(2);
+            });
+        }
+        scope.spawn(|| {
+            guest.join(&group);
+            guest.send("a guest");
+            guest.until_message(b"a guest");
+            guest.member.leave().unwrap();
+            guest.until_left(guest.me);
+        });
+    });
+    let (first, second) = (together_from(&choir[0], 2), together_from(&choir[1], 2));
+    assert!(first == second, "changes and messages are in another order");
+    let came = first.iter().position(
+        |event| matches!(event, Event::Configuration(change) if change.members.len() == 3),
+    );
+    let went = first.iter().rposition(|event| matches!(event, Event::Configuration(_)));
+    assert!(
+        first[came.unwrap()..=went.unwrap()] == guest.history(),
+        "the guest hears what the others hear between its coming and its going"
+    );
+}
+
+/// What was heard from the first configuration of that many members on.
+fn together_from(ear: &Ear, members: usize) -> Vec<Event> {
+    let history = ear.history();
+    let start = history.iter().position(
+        |event| matches!(event, Event::Configuration(change) if change.members.len() == members),
+    );
+    history[start.unwrap()..].to_vec()
+}
+
+pub(super) fn nothing_is_heard_from_before_joining(cluster: &dyn Cluster) {
+    let group = new_group();
+    let mut first = Ear::joined(cluster, 0, &group);
+    let mut late = Ear::new(cluster, 1);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..EACH {
+                first.send(number.to_string());
+            }
+            first.until_members(2);
+            first.send("the end");
+            first.until_message(b"the end");
+        });
+        scope.spawn(|| {
+            late.join(&group);
+            late.until_message(b"the end");
+        });
+    });
+    assert_eq!(configurations(&late.heard).next().unwrap().members.len(), 2);
+    assert!(together_from(&first, 2) == late.history(), "all from its join on, and only that");
+}
+
+pub(super) fn groups_do_not_hear_each_other(cluster: &dyn Cluster) {
+    let mut here = Ear::choir(cluster, 2, &new_group());
+    let mut there = Ear::choir(cluster, 2, &new_group());
+    here[0].send("here");
+    there[0].send("there");
+    for (choir, own) in [(&mut here, &b"here"[..]), (&mut there, b"there")] {
+        for ear in choir {
+            ear.until_message(own);
+            assert_eq!(messages(&ear.heard).count(), 1);
+        }
+    }
+    there[0].send("once more");
+    there.iter_mut().for_each(|ear| ear.until_message(b"once more"));
+    here.iter_mut().for_each(Ear::assert_quiet);
+}

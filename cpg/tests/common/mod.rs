@@ -1,0 +1,83 @@
+//! A place to meet for the processes of a test, and child processes that take part.
+#![allow(dead_code, reason = "each test uses what it needs")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cpg::conformance::{Cluster, Local, Member, Remote, serve};
+use cpg::{Engine, Options};
+
+/// Names the socket to a child.
+const SOCKET: &str = "CPG_TEST_SOCKET";
+
+/// A directory of its own with a socket's path in it, removed at the end.
+pub struct Meeting {
+    directory: PathBuf,
+}
+
+impl Meeting {
+    pub fn new() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let name = format!("cpg-test-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        Self { directory }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.join("ring")
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A child process with a connection.
+    pub fn child(&self, options: Options) -> Remote {
+        Remote::start(&mut self.child_command("child"), options).unwrap()
+    }
+
+    /// This program, as the child that the test of that name becomes.
+    pub fn child_command(&self, test: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(SOCKET, self.path())
+            .stdout(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Meeting {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Cluster for Meeting {
+    fn engine(&self) -> Engine {
+        Engine::Socket(self.path())
+    }
+
+    fn member(&self, node: usize, options: Options) -> Box<dyn Member> {
+        if node == 0 {
+            Box::new(Local(self.engine().connect(options).unwrap()))
+        } else {
+            Box::new(self.child(options))
+        }
+    }
+}
+
+/// The engine that a child is to use; `None` in the test's own process.
+pub fn engine_of_child() -> Option<Engine> {
+    std::env::var_os(SOCKET).map(|path| Engine::Socket(path.into()))
+}
+
+/// What the test `child` of each program does: nothing, unless it is one.
+pub fn be_child() {
+    if let Some(engine) = engine_of_child() {
+        serve(&engine);
+    }
+}

@@ -1,0 +1,24 @@
+//! The CPG contract, on the embedded engine for the processes of one host.
+
+mod common;
+
+use common::Meeting;
+use cpg::conformance;
+
+#[test]
+fn child() {
+    common::be_child();
+}
+
+macro_rules! tests {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                conformance::run(stringify!($name), &Meeting::new());
+            }
+        )*
+    };
+}
+
+cpg::for_each_conformance_case!(tests);
