@@ -1,9 +1,18 @@
 //! A place to meet for the processes of a test, and child processes that take part.
-#![allow(dead_code, reason = "each test uses what it needs")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test uses what it needs, and fails by panicking"
+)]
 
+pub(crate) mod loader;
+
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use cpg::conformance::{Cluster, Local, Member, Remote, serve};
 use cpg::{Engine, Options};
@@ -12,12 +21,12 @@ use cpg::{Engine, Options};
 const SOCKET: &str = "CPG_TEST_SOCKET";
 
 /// A directory of its own with a socket's path in it, removed at the end.
-pub struct Meeting {
+pub(crate) struct Meeting {
     directory: PathBuf,
 }
 
 impl Meeting {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let name = format!("cpg-test-{}-{number}", std::process::id());
@@ -26,21 +35,21 @@ impl Meeting {
         Self { directory }
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.join("ring")
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// A child process with a connection.
-    pub fn child(&self, options: Options) -> Remote {
+    pub(crate) fn child(&self, options: Options) -> Remote {
         Remote::start(&mut self.child_command("child"), options).unwrap()
     }
 
     /// This program, as the child that the test of that name becomes.
-    pub fn child_command(&self, test: &str) -> Command {
+    pub(crate) fn child_command(&self, test: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
@@ -71,13 +80,36 @@ impl Cluster for Meeting {
 }
 
 /// The engine that a child is to use; `None` in the test's own process.
-pub fn engine_of_child() -> Option<Engine> {
+pub(crate) fn engine_of_child() -> Option<Engine> {
     std::env::var_os(SOCKET).map(|path| Engine::Socket(path.into()))
 }
 
 /// What the test `child` of each program does: nothing, unless it is one.
-pub fn be_child() {
+pub(crate) fn be_child() {
     if let Some(engine) = engine_of_child() {
         serve(&engine);
+    }
+}
+
+/// The process that is the hub, as the kernel says.
+pub(crate) fn hub_of(path: &Path) -> Option<u32> {
+    let socket = UnixStream::connect(path).ok()?;
+    let credentials = rustix::net::sockopt::socket_peercred(&socket).ok()?;
+    u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
+    within(Duration::from_secs(20), what, is_so);
+}
+
+/// Waits until something is so, but no longer than that.
+#[track_caller]
+pub(crate) fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::client::{Client, Phase, State};
 use super::hub::Hub;
@@ -13,7 +13,7 @@ use super::meeting::{Met, meet};
 use super::reader::{Reader, scratch};
 use super::track::Track;
 use super::wire::{Entry, Gone, NODE, ToClient, ToHub, VERSION, What};
-use super::{CLOSING_TIME_MAX, MEETING_TIME_MAX};
+use super::{CLOSING_TIME_MAX, MEETING_TIME_MAX, until};
 use crate::connection::Options;
 use crate::{Configuration, Error, Event, Reason, Ring, RingId};
 
@@ -149,10 +149,7 @@ impl Follower {
                 PollFd::new(&*self.socket, PollFlags::IN | output),
                 PollFd::new(&self.client.bell, PollFlags::IN),
             ];
-            let timeout = self.closing.map(|until| {
-                let left = until.saturating_duration_since(Instant::now());
-                Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) + 1_000_000 }
-            });
+            let timeout = self.closing.map(until);
             if let Err(error) = poll(&mut fds, timeout.as_ref())
                 && error != rustix::io::Errno::INTR
             {
@@ -180,8 +177,8 @@ impl Follower {
         if !state.is_closing && state.phase != Phase::Left {
             return None;
         }
-        let until = *self.closing.get_or_insert_with(|| Instant::now() + CLOSING_TIME_MAX);
-        if Instant::now() >= until {
+        let end = *self.closing.get_or_insert_with(|| Instant::now() + CLOSING_TIME_MAX);
+        if Instant::now() >= end {
             return Some(End::Closed);
         }
         if state.is_welcome && !self.said_bye {

@@ -36,7 +36,9 @@ mod roster;
 mod track;
 mod wire;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
 
 pub(crate) use client::connect;
 
@@ -72,3 +74,13 @@ const CLOSING_TIME_MAX: Duration = Duration::from_secs(1);
 /// A client's random name. Pids may come again, this does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct ClientId(u64);
+
+/// How long a poll may take that is to end at `deadline`: a little more, lest it comes up
+/// short.
+fn until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    }
+}

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 use rustix::process::{Pid as ProcessId, PidfdFlags, pidfd_open};
@@ -16,7 +16,7 @@ use super::{Stop, Token};
 use crate::embedded::socket::reader::scratch;
 use crate::embedded::socket::roster::Roster;
 use crate::embedded::socket::wire::{Held, Nonsense, Participant, ToClient, ToHub, VERSION};
-use crate::embedded::socket::{ClientId, PATIENCE, PEERS_MAX, REPORT_TIME_MAX};
+use crate::embedded::socket::{ClientId, PATIENCE, PEERS_MAX, REPORT_TIME_MAX, until};
 use crate::{Error, Pid, Reason};
 
 /// How long a hub that stops waits until its clients have read the last of it.
@@ -122,10 +122,7 @@ impl<'a> Worker<'a> {
             fds.push(PollFd::new(&peer.socket, input | output));
             whose.push(Ready::Peer(*token));
         }
-        let timeout = self.timeout(is_held, stop_at).map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
+        let timeout = self.deadline(is_held, stop_at).map(until);
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
@@ -135,15 +132,13 @@ impl<'a> Worker<'a> {
     }
 
     /// Until when nothing can happen without a descriptor.
-    fn timeout(&self, is_held: bool, stop_at: Option<Instant>) -> Option<Duration> {
+    fn deadline(&self, is_held: bool, stop_at: Option<Instant>) -> Option<Instant> {
         let peers = self.peers.values().filter_map(Peer::deadline);
-        let next = peers
+        peers
             .chain(self.takeover.as_ref().map(|takeover| takeover.until))
             .chain(is_held.then(|| self.now + PATIENCE))
             .chain(stop_at)
-            .min()?;
-        // A little more, lest it comes up short.
-        Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+            .min()
     }
 
     fn handle(&mut self, ready: Ready) {
