@@ -52,7 +52,7 @@ pub struct Situation {
     pub committed: u64,
     /// The last position that the store here has applied.
     pub applied: u64,
-    /// What the replica waits for, if it cannot go on without.
+    /// What the replica waits for, if it cannot go on without: "waiting for ...".
     pub waiting: Option<String>,
     /// Why it has stopped.
     pub stopped: Option<String>,
@@ -72,7 +72,7 @@ impl Situation {
 /// What keeps commands from being committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle<'a> {
-    /// The replica waits for this.
+    /// The replica waits for something, in words that say so.
     Waiting(&'a str),
     /// The replica has stopped, for this reason.
     Stopped(&'a str),
@@ -81,9 +81,7 @@ pub enum Obstacle<'a> {
 impl fmt::Display for Obstacle<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Waiting(what) => {
-                write!(f, "waiting for {}", what.strip_prefix("waiting for ").unwrap_or(what))
-            }
+            Self::Waiting(what) => f.write_str(what),
             Self::Stopped(why) => write!(f, "this replica has stopped: {why}"),
         }
     }

@@ -1,11 +1,27 @@
-//! A replicated key-value store that speaks the Redis protocol.
+//! A replicated key-value store that speaks the Redis protocol: an example of what is
+//! built on Plainsong.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`Store`], [`command`] | the state machine, and what is proposed to it |
+//! | [`resp`], [`request`] | from bytes to commands, and from outputs to replies |
+//! | [`server`] | connections: pipelining, back-pressure, deadlines |
+//! | [`backend`], [`node`] | what the server needs of a replica, and the replica |
+//! | [`program`] | the command line |
+
 pub mod backend;
 pub mod command;
 pub mod glob;
 pub mod limits;
+pub mod node;
 pub mod number;
+pub mod program;
 pub mod request;
 pub mod resp;
 pub mod server;
 mod store;
+
 pub use store::Store;
+
+/// How long an orderly stop waits for clients to take their answers.
+const STOP_BOUND: std::time::Duration = std::time::Duration::from_secs(3);

@@ -1,0 +1,126 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+const ABOUT: &str = "\
+A replicated key-value store that speaks the Redis protocol.
+
+Without a command it starts three replicas in this one process and shows what they do, so
+there is something to try at once. `kv serve` runs a single replica, for a group of several
+processes.
+
+Every command that is answered is committed: a majority of the voters has it. That is true
+of reads too; they are ordered like writes. The time by which keys expire is the log's.";
+
+const EXAMPLES: &str = "\
+Examples:
+  kv
+      three replicas on 127.0.0.1:7001, 7002 and 7003
+  redis-cli -p 7001 SET greeting hello EX 60
+  redis-cli -p 7003 GET greeting
+  redis-cli -p 7002 INFO replication
+  redis-benchmark -p 7002 -t set,get -P 16 -q
+
+  kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded:/tmp/kv.ring
+  kv serve --id 2 --voters 1,2,3 --listen 127.0.0.1:7002 --engine embedded:/tmp/kv.ring
+  kv serve --id 3 --voters 1,2,3 --listen 127.0.0.1:7003 --engine embedded:/tmp/kv.ring
+      a group of three processes on one host
+
+Exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot start, 2 if the command line is wrong.
+RUST_LOG chooses what is logged on stderr, e.g. RUST_LOG=debug.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kv",
+    version,
+    about = "A replicated key-value store that speaks the Redis protocol",
+    long_about = ABOUT,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) action: Option<Action>,
+    #[command(flatten)]
+    pub(super) demo: Demo,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Runs one replica until Ctrl-C or SIGTERM.
+    #[command(after_help = EXAMPLES)]
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// The first of three ports in a row on 127.0.0.1; 0 takes any that are free.
+    #[arg(long, value_name = "PORT", default_value_t = 7001)]
+    pub(super) port: u16,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The number of this replica: from 1, stable, and never shared by two live processes.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) id: u32,
+    /// The replicas whose majority commits, for the first start of a group only. Must be
+    /// the same for all of them.
+    #[arg(
+        long,
+        value_name = "NUMBER,...",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(super) voters: Vec<u32>,
+    /// Where to serve clients; port 0 takes any that is free.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7001")]
+    pub(super) listen: SocketAddr,
+    /// What carries the group: embedded:PATH for processes of one host that meet at a
+    /// Unix socket, corosync for the daemon of this host.
+    #[arg(long, value_name = "ENGINE")]
+    pub(super) engine: cpg::Engine,
+    /// The name of the group: 1 to 120 printable ASCII characters.
+    #[arg(long, value_name = "NAME", default_value = "kv", value_parser = group_name)]
+    pub(super) group: String,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Common {
+    /// How long a client waits for a command to be committed before it is told that there
+    /// is no answer, in seconds. Above 0; a fraction is fine.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(super) timeout: Duration,
+}
+
+fn group_name(text: &str) -> Result<String, String> {
+    match text.parse::<cpg::GroupName>() {
+        Ok(name) => Ok(name.as_str().into()),
+        Err(_) => Err(format!(
+            "a group name has 1 to {} printable ASCII characters",
+            cpg::GroupName::LENGTH_MAX
+        )),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| (0.001..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "give seconds from 0.001 to 86400".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

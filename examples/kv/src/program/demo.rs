@@ -1,0 +1,122 @@
+//! Three replicas in one process.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use cpg::embedded::Ring;
+use plainsong::{Replica, ReplicaId};
+use tokio::net::TcpListener;
+
+use super::arguments::Demo;
+use super::failure::Failure;
+use super::runtime;
+use super::stop::Stop;
+use super::watch::{INTERVAL, Line, Watch};
+use crate::backend::Backend;
+use crate::node::Node;
+use crate::server::{Config, Server};
+use crate::{STOP_BOUND, Store};
+
+const IDS: [u32; 3] = [1, 2, 3];
+
+pub(super) fn run(arguments: &Demo) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let listeners = runtime.block_on(listen(arguments.port))?;
+    let ring = Ring::new();
+    let mut nodes = Vec::new();
+    for id in IDS {
+        let replica = Replica::builder(ReplicaId(id), Store::default())
+            .engine(ring.node())
+            .group("kv")
+            .bootstrap(IDS.map(ReplicaId))
+            .start()
+            .map_err(|error| Failure::Start { id, why: error.to_string() })?;
+        nodes.push(Node::new(replica));
+    }
+    let served = runtime.block_on(serve(listeners, &nodes, arguments.common.timeout));
+    // What is left of the connections holds handles on the replicas.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    for node in nodes {
+        node.stop();
+    }
+    served?;
+    say("Stopped.");
+    Ok(())
+}
+
+async fn listen(first: u16) -> Result<Vec<TcpListener>, Failure> {
+    let mut listeners = Vec::new();
+    for offset in 0..3 {
+        let port = match first {
+            0 => 0,
+            first => first.checked_add(offset).ok_or(Failure::Port(first))?,
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listener = TcpListener::bind(address).await;
+        listeners.push(listener.map_err(|why| Failure::listen(address, why, "--port"))?);
+    }
+    Ok(listeners)
+}
+
+async fn serve(
+    listeners: Vec<TcpListener>,
+    nodes: &[Node],
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    let mut servers = Vec::new();
+    for (listener, node) in listeners.into_iter().zip(nodes) {
+        let server = Server::start(listener, node.clone(), Config { timeout });
+        servers.push(server.map_err(Failure::Runtime)?);
+    }
+    welcome(&servers);
+    let mut watch = Watch::default();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.asked() => break,
+            _ = ticks.tick() => {
+                let situations: Vec<_> = nodes.iter().map(Backend::situation).collect();
+                for Line::Change(line) | Line::Progress(line)
+                    in watch.look(Instant::now(), &situations)
+                {
+                    say(&line);
+                }
+            }
+        }
+    }
+    stop.insist();
+    say("Stopping; Ctrl-C again ends it at once.");
+    let ends: Vec<_> = servers.into_iter().map(|s| tokio::spawn(s.stop(STOP_BOUND))).collect();
+    for end in ends {
+        let _ = end.await;
+    }
+    Ok(())
+}
+
+fn welcome(servers: &[Server]) {
+    say("Three replicas in this process, on the embedded engine. They serve Redis clients on\n");
+    for (id, server) in IDS.into_iter().zip(servers) {
+        say(&format!("  replica {id}: {}", server.address()));
+    }
+    let port = |at: usize| servers.get(at).map_or(0, |server| server.address().port());
+    let (first, second, third) = (port(0), port(1), port(2));
+    say(&format!(
+        "
+In another terminal, try
+
+  redis-cli -p {first} SET greeting hello
+  redis-cli -p {third} GET greeting
+  redis-benchmark -p {second} -t set,get -P 16 -q
+
+All is kept in memory, and gone when this ends. Ctrl-C stops.
+"
+    ));
+}
+
+/// Prints a line. Whether anybody reads it is no concern of the replicas.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

@@ -1,0 +1,40 @@
+use std::io;
+use std::net::SocketAddr;
+
+/// Why the program cannot start, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("cannot listen on {address}: {why}; {remedy}")]
+    Listen { address: SocketAddr, why: io::Error, remedy: String },
+    #[error(
+        "replica {id} is not among the voters {voters}: name all first voters in --voters, this \
+         one too"
+    )]
+    NotAVoter { id: u32, voters: String },
+    #[error("--voters names replica {0} twice: name each once")]
+    VoterTwice(u32),
+    #[error("--port {0} leaves no room for three ports: choose one up to 65533")]
+    Port(u16),
+    #[error("replica {id} cannot start: {why}")]
+    Start { id: u32, why: String },
+    #[error("cannot start threads to serve clients: {0}")]
+    Runtime(io::Error),
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+impl Failure {
+    /// An address that cannot be listened on, and the option to choose another by.
+    pub(super) fn listen(address: SocketAddr, why: io::Error, option: &str) -> Self {
+        let remedy = match why.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("stop what listens there, or choose another port with {option}")
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("choose a port from 1024 on with {option}")
+            }
+            _ => format!("choose another address with {option}"),
+        };
+        Self::Listen { address, why, remedy }
+    }
+}

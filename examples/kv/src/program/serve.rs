@@ -1,0 +1,82 @@
+//! One replica.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use plainsong::{Replica, ReplicaId};
+use tokio::net::TcpListener;
+
+use super::arguments::Serve;
+use super::failure::Failure;
+use super::runtime;
+use super::stop::Stop;
+use super::watch::{INTERVAL, Line, Watch};
+use crate::backend::Backend;
+use crate::node::Node;
+use crate::server::{Config, Server};
+use crate::{STOP_BOUND, Store};
+
+pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
+    check_voters(arguments.id, &arguments.voters)?;
+    let runtime = runtime()?;
+    let address = arguments.listen;
+    let listener = runtime
+        .block_on(TcpListener::bind(address))
+        .map_err(|why| Failure::listen(address, why, "--listen"))?;
+    let id = arguments.id;
+    let mut builder = Replica::builder(ReplicaId(id), Store::default())
+        .engine(arguments.engine)
+        .group(arguments.group.as_str());
+    if !arguments.voters.is_empty() {
+        builder = builder.bootstrap(arguments.voters.into_iter().map(ReplicaId));
+    }
+    let replica = builder.start().map_err(|error| Failure::Start { id, why: error.to_string() })?;
+    let node = Node::new(replica);
+    let served = runtime.block_on(serve(listener, &node, arguments.common.timeout));
+    // What is left of the connections holds handles on the replica.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    node.stop();
+    served?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn check_voters(id: u32, voters: &[u32]) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = voters.iter().find(|voter| !seen.insert(**voter)) {
+        return Err(Failure::VoterTwice(*twice));
+    }
+    if voters.is_empty() || seen.contains(&id) {
+        return Ok(());
+    }
+    let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
+    Err(Failure::NotAVoter { id, voters: voters.join(",") })
+}
+
+async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    let server =
+        Server::start(listener, node.clone(), Config { timeout }).map_err(Failure::Runtime)?;
+    // The one line on stdout, for scripts that wait for it.
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "replica {}: {}", node.situation().id, server.address());
+    let _ = out.flush();
+    let mut watch = Watch::default();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.asked() => break,
+            _ = ticks.tick() => for line in watch.look(Instant::now(), &[node.situation()]) {
+                match line {
+                    Line::Change(line) => tracing::info!("{line}"),
+                    Line::Progress(line) => tracing::debug!("{line}"),
+                }
+            }
+        }
+    }
+    stop.insist();
+    tracing::info!("stopping; a second signal ends it at once");
+    server.stop(STOP_BOUND).await;
+    Ok(())
+}

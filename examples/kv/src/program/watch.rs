@@ -1,0 +1,92 @@
+use std::time::{Duration, Instant};
+
+use crate::backend::Situation;
+
+/// Tells in lines what changes at some replicas, and nothing twice.
+///
+/// The progress of commits is told at most twice a second; everything else at once.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    told: Vec<String>,
+    progress: Vec<u64>,
+    progress_at: Option<Instant>,
+}
+
+/// How often to look.
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What there is to tell.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A replica is otherwise than before.
+    Change(String),
+    /// Something was committed.
+    Progress(String),
+}
+
+impl Watch {
+    /// Compares with what was told before.
+    pub(super) fn look(&mut self, now: Instant, situations: &[Situation]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        self.told.resize(situations.len(), String::new());
+        for (told, situation) in self.told.iter_mut().zip(situations) {
+            let line = described(situation);
+            if *told != line {
+                told.clone_from(&line);
+                lines.push(Line::Change(line));
+            }
+        }
+        let progress: Vec<u64> = situations.iter().map(|situation| situation.committed).collect();
+        let due = self.progress_at.is_none_or(|at| now - at >= PROGRESS_INTERVAL);
+        if due && progress != self.progress && progress.iter().any(|committed| *committed > 0) {
+            let parts = situations.iter().map(|s| format!("{} at {}", s.id, s.committed));
+            let parts: Vec<String> = parts.collect();
+            lines.push(Line::Progress(format!("committed: replica {}", parts.join(", "))));
+            self.progress = progress;
+            self.progress_at = Some(now);
+        }
+        lines
+    }
+}
+
+fn described(situation: &Situation) -> String {
+    let Situation { id, role, epoch, members, .. } = situation;
+    let mut line = format!("replica {id}: {role}, epoch {epoch}, members {}", members.join(" "));
+    if let Some(obstacle) = situation.obstacle() {
+        line += &format!("; {obstacle}");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_changes_are_told_and_progress_not_too_often() {
+        let mut watch = Watch::default();
+        let start = Instant::now();
+        let mut one = Situation {
+            id: "1".into(),
+            role: "candidate".into(),
+            epoch: "0.0".into(),
+            members: vec!["1".into()],
+            waiting: Some("waiting for a majority of 1 2 3".into()),
+            ..Situation::default()
+        };
+        let line = "replica 1: candidate, epoch 0.0, members 1; waiting for a majority of 1 2 3";
+        assert_eq!(watch.look(start, &[one.clone()]), [Line::Change(line.into())]);
+        assert_eq!(watch.look(start, &[one.clone()]), []);
+        one.committed = 1;
+        let line = "committed: replica 1 at 1";
+        assert_eq!(watch.look(start, &[one.clone()]), [Line::Progress(line.into())]);
+        one.committed = 2;
+        assert_eq!(watch.look(start + PROGRESS_INTERVAL / 2, &[one.clone()]), []);
+        let line = "committed: replica 1 at 2";
+        let later = start + PROGRESS_INTERVAL;
+        assert_eq!(watch.look(later, &[one.clone()]), [Line::Progress(line.into())]);
+        assert_eq!(watch.look(later + PROGRESS_INTERVAL, &[one]), []);
+    }
+}
