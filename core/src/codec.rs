@@ -9,7 +9,7 @@
 //! | 2 | kind of the message |
 //! | 16 | cluster id, zero while it is unknown |
 //! | 4 | length of the body in bincode |
-//! | 4 | length of the commands behind it (only of a batch) |
+//! | 4 | length of the commands behind it (of a batch, and of entries) |
 //! | 4 | CRC32C of the header before this field, the body and the commands |
 //!
 //! bincode is used with fixed-width integers, a size limit, and trailing bytes refused.
@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::Commands;
-use crate::message::{BatchMessage, Message};
+use crate::message::{BatchMessage, Entries, EntriesMessage, Message};
 use crate::types::ClusterId;
 
 /// The version of frames that this build writes and reads.
@@ -125,6 +125,11 @@ impl Frame {
             }
             Message::Progress(progress) => encode_into(&mut head, progress),
             Message::Fetch(fetch) => encode_into(&mut head, fetch),
+            Message::Entries(entries) => {
+                let (written, all) = split(entries);
+                commands = all;
+                encode_into(&mut head, &written)
+            }
         };
         // Our own types always encode, and the engine bounds what it puts into them.
         assert!(encoded.is_ok(), "a message encodes: {encoded:?}");
@@ -156,6 +161,7 @@ fn kind(message: &Message) -> u16 {
         Message::Batch(..) => 5,
         Message::Progress(_) => 6,
         Message::Fetch(_) => 7,
+        Message::Entries(_) => 8,
     }
 }
 
@@ -192,8 +198,8 @@ pub(crate) fn decode_frame(frame: &Bytes) -> Result<(Option<ClusterId>, Message)
 fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, DecodeError> {
     let refused = |reason: String| DecodeError::Body { kind, reason };
     let failed = |error: bincode::Error| refused(error.to_string());
-    if kind != 5 && !commands.is_empty() {
-        return Err(refused("only a batch carries commands".into()));
+    if !matches!(kind, 5 | 8) && !commands.is_empty() {
+        return Err(refused("this kind carries no commands".into()));
     }
     Ok(match kind {
         1 => Message::Announce(decode(body).map_err(failed)?),
@@ -209,8 +215,41 @@ fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, Decod
         }
         6 => Message::Progress(decode(body).map_err(failed)?),
         7 => Message::Fetch(decode(body).map_err(failed)?),
+        8 => {
+            let written: EntriesMessage = decode(body).map_err(failed)?;
+            let entries = join(written, commands);
+            Message::Entries(
+                entries.ok_or_else(|| refused("the commands do not fill the entries".into()))?,
+            )
+        }
         kind => return Err(DecodeError::Kind(kind)),
     })
+}
+
+/// Puts the commands of all entries one after the other.
+fn split(entries: &Entries) -> (EntriesMessage, Bytes) {
+    let mut all = Vec::new();
+    let mut heads = Vec::with_capacity(entries.entries.len());
+    for (head, commands) in &entries.entries {
+        all.extend_from_slice(commands);
+        heads.push((head.clone(), commands.len() as u32));
+    }
+    let Entries { epoch, first, digest, more, .. } = *entries;
+    (EntriesMessage { epoch, first, entries: heads, digest, more }, all.into())
+}
+
+/// Takes them apart again; `None` if the lengths are not what is there.
+fn join(written: EntriesMessage, mut all: Bytes) -> Option<Entries> {
+    let mut entries = Vec::with_capacity(written.entries.len());
+    for (head, length) in written.entries {
+        let length = length as usize;
+        if length > all.len() {
+            return None;
+        }
+        entries.push((head, all.split_to(length)));
+    }
+    let EntriesMessage { epoch, first, digest, more, .. } = written;
+    all.is_empty().then_some(Entries { epoch, first, entries, digest, more })
 }
 
 /// Takes fields of known sizes off a header that is long enough for all of them.
@@ -230,7 +269,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::engine::Batch;
+    use crate::engine::{Batch, Content, Entry, EntryHead};
     use crate::message::{Announce, Fetch, Mark, Marks, Missing, Open, Progress, Report};
     use crate::types::{
         Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter,
@@ -259,6 +298,8 @@ mod tests {
         };
         let commands = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0");
         let batch = Batch { origin, number: 5, count: 2, commands };
+        let entries = [Content::EpochStart(voters.clone()), Content::Batch(batch.clone())]
+            .map(|content| Entry::new(Digest(1), last, Timestamp(2), content));
         vec![
             Message::Announce(Announce {
                 incarnation,
@@ -297,7 +338,14 @@ mod tests {
             Message::Fetch(Fetch {
                 epoch: ballot,
                 incarnation,
-                missing: Missing::Entries(Index(4)),
+                missing: Missing::Entries { after: last, digest: Digest(2) },
+            }),
+            Message::Entries(Entries {
+                epoch: ballot,
+                first: Index(16),
+                entries: entries.iter().map(|e| (EntryHead::of(e), e.content.commands())).collect(),
+                digest: Digest(3),
+                more: true,
             }),
         ]
     }
@@ -369,7 +417,7 @@ mod tests {
     #[test]
     fn what_a_hostile_member_forges_is_an_error_and_no_panic() {
         assert_eq!(decode_frame(&forged(99, &[], &[])), Err(DecodeError::Kind(99)));
-        for kind in 1..=7 {
+        for kind in 1..=8 {
             for body in [&[][..], &[0xff; 7], &[0xff; 64], &[0; 4096]] {
                 assert!(matches!(
                     decode_frame(&forged(kind, body, &[])),

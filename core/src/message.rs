@@ -1,9 +1,10 @@
 //! What replicas say to each other (protocol §4 and §5, "Messages").
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::engine::{Batch, BatchHead};
+use crate::engine::{Batch, BatchHead, EntryHead};
 use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters};
 
 /// One multicast.
@@ -23,6 +24,8 @@ pub enum Message {
     Progress(Progress),
     /// Something is missing here.
     Fetch(Fetch),
+    /// A piece of the sequencer's log, for who asked.
+    Entries(Entries),
 }
 
 /// Sent on joining the group and when someone new joins.
@@ -131,7 +134,7 @@ pub struct Progress {
     pub promised: Ballot,
 }
 
-/// Asks for an `Open` that was not seen, or for entries from `from` on.
+/// Asks for an `Open` that was not seen, or for entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
     /// Which epoch it is about.
@@ -147,8 +150,39 @@ pub struct Fetch {
 pub enum Missing {
     /// The epoch's `Open`.
     Open,
-    /// Marks and batches of this epoch, from this index on.
-    Entries(Index),
+    /// Everything after the end of the asker's log, which is a part of the base.
+    Entries {
+        /// Where that log ends.
+        after: Position,
+        /// Its digest there.
+        digest: Digest,
+    },
+}
+
+/// Consecutive entries, of this epoch and those before it. Taken only in the epoch that
+/// they were sent in (rule L5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entries {
+    /// The epoch open at the sequencer.
+    pub epoch: Ballot,
+    /// The index of the first.
+    pub first: Index,
+    /// The entries, each with its commands, which are empty but for batches.
+    pub entries: Vec<(EntryHead, Bytes)>,
+    /// Of the log after the last of them.
+    pub digest: Digest,
+    /// There are more behind these.
+    pub more: bool,
+}
+
+/// [`Entries`] as they are written down: all commands stand behind, one after the other.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct EntriesMessage {
+    pub(crate) epoch: Ballot,
+    pub(crate) first: Index,
+    pub(crate) entries: Vec<(EntryHead, u32)>,
+    pub(crate) digest: Digest,
+    pub(crate) more: bool,
 }
 
 /// The head of a batch message, as it is written down.

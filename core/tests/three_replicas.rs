@@ -163,13 +163,17 @@ fn a_restarted_replica_says_what_it_waits_for_and_the_others_go_on() {
     let gone = sequencer(&replicas);
     nodes[gone].stop();
     let again = start(&ring.node(), gone as u32 + 1, &[1, 2, 3]);
-    wait_until("to hear of the open epoch", || again.status().role == Role::Learner);
-    let waiting = again.status().waiting.unwrap();
-    assert!(waiting.starts_with("waiting to catch up"), "{waiting}");
+    wait_until("to follow, and to say what it waits for", || {
+        let waiting = again.status().waiting.unwrap_or_default();
+        waiting.starts_with("waiting for a vote: this replica follows, but its store is new")
+    });
+    assert_eq!(again.status().role, Role::Learner);
     let stays = (gone + 1) % 3;
     replicas[stays].propose(Some(100)).wait_timeout(DEADLINE).unwrap();
     let journal = replicas[stays].propose(None).wait_timeout(DEADLINE).unwrap();
     assert!(journal.into_iter().eq(0..=100));
+    let journal = again.propose(None).wait_timeout(DEADLINE).unwrap();
+    assert!(journal.into_iter().eq(0..=100), "what it missed came as entries of the log");
 }
 
 #[test]

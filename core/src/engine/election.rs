@@ -20,6 +20,8 @@ pub(crate) struct Election {
     /// Since when no epoch is open here at or above the promise.
     pub(crate) unsettled_since: Duration,
     pub(crate) commit_advanced_at: Duration,
+    /// Since when there is work without a commit; `None` while there is none.
+    work_since: Option<Duration>,
     pub(crate) sequencer_heard_at: Duration,
     /// Own ballots since an epoch opened.
     failures: u32,
@@ -54,6 +56,7 @@ impl Election {
             promised_in_this_run: false,
             unsettled_since: now,
             commit_advanced_at: now,
+            work_since: None,
             sequencer_heard_at: now,
             failures: 0,
             due: None,
@@ -64,8 +67,13 @@ impl Election {
     pub(crate) fn opened(&mut self, now: Duration) {
         self.failures = 0;
         self.due = None;
-        self.commit_advanced_at = now;
+        self.commit_advanced(now);
         self.sequencer_heard_at = now;
+    }
+
+    pub(crate) fn commit_advanced(&mut self, now: Duration) {
+        self.commit_advanced_at = now;
+        self.work_since = None;
     }
 
     /// Rule E2: a higher `Begin` restarts the wait.
@@ -88,6 +96,11 @@ impl Election {
 impl<T> Engine<T> {
     /// Starts a ballot when one is due, or goes on with the one under way.
     pub(crate) fn consider_ballot(&mut self, out: &mut Vec<Output<T>>) {
+        if self.has_work() {
+            self.election.work_since.get_or_insert(self.now.monotonic);
+        } else {
+            self.election.work_since = None;
+        }
         if self.election.coordination.is_some() {
             self.go_on_coordinating(out);
             return;
@@ -166,8 +179,8 @@ impl<T> Engine<T> {
         if epoch.sequencing && self.members.highest_promise() > self.promised {
             return Some(Reason::Outbid);
         }
-        let still = now.saturating_sub(self.election.commit_advanced_at);
-        (still >= timeout && self.has_work()).then_some(Reason::Stalled)
+        let waits = self.election.work_since.is_some_and(|at| now.saturating_sub(at) >= timeout);
+        waits.then_some(Reason::Stalled)
     }
 
     /// Whether a first ballot makes sense: for a new group when every listed replica is
@@ -221,7 +234,9 @@ impl<T> Engine<T> {
         self.live().is_some_and(|epoch| {
             self.members.has(epoch.open.sequencer)
                 && (within(self.election.commit_advanced_at)
-                    || within(self.election.sequencer_heard_at) && !self.has_work())
+                    || within(self.election.sequencer_heard_at)
+                        // Work that has only just come does not make an epoch ill.
+                        && self.election.work_since.is_none_or(within))
         })
     }
 

@@ -58,6 +58,53 @@ impl Entry {
     }
 }
 
+impl Content {
+    /// The commands of a batch, nothing for other entries.
+    pub(crate) fn commands(&self) -> Bytes {
+        match self {
+            Self::Batch(batch) => batch.commands.clone(),
+            Self::EpochStart(_) => Bytes::new(),
+        }
+    }
+}
+
+/// An entry as it is written down, in front of its commands. Its index is known from
+/// where it stands, its digest from all before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryHead {
+    pub(crate) epoch: Ballot,
+    pub(crate) time: Timestamp,
+    pub(crate) content: ContentHead,
+}
+
+/// The part of [`EntryHead`] that depends on the kind of the entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ContentHead {
+    EpochStart(Voters),
+    Batch(BatchHead),
+}
+
+impl EntryHead {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let content = match &entry.content {
+            Content::EpochStart(voters) => ContentHead::EpochStart(voters.clone()),
+            Content::Batch(batch) => ContentHead::Batch(batch.head()),
+        };
+        Self { epoch: entry.position.epoch, time: entry.time, content }
+    }
+}
+
+impl ContentHead {
+    /// The whole again; `None` where the commands do not fit the head.
+    pub(crate) fn with(self, commands: Bytes) -> Option<Content> {
+        match self {
+            Self::EpochStart(voters) => commands.is_empty().then_some(Content::EpochStart(voters)),
+            Self::Batch(head) => Commands::are_well_formed(&commands, head.count)
+                .then(|| Content::Batch(head.with(commands))),
+        }
+    }
+}
+
 fn digest(before: Digest, position: Position, time: Timestamp, content: &Content) -> Digest {
     let mut input = Fields::<128>::default();
     input.put(&before.0.to_le_bytes());

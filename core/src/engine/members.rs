@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use cpg::Member;
 
@@ -31,8 +32,10 @@ pub(crate) struct Members {
     pub(crate) settled: bool,
     /// Later runs with this replica's own id that are to be told to stop.
     pub(crate) refused: BTreeSet<Nonce>,
-    /// This run has sent its first announcement.
-    pub(crate) announced: bool,
+    /// Other runs with this replica's own id, heard before this run heard itself.
+    pub(crate) earlier: BTreeSet<Nonce>,
+    /// When this run last announced itself.
+    pub(crate) announced_at: Duration,
 }
 
 impl Members {

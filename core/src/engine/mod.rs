@@ -4,6 +4,7 @@
 //!
 //! Rules are cited as in `docs/protocol.md`.
 
+mod catching_up;
 mod clock;
 mod coordinator;
 mod disk;
@@ -28,7 +29,7 @@ use self::clock::LogClock;
 use self::disk::Disk;
 use self::election::Election;
 pub use self::entry::{Batch, Content, Entry};
-pub(crate) use self::entry::{BatchHead, Commands};
+pub(crate) use self::entry::{BatchHead, Commands, EntryHead};
 use self::log::Log;
 use self::members::Members;
 use self::origin::Proposals;
@@ -378,6 +379,7 @@ impl<T> Engine<T> {
                 self.on_fetch(&fetch, out);
                 Ok(())
             }
+            Message::Entries(entries) => self.on_entries(entries, out),
         }
     }
 

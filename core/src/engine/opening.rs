@@ -18,7 +18,7 @@ impl<T> Engine<T> {
         }
         if std::mem::take(&mut self.members.announce_due) {
             let announce = self.announcement(None);
-            self.members.announced = true;
+            self.members.announced_at = self.now.monotonic;
             out.push(Output::Send(Message::Announce(announce)));
         }
     }
@@ -29,7 +29,7 @@ impl<T> Engine<T> {
             store: self.config.store,
             last: self.log.last(),
             promised: self.promised,
-            first: !self.members.announced,
+            first: !self.members.settled,
             refused,
         }
     }
@@ -48,8 +48,11 @@ impl<T> Engine<T> {
                     mine: self.members.local().unwrap_or(from),
                 });
             }
-            if announce.first && self.members.settled {
-                self.members.refused.insert(announce.incarnation.nonce);
+            let other = announce.incarnation.nonce;
+            if !self.members.settled {
+                self.members.earlier.insert(other);
+            } else if announce.first && !self.members.earlier.contains(&other) {
+                self.members.refused.insert(other);
             }
         }
         self.members.identify(from, announce.incarnation, announce.store);
@@ -235,7 +238,7 @@ impl<T> Engine<T> {
     }
 
     /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
-    fn get_in_step(&mut self) {
+    pub(crate) fn get_in_step(&mut self) {
         let durable = self.disk.durable();
         if self.log.epoch_at(durable) == self.promised {
             self.acked = durable;

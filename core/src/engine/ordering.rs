@@ -6,14 +6,12 @@ use std::time::Duration;
 use cpg::Member;
 
 use super::entry::{Batch, Content};
-use super::{Checked, Engine, Output, StopReason, ensure};
-use crate::message::{Fetch, Mark, Marks, Message, Missing, Progress};
-use crate::types::{Ballot, Digest, Index, Voter};
+use super::{Checked, Engine, StopReason, ensure};
+use crate::message::{Mark, Marks, Progress};
+use crate::types::{Digest, Index, Voter};
 
 /// Marks told in one message: 40 bytes each.
 const MARKS_MAX: usize = 512;
-/// Bytes of batches that one `Fetch` brings at most.
-const FETCH_BYTES_MAX: usize = 512 << 10;
 
 impl<T> Engine<T> {
     pub(crate) fn on_batch(
@@ -94,9 +92,9 @@ impl<T> Engine<T> {
             return Ok(());
         }
         let next = self.log.last().index.0 + self.marks.len() as u64 + 1;
+        self.pace.known = self.pace.known.max(last);
         if marks.first.0 > next {
-            self.pace.missing_since.get_or_insert(self.now.monotonic);
-            return Ok(());
+            return self.confirm();
         }
         if last.0 >= next {
             let known = (next - marks.first.0) as usize;
@@ -114,10 +112,7 @@ impl<T> Engine<T> {
             return Ok(());
         }
         while let Some(mark) = self.marks.front().copied() {
-            let Some(batch) = self.pool.take(mark.origin, mark.number) else {
-                self.pace.missing_since.get_or_insert(self.now.monotonic);
-                return Ok(());
-            };
+            let Some(batch) = self.pool.take(mark.origin, mark.number) else { break };
             ensure(self.log.is_next(&mark.origin, mark.number), || {
                 format!("a mark breaks the order of its origin: {mark:?}")
             })?;
@@ -131,11 +126,15 @@ impl<T> Engine<T> {
                 self.compare(index, digest, told)?;
             }
         }
-        self.pace.missing_since = None;
+        if self.log.last().index >= self.pace.known {
+            self.pace.missing_since = None;
+        } else {
+            self.pace.missing_since.get_or_insert(self.now.monotonic);
+        }
         Ok(())
     }
 
-    fn compare(&self, index: Index, mine: Digest, told: Digest) -> Checked {
+    pub(crate) fn compare(&self, index: Index, mine: Digest, told: Digest) -> Checked {
         if mine == told {
             return Ok(());
         }
@@ -147,6 +146,8 @@ impl<T> Engine<T> {
     /// Rule N8: an ack counts for its epoch and for the store in the voter set.
     pub(crate) fn on_ack(&mut self, voter: Voter, acked: Index) {
         if acked > Index(0) && voter != self.voter() {
+            // What somebody has confirmed exists, even if its mark was lost here.
+            self.pace.known = self.pace.known.max(acked);
             let known = self.acks.entry(voter).or_default();
             *known = (*known).max(acked);
             self.advance_commit();
@@ -162,7 +163,7 @@ impl<T> Engine<T> {
         let commit = acked.unwrap_or_default().min(self.log.last().index);
         if commit >= start && commit > self.commit {
             self.commit = commit;
-            self.election.commit_advanced_at = self.now.monotonic;
+            self.election.commit_advanced(self.now.monotonic);
         }
     }
 
@@ -178,70 +179,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Rule N5: what is missing is fetched; nobody else is disturbed.
-    pub(crate) fn fetch_missing(&mut self, out: &mut Vec<Output<T>>) {
-        let now = self.now.monotonic;
-        let Some(since) = self.pace.missing_since else { return };
-        if self.is_in_step() && now.saturating_sub(since) > self.config.resend_timeout {
-            self.pace.missing_since = Some(now);
-            let missing = Missing::Entries(self.log.last().index.next());
-            self.fetch(self.promised, missing, out);
-        }
-    }
-
-    /// Rule B9: whoever sees traffic of an epoch that is not open here, asks.
-    pub(crate) fn ask_for_open(&mut self, out: &mut Vec<Output<T>>) {
-        let wanted = self.pace.wanted;
-        let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
-        let asked = self.pace.asked_at.is_some_and(|at| self.ago(at) < self.config.resend_timeout);
-        if wanted >= self.promised && wanted > open && !asked {
-            self.pace.asked_at = Some(self.now.monotonic);
-            self.pace.wanted = Ballot::default();
-            self.fetch(wanted, Missing::Open, out);
-        }
-    }
-
-    fn fetch(&self, epoch: Ballot, missing: Missing, out: &mut Vec<Output<T>>) {
-        let fetch = Fetch { epoch, incarnation: self.me(), missing };
-        out.push(Output::Send(Message::Fetch(fetch)));
-    }
-
-    pub(crate) fn on_fetch(&mut self, fetch: &Fetch, out: &mut Vec<Output<T>>) {
-        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == fetch.epoch) else {
-            return;
-        };
-        if fetch.incarnation == self.me() {
-            return;
-        }
-        // The `EpochStart` has no mark: it is known from `Open`.
-        let epoch_start = epoch.open.base.index.next();
-        match fetch.missing {
-            Missing::Open => {
-                let coordinated = epoch.open.ballot.nonce == self.me().nonce;
-                if epoch.sequencing || coordinated {
-                    out.push(Output::Send(Message::Open(epoch.open.clone())));
-                }
-            }
-            Missing::Entries(from) if epoch.sequencing && from > epoch.open.base.index => {
-                let mut bytes = 0;
-                for entry in self.log.from(from) {
-                    if let Content::Batch(batch) = &entry.content {
-                        bytes += batch.commands.len();
-                        out.push(Output::Send(Message::Batch(batch.clone(), None)));
-                    }
-                    if bytes > FETCH_BYTES_MAX {
-                        break;
-                    }
-                }
-                let before = Index(from.0 - 1);
-                self.pace.told = self.pace.told.min(before).max(epoch_start);
-                self.pace.tell();
-            }
-            Missing::Entries(_) => {}
-        }
-    }
-
-    /// How long ago something was, for people.
+    /// How long ago something was.
     pub(crate) fn ago(&self, at: Duration) -> Duration {
         self.now.monotonic.saturating_sub(at)
     }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::entry::Batch;
+use super::entry::{Batch, Commands};
 use super::log::Log;
 use super::{Checked, Engine, Output, ensure};
 use crate::message::Message;
@@ -22,8 +22,6 @@ pub(crate) struct Proposals<T> {
     sent: VecDeque<Sent<T>>,
     /// The first of `sent` that is not in the log, by number.
     ordered: u64,
-    /// Callers whose outcome is unknown, to be told.
-    unknown: Vec<T>,
 }
 
 #[derive(Debug)]
@@ -44,7 +42,6 @@ impl<T> Default for Proposals<T> {
             queued_bytes: 0,
             sent: VecDeque::new(),
             ordered: 0,
-            unknown: Vec::new(),
         }
     }
 }
@@ -65,28 +62,16 @@ impl<T> Proposals<T> {
             || self.sent.back().is_some_and(|sent| sent.batch.number > self.ordered)
     }
 
-    /// Rule N2: an origin's counter is one above the last in the origin table; drawn once,
-    /// and again only if somebody superseded it.
+    /// Rule N2: an origin's counter is one above the last in the origin table, drawn when
+    /// the replica gets in step for the first time.
     pub(crate) fn get_in_step(&mut self, me: Incarnation, log: &Log) {
         let last = log.last_batch(me.replica);
-        let superseded = self.origin.is_none_or(|mine| {
-            last.is_some_and(|last| {
-                last.counter > mine.counter
-                    || last.counter == mine.counter && last.nonce != mine.nonce
-            })
-        });
-        if superseded {
+        let origin = *self.origin.get_or_insert_with(|| {
             let counter = last.map_or(1, |last| last.counter + 1);
-            self.origin = Some(Origin { replica: me.replica, counter, nonce: me.nonce });
-            self.next_number = 1;
-            self.ordered = 0;
-            let lost = self.sent.drain(..).flat_map(|sent| sent.callers);
-            self.unknown.extend(lost);
-        } else if let (Some(mine), Some(last)) = (self.origin, last) {
-            self.ordered = if last.counter == mine.counter { last.number } else { 0 };
-        } else {
-            self.ordered = 0;
-        }
+            Origin { replica: me.replica, counter, nonce: me.nonce }
+        });
+        self.ordered =
+            last.filter(|last| last.counter == origin.counter).map_or(0, |last| last.number);
         // Whatever the new order does not hold is sent again, at once.
         for sent in &mut self.sent {
             if sent.batch.number > self.ordered {
@@ -106,7 +91,13 @@ impl<T> Proposals<T> {
 
     /// An entry is committed: the callers of its commands, if they are here.
     pub(crate) fn committed(&mut self, batch: &Batch) -> Checked<Vec<T>> {
-        if self.origin != Some(batch.origin) {
+        let Some(mine) = self.origin.filter(|mine| mine.replica == batch.origin.replica) else {
+            return Ok(Vec::new());
+        };
+        if mine != batch.origin {
+            if batch.origin.counter >= mine.counter {
+                self.superseded_by(mine, batch.origin.counter);
+            }
             return Ok(Vec::new());
         }
         let sent = self.sent.pop_front();
@@ -118,11 +109,27 @@ impl<T> Proposals<T> {
         Ok(sent.map(|sent| sent.callers).unwrap_or_default())
     }
 
+    /// Rule N2: an earlier run of this replica, unknown when the counter was drawn, has a
+    /// counter that is not lower, and that is committed. So nothing of what is still in
+    /// `sent` was ordered or ever can be: it goes out again under a higher counter.
+    fn superseded_by(&mut self, mine: Origin, counter: u64) {
+        self.origin = Some(Origin { counter: counter + 1, ..mine });
+        self.next_number = 1;
+        self.ordered = 0;
+        for sent in self.sent.drain(..).rev() {
+            let commands: Vec<Bytes> =
+                Commands(&sent.batch.commands).map(|c| sent.batch.commands.slice_ref(c)).collect();
+            self.queued_bytes += sent.batch.commands.len();
+            for (ticket, command) in sent.callers.into_iter().zip(commands).rev() {
+                self.queue.push_front((ticket, command));
+            }
+        }
+    }
+
     /// Gives up everything: the callers never sent, and those whose outcome is unknown.
     pub(crate) fn abandon(&mut self) -> (Vec<T>, Vec<T>) {
         let unsent = self.queue.drain(..).map(|(ticket, _)| ticket).collect();
-        let mut sent = std::mem::take(&mut self.unknown);
-        sent.extend(self.sent.drain(..).flat_map(|sent| sent.callers));
+        let sent = self.sent.drain(..).flat_map(|sent| sent.callers).collect();
         self.queued_bytes = 0;
         (unsent, sent)
     }
@@ -164,10 +171,6 @@ impl<T> Engine<T> {
     /// Rule N1: a bounded number of batches is under way, the next is filled meanwhile;
     /// so batches grow with load, and a lone command goes at once.
     pub(crate) fn send_batches(&mut self, out: &mut Vec<Output<T>>) {
-        if !self.proposals.unknown.is_empty() {
-            let tickets = std::mem::take(&mut self.proposals.unknown);
-            out.push(Output::Fail { tickets, may_take_effect: true });
-        }
         while self.is_in_step() && self.proposals.sent.len() < self.config.batches_in_flight_max {
             let (bytes_max, now) = (self.config.batch_bytes_max, self.now.monotonic);
             let Some(batch) = self.proposals.fill(bytes_max, now) else { break };

@@ -23,8 +23,12 @@ pub(crate) struct Pace {
     pub(crate) told_at: Duration,
     /// It has heard its own marks up to here.
     pub(crate) heard: Index,
+    /// The order reaches up to here at least.
+    pub(crate) known: Index,
     /// Since when a marked batch, or a mark, is missing here.
     pub(crate) missing_since: Option<Duration>,
+    /// Entries of this epoch have been asked for.
+    pub(crate) fetched: bool,
     /// An epoch of which traffic was seen and that is not open here (rule B9).
     pub(crate) wanted: Ballot,
     /// When this replica last asked for an `Open`.
@@ -79,11 +83,17 @@ impl<T> Engine<T> {
         }
     }
 
-    /// So that the others know that the sequencer lives, and hear again what got lost.
+    /// So that the others know who is here and that the sequencer lives, and hear again
+    /// what got lost.
     pub(crate) fn heartbeat(&mut self) {
         let interval = self.config.election_timeout / if self.is_sequencing() { 4 } else { 1 };
         if self.epoch.is_some() && self.ago(self.pace.sent_at) >= interval {
             self.pace.tell();
+        }
+        // Before there is an epoch, nothing but the announcement tells who is here.
+        let unknown = self.epoch.is_none() || !self.members.settled;
+        if unknown && self.ago(self.members.announced_at) >= self.config.election_timeout {
+            self.members.announce_due = true;
         }
     }
 
@@ -107,14 +117,12 @@ impl<T> Engine<T> {
         if from_sequencer {
             self.election.sequencer_heard_at = self.now.monotonic;
         }
+        let Progress { incarnation, store, acked, .. } = progress;
         if let Some(marks) = progress.marks.filter(|_| from_sequencer && self.live().is_some()) {
             self.on_marks(&marks)?;
-        } else {
-            self.confirm()?;
         }
-        let Progress { incarnation, store, acked, .. } = progress;
         self.on_ack(Voter { replica: incarnation.replica, store }, acked);
-        Ok(())
+        self.confirm()
     }
 
     /// Rules B3 and B9.

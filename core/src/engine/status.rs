@@ -137,7 +137,8 @@ impl<T> Engine<T> {
             let (base, last) = (epoch.open.base.index, self.log.last().index);
             return Some(format!(
                 "waiting to catch up: the group's log goes on from index {base}, this \
-                 replica's ends at {last}; until it has the rest it neither votes nor proposes"
+                 replica's ends at {last}, and the sequencer sends what it still holds of the \
+                 rest; until then this replica neither votes nor proposes"
             ));
         }
         if self.log.is_empty() {
@@ -168,8 +169,15 @@ impl<T> Engine<T> {
                 epoch.open.sequencer.replica
             ));
         }
-        self.pace.missing_since.map(|_| {
-            format!("waiting for entry {}, which was lost on the way", self.log.last().index.next())
+        if self.pace.missing_since.is_some() {
+            let missing = self.log.last().index.next();
+            return Some(format!("waiting for entry {missing}, which was lost on the way"));
+        }
+        let voted = self.log.voters().now.iter().any(|v| v.replica == self.me().replica);
+        (voted && self.role() == Role::Learner).then(|| {
+            "waiting for a vote: this replica follows, but its store is new, so it is not the \
+             voter it was"
+                .into()
         })
     }
 

@@ -1,15 +1,13 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use plainsong_storage::{LogStore, Op as StoreOp, Record};
 use serde::Serialize;
 
 use super::{Feedback, Shared};
-use crate::Timestamp;
 use crate::codec;
-use crate::engine::{BatchHead, Content, Entry, Op};
-use crate::types::{Ballot, Digest, Voters};
+use crate::engine::{Entry, EntryHead, Op};
+use crate::types::Digest;
 
 /// A write as the engine asks for it.
 pub(crate) struct Write {
@@ -74,25 +72,13 @@ fn encode_all(ops: Vec<Op>, into: &mut Vec<StoreOp>) -> Result<(), bincode::Erro
 
 /// How an entry stands in the log; its index is the record's.
 #[derive(Serialize)]
-struct EntryHead {
-    epoch: Ballot,
-    time: Timestamp,
+struct LogHead {
+    entry: EntryHead,
     digest: Digest,
-    content: ContentHead,
-}
-
-#[derive(Serialize)]
-enum ContentHead {
-    EpochStart(Voters),
-    Batch(BatchHead),
 }
 
 fn record(entry: Entry) -> Result<Record, bincode::Error> {
-    let (content, body) = match entry.content {
-        Content::EpochStart(voters) => (ContentHead::EpochStart(voters), Bytes::new()),
-        Content::Batch(batch) => (ContentHead::Batch(batch.head()), batch.commands),
-    };
-    let (epoch, time, digest) = (entry.position.epoch, entry.time, entry.digest);
-    let head = codec::encode(&EntryHead { epoch, time, digest, content })?;
-    Ok(Record { index: entry.position.index.0, head: head.into(), body })
+    let head = LogHead { entry: EntryHead::of(&entry), digest: entry.digest };
+    let head = codec::encode(&head)?.into();
+    Ok(Record { index: entry.position.index.0, head, body: entry.content.commands() })
 }

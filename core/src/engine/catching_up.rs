@@ -1,0 +1,157 @@
+//! What a replica lacks, it fetches (rules N5, B9 and L1): an `Open`, a mark, a batch, or
+//! entries of earlier epochs. The sequencer gives what its log still holds.
+
+use super::entry::{Content, EntryHead};
+use super::{Checked, Engine, Output, StopReason, ensure};
+use crate::message::{Entries, Fetch, Message, Missing};
+use crate::types::{Ballot, Digest, Position};
+
+/// Bytes of commands in one `Entries`: less than a frame carries.
+const PIECE_BYTES_MAX: usize = 256 << 10;
+/// Entries in one, so that their heads fit beside the commands.
+const PIECE_ENTRIES_MAX: usize = 1024;
+
+impl<T> Engine<T> {
+    /// Rule N5: what is missing is fetched; nobody else is disturbed.
+    pub(crate) fn fetch_missing(&mut self, out: &mut Vec<Output<T>>) {
+        let lags = self.live().is_some_and(|epoch| !epoch.in_step);
+        if lags {
+            self.pace.missing_since.get_or_insert(self.now.monotonic);
+        }
+        let Some(since) = self.pace.missing_since else { return };
+        // A laggard asks at once, and then no more often than anybody else.
+        let waited = self.ago(since);
+        let never_asked = lags && !self.pace.fetched;
+        if self.live().is_some() && (never_asked || waited > self.config.resend_timeout) {
+            self.fetch_entries(out);
+        }
+    }
+
+    fn fetch_entries(&mut self, out: &mut Vec<Output<T>>) {
+        self.pace.fetched = true;
+        self.pace.missing_since = Some(self.now.monotonic);
+        let after = self.log.last();
+        self.fetch(self.promised, Missing::Entries { after, digest: self.log.digest() }, out);
+    }
+
+    /// Rule B9: whoever sees traffic of an epoch that is not open here, asks.
+    pub(crate) fn ask_for_open(&mut self, out: &mut Vec<Output<T>>) {
+        let wanted = self.pace.wanted;
+        let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
+        let asked = self.pace.asked_at.is_some_and(|at| self.ago(at) < self.config.resend_timeout);
+        if wanted >= self.promised && wanted > open && !asked {
+            self.pace.asked_at = Some(self.now.monotonic);
+            self.pace.wanted = Ballot::default();
+            self.fetch(wanted, Missing::Open, out);
+        }
+    }
+
+    fn fetch(&self, epoch: Ballot, missing: Missing, out: &mut Vec<Output<T>>) {
+        let fetch = Fetch { epoch, incarnation: self.me(), missing };
+        out.push(Output::Send(Message::Fetch(fetch)));
+    }
+
+    pub(crate) fn on_fetch(&mut self, fetch: &Fetch, out: &mut Vec<Output<T>>) {
+        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == fetch.epoch) else {
+            return;
+        };
+        if fetch.incarnation == self.me() {
+            return;
+        }
+        match fetch.missing {
+            Missing::Open => {
+                let coordinated = epoch.open.ballot.nonce == self.me().nonce;
+                if epoch.sequencing || coordinated {
+                    out.push(Output::Send(Message::Open(epoch.open.clone())));
+                }
+            }
+            Missing::Entries { after, digest } => {
+                if epoch.sequencing {
+                    let entries = self.entries_after(after, digest);
+                    out.extend(entries.map(|entries| Output::Send(Message::Entries(entries))));
+                }
+            }
+        }
+    }
+
+    /// The next piece of the log for somebody who has it up to `after`; `None` if that is
+    /// not in this log, or compacted, or its end.
+    fn entries_after(&self, after: Position, digest: Digest) -> Option<Entries> {
+        let first = after.index.next();
+        if self.log.epoch_at(after.index) != after.epoch || first < self.log.first_kept() {
+            return None;
+        }
+        let (mut bytes, mut end) = (0, digest);
+        let mut entries = Vec::new();
+        for entry in self.log.from(first).take(PIECE_ENTRIES_MAX) {
+            if let Content::Batch(batch) = &entry.content {
+                if bytes > 0 && bytes + batch.commands.len() > PIECE_BYTES_MAX {
+                    break;
+                }
+                bytes += batch.commands.len();
+            }
+            end = entry.digest;
+            entries.push((EntryHead::of(entry), entry.content.commands()));
+        }
+        let last = self.log.last().index;
+        let more = first.0 + (entries.len() as u64) <= last.0;
+        (!entries.is_empty()).then_some(Entries {
+            epoch: self.promised,
+            first,
+            entries,
+            digest: end,
+            more,
+        })
+    }
+
+    /// Rules L4 and L5: takes entries of the epoch open here, where they go on from the
+    /// end of the log; goes on with the marks once the log ends in this epoch.
+    pub(crate) fn on_entries(&mut self, piece: Entries, out: &mut Vec<Output<T>>) -> Checked {
+        let last = self.log.last().index;
+        let count = piece.entries.len() as u64;
+        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == piece.epoch) else {
+            return Ok(());
+        };
+        // The sequencer never takes entries from others (rule N3).
+        if epoch.sequencing || piece.first > last.next() || piece.first.0 + count <= last.0 + 1 {
+            return Ok(());
+        }
+        let known = (last.0 + 1 - piece.first.0) as usize;
+        for (head, commands) in piece.entries.into_iter().skip(known) {
+            ensure(head.epoch >= self.log.last().epoch && head.time >= self.log.time(), || {
+                format!("fetched entry {} goes back", self.log.last().index.next())
+            })?;
+            let Some(content) = head.content.with(commands) else {
+                return Err(StopReason::Invariant("a fetched entry has no commands".into()));
+            };
+            self.append(head.epoch, head.time, content);
+            self.forget_mark()?;
+        }
+        self.compare(self.log.last().index, self.log.digest(), piece.digest)?;
+        self.pool.prune(&self.log);
+        let arrived = self.log.last().epoch == piece.epoch;
+        if let Some(epoch) = self.epoch.as_mut().filter(|epoch| arrived && !epoch.in_step) {
+            epoch.in_step = true;
+            tracing::info!(
+                replica = %self.me().replica, index = %self.log.last().index,
+                "has caught up and is in step"
+            );
+            self.get_in_step();
+        }
+        if piece.more {
+            self.fetch_entries(out);
+        }
+        self.advance_commit();
+        self.confirm()
+    }
+
+    /// An entry came by itself; its mark, if known, is done with.
+    fn forget_mark(&mut self) -> Checked {
+        let (index, digest) = (self.log.last().index, self.log.digest());
+        self.marks.pop_front();
+        match self.expected.pop_front_if(|(at, _)| *at == index) {
+            Some((_, told)) => self.compare(index, digest, told),
+            None => Ok(()),
+        }
+    }
+}

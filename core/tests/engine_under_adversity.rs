@@ -1,0 +1,413 @@
+//! The engine alone, in a loop: several replicas on a simulated group that loses messages,
+//! delays writes and kills members. One seed draws everything, so a failure repeats.
+//!
+//! `PLAINSONG_SEEDS=N` runs more seeds than the few of every test run, `PLAINSONG_SEED=S`
+//! runs one.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpg::{Member, NodeId, Pid};
+use plainsong::Timestamp;
+use plainsong::engine::{Config, Content, Engine, Input, Now, Op, Output};
+use plainsong::message::Message;
+use plainsong::{
+    ClusterId, Digest, Incarnation, Index, Nonce, ReplicaId, Role, StopReason, StoreId,
+};
+
+/// Of one node: what its group delivers, in order.
+enum Event {
+    Message(Member, Option<ClusterId>, Message),
+    Configuration(Vec<Member>, Vec<Member>),
+}
+
+struct Node {
+    member: Member,
+    replica: ReplicaId,
+    engine: Engine<u64>,
+    inbox: VecDeque<Event>,
+    writes: VecDeque<u64>,
+    /// What the log thread holds, by index; checked against what is reported.
+    durable: BTreeMap<Index, Digest>,
+    pending: VecDeque<(u64, Vec<Op>)>,
+    applied: Index,
+    applied_commands: BTreeSet<u64>,
+    last_time: Timestamp,
+    /// How often it gets its turn, per mille.
+    speed: u64,
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    fn chance(&mut self, per_mille: u64) -> bool {
+        self.below(1000) < per_mille
+    }
+
+    fn pick<V: Copy>(&mut self, of: &[V]) -> V {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+struct World {
+    random: Random,
+    nodes: Vec<Node>,
+    voters: u32,
+    listed: Vec<ReplicaId>,
+    next_pid: u32,
+    monotonic: Duration,
+    loss: u64,
+    next_command: u64,
+    /// One digest per committed index, for all time.
+    committed: BTreeMap<Index, Digest>,
+    /// Where each command was applied: one place for all time.
+    places: BTreeMap<u64, Index>,
+    acknowledged: BTreeSet<u64>,
+    trace: bool,
+    /// At the end everybody is in step.
+    caught_up: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let voters = random.pick(&[1, 2, 3, 3, 3, 5]);
+        let loss = random.pick(&[0, 0, 2, 20]);
+        let trace = std::env::var_os("PLAINSONG_TRACE").is_some();
+        let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
+        let mut world = Self {
+            random,
+            nodes: Vec::new(),
+            voters,
+            listed,
+            next_pid: 1,
+            monotonic: Duration::from_secs(1),
+            loss,
+            next_command: 0,
+            committed: BTreeMap::new(),
+            places: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
+            trace,
+            caught_up: false,
+        };
+        for replica in world.listed.clone() {
+            world.start(replica);
+        }
+        world
+    }
+
+    fn now(&mut self) -> Now {
+        // Wall clocks differ from node to node and jump.
+        let jump = if self.random.chance(5) { self.random.below(100_000) } else { 0 };
+        let wall = 1_000_000 + self.monotonic.as_millis() as u64 + jump;
+        Now { monotonic: self.monotonic, wall: Timestamp(wall) }
+    }
+
+    fn start(&mut self, replica: ReplicaId) {
+        let member = Member { node: NodeId(replica.0), pid: Pid(self.next_pid) };
+        self.next_pid += 1;
+        let incarnation = Incarnation { replica, nonce: Nonce(self.random.next()) };
+        let store = StoreId(self.random.next());
+        let mut config = Config::new(incarnation, store, self.listed.clone());
+        config.batches_in_flight_max = self.random.pick(&[1, 3, 8]);
+        config.batch_bytes_max = self.random.pick(&[16, 64, 4096]);
+        config.applying_max = self.random.pick(&[1, 7, 1024]);
+        // What is no longer kept cannot be fetched; without losses nothing needs to be.
+        let kept = self.random.pick(&[50, 100_000]);
+        config.kept_entries_max = if self.loss == 0 { kept } else { 100_000 };
+        let now = self.now();
+        let speed = self.random.pick(&[1000, 900, 300]);
+        self.nodes.push(Node {
+            member,
+            replica,
+            engine: Engine::new(config, now),
+            inbox: VecDeque::new(),
+            writes: VecDeque::new(),
+            durable: BTreeMap::new(),
+            pending: VecDeque::new(),
+            applied: Index(0),
+            applied_commands: BTreeSet::new(),
+            last_time: Timestamp(0),
+            speed,
+        });
+        self.configure(&[member]);
+    }
+
+    fn configure(&mut self, joined: &[Member]) {
+        let members: Vec<_> = self.nodes.iter().map(|node| node.member).collect();
+        for node in &mut self.nodes {
+            node.inbox.push_back(Event::Configuration(members.clone(), joined.to_vec()));
+        }
+    }
+
+    fn kill(&mut self, at: usize) {
+        if self.trace {
+            eprintln!("{:?} kill {}", self.monotonic, self.nodes[at].replica);
+        }
+        self.nodes.remove(at);
+        self.configure(&[]);
+    }
+
+    fn input(&mut self, at: usize, input: Input<u64>) {
+        let now = self.now();
+        let mut out = Vec::new();
+        self.nodes[at].engine.step(now, input, &mut out);
+        for output in out {
+            self.carry_out(at, output);
+        }
+    }
+
+    fn carry_out(&mut self, at: usize, output: Output<u64>) {
+        match output {
+            Output::Send(message) => self.send(at, message),
+            Output::Write { ticket, ops } => self.nodes[at].pending.push_back((ticket, ops)),
+            Output::Apply(entries) => {
+                for committed in entries {
+                    self.check_committed(at, &committed.entry, &committed.callers);
+                }
+                let applied = self.nodes[at].applied;
+                self.nodes[at].writes.push_back(applied.0);
+            }
+            Output::Fail { .. } => {}
+            Output::Stop => {
+                let stopped = self.nodes[at].engine.status().stopped;
+                // Nothing in this world gives a reason to stop.
+                panic!("replica {} stops: {stopped:?}", self.nodes[at].replica);
+            }
+        }
+    }
+
+    fn send(&mut self, at: usize, message: Message) {
+        let (from, cluster) = (self.nodes[at].member, self.nodes[at].engine.cluster());
+        if self.trace {
+            eprintln!("{:?} {} sends {message:?}", self.monotonic, self.nodes[at].replica);
+        }
+        if let Message::Report(report) = &message {
+            // Rule P3: durable entries only, and all of them.
+            let durable = &self.nodes[at].durable;
+            let last = durable.last_key_value().map_or(Index(0), |(index, _)| *index);
+            assert_eq!(report.last.index, last, "a report names what is durable");
+            if last > Index(0) {
+                assert_eq!(report.digest, durable[&last]);
+            }
+        }
+        for node in 0..self.nodes.len() {
+            if !self.random.chance(self.loss) {
+                let event = Event::Message(from, cluster, message.clone());
+                self.nodes[node].inbox.push_back(event);
+            }
+        }
+    }
+
+    fn check_committed(&mut self, at: usize, entry: &plainsong::engine::Entry, callers: &[u64]) {
+        let index = entry.position.index;
+        let node = &mut self.nodes[at];
+        assert_eq!(index, node.applied.next(), "applied in order, without gaps");
+        assert!(entry.time >= node.last_time, "the log's time never goes back");
+        node.applied = index;
+        node.last_time = entry.time;
+        let known = *self.committed.entry(index).or_insert(entry.digest);
+        assert_eq!(known, entry.digest, "two commits at index {index}");
+        let Content::Batch(batch) = &entry.content else { return };
+        let commands: Vec<u64> = batch
+            .commands
+            .chunks(12)
+            .map(|command| u64::from_le_bytes(command[4..].try_into().unwrap()))
+            .collect();
+        for command in &commands {
+            assert!(node.applied_commands.insert(*command), "{command} applied twice");
+            let place = *self.places.entry(*command).or_insert(index);
+            assert_eq!(place, index, "{command} is committed at two places");
+        }
+        if !callers.is_empty() {
+            assert_eq!(callers, commands, "each caller gets its own answer");
+            self.acknowledged.extend(callers);
+        }
+    }
+
+    /// One turn of a node: some of what waits for it, then `Drained`.
+    fn turn(&mut self, at: usize) {
+        for _ in 0..self.random.below(20) {
+            let Some(event) = self.nodes[at].inbox.pop_front() else { break };
+            let local = self.nodes[at].member;
+            let input = match event {
+                Event::Message(from, cluster, message) => {
+                    Input::Delivered { from, cluster, message }
+                }
+                Event::Configuration(members, joined) => {
+                    Input::Configuration { local, members, joined }
+                }
+            };
+            self.input(at, input);
+        }
+        if self.random.chance(600) {
+            if let Some((ticket, ops)) = self.nodes[at].pending.pop_front() {
+                for op in ops {
+                    self.write(at, op);
+                }
+                self.input(at, Input::Written { ticket });
+            }
+        }
+        if self.random.chance(700) {
+            if let Some(index) = self.nodes[at].writes.pop_front() {
+                self.input(at, Input::Applied { index: Index(index) });
+            }
+        }
+        if self.random.chance(300) {
+            self.input(at, Input::Tick);
+        }
+        self.input(at, Input::Drained);
+    }
+
+    fn write(&mut self, at: usize, op: Op) {
+        let durable = &mut self.nodes[at].durable;
+        match op {
+            Op::Append(entry) => {
+                durable.insert(entry.position.index, entry.digest);
+            }
+            Op::Cut(after) => durable.retain(|index, _| *index <= after),
+            Op::Facts(_) | Op::Compact(_) => {}
+        }
+    }
+
+    fn propose(&mut self, at: usize) {
+        for _ in 0..1 + self.random.below(5) {
+            let command = self.next_command;
+            self.next_command += 1;
+            let bytes = Bytes::copy_from_slice(&command.to_le_bytes());
+            self.input(at, Input::Propose { ticket: command, command: bytes });
+        }
+    }
+
+    fn step(&mut self) {
+        self.monotonic += Duration::from_micros(self.random.below(20_000));
+        let at = self.random.below(self.nodes.len() as u64) as usize;
+        if self.random.chance(150) {
+            self.propose(at);
+        }
+        let speed = self.nodes[at].speed;
+        if self.random.chance(speed) {
+            self.turn(at);
+        }
+    }
+
+    /// Faults, of which a majority of the first voters survives; then none.
+    fn run(&mut self) {
+        let kills = self.random.below(u64::from(self.voters).div_ceil(2));
+        let restart = self.random.chance(500);
+        for round in 0..=kills {
+            for _ in 0..300 + self.random.below(1500) {
+                self.step();
+            }
+            if round < kills {
+                let at = self.random.below(u64::from(self.voters) - round) as usize;
+                let replica = self.nodes[at].replica;
+                self.kill(at);
+                if restart {
+                    self.start(replica);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// The faults end: a majority must commit what it is given, and all whom the log still
+    /// reaches must agree.
+    fn settle(&mut self) {
+        self.loss = 0;
+        let mut last = None;
+        for round in 0..4000 {
+            self.monotonic += Duration::from_millis(5);
+            for at in 0..self.nodes.len() {
+                self.turn(at);
+            }
+            if round % 500 == 0 {
+                let at = self.nodes.iter().position(|node| {
+                    matches!(node.engine.status().role, Role::Sequencer | Role::Voter)
+                });
+                if let Some(at) = at {
+                    last = Some(self.next_command);
+                    self.propose(at);
+                }
+            }
+        }
+        if self.trace {
+            self.nodes.iter().for_each(|node| eprintln!("{:#?}", node.engine.status()));
+        }
+        let last = last.expect("a replica in step");
+        assert!(self.acknowledged.contains(&last), "{last} was not acknowledged");
+        let in_step = |node: &&Node| {
+            let status = node.engine.status();
+            status.role != Role::Learner
+                || status.waiting.is_some_and(|w| w.starts_with("waiting for a vote"))
+        };
+        let ends: BTreeSet<_> = self.nodes.iter().filter(in_step).map(|n| n.applied).collect();
+        assert_eq!(ends.len(), 1, "replicas in step have applied the same: {ends:?}");
+        for node in self.nodes.iter().filter(in_step) {
+            let applied = &node.applied_commands;
+            assert!(self.acknowledged.is_subset(applied), "an acknowledged command is lost");
+        }
+        self.caught_up = self.nodes.iter().all(|node| in_step(&node));
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_applied_twice_whatever_the_seed() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, seeds) = match number("PLAINSONG_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, number("PLAINSONG_SEEDS").unwrap_or(150)),
+    };
+    let (mut commits, mut caught_up) = (0, 0);
+    for seed in first..first + seeds {
+        let run = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            world.run();
+            (world.committed.len(), world.caught_up)
+        });
+        match run {
+            Ok((count, all)) => {
+                commits += count;
+                caught_up += u64::from(all);
+            }
+            Err(panic) => {
+                eprintln!("seed {seed} failed; run it again with PLAINSONG_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    println!("{seeds} seeds, {commits} commits, everybody in step at the end of {caught_up}");
+    assert!(commits as u64 > seeds, "the runs did something");
+}
+
+/// The reasons to stop are for people to read.
+#[test]
+fn a_replica_that_cannot_write_stops_and_says_why() {
+    let incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
+    let config = Config::new(incarnation, StoreId(1), vec![ReplicaId(1)]);
+    let mut engine: Engine<u64> = Engine::new(config, Now::default());
+    let mut out = Vec::new();
+    engine.step(Now::default(), Input::WriteFailed { reason: "disk full".into() }, &mut out);
+    assert!(matches!(out.last(), Some(Output::Stop)));
+    assert_eq!(engine.status().stopped, Some(StopReason::WriteFailed("disk full".into())));
+    out.clear();
+    let command = Bytes::new();
+    engine.step(Now::default(), Input::Propose { ticket: 7, command }, &mut out);
+    assert!(
+        matches!(&out[..], [Output::Fail { tickets, may_take_effect: false }] if *tickets == [7])
+    );
+}
