@@ -179,17 +179,25 @@ impl<T> Engine<T> {
         if epoch.sequencing && self.members.highest_promise() > self.promised {
             return Some(Reason::Outbid);
         }
+        // Who lags has work that only concerns itself: a ballot of its own would not help it,
+        // and would disturb those who commit without it.
+        let lags = !epoch.in_step || self.log.last().index < self.acked_by_majority();
         let waits = self.election.work_since.is_some_and(|at| now.saturating_sub(at) >= timeout);
-        waits.then_some(Reason::Stalled)
+        (waits && !lags).then_some(Reason::Stalled)
     }
 
     /// Whether a first ballot makes sense: for a new group when every listed replica is
     /// here and none has a log (rule V3).
     fn may_start(&self) -> bool {
-        !self.log.is_empty()
-            || self.config.bootstrap.contains(&self.me().replica)
-                && self.members.peers().all(|peer| peer.last.index.0 == 0)
-                && self.config.bootstrap.iter().all(|replica| self.members.has_replica(*replica))
+        !self.log.is_empty() || self.may_form_group() && self.sees_majority()
+    }
+
+    /// Rule V3: the list means nothing to a replica that has a log or knows of one.
+    fn may_form_group(&self) -> bool {
+        self.log.is_empty()
+            && self.cluster.is_none()
+            && self.config.bootstrap.contains(&self.me().replica)
+            && self.members.peers().all(|peer| peer.last.index.0 == 0)
     }
 
     /// Rule E1: no `Begin` without a majority of the voters in the configuration.

@@ -159,12 +159,17 @@ impl<T> Engine<T> {
     pub(crate) fn advance_commit(&mut self) {
         let Some(epoch) = self.epoch.as_ref().filter(|epoch| epoch.in_step) else { return };
         let start = epoch.open.base.index.next();
-        let acked = self.log.voters().committed(|voter| self.acks.get(voter).copied());
-        let commit = acked.unwrap_or_default().min(self.log.last().index);
+        let commit = self.acked_by_majority().min(self.log.last().index);
         if commit >= start && commit > self.commit {
             self.commit = commit;
             self.election.commit_advanced(self.now.monotonic);
         }
+    }
+
+    /// What a majority has acked in this epoch, here or not.
+    pub(crate) fn acked_by_majority(&self) -> Index {
+        let acked = self.log.voters().committed(|voter| self.acks.get(voter).copied());
+        acked.unwrap_or_default()
     }
 
     /// Marks that the sequencer has not heard back are told again.
