@@ -143,36 +143,27 @@ pub(crate) fn be_loader() {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
             is_over.store(true, Ordering::Release);
         });
-        let mut number = 0;
+        let (mut number, mut heard) = (0, Heard::default());
         while !is_over.load(Ordering::Acquire) {
             // Several in flight, and of all sizes.
             for _ in 0..50 {
                 number += u64::from(send(&connection, name, number));
             }
-            hear(&connection, &mut log, Duration::from_millis(1));
+            heard.hear(&connection, &mut log, Duration::from_millis(1));
         }
         while !send(&connection, name, END) {
-            hear(&connection, &mut log, Duration::from_millis(1));
+            heard.hear(&connection, &mut log, Duration::from_millis(1));
         }
-        // Until all have said their last.
-        loop {
-            let (members, ends) = hear(&connection, &mut log, Duration::from_millis(10));
-            if ends == members {
-                break;
-            }
+        while !heard.is_over() {
+            heard.hear(&connection, &mut log, Duration::from_millis(10));
         }
     });
 }
 
 fn send(connection: &Connection, name: u64, number: u64) -> bool {
     let padding = vec![0; usize::try_from(number % 1_000).unwrap()];
-    let message = [
-        IoSlice::new(&name.to_le_bytes()),
-        IoSlice::new(&number.to_le_bytes()),
-        IoSlice::new(&padding),
-    ]
-    .map(|slice| slice.to_vec());
-    let slices = message.each_ref().map(|part| IoSlice::new(part));
+    let (name_bytes, number_bytes) = (name.to_le_bytes(), number.to_le_bytes());
+    let slices = [&name_bytes[..], &number_bytes, &padding].map(IoSlice::new);
     match connection.multicast(Guarantee::Agreed, &slices) {
         Ok(()) => true,
         Err(Error::TryAgain) => false,
@@ -180,35 +171,48 @@ fn send(connection: &Connection, name: u64, number: u64) -> bool {
     }
 }
 
-/// Writes down what is there. Returns how many members there are and how many of them
-/// have said their last, as far as that was ever heard.
-fn hear(connection: &Connection, log: &mut File, timeout: Duration) -> (usize, usize) {
-    use std::cell::RefCell;
-    thread_local! {
-        static STATE: RefCell<(usize, usize)> = const { RefCell::new((0, 0)) };
+/// What a loader has heard of the others.
+#[derive(Default)]
+struct Heard {
+    members: usize,
+    ends: usize,
+}
+
+impl Heard {
+    /// All who are there have said their last. What comes after is only their going.
+    fn is_over(&self) -> bool {
+        self.ends > 0 && self.ends == self.members
     }
-    connection.wait(Some(timeout)).unwrap();
-    let mut text = String::new();
-    connection
-        .dispatch(Dispatch::All, |event| match event {
+
+    /// Waits, and writes down what is there.
+    fn hear(&mut self, connection: &Connection, log: &mut File, timeout: Duration) {
+        connection.wait(Some(timeout)).unwrap();
+        let mut text = String::new();
+        let count = connection.dispatch(Dispatch::All, |event| {
+            if !self.is_over() {
+                text.push_str(&self.line(&event));
+            }
+        });
+        count.unwrap();
+        log.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn line(&mut self, event: &Event) -> String {
+        match event {
             Event::Deliver { message, .. } => {
                 let name = u64::from_le_bytes(message[..8].try_into().unwrap());
                 let number = u64::from_le_bytes(message[8..16].try_into().unwrap());
-                text.push_str(&format!("M {name} {number}\n"));
-                if number == END {
-                    STATE.with_borrow_mut(|state| state.1 += 1);
-                }
+                self.ends += usize::from(number == END);
+                format!("M {name} {number}\n")
             }
             Event::Configuration(change) => {
                 let members: Vec<_> = change.members.iter().map(|member| member.pid.0).collect();
                 let left: Vec<_> =
                     change.left.iter().map(|gone| (gone.member.pid.0, gone.reason)).collect();
-                text.push_str(&format!("C {members:?} {left:?}\n"));
-                STATE.with_borrow_mut(|state| state.0 = members.len());
+                self.members = members.len();
+                format!("C {members:?} {left:?}\n")
             }
-            Event::Ring(ring) => text.push_str(&format!("R {}\n", ring.id.sequence)),
-        })
-        .unwrap();
-    log.write_all(text.as_bytes()).unwrap();
-    STATE.with_borrow(|state| *state)
+            Event::Ring(ring) => format!("R {}\n", ring.id.sequence),
+        }
+    }
 }
