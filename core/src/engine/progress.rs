@@ -110,7 +110,7 @@ impl<T> Engine<T> {
         }
         self.election.counter_seen = self.election.counter_seen.max(progress.promised.counter);
         let Some(epoch) = self.epoch.as_ref().filter(|e| e.open.ballot == progress.epoch) else {
-            self.on_other_epoch(progress.epoch);
+            self.on_other_epoch(progress.epoch, progress.promised);
             return self.confirm();
         };
         let from_sequencer = epoch.open.sequencer == progress.incarnation;
@@ -125,10 +125,13 @@ impl<T> Engine<T> {
         self.confirm()
     }
 
-    /// Rules B3 and B9.
-    fn on_other_epoch(&mut self, epoch: Ballot) {
+    /// Rules B3 and B9. Who knows the promise is not told again, or two frozen replicas
+    /// would answer each other for ever.
+    fn on_other_epoch(&mut self, epoch: Ballot, promised: Ballot) {
         if epoch < self.promised {
-            self.pace.tell();
+            if promised < self.promised {
+                self.pace.tell();
+            }
         } else {
             self.pace.wanted = self.pace.wanted.max(epoch);
         }
