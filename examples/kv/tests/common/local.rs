@@ -1,0 +1,20 @@
+use bytes::Bytes;
+use kv::Store;
+use kv::request::{Fault, Kind, find};
+use kv::resp::{Reply, error};
+use plainsong::Timestamp;
+
+/// Carries out a request at a time of the log, as a server and a group would.
+pub fn run(store: &mut Store, time: u64, arguments: &[&str]) -> Reply {
+    let arguments: Vec<Bytes> =
+        arguments.iter().map(|a| Bytes::copy_from_slice(a.as_bytes())).collect();
+    let entry = find(&arguments[0]).expect("a known command");
+    if !entry.takes(arguments.len()) {
+        return error(Fault::Arity(entry.name));
+    }
+    let Kind::Proposed(parse) = entry.kind else { panic!("not for the store") };
+    match parse(entry.name, arguments) {
+        Ok((command, shape)) => shape.reply(store.execute(Timestamp(time), command)),
+        Err(fault) => error(fault),
+    }
+}

@@ -1,0 +1,60 @@
+//! What the tests of the program share.
+// Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod client;
+mod local;
+mod process;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+pub use client::{Client, request, text};
+pub use local::run;
+pub use process::{Demo, Process, Serve, ready};
+
+/// Waits until something is there, and fails with its name when the deadline passes.
+#[track_caller]
+pub fn until<T>(what: &str, bound: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + bound;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {bound:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a program is there. On a developer's machine a test without it says so and is
+/// skipped; under `CI=true` it fails.
+pub fn have(program: &str, package: &str) -> bool {
+    if Command::new(program).arg("--version").output().is_ok() {
+        return true;
+    }
+    let missing = format!("{program} is missing: apt-get install {package}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
+    eprintln!("SKIPPED: {missing}");
+    false
+}
+
+/// Random numbers that a seed repeats (splitmix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+        choices[self.below(choices.len())]
+    }
+}

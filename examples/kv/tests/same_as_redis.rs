@@ -1,0 +1,262 @@
+//! The same random commands on a real `redis-server` and on our store: the replies must
+//! be the same. `KV_SEED=N` repeats a run.
+
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kv::Store;
+use kv::resp::Reply;
+
+mod common;
+use common::{Client, Random, have, run, text, until};
+
+const COMMANDS: usize = 30_000;
+
+struct Redis(Child);
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn redis(directory: &std::path::Path) -> (Redis, Client<UnixStream>) {
+    let socket = directory.join("redis.sock");
+    let child = Command::new("redis-server")
+        .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+        .arg(&socket)
+        .current_dir(directory)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server");
+    let redis = Redis(child);
+    let stream =
+        until("redis-server", Duration::from_secs(10), || UnixStream::connect(&socket).ok());
+    (redis, Client::over(stream))
+}
+
+/// An integer of a request: sensible ones, and those at which parsers go wrong.
+fn integer(random: &mut Random) -> &'static str {
+    random.one_of(&[
+        "0",
+        "1",
+        "-1",
+        "7",
+        "1000",
+        "100000",
+        "-100000",
+        "9223372036854775807",
+        "9223372036854775806",
+        "-9223372036854775808",
+        "9223372036854775808",
+        "9223372036854775",
+        "9223372036854776",
+        "",
+        "-",
+        "-0",
+        "+1",
+        "01",
+        " 1",
+        "1 ",
+        "1.0",
+        "abc",
+    ])
+}
+
+/// An integer that, as a time, is neither soon nor recent: what happens then depends on
+/// when it happens, and Redis counts keys that have expired until it meets them.
+fn strange(random: &mut Random) -> String {
+    loop {
+        let text = integer(random);
+        if !matches!(text, "1" | "7" | "1000" | "100000") {
+            return text.into();
+        }
+    }
+}
+
+/// A lifetime that does not end while the test runs, or makes no sense.
+fn lifetime(random: &mut Random) -> String {
+    match random.below(4) {
+        0 => strange(random),
+        _ => (1_000_000 + random.below(1_000_000)).to_string(),
+    }
+}
+
+/// A moment in the far future, or one that makes no sense.
+fn moment(random: &mut Random) -> String {
+    match random.below(4) {
+        0 => strange(random),
+        _ => (4_000_000_000_000 + random.below(1_000_000)).to_string(),
+    }
+}
+
+fn command(random: &mut Random) -> Vec<String> {
+    let key = |random: &mut Random| format!("key:{}", random.below(12));
+    let value = |random: &mut Random| match random.below(3) {
+        0 => integer(random).to_owned(),
+        1 => random.below(1000).to_string(),
+        _ => "x".repeat(random.below(40)),
+    };
+    let verb = random.one_of(&[
+        "GET",
+        "SET",
+        "SET",
+        "SET",
+        "SETNX",
+        "SETEX",
+        "PSETEX",
+        "GETSET",
+        "GETDEL",
+        "GETEX",
+        "MGET",
+        "MSET",
+        "DEL",
+        "UNLINK",
+        "EXISTS",
+        "TYPE",
+        "INCR",
+        "DECR",
+        "INCRBY",
+        "DECRBY",
+        "APPEND",
+        "STRLEN",
+        "DBSIZE",
+        "TTL",
+        "PTTL",
+        "EXPIRETIME",
+        "PEXPIRETIME",
+        "EXPIRE",
+        "PEXPIRE",
+        "EXPIREAT",
+        "PEXPIREAT",
+        "PERSIST",
+    ]);
+    let mut words = vec![verb.to_string()];
+    match verb {
+        "DBSIZE" => {}
+        "MGET" | "DEL" | "UNLINK" | "EXISTS" => {
+            (0..=random.below(3)).for_each(|_| words.push(key(random)));
+        }
+        "MSET" => (0..=random.below(3)).for_each(|_| words.extend([key(random), value(random)])),
+        "SETNX" | "GETSET" | "APPEND" => words.extend([key(random), value(random)]),
+        "SETEX" | "PSETEX" => words.extend([key(random), lifetime(random), value(random)]),
+        "INCRBY" | "DECRBY" => words.extend([key(random), integer(random).into()]),
+        "EXPIRE" | "PEXPIRE" | "EXPIREAT" | "PEXPIREAT" => {
+            let at = verb.ends_with("AT");
+            words.extend([key(random), if at { moment(random) } else { lifetime(random) }]);
+            for _ in 0..random.below(3) {
+                words.push(random.one_of(&["NX", "XX", "GT", "LT", "lt", "ZZ"]).into());
+            }
+        }
+        "SET" | "GETEX" => {
+            words.push(key(random));
+            if verb == "SET" {
+                words.push(value(random));
+            }
+            for _ in 0..random.below(4) {
+                let option = random.one_of(&[
+                    "NX", "XX", "GET", "KEEPTTL", "PERSIST", "EX", "PX", "EXAT", "PXAT", "px",
+                ]);
+                words.push(option.into());
+                match option {
+                    "EX" | "PX" | "px" => words.push(lifetime(random)),
+                    "EXAT" | "PXAT" => words.push(moment(random)),
+                    _ => {}
+                }
+            }
+        }
+        _ => words.push(key(random)),
+    }
+    match random.below(50) {
+        0 => drop(words.pop()),
+        1 => words.push(value(random)),
+        _ => {}
+    }
+    if words.is_empty() {
+        words.push(verb.to_lowercase());
+    }
+    words
+}
+
+/// Whether two replies are the same, but for the time between them.
+fn same(verb: &str, ours: &Reply, theirs: &Reply) -> bool {
+    match (ours, theirs) {
+        (Reply::Integer(one), Reply::Integer(other)) if verb.to_lowercase().ends_with("ttl") => {
+            let step = if verb.eq_ignore_ascii_case("ttl") { 1 } else { 1000 };
+            one.signum() == other.signum() && one.abs_diff(*other) <= 10 * step
+        }
+        (Reply::Integer(one), Reply::Integer(other)) if verb.to_lowercase().ends_with("time") => {
+            let step = if verb.eq_ignore_ascii_case("expiretime") { 1 } else { 1000 };
+            one.signum() == other.signum() && one.abs_diff(*other) <= 10 * step
+        }
+        // We look at a time before we ask whether there is a key to give it to.
+        (Reply::Error(_), Reply::Null) => verb == "GETEX",
+        _ => ours == theirs,
+    }
+}
+
+#[test]
+fn random_commands_are_answered_as_redis_answers_them() {
+    if !have("redis-server", "redis-server") {
+        return;
+    }
+    let seed = std::env::var("KV_SEED").ok().map_or(1, |seed| seed.parse().expect("a seed"));
+    let directory = tempfile::tempdir().unwrap();
+    let (_redis, mut redis) = redis(directory.path());
+    let mut store = Store::default();
+    let mut random = Random(seed);
+    let mut history = Vec::new();
+    for _ in 0..COMMANDS {
+        let words = command(&mut random);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let ours = run(&mut store, now, &words);
+        let theirs = redis.call(&words).unwrap();
+        history.push(format!("{words:?} -> {}", text(&theirs)));
+        if !same(words[0], &ours, &theirs) {
+            let last = history.len().saturating_sub(20);
+            panic!(
+                "KV_SEED={seed}: redis says {}, we say {}, after\n{}",
+                text(&theirs),
+                text(&ours),
+                history[last..].join("\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pattern_means_what_it_means_to_redis() {
+    if !have("redis-server", "redis-server") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (_redis, mut redis) = redis(directory.path());
+    let mut random = Random(3);
+    let mut keys = Vec::new();
+    for _ in 0..60 {
+        let parts = ["a", "b", "c", "-", "[", "]", "\\", "*", "?", "^"];
+        let key: String = (0..1 + random.below(4)).map(|_| random.one_of(&parts)).collect();
+        redis.call(&["SET", &key, "1"]).unwrap();
+        keys.push(key);
+    }
+    keys.sort();
+    keys.dedup();
+    for _ in 0..5000 {
+        let parts =
+            ["a", "b", "c", "*", "?", "[ab]", "[^a]", "[a-c]", "[c-a]", "\\*", "\\", "[", "]", "-"];
+        let pattern: String = (0..random.below(5)).map(|_| random.one_of(&parts)).collect();
+        let reply = redis.call(&["SCAN", "0", "COUNT", "100000", "MATCH", &pattern]).unwrap();
+        let Reply::Array(parts) = reply else { panic!("{reply:?}") };
+        let [_, Reply::Array(found)] = &parts[..] else { panic!("{parts:?}") };
+        let mut theirs: Vec<String> = found.iter().map(text).collect();
+        theirs.sort();
+        let ours = keys.iter().filter(|k| kv::glob::matches(pattern.as_bytes(), k.as_bytes()));
+        let mut ours: Vec<String> =
+            ours.map(|key| text(&Reply::BulkString(key.clone().into()))).collect();
+        ours.sort();
+        assert_eq!(ours, theirs, "{pattern:?}");
+    }
+}
