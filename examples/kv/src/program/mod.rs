@@ -7,6 +7,7 @@ mod serve;
 mod stop;
 mod watch;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,7 +25,11 @@ pub fn run() -> ExitCode {
         Some(Action::Serve(_)) => LevelFilter::INFO,
     };
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let outcome = match arguments.action {
         None => demo::run(&arguments.demo),
         Some(Action::Serve(serve)) => serve::run(serve),

@@ -1,0 +1,245 @@
+//! Three processes under load, one of which is killed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+mod common;
+use common::{Client, Serve, ready, text, until};
+
+const BOUND: Duration = Duration::from_secs(30);
+const WRITERS: usize = 4;
+
+struct Group {
+    directory: tempfile::TempDir,
+    replicas: Vec<Serve>,
+}
+
+impl Group {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("ring");
+        let replicas = [1, 2, 3]
+            .map(|id| Serve::start(id, &socket, &["--timeout", "5"]))
+            .into_iter()
+            .collect();
+        let group = Self { directory, replicas };
+        for replica in &group.replicas {
+            ready(replica.address);
+        }
+        group
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.directory.path().join("ring")
+    }
+
+    fn sequencer(&self) -> usize {
+        until("a sequencer", BOUND, || {
+            let id: u32 = self.replicas[0].info("sequencer").parse().ok()?;
+            self.replicas.iter().position(|replica| replica.id == id)
+        })
+    }
+
+    /// The replica whose process serves the socket: it holds the lock beside it.
+    fn hub(&self) -> usize {
+        let pid = lock_holder(&self.directory.path().join("ring.lock"));
+        let pid = pid.expect("a process that serves the socket");
+        self.replicas.iter().position(|replica| replica.process.pid() == pid).expect("one of ours")
+    }
+}
+
+/// Who holds the lock on a file, as the kernel lists it.
+fn lock_holder(path: &Path) -> Option<u32> {
+    let inode = std::fs::metadata(path).ok()?.ino().to_string();
+    std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, kind, _, _, pid, file, ..] = fields[..] else { return None };
+        (kind == "FLOCK" && file.rsplit(':').next() == Some(&inode)).then(|| pid.parse().ok())?
+    })
+}
+
+/// What one client knows of what it did.
+#[derive(Default)]
+struct Record {
+    /// The keys that were set, and to what.
+    set: BTreeMap<String, String>,
+    added: u64,
+    /// Additions of which it is not known whether they were done.
+    maybe_added: u64,
+}
+
+struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    writers: Vec<JoinHandle<Record>>,
+}
+
+impl Load {
+    fn start(addresses: Vec<SocketAddr>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let writers = (0..WRITERS).map(|number| {
+            let (addresses, stop) = (addresses.clone(), Arc::clone(&stop));
+            let acknowledged = Arc::clone(&acknowledged);
+            thread::spawn(move || write(number, &addresses, &stop, &acknowledged))
+        });
+        let writers = writers.collect();
+        Self { stop, acknowledged, writers }
+    }
+
+    /// Waits until so many more writes are acknowledged.
+    #[track_caller]
+    fn goes_on(&self, writes: u64) {
+        let goal = self.acknowledged.load(Ordering::SeqCst) + writes;
+        let reached = || (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(());
+        until("more acknowledged writes", BOUND, reached);
+    }
+
+    fn end(self) -> Vec<Record> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    }
+}
+
+fn write(
+    number: usize,
+    addresses: &[SocketAddr],
+    stop: &AtomicBool,
+    acknowledged: &AtomicU64,
+) -> Record {
+    let mut record = Record::default();
+    let counter = format!("counter:{number}");
+    let mut at = number;
+    let mut step = 0;
+    while !stop.load(Ordering::SeqCst) {
+        at += 1;
+        let Ok(mut client) = Client::connect(addresses[at % addresses.len()]) else { continue };
+        // Until something goes wrong; then it is the next replica's turn.
+        while !stop.load(Ordering::SeqCst) {
+            step += 1;
+            let (key, value) = (format!("{number}:{step}"), format!("v{step}"));
+            match client.call(&["SET", &key, &value]) {
+                Ok(reply) if text(&reply) == "OK" => record.set.insert(key, value),
+                _ => break,
+            };
+            acknowledged.fetch_add(1, Ordering::SeqCst);
+            let reply = client.call(&["INCR", &counter]).map(|reply| text(&reply));
+            match reply.as_deref() {
+                Ok(sum) if sum.starts_with(':') => record.added += 1,
+                // It was certainly not done.
+                Ok(error) if error.starts_with("-CLUSTERDOWN") => break,
+                _ => {
+                    record.maybe_added += 1;
+                    break;
+                }
+            }
+        }
+    }
+    record
+}
+
+/// Everything that was acknowledged is there, and nothing was done twice.
+#[track_caller]
+fn check(replica: &Serve, records: &[Record]) {
+    let mut client = replica.client();
+    for (number, record) in records.iter().enumerate() {
+        for (key, value) in &record.set {
+            assert_eq!(client.ask(&format!("GET {key}")), format!("\"{value}\""), "{key}");
+        }
+        let sum = client.ask(&format!("GET counter:{number}"));
+        let sum: u64 = sum.trim_matches('"').parse().unwrap_or_else(|_| panic!("{sum}"));
+        let range = record.added..=record.added + record.maybe_added;
+        assert!(range.contains(&sum), "{sum} additions are not in {range:?}");
+        assert!(!record.set.is_empty() && record.added > 0, "a writer did nothing");
+    }
+}
+
+/// Kills a replica under load, sees the others go on and the books balanced, and returns
+/// what is left.
+fn survives_the_death_of(choose: impl Fn(&Group) -> usize) -> Group {
+    let mut group = Group::start();
+    let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect());
+    load.goes_on(500);
+    let victim = choose(&group);
+    let mut dead = group.replicas.remove(victim);
+    dead.process.kill();
+    for replica in &group.replicas {
+        ready(replica.address);
+    }
+    load.goes_on(500);
+    let records = load.end();
+    for replica in &group.replicas {
+        check(replica, &records);
+    }
+    group.replicas.push(dead);
+    group
+}
+
+#[test]
+fn the_others_go_on_when_the_sequencer_is_killed() {
+    survives_the_death_of(Group::sequencer);
+}
+
+#[test]
+fn the_others_go_on_when_the_process_that_serves_the_socket_is_killed() {
+    survives_the_death_of(Group::hub);
+}
+
+#[test]
+fn a_replica_that_comes_back_says_what_it_waits_for() {
+    let mut group = survives_the_death_of(|group| (group.sequencer() + 1) % 3);
+    let dead = group.replicas.pop().unwrap();
+    let back = Serve::start(dead.id, &group.socket(), &["--timeout", "0.5"]);
+    let waiting = until("a word on what it waits for", BOUND, || {
+        let obstacle = back.info("obstacle");
+        (obstacle.starts_with("waiting for a vote")).then_some(obstacle)
+    });
+    let reply = back.client().ask("GET 0:1");
+    assert!(reply.starts_with("-CLUSTERDOWN ") && reply.contains(&waiting), "{reply}");
+    let reply = back.client().ask("SET a 1");
+    assert!(reply.starts_with('-') && reply.contains(&waiting), "{reply}");
+    until("a line in its log", BOUND, || {
+        back.process.err().iter().any(|line| line.contains(&waiting)).then_some(())
+    });
+    // It disturbs nobody.
+    for replica in &group.replicas {
+        assert_eq!(replica.client().ask("SET after 1"), "OK");
+    }
+}
+
+#[test]
+fn without_a_majority_clients_are_told_so() {
+    let mut group = Group::start();
+    assert_eq!(group.replicas[0].client().ask("SET a 1"), "OK");
+    for replica in &mut group.replicas[1..] {
+        replica.process.kill();
+    }
+    let alone = &group.replicas[0];
+    let waiting = until("a word on what it waits for", BOUND, || {
+        Some(alone.info("obstacle")).filter(|obstacle| obstacle.contains("majority"))
+    });
+    assert_eq!(waiting, "waiting for a majority of 1 2 3: have 1");
+    let reply = alone.client().ask("GET a");
+    assert_eq!(reply, format!("-CLUSTERDOWN no answer within 5 s: {waiting}"));
+    let reply = alone.client().ask("SET a 2");
+    assert!(reply.starts_with("-UNKNOWN outcome: no answer within 5 s"), "{reply}");
+}
+
+#[test]
+fn replicas_that_are_stopped_in_order_leave_at_once() {
+    let mut group = Group::start();
+    let sequencer = group.sequencer();
+    let mut leaver = group.replicas.remove(sequencer);
+    leaver.process.signal(rustix::process::Signal::TERM);
+    assert_eq!(leaver.process.ended(BOUND).code(), Some(0));
+    for replica in &group.replicas {
+        ready(replica.address);
+        assert_eq!(replica.client().ask("SET a 1"), "OK");
+    }
+}

@@ -1,0 +1,328 @@
+//! The server over TCP, with a backend that is as slow, full or silent as a test wants.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kv::Store;
+use kv::backend::{Backend, Failure, Situation};
+use kv::command::{Command, Output};
+use kv::limits::{IN_FLIGHT_MAX, REQUEST_BYTES_MAX};
+use kv::resp::Reply;
+use kv::server::{Config, Server};
+use plainsong::Timestamp;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+mod common;
+use common::{Client, request, text, until};
+
+/// A store without a group.
+#[derive(Clone, Default)]
+struct Fake(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    store: Mutex<Store>,
+    /// Takes nothing.
+    full: AtomicBool,
+    /// Takes commands and does not answer them.
+    silent: AtomicBool,
+    /// Has lost what was proposed.
+    failed: AtomicBool,
+    proposed: AtomicUsize,
+    unanswered: Mutex<Vec<oneshot::Sender<Result<Output, Failure>>>>,
+}
+
+type BoxedOutcome =
+    std::pin::Pin<Box<dyn Future<Output = Result<Output, Failure>> + Send + 'static>>;
+
+impl Backend for Fake {
+    type Pending = BoxedOutcome;
+
+    fn try_propose(&self, command: Command) -> Result<BoxedOutcome, Command> {
+        let inner = &self.0;
+        if inner.full.load(Ordering::SeqCst) {
+            return Err(command);
+        }
+        inner.proposed.fetch_add(1, Ordering::SeqCst);
+        let (sender, receiver) = oneshot::channel();
+        if inner.failed.load(Ordering::SeqCst) {
+            let message = "the replica has stopped: for the test".into();
+            let _ = sender.send(Err(Failure { message, may_still_take_effect: false }));
+        } else {
+            let output = inner.store.lock().unwrap().execute(Timestamp(1), command);
+            if inner.silent.load(Ordering::SeqCst) {
+                inner.unanswered.lock().unwrap().push(sender);
+            } else {
+                let _ = sender.send(Ok(output));
+            }
+        }
+        Ok(Box::pin(async move { receiver.await.unwrap() }))
+    }
+
+    fn situation(&self) -> Situation {
+        let silent = self.0.silent.load(Ordering::SeqCst) || self.0.full.load(Ordering::SeqCst);
+        let waiting = silent.then(|| "waiting for a majority of 1 2 3: have 3".into());
+        Situation { id: "3".into(), role: "voter".into(), waiting, ..Situation::default() }
+    }
+}
+
+struct Test {
+    runtime: Runtime,
+    server: Server,
+    fake: Fake,
+}
+
+impl Test {
+    fn start(timeout: Duration) -> Self {
+        let fake = Fake::default();
+        let runtime = Runtime::new().unwrap();
+        let server = runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Server::start(listener, fake.clone(), Config { timeout }).unwrap()
+        });
+        Self { runtime, server, fake }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.address()).unwrap()
+    }
+}
+
+const PATIENT: Duration = Duration::from_secs(30);
+const IMPATIENT: Duration = Duration::from_millis(200);
+
+#[test]
+fn what_clients_ask_of_a_server_is_answered() {
+    let test = Test::start(PATIENT);
+    let mut client = test.client();
+    for (request, reply) in [
+        ("PING", "PONG"),
+        ("ping hello", "\"hello\""),
+        ("ECHO hello", "\"hello\""),
+        ("SELECT 0", "OK"),
+        ("SELECT 1", "-ERR DB index is out of range"),
+        ("HELLO 3", "-NOPROTO unsupported protocol version"),
+        (
+            "AUTH x",
+            "-ERR AUTH <password> called without any password configured for the default \
+         user. Are you sure your configuration is correct?",
+        ),
+        ("CLIENT GETNAME", "nil"),
+        ("CLIENT SETNAME me", "OK"),
+        ("CLIENT GETNAME", "\"me\""),
+        ("CLIENT SETINFO LIB-NAME x", "OK"),
+        ("CLIENT ID", ":1"),
+        ("CLIENT KILL", "-ERR unknown subcommand 'KILL'. Try CLIENT HELP."),
+        ("CONFIG GET save", "[\"save\" \"\"]"),
+        ("CONFIG GET append*", "[\"appendonly\" \"no\"]"),
+        ("CONFIG GET maxmemory", "[]"),
+        ("CONFIG SET save x", "-ERR unknown subcommand 'SET'. Try CONFIG HELP."),
+        ("COMMAND COUNT", ":41"),
+        ("COMMAND INFO get nope", "[[\"get\" :2 [readonly] :1 :1 :1] nil]"),
+        ("LPUSH a b c", "-ERR unknown command 'LPUSH', with args beginning with: 'a' 'b' 'c' "),
+        ("GET", "-ERR wrong number of arguments for 'get' command"),
+        ("SET a 1", "OK"),
+        ("GET a", "\"1\""),
+        ("QUIT", "OK"),
+    ] {
+        assert_eq!(client.ask(request), reply, "{request}");
+    }
+    assert_eq!(client.reply().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    let hello = test.client().ask("HELLO 2 SETNAME you");
+    assert!(hello.contains("\"proto\" :2"), "{hello}");
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order() {
+    let test = Test::start(PATIENT);
+    let mut client = test.client();
+    let count = IN_FLIGHT_MAX * 5;
+    let mut bytes = b"PING\r\n".to_vec();
+    for number in 0..count {
+        let number = number.to_string();
+        bytes.extend(request(&["SET", "key", &number]));
+        bytes.extend(request(&["ECHO", &number]));
+        bytes.extend(request(&["GET", "key"]));
+    }
+    client.send(&bytes).unwrap();
+    assert_eq!(text(&client.reply().unwrap()), "PONG");
+    for number in 0..count {
+        assert_eq!(text(&client.reply().unwrap()), "OK");
+        assert_eq!(text(&client.reply().unwrap()), format!("\"{number}\""));
+        assert_eq!(text(&client.reply().unwrap()), format!("\"{number}\""));
+    }
+}
+
+#[test]
+fn a_client_that_hangs_up_its_side_gets_its_answers() {
+    let test = Test::start(PATIENT);
+    let mut client = test.client();
+    client.send(&[request(&["SET", "a", "1"]), request(&["GET", "a"])].concat()).unwrap();
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(text(&client.reply().unwrap()), "OK");
+    assert_eq!(text(&client.reply().unwrap()), "\"1\"");
+    assert_eq!(client.reply().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn a_mistake_costs_its_own_connection_only() {
+    let test = Test::start(PATIENT);
+    let mut other = test.client();
+    other.ask("SET a 1");
+    let long = format!("*2\r\n$3\r\nGET\r\n${REQUEST_BYTES_MAX}\r\n");
+    for (bytes, mistake) in [
+        ("*1\r\n*1\r\n", "expected '$', got '*'"),
+        ("*x\r\n", "invalid multibulk length"),
+        ("*1\r\n$-5\r\n", "invalid bulk length"),
+        ("get \"a\r\n", "unbalanced quotes in request"),
+        (long.as_str(), "request of more than 2097152 bytes"),
+    ] {
+        let mut client = test.client();
+        client.send(&request(&["GET", "a"])).unwrap();
+        client.send(bytes.as_bytes()).unwrap();
+        assert_eq!(text(&client.reply().unwrap()), "\"1\"", "{mistake}");
+        let reply = text(&client.reply().unwrap());
+        assert_eq!(reply, format!("-ERR Protocol error: {mistake}"));
+        assert!(client.reply().is_err(), "{mistake}");
+        assert_eq!(other.ask("GET a"), "\"1\"");
+    }
+}
+
+#[test]
+fn a_command_that_the_group_cannot_carry_is_refused() {
+    let test = Test::start(PATIENT);
+    let mut client = test.client();
+    let reply = client.call(&["SET", "a", &"x".repeat(1_000_000)]).unwrap();
+    assert!(text(&reply).starts_with("-ERR string exceeds maximum allowed size"), "{reply:?}");
+    assert_eq!(client.ask("GET a"), "nil");
+    assert_eq!(text(&client.call(&["SET", "a", &"x".repeat(999_000)]).unwrap()), "OK");
+}
+
+#[test]
+fn no_answer_in_time_says_what_is_known() {
+    let test = Test::start(IMPATIENT);
+    test.fake.0.silent.store(true, Ordering::SeqCst);
+    let mut client = test.client();
+    let waiting = "no answer within 0.2 s: waiting for a majority of 1 2 3: have 3";
+    assert_eq!(client.ask("GET a"), format!("-CLUSTERDOWN {waiting}"));
+    assert_eq!(
+        client.ask("SET a 1"),
+        format!("-UNKNOWN outcome: {waiting}; the command may still take effect")
+    );
+    let info = client.ask("INFO");
+    assert!(info.contains("obstacle:waiting for a majority of 1 2 3: have 3"), "{info}");
+    assert!(info.contains("# Keyspace\\r\\nunknown:waiting for a majority"), "{info}");
+    test.fake.0.silent.store(false, Ordering::SeqCst);
+    assert_eq!(client.ask("GET a"), "\"1\"");
+}
+
+#[test]
+fn a_full_replica_is_tried_again_and_then_given_up() {
+    let test = Test::start(IMPATIENT);
+    test.fake.0.full.store(true, Ordering::SeqCst);
+    let mut client = test.client();
+    assert_eq!(
+        client.ask("SET a 1"),
+        "-CLUSTERDOWN no answer within 0.2 s: waiting for a majority of 1 2 3: have 3; the command \
+         has not taken effect"
+    );
+    assert_eq!(client.ask("PING"), "PONG");
+    let test = Test::start(PATIENT);
+    test.fake.0.full.store(true, Ordering::SeqCst);
+    let mut client = test.client();
+    client.send(&request(&["SET", "a", "1"])).unwrap();
+    test.fake.0.full.store(false, Ordering::SeqCst);
+    assert_eq!(text(&client.reply().unwrap()), "OK");
+}
+
+#[test]
+fn a_refused_proposal_is_no_unknown_outcome() {
+    let test = Test::start(PATIENT);
+    test.fake.0.failed.store(true, Ordering::SeqCst);
+    let reply = test.client().ask("SET a 1");
+    assert_eq!(reply, "-CLUSTERDOWN the replica has stopped: for the test");
+}
+
+#[test]
+fn a_client_cannot_have_more_in_flight_than_the_limit() {
+    let test = Test::start(PATIENT);
+    test.fake.0.silent.store(true, Ordering::SeqCst);
+    let mut client = test.client();
+    let more = IN_FLIGHT_MAX * 3;
+    client.send(&request(&["INCR", "n"]).repeat(more)).unwrap();
+    let proposed = || test.fake.0.proposed.load(Ordering::SeqCst);
+    until("proposals up to the limit", PATIENT, || (proposed() >= IN_FLIGHT_MAX).then_some(()));
+    // Two more may be in hand: one being written, one being queued.
+    let bound = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < bound {
+        assert!(proposed() <= IN_FLIGHT_MAX + 2);
+        std::thread::yield_now();
+    }
+    test.fake.0.silent.store(false, Ordering::SeqCst);
+    for sender in test.fake.0.unanswered.lock().unwrap().drain(..) {
+        sender.send(Ok(Output::Integer(0))).unwrap();
+    }
+    for _ in 0..more {
+        assert!(matches!(client.reply().unwrap(), Reply::Integer(_)));
+    }
+    assert_eq!(client.ask("GET n"), format!("\"{more}\""));
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_nobody() {
+    let test = Test::start(PATIENT);
+    let value = "x".repeat(900_000);
+    let mut other = test.client();
+    assert_eq!(text(&other.call(&["SET", "big", &value]).unwrap()), "OK");
+    let mut lazy = test.client();
+    lazy.send(&request(&["GET", "big"]).repeat(500)).unwrap();
+    for _ in 0..100 {
+        assert_eq!(other.ask("STRLEN big"), ":900000");
+    }
+    let reply = lazy.reply().unwrap();
+    assert_eq!(reply, Reply::BulkString(Bytes::from(value)));
+}
+
+#[test]
+fn an_orderly_stop_answers_what_was_read() {
+    let test = Test::start(PATIENT);
+    test.fake.0.silent.store(true, Ordering::SeqCst);
+    let address = test.address();
+    let mut client = test.client();
+    client.send(&request(&["SET", "a", "1"])).unwrap();
+    let proposed = || test.fake.0.proposed.load(Ordering::SeqCst);
+    until("the proposal", PATIENT, || (proposed() == 1).then_some(()));
+    let Test { runtime, server, fake } = test;
+    let stopped = runtime.spawn(server.stop(PATIENT));
+    until("a closed port", PATIENT, || Client::connect(address).err());
+    for sender in fake.0.unanswered.lock().unwrap().drain(..) {
+        sender.send(Ok(Output::Done)).unwrap();
+    }
+    assert_eq!(text(&client.reply().unwrap()), "OK");
+    assert!(client.reply().is_err());
+    runtime.block_on(stopped).unwrap();
+}
+
+#[test]
+fn a_stop_is_not_held_up_by_an_outcome_that_never_comes() {
+    let test = Test::start(PATIENT);
+    test.fake.0.silent.store(true, Ordering::SeqCst);
+    let mut client = test.client();
+    client.send(&request(&["SET", "a", "1"])).unwrap();
+    let proposed = || test.fake.0.proposed.load(Ordering::SeqCst);
+    until("the proposal", PATIENT, || (proposed() == 1).then_some(()));
+    let before = Instant::now();
+    test.runtime.block_on(test.server.stop(IMPATIENT));
+    assert!(before.elapsed() < Duration::from_secs(5));
+    assert!(client.reply().is_err());
+}
