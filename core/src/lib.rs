@@ -1,4 +1,65 @@
 //! Replicated state machines over closed process groups.
+//!
+//! An application writes a deterministic [`StateMachine`]. A [`Replica`] of it runs in each
+//! of several processes; commands that are proposed at any of them are put into one order,
+//! committed by a majority, and applied by all.
+//!
+//! ```
+//! use plainsong::{Context, Replica, ReplicaId, StateMachine};
+//!
+//! #[derive(Default)]
+//! struct Counter(u64);
+//!
+//! impl StateMachine for Counter {
+//!     type Command = u64;
+//!     type Output = u64;
+//!
+//!     fn apply(&mut self, _: &Context, add: u64) -> u64 {
+//!         self.0 += add;
+//!         self.0
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Three replicas within this process. For several processes of one host it is
+//! // `.engine("embedded:/run/counter.sock".parse::<cpg::Engine>()?)` in each.
+//! let ring = cpg::embedded::Ring::new();
+//! let ids = [1, 2, 3].map(ReplicaId);
+//! let replicas = ids
+//!     .into_iter()
+//!     .map(|id| {
+//!         Replica::builder(id, Counter::default())
+//!             .engine(ring.node())
+//!             .group("counter")
+//!             .bootstrap(ids)
+//!             .start()
+//!     })
+//!     .collect::<Result<Vec<_>, _>>()?;
+//! assert_eq!(replicas[0].propose(5).wait()?, 5);
+//! assert_eq!(replicas[1].propose(2).wait()?, 7);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! - What was acknowledged is not lost while a majority of the voters keeps its store. The
+//!   store is memory so far: a replica that is started again has a new one.
+//! - No command is applied twice.
+//! - Every replica applies the same commands in the same order, at the same
+//!   [`Context::time`].
+//! - A command answered with an error says whether it may still take effect:
+//!   [`ProposeError::may_still_take_effect`].
+//!
+//! # What is in here
+//!
+//! | module | what |
+//! | --- | --- |
+//! | this one | what applications use |
+//! | [`engine`] | the protocol, sans I/O; rules are cited as in `docs/protocol.md` |
+//! | [`message`] | what replicas say to each other |
+//! | [`codec`] | how it stands on the wire |
+
 pub mod codec;
 pub mod engine;
 mod machine;

@@ -4,6 +4,8 @@
 //! `PLAINSONG_SEEDS=N` runs more seeds than the few of every test run, `PLAINSONG_SEED=S`
 //! runs one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use plainsong::{
 
 /// Of one node: what its group delivers, in order.
 enum Event {
-    Message(Member, Option<ClusterId>, Message),
+    Message(Member, Option<ClusterId>, Box<Message>),
     Configuration(Vec<Member>, Vec<Member>),
 }
 
@@ -27,10 +29,11 @@ struct Node {
     replica: ReplicaId,
     engine: Engine<u64>,
     inbox: VecDeque<Event>,
-    writes: VecDeque<u64>,
     /// What the log thread holds, by index; checked against what is reported.
     durable: BTreeMap<Index, Digest>,
+    /// Writes and entries that its other threads are busy with.
     pending: VecDeque<(u64, Vec<Op>)>,
+    applying: VecDeque<Index>,
     applied: Index,
     applied_commands: BTreeSet<u64>,
     last_time: Timestamp,
@@ -140,9 +143,9 @@ impl World {
             replica,
             engine: Engine::new(config, now),
             inbox: VecDeque::new(),
-            writes: VecDeque::new(),
             durable: BTreeMap::new(),
             pending: VecDeque::new(),
+            applying: VecDeque::new(),
             applied: Index(0),
             applied_commands: BTreeSet::new(),
             last_time: Timestamp(0),
@@ -185,7 +188,7 @@ impl World {
                     self.check_committed(at, &committed.entry, &committed.callers);
                 }
                 let applied = self.nodes[at].applied;
-                self.nodes[at].writes.push_back(applied.0);
+                self.nodes[at].applying.push_back(applied);
             }
             Output::Fail { .. } => {}
             Output::Stop => {
@@ -213,7 +216,7 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             if !self.random.chance(self.loss) {
-                let event = Event::Message(from, cluster, message.clone());
+                let event = Event::Message(from, cluster, Box::new(message.clone()));
                 self.nodes[node].inbox.push_back(event);
             }
         }
@@ -252,7 +255,7 @@ impl World {
             let local = self.nodes[at].member;
             let input = match event {
                 Event::Message(from, cluster, message) => {
-                    Input::Delivered { from, cluster, message }
+                    Input::Delivered { from, cluster, message: *message }
                 }
                 Event::Configuration(members, joined) => {
                     Input::Configuration { local, members, joined }
@@ -260,18 +263,16 @@ impl World {
             };
             self.input(at, input);
         }
-        if self.random.chance(600) {
-            if let Some((ticket, ops)) = self.nodes[at].pending.pop_front() {
-                for op in ops {
-                    self.write(at, op);
-                }
-                self.input(at, Input::Written { ticket });
-            }
+        if self.random.chance(600)
+            && let Some((ticket, ops)) = self.nodes[at].pending.pop_front()
+        {
+            ops.into_iter().for_each(|op| self.write(at, op));
+            self.input(at, Input::Written { ticket });
         }
-        if self.random.chance(700) {
-            if let Some(index) = self.nodes[at].writes.pop_front() {
-                self.input(at, Input::Applied { index: Index(index) });
-            }
+        if self.random.chance(700)
+            && let Some(index) = self.nodes[at].applying.pop_front()
+        {
+            self.input(at, Input::Applied { index });
         }
         if self.random.chance(300) {
             self.input(at, Input::Tick);

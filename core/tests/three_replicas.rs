@@ -1,5 +1,7 @@
 //! Three replicas in one process, on the embedded engine, with their real threads.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::{Duration, Instant};
 
 use cpg::embedded::{Node, Ring};

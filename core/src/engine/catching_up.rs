@@ -125,7 +125,9 @@ impl<T> Engine<T> {
                 return Err(StopReason::Invariant("a fetched entry has no commands".into()));
             };
             self.append(head.epoch, head.time, content);
-            self.forget_mark()?;
+            // Its mark, if known, is done with.
+            self.marks.pop_front();
+            self.meet_expectation()?;
         }
         self.compare(self.log.last().index, self.log.digest(), piece.digest)?;
         self.pool.prune(&self.log);
@@ -143,15 +145,5 @@ impl<T> Engine<T> {
         }
         self.advance_commit();
         self.confirm()
-    }
-
-    /// An entry came by itself; its mark, if known, is done with.
-    fn forget_mark(&mut self) -> Checked {
-        let (index, digest) = (self.log.last().index, self.log.digest());
-        self.marks.pop_front();
-        match self.expected.pop_front_if(|(at, _)| *at == index) {
-            Some((_, told)) => self.compare(index, digest, told),
-            None => Ok(()),
-        }
     }
 }

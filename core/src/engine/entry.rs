@@ -15,7 +15,7 @@ pub struct Batch {
     pub number: u64,
     /// How many commands there are.
     pub count: u32,
-    /// The commands, each behind its length (see [`Commands`]).
+    /// The commands, each behind its length (four bytes, little endian).
     pub commands: Bytes,
 }
 

@@ -58,17 +58,16 @@ impl Members {
     /// Learns who is behind a member. Members that are not in the configuration are not
     /// kept: on Corosync a departure can overtake what was sent before it.
     pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
-        if let Some(peer) = self.present.get_mut(&from) {
-            if peer.is_none_or(|peer| peer.incarnation != incarnation || peer.store != store) {
-                *peer = Some(Peer {
-                    incarnation,
-                    store,
-                    last: Position::default(),
-                    promised: Ballot::default(),
-                    acked: Index(0),
-                    applied: Index(0),
-                });
-            }
+        let Some(peer) = self.present.get_mut(&from) else { return };
+        if peer.is_none_or(|peer| peer.incarnation != incarnation || peer.store != store) {
+            *peer = Some(Peer {
+                incarnation,
+                store,
+                last: Position::default(),
+                promised: Ballot::default(),
+                acked: Index(0),
+                applied: Index(0),
+            });
         }
     }
 

@@ -98,6 +98,7 @@ impl Config {
 /// What happens to an engine. `T` is how callers are answered; the engine only carries
 /// it.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "moved once, into the engine")]
 pub enum Input<T> {
     /// A message from the group, in its order.
     Delivered {
@@ -268,7 +269,7 @@ pub struct Engine<T> {
     /// Marks after the end of the log, in order, without gaps.
     marks: VecDeque<Mark>,
     /// Digests that the sequencer told for indices after the end of the log.
-    expected: VecDeque<(Index, Digest)>,
+    expected: BTreeMap<Index, Digest>,
     /// What each store has acked in this epoch (rule N8).
     acks: BTreeMap<Voter, Index>,
     /// What this replica has acked in this epoch.
@@ -304,7 +305,7 @@ impl<T> Engine<T> {
             proposals: Proposals::default(),
             pool: Pool::default(),
             marks: VecDeque::new(),
-            expected: VecDeque::new(),
+            expected: BTreeMap::new(),
             acks: BTreeMap::new(),
             acked: Index(0),
             commit: Index(0),

@@ -99,7 +99,7 @@ impl<T> Engine<T> {
         if last.0 >= next {
             let known = (next - marks.first.0) as usize;
             self.marks.extend(marks.entries.iter().skip(known));
-            self.expected.push_back((last, marks.digest));
+            self.expected.insert(last, marks.digest);
         } else if let Some(entry) = self.log.get(last) {
             self.compare(last, entry.digest, marks.digest)?;
         }
@@ -121,10 +121,7 @@ impl<T> Engine<T> {
             })?;
             self.marks.pop_front();
             self.append(self.promised, mark.time, Content::Batch(batch));
-            let (index, digest) = (self.log.last().index, self.log.digest());
-            if let Some((_, told)) = self.expected.pop_front_if(|(at, _)| *at == index) {
-                self.compare(index, digest, told)?;
-            }
+            self.meet_expectation()?;
         }
         if self.log.last().index >= self.pace.known {
             self.pace.missing_since = None;
@@ -132,6 +129,15 @@ impl<T> Engine<T> {
             self.pace.missing_since.get_or_insert(self.now.monotonic);
         }
         Ok(())
+    }
+
+    /// Compares the digest at the end of the log with what the sequencer told for it.
+    pub(crate) fn meet_expectation(&mut self) -> Checked {
+        let index = self.log.last().index;
+        match self.expected.remove(&index) {
+            Some(told) => self.compare(index, self.log.digest(), told),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn compare(&self, index: Index, mine: Digest, told: Digest) -> Checked {

@@ -82,10 +82,9 @@ impl<T> Proposals<T> {
     }
 
     pub(crate) fn heard(&mut self, batch: &Batch) {
-        if self.origin == Some(batch.origin) {
-            if let Some(sent) = self.sent.iter_mut().find(|own| own.batch.number == batch.number) {
-                sent.heard = true;
-            }
+        let mine = self.origin == Some(batch.origin);
+        if let Some(sent) = self.sent.iter_mut().find(|s| mine && s.batch.number == batch.number) {
+            sent.heard = true;
         }
     }
 
