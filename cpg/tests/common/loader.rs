@@ -60,7 +60,12 @@ impl Loader {
     }
 
     pub(crate) fn assert_finished(&mut self) {
-        assert!(self.child.wait().unwrap().success(), "loader {} failed", self.name);
+        let mut status = None;
+        super::until("a loader to end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(status.unwrap().success(), "loader {} failed", self.name);
     }
 
     /// What it has heard so far, or until its death.

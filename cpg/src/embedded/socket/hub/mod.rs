@@ -3,7 +3,7 @@
 mod order;
 mod peer;
 mod recovery;
-mod turn;
+mod worker;
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::roster::Roster;
 use crate::embedded::ring::RING_STEP;
-use turn::Worker;
+use worker::Worker;
 
 /// The name of a connection to this hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

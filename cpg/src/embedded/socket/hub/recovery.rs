@@ -90,9 +90,7 @@ impl Recovery {
     /// The connection of one that reported is gone, and what it alone had with it.
     pub(super) fn disconnected(&mut self, token: Token) {
         for group in self.groups.values_mut() {
-            if group.reports.remove(&token).is_some() {
-                group.restart();
-            }
+            group.disconnected(token);
         }
         self.groups.retain(|_, group| !group.reports.is_empty());
     }
@@ -163,11 +161,21 @@ impl Recovery {
 }
 
 impl Assembly {
-    /// Begins anew, after one came or went.
+    /// Begins anew. Only while nobody is asked, or a late answer would look like nonsense.
     fn restart(&mut self) {
         self.entries.clear();
-        self.asked = None;
         self.base = self.reports.values().map(|(_, held)| held.last).min().unwrap_or(0);
+    }
+
+    /// Goes on without one of those who reported. What others are sending stays good, and
+    /// what it has sent as far as another one has it, too.
+    fn disconnected(&mut self, token: Token) {
+        if self.reports.remove(&token).is_none() {
+            return;
+        }
+        self.asked = self.asked.filter(|(asked, _)| *asked != token);
+        let known = self.greatest().saturating_sub(self.base);
+        self.entries.truncate(usize::try_from(known).unwrap_or(usize::MAX));
     }
 
     /// The sequence of the last entry there is.
@@ -310,10 +318,41 @@ mod tests {
         assert_eq!(recovery.step(), fetch(12, 3, 9));
         recovery.entry(Token(12), 3, frame(3)).unwrap();
         recovery.disconnected(Token(12));
-        assert_eq!(recovery.step(), fetch(13, 3, 4));
-        answer(&mut recovery, Token(13), 3, 4);
+        assert_eq!(recovery.step(), fetch(13, 4, 4), "what it did send is good");
+        answer(&mut recovery, Token(13), 4, 4);
         assert_eq!(recovery.step(), done());
-        assert_eq!(recovery.finish()[0].last, 4, "nobody alive has heard more");
+        let [recovered] = recovery.finish().try_into().unwrap();
+        assert_eq!(recovered.last, 4, "nobody alive has heard more");
+        assert_eq!(recovered.survivors[0].2, [frame(3), frame(4)]);
+    }
+
+    #[test]
+    fn the_death_of_another_does_not_disturb_the_source() {
+        let mut recovery = recovery(3);
+        assert!(recovery.report(Token(11), who(1), held(1, 2)));
+        assert!(recovery.report(Token(12), who(2), held(1, 4)));
+        assert!(recovery.report(Token(13), who(3), held(1, 1)));
+        assert_eq!(recovery.step(), fetch(12, 2, 4));
+        recovery.entry(Token(12), 2, frame(2)).unwrap();
+        recovery.disconnected(Token(13));
+        assert_eq!(recovery.step(), Step::default(), "it is still being asked");
+        answer(&mut recovery, Token(12), 3, 4);
+        assert_eq!(recovery.step(), done());
+        let [recovered] = recovery.finish().try_into().unwrap();
+        assert_eq!(recovered.survivors[0].2, [frame(3), frame(4)]);
+    }
+
+    #[test]
+    fn what_only_the_dead_had_is_dropped() {
+        let mut recovery = recovery(2);
+        assert!(recovery.report(Token(11), who(1), held(1, 2)));
+        assert!(recovery.report(Token(12), who(2), held(1, 4)));
+        assert_eq!(recovery.step(), fetch(12, 3, 4));
+        answer(&mut recovery, Token(12), 3, 4);
+        recovery.disconnected(Token(12));
+        assert_eq!(recovery.step(), done());
+        let [recovered] = recovery.finish().try_into().unwrap();
+        assert_eq!((recovered.last, recovered.survivors[0].2.len()), (2, 0));
     }
 
     #[test]

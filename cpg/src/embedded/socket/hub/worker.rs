@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -164,7 +165,17 @@ impl<'a> Worker<'a> {
 
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(socket) = accept_with(&self.listener, flags) {
+        loop {
+            let socket = match accept_with(&self.listener, flags) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection to an embedded ring is not accepted");
+                    // Out of descriptors it would be tried again at once, and in vain.
+                    thread::sleep(Duration::from_millis(1));
+                    break;
+                }
+            };
             let Ok(credentials) = socket_peercred(&socket) else { continue };
             let pid = Pid(credentials.pid.as_raw_nonzero().get().unsigned_abs());
             self.last_token += 1;
@@ -226,6 +237,16 @@ impl<'a> Worker<'a> {
                 if who.pid != peer.pid {
                     return Err(Nonsense("it gives another pid than its own"));
                 }
+                let twin = |peer: &Peer| peer.client().is_some_and(|client| client.id == who.id);
+                let twin = self.peers.iter().find(|(_, peer)| twin(peer));
+                match twin.map(|(token, twin)| (*token, twin.pid)) {
+                    Some((_, pid)) if pid != who.pid => {
+                        return Err(Nonsense("it takes the name of another"));
+                    }
+                    // The end of its last connection is not read yet.
+                    Some((old, _)) => self.drop_peer(old, None),
+                    None => {}
+                }
                 self.greet(token, who, held);
             }
             (Phase::Greeting(_), ToHub::Ask(iteration)) => {
@@ -257,11 +278,6 @@ impl<'a> Worker<'a> {
 
     fn greet(&mut self, token: Token, who: Participant, held: Option<Held>) {
         let now = self.now;
-        let twin = |peer: &Peer| peer.client().is_some_and(|client| client.id == who.id);
-        if let Some(old) = self.peers.iter().find(|(_, peer)| twin(peer)).map(|(token, _)| *token) {
-            // The end of its last connection is not read yet.
-            self.drop_peer(old, None);
-        }
         let is_welcome = match &mut self.takeover {
             Some(takeover) => {
                 takeover.processes.remove(&who.id);
