@@ -11,9 +11,9 @@ pub const ARGUMENTS_MAX: usize = 1 << 20;
 /// length in front of what follows.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// The most that the arguments of a command may have together, in bytes: what the group
-/// carries in one message, less a frame around it.
-pub const COMMAND_BYTES_MAX: usize = 1_000_000;
+/// The most that the arguments of a command may have together, in bytes, with 16 more for
+/// each: what the group carries as one command.
+pub const COMMAND_BYTES_MAX: usize = plainsong::COMMAND_BYTES_MAX;
 
 /// The longest value in bytes, so that each can also be written by one command.
 pub const VALUE_BYTES_MAX: usize = 1_000_000;

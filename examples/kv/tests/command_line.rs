@@ -1,5 +1,7 @@
 //! A wrong command line is told in words that help.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use std::process::{Command, Output};
 
 fn kv(arguments: &[&str]) -> Output {

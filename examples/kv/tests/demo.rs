@@ -1,5 +1,7 @@
 //! The demonstration, as somebody meets it who has just built it.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use std::process::{Command, Output};
 use std::time::Duration;
 

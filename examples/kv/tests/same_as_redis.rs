@@ -1,6 +1,8 @@
 //! The same random commands on a real `redis-server` and on our store: the replies must
 //! be the same. `KV_SEED=N` repeats a run.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};

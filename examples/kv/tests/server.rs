@@ -1,5 +1,7 @@
 //! The server over TCP, with a backend that is as slow, full or silent as a test wants.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

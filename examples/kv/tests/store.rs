@@ -1,6 +1,8 @@
 //! The state machine alone: every command in Redis's own semantics, and time that only
 //! the log tells.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use bytes::Bytes;
 use kv::Store;
 use kv::command::{Command, Output};

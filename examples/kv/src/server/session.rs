@@ -39,8 +39,8 @@ impl Session {
         }
         match entry.kind {
             Kind::Proposed(parse) => {
-                // Each argument is carried with its length.
-                let bytes: usize = arguments.iter().map(|argument| argument.len() + 8).sum();
+                // Each argument is carried with its length, and the command has options.
+                let bytes: usize = arguments.iter().map(|argument| argument.len() + 16).sum();
                 if bytes > COMMAND_BYTES_MAX {
                     return Err(Fault::TooLong);
                 }
