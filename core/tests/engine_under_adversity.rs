@@ -214,6 +214,12 @@ impl World {
                 assert_eq!(report.digest, durable[&last]);
             }
         }
+        if let Message::Progress(progress) | Message::Batch(_, Some(progress)) = &message {
+            // Rule P2.
+            let acked = progress.acked;
+            let durable = acked == Index(0) || self.nodes[at].durable.contains_key(&acked);
+            assert!(durable, "acked {acked}, which is not durable");
+        }
         for node in 0..self.nodes.len() {
             if !self.random.chance(self.loss) {
                 let event = Event::Message(from, cluster, Box::new(message.clone()));

@@ -3,7 +3,6 @@
 
 use cpg::Member;
 
-use super::coordinator::Coordination;
 use super::entry::{Content, Entry};
 use super::{Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
 use crate::message::{Announce, Message, Open, Report};
@@ -253,14 +252,4 @@ impl<T> Engine<T> {
 fn first_entry(open: &Open) -> Entry {
     let position = Position { epoch: open.ballot, index: Index(1) };
     Entry::new(Digest::default(), position, open.time, Content::EpochStart(open.voters.clone()))
-}
-
-/// Only for the status.
-pub(crate) fn reported(coordination: &Coordination) -> String {
-    join(coordination.reported())
-}
-
-/// "1 2 3".
-pub(crate) fn join<D: std::fmt::Display>(items: impl Iterator<Item = D>) -> String {
-    items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }

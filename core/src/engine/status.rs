@@ -2,7 +2,6 @@ use std::fmt;
 
 use cpg::Member;
 
-use super::opening::{join, reported};
 use super::{Engine, StopReason};
 use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId};
 
@@ -157,7 +156,7 @@ impl<T> Engine<T> {
             return Some(format!(
                 "waiting for reports of ballot {}: have {}",
                 coordination.ballot,
-                reported(coordination)
+                join(coordination.reported())
             ));
         }
         let Some(epoch) = self.live() else {
@@ -184,8 +183,9 @@ impl<T> Engine<T> {
     fn waiting_for_a_group(&self) -> String {
         let listed = &self.config.bootstrap;
         let logs = self.members.peers().filter(|peer| peer.last.index > Index(0));
-        let with_log = join(logs.map(|peer| peer.incarnation.replica));
-        if !with_log.is_empty() {
+        let mut logs = logs.map(|peer| peer.incarnation.replica).peekable();
+        if logs.peek().is_some() {
+            let with_log = join(logs);
             return format!(
                 "waiting to be taken in: replica {with_log} has the log of a group that exists, \
                  and this replica's store is empty"
@@ -197,6 +197,12 @@ impl<T> Engine<T> {
         let here = listed.iter().filter(|replica| self.members.has_replica(**replica));
         format!("waiting for all of {} to form the group: have {}", join(listed.iter()), join(here))
     }
+}
+
+/// "1 2 3", or "none".
+fn join<D: fmt::Display>(items: impl Iterator<Item = D>) -> String {
+    let items: Vec<_> = items.map(|item| item.to_string()).collect();
+    if items.is_empty() { "none".into() } else { items.join(" ") }
 }
 
 impl fmt::Display for Role {
