@@ -81,7 +81,13 @@ impl Cluster for Meeting {
 
 /// The engine that a child is to use; `None` in the test's own process.
 pub(crate) fn engine_of_child() -> Option<Engine> {
-    std::env::var_os(SOCKET).map(|path| Engine::Socket(path.into()))
+    let path = std::env::var_os(SOCKET)?;
+    // Warnings of the engine tell why a child fails.
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(std::io::stderr)
+        .try_init();
+    Some(Engine::Socket(path.into()))
 }
 
 /// What the test `child` of each program does: nothing, unless it is one.
