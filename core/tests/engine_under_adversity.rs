@@ -39,6 +39,8 @@ struct Node {
     last_time: Timestamp,
     /// How often it gets its turn, per mille.
     speed: u64,
+    /// Until then it gets none at all: it wakes up with a backlog, believing what it did.
+    hangs_until: Duration,
 }
 
 /// splitmix64.
@@ -74,6 +76,7 @@ struct World {
     next_pid: u32,
     monotonic: Duration,
     loss: u64,
+    hangs: u64,
     next_command: u64,
     /// One digest per committed index, for all time.
     committed: BTreeMap<Index, Digest>,
@@ -92,6 +95,7 @@ impl World {
         let mut random = Random(seed);
         let voters = random.pick(&[1, 2, 3, 3, 3, 5]);
         let loss = random.pick(&[0, 0, 2, 20]);
+        let hangs = random.pick(&[0, 0, 3, 10]);
         let trace = std::env::var_os("PLAINSONG_TRACE").is_some();
         let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
         let mut world = Self {
@@ -102,6 +106,7 @@ impl World {
             next_pid: 1,
             monotonic: Duration::from_secs(1),
             loss,
+            hangs,
             next_command: 0,
             committed: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -150,6 +155,7 @@ impl World {
             applied_commands: BTreeSet::new(),
             last_time: Timestamp(0),
             speed,
+            hangs_until: Duration::ZERO,
         });
         self.configure(&[member]);
     }
@@ -312,8 +318,12 @@ impl World {
         if self.random.chance(150) {
             self.propose(at);
         }
-        let speed = self.nodes[at].speed;
-        if self.random.chance(speed) {
+        if self.random.chance(self.hangs) {
+            let for_ms = self.random.below(6000);
+            self.nodes[at].hangs_until = self.monotonic + Duration::from_millis(for_ms);
+        }
+        let Node { speed, hangs_until, .. } = self.nodes[at];
+        if self.monotonic >= hangs_until && self.random.chance(speed) {
             self.turn(at);
         }
     }
@@ -394,7 +404,7 @@ fn nothing_is_lost_or_applied_twice_whatever_the_seed() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (first, seeds) = match number("PLAINSONG_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, number("PLAINSONG_SEEDS").unwrap_or(150)),
+        None => (0, number("PLAINSONG_SEEDS").unwrap_or(300)),
     };
     let (mut commits, mut caught_up) = (0, 0);
     for seed in first..first + seeds {

@@ -157,16 +157,17 @@ impl Log {
         shared
     }
 
-    /// Takes away the entries after `shared`.
-    pub(crate) fn cut(&mut self, shared: Index) {
+    /// Takes away the entries after `shared` and gives them back.
+    pub(crate) fn cut(&mut self, shared: Index) -> VecDeque<Entry> {
         assert!(shared >= self.start.position.index, "what is compacted is never cut");
         let kept = usize::try_from(shared.0 - self.start.position.index.0).unwrap_or(usize::MAX);
-        self.entries.truncate(kept);
+        let gone = self.entries.split_off(kept.min(self.entries.len()));
         self.history.retain(|(_, first)| *first <= shared);
         self.end = self.start.clone();
         for entry in &self.entries {
             self.end.add(entry);
         }
+        gone
     }
 
     /// Forgets the entries up to `through`; what follows from them stays.
@@ -244,7 +245,7 @@ mod tests {
         let (digest, history) = (log.digest(), log.history().to_vec());
         log.append(ballot(4), Timestamp(9), batch(origin(1, 1), 2));
         log.compact(Index(2));
-        log.cut(Index(4));
+        assert_eq!(log.cut(Index(4)).len(), 1);
         assert_eq!((log.digest(), log.history(), log.time()), (digest, &history[..], Timestamp(5)));
         assert_eq!(log.last(), Position { epoch: ballot(3), index: Index(4) });
         assert_eq!(log.first_kept(), Index(3));

@@ -211,7 +211,12 @@ impl<T> Engine<T> {
             ensure(shared >= self.commit, || {
                 format!("epoch {} would cut committed entries after {shared}", open.ballot)
             })?;
-            self.log.cut(shared);
+            // Batches that lose their place may get another one in this epoch.
+            for entry in self.log.cut(shared) {
+                if let Content::Batch(batch) = entry.content {
+                    self.pool.insert(&self.log, batch);
+                }
+            }
             self.disk.cut(shared);
         }
         let at_base = self.log.last() == open.base;
