@@ -108,7 +108,10 @@ fn propose(
 fn main() {
     let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2.0);
     let time = Duration::from_secs_f64(seconds);
-    println!("{:>10} {:>10} {:>12} {:>10} {:>10}", "proposers", "in flight", "commands/s", "p50", "p99");
+    println!(
+        "{:>10} {:>10} {:>12} {:>10} {:>10}",
+        "proposers", "in flight", "commands/s", "p50", "p99"
+    );
     for (count, in_flight) in [(1, 1), (1, 64), (1, 1024), (1, 4096), (3, 1), (3, 1024)] {
         let ring = Ring::new();
         let replicas = start(&ring);
@@ -125,7 +128,10 @@ fn main() {
             let mut measured = run(proposers, in_flight, time);
             let (half, most) = (measured.percentile(0.5), measured.percentile(0.99));
             let who = if count == 3 { "all three" } else { label };
-            println!("{who:>10} {in_flight:>10} {:>12.0} {half:>10.1?} {most:>10.1?}", measured.per_second);
+            println!(
+                "{who:>10} {in_flight:>10} {:>12.0} {half:>10.1?} {most:>10.1?}",
+                measured.per_second
+            );
         }
     }
 }
