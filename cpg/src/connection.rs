@@ -103,7 +103,8 @@ impl Connection {
     /// configuration in which this member joined, itself among the members.
     ///
     /// Returns when the engine has taken the wish over, which may be before it is
-    /// carried out. Messages may be sent at once: they are ordered after the join.
+    /// carried out; that takes as long as a ring is being formed. Messages may be sent at
+    /// once: they are ordered after the join.
     ///
     /// # Errors
     ///
@@ -241,7 +242,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] when the engine is gone.
+    /// [`Error::Library`] when the engine is gone; [`Error::TryAgain`] while a ring is being
+    /// formed.
     pub fn members(&self, group: &GroupName) -> Result<Vec<Member>> {
         self.backend.members(group)
     }
@@ -251,7 +253,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] when the engine is gone.
+    /// [`Error::Library`] when the engine is gone; [`Error::TryAgain`] while a ring is being
+    /// formed.
     pub fn groups(
         &self,
         iteration: &Iteration,

@@ -27,8 +27,11 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Error::Library`](crate::Error::Library) when the engine cannot be reached, [`Error::Access`](crate::Error::Access) without
-    /// permission.
+    /// [`Error::Library`](crate::Error::Library) when the engine cannot be reached,
+    /// [`Error::Timeout`](crate::Error::Timeout) when it does not answer,
+    /// [`Error::Access`](crate::Error::Access) without permission,
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) when there can be no
+    /// socket at the path.
     pub fn connect(&self, options: Options) -> Result<Connection> {
         match self {
             Self::Process(node) => node.connect(options),

@@ -17,6 +17,32 @@
 //! So a slow member never holds up the others, a fast sender is held back by its own
 //! dispatching, and nothing grows without end. Each event counts [`EVENT_BYTES`] on top of
 //! its content.
+//!
+//! # Processes that meet at a Unix socket
+//!
+//! One of the processes is the *hub*, in a thread: it puts everything in order. When it
+//! dies or closes its last connection, another process takes over, in some milliseconds.
+//! Before that shows, by [`Reason::ProcessDown`](crate::Reason::ProcessDown) and a new
+//! [`Event::Ring`](crate::Event::Ring), all who live have heard the same; and what they had
+//! sent is sent, once. Meanwhile sending gives [`Error::TryAgain`](crate::Error::TryAgain).
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `PATH` | the socket, mode 0600. Whoever may write to it may take part; other permissions, once set, stay |
+//! | `PATH.lock` | locked by the hub; the kernel frees it when the hub dies |
+//! | `PATH.ring` | the ring's sequence, and for whom a new hub has to wait |
+//!
+//! They may be removed when no process uses them, and not before. All members are on node
+//! 1, under their real process ids; they must see each other's (one pid namespace) and,
+//! to take over, be able to write the files. Who takes part is trusted with the group's
+//! content, but cannot harm others by what it sends to the hub.
+//!
+//! | what | then |
+//! | --- | --- |
+//! | a process is stopped (`SIGSTOP`) | nobody is held up. It hears all when it goes on, or was cut off when 64 MiB waited for it or a hub had to be replaced without it |
+//! | the hub's process is stopped | the ring stands still, as with a stopped daemon, until it goes on or is killed; connecting gives [`Error::Timeout`](crate::Error::Timeout) |
+//! | a process is more than 16 MiB behind when the hub dies | it is cut off. The hub waits for those who read, lest that happens |
+//! | more than 1024 connections | [`Error::NoResources`](crate::Error::NoResources) |
 
 mod local;
 mod mailbox;

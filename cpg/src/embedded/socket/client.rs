@@ -36,14 +36,15 @@ pub(crate) fn connect(path: &Path, options: Options) -> Result<Connection> {
         bell,
     });
     // Here, and not in the thread, so that a wrong path is told at once.
-    let met = meet(path, Instant::now() + MEETING_TIME_MAX)?;
+    let deadline = Instant::now() + MEETING_TIME_MAX;
+    let met = meet(path, deadline)?;
     let follower = Follower::new(client.clone(), options, met);
     let thread = thread::Builder::new()
         .name("cpg-client".into())
         .spawn(move || follower.run())
         .map_err(|_| Error::NoResources)?;
     let remote = Remote { client, thread: Some(thread) };
-    remote.client.await_phase(|phase| *phase != Phase::Connecting)?;
+    remote.client.await_phase(Some(deadline), |phase| *phase != Phase::Connecting)?;
     Ok(Connection::new(remote))
 }
 
@@ -134,14 +135,28 @@ impl Client {
     }
 
     /// Waits until the phase is one that `is_wanted`, or death.
-    fn await_phase(&self, is_wanted: impl Fn(&Phase) -> bool) -> Result<Phase> {
+    fn await_phase(
+        &self,
+        deadline: Option<Instant>,
+        is_wanted: impl Fn(&Phase) -> bool,
+    ) -> Result<Phase> {
         let mut state = self.lock();
         loop {
             match &state.phase {
                 Phase::Dead(error) => return Err(*error),
                 phase if is_wanted(phase) => return Ok(phase.clone()),
-                _ => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                _ => {}
             }
+            state = match deadline {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(Error::Timeout);
+                    }
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
@@ -217,7 +232,7 @@ impl Backend for Remote {
         state.submit(client, |_| ToHub::Join(group.clone()).encode());
         drop(state);
         // The hub says no, or the configuration in which we joined says yes.
-        match client.await_phase(|phase| !matches!(phase, Phase::Joining(_)))? {
+        match client.await_phase(None, |phase| !matches!(phase, Phase::Joining(_)))? {
             Phase::New(Some(error)) => Err(error),
             _ => Ok(()),
         }

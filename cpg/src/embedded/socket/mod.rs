@@ -8,23 +8,18 @@
 //! received of late: the new hub asks all for what they have, makes everybody hear what
 //! anybody has heard, and only then shows who died.
 //!
-//! | file | what it is |
+//! | file here | what it does |
 //! | --- | --- |
-//! | `PATH` | the socket. Whoever may write to it may take part |
-//! | `PATH.lock` | locked by the hub, and by the kernel's doing free when it dies |
-//! | `PATH.ring` | the ring's sequence, and for whom a new hub has to wait |
+//! | `client`, `follower` | a connection, and its thread |
+//! | `track` | where a client is in the order, and what it keeps for a new hub |
+//! | `meeting`, `roster` | finding or becoming the hub, and the files for that |
+//! | `hub` | sockets, the order of the groups, and taking over |
+//! | `wire`, `reader`, `outbox` | frames, and sockets that do not block |
 //!
-//! All processes are on node 1, and must be of one pid namespace and one user, or of users
-//! that may write these files. A stopped process (`SIGSTOP`) holds up nobody, unless it is
-//! the hub's: then the ring stands still, as with a stopped daemon, until it goes on or is
-//! killed.
-//!
-//! | limit | what happens there |
-//! | --- | --- |
-//! | [`OUTPUT_BYTES_MAX`] that a client has not read | it is cut off |
-//! | [`KEPT_BYTES_MAX`] kept for a new hub | a client that is behind by more when the hub dies is cut off |
-//! | [`PEERS_MAX`] connections | [`Error::NoResources`](crate::Error::NoResources) |
-//! | [`REPORT_TIME_MAX`] for a report to a new hub | who lives and does not report is cut off |
+//! A client sends its operations again to a new hub unless it has seen them in the order,
+//! and a hub never gets one twice from the same connection: so nothing is lost and nothing
+//! comes twice. Every entry of a group has a sequence, and a client that misses one ends
+//! its connection.
 
 mod client;
 mod follower;
