@@ -6,6 +6,7 @@ mod client;
 mod local;
 mod process;
 
+use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,8 @@ pub fn have(program: &str, package: &str) -> bool {
     }
     let missing = format!("{program} is missing: apt-get install {package}");
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-    eprintln!("SKIPPED: {missing}");
+    // Not by a macro: the test harness keeps what those print of tests that pass.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
     false
 }
 
