@@ -25,7 +25,11 @@ fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
             [&["--id", "1", "--voters", "1,2,2"], &engine[..]].concat(),
             "kv: --voters names replica 2 twice: name each once\n",
         ),
-        ([&["--id", "1", "--voters", "1"], &engine[..]].concat(), "kv: replica 1 cannot start: "),
+        (
+            [&["--id", "1", "--voters", "1"], &engine[..]].concat(),
+            "kv: --engine embedded:/nonexistent/kv.ring: there is no directory /nonexistent; create \
+             it, or choose a path in one that exists\n",
+        ),
     ] {
         let output = serve(&arguments);
         let error = String::from_utf8_lossy(&output.stderr);

@@ -13,6 +13,11 @@ pub(super) enum Failure {
     NotAVoter { id: u32, voters: String },
     #[error("--voters names replica {0} twice: name each once")]
     VoterTwice(u32),
+    #[error(
+        "--engine embedded:{path}: there is no directory {directory}; create it, or choose a path \
+         in one that exists"
+    )]
+    NoDirectory { path: String, directory: String },
     #[error("--port {0} leaves no room for three ports: choose one up to 65533")]
     Port(u16),
     #[error("replica {id} cannot start: {why}")]

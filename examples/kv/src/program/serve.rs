@@ -19,6 +19,7 @@ use crate::{STOP_BOUND, Store};
 
 pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     check_voters(arguments.id, &arguments.voters)?;
+    check_engine(&arguments.engine)?;
     let runtime = runtime()?;
     let address = arguments.listen;
     let listener = runtime
@@ -52,6 +53,19 @@ fn check_voters(id: u32, voters: &[u32]) -> Result<(), Failure> {
     }
     let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
     Err(Failure::NotAVoter { id, voters: voters.join(",") })
+}
+
+/// The engine itself can only say that the path is no good.
+fn check_engine(engine: &cpg::Engine) -> Result<(), Failure> {
+    let cpg::Engine::Socket(path) = engine else { return Ok(()) };
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() || parent.is_dir() => Ok(()),
+        None => Ok(()),
+        Some(parent) => Err(Failure::NoDirectory {
+            path: path.display().to_string(),
+            directory: parent.display().to_string(),
+        }),
+    }
 }
 
 async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<(), Failure> {
