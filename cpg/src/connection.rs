@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::embedded::Mailbox;
-use crate::{Error, Event, GroupName, Member, NodeId, Result};
+use crate::mailbox::Mailbox;
+use crate::{Error, Event, GroupName, Member, NodeId, Result, RingId};
 
 /// What is asked of the order of a message (`cpg_guarantee_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +66,19 @@ pub struct GroupEntry {
     pub member: Option<Member>,
 }
 
+/// What the quorum service of an engine says. For people to look at, not for decisions: it
+/// counts nodes and not the processes of a group, comes by a way of its own that is not
+/// ordered with any event, and may change within a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// Whether the nodes that this node sees have the votes, as the engine is configured.
+    pub quorate: bool,
+    /// The ring that it speaks of.
+    pub ring: RingId,
+    /// The nodes of that ring, sorted.
+    pub nodes: Vec<NodeId>,
+}
+
 /// What an engine does for one connection. Events come to the [`Mailbox`].
 pub(crate) trait Backend: Send + Sync {
     fn join(&self, group: &GroupName) -> Result<()>;
@@ -74,6 +87,11 @@ pub(crate) trait Backend: Send + Sync {
     fn local(&self) -> Member;
     fn members(&self, group: &GroupName) -> Result<Vec<Member>>;
     fn groups(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>>;
+    /// The embedded engine is one host, which has no quorum to reach.
+    fn quorum(&self) -> Result<Quorum> {
+        Err(Error::NotSupported)
+    }
+
     fn max_atomic_message_size(&self) -> usize;
     fn mailbox(&self) -> &Mailbox;
 }
@@ -260,6 +278,17 @@ impl Connection {
         iteration: &Iteration,
     ) -> Result<impl Iterator<Item = GroupEntry> + use<>> {
         Ok(self.backend.groups(iteration)?.into_iter())
+    }
+
+    /// What the engine's quorum service says now (`quorum_trackstart(3)`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSupported`] where there is none: the embedded engine.
+    /// [`Error::Library`] when the engine is gone, [`Error::Timeout`] when it does not
+    /// answer within two seconds.
+    pub fn quorum(&self) -> Result<Quorum> {
+        self.backend.quorum()
     }
 
     /// The largest message in bytes that is sent as one (`cpg_max_atomic_msgsize_get`).

@@ -20,6 +20,9 @@ pub enum Engine {
     Process(embedded::Node),
     /// The ring of the processes that meet at this Unix socket.
     Socket(PathBuf),
+    /// This host's Corosync daemon.
+    #[cfg(feature = "corosync")]
+    Corosync,
 }
 
 impl Engine {
@@ -36,6 +39,8 @@ impl Engine {
         match self {
             Self::Process(node) => node.connect(options),
             Self::Socket(path) => embedded::connect(path, options),
+            #[cfg(feature = "corosync")]
+            Self::Corosync => crate::corosync::connect(options),
         }
     }
 }
@@ -66,6 +71,9 @@ impl FromStr for Engine {
             Some(("embedded", "")) => Err(ParseEngineError::NoPath),
             Some(("embedded", path)) => Ok(Self::Socket(path.into())),
             None if text == "embedded" => Err(ParseEngineError::NoPath),
+            #[cfg(feature = "corosync")]
+            None if text == "corosync" => Ok(Self::Corosync),
+            #[cfg(not(feature = "corosync"))]
             None if text == "corosync" => Err(ParseEngineError::NoCorosync),
             _ => Err(ParseEngineError::Unknown(text.into())),
         }
@@ -77,6 +85,8 @@ impl fmt::Display for Engine {
         match self {
             Self::Process(node) => write!(f, "embedded, node {} of this process", node.id()),
             Self::Socket(path) => write!(f, "embedded:{}", path.display()),
+            #[cfg(feature = "corosync")]
+            Self::Corosync => f.write_str("corosync"),
         }
     }
 }

@@ -47,17 +47,20 @@
 //! proof that a message has its place in the order is to see it delivered.
 
 mod connection;
+#[cfg(feature = "corosync")]
+pub mod corosync;
 pub mod embedded;
 mod engine;
 mod error;
 mod event;
+mod mailbox;
 mod member;
 mod name;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use connection::{Connection, Dispatch, GroupEntry, Guarantee, Iteration, Options};
+pub use connection::{Connection, Dispatch, GroupEntry, Guarantee, Iteration, Options, Quorum};
 pub use engine::{Engine, ParseEngineError};
 pub use error::{Error, Result};
 pub use event::{Change, Configuration, Event, Reason, Ring, RingId};

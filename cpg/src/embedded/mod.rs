@@ -45,13 +45,12 @@
 //! | more than 1024 connections | [`Error::NoResources`](crate::Error::NoResources) |
 
 mod local;
-mod mailbox;
 mod membership;
 mod node;
 mod ring;
 mod socket;
 
-pub(crate) use mailbox::Mailbox;
+use crate::mailbox::Mailbox;
 pub use node::Node;
 pub use ring::Ring;
 pub(crate) use socket::connect;

@@ -1,0 +1,534 @@
+//! libcpg and libquorum: the only unsafe code of the workspace.
+//!
+//! Declarations follow `corosync/cpg.h`, `corosync/quorum.h` and `corosync/corotypes.h` of
+//! Corosync 3.1. What is offered to the rest of the crate is safe: handles are closed
+//! when they are dropped, requests on one handle are made one after the other (libcpg does
+//! not lock them itself), only one thread can dispatch, and no panic reaches C.
+
+#![allow(unsafe_code, reason = "calls into C; each block says why it is sound")]
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::{
+    Change, Configuration, Error, Event, GroupEntry, GroupName, Iteration, Member, NodeId, Pid,
+    Quorum, Reason, Result, Ring, RingId,
+};
+
+const CS_OK: c_int = 1;
+const CS_DISPATCH_ALL: c_int = 2;
+const CS_DISPATCH_ONE_NONBLOCKING: c_int = 4;
+const CS_TRACK_CURRENT: c_uint = 1;
+const CPG_MODEL_V1: c_int = 1;
+const CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF: c_uint = 1;
+const CPG_TYPE_AGREED: c_int = 2;
+const QUORUM_MODEL_V1: c_int = 1;
+const NAME_LENGTH: usize = 128;
+/// What the library copies slices into has room for 64 and uses the first itself.
+const SLICES_MAX: usize = 63;
+/// As many as a daemon ever answers with, which is more than `CPG_MEMBERS_MAX`: it writes
+/// as many as there are, whatever the array holds.
+const MEMBERS_ANSWERED_MAX: usize = 384;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CpgName {
+    length: u32,
+    value: [u8; NAME_LENGTH],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CpgAddress {
+    nodeid: u32,
+    pid: u32,
+    reason: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawRingId {
+    nodeid: u32,
+    seq: u64,
+}
+
+#[repr(C)]
+struct CpgIterationDescription {
+    group: CpgName,
+    nodeid: u32,
+    pid: u32,
+}
+
+type DeliverFn = extern "C" fn(u64, *const CpgName, u32, u32, *mut c_void, usize);
+type ConfchgFn = extern "C" fn(
+    u64,
+    *const CpgName,
+    *const CpgAddress,
+    usize,
+    *const CpgAddress,
+    usize,
+    *const CpgAddress,
+    usize,
+);
+type TotemConfchgFn = extern "C" fn(u64, RawRingId, u32, *const u32);
+
+#[repr(C)]
+struct CpgModelV1 {
+    model: c_int,
+    deliver: DeliverFn,
+    confchg: ConfchgFn,
+    totem_confchg: TotemConfchgFn,
+    flags: c_uint,
+}
+
+type QuorumNotifyFn = extern "C" fn(u64, u32, RawRingId, u32, *const u32);
+type NodelistNotifyFn =
+    extern "C" fn(u64, RawRingId, u32, *const u32, u32, *const u32, u32, *const u32);
+
+#[repr(C)]
+struct QuorumModelV1 {
+    model: c_int,
+    quorum_notify: QuorumNotifyFn,
+    nodelist_notify: NodelistNotifyFn,
+}
+
+#[link(name = "cpg")]
+unsafe extern "C" {
+    fn cpg_model_initialize(
+        handle: *mut u64,
+        model: c_int,
+        data: *mut CpgModelV1,
+        context: *mut c_void,
+    ) -> c_int;
+    fn cpg_finalize(handle: u64) -> c_int;
+    fn cpg_fd_get(handle: u64, fd: *mut c_int) -> c_int;
+    fn cpg_max_atomic_msgsize_get(handle: u64, size: *mut u32) -> c_int;
+    fn cpg_context_get(handle: u64, context: *mut *mut c_void) -> c_int;
+    fn cpg_context_set(handle: u64, context: *mut c_void) -> c_int;
+    fn cpg_dispatch(handle: u64, flags: c_int) -> c_int;
+    fn cpg_join(handle: u64, group: *const CpgName) -> c_int;
+    fn cpg_leave(handle: u64, group: *const CpgName) -> c_int;
+    fn cpg_mcast_joined(
+        handle: u64,
+        guarantee: c_int,
+        slices: *const IoSlice<'_>,
+        count: c_uint,
+    ) -> c_int;
+    fn cpg_membership_get(
+        handle: u64,
+        group: *mut CpgName,
+        members: *mut CpgAddress,
+        count: *mut c_int,
+    ) -> c_int;
+    fn cpg_local_get(handle: u64, node: *mut c_uint) -> c_int;
+    fn cpg_iteration_initialize(
+        handle: u64,
+        kind: c_int,
+        group: *const CpgName,
+        iteration: *mut u64,
+    ) -> c_int;
+    fn cpg_iteration_next(iteration: u64, row: *mut CpgIterationDescription) -> c_int;
+    fn cpg_iteration_finalize(iteration: u64) -> c_int;
+}
+
+#[link(name = "quorum")]
+unsafe extern "C" {
+    fn quorum_model_initialize(
+        handle: *mut u64,
+        model: c_int,
+        data: *mut QuorumModelV1,
+        kind: *mut u32,
+        context: *mut c_void,
+    ) -> c_int;
+    fn quorum_finalize(handle: u64) -> c_int;
+    fn quorum_fd_get(handle: u64, fd: *mut c_int) -> c_int;
+    fn quorum_context_get(handle: u64, context: *mut *const c_void) -> c_int;
+    fn quorum_dispatch(handle: u64, flags: c_int) -> c_int;
+    fn quorum_trackstart(handle: u64, flags: c_uint) -> c_int;
+}
+
+fn check(code: c_int) -> Result<()> {
+    if code == CS_OK { Ok(()) } else { Err(Error::from_code(code).unwrap_or(Error::Library)) }
+}
+
+impl CpgName {
+    /// Zero-filled behind the name: the daemon's maps of names compare all 128 bytes.
+    fn new(name: &GroupName) -> Self {
+        let bytes = name.as_str().as_bytes();
+        let mut value = [0; NAME_LENGTH];
+        value[..bytes.len()].copy_from_slice(bytes);
+        Self { length: bytes.len() as u32, value }
+    }
+
+    /// `None` for a name that this crate does not allow.
+    fn get(&self) -> Option<GroupName> {
+        let bytes = self.value.get(..self.length as usize)?;
+        GroupName::new(std::str::from_utf8(bytes).ok()?).ok()
+    }
+}
+
+/// An open handle of libcpg, closed when the last part of it is dropped.
+struct Raw(u64);
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from `cpg_model_initialize` and is closed only here. After
+        // the daemon's death the call fails but frees the handle all the same.
+        unsafe { cpg_finalize(self.0) };
+    }
+}
+
+/// Opens a handle: the half that asks the daemon, and the half that hears it.
+pub(super) fn open(initial_ring: bool) -> Result<(Requests, Dispatcher)> {
+    let flags = if initial_ring { CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF } else { 0 };
+    let mut data = CpgModelV1 {
+        model: CPG_MODEL_V1,
+        deliver: on_deliver,
+        confchg: on_confchg,
+        totem_confchg: on_totem_confchg,
+        flags,
+    };
+    let mut handle = 0;
+    // SAFETY: both pointers are valid for the call; libcpg copies `data`. The context is
+    // null until `Dispatcher::dispatch` sets it, and callbacks check for that.
+    check(unsafe { cpg_model_initialize(&mut handle, CPG_MODEL_V1, &mut data, ptr::null_mut()) })?;
+    let raw = Arc::new(Raw(handle));
+    Ok((Requests { raw: Arc::clone(&raw), lock: Mutex::new(()) }, Dispatcher { raw }))
+}
+
+/// The half of a handle that asks the daemon. Callable from any thread; one call at a time
+/// reaches libcpg, whose request ring has room for one producer.
+pub(super) struct Requests {
+    raw: Arc<Raw>,
+    lock: Mutex<()>,
+}
+
+impl Requests {
+    /// One request at a time.
+    fn ask(&self, call: impl FnOnce(u64) -> c_int) -> Result<()> {
+        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        check(call(self.raw.0))
+    }
+
+    pub(super) fn join(&self, group: &GroupName) -> Result<()> {
+        let name = CpgName::new(group);
+        // SAFETY: `name` is valid for the call.
+        self.ask(|handle| unsafe { cpg_join(handle, &name) })
+    }
+
+    pub(super) fn leave(&self, group: &GroupName) -> Result<()> {
+        let name = CpgName::new(group);
+        // SAFETY: `name` is valid for the call.
+        self.ask(|handle| unsafe { cpg_leave(handle, &name) })
+    }
+
+    pub(super) fn multicast(&self, slices: &[IoSlice<'_>]) -> Result<()> {
+        if slices.len() > SLICES_MAX {
+            let whole: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            return self.multicast(&[IoSlice::new(&whole)]);
+        }
+        // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`, the slices are valid
+        // for the call, and there are no more than libcpg has room for.
+        self.ask(|handle| unsafe {
+            cpg_mcast_joined(handle, CPG_TYPE_AGREED, slices.as_ptr(), slices.len() as c_uint)
+        })
+    }
+
+    pub(super) fn local_node(&self) -> Result<NodeId> {
+        let mut node = 0;
+        // SAFETY: `node` is valid for the call.
+        self.ask(|handle| unsafe { cpg_local_get(handle, &mut node) })?;
+        Ok(NodeId(node))
+    }
+
+    pub(super) fn max_atomic_message_size(&self) -> Result<usize> {
+        let mut size = 0;
+        // SAFETY: `size` is valid for the call.
+        self.ask(|handle| unsafe { cpg_max_atomic_msgsize_get(handle, &mut size) })?;
+        Ok(size as usize)
+    }
+
+    pub(super) fn members(&self, group: &GroupName) -> Result<Vec<Member>> {
+        let mut name = CpgName::new(group);
+        let mut members = [CpgAddress { nodeid: 0, pid: 0, reason: 0 }; MEMBERS_ANSWERED_MAX];
+        let mut count = MEMBERS_ANSWERED_MAX as c_int;
+        // SAFETY: all three are valid for the call, and the array holds as many members as a
+        // daemon answers with at most.
+        self.ask(|handle| unsafe {
+            cpg_membership_get(handle, &mut name, members.as_mut_ptr(), &mut count)
+        })?;
+        let count = usize::try_from(count).unwrap_or(0).min(MEMBERS_ANSWERED_MAX);
+        let mut members: Vec<_> = members[..count].iter().map(CpgAddress::member).collect();
+        members.sort_unstable();
+        Ok(members)
+    }
+
+    pub(super) fn groups(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>> {
+        let (kind, group) = match iteration {
+            Iteration::NamesOnly => (1, None),
+            Iteration::OneGroup(group) => (2, Some(CpgName::new(group))),
+            Iteration::All => (3, None),
+        };
+        let name = group.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let mut open = 0;
+        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: `name` is null, as it must be but for one group, or valid for the call.
+        let begun = check(unsafe { cpg_iteration_initialize(self.raw.0, kind, name, &mut open) });
+        match begun {
+            // Of a group without members there is nothing to go over.
+            Err(Error::NotExist | Error::NoSections) => return Ok(Vec::new()),
+            begun => begun?,
+        }
+        let iteration_handle = RawIteration(open);
+        let mut rows = Vec::new();
+        loop {
+            let group = CpgName { length: 0, value: [0; NAME_LENGTH] };
+            let mut row = CpgIterationDescription { group, nodeid: 0, pid: 0 };
+            // SAFETY: the iteration is open, and `row` is valid for the call.
+            match check(unsafe { cpg_iteration_next(iteration_handle.0, &mut row) }) {
+                Ok(()) => {}
+                Err(Error::NoSections) => return Ok(rows),
+                Err(error) => return Err(error),
+            }
+            let Some(group) = row.group.get() else { continue };
+            let member = Member { node: NodeId(row.nodeid), pid: Pid(row.pid) };
+            rows.push(GroupEntry { group, member: (kind != 1).then_some(member) });
+        }
+    }
+}
+
+struct RawIteration(u64);
+
+impl Drop for RawIteration {
+    fn drop(&mut self) {
+        // SAFETY: the iteration is open and closed only here.
+        unsafe { cpg_iteration_finalize(self.0) };
+    }
+}
+
+/// The half of a handle that hears the daemon. Owned by one thread, which needs a stack of
+/// several megabytes: libcpg keeps a message of up to a megabyte on it.
+pub(super) struct Dispatcher {
+    raw: Arc<Raw>,
+}
+
+impl Dispatcher {
+    /// A descriptor that is readable while there is something to dispatch.
+    pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
+        let mut fd = -1;
+        // SAFETY: `fd` is valid for the call.
+        check(unsafe { cpg_fd_get(self.raw.0, &mut fd) })?;
+        if fd < 0 {
+            return Err(Error::Library);
+        }
+        // SAFETY: libcpg keeps the descriptor open as long as the handle, which outlives the
+        // borrow of `self`.
+        Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
+    /// Hands at most one event to `events`; `false` if there was none. An event for C may be
+    /// none for us.
+    pub(super) fn dispatch(&mut self, events: &mut Vec<Event>) -> Result<bool> {
+        let context: *mut Vec<Event> = events;
+        // SAFETY: the pointer is used by the callbacks only, and those run only inside the
+        // next call, on this thread, while `events` is borrowed. It is taken back after.
+        let code = unsafe {
+            check(cpg_context_set(self.raw.0, context.cast()))?;
+            let code = cpg_dispatch(self.raw.0, CS_DISPATCH_ONE_NONBLOCKING);
+            cpg_context_set(self.raw.0, ptr::null_mut());
+            code
+        };
+        match check(code) {
+            Ok(()) => Ok(true),
+            Err(Error::TryAgain) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Runs a callback's work on the events of the dispatch under way. A panic ends here: it
+/// must not unwind into C, and costs one event.
+fn with_events(handle: u64, work: impl FnOnce(&mut Vec<Event>)) {
+    let mut context: *mut c_void = ptr::null_mut();
+    // SAFETY: `context` is valid for the call; the handle is the one being dispatched.
+    let code = unsafe { cpg_context_get(handle, &mut context) };
+    if code != CS_OK || context.is_null() {
+        return;
+    }
+    // SAFETY: set by `Dispatcher::dispatch`, which holds the vector exclusively and waits
+    // for this callback.
+    let events = unsafe { &mut *context.cast::<Vec<Event>>() };
+    if catch_unwind(AssertUnwindSafe(|| work(events))).is_err() {
+        tracing::error!("taking an event from Corosync panicked; the event is lost");
+    }
+}
+
+/// A slice of what C points at, empty where it points nowhere.
+///
+/// # Safety
+///
+/// Unless `length` is zero or `first` is null, `first` points at as many valid values,
+/// which nobody changes during `'a`.
+unsafe fn slice<'a, V>(first: *const V, length: usize) -> &'a [V] {
+    if first.is_null() || length == 0 {
+        return &[];
+    }
+    // SAFETY: as the caller promises.
+    unsafe { std::slice::from_raw_parts(first, length) }
+}
+
+extern "C" fn on_deliver(
+    handle: u64,
+    _group: *const CpgName,
+    nodeid: u32,
+    pid: u32,
+    message: *mut c_void,
+    length: usize,
+) {
+    with_events(handle, |events| {
+        // SAFETY: libcpg gives the message with its length, for the time of the callback.
+        let message = unsafe { slice(message.cast::<u8>().cast_const(), length) };
+        let sender = Member { node: NodeId(nodeid), pid: Pid(pid) };
+        events.push(Event::Deliver { sender, message: Bytes::copy_from_slice(message) });
+    });
+}
+
+extern "C" fn on_confchg(
+    handle: u64,
+    _group: *const CpgName,
+    members: *const CpgAddress,
+    member_count: usize,
+    left: *const CpgAddress,
+    left_count: usize,
+    joined: *const CpgAddress,
+    joined_count: usize,
+) {
+    with_events(handle, |events| {
+        // SAFETY: libcpg gives each list with its length, for the time of the callback.
+        let (members, left, joined) = unsafe {
+            (slice(members, member_count), slice(left, left_count), slice(joined, joined_count))
+        };
+        let mut members: Vec<_> = members.iter().map(CpgAddress::member).collect();
+        members.sort_unstable();
+        events.push(Event::Configuration(Configuration {
+            members,
+            joined: joined.iter().map(CpgAddress::change).collect(),
+            left: left.iter().map(CpgAddress::change).collect(),
+        }));
+    });
+}
+
+extern "C" fn on_totem_confchg(handle: u64, id: RawRingId, count: u32, nodes: *const u32) {
+    with_events(handle, |events| {
+        // SAFETY: libcpg gives the list with its length, for the time of the callback.
+        let nodes = unsafe { slice(nodes, count as usize) };
+        events.push(Event::Ring(Ring { id: id.get(), nodes: node_ids(nodes) }));
+    });
+}
+
+fn node_ids(nodes: &[u32]) -> Vec<NodeId> {
+    let mut nodes: Vec<_> = nodes.iter().copied().map(NodeId).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
+impl RawRingId {
+    fn get(self) -> RingId {
+        RingId { representative: NodeId(self.nodeid), sequence: self.seq }
+    }
+}
+
+impl CpgAddress {
+    fn member(&self) -> Member {
+        Member { node: NodeId(self.nodeid), pid: Pid(self.pid) }
+    }
+
+    fn change(&self) -> Change {
+        let reason = match self.reason {
+            1 => Reason::Join,
+            2 => Reason::Leave,
+            3 => Reason::NodeDown,
+            4 => Reason::NodeUp,
+            5 => Reason::ProcessDown,
+            _ => Reason::Undefined,
+        };
+        Change { member: self.member(), reason }
+    }
+}
+
+struct RawQuorum(u64);
+
+impl Drop for RawQuorum {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from `quorum_model_initialize` and is closed only here.
+        unsafe { quorum_finalize(self.0) };
+    }
+}
+
+/// Asks the quorum service once. `wait` waits until the descriptor is readable.
+pub(super) fn quorum(wait: impl Fn(BorrowedFd<'_>) -> Result<()>) -> Result<Quorum> {
+    let mut answer: Option<Quorum> = None;
+    let context: *mut Option<Quorum> = &mut answer;
+    let mut data = QuorumModelV1 {
+        model: QUORUM_MODEL_V1,
+        quorum_notify: on_quorum,
+        nodelist_notify: on_nodelist,
+    };
+    let (mut handle, mut kind) = (0, 0);
+    // SAFETY: all pointers are valid for the call, and libquorum copies `data`. The context
+    // is used by the callbacks only, which run only inside `quorum_dispatch` below, while
+    // nothing else touches `answer`.
+    check(unsafe {
+        quorum_model_initialize(&mut handle, QUORUM_MODEL_V1, &mut data, &mut kind, context.cast())
+    })?;
+    let open = RawQuorum(handle);
+    // SAFETY: the handle is open.
+    check(unsafe { quorum_trackstart(open.0, CS_TRACK_CURRENT) })?;
+    loop {
+        let mut fd = -1;
+        // SAFETY: the handle is open, and `fd` valid for the call.
+        check(unsafe { quorum_fd_get(open.0, &mut fd) })?;
+        // SAFETY: libquorum keeps the descriptor open as long as the handle.
+        wait(unsafe { BorrowedFd::borrow_raw(fd) })?;
+        // SAFETY: the handle is open; the callbacks use the context as said above.
+        check(unsafe { quorum_dispatch(open.0, CS_DISPATCH_ALL) })?;
+        // SAFETY: no callback runs now.
+        if let Some(quorum) = unsafe { (*context).take() } {
+            return Ok(quorum);
+        }
+    }
+}
+
+extern "C" fn on_quorum(handle: u64, quorate: u32, id: RawRingId, count: u32, nodes: *const u32) {
+    let mut context: *const c_void = ptr::null();
+    // SAFETY: `context` is valid for the call; the handle is the one being dispatched.
+    let code = unsafe { quorum_context_get(handle, &mut context) };
+    if code != CS_OK || context.is_null() {
+        return;
+    }
+    // SAFETY: set by `quorum`, which waits for this callback and does not touch it
+    // meanwhile; libquorum gives the list with its length for the time of the callback.
+    let (answer, nodes) = unsafe {
+        (&mut *context.cast_mut().cast::<Option<Quorum>>(), slice(nodes, count as usize))
+    };
+    // Only allocation can fail here, and that aborts rather than unwinds.
+    *answer = Some(Quorum { quorate: quorate != 0, ring: id.get(), nodes: node_ids(nodes) });
+}
+
+extern "C" fn on_nodelist(
+    _handle: u64,
+    _id: RawRingId,
+    _members: u32,
+    _member_list: *const u32,
+    _joined: u32,
+    _joined_list: *const u32,
+    _left: u32,
+    _left_list: *const u32,
+) {
+}
