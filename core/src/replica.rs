@@ -5,14 +5,14 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cpg::{Engine, GroupName, Options};
+use cpg::{Engine, GroupName};
 use crossbeam_channel::TrySendError;
 use plainsong_storage::{LogStore, MemoryLog};
 
 use crate::StateMachine;
 use crate::codec;
 use crate::engine::{Config, Status, StopReason};
-use crate::runtime::{Proposal, Runtime};
+use crate::runtime::{Meeting, Proposal, Runtime};
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
 
 /// The largest command in bytes, encoded: what one CPG message carries, with room for
@@ -307,12 +307,12 @@ impl<M: StateMachine> Builder<M> {
         if !bootstrap.is_empty() && !bootstrap.contains(&self.id) {
             return Err(StartError::NotInBootstrap { id: self.id, bootstrap });
         }
-        let connection = engine.connect(Options::default()).map_err(StartError::Engine)?;
-        connection.join(&group).map_err(StartError::Engine)?;
+        let meeting = Meeting { engine, group };
+        let connection = meeting.join().map_err(StartError::Engine)?;
         let incarnation = Incarnation { replica: self.id, nonce: Nonce(random()?) };
         let config = Config::new(incarnation, StoreId(random()?), bootstrap);
         let store: Box<dyn LogStore> = Box::new(MemoryLog::new());
-        let runtime = Runtime::start(self.machine, config, connection, store)
+        let runtime = Runtime::start(self.machine, config, meeting, connection, store)
             .map_err(|error| StartError::Thread(error.to_string()))?;
         Ok(Replica { runtime })
     }

@@ -125,8 +125,29 @@ fn the_group_goes_on_without_its_sequencer_and_loses_nothing() {
     journal.sort_unstable();
     assert_eq!(journal, acknowledged, "each of 6000 acknowledged commands is there once");
     assert_eq!(journal.len(), 6000);
-    wait_until("the dead replica to know", || replicas[gone].status().role == Role::Stopped);
-    assert!(matches!(replicas[gone].status().stopped, Some(StopReason::Group(_))));
+    wait_until("the dead replica to know", || {
+        let waiting = replicas[gone].status().waiting.unwrap_or_default();
+        waiting.starts_with("waiting for the group engine to come back")
+    });
+    // It is the same run, with its log: when its node is back, it joins and catches up.
+    nodes[gone].start();
+    wait_until("it to be back in step", || replicas[gone].status().role == Role::Voter);
+    let mut caught_up = replicas[gone].propose(None).wait_timeout(DEADLINE).unwrap();
+    caught_up.sort_unstable();
+    assert_eq!(caught_up, acknowledged);
+}
+
+#[test]
+fn all_replicas_come_back_when_their_engine_was_away() {
+    let (nodes, replicas) = group(&Ring::new());
+    replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
+    nodes.iter().for_each(Node::stop);
+    let under_way = replicas[1].propose(Some(2));
+    nodes.iter().for_each(Node::start);
+    under_way.wait_timeout(DEADLINE).unwrap();
+    replicas[2].propose(Some(3)).wait_timeout(DEADLINE).unwrap();
+    let journal = replicas[0].propose(None).wait_timeout(DEADLINE).unwrap();
+    assert_eq!(journal, [1, 2, 3]);
 }
 
 #[test]

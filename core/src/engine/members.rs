@@ -23,6 +23,8 @@ pub(crate) struct Peer {
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     local: Option<Member>,
+    /// Why there is no connection to the group.
+    lost: Option<String>,
     present: BTreeMap<Member, Option<Peer>>,
     /// Members that turned out to be of other clusters.
     foreign: BTreeMap<Member, ClusterId>,
@@ -41,6 +43,7 @@ pub(crate) struct Members {
 impl Members {
     pub(crate) fn configure(&mut self, local: Member, members: &[Member], joined: &[Member]) {
         self.local = Some(local);
+        self.lost = None;
         let old = std::mem::take(&mut self.present);
         for member in members {
             // A member that joined is a new one, also under an old name.
@@ -49,6 +52,18 @@ impl Members {
         }
         self.foreign.retain(|member, _| self.present.contains_key(member));
         self.announce_due |= !joined.is_empty();
+    }
+
+    /// The connection to the group is lost, and with it all knowledge of who is there.
+    pub(crate) fn disconnect(&mut self, reason: String) {
+        self.local = None;
+        self.lost = Some(reason);
+        self.present.clear();
+    }
+
+    /// Why there is no connection to the group.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     pub(crate) fn local(&self) -> Option<Member> {

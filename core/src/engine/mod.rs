@@ -118,6 +118,11 @@ pub enum Input<T> {
         /// Who of them is new.
         joined: Vec<Member>,
     },
+    /// The group engine is gone; a `Configuration` follows when it is back.
+    Disconnected {
+        /// Why, for people.
+        reason: String,
+    },
     /// A command of a caller.
     Propose {
         /// To answer by.
@@ -229,8 +234,8 @@ pub enum StopReason {
     /// `apply` of the application panicked.
     #[error("the state machine panicked: {0}; every replica will meet the same command")]
     ApplyPanicked(String),
-    /// The group engine is gone.
-    #[error("the group engine failed: {0}")]
+    /// The group engine refuses what this replica does.
+    #[error("the group engine refused: {0}")]
     Group(cpg::Error),
     /// Asked to.
     #[error("stopped as asked")]
@@ -341,6 +346,10 @@ impl<T> Engine<T> {
             }
             Input::Configuration { local, members, joined } => {
                 self.members.configure(local, &members, &joined);
+                Ok(())
+            }
+            Input::Disconnected { reason } => {
+                self.members.disconnect(reason);
                 Ok(())
             }
             Input::Propose { ticket, command } => {

@@ -116,6 +116,7 @@ impl<T> Engine<T> {
         }
         match self.live() {
             None => Role::Waiting,
+            Some(_) if self.members.local().is_none() => Role::Waiting,
             Some(epoch) if epoch.sequencing => Role::Sequencer,
             Some(epoch) if epoch.in_step && self.log.voters().now.contains(&self.voter()) => {
                 Role::Voter
@@ -128,6 +129,9 @@ impl<T> Engine<T> {
     fn waiting(&self) -> Option<String> {
         if self.stopped.is_some() {
             return None;
+        }
+        if let Some(reason) = self.members.lost() {
+            return Some(format!("waiting for the group engine to come back: {reason}"));
         }
         if self.members.local().is_none() {
             return Some("waiting to be taken into the group by its engine".into());

@@ -45,7 +45,7 @@ impl<M: StateMachine> ApplyThread<M> {
             if self.feedback.send(feedback).is_err() || failed {
                 return;
             }
-            self.shared.connection.wake();
+            self.shared.wake();
         }
     }
 

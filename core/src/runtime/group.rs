@@ -1,13 +1,16 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cpg::{Dispatch, Event, Guarantee, Member};
+use cpg::{Connection, Dispatch, Event, Guarantee, Member};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::log::Write;
-use super::{Caller, Feedback, LEAVE_TIMEOUT, Proposal, Shared, ToApply, fail, panic_text};
+use super::{
+    Caller, Feedback, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail, panic_text,
+};
 use crate::Timestamp;
 use crate::codec::{self, Frame};
 use crate::engine::{Config, Engine, Input, Now, Output, StopReason};
@@ -16,6 +19,8 @@ use crate::engine::{Config, Engine, Input, Now, Output, StopReason};
 const TICK: Duration = Duration::from_millis(50);
 /// How long a send waits after the group engine was busy.
 const BUSY: Duration = Duration::from_millis(1);
+/// How often a group engine that is gone is looked for.
+const RETRY: Duration = Duration::from_millis(500);
 /// Commands taken in before the other inputs have their turn.
 const PROPOSALS_AT_ONCE: usize = 1024;
 
@@ -24,10 +29,15 @@ const PROPOSALS_AT_ONCE: usize = 1024;
 pub(crate) struct GroupThread<O> {
     engine: Engine<Caller<O>>,
     shared: Arc<Shared>,
+    meeting: Meeting,
+    /// `None` while the group engine is gone.
+    connection: Option<Arc<Connection>>,
     proposals: Receiver<Proposal<O>>,
     news: Receiver<Feedback>,
     to_log: Sender<Write>,
     to_apply: Sender<ToApply<O>>,
+    /// When to try again to reach the group engine.
+    retry_at: Instant,
     clock: Clock,
     ticked: Instant,
     out: Vec<Output<Caller<O>>>,
@@ -56,9 +66,12 @@ pub(crate) fn new_engine<O>(config: Config) -> Engine<Caller<O>> {
 }
 
 impl<O> GroupThread<O> {
+    #[allow(clippy::too_many_arguments, reason = "called once, with one of each")]
     pub(crate) fn new(
         engine: Engine<Caller<O>>,
         shared: Arc<Shared>,
+        meeting: Meeting,
+        connection: Arc<Connection>,
         proposals: Receiver<Proposal<O>>,
         news: Receiver<Feedback>,
         to_log: Sender<Write>,
@@ -68,10 +81,13 @@ impl<O> GroupThread<O> {
         Self {
             engine,
             shared,
+            meeting,
+            connection: Some(connection),
             proposals,
             news,
             to_log,
             to_apply,
+            retry_at: start,
             clock: Clock { start },
             ticked: start,
             out: Vec::new(),
@@ -84,13 +100,13 @@ impl<O> GroupThread<O> {
     /// An assertion that fails stops the replica and not the process: it leaves the group
     /// and its status tells why.
     pub(crate) fn run_guarded(self) {
-        let shared = Arc::clone(&self.shared);
+        let (shared, connection) = (Arc::clone(&self.shared), self.connection.clone());
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
             let text = panic_text(&*panic);
             tracing::error!(%text, "the group thread panicked");
             shared.status().fail(StopReason::Invariant(text));
             // If the connection is dead too, the group knows without being told.
-            let _ = shared.connection.leave();
+            connection.map(|connection| connection.leave());
         }
     }
 
@@ -148,17 +164,51 @@ impl<O> GroupThread<O> {
 
     /// Takes in what the group has delivered.
     fn take_events(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
-        match shared.connection.dispatch(Dispatch::All, |event| self.take_event(event)) {
+        let Some(connection) = self.connection.clone() else { return self.reconnect() };
+        match connection.dispatch(Dispatch::All, |event| self.take_event(&connection, event)) {
             Ok(count) => count > 0,
             Err(error) => {
-                self.shut_down(StopReason::Group(error));
+                self.lose(error);
                 false
             }
         }
     }
 
-    fn take_event(&mut self, event: Event) {
+    /// The connection failed. A dead engine may come back, and then this replica joins
+    /// again, as a new member; what else can fail is for good.
+    fn lose(&mut self, error: cpg::Error) {
+        if !error.is_fatal() {
+            self.shut_down(StopReason::Group(error));
+        } else if self.connection.take().is_some() {
+            tracing::warn!(%error, "the connection to the group is lost");
+            // What was not sent yet is sent again by the protocol where it still matters.
+            self.unsent.clear();
+            self.retry_at = Instant::now();
+            self.step(Input::Disconnected { reason: error.to_string() });
+            self.publish();
+        }
+    }
+
+    fn reconnect(&mut self) -> bool {
+        if Instant::now() < self.retry_at {
+            return false;
+        }
+        self.retry_at = Instant::now() + RETRY;
+        match self.meeting.join() {
+            Ok(connection) => {
+                tracing::info!("the group engine is back; joining as a new member");
+                self.shared.replace(Arc::clone(&connection));
+                self.connection = Some(connection);
+                true
+            }
+            Err(error) => {
+                self.step(Input::Disconnected { reason: error.to_string() });
+                false
+            }
+        }
+    }
+
+    fn take_event(&mut self, connection: &Connection, event: Event) {
         match event {
             Event::Deliver { sender, message } => match codec::decode_frame(&message) {
                 Ok((cluster, message)) => {
@@ -178,7 +228,7 @@ impl<O> GroupThread<O> {
                 let joined = configuration.joined.iter().map(|change| change.member).collect();
                 self.nonsense.retain(|member| configuration.members.contains(member));
                 self.step(Input::Configuration {
-                    local: self.shared.connection.local_member(),
+                    local: connection.local_member(),
                     members: configuration.members,
                     joined,
                 });
@@ -225,16 +275,14 @@ impl<O> GroupThread<O> {
 
     /// Sends in order; when the group engine is busy, the rest waits for the next turn.
     fn send(&mut self) {
+        let Some(connection) = self.connection.clone() else { return self.unsent.clear() };
         while let Some(frame) = self.unsent.front() {
-            match self.shared.connection.multicast(Guarantee::Agreed, &frame.slices()) {
+            match connection.multicast(Guarantee::Agreed, &frame.slices()) {
                 Ok(()) => {
                     self.unsent.pop_front();
                 }
                 Err(error) if error.is_retryable() => return,
-                Err(error) => {
-                    self.shut_down(StopReason::Group(error));
-                    return;
-                }
+                Err(error) => return self.lose(error),
             }
         }
     }
@@ -242,8 +290,13 @@ impl<O> GroupThread<O> {
     fn wait(&mut self) {
         let until_tick = TICK.saturating_sub(self.ticked.elapsed());
         let timeout = if self.unsent.is_empty() { until_tick } else { BUSY };
-        if let Err(error) = self.shared.connection.wait(Some(timeout)) {
-            self.shut_down(StopReason::Group(error));
+        let Some(connection) = &self.connection else {
+            // Nobody can wake this thread, so it looks at its channels now and then.
+            thread::sleep(timeout);
+            return;
+        };
+        if let Err(error) = connection.wait(Some(timeout)) {
+            self.lose(error);
         }
     }
 
@@ -253,7 +306,7 @@ impl<O> GroupThread<O> {
 
     /// Leaves the group and waits to hear it, so that the others know at once.
     fn leave(&mut self) {
-        let connection = &self.shared.connection;
+        let Some(connection) = &self.connection else { return };
         let (local, deadline) = (connection.local_member(), Instant::now() + LEAVE_TIMEOUT);
         let mut left = connection.leave().is_err();
         while !left && Instant::now() < deadline {

@@ -53,7 +53,7 @@ impl LogThread {
             if self.feedback.send(feedback).is_err() || failed {
                 return;
             }
-            self.shared.connection.wake();
+            self.shared.wake();
         }
     }
 }

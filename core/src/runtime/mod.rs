@@ -11,12 +11,12 @@ mod group;
 mod log;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cpg::Connection;
+use cpg::{Connection, GroupName, Options};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
@@ -49,21 +49,46 @@ enum Feedback {
 
 type ToApply<O> = Vec<Committed<Caller<O>>>;
 
+/// How a replica gets to its group, at the start and after the group engine has died.
+pub(crate) struct Meeting {
+    pub(crate) engine: cpg::Engine,
+    pub(crate) group: GroupName,
+}
+
+impl Meeting {
+    /// Connects and joins, as a new member.
+    pub(crate) fn join(&self) -> cpg::Result<Arc<Connection>> {
+        let connection = self.engine.connect(Options::default())?;
+        connection.join(&self.group)?;
+        Ok(Arc::new(connection))
+    }
+}
+
 /// What the threads and the handle share.
 pub(crate) struct Shared {
-    pub(crate) connection: Connection,
+    /// For waking the group thread. Replaced when the group engine died and came back.
+    connection: RwLock<Arc<Connection>>,
     status: Mutex<Status>,
     stop: AtomicBool,
 }
 
 impl Shared {
+    /// Makes the group thread look at its channels.
+    pub(crate) fn wake(&self) {
+        self.connection.read().unwrap_or_else(PoisonError::into_inner).wake();
+    }
+
+    fn replace(&self, connection: Arc<Connection>) {
+        *self.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+
     pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn ask_to_stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.connection.wake();
+        self.wake();
     }
 
     fn is_asked_to_stop(&self) -> bool {
@@ -84,7 +109,8 @@ impl<O: Send + 'static> Runtime<O> {
     pub(crate) fn start<M>(
         machine: M,
         config: Config,
-        connection: Connection,
+        meeting: Meeting,
+        connection: Arc<Connection>,
         store: Box<dyn LogStore>,
     ) -> std::io::Result<Self>
     where
@@ -98,7 +124,7 @@ impl<O: Send + 'static> Runtime<O> {
         let (feedback, news) = bounded(config.applying_max as usize + 16);
         let engine = group::new_engine(config);
         let shared = Arc::new(Shared {
-            connection,
+            connection: RwLock::new(Arc::clone(&connection)),
             status: Mutex::new(engine.status()),
             stop: AtomicBool::new(false),
         });
@@ -108,7 +134,9 @@ impl<O: Send + 'static> Runtime<O> {
         runtime.spawn(format!("{name}-log"), move || log.run())?;
         let apply = apply::ApplyThread::new(machine, apply_inbox, feedback, Arc::clone(&shared));
         runtime.spawn(format!("{name}-apply"), move || apply.run())?;
-        let group = group::GroupThread::new(engine, shared, proposed, news, to_log, to_apply);
+        let group = group::GroupThread::new(
+            engine, shared, meeting, connection, proposed, news, to_log, to_apply,
+        );
         runtime.spawn(format!("{name}-group"), move || group.run_guarded())?;
         Ok(runtime)
     }
@@ -132,7 +160,7 @@ impl<O: Send + 'static> Runtime<O> {
         } else {
             proposals.try_send(proposal)?;
         }
-        self.shared.connection.wake();
+        self.shared.wake();
         Ok(())
     }
 }
