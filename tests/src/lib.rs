@@ -1,1 +1,3 @@
-//! What the tests of whole groups share.
+//! What the tests of whole groups share: a [`rig`] for real Corosync clusters on one machine.
+
+pub mod rig;

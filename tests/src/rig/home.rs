@@ -1,0 +1,87 @@
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::guard::Guard;
+use super::{Error, Result};
+
+/// The directory of one cluster, named after its owner's process id and locked as long as
+/// the owner lives.
+#[derive(Debug)]
+pub(super) struct Home {
+    path: PathBuf,
+    /// The kernel lets go of it when the process ends, in whatever way: that, not the
+    /// process id, tells that the owner is dead, since ids come again.
+    _lock: File,
+}
+
+impl Home {
+    /// A new directory. First removes clusters whose owners are dead.
+    pub(super) fn new(name: &str) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let all = parent()?;
+        // A directory is always seen locked, or else not at all: both ends hold this one.
+        let sweeping = lock(&all, FlockOperation::LockExclusive)
+            .map_err(Error::system(format!("lock {}", all.display())))?;
+        sweep(&all)?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = all.join(format!("{}-{count}-{name}", std::process::id()));
+        let failed = || Error::system(format!("make {}", path.display()));
+        fs::create_dir(&path).map_err(failed())?;
+        let held = lock(&path, FlockOperation::NonBlockingLockExclusive).map_err(failed())?;
+        drop(sweeping);
+        Ok(Self { path, _lock: held })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The directory of all clusters. Others must not be able to plant anything there, since
+/// root removes what it finds in it.
+fn parent() -> Result<PathBuf> {
+    let path = std::env::temp_dir().join("plainsong-rig");
+    let failed = || Error::system(format!("make {}", path.display()));
+    match DirBuilder::new().mode(0o755).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed()(error)),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&path).map_err(failed())?;
+    if found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0 {
+        return path.canonicalize().map_err(failed());
+    }
+    Err(Error::Unavailable(format!("{} must be a directory of root alone", path.display())))
+}
+
+/// Locks a directory by a file in it.
+fn lock(directory: &Path, how: FlockOperation) -> io::Result<File> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    flock(&file, how)?;
+    Ok(file)
+}
+
+/// Removes the clusters that nobody holds any more.
+fn sweep(all: &Path) -> Result<()> {
+    let failed = || Error::system(format!("look for leftovers in {}", all.display()));
+    for entry in fs::read_dir(all).map_err(failed())? {
+        let path = entry.map_err(failed())?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        match lock(&path, FlockOperation::NonBlockingLockExclusive) {
+            Ok(_held) => Guard::over(&path)?.remove()?,
+            // Its owner lives.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Its own guard was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed()(error)),
+        }
+    }
+    Ok(())
+}

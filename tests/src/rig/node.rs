@@ -1,0 +1,360 @@
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::guard::MARK;
+use super::log::Log;
+use super::namespace::Namespace;
+use super::program::Program;
+use super::switch::Switch;
+use super::{Error, Membership, Result, config, output};
+
+/// How long a daemon may take to leave in order.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// How long a command of [`Node::run`] may take.
+const RUN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a daemon may take to tell its membership. One that is paused never does.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// Gives the node files of its own where Corosync and its programs look for them.
+/// `/run` comes last, since the others may be reached through it.
+const SETUP: &str = "
+    mount --bind \"$1/corosync\" /etc/corosync
+    mount --bind \"$1/lib\" /var/lib/corosync
+    mount -t tmpfs -o size=256m plainsong-rig /dev/shm
+    ip link set lo up
+    mount --bind \"$1/run\" /run
+";
+
+/// One machine of a [`Cluster`](super::Cluster): a network, a file tree, a daemon, programs.
+///
+/// Any thread may use it. Faults stay until they are healed; daemons and programs that are
+/// stopped or paused stay so.
+#[derive(Debug)]
+pub struct Node {
+    id: u32,
+    home: PathBuf,
+    directory: PathBuf,
+    namespace: Namespace,
+    switch: Arc<Switch>,
+    daemon: Mutex<Option<Arc<Program>>>,
+    log: Arc<Log>,
+}
+
+impl Node {
+    /// A node on the switch, without a daemon.
+    pub(super) fn new(id: u32, home: &Path, switch: &Arc<Switch>, log: &Arc<Log>) -> Result<Self> {
+        let directory = home.join(format!("node{id}"));
+        for part in ["corosync/uidgid.d", "lib", "run", "work"] {
+            let part = directory.join(part);
+            fs::create_dir_all(&part).map_err(Error::system(format!("make {}", part.display())))?;
+        }
+        let name = format!("plainsong-rig-node{id}");
+        let namespace = Namespace::new(home, &name, SETUP, &[&directory])?;
+        switch.connect(id, &namespace)?;
+        let address = config::address(id);
+        let commands = format!("addr add {address}/24 dev eth0\nlink set eth0 up\n");
+        namespace.configure(&["ip", "-batch", "-"], &commands)?;
+        Ok(Self {
+            id,
+            home: home.to_owned(),
+            directory,
+            namespace,
+            switch: switch.clone(),
+            daemon: Mutex::new(None),
+            log: log.clone(),
+        })
+    }
+
+    /// Its number, from 1, which is also its id for Corosync.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its address in the cluster's network, where no other cluster and nobody outside is.
+    pub fn address(&self) -> String {
+        config::address(self.id)
+    }
+
+    /// The directory where its programs start: the same path inside and outside.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    /// What is `/etc/corosync` inside. The daemon reads it when it starts.
+    pub fn etc(&self) -> PathBuf {
+        self.directory.join("corosync")
+    }
+
+    /// Its file tree as it is inside, from outside.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.namespace.holder()))
+    }
+
+    // Programs.
+
+    /// A command that will run in this node, as root. Add arguments and variables as to any
+    /// other; do not clear its environment, by which the rig finds what to kill.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        self.enter(Command::new("nsenter"), &[], program.as_ref())
+    }
+
+    /// The same for another user and group, without further groups.
+    pub fn command_as(&self, uid: u32, gid: u32, program: impl AsRef<Path>) -> Command {
+        let user = [format!("--setuid={uid}"), format!("--setgid={gid}")];
+        self.enter(Command::new("nsenter"), &user, program.as_ref())
+    }
+
+    /// `nsenter` becomes `env`, which becomes the program: all are one process.
+    fn enter(&self, mut command: Command, options: &[String], program: &Path) -> Command {
+        command.args(self.namespace.entrance()).args(options).args(["--", "env", "-C"]);
+        command.arg(self.directory()).arg(program).env(MARK, &self.home);
+        command
+    }
+
+    /// Starts a command of [`Node::command`] as a program whose output is in the log as
+    /// `node ID NAME`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if there can be no more processes. That the program itself is not
+    /// there shows in its output and status.
+    pub fn spawn(&self, name: &str, command: Command) -> Result<Program> {
+        Program::spawn(&format!("node {} {name}", self.id), command, &self.log)
+            .map_err(|error| self.log.trouble(error))
+    }
+
+    /// Runs a short program to its end and returns what it wrote to standard output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if it does not succeed or takes longer than ten seconds; it is
+    /// killed then.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.output(program, arguments, RUN_WITHIN)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(self.log.trouble(self.failed(program, arguments, &output)))
+    }
+
+    fn output(&self, program: &str, arguments: &[&str], within: Duration) -> Result<Output> {
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", &within.as_secs_f64().to_string(), "nsenter"]);
+        let mut command = self.enter(command, &[], Path::new(program));
+        command.args(arguments);
+        command.output().map_err(Error::system(format!("run `{}`", output::shown(&command))))
+    }
+
+    fn failed(&self, program: &str, arguments: &[&str], output: &Output) -> Error {
+        let command = format!("{program} {} (node {})", arguments.join(" "), self.id);
+        let (status, said) = (output.status.to_string(), output::said(output));
+        Error::Failed { command, status, said }
+    }
+
+    /// Does something in a thread that is in this node's network, for example opens a socket
+    /// to a program there. The socket stays in that network wherever it is used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the network cannot be entered.
+    ///
+    /// # Panics
+    ///
+    /// If what it does panics.
+    pub fn within_network<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
+        let enter = || {
+            let network = fs::File::open(format!("/proc/{}/ns/net", self.namespace.holder()))?;
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let done = scope.spawn(|| enter().map(|()| act())).join();
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+        .map_err(Error::system(format!("enter the network of node {}", self.id)))
+    }
+
+    /// The files in its `/dev/shm`, sorted. Corosync's clients and daemons talk through such,
+    /// and one that is killed may leave some.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if they cannot be read.
+    pub fn shared_memory(&self) -> Result<Vec<String>> {
+        let failed = || Error::system(format!("look at the shared memory of node {}", self.id));
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.root().join("dev/shm")).map_err(failed())? {
+            names.push(entry.map_err(failed())?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    // The daemon.
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Program>>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The daemon, running or not, that was started last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Never`] if none was.
+    pub fn daemon(&self) -> Result<Arc<Program>> {
+        self.slot().clone().ok_or_else(|| {
+            let what = format!("the daemon of node {}", self.id);
+            self.log.trouble(Error::Never { what, why: "it was not started".into() })
+        })
+    }
+
+    /// Starts the daemon, and does not wait until it is in a ring.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if it runs already.
+    pub fn start_daemon(&self) -> Result<()> {
+        let mut slot = self.slot();
+        if slot.as_ref().is_some_and(|daemon| daemon.status().is_none()) {
+            let invalid = format!("node {} with two daemons", self.id);
+            return Err(self.log.trouble(Error::Invalid(invalid)));
+        }
+        let mut command = self.command("corosync");
+        command.arg("-f");
+        *slot = Some(Arc::new(self.spawn("corosync", command)?));
+        Ok(())
+    }
+
+    /// Lets the daemon leave in order (SIGTERM) and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Late`] if it does not end, for example because it is paused.
+    pub fn stop_daemon(&self) -> Result<()> {
+        let daemon = self.daemon()?;
+        daemon.terminate()?;
+        daemon.wait_exit(STOP_WITHIN).map(drop)
+    }
+
+    /// Kills the daemon (SIGKILL).
+    ///
+    /// # Errors
+    ///
+    /// As of [`Program::kill`].
+    pub fn kill_daemon(&self) -> Result<()> {
+        self.daemon()?.kill()
+    }
+
+    /// Stops the daemon in its tracks (SIGSTOP). The others will notice.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Program::pause`].
+    pub fn pause_daemon(&self) -> Result<()> {
+        self.daemon()?.pause()
+    }
+
+    /// Lets a paused daemon go on.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Program::resume`].
+    pub fn resume_daemon(&self) -> Result<()> {
+        self.daemon()?.resume()
+    }
+
+    /// What the daemon says of its ring.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if it does not answer within a second: it does not run, not yet, or
+    /// is paused.
+    pub fn membership(&self) -> Result<Membership> {
+        // Its status says whether it is quorate, so an error is none.
+        let arguments = ["-s", "-i"];
+        let output = self.output("corosync-quorumtool", &arguments, ANSWER_WITHIN)?;
+        Membership::read(&String::from_utf8_lossy(&output.stdout))
+            .ok_or_else(|| self.failed("corosync-quorumtool", &arguments, &output))
+    }
+
+    // The network.
+
+    /// Takes the node off the switch: nothing goes in or out, and it is not told.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the system refuses, as of all that follow.
+    pub fn cut(&self) -> Result<()> {
+        self.log.note(format!("cut node {}", self.id));
+        self.switch.place(&[(self.id, None)]).map_err(|error| self.log.trouble(error))
+    }
+
+    /// Puts the node back on the switch, with those that were never divided, and ends all
+    /// that it drops or loses.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Node::cut`].
+    pub fn heal(&self) -> Result<()> {
+        self.log.note(format!("heal node {}", self.id));
+        self.switch.place(&[(self.id, Some(0))]).map_err(|error| self.log.trouble(error))?;
+        self.clear_filter()
+    }
+
+    /// From now on drops what arrives from another node. The other way stays open.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Node::cut`].
+    pub fn drop_from(&self, other: u32) -> Result<()> {
+        self.log.note(format!("node {} drops what comes from node {other}", self.id));
+        let from = config::address(other);
+        self.filter(&format!("add rule inet rig drops iifname eth0 ip saddr {from} drop\n"))
+    }
+
+    /// From now on loses this many percent, at random, of the packets that arrive from any
+    /// other node. Replaces what it lost before; 0 ends it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Node::cut`].
+    ///
+    /// # Panics
+    ///
+    /// If it is more than 100.
+    pub fn loss_percent(&self, percent: u32) -> Result<()> {
+        assert!(percent <= 100, "{percent} % are more than there is");
+        self.log.note(format!("node {} loses {percent} %", self.id));
+        let rule = "add rule inet rig losses iifname eth0 numgen random mod 100";
+        self.filter(&match percent {
+            0 => "flush chain inet rig losses\n".into(),
+            _ => format!("flush chain inet rig losses\n{rule} < {percent} drop\n"),
+        })
+    }
+
+    fn filter(&self, commands: &str) -> Result<()> {
+        // What is there already is not added again, except for rules.
+        let filter = "
+            add table inet rig
+            add chain inet rig drops { type filter hook input priority 0; }
+            add chain inet rig losses { type filter hook input priority 1; }
+        ";
+        self.namespace
+            .configure(&["nft", "-f", "-"], &format!("{filter}\n{commands}"))
+            .map_err(|error| self.log.trouble(error))
+    }
+
+    /// Ends what [`Node::drop_from`] and [`Node::loss_percent`] began.
+    pub(super) fn clear_filter(&self) -> Result<()> {
+        self.namespace
+            .configure(&["nft", "-f", "-"], "add table inet rig\ndelete table inet rig\n")
+            .map_err(|error| self.log.trouble(error))
+    }
+}
