@@ -3,7 +3,8 @@
 //! Declarations follow `corosync/cpg.h`, `corosync/quorum.h` and `corosync/corotypes.h` of
 //! Corosync 3.1. What is offered to the rest of the crate is safe: handles are closed
 //! when they are dropped, requests on one handle are made one after the other (libcpg does
-//! not lock them itself), only one thread can dispatch, and no panic reaches C.
+//! not lock them itself) because they take `&mut self`, only one thread can dispatch, and no
+//! panic reaches C.
 
 #![allow(unsafe_code, reason = "calls into C; each block says why it is sound")]
 
@@ -12,7 +13,7 @@ use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -27,6 +28,9 @@ const CS_DISPATCH_ONE_NONBLOCKING: c_int = 4;
 const CS_TRACK_CURRENT: c_uint = 1;
 const CPG_MODEL_V1: c_int = 1;
 const CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF: c_uint = 1;
+const CPG_ITERATION_NAME_ONLY: c_int = 1;
+const CPG_ITERATION_ONE_GROUP: c_int = 2;
+const CPG_ITERATION_ALL: c_int = 3;
 const CPG_TYPE_AGREED: c_int = 2;
 const QUORUM_MODEL_V1: c_int = 1;
 const NAME_LENGTH: usize = 128;
@@ -178,8 +182,9 @@ struct Raw(u64);
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // SAFETY: the handle came from `cpg_model_initialize` and is closed only here. After
-        // the daemon's death the call fails but frees the handle all the same.
+        // SAFETY: the handle came from `cpg_model_initialize` and is closed only here. No
+        // other call is under way, as none of the halves is there any more. After the
+        // daemon's death the call fails but frees the handle all the same.
         unsafe { cpg_finalize(self.0) };
     }
 }
@@ -199,69 +204,63 @@ pub(super) fn open(initial_ring: bool) -> Result<(Requests, Dispatcher)> {
     // null until `Dispatcher::dispatch` sets it, and callbacks check for that.
     check(unsafe { cpg_model_initialize(&mut handle, CPG_MODEL_V1, &mut data, ptr::null_mut()) })?;
     let raw = Arc::new(Raw(handle));
-    Ok((Requests { raw: Arc::clone(&raw), lock: Mutex::new(()) }, Dispatcher { raw }))
+    Ok((Requests { raw: Arc::clone(&raw) }, Dispatcher { raw }))
 }
 
-/// The half of a handle that asks the daemon. Callable from any thread; one call at a time
-/// reaches libcpg, whose request ring has room for one producer.
+/// The half of a handle that asks the daemon. One call at a time reaches libcpg, whose
+/// request ring has room for one producer.
 pub(super) struct Requests {
     raw: Arc<Raw>,
-    lock: Mutex<()>,
 }
 
 impl Requests {
-    /// One request at a time.
-    fn ask(&self, call: impl FnOnce(u64) -> c_int) -> Result<()> {
-        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        check(call(self.raw.0))
-    }
-
-    pub(super) fn join(&self, group: &GroupName) -> Result<()> {
+    pub(super) fn join(&mut self, group: &GroupName) -> Result<()> {
         let name = CpgName::new(group);
         // SAFETY: `name` is valid for the call.
-        self.ask(|handle| unsafe { cpg_join(handle, &name) })
+        check(unsafe { cpg_join(self.raw.0, &name) })
     }
 
-    pub(super) fn leave(&self, group: &GroupName) -> Result<()> {
+    pub(super) fn leave(&mut self, group: &GroupName) -> Result<()> {
         let name = CpgName::new(group);
         // SAFETY: `name` is valid for the call.
-        self.ask(|handle| unsafe { cpg_leave(handle, &name) })
+        check(unsafe { cpg_leave(self.raw.0, &name) })
     }
 
-    pub(super) fn multicast(&self, slices: &[IoSlice<'_>]) -> Result<()> {
+    pub(super) fn multicast(&mut self, slices: &[IoSlice<'_>]) -> Result<()> {
         if slices.len() > SLICES_MAX {
             let whole: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             return self.multicast(&[IoSlice::new(&whole)]);
         }
         // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`, the slices are valid
         // for the call, and there are no more than libcpg has room for.
-        self.ask(|handle| unsafe {
-            cpg_mcast_joined(handle, CPG_TYPE_AGREED, slices.as_ptr(), slices.len() as c_uint)
+        check(unsafe {
+            let count = slices.len() as c_uint;
+            cpg_mcast_joined(self.raw.0, CPG_TYPE_AGREED, slices.as_ptr(), count)
         })
     }
 
-    pub(super) fn local_node(&self) -> Result<NodeId> {
+    pub(super) fn local_node(&mut self) -> Result<NodeId> {
         let mut node = 0;
         // SAFETY: `node` is valid for the call.
-        self.ask(|handle| unsafe { cpg_local_get(handle, &mut node) })?;
+        check(unsafe { cpg_local_get(self.raw.0, &mut node) })?;
         Ok(NodeId(node))
     }
 
-    pub(super) fn max_atomic_message_size(&self) -> Result<usize> {
+    pub(super) fn max_atomic_message_size(&mut self) -> Result<usize> {
         let mut size = 0;
         // SAFETY: `size` is valid for the call.
-        self.ask(|handle| unsafe { cpg_max_atomic_msgsize_get(handle, &mut size) })?;
+        check(unsafe { cpg_max_atomic_msgsize_get(self.raw.0, &mut size) })?;
         Ok(size as usize)
     }
 
-    pub(super) fn members(&self, group: &GroupName) -> Result<Vec<Member>> {
+    pub(super) fn members(&mut self, group: &GroupName) -> Result<Vec<Member>> {
         let mut name = CpgName::new(group);
         let mut members = [CpgAddress { nodeid: 0, pid: 0, reason: 0 }; MEMBERS_ANSWERED_MAX];
         let mut count = MEMBERS_ANSWERED_MAX as c_int;
         // SAFETY: all three are valid for the call, and the array holds as many members as a
         // daemon answers with at most.
-        self.ask(|handle| unsafe {
-            cpg_membership_get(handle, &mut name, members.as_mut_ptr(), &mut count)
+        check(unsafe {
+            cpg_membership_get(self.raw.0, &mut name, members.as_mut_ptr(), &mut count)
         })?;
         let count = usize::try_from(count).unwrap_or(0).min(MEMBERS_ANSWERED_MAX);
         let mut members: Vec<_> = members[..count].iter().map(CpgAddress::member).collect();
@@ -269,15 +268,14 @@ impl Requests {
         Ok(members)
     }
 
-    pub(super) fn groups(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>> {
+    pub(super) fn groups(&mut self, iteration: &Iteration) -> Result<Vec<GroupEntry>> {
         let (kind, group) = match iteration {
-            Iteration::NamesOnly => (1, None),
-            Iteration::OneGroup(group) => (2, Some(CpgName::new(group))),
-            Iteration::All => (3, None),
+            Iteration::NamesOnly => (CPG_ITERATION_NAME_ONLY, None),
+            Iteration::OneGroup(group) => (CPG_ITERATION_ONE_GROUP, Some(CpgName::new(group))),
+            Iteration::All => (CPG_ITERATION_ALL, None),
         };
         let name = group.as_ref().map_or(ptr::null(), ptr::from_ref);
         let mut open = 0;
-        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: `name` is null, as it must be but for one group, or valid for the call.
         let begun = check(unsafe { cpg_iteration_initialize(self.raw.0, kind, name, &mut open) });
         match begun {
@@ -298,7 +296,10 @@ impl Requests {
             }
             let Some(group) = row.group.get() else { continue };
             let member = Member { node: NodeId(row.nodeid), pid: Pid(row.pid) };
-            rows.push(GroupEntry { group, member: (kind != 1).then_some(member) });
+            rows.push(GroupEntry {
+                group,
+                member: (kind != CPG_ITERATION_NAME_ONLY).then_some(member),
+            });
         }
     }
 }
@@ -319,7 +320,8 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A descriptor that is readable while there is something to dispatch.
+    /// A descriptor that is readable while there is something to dispatch, or once the
+    /// daemon is gone.
     pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
         let mut fd = -1;
         // SAFETY: `fd` is valid for the call.
@@ -332,28 +334,44 @@ impl Dispatcher {
         Ok(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
-    /// Hands at most one event to `events`; `false` if there was none. An event for C may be
-    /// none for us.
-    pub(super) fn dispatch(&mut self, events: &mut Vec<Event>) -> Result<bool> {
-        let context: *mut Vec<Event> = events;
-        // SAFETY: the pointer is used by the callbacks only, and those run only inside the
-        // next call, on this thread, while `events` is borrowed. It is taken back after.
-        let code = unsafe {
-            check(cpg_context_set(self.raw.0, context.cast()))?;
-            let code = cpg_dispatch(self.raw.0, CS_DISPATCH_ONE_NONBLOCKING);
-            cpg_context_set(self.raw.0, ptr::null_mut());
-            code
-        };
-        match check(code) {
-            Ok(()) => Ok(true),
+    /// Appends events to `events`, at most that many; `false` when there are no more.
+    ///
+    /// One event at a time is asked for, since libcpg goes on for as long as there are some
+    /// when asked for all. An event for C may be none for us.
+    pub(super) fn dispatch(&mut self, events: &mut Vec<Event>, at_most: usize) -> Result<bool> {
+        let mut taking = Taking { events, has_panicked: false };
+        let context: *mut Taking<'_> = &mut taking;
+        // SAFETY: the pointer is used by the callbacks only, and those run only inside
+        // `cpg_dispatch` below, on this thread, while nothing else touches `taking`.
+        check(unsafe { cpg_context_set(self.raw.0, context.cast()) })?;
+        let mut outcome = Ok(true);
+        for _ in 0..at_most {
+            // SAFETY: the handle is open, and its context is as said above.
+            let code = unsafe { cpg_dispatch(self.raw.0, CS_DISPATCH_ONE_NONBLOCKING) };
+            outcome = check(code).map(|()| true);
+            // SAFETY: no callback runs now.
+            if outcome.is_err() || unsafe { (*context).has_panicked } {
+                break;
+            }
+        }
+        // SAFETY: the handle is open. The context must not be found once `taking` is gone.
+        unsafe { cpg_context_set(self.raw.0, ptr::null_mut()) };
+        match outcome {
+            _ if taking.has_panicked => Err(Error::Library),
             Err(Error::TryAgain) => Ok(false),
-            Err(error) => Err(error),
+            outcome => outcome,
         }
     }
 }
 
-/// Runs a callback's work on the events of the dispatch under way. A panic ends here: it
-/// must not unwind into C, and costs one event.
+/// A dispatch under way.
+struct Taking<'a> {
+    events: &'a mut Vec<Event>,
+    has_panicked: bool,
+}
+
+/// Runs a callback's work on the events of the dispatch under way. A panic ends here, as it
+/// must not unwind into C. The event is lost, and so the connection has to end.
 fn with_events(handle: u64, work: impl FnOnce(&mut Vec<Event>)) {
     let mut context: *mut c_void = ptr::null_mut();
     // SAFETY: `context` is valid for the call; the handle is the one being dispatched.
@@ -361,12 +379,13 @@ fn with_events(handle: u64, work: impl FnOnce(&mut Vec<Event>)) {
     if code != CS_OK || context.is_null() {
         return;
     }
-    // SAFETY: set by `Dispatcher::dispatch`, which holds the vector exclusively and waits
-    // for this callback.
-    let events = unsafe { &mut *context.cast::<Vec<Event>>() };
-    if catch_unwind(AssertUnwindSafe(|| work(events))).is_err() {
-        tracing::error!("taking an event from Corosync panicked; the event is lost");
+    // SAFETY: set by `Dispatcher::dispatch`, which waits for this callback and does not
+    // touch it meanwhile.
+    let taking = unsafe { &mut *context.cast::<Taking<'_>>() };
+    if taking.has_panicked {
+        return;
     }
+    taking.has_panicked = catch_unwind(AssertUnwindSafe(|| work(taking.events))).is_err();
 }
 
 /// A slice of what C points at, empty where it points nowhere.

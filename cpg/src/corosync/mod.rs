@@ -2,17 +2,28 @@
 //!
 //! # What to know
 //!
-//! - The daemon decides who may connect: root, and the users that a file in
+//! - The daemon decides who may connect: root, and the users and groups that a file in
 //!   `/etc/corosync/uidgid.d` names. Others get [`Error::Access`].
 //! - A message is taken over into shared memory, and is lost if this process or the daemon
 //!   dies before the daemon has read it. Dropping the [`Connection`] in order hands over
 //!   everything first.
 //! - While the ring is being formed, [`Connection::multicast`] may be taken over and
-//!   ordered seconds later, in another configuration, or answer [`Error::TryAgain`].
+//!   ordered seconds later, in another configuration, or answer [`Error::TryAgain`]. All
+//!   other calls, and closing, wait for the daemon, as long as it takes.
+//! - Messages of this member that were heard and not yet dispatched count against
+//!   [`OWN_BYTES_MAX`](crate::embedded::OWN_BYTES_MAX), as with the embedded engine: above
+//!   it, sending answers [`Error::TryAgain`]. Above
+//!   [`BACKLOG_BYTES_MAX`](crate::embedded::BACKLOG_BYTES_MAX) of events not dispatched
+//!   the connection is cut off.
+//! - A group has 127 members at most: [`Error::TooManyGroups`]. With more the daemon would
+//!   write beyond its arrays, and it does not check; neither can this crate when two
+//!   parts of a ring with so many between them merge.
 //! - A departure can overtake messages sent before it, and members can be listed that will
 //!   never answer: wait for none of them without a limit.
 //! - When the daemon dies, every call fails with [`Error::Library`]: open a new connection
-//!   and join again, as a new member.
+//!   and join again, as a new member. Until the daemon is back that fails with
+//!   [`Error::Library`] or [`Error::TryAgain`].
+//! - A child after `fork` without `exec` must not use a connection of its parent.
 
 mod ffi;
 
@@ -20,74 +31,72 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use self::ffi::{Dispatcher, Requests};
 use crate::connection::Backend;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Overflow};
 use crate::{
-    Connection, Error, Event, GroupEntry, GroupName, Iteration, Member, NodeId, Options, Pid,
-    Quorum, Reason, Result,
+    Configuration, Connection, Error, Event, GroupEntry, GroupName, Iteration, Member, Options,
+    Pid, Quorum, Reason, Result,
 };
 
 /// libcpg keeps a message of up to a megabyte on the stack of whoever dispatches.
 const STACK_BYTES: usize = 8 << 20;
 /// Events taken before they are handed on, so that the first does not wait for the last.
 const EVENTS_AT_ONCE: usize = 256;
-/// The daemon and libcpg write beyond their arrays with 128 members or more.
+/// The daemon and libcpg write beyond their arrays with more than 128 members. One less, as
+/// two may join at the same time.
 const MEMBERS_MAX: usize = 127;
 /// The quorum service answers at once, unless the daemon hangs.
 const QUORUM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Opens a connection to this host's daemon.
 pub(crate) fn connect(options: Options) -> Result<Connection> {
-    let (requests, dispatcher) = ffi::open(options.initial_ring)?;
+    let (mut requests, dispatcher) = ffi::open(options.initial_ring)?;
     let local = Member {
         node: requests.local_node()?,
         pid: Pid(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
     };
     let message_bytes_max = requests.max_atomic_message_size()?;
-    // The mailbox counts nobody's messages as its own: that is the embedded engine's way of
-    // back-pressure, and Corosync has another.
-    let mailbox = Arc::new(Mailbox::new(Member { node: NodeId(0), pid: Pid(0) }));
+    let mailbox = Arc::new(Mailbox::new(local));
+    let asking = Arc::new(Mutex::new(Asking { requests: Some(requests), phase: Phase::New }));
     let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|_| Error::NoResources)?;
     let hearing = Hearing {
         dispatcher,
-        mailbox: Arc::clone(&mailbox),
+        last: Last { mailbox: Arc::clone(&mailbox), asking: Arc::clone(&asking) },
         stop: stop.try_clone().map_err(|_| Error::NoResources)?,
         local,
+        has_left: false,
     };
     let thread = thread::Builder::new()
         .name("cpg-corosync".into())
         .stack_size(STACK_BYTES)
         .spawn(move || hearing.run())
         .map_err(|_| Error::NoResources)?;
-    let phase = Mutex::new(Phase::New);
     let thread = Some(thread);
-    Ok(Connection::new(Corosync {
-        requests,
-        mailbox,
-        local,
-        message_bytes_max,
-        phase,
-        stop,
-        thread,
-    }))
+    Ok(Connection::new(Corosync { asking, mailbox, local, message_bytes_max, stop, thread }))
 }
 
 /// One handle on the daemon.
 struct Corosync {
-    requests: Requests,
+    asking: Arc<Mutex<Asking>>,
     mailbox: Arc<Mailbox>,
     local: Member,
     message_bytes_max: usize,
-    phase: Mutex<Phase>,
     /// Readable once the thread is to stop.
     stop: OwnedFd,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What asks the daemon, one request after the other.
+struct Asking {
+    /// None once the connection has ended.
+    requests: Option<Requests>,
+    phase: Phase,
 }
 
 /// A handle serves one membership. After `cpg_leave` the library leaves it in a state in
@@ -100,41 +109,56 @@ enum Phase {
 }
 
 impl Corosync {
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ask(&self) -> MutexGuard<'_, Asking> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asking {
+    /// The way to the daemon, and what it may be used for.
+    fn open(&mut self) -> Result<(&mut Requests, &mut Phase)> {
+        let requests = self.requests.as_mut().ok_or(Error::Library)?;
+        Ok((requests, &mut self.phase))
     }
 }
 
 impl Backend for Corosync {
     fn join(&self, group: &GroupName) -> Result<()> {
-        let mut phase = self.phase();
-        match *phase {
+        let mut asking = self.ask();
+        let (requests, phase) = asking.open()?;
+        match phase {
             Phase::New => {}
             Phase::In(_) => return Err(Error::Exist),
             Phase::Left => return Err(Error::BadHandle),
         }
-        if self.requests.members(group)?.len() >= MEMBERS_MAX {
+        if requests.members(group)?.len() >= MEMBERS_MAX {
             return Err(Error::TooManyGroups);
         }
-        self.requests.join(group)?;
+        requests.join(group)?;
         *phase = Phase::In(group.clone());
         Ok(())
     }
 
     fn leave(&self) -> Result<()> {
-        let mut phase = self.phase();
-        let Phase::In(group) = &*phase else { return Err(Error::NotExist) };
-        self.requests.leave(group)?;
+        let mut asking = self.ask();
+        let (requests, phase) = asking.open()?;
+        let Phase::In(group) = phase else { return Err(Error::NotExist) };
+        requests.leave(group)?;
         *phase = Phase::Left;
         Ok(())
     }
 
     fn multicast(&self, message: &[IoSlice<'_>]) -> Result<()> {
+        let mut asking = self.ask();
+        let (requests, phase) = asking.open()?;
         // libcpg says `CS_OK` to who is no member, and drops the message.
-        if !matches!(*self.phase(), Phase::In(_)) {
+        if !matches!(phase, Phase::In(_)) {
             return Err(Error::NotExist);
         }
-        self.requests.multicast(message)
+        if !self.mailbox.may_send() {
+            return Err(Error::TryAgain);
+        }
+        requests.multicast(message)
     }
 
     fn local(&self) -> Member {
@@ -142,17 +166,21 @@ impl Backend for Corosync {
     }
 
     fn members(&self, group: &GroupName) -> Result<Vec<Member>> {
-        self.requests.members(group)
+        self.ask().open()?.0.members(group)
     }
 
     fn groups(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>> {
-        self.requests.groups(iteration)
+        self.ask().open()?.0.groups(iteration)
     }
 
     fn quorum(&self) -> Result<Quorum> {
-        ffi::quorum(|fd| match wait_readable(&[fd], Some(QUORUM_TIMEOUT))? {
-            true => Ok(()),
-            false => Err(Error::Timeout),
+        let deadline = Instant::now() + QUORUM_TIMEOUT;
+        ffi::quorum(|fd| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match readable([fd], Some(left))? {
+                [true] => Ok(()),
+                [false] => Err(Error::Timeout),
+            }
         })
     }
 
@@ -166,7 +194,7 @@ impl Backend for Corosync {
 }
 
 impl Drop for Corosync {
-    /// Stops the thread first: closing a handle does not wake who waits for it.
+    /// Stops the thread, which closes the handle: to close it does not wake who waits for it.
     fn drop(&mut self) {
         // Cannot fail: the counter is far from its end.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
@@ -180,70 +208,105 @@ impl Drop for Corosync {
 /// The thread that hears the daemon. It never waits for a handler, so a slow one does not
 /// fill the daemon's memory: what it does not take goes to the mailbox, which has a limit.
 struct Hearing {
+    /// Dropped before `last`.
     dispatcher: Dispatcher,
-    mailbox: Arc<Mailbox>,
+    last: Last,
     stop: OwnedFd,
     local: Member,
+    has_left: bool,
+}
+
+/// What is done when the thread ends, for whatever reason: the connection is closed, so that
+/// the daemon does not collect events for it, and the group hears of it.
+struct Last {
+    mailbox: Arc<Mailbox>,
+    asking: Arc<Mutex<Asking>>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        // Waits for a request under way. The handle is closed with its last half, this one.
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).requests = None;
+        // Who hears of the end finds that nothing can be asked any more.
+        self.mailbox.close(Error::Library);
+    }
 }
 
 impl Hearing {
     fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
-        let mut left = false;
         loop {
-            match self.wait() {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => return self.mailbox.close(error),
-            }
-            let taken = self.take(&mut events);
-            // The library goes on hearing the group after its own departure.
-            let heard = events.drain(..).take_while(|event| {
-                let last = left;
-                left |= self.is_own_leave(event);
-                !last
-            });
-            if self.mailbox.push_all(heard).is_err() {
+            let heard = self.dispatcher.dispatch(&mut events, EVENTS_AT_ONCE);
+            if self.hand_on(&mut events).is_err() {
                 tracing::warn!(
                     member = %self.local,
                     "a connection did not dispatch its events and is cut off"
                 );
-                return self.mailbox.close(Error::Library);
+                return;
             }
-            if let Err(error) = taken {
-                return self.mailbox.close(error);
+            match heard.and_then(|may_be_more| self.goes_on(may_be_more)) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::debug!(member = %self.local, %error, "a connection has ended");
+                    return;
+                }
             }
         }
     }
 
-    /// Waits for an event; `false` when it is time to stop.
-    fn wait(&self) -> Result<bool> {
-        let fd = self.dispatcher.fd()?;
-        wait_readable(&[fd, self.stop.as_fd()], None)?;
-        Ok(!wait_readable(&[self.stop.as_fd()], Some(Duration::ZERO))?)
+    /// Hands events to the mailbox, up to the own departure: the library goes on hearing the
+    /// group after it.
+    fn hand_on(&mut self, events: &mut Vec<Event>) -> Result<(), Overflow> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let (local, mailbox) = (self.local, &self.last.mailbox);
+        let heard = events.drain(..).take_while(|event| {
+            let had_left = self.has_left;
+            match event {
+                Event::Deliver { sender, message } if *sender == local => {
+                    mailbox.charge(message.len());
+                }
+                Event::Configuration(change) => self.has_left |= is_leave_of(local, change),
+                _ => {}
+            }
+            !had_left
+        });
+        mailbox.push_all(heard)
     }
 
-    fn take(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        while events.len() < EVENTS_AT_ONCE && self.dispatcher.dispatch(events)? {}
-        Ok(())
-    }
-
-    fn is_own_leave(&self, event: &Event) -> bool {
-        let Event::Configuration(change) = event else { return false };
-        change.left.iter().any(|gone| gone.member == self.local && gone.reason == Reason::Leave)
+    /// Waits until there is something to hear, unless there may be already; `false` when it
+    /// is time to stop.
+    fn goes_on(&self, may_be_more: bool) -> Result<bool> {
+        let timeout = may_be_more.then_some(Duration::ZERO);
+        let [is_stopped, _] = readable([self.stop.as_fd(), self.dispatcher.fd()?], timeout)?;
+        Ok(!is_stopped)
     }
 }
 
-/// Waits until one of these is readable; `false` when the time is over.
-fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<bool> {
-    let mut fds: Vec<_> =
-        fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+fn is_leave_of(member: Member, change: &Configuration) -> bool {
+    change.left.iter().any(|gone| gone.member == member && gone.reason == Reason::Leave)
+}
+
+/// Waits until one of these is readable, or the time is over, and says which are.
+fn readable<const COUNT: usize>(
+    fds: [BorrowedFd<'_>; COUNT],
+    timeout: Option<Duration>,
+) -> Result<[bool; COUNT]> {
+    let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     loop {
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(ready) => return Ok(ready > 0),
+            Ok(_) => break,
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return Err(Error::NoResources),
         }
     }
+    let fds = fds.map(|fd| fd.revents());
+    // libcpg takes a descriptor that is not open for one without events.
+    if fds.iter().any(|events| events.contains(PollFlags::NVAL)) {
+        return Err(Error::Library);
+    }
+    Ok(fds.map(|events| !events.is_empty()))
 }
