@@ -1,13 +1,21 @@
-//! Daemons find each other and form one ring.
+//! Daemons find each other and form one ring, in plain text or encrypted.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::time::Duration;
 
-use plainsong_tests::rig::{self, Cluster};
+use plainsong_tests::rig::{self, Cluster, Node};
 
 const SOON: Duration = Duration::from_secs(20);
 
+/// A statistic of the daemon's network. The daemon refreshes them every second or so.
+fn statistic(node: &Node, name: &str) -> rig::Result<u64> {
+    let text = node.run("corosync-cmapctl", &["-m", "stats", "-g", name])?;
+    Ok(text.trim().rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap())
+}
+
 #[test]
-fn three_nodes_form_a_ring() -> rig::Result<()> {
+fn three_nodes_form_a_ring_in_plain_text() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -15,5 +23,55 @@ fn three_nodes_form_a_ring() -> rig::Result<()> {
     let ring = cluster.wait_for_ring(&[1, 2, 3], SOON)?;
     assert!(ring.quorate);
     assert_eq!(ring.ring.representative, 1);
+    assert_eq!(statistic(cluster.node(1), "stats.knet.handle.tx_crypt_packets")?, 0);
+    Ok(())
+}
+
+#[test]
+fn three_nodes_form_an_encrypted_ring() -> rig::Result<()> {
+    if !rig::usable() {
+        return Ok(());
+    }
+    let cluster = Cluster::builder().encrypted(true).start()?;
+    assert!(cluster.wait_for_ring(&[1, 2, 3], SOON)?.quorate);
+    for node in cluster.nodes() {
+        assert!(statistic(node, "stats.knet.handle.tx_crypt_packets")? > 0);
+        assert!(statistic(node, "stats.knet.handle.rx_crypt_packets")? > 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_node_with_another_key_stays_out() -> rig::Result<()> {
+    if !rig::usable() {
+        return Ok(());
+    }
+    let cluster = Cluster::builder().encrypted(true).start()?;
+    cluster.wait_for_ring(&[1, 2, 3], SOON)?;
+    let (one, three) = (cluster.node(1), cluster.node(3));
+    three.stop_daemon()?;
+    let pair = cluster.wait_for_ring(&[1, 2], SOON)?;
+
+    let key = three.etc().join("authkey");
+    let right = fs::read(&key).unwrap();
+    let wrong: Vec<u8> = right.iter().map(|byte| !byte).collect();
+    fs::write(&key, wrong).unwrap();
+    three.start_daemon()?;
+    let alone = cluster.wait_for_ring(&[3], SOON)?;
+    assert!(!alone.quorate);
+    // It goes on knocking for longer than it takes to be let in.
+    let mut mark = cluster.mark();
+    for _ in 0..10 {
+        let refused = format!("Unable to decrypt packet from {}", three.address());
+        mark = one.daemon()?.wait_for_line_from(mark, &refused, SOON)?.number + 1;
+    }
+    assert_eq!(one.membership()?, pair);
+    assert_eq!(three.membership()?, alone);
+
+    // It was only for the key.
+    three.stop_daemon()?;
+    fs::write(&key, right).unwrap();
+    three.start_daemon()?;
+    cluster.wait_for_ring(&[1, 2, 3], SOON)?;
     Ok(())
 }

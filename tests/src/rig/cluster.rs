@@ -124,6 +124,9 @@ impl Cluster {
     /// Waits until the daemons of exactly these nodes are in one ring, by what each of them
     /// says.
     ///
+    /// A daemon tells the last ring that was completed, even while it forms another. So after
+    /// a fault first wait for what it does, and only after it is healed for the whole ring.
+    ///
     /// # Errors
     ///
     /// [`Error::Late`], with what each of them said last.

@@ -332,11 +332,14 @@ impl Node {
     pub fn loss_percent(&self, percent: u32) -> Result<()> {
         assert!(percent <= 100, "{percent} % are more than there is");
         self.log.note(format!("node {} loses {percent} %", self.id));
-        let rule = "add rule inet rig losses iifname eth0 numgen random mod 100";
-        self.filter(&match percent {
-            0 => "flush chain inet rig losses\n".into(),
-            _ => format!("flush chain inet rig losses\n{rule} < {percent} drop\n"),
-        })
+        let chance = match percent {
+            0 => return self.filter("flush chain inet rig losses\n"),
+            100 => String::new(),
+            _ => format!("numgen random mod 100 < {percent}"),
+        };
+        self.filter(&format!(
+            "flush chain inet rig losses\nadd rule inet rig losses iifname eth0 {chance} drop\n"
+        ))
     }
 
     fn filter(&self, commands: &str) -> Result<()> {

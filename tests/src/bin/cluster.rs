@@ -1,0 +1,24 @@
+//! Starts a cluster to try things in by hand, until its standard input ends:
+//! `cluster [NODES]`.
+//!
+//! Says how to get into each node. Killed in whatever way, it leaves nothing behind.
+
+use std::time::Duration;
+
+use plainsong_tests::rig::{Cluster, Result};
+
+fn main() -> Result<()> {
+    let nodes = std::env::args().nth(1).and_then(|nodes| nodes.parse().ok()).unwrap_or(3);
+    let cluster = Cluster::builder().nodes(nodes).encrypted(true).start()?;
+    let all: Vec<u32> = (1..=nodes).collect();
+    println!("{}", cluster.wait_for_ring(&all, Duration::from_secs(30))?);
+    for node in cluster.nodes() {
+        let command = node.command("sh");
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        println!("node {}: nsenter {}", node.id(), words.join(" "));
+    }
+    println!("directory {}", cluster.directory().display());
+    println!("guard {}", cluster.guard_id().unwrap_or_default());
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    Ok(())
+}

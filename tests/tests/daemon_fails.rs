@@ -1,0 +1,60 @@
+//! A daemon that dies, leaves or stands still is noticed by the others, and can come back.
+
+use std::time::Duration;
+
+use plainsong_tests::rig::{self, Cluster};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_killed_daemon_is_noticed_and_comes_back() -> rig::Result<()> {
+    if !rig::usable() {
+        return Ok(());
+    }
+    let cluster = Cluster::builder().encrypted(true).start()?;
+    let whole = cluster.wait_for_ring(&[1, 2, 3], SOON)?;
+    // The one that represents the ring.
+    cluster.node(1).kill_daemon()?;
+    let rest = cluster.wait_for_ring(&[2, 3], SOON)?;
+    assert!(rest.quorate);
+    assert_eq!(rest.ring.representative, 2);
+    assert!(rest.ring.sequence > whole.ring.sequence);
+    assert!(cluster.node(1).membership().is_err());
+
+    cluster.node(1).start_daemon()?;
+    let again = cluster.wait_for_ring(&[1, 2, 3], SOON)?;
+    assert!(again.ring.sequence > rest.ring.sequence);
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_leaves_in_order_is_missed_at_once() -> rig::Result<()> {
+    if !rig::usable() {
+        return Ok(());
+    }
+    // With a timeout beyond the test's patience, so that it must have said good-bye.
+    let cluster = Cluster::builder().token_ms(30_000).start()?;
+    cluster.wait_for_ring(&[1, 2, 3], Duration::from_secs(100))?;
+    cluster.node(2).stop_daemon()?;
+    assert!(cluster.node(2).daemon()?.status().is_some_and(|status| status.success()));
+    cluster.wait_for_ring(&[1, 3], SOON)?;
+    Ok(())
+}
+
+#[test]
+fn a_paused_daemon_is_left_out_and_returns() -> rig::Result<()> {
+    if !rig::usable() {
+        return Ok(());
+    }
+    let cluster = Cluster::builder().start()?;
+    cluster.wait_for_ring(&[1, 2, 3], SOON)?;
+    let three = cluster.node(3);
+    three.pause_daemon()?;
+    cluster.wait_for_ring(&[1, 2], SOON)?;
+    assert!(three.membership().is_err(), "it cannot answer");
+    assert!(three.daemon()?.status().is_none());
+
+    three.resume_daemon()?;
+    cluster.wait_for_ring(&[1, 2, 3], SOON)?;
+    Ok(())
+}
