@@ -41,6 +41,8 @@ struct Node {
     speed: u64,
     /// Until then it gets none at all: it wakes up with a backlog, believing what it did.
     hangs_until: Duration,
+    /// Until then its group engine is gone: it hears nothing, and nobody hears it.
+    away_until: Option<Duration>,
 }
 
 /// splitmix64.
@@ -77,6 +79,7 @@ struct World {
     monotonic: Duration,
     loss: u64,
     hangs: u64,
+    aways: u64,
     next_command: u64,
     /// One digest per committed index, for all time.
     committed: BTreeMap<Index, Digest>,
@@ -96,6 +99,7 @@ impl World {
         let voters = random.pick(&[1, 2, 3, 3, 3, 5]);
         let loss = random.pick(&[0, 0, 2, 20]);
         let hangs = random.pick(&[0, 0, 3, 10]);
+        let aways = random.pick(&[0, 0, 1, 5]);
         let trace = std::env::var_os("PLAINSONG_TRACE").is_some();
         let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
         let mut world = Self {
@@ -107,6 +111,7 @@ impl World {
             monotonic: Duration::from_secs(1),
             loss,
             hangs,
+            aways,
             next_command: 0,
             committed: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -138,9 +143,7 @@ impl World {
         config.batches_in_flight_max = self.random.pick(&[1, 3, 8]);
         config.batch_bytes_max = self.random.pick(&[16, 64, 4096]);
         config.applying_max = self.random.pick(&[1, 7, 1024]);
-        // What is no longer kept cannot be fetched; without losses nothing needs to be.
-        let kept = self.random.pick(&[50, 100_000]);
-        config.kept_entries_max = if self.loss == 0 { kept } else { 100_000 };
+        config.kept_entries_max = self.random.pick(&[50, 100_000]);
         let now = self.now();
         let speed = self.random.pick(&[1000, 900, 300]);
         self.nodes.push(Node {
@@ -156,13 +159,16 @@ impl World {
             last_time: Timestamp(0),
             speed,
             hangs_until: Duration::ZERO,
+            away_until: None,
         });
         self.configure(&[member]);
     }
 
     fn configure(&mut self, joined: &[Member]) {
-        let members: Vec<_> = self.nodes.iter().map(|node| node.member).collect();
-        for node in &mut self.nodes {
+        let present = |node: &&mut Node| node.away_until.is_none();
+        let members: Vec<_> =
+            self.nodes.iter_mut().filter(present).map(|node| node.member).collect();
+        for node in self.nodes.iter_mut().filter(present) {
             node.inbox.push_back(Event::Configuration(members.clone(), joined.to_vec()));
         }
     }
@@ -174,6 +180,24 @@ impl World {
         self.killed = true;
         self.nodes.remove(at);
         self.configure(&[]);
+    }
+
+    /// The node's daemon dies, or its network: it loses what it had not taken in yet.
+    fn go_away(&mut self, at: usize) {
+        let for_ms = self.random.below(5000);
+        self.nodes[at].away_until = Some(self.monotonic + Duration::from_millis(for_ms));
+        self.nodes[at].inbox.clear();
+        self.input(at, Input::Disconnected { reason: "a test".into() });
+        self.configure(&[]);
+    }
+
+    /// It joins again, as a new member, and knows what it knew.
+    fn come_back(&mut self, at: usize) {
+        self.nodes[at].away_until = None;
+        self.nodes[at].member.pid = Pid(self.next_pid);
+        self.next_pid += 1;
+        let member = self.nodes[at].member;
+        self.configure(&[member]);
     }
 
     fn input(&mut self, at: usize, input: Input<u64>) {
@@ -210,6 +234,9 @@ impl World {
         if self.trace {
             eprintln!("{:?} {} sends {message:?}", self.monotonic, self.nodes[at].replica);
         }
+        if self.nodes[at].away_until.is_some() {
+            return;
+        }
         self.messages += 1;
         if let Message::Report(report) = &message {
             // Rule P3: durable entries only, and all of them.
@@ -227,7 +254,7 @@ impl World {
             assert!(durable, "acked {acked}, which is not durable");
         }
         for node in 0..self.nodes.len() {
-            if !self.random.chance(self.loss) {
+            if self.nodes[node].away_until.is_none() && !self.random.chance(self.loss) {
                 let event = Event::Message(from, cluster, Box::new(message.clone()));
                 self.nodes[node].inbox.push_back(event);
             }
@@ -322,6 +349,11 @@ impl World {
             let for_ms = self.random.below(6000);
             self.nodes[at].hangs_until = self.monotonic + Duration::from_millis(for_ms);
         }
+        if self.nodes[at].away_until.is_some_and(|until| self.monotonic >= until) {
+            self.come_back(at);
+        } else if self.nodes[at].away_until.is_none() && self.random.chance(self.aways) {
+            self.go_away(at);
+        }
         let Node { speed, hangs_until, .. } = self.nodes[at];
         if self.monotonic >= hangs_until && self.random.chance(speed) {
             self.turn(at);
@@ -352,6 +384,11 @@ impl World {
     /// reaches must agree.
     fn settle(&mut self) {
         self.loss = 0;
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].away_until.is_some() {
+                self.come_back(at);
+            }
+        }
         let mut last = None;
         let mut before = 0;
         for round in 0..4000 {

@@ -48,6 +48,8 @@ pub(crate) struct Log {
     /// At the end.
     end: Tables,
     entries: VecDeque<Entry>,
+    /// Of the entries kept.
+    bytes: usize,
     /// Epochs and the index each begins at: the whole history.
     history: Vec<(Ballot, Index)>,
 }
@@ -81,8 +83,20 @@ impl Log {
         self.start.position.index.next()
     }
 
-    pub(crate) fn kept(&self) -> usize {
-        self.entries.len()
+    /// About the memory that the entries kept take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Through which index entries have to go, so that the others take no more than that.
+    pub(crate) fn first_within(&self, bytes_max: usize) -> Index {
+        let mut bytes = self.bytes;
+        let over = self.entries.iter().take_while(|entry| {
+            let too_many = bytes > bytes_max;
+            bytes -= cost(entry);
+            too_many
+        });
+        over.last().map_or(self.start.position.index, Entry::index)
     }
 
     pub(crate) fn last_batch(&self, replica: ReplicaId) -> Option<&LastBatch> {
@@ -137,6 +151,7 @@ impl Log {
             self.history.push((epoch, position.index));
         }
         self.end.add(&entry);
+        self.bytes += cost(&entry);
         self.entries.push_back(entry);
         &self.entries[self.entries.len() - 1]
     }
@@ -162,6 +177,7 @@ impl Log {
         assert!(shared >= self.start.position.index, "what is compacted is never cut");
         let kept = usize::try_from(shared.0 - self.start.position.index.0).unwrap_or(usize::MAX);
         let gone = self.entries.split_off(kept.min(self.entries.len()));
+        self.bytes -= gone.iter().map(cost).sum::<usize>();
         self.history.retain(|(_, first)| *first <= shared);
         self.end = self.start.clone();
         for entry in &self.entries {
@@ -174,9 +190,15 @@ impl Log {
     pub(crate) fn compact(&mut self, through: Index) {
         while let Some(entry) = self.entries.front().filter(|entry| entry.index() <= through) {
             self.start.add(entry);
+            self.bytes -= cost(entry);
             self.entries.pop_front();
         }
     }
+}
+
+/// About the memory that an entry takes.
+fn cost(entry: &Entry) -> usize {
+    size_of::<Entry>() + entry.content.commands().len()
 }
 
 /// The epoch of an index by an epoch history.
@@ -254,6 +276,10 @@ mod tests {
         assert_eq!(log.from(Index(4)).count(), 1);
         assert_eq!(log.from(Index(9)).count(), 0);
         assert!(log.is_next(&origin(1, 1), 2));
+        assert_eq!(log.bytes(), 2 * size_of::<Entry>());
+        assert_eq!(log.first_within(log.bytes()), Index(2));
+        assert_eq!(log.first_within(log.bytes() - 1), Index(3));
+        assert_eq!(log.first_within(0), Index(4));
     }
 
     #[test]

@@ -74,8 +74,12 @@ pub struct Config {
     pub batch_bytes_max: usize,
     /// Entries handed out to be applied and not yet applied.
     pub applying_max: u64,
-    /// Applied entries that are kept for others that may miss them.
+    /// Applied entries that are kept for whoever comes late, when every voter has them.
     pub kept_entries_max: usize,
+    /// Bytes of applied entries that are kept for voters that do not have them. Too low: a
+    /// voter that was away for a while cannot catch up. Too high: that much memory while
+    /// one is away.
+    pub kept_bytes_max: usize,
 }
 
 impl Config {
@@ -91,6 +95,7 @@ impl Config {
             batch_bytes_max: 64 << 10,
             applying_max: 1024,
             kept_entries_max: 8192,
+            kept_bytes_max: 256 << 20,
         }
     }
 }
@@ -463,13 +468,22 @@ impl<T> Engine<T> {
     /// Forgets old entries that are applied here. With the log in memory the state
     /// machine itself is what they are kept in.
     fn compact(&mut self) {
-        let kept_max = self.config.kept_entries_max;
+        let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
+        let acked = |voter: &Voter| self.acks.get(voter).copied().unwrap_or_default();
+        let by_all = self.log.voters().now.iter().map(acked).min().unwrap_or_default();
+        let spare = self.log.last().index.0.saturating_sub(kept_entries_max as u64);
+        let through = Index(spare).min(by_all).min(self.applied);
         // In steps, so that it is not done for every entry.
-        if self.log.kept() > kept_max + kept_max / 4 + 1 {
-            let through = Index(self.log.last().index.0 - kept_max as u64).min(self.applied);
-            self.log.compact(through);
-            self.disk.push(Op::Compact(through));
-        }
+        let worth_it = through.0 > self.log.first_kept().0 + kept_entries_max as u64 / 4;
+        let through = if self.log.bytes() > kept_bytes_max {
+            self.log.first_within(kept_bytes_max / 4 * 3).min(self.applied)
+        } else if worth_it {
+            through
+        } else {
+            return;
+        };
+        self.log.compact(through);
+        self.disk.push(Op::Compact(through));
     }
 
     /// Stops for good: leaves the group, answers who waits, stays inspectable.
