@@ -141,15 +141,21 @@ impl Cluster {
         let nodes: Vec<&Node> = wanted.iter().map(|id| self.node(*id)).collect();
         assert!(!nodes.is_empty(), "a ring of no nodes");
         let began = Instant::now();
+        let mut before = None;
         loop {
-            let said: Vec<_> = nodes.iter().map(|node| node.membership()).collect();
+            let said: Vec<_> = nodes.iter().map(|node| node.ask()).collect();
             let mut answers = said.iter().flatten();
-            if let Some(first) = answers.next().filter(|first| first.members == wanted)
-                && answers.filter(|next| *next == first).count() == nodes.len() - 1
+            let first = answers.next().filter(|first| first.members == wanted);
+            let all = answers.filter(|next| Some(*next) == first).count() == nodes.len() - 1;
+            let ring = first.filter(|_| all).cloned();
+            // One answer may be half old.
+            if ring == before
+                && let Some(ring) = ring
             {
-                self.log.note(format!("{first} after {:?}", began.elapsed()));
-                return Ok(first.clone());
+                self.log.note(format!("{ring} after {:?}", began.elapsed()));
+                return Ok(ring);
             }
+            before = ring;
             if began.elapsed() >= within {
                 let say = |(node, said): (&&Node, &Result<Membership>)| match said {
                     Ok(membership) => format!("node {}: {membership}", node.id()),

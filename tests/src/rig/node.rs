@@ -277,6 +277,19 @@ impl Node {
     /// [`Error::Failed`] if it does not answer within a second: it does not run, not yet, or
     /// is paused.
     pub fn membership(&self) -> Result<Membership> {
+        let mut last = self.ask()?;
+        loop {
+            let next = self.ask()?;
+            if next == last {
+                return Ok(next);
+            }
+            last = next;
+        }
+    }
+
+    /// The same asked once. Its parts come one after another, so that right after a change
+    /// the ring may be the new one and its quorum that of the old one.
+    pub(super) fn ask(&self) -> Result<Membership> {
         // Its status says whether it is quorate, so an error is none.
         let arguments = ["-s", "-i"];
         let output = self.output("corosync-quorumtool", &arguments, ANSWER_WITHIN)?;
