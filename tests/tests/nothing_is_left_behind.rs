@@ -32,6 +32,11 @@ fn traces(of: &Path) -> BTreeSet<String> {
     found
 }
 
+/// Where the log of a cluster is.
+fn out(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("out").join(name)
+}
+
 /// What there is outside of the cluster and may come from it. Others may do their own things
 /// in the meantime.
 fn outside(of: &Path, daemons: &[u32]) -> Vec<String> {
@@ -116,9 +121,9 @@ fn a_test_that_panics_leaves_its_log_only() {
     }));
     assert!(failed.is_err());
     assert_eq!(traces(&home.into_inner().unwrap()), BTreeSet::new());
-    let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("out").join(name);
-    assert!(fs::read_to_string(out.join("log")).unwrap().contains("| about to fail\n"));
-    fs::remove_dir_all(out).unwrap();
+    let log = fs::read_to_string(out(name).join("log")).unwrap();
+    assert!(log.contains("| about to fail\n"));
+    fs::remove_dir_all(out(name)).unwrap();
 }
 
 /// A process with a cluster of two nodes.
@@ -149,6 +154,8 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // A killed test leaves its log.
+        let _ = fs::remove_dir_all(out(&format!("by_hand-{}", self.child.id())));
     }
 }
 

@@ -64,9 +64,9 @@ fn programs_see_their_node_only() -> rig::Result<()> {
     }
     // Two clusters that are alike.
     let cluster = Cluster::builder().start()?;
-    let other = Cluster::builder().nodes(1).name("other").start()?;
+    let other = Cluster::builder().nodes(2).start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-    other.wait_for_ring(&[1], SOON)?;
+    other.wait_for_ring(&[1, 2], SOON)?;
 
     for node in cluster.nodes() {
         let status = node.run("corosync-quorumtool", &["-s"])?;

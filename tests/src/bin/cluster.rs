@@ -9,7 +9,8 @@ use plainsong_tests::rig::{Cluster, Result};
 
 fn main() -> Result<()> {
     let nodes = std::env::args().nth(1).and_then(|nodes| nodes.parse().ok()).unwrap_or(3);
-    let cluster = Cluster::builder().nodes(nodes).encrypted(true).start()?;
+    let name = format!("by_hand-{}", std::process::id());
+    let cluster = Cluster::builder().name(&name).nodes(nodes).encrypted(true).start()?;
     let all: Vec<u32> = (1..=nodes).collect();
     println!("{}", cluster.wait_for_ring(&all, Duration::from_secs(30))?);
     for node in cluster.nodes() {
