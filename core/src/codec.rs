@@ -22,7 +22,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::Commands;
+use crate::entry::Commands;
 use crate::message::{BatchMessage, Entries, EntriesMessage, Message};
 use crate::types::ClusterId;
 
@@ -269,7 +269,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::engine::{Batch, Content, Entry, EntryHead};
+    use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead};
     use crate::message::{Announce, Fetch, Mark, Marks, Missing, Open, Progress, Report};
     use crate::types::{
         Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter,
@@ -431,7 +431,7 @@ mod tests {
             Err(DecodeError::Body { kind: 2, .. })
         ));
         let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) };
-        let head = crate::engine::BatchHead { origin, number: 1, count: 3 };
+        let head = BatchHead { origin, number: 1, count: 3 };
         let batch = encode(&BatchMessage { head, progress: None }).unwrap();
         assert!(matches!(
             decode_frame(&forged(5, &batch, b"\x01\0\0\0x")),

@@ -62,15 +62,16 @@
 
 pub mod codec;
 pub mod engine;
+mod entry;
 mod machine;
 pub mod message;
+mod pending;
 mod replica;
 mod runtime;
 mod types;
 
 pub use engine::{MemberStatus, Role, Status, StopReason};
 pub use machine::{Context, StateMachine, Timestamp};
-pub use replica::{
-    Answer, Builder, Busy, COMMAND_BYTES_MAX, Pending, ProposeError, Replica, StartError,
-};
+pub use pending::{Answer, COMMAND_BYTES_MAX, Pending, ProposeError};
+pub use replica::{Builder, Busy, Replica, StartError};
 pub use types::*;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::engine::{Batch, BatchHead, EntryHead};
+use crate::entry::{Batch, BatchHead, EntryHead};
 use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters};
 
 /// One multicast.

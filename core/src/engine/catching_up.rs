@@ -1,8 +1,8 @@
 //! What a replica lacks, it fetches (rules N5, B9 and L1): an `Open`, a mark, a batch, or
 //! entries of earlier epochs. The sequencer gives what its log still holds.
 
-use super::entry::{Content, EntryHead};
 use super::{Checked, Engine, Output, StopReason, ensure};
+use crate::entry::{Content, EntryHead};
 use crate::message::{Entries, Fetch, Message, Missing};
 use crate::types::{Ballot, Digest, Position};
 

@@ -95,7 +95,7 @@ impl Disk {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::engine::Content;
+    use crate::entry::Content;
     use crate::types::{Digest, Position, Voters};
 
     fn entry(index: u64) -> Entry {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
-use super::entry::{Content, Entry};
 use crate::Timestamp;
+use crate::entry::{Content, Entry};
 use crate::types::{Ballot, Digest, Index, Nonce, Origin, Position, ReplicaId, Voters};
 
 /// The last batch of a replica in the order: its origin and number.
@@ -217,7 +217,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::engine::entry::Batch;
+    use crate::entry::Batch;
 
     fn ballot(counter: u64) -> Ballot {
         Ballot { counter, ..Ballot::default() }

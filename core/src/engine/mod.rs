@@ -6,10 +6,11 @@
 
 mod catching_up;
 mod clock;
+mod config;
 mod coordinator;
 mod disk;
 mod election;
-mod entry;
+mod io;
 mod log;
 mod members;
 mod opening;
@@ -18,234 +19,28 @@ mod origin;
 mod pool;
 mod progress;
 mod status;
+mod stop;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
-use bytes::Bytes;
 use cpg::Member;
 
 use self::clock::LogClock;
+pub use self::config::Config;
 use self::disk::Disk;
 use self::election::Election;
-pub use self::entry::{Batch, Content, Entry};
-pub(crate) use self::entry::{BatchHead, Commands, EntryHead};
+pub use self::io::{Committed, Facts, Input, Now, Op, Output};
 use self::log::Log;
 use self::members::Members;
 use self::origin::Proposals;
 use self::pool::Pool;
 use self::progress::Pace;
 pub use self::status::{MemberStatus, Role, Status};
+pub use self::stop::StopReason;
 use crate::Timestamp;
+pub use crate::entry::{Batch, Content, Entry};
 use crate::message::{Mark, Message, Open};
-use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, ReplicaId, StoreId, Voter};
-
-/// The time, as an input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// Since some moment before the replica started; never goes back.
-    pub monotonic: Duration,
-    /// The wall clock, which may jump.
-    pub wall: Timestamp,
-}
-
-/// What an engine is told at its start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// This run of the replica.
-    pub incarnation: Incarnation,
-    /// Its store.
-    pub store: StoreId,
-    /// The replicas that form the group at its very first start (rule V3); empty for a
-    /// replica that comes later.
-    pub bootstrap: Vec<ReplicaId>,
-    /// How long commits may stand still, with work to do, before a new epoch is tried.
-    /// Too low: epochs change for nothing under load. Too high: a sequencer that hangs
-    /// without leaving the configuration stops the group for so long.
-    pub election_timeout: Duration,
-    /// After this time without an effect something is sent again.
-    pub resend_timeout: Duration,
-    /// Own batches that may be under way at once. Too low: the ring idles between
-    /// batches. Too high: batches stay small under load, and each costs as much as a
-    /// large one.
-    pub batches_in_flight_max: usize,
-    /// Commands are gathered into a batch up to this size in bytes; a single larger one
-    /// is a batch of its own.
-    pub batch_bytes_max: usize,
-    /// Entries handed out to be applied and not yet applied.
-    pub applying_max: u64,
-    /// Applied entries that are kept for whoever comes late, when every voter has them.
-    pub kept_entries_max: usize,
-    /// Bytes of applied entries that are kept for voters that do not have them. Too low: a
-    /// voter that was away for a while cannot catch up. Too high: that much memory while
-    /// one is away.
-    pub kept_bytes_max: usize,
-}
-
-impl Config {
-    /// The usual values.
-    pub fn new(incarnation: Incarnation, store: StoreId, bootstrap: Vec<ReplicaId>) -> Self {
-        Self {
-            incarnation,
-            store,
-            bootstrap,
-            election_timeout: Duration::from_secs(1),
-            resend_timeout: Duration::from_millis(250),
-            batches_in_flight_max: 4,
-            batch_bytes_max: 64 << 10,
-            applying_max: 1024,
-            kept_entries_max: 8192,
-            kept_bytes_max: 256 << 20,
-        }
-    }
-}
-
-/// What happens to an engine. `T` is how callers are answered; the engine only carries
-/// it.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "moved once, into the engine")]
-pub enum Input<T> {
-    /// A message from the group, in its order.
-    Delivered {
-        /// The CPG member that sent it.
-        from: Member,
-        /// The cluster id on its frame.
-        cluster: Option<ClusterId>,
-        /// The message.
-        message: Message,
-    },
-    /// The members of the group after a change, in the group's order.
-    Configuration {
-        /// Oneself.
-        local: Member,
-        /// All members.
-        members: Vec<Member>,
-        /// Who of them is new.
-        joined: Vec<Member>,
-    },
-    /// The group engine is gone; a `Configuration` follows when it is back.
-    Disconnected {
-        /// Why, for people.
-        reason: String,
-    },
-    /// A command of a caller.
-    Propose {
-        /// To answer by.
-        ticket: T,
-        /// The command as bytes.
-        command: Bytes,
-    },
-    /// The log thread has done this write, and all before it, durably.
-    Written {
-        /// Of [`Output::Write`].
-        ticket: u64,
-    },
-    /// The log thread could not write; nothing later will be written.
-    WriteFailed {
-        /// Why.
-        reason: String,
-    },
-    /// The apply thread has applied all entries up to here.
-    Applied {
-        /// The last.
-        index: Index,
-    },
-    /// Time passed; wanted a few times per election timeout.
-    Tick,
-    /// No more input is at hand: what was gathered goes out now.
-    Drained,
-}
-
-/// What an engine wants done, in order.
-#[derive(Debug)]
-pub enum Output<T> {
-    /// Multicast it, first in, first out. `TryAgain` is the runtime's business.
-    Send(Message),
-    /// Write these to the log, in order, with one sync, behind all earlier writes.
-    Write {
-        /// To be named by [`Input::Written`].
-        ticket: u64,
-        /// What.
-        ops: Vec<Op>,
-    },
-    /// Apply these committed entries, in order.
-    Apply(Vec<Committed<T>>),
-    /// Answer these callers: their commands will not be answered from the log.
-    Fail {
-        /// The callers.
-        tickets: Vec<T>,
-        /// Whether the commands may still take effect.
-        may_take_effect: bool,
-    },
-    /// Leave the group for good; the reason is in the status.
-    Stop,
-}
-
-/// A committed entry and who waits for it here.
-#[derive(Debug)]
-pub struct Committed<T> {
-    /// The entry.
-    pub entry: Entry,
-    /// One for each command of the batch, in order, if it was proposed here; else none.
-    pub callers: Vec<T>,
-}
-
-/// One step of a write to the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// The durable facts, as a whole.
-    Facts(Facts),
-    /// One more entry.
-    Append(Entry),
-    /// No entry after this index.
-    Cut(Index),
-    /// No entry up to this index.
-    Compact(Index),
-}
-
-/// What a replica must not forget besides its log (protocol §3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Facts {
-    /// The highest ballot answered (rule P1).
-    pub promised: Ballot,
-    /// The group that the log belongs to.
-    pub cluster: Option<ClusterId>,
-}
-
-/// Why a replica stopped for good.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StopReason {
-    /// Another live process has the same replica id and announced itself earlier.
-    #[error(
-        "replica {replica} runs already, as process {other} of the group (this is process \
-         {mine}): stop one of the two, or give this one another id"
-    )]
-    Duplicate {
-        /// The replica id.
-        replica: ReplicaId,
-        /// The other process.
-        other: Member,
-        /// This process.
-        mine: Member,
-    },
-    /// Something that cannot be was seen: a bug or damaged memory. The replica stops
-    /// before it does harm.
-    #[error("{0}; this replica stopped before it could do harm: keep its logs and report this")]
-    Invariant(String),
-    /// The log could not be written.
-    #[error("the log could not be written: {0}; mend the cause and start the replica again")]
-    WriteFailed(String),
-    /// `apply` of the application panicked.
-    #[error("the state machine panicked: {0}; every replica will meet the same command")]
-    ApplyPanicked(String),
-    /// The group engine refuses what this replica does.
-    #[error("the group engine refused: {0}")]
-    Group(cpg::Error),
-    /// Asked to.
-    #[error("stopped as asked")]
-    Asked,
-}
+use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, Voter};
 
 /// An epoch that is open here.
 #[derive(Debug)]

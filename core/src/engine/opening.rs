@@ -3,8 +3,8 @@
 
 use cpg::Member;
 
-use super::entry::{Content, Entry};
 use super::{Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
+use crate::entry::{Content, Entry};
 use crate::message::{Announce, Message, Open, Report};
 use crate::types::{Ballot, ClusterId, Digest, Index, Position};
 

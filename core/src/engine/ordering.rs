@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cpg::Member;
 
-use super::entry::{Batch, Content};
 use super::{Checked, Engine, StopReason, ensure};
+use crate::entry::{Batch, Content};
 use crate::message::{Mark, Marks, Progress};
 use crate::types::{Digest, Index, Voter};
 

@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::entry::{Batch, Commands};
 use super::log::Log;
 use super::{Checked, Engine, Output, ensure};
+use crate::entry::{Batch, Commands};
 use crate::message::Message;
 use crate::types::{Incarnation, Origin};
 

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::entry::Batch;
 use super::log::Log;
+use crate::entry::Batch;
 use crate::types::Origin;
 
 /// How far an origin may be ahead of the order. More than any replica has in flight.
@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::engine::Content;
+    use crate::entry::Content;
     use crate::types::{Ballot, Nonce, ReplicaId};
 
     fn batch(counter: u64, number: u64) -> Batch {

@@ -3,9 +3,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{Caller, Feedback, Shared, ToApply, panic_text};
+use super::{Feedback, Shared, ToApply, panic_text};
 use crate::codec;
-use crate::engine::{Commands, Committed, Content};
+use crate::engine::Committed;
+use crate::entry::{Commands, Content};
+use crate::pending::Caller;
 use crate::{Context, StateMachine};
 
 /// Owns the state machine: applies committed commands in order, each once, and answers

@@ -8,12 +8,11 @@ use cpg::{Connection, Dispatch, Event, Guarantee, Member};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::log::Write;
-use super::{
-    Caller, Feedback, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail, panic_text,
-};
+use super::{Feedback, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail, panic_text};
 use crate::Timestamp;
 use crate::codec::{self, Frame};
 use crate::engine::{Config, Engine, Input, Now, Output, StopReason};
+use crate::pending::Caller;
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);

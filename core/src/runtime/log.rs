@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{Feedback, Shared};
 use crate::codec;
-use crate::engine::{Entry, EntryHead, Op};
+use crate::engine::Op;
+use crate::entry::{Entry, EntryHead};
 use crate::types::Digest;
 
 /// A write as the engine asks for it.

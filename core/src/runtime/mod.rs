@@ -22,16 +22,13 @@ use plainsong_storage::LogStore;
 
 use crate::StateMachine;
 use crate::engine::{Committed, Config, Status, StopReason};
-use crate::replica::ProposeError;
+use crate::pending::{Caller, ProposeError};
 use crate::types::Index;
 
 /// Commands that may wait to be taken in by the group thread. Beyond it `propose` waits.
 const PROPOSALS_MAX: usize = 4096;
 /// How long an orderly stop waits to hear its own departure.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How a caller is answered.
-pub(crate) type Caller<O> = oneshot::Sender<Result<O, ProposeError>>;
 
 /// A command on its way to the group thread.
 pub(crate) struct Proposal<O> {

@@ -1,3 +1,5 @@
+//! Entries of the log, and the batches of commands in them.
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;

@@ -1,0 +1,54 @@
+use std::time::Duration;
+
+use crate::types::{Incarnation, ReplicaId, StoreId};
+
+/// What an engine is told at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This run of the replica.
+    pub incarnation: Incarnation,
+    /// Its store.
+    pub store: StoreId,
+    /// The replicas that form the group at its very first start (rule V3); empty for a
+    /// replica that comes later.
+    pub bootstrap: Vec<ReplicaId>,
+    /// How long commits may stand still, with work to do, before a new epoch is tried.
+    /// Too low: epochs change for nothing under load. Too high: a sequencer that hangs
+    /// without leaving the configuration stops the group for so long.
+    pub election_timeout: Duration,
+    /// After this time without an effect something is sent again.
+    pub resend_timeout: Duration,
+    /// Own batches that may be under way at once. Too low: the ring idles between
+    /// batches. Too high: batches stay small under load, and each costs as much as a
+    /// large one.
+    pub batches_in_flight_max: usize,
+    /// Commands are gathered into a batch up to this size in bytes; a single larger one
+    /// is a batch of its own.
+    pub batch_bytes_max: usize,
+    /// Entries handed out to be applied and not yet applied.
+    pub applying_max: u64,
+    /// Applied entries that are kept for whoever comes late, when every voter has them.
+    pub kept_entries_max: usize,
+    /// Bytes of applied entries that are kept for voters that do not have them. Too low: a
+    /// voter that was away for a while cannot catch up. Too high: that much memory while
+    /// one is away.
+    pub kept_bytes_max: usize,
+}
+
+impl Config {
+    /// The usual values.
+    pub fn new(incarnation: Incarnation, store: StoreId, bootstrap: Vec<ReplicaId>) -> Self {
+        Self {
+            incarnation,
+            store,
+            bootstrap,
+            election_timeout: Duration::from_secs(1),
+            resend_timeout: Duration::from_millis(250),
+            batches_in_flight_max: 4,
+            batch_bytes_max: 64 << 10,
+            applying_max: 1024,
+            kept_entries_max: 8192,
+            kept_bytes_max: 256 << 20,
+        }
+    }
+}

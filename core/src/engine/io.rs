@@ -1,0 +1,132 @@
+//! What goes into an engine, and what comes out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpg::Member;
+
+use crate::Timestamp;
+use crate::entry::Entry;
+use crate::message::Message;
+use crate::types::{Ballot, ClusterId, Index};
+
+/// The time, as an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Since some moment before the replica started; never goes back.
+    pub monotonic: Duration,
+    /// The wall clock, which may jump.
+    pub wall: Timestamp,
+}
+
+/// What happens to an engine. `T` is how callers are answered; the engine only carries
+/// it.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "moved once, into the engine")]
+pub enum Input<T> {
+    /// A message from the group, in its order.
+    Delivered {
+        /// The CPG member that sent it.
+        from: Member,
+        /// The cluster id on its frame.
+        cluster: Option<ClusterId>,
+        /// The message.
+        message: Message,
+    },
+    /// The members of the group after a change, in the group's order.
+    Configuration {
+        /// Oneself.
+        local: Member,
+        /// All members.
+        members: Vec<Member>,
+        /// Who of them is new.
+        joined: Vec<Member>,
+    },
+    /// The group engine is gone; a `Configuration` follows when it is back.
+    Disconnected {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A command of a caller.
+    Propose {
+        /// To answer by.
+        ticket: T,
+        /// The command as bytes.
+        command: Bytes,
+    },
+    /// The log thread has done this write, and all before it, durably.
+    Written {
+        /// Of [`Output::Write`].
+        ticket: u64,
+    },
+    /// The log thread could not write; nothing later will be written.
+    WriteFailed {
+        /// Why.
+        reason: String,
+    },
+    /// The apply thread has applied all entries up to here.
+    Applied {
+        /// The last.
+        index: Index,
+    },
+    /// Time passed; wanted a few times per election timeout.
+    Tick,
+    /// No more input is at hand: what was gathered goes out now.
+    Drained,
+}
+
+/// What an engine wants done, in order.
+#[derive(Debug)]
+pub enum Output<T> {
+    /// Multicast it, first in, first out. `TryAgain` is the runtime's business.
+    Send(Message),
+    /// Write these to the log, in order, with one sync, behind all earlier writes.
+    Write {
+        /// To be named by [`Input::Written`].
+        ticket: u64,
+        /// What.
+        ops: Vec<Op>,
+    },
+    /// Apply these committed entries, in order.
+    Apply(Vec<Committed<T>>),
+    /// Answer these callers: their commands will not be answered from the log.
+    Fail {
+        /// The callers.
+        tickets: Vec<T>,
+        /// Whether the commands may still take effect.
+        may_take_effect: bool,
+    },
+    /// Leave the group for good; the reason is in the status.
+    Stop,
+}
+
+/// A committed entry and who waits for it here.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// The entry.
+    pub entry: Entry,
+    /// One for each command of the batch, in order, if it was proposed here; else none.
+    pub callers: Vec<T>,
+}
+
+/// One step of a write to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The durable facts, as a whole.
+    Facts(Facts),
+    /// One more entry.
+    Append(Entry),
+    /// No entry after this index.
+    Cut(Index),
+    /// No entry up to this index.
+    Compact(Index),
+}
+
+/// What a replica must not forget besides its log (protocol §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Facts {
+    /// The highest ballot answered (rule P1).
+    pub promised: Ballot,
+    /// The group that the log belongs to.
+    pub cluster: Option<ClusterId>,
+}

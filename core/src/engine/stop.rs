@@ -1,0 +1,38 @@
+use cpg::Member;
+
+use crate::types::ReplicaId;
+
+/// Why a replica stopped for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// Another live process has the same replica id and announced itself earlier.
+    #[error(
+        "replica {replica} runs already, as process {other} of the group (this is process \
+         {mine}): stop one of the two, or give this one another id"
+    )]
+    Duplicate {
+        /// The replica id.
+        replica: ReplicaId,
+        /// The other process.
+        other: Member,
+        /// This process.
+        mine: Member,
+    },
+    /// Something that cannot be was seen: a bug or damaged memory. The replica stops
+    /// before it does harm.
+    #[error("{0}; this replica stopped before it could do harm: keep its logs and report this")]
+    Invariant(String),
+    /// The log could not be written.
+    #[error("the log could not be written: {0}; mend the cause and start the replica again")]
+    WriteFailed(String),
+    /// `apply` of the application panicked.
+    #[error("the state machine panicked: {0}; every replica will meet the same command")]
+    ApplyPanicked(String),
+    /// The group engine refuses what this replica does.
+    #[error("the group engine refused: {0}")]
+    Group(cpg::Error),
+    /// Asked to.
+    #[error("stopped as asked")]
+    Asked,
+}

@@ -1,0 +1,135 @@
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use crate::engine::StopReason;
+
+/// The largest command in bytes, encoded: what one CPG message carries, with room for
+/// what goes along.
+pub const COMMAND_BYTES_MAX: usize = 1_000_000;
+
+/// Why a proposal was not answered with an output.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// The encoded command is larger than [`COMMAND_BYTES_MAX`]. It was not proposed.
+    #[error("the command is larger than {COMMAND_BYTES_MAX} bytes: split it up")]
+    TooLarge,
+    /// The command could not be encoded. It was not proposed.
+    #[error("the command cannot be encoded: {0}")]
+    Encode(String),
+    /// The replica has stopped, and the command was not sent.
+    #[error("the replica has stopped: {0}")]
+    Stopped(StopReason),
+    /// The command was sent, and then its outcome could no longer be known here.
+    #[error("outcome unknown: the command may or may not take effect; read the state to find out")]
+    OutcomeUnknown,
+    /// No answer came in time. The command goes on.
+    #[error("no answer in time: the command may still take effect")]
+    Timeout,
+}
+
+impl ProposeError {
+    /// Whether the command may take effect in spite of the error. If not, it never will.
+    pub fn may_still_take_effect(&self) -> bool {
+        matches!(self, Self::OutcomeUnknown | Self::Timeout)
+    }
+}
+
+/// How a caller is answered.
+pub(crate) type Caller<O> = oneshot::Sender<Result<O, ProposeError>>;
+
+/// An answer to come: wait for it, or `.await` it with any executor. Dropping it gives up
+/// the answer and not the command.
+#[must_use = "the command goes on, but its outcome is known only from this"]
+pub struct Pending<O>(State<O>);
+
+enum State<O> {
+    Waiting(oneshot::Receiver<Result<O, ProposeError>>),
+    Failed(ProposeError),
+}
+
+impl<O> Pending<O> {
+    /// How a proposal is answered, and the answer to come.
+    pub(crate) fn new() -> (Caller<O>, Self) {
+        let (caller, answer) = oneshot::channel();
+        (caller, Self(State::Waiting(answer)))
+    }
+
+    pub(crate) fn failed(error: ProposeError) -> Self {
+        Self(State::Failed(error))
+    }
+
+    /// Waits for the answer, however long it takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`ProposeError`].
+    pub fn wait(self) -> Result<O, ProposeError> {
+        match self.0 {
+            // The sender is dropped without a word only when a thread of the replica died.
+            State::Waiting(answer) => answer.recv().unwrap_or(Err(ProposeError::OutcomeUnknown)),
+            State::Failed(error) => Err(error),
+        }
+    }
+
+    /// Waits for the answer for so long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::Timeout`] when the time is over: the command may still take
+    /// effect.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<O, ProposeError> {
+        match self.0 {
+            State::Waiting(answer) => match answer.recv_timeout(timeout) {
+                Ok(answer) => answer,
+                Err(oneshot::RecvTimeoutError::Timeout) => Err(ProposeError::Timeout),
+                Err(oneshot::RecvTimeoutError::Disconnected) => Err(ProposeError::OutcomeUnknown),
+            },
+            State::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl<O> fmt::Debug for Pending<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pending(..)")
+    }
+}
+
+impl<O> IntoFuture for Pending<O> {
+    type Output = Result<O, ProposeError>;
+    type IntoFuture = Answer<O>;
+
+    fn into_future(self) -> Answer<O> {
+        Answer(match self.0 {
+            State::Waiting(answer) => Ok(answer.into_future()),
+            State::Failed(error) => Err(Some(error)),
+        })
+    }
+}
+
+/// The future of a [`Pending`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Answer<O>(Result<oneshot::AsyncReceiver<Result<O, ProposeError>>, Option<ProposeError>>);
+
+impl<O> fmt::Debug for Answer<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answer(..)")
+    }
+}
+
+impl<O> Future for Answer<O> {
+    type Output = Result<O, ProposeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(answer) => Pin::new(answer)
+                .poll(context)
+                .map(|answer| answer.unwrap_or(Err(ProposeError::OutcomeUnknown))),
+            Err(error) => Poll::Ready(Err(error.take().unwrap_or(ProposeError::OutcomeUnknown))),
+        }
+    }
+}
