@@ -34,12 +34,18 @@
 //!
 //! # What is left behind
 //!
-//! Nothing. Networks, mounts and shared memory have no names outside: the kernel takes them
-//! away with the last process in them. The processes carry the cluster in their environment
-//! (`PLAINSONG_RIG`); when the cluster is dropped, or the test process dies in whatever
-//! way, a guard process kills what carries it and removes the directory. If the guard was
-//! killed as well, the next start of any cluster does that. (A program that clears its
-//! environment gets away.)
+//! Nothing but an empty directory, `plainsong-rig`, where temporary files are. Networks,
+//! mounts and shared memory have no names outside: the kernel takes them away with the last
+//! process in them. The processes carry the cluster in their environment (`PLAINSONG_RIG`);
+//! when the cluster is dropped, or the test process dies in whatever way, a guard process
+//! kills what carries it and removes its directory. If the guard was killed as well, the
+//! next start of any cluster does that. (A program that clears its environment gets away.)
+//!
+//! # How a busy machine shows
+//!
+//! Daemons run with real-time priority, as Corosync wants it, so that rings hold while tests
+//! and compilers compete. The reverse is that daemons under load keep everything else
+//! waiting; `("system", "sched_rr", "no")` as a [setting](Builder::setting) changes it.
 //!
 //! # What is kept
 //!
