@@ -2,6 +2,8 @@
 //! one of them while the replica that sequences, its daemon, or its node's network fails.
 //! Each test prints how long the count stood still, and how long Corosync itself took.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
