@@ -6,12 +6,16 @@
     reason = "each test uses what it needs, and fails by panicking"
 )]
 
-use std::env;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
-use cpg::Engine;
-use cpg::conformance::serve;
+use cpg::conformance::{Member as _, Remote, serve};
+use cpg::{
+    Change, Configuration, Engine, Event, GroupName, Guarantee, Member, NodeId, Options, Reason,
+    Ring,
+};
 use plainsong_tests::rig::Node;
 
 /// How long a ring may take to form, or a message to come.
@@ -27,8 +31,7 @@ pub(crate) fn become_test(node: &Node, test: &str) -> Command {
     command
 }
 
-/// This program in a node, as a member that a [`Remote`](cpg::conformance::Remote) can
-/// start.
+/// This program in a node, as a member that a [`Remote`] can start.
 pub(crate) fn child_command(node: &Node) -> Command {
     let mut command = become_test(node, "child");
     make_child(&mut command);
@@ -45,4 +48,144 @@ pub(crate) fn be_child() {
     if env::var_os(CHILD).is_some() {
         serve(&Engine::Corosync);
     }
+}
+
+/// A member in a node, and all it has heard.
+pub(crate) struct Voice {
+    pub(crate) member: Box<Remote>,
+    pub(crate) me: Member,
+    pub(crate) heard: Vec<Event>,
+}
+
+impl Voice {
+    /// Connects, and does not join.
+    pub(crate) fn new(node: &Node) -> Self {
+        let mut member = Box::new(Remote::start(&mut child_command(node), RINGS).unwrap());
+        let me = member.local_member();
+        Self { member, me, heard: Vec::new() }
+    }
+
+    /// Members in these nodes, who know of each other.
+    pub(crate) fn choir<const COUNT: usize>(nodes: [&Node; COUNT]) -> [Self; COUNT] {
+        let mut choir = nodes.map(|node| {
+            let mut voice = Self::new(node);
+            voice.join();
+            voice
+        });
+        for voice in &mut choir {
+            voice.until_members(COUNT);
+        }
+        choir
+    }
+
+    /// Joins the one group of these tests, however often it takes.
+    pub(crate) fn join(&mut self) {
+        let group = GroupName::new("facts").unwrap();
+        insist(|| self.member.join(&group));
+        let me = self.me;
+        self.until("its own join", |heard| {
+            configurations(heard).any(|change| change.members.contains(&me))
+        });
+    }
+
+    /// Sends, however often it takes.
+    pub(crate) fn send(&mut self, message: &str) {
+        insist(|| self.member.multicast(Guarantee::Agreed, &[message.as_bytes()]));
+    }
+
+    /// Hears on until what is wanted is there.
+    pub(crate) fn until(&mut self, what: &str, is_there: impl Fn(&[Event]) -> bool) {
+        let deadline = Instant::now() + SOON;
+        while !is_there(&self.heard) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.member.next(left).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(event.is_some(), "{} waits in vain for {what}:\n{}", self.me, self.story());
+            self.heard.extend(event);
+        }
+    }
+
+    pub(crate) fn until_message(&mut self, message: &str) {
+        self.until(message, |heard| place_of(heard, message).is_some());
+    }
+
+    pub(crate) fn until_members(&mut self, count: usize) {
+        self.until("a number of members", |heard| {
+            configurations(heard).last().is_some_and(|change| change.members.len() == count)
+        });
+    }
+
+    /// Waits until that member has left, and says where in what it heard.
+    pub(crate) fn until_left(&mut self, member: Member) -> usize {
+        let left = |heard: &[Event]| {
+            heard.iter().position(|event| {
+                matches!(event, Event::Configuration(change)
+                    if change.left.iter().any(|gone| gone.member == member))
+            })
+        };
+        self.until("a departure", |heard| left(heard).is_some());
+        left(&self.heard).unwrap()
+    }
+
+    /// What it heard, for people.
+    pub(crate) fn story(&self) -> String {
+        let lines = self.heard.iter().map(|event| match event {
+            Event::Deliver { sender, message } => {
+                format!("  {} from {sender}\n", String::from_utf8_lossy(message))
+            }
+            other => format!("  {other:?}\n"),
+        });
+        lines.collect()
+    }
+}
+
+/// Every connection is told of the ring, right after its join as well.
+const RINGS: Options = Options { initial_ring: true };
+
+/// Asks again as long as it may help.
+pub(crate) fn insist(mut call: impl FnMut() -> cpg::Result<()>) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        match call() {
+            Ok(()) => return,
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub(crate) fn configurations(heard: &[Event]) -> impl Iterator<Item = &Configuration> {
+    heard.iter().filter_map(|event| match event {
+        Event::Configuration(change) => Some(change),
+        _ => None,
+    })
+}
+
+pub(crate) fn rings(heard: &[Event]) -> impl Iterator<Item = &Ring> {
+    heard.iter().filter_map(|event| match event {
+        Event::Ring(ring) => Some(ring),
+        _ => None,
+    })
+}
+
+/// Where that message is in what was heard.
+pub(crate) fn place_of(heard: &[Event], text: &str) -> Option<usize> {
+    heard.iter().position(
+        |event| matches!(event, Event::Deliver { message, .. } if message == text.as_bytes()),
+    )
+}
+
+/// Who came or went and why, in some order.
+pub(crate) fn whose(changes: &[Change], reason: Reason) -> Vec<NodeId> {
+    assert!(changes.iter().all(|change| change.reason == reason), "not {reason}: {changes:?}");
+    let mut nodes: Vec<_> = changes.iter().map(|change| change.member.node).collect();
+    nodes.sort();
+    nodes
+}
+
+/// Tells something of a test that passes.
+pub(crate) fn tell(what: &str) {
+    // Not by a macro: the test harness keeps what those print of tests that pass.
+    let _ = writeln!(std::io::stderr(), "{what}");
 }

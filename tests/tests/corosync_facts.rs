@@ -1,0 +1,165 @@
+//! What Corosync does and does not promise, as `cpg::corosync` and the protocol of
+//! Plainsong rely on it or defend against it. A version that changes one of these is to be
+//! noticed here. None is a defect of this crate.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod corosync_common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use corosync_common::{SOON, Voice, be_child, configurations, place_of, rings, tell, whose};
+use cpg::conformance::Member as _;
+use cpg::{Error, Event, Guarantee, NodeId, Reason};
+use plainsong_tests::rig::{self, Cluster};
+
+#[test]
+fn child() {
+    be_child();
+}
+
+/// A message is delivered as soon as all before it are there, without waiting for the
+/// others to have it. Members of one configuration that do not go on together may have
+/// delivered different messages in it: "delivered here" says nothing of a majority.
+#[test]
+fn delivery_is_agreed_and_not_safe() -> rig::Result<()> {
+    const TRIES: usize = 5;
+    if !rig::usable() {
+        return Ok(());
+    }
+    let cluster = Cluster::builder().start()?;
+    for attempt in 1..=TRIES {
+        cluster.wait_for_ring(&[1, 2, 3], SOON)?;
+        let mut choir = Voice::choir([1, 2, 3].map(|id| cluster.node(id)));
+        let is_cut = AtomicBool::new(false);
+        let [first, others @ ..] = &mut choir;
+        let counts = thread::scope(|scope| {
+            let counter = scope.spawn(|| {
+                // Up to a second after the cut: the ring breaks after half of that.
+                let mut number = 0;
+                while !configurations(&first.heard).any(|change| !change.left.is_empty()) {
+                    match first.member.multicast(Guarantee::Agreed, &[b"flood"]) {
+                        Ok(()) => number += 1,
+                        Err(Error::TryAgain) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                    if number == 500 {
+                        is_cut.store(true, Ordering::Release);
+                    }
+                    first.heard.extend(first.member.next(std::time::Duration::ZERO).unwrap());
+                }
+                before_the_break(first)
+            });
+            while !is_cut.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            cluster.node(3).cut().unwrap();
+            let others: Vec<_> = others.iter_mut().map(before_the_break).collect();
+            [counter.join().unwrap(), others[0], others[1]]
+        });
+        assert_eq!(counts[0], counts[1], "those who go on together have delivered the same");
+        assert!(counts[2] <= counts[0], "who sends has all that anybody has");
+        cluster.heal_all()?;
+        if counts[2] < counts[0] {
+            tell(&format!("agreed only: {counts:?} delivered in one configuration, try {attempt}"));
+            return Ok(());
+        }
+    }
+    panic!("in {TRIES} tries a node that was cut off had delivered all that the others had");
+}
+
+/// How many messages a member delivered before it heard of a departure.
+fn before_the_break(voice: &mut Voice) -> usize {
+    voice.until("a departure", |heard| configurations(heard).any(|change| !change.left.is_empty()));
+    let is_break =
+        |event: &Event| matches!(event, Event::Configuration(change) if !change.left.is_empty());
+    let before = voice.heard.iter().take_while(|event| !is_break(event));
+    before.filter(|event| matches!(event, Event::Deliver { .. })).count()
+}
+
+/// What is sent while the ring breaks comes out in a later configuration, with whoever is
+/// there then: a message does not carry the configuration that its sender was in. A node
+/// alone delivers to itself, and needs nobody's consent. When the two sides come together,
+/// each hears that the other came.
+#[test]
+fn there_is_no_sending_view_and_a_merge_has_two_sides() -> rig::Result<()> {
+    if !rig::usable() {
+        return Ok(());
+    }
+    let cluster = Cluster::builder().start()?;
+    cluster.wait_for_ring(&[1, 2, 3], SOON)?;
+    let mut choir = Voice::choir([1, 2, 3].map(|id| cluster.node(id)));
+    cluster.node(3).cut()?;
+    let [first, _, third] = &mut choir;
+    // Taken over: the break is not known yet.
+    third.member.multicast(Guarantee::Agreed, &[b"stale"]).unwrap();
+    assert_eq!(configurations(&third.heard).last().unwrap().members.len(), 3);
+
+    third.until_message("stale");
+    let alone = third.until_left(first.me);
+    let stale = place_of(&third.heard, "stale").unwrap();
+    assert!(alone < stale, "heard in the configuration it was sent in:\n{}", third.story());
+    assert_eq!(configurations(&third.heard).last().unwrap().members, [third.me]);
+    let ring = |voice: &Voice| rings(&voice.heard).last().unwrap().clone();
+    first.until_left(third.me);
+    first.until("the ring of two", |heard| rings(heard).last().unwrap().nodes.len() == 2);
+    assert_eq!(ring(third).nodes, [NodeId(3)]);
+    assert_ne!(ring(first).id, ring(third).id, "the pair tells them apart");
+
+    cluster.heal_all()?;
+    for voice in &mut choir {
+        voice.until("those who come", |heard| {
+            let last = configurations(heard).last().unwrap();
+            last.joined.iter().any(|came| came.reason == Reason::NodeUp)
+        });
+        voice.until("the ring", |heard| matches!(heard.last(), Some(Event::Ring(_))));
+    }
+    let came = |voice: &Voice| {
+        let change = configurations(&voice.heard).last().unwrap();
+        assert_eq!(change.members.len(), 3);
+        assert_eq!(change.left, []);
+        whose(&change.joined, Reason::NodeUp)
+    };
+    assert_eq!(came(&choir[0]), [NodeId(3)]);
+    assert_eq!(came(&choir[1]), [NodeId(3)]);
+    assert_eq!(came(&choir[2]), [NodeId(1), NodeId(2)]);
+    assert_eq!(ring(&choir[0]), ring(&choir[2]));
+
+    choir[0].send("after");
+    for voice in &mut choir {
+        voice.until_message("after");
+    }
+    assert_eq!(place_of(&choir[0].heard, "stale"), None, "the others never get it");
+    assert_eq!(place_of(&choir[1].heard, "stale"), None);
+    Ok(())
+}
+
+/// A process that ends takes with it what the daemon has not read yet, though the library
+/// had said `CS_OK`. To close the connection first is the remedy: the contract has it.
+#[test]
+fn an_exit_loses_what_was_sent() -> rig::Result<()> {
+    const SENT: usize = 50;
+    if !rig::usable() {
+        return Ok(());
+    }
+    // The ring must not break while a daemon stands still.
+    let cluster = Cluster::builder().token_ms(4_000).start()?;
+    cluster.wait_for_ring(&[1, 2, 3], SOON)?;
+    let [mut stays, mut ends] = Voice::choir([2, 1].map(|id| cluster.node(id)));
+    ends.send("first");
+    stays.until_message("first");
+    cluster.node(1).pause_daemon()?;
+    for number in 0..SENT {
+        ends.member.multicast(Guarantee::Agreed, &[number.to_string().as_bytes()]).unwrap();
+    }
+    let gone = ends.me;
+    ends.member.kill();
+    cluster.node(1).resume_daemon()?;
+    stays.until_left(gone);
+    let heard = stays.heard.iter().filter(|event| matches!(event, Event::Deliver { .. })).count();
+    let lost = SENT + 1 - heard;
+    tell(&format!("lost at an exit: {lost} of {SENT} messages that were taken over"));
+    assert!(lost > 0, "nothing was lost:\n{}", stays.story());
+    assert_eq!(rings(&stays.heard).count(), 1, "the ring had nothing to do with it");
+    Ok(())
+}
