@@ -21,8 +21,9 @@ use plainsong_tests::rig::Node;
 /// How long a ring may take to form, or a message to come.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Tells a child that it is one.
+/// Tell a child, or a guest, that it is one.
 const CHILD: &str = "COROSYNC_TEST_CHILD";
+const GUEST: &str = "COROSYNC_TEST_GUEST";
 
 /// This program in a node, as the test of that name.
 pub(crate) fn become_test(node: &Node, test: &str) -> Command {
@@ -188,4 +189,26 @@ pub(crate) fn whose(changes: &[Change], reason: Reason) -> Vec<NodeId> {
 pub(crate) fn tell(what: &str) {
     // Not by a macro: the test harness keeps what those print of tests that pass.
     let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+/// Makes a command of this program one that [`be_guest`] obeys.
+pub(crate) fn make_guest(command: &mut Command) -> &mut Command {
+    command.args(["--exact", "guest", "--nocapture", "--test-threads=1"]).env(GUEST, "1")
+}
+
+/// What the test `guest` does in a guest: it connects, and says what the quorum service says, or
+/// the error.
+pub(crate) fn be_guest() {
+    if env::var_os(GUEST).is_none() {
+        return;
+    }
+    let quorum = Engine::Corosync.connect(Options::default()).and_then(|guest| guest.quorum());
+    match quorum {
+        Ok(quorum) => {
+            let quorate = if quorum.quorate { "quorate" } else { "not quorate" };
+            let nodes: Vec<_> = quorum.nodes.iter().map(NodeId::to_string).collect();
+            println!("GUEST: {quorate}, ring {}, nodes {}", quorum.ring, nodes.join(" "));
+        }
+        Err(error) => println!("GUEST: refused: {error:?}"),
+    }
 }
