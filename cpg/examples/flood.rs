@@ -1,0 +1,54 @@
+//! Floods a group with messages and counts its own deliveries: the loop of
+//! `benches/raw/flood.c`, which measures what libcpg itself can do, on this crate.
+//!
+//! ```text
+//! flood COUNT BYTES WINDOW [ENGINE]
+//! ```
+//!
+//! At most `WINDOW` messages are on their way at a time. Prints messages per second.
+
+use std::error::Error;
+use std::io::IoSlice;
+use std::time::Instant;
+
+use cpg::{Dispatch, Engine, Event, GroupName, Guarantee, Options};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (numbers, engine) = arguments.split_at_checked(3).ok_or("COUNT BYTES WINDOW [ENGINE]")?;
+    let numbers: Vec<usize> = numbers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let [count, bytes, window] = numbers[..] else { unreachable!("three were taken") };
+    let engine: Engine = engine.first().map_or("corosync", String::as_str).parse()?;
+    let message = vec![0; bytes];
+
+    let connection = engine.connect(Options::default())?;
+    connection.join(&GroupName::new("flood")?)?;
+    connection.dispatch(Dispatch::One, |event| {
+        assert!(matches!(event, Event::Configuration(_)), "the own join comes first");
+    })?;
+
+    let (mut sent, mut heard, mut bytes_heard) = (0, 0, 0);
+    let mut kept = None;
+    let begin = Instant::now();
+    while heard < count {
+        while sent < count && sent - heard < window {
+            match connection.multicast(Guarantee::Agreed, &[IoSlice::new(&message)]) {
+                Ok(()) => sent += 1,
+                Err(cpg::Error::TryAgain) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        connection.wait(None)?;
+        connection.dispatch(Dispatch::All, |event| {
+            if let Event::Deliver { message, .. } = event {
+                heard += 1;
+                bytes_heard += message.len();
+                kept = Some(message);
+            }
+        })?;
+    }
+    println!("{:.0}", count as f64 / begin.elapsed().as_secs_f64());
+    assert_eq!(bytes_heard, count * bytes, "all of each message was heard");
+    drop(kept);
+    Ok(())
+}
