@@ -17,7 +17,7 @@ const SPARE_EVENTS_MAX: usize = 64 * 1024;
 
 /// How often a waiter lets others run before it sleeps. To fall asleep and to be woken
 /// costs both sides more than handing a message over; who waits a few microseconds finds
-/// several at once instead.
+/// several at once instead. Not with an engine that takes much longer than that.
 const YIELDS: u32 = 20;
 
 /// What a connection has received and not yet handed out.
@@ -27,6 +27,7 @@ const YIELDS: u32 = 20;
 pub(crate) struct Mailbox {
     /// Whose mailbox this is; its own messages are counted apart.
     member: Member,
+    yields: u32,
     state: Mutex<State>,
     awake: Condvar,
     /// Somebody waits on `awake` and was not notified yet.
@@ -62,6 +63,7 @@ impl Mailbox {
     pub(crate) fn new(member: Member) -> Self {
         Self {
             member,
+            yields: YIELDS,
             state: Mutex::default(),
             awake: Condvar::new(),
             sleeping: AtomicBool::new(false),
@@ -70,6 +72,12 @@ impl Mailbox {
             own_bytes: AtomicUsize::new(0),
             fd: OnceLock::new(),
         }
+    }
+
+    /// One whose waiters sleep at once, for an engine that takes longer than a few yields.
+    #[cfg(feature = "corosync")]
+    pub(crate) fn without_lingering(member: Member) -> Self {
+        Self { yields: 0, ..Self::new(member) }
     }
 
     /// Whose mailbox this is.
@@ -215,7 +223,7 @@ impl Mailbox {
 
     /// Waits a moment without sleeping.
     fn linger(&self) {
-        for _ in 0..YIELDS {
+        for _ in 0..self.yields {
             if self.ready.load(Ordering::Relaxed) || self.woken.load(Ordering::Relaxed) {
                 break;
             }

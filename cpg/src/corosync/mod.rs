@@ -61,7 +61,7 @@ pub(crate) fn connect(options: Options) -> Result<Connection> {
         pid: Pid(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
     };
     let message_bytes_max = requests.max_atomic_message_size()?;
-    let mailbox = Arc::new(Mailbox::new(local));
+    let mailbox = Arc::new(Mailbox::without_lingering(local));
     let asking = Arc::new(Mutex::new(Asking { requests: Some(requests), phase: Phase::New }));
     let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|_| Error::NoResources)?;

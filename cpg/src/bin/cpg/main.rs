@@ -138,6 +138,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             let connection = connect(Options::default())?;
             join(&connection, group)?;
             send(&connection, messages)?;
+            connection.leave().map_err(to("leave the group"))?;
         }
         What::Ring => ring(&connect(Options { initial_ring: true })?)?,
     }
