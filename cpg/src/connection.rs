@@ -101,7 +101,7 @@ pub(crate) trait Backend: Send + Sync {
 /// All calls may be made from any thread; calls that ask the engine are done one after
 /// the other, and one thread at a time may dispatch. Dropping the connection closes it;
 /// the group hears [`Reason::ProcessDown`](crate::Reason::ProcessDown) if it had not
-/// left.
+/// left. With Corosync that waits until the daemon has taken over what was sent.
 pub struct Connection {
     backend: Box<dyn Backend>,
     dispatching: AtomicBool,
@@ -285,8 +285,9 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::NotSupported`] where there is none: the embedded engine.
-    /// [`Error::Library`] when the engine is gone, [`Error::Timeout`] when it does not
-    /// answer within two seconds.
+    /// [`Error::Library`] when the engine is gone, [`Error::Timeout`] when the service does
+    /// not answer within two seconds. (A daemon that stands still holds this up as any
+    /// other request.)
     pub fn quorum(&self) -> Result<Quorum> {
         self.backend.quorum()
     }

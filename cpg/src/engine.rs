@@ -31,6 +31,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::Library`](crate::Error::Library) when the engine cannot be reached,
+    /// [`Error::TryAgain`](crate::Error::TryAgain) while a daemon is starting,
     /// [`Error::Timeout`](crate::Error::Timeout) when it does not answer,
     /// [`Error::Access`](crate::Error::Access) without permission,
     /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) when there can be no

@@ -12,7 +12,7 @@ use cpg::embedded::{BACKLOG_BYTES_MAX, OWN_BYTES_MAX};
 use cpg::{Error, Event, Guarantee, Reason};
 use plainsong_tests::rig::{self, Cluster};
 
-const MESSAGE: [u8; 64 << 10] = [7; 64 << 10];
+static MESSAGE: [u8; 64 << 10] = [7; 64 << 10];
 
 /// How long sending must be refused to count as held back, and not as a busy moment.
 const HELD_BACK: Duration = Duration::from_millis(500);

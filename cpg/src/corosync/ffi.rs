@@ -1,10 +1,9 @@
 //! libcpg and libquorum: the only unsafe code of the workspace.
 //!
-//! Declarations follow `corosync/cpg.h`, `corosync/quorum.h` and `corosync/corotypes.h` of
-//! Corosync 3.1. What is offered to the rest of the crate is safe: handles are closed
-//! when they are dropped, requests on one handle are made one after the other (libcpg does
-//! not lock them itself) because they take `&mut self`, only one thread can dispatch, and no
-//! panic reaches C.
+//! What is offered to the rest of the crate is safe: handles are closed when they are
+//! dropped, requests on one handle are made one after the other (libcpg does not lock them
+//! itself) because they take `&mut self`, only one thread can dispatch, and no panic
+//! reaches C.
 
 #![allow(unsafe_code, reason = "calls into C; each block says why it is sound")]
 
@@ -17,90 +16,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::raw::*;
 use crate::{
-    Change, Configuration, Error, Event, GroupEntry, GroupName, Iteration, Member, NodeId, Pid,
-    Quorum, Reason, Result, Ring, RingId,
+    Configuration, Error, Event, GroupEntry, GroupName, Iteration, Member, NodeId, Pid, Quorum,
+    Result, Ring,
 };
 
-const CS_OK: c_int = 1;
-const CS_DISPATCH_ALL: c_int = 2;
-const CS_DISPATCH_ONE_NONBLOCKING: c_int = 4;
-const CS_TRACK_CURRENT: c_uint = 1;
-const CPG_MODEL_V1: c_int = 1;
-const CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF: c_uint = 1;
-const CPG_ITERATION_NAME_ONLY: c_int = 1;
-const CPG_ITERATION_ONE_GROUP: c_int = 2;
-const CPG_ITERATION_ALL: c_int = 3;
-const CPG_TYPE_AGREED: c_int = 2;
-const QUORUM_MODEL_V1: c_int = 1;
-const NAME_LENGTH: usize = 128;
 /// What the library copies slices into has room for 64 and uses the first itself.
 const SLICES_MAX: usize = 63;
 /// As many as a daemon ever answers with, which is more than `CPG_MEMBERS_MAX`: it writes
 /// as many as there are, whatever the array holds.
 const MEMBERS_ANSWERED_MAX: usize = 384;
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct CpgName {
-    length: u32,
-    value: [u8; NAME_LENGTH],
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct CpgAddress {
-    nodeid: u32,
-    pid: u32,
-    reason: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct RawRingId {
-    nodeid: u32,
-    seq: u64,
-}
-
-#[repr(C)]
-struct CpgIterationDescription {
-    group: CpgName,
-    nodeid: u32,
-    pid: u32,
-}
-
-type DeliverFn = extern "C" fn(u64, *const CpgName, u32, u32, *mut c_void, usize);
-type ConfchgFn = extern "C" fn(
-    u64,
-    *const CpgName,
-    *const CpgAddress,
-    usize,
-    *const CpgAddress,
-    usize,
-    *const CpgAddress,
-    usize,
-);
-type TotemConfchgFn = extern "C" fn(u64, RawRingId, u32, *const u32);
-
-#[repr(C)]
-struct CpgModelV1 {
-    model: c_int,
-    deliver: DeliverFn,
-    confchg: ConfchgFn,
-    totem_confchg: TotemConfchgFn,
-    flags: c_uint,
-}
-
-type QuorumNotifyFn = extern "C" fn(u64, u32, RawRingId, u32, *const u32);
-type NodelistNotifyFn =
-    extern "C" fn(u64, RawRingId, u32, *const u32, u32, *const u32, u32, *const u32);
-
-#[repr(C)]
-struct QuorumModelV1 {
-    model: c_int,
-    quorum_notify: QuorumNotifyFn,
-    nodelist_notify: NodelistNotifyFn,
-}
 
 #[link(name = "cpg")]
 unsafe extern "C" {
@@ -159,22 +85,6 @@ unsafe extern "C" {
 
 fn check(code: c_int) -> Result<()> {
     if code == CS_OK { Ok(()) } else { Err(Error::from_code(code).unwrap_or(Error::Library)) }
-}
-
-impl CpgName {
-    /// Zero-filled behind the name: the daemon's maps of names compare all 128 bytes.
-    fn new(name: &GroupName) -> Self {
-        let bytes = name.as_str().as_bytes();
-        let mut value = [0; NAME_LENGTH];
-        value[..bytes.len()].copy_from_slice(bytes);
-        Self { length: bytes.len() as u32, value }
-    }
-
-    /// `None` for a name that this crate does not allow.
-    fn get(&self) -> Option<GroupName> {
-        let bytes = self.value.get(..self.length as usize)?;
-        GroupName::new(std::str::from_utf8(bytes).ok()?).ok()
-    }
 }
 
 /// An open handle of libcpg, closed when the last part of it is dropped.
@@ -449,36 +359,6 @@ extern "C" fn on_totem_confchg(handle: u64, id: RawRingId, count: u32, nodes: *c
         let nodes = unsafe { slice(nodes, count as usize) };
         events.push(Event::Ring(Ring { id: id.get(), nodes: node_ids(nodes) }));
     });
-}
-
-fn node_ids(nodes: &[u32]) -> Vec<NodeId> {
-    let mut nodes: Vec<_> = nodes.iter().copied().map(NodeId).collect();
-    nodes.sort_unstable();
-    nodes
-}
-
-impl RawRingId {
-    fn get(self) -> RingId {
-        RingId { representative: NodeId(self.nodeid), sequence: self.seq }
-    }
-}
-
-impl CpgAddress {
-    fn member(&self) -> Member {
-        Member { node: NodeId(self.nodeid), pid: Pid(self.pid) }
-    }
-
-    fn change(&self) -> Change {
-        let reason = match self.reason {
-            1 => Reason::Join,
-            2 => Reason::Leave,
-            3 => Reason::NodeDown,
-            4 => Reason::NodeUp,
-            5 => Reason::ProcessDown,
-            _ => Reason::Undefined,
-        };
-        Change { member: self.member(), reason }
-    }
 }
 
 struct RawQuorum(u64);

@@ -26,6 +26,7 @@
 //! - A child after `fork` without `exec` must not use a connection of its parent.
 
 mod ffi;
+mod raw;
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
