@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 # Messages, bytes of each, messages on their way at a time.
-LOADS = [(40_000, 100, 256), (40_000, 1_000, 256), (10_000, 8_000, 64)]
+LOADS = [(60_000, 100, 256), (60_000, 1_000, 256), (20_000, 8_000, 64)]
 
 
 def rate(command, load):

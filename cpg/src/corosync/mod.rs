@@ -46,8 +46,11 @@ use crate::{
 
 /// libcpg keeps a message of up to a megabyte on the stack of whoever dispatches.
 const STACK_BYTES: usize = 8 << 20;
-/// Events taken before they are handed on, so that the first does not wait for the last.
-const EVENTS_AT_ONCE: usize = 256;
+/// Events taken before they are handed on, so that who waits for the first goes on while the
+/// rest is heard.
+const EVENTS_AT_ONCE: usize = 8;
+/// Times that events are handed on before the thread looks whether it is to stop.
+const ROUNDS_MAX: usize = 32;
 /// The daemon and libcpg write beyond their arrays with more than 128 members. One less, as
 /// two may join at the same time.
 const MEMBERS_MAX: usize = 127;
@@ -236,7 +239,7 @@ impl Drop for Last {
 impl Hearing {
     fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
-        loop {
+        for round in 1.. {
             let heard = self.dispatcher.dispatch(&mut events, EVENTS_AT_ONCE);
             if self.hand_on(&mut events).is_err() {
                 tracing::warn!(
@@ -245,7 +248,11 @@ impl Hearing {
                 );
                 return;
             }
-            match heard.and_then(|may_be_more| self.goes_on(may_be_more)) {
+            let goes_on = match heard {
+                Ok(true) if round % ROUNDS_MAX != 0 => continue,
+                heard => heard.and_then(|may_be_more| self.goes_on(may_be_more)),
+            };
+            match goes_on {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
