@@ -58,8 +58,8 @@ pub enum ParseEngineError {
     NoPath,
     /// `corosync` in a build without it.
     #[error(
-        "this program was built without Corosync: install libcpg-dev and build it again with \
-         `--features corosync`"
+        "this program was built without Corosync: install libcpg-dev, libquorum-dev and pkg-config, \
+         and build its package again with `--features corosync`"
     )]
     NoCorosync,
 }

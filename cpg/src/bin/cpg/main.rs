@@ -27,7 +27,14 @@ struct Arguments {
     /// What gives the order: `embedded:PATH` for the processes of this host that meet at the
     /// Unix socket PATH, or `corosync` for this host's daemon, which is the default where this
     /// program was built with it.
-    #[arg(long, short, global = true, value_name = "ENGINE", env = "CPG_ENGINE")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "ENGINE",
+        env = "CPG_ENGINE",
+        value_parser = engine
+    )]
     engine: Option<Engine>,
 
     #[command(subcommand)]
@@ -146,6 +153,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// The daemon of this host, where this program was built with it.
+fn engine(text: &str) -> Result<Engine, String> {
+    text.parse().map_err(|error| match error {
+        cpg::ParseEngineError::NoCorosync => {
+            format!("{error}: cargo build --release -p cpg-rs-bindings --features cli,corosync")
+        }
+        error => error.to_string(),
+    })
+}
+
 fn default_engine() -> Option<Engine> {
     "corosync".parse().ok()
 }

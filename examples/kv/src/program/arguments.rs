@@ -82,7 +82,7 @@ pub(super) struct Serve {
     pub(super) listen: SocketAddr,
     /// What carries the group: embedded:PATH for processes of one host that meet at a
     /// Unix socket, corosync for the daemon of this host.
-    #[arg(long, value_name = "ENGINE")]
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub(super) engine: cpg::Engine,
     /// The name of the group: 1 to 120 printable ASCII characters.
     #[arg(long, value_name = "NAME", default_value = "kv", value_parser = group_name)]
@@ -97,6 +97,16 @@ pub(super) struct Common {
     /// is no answer, in seconds. Above 0; a fraction is fine.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) timeout: Duration,
+}
+
+fn engine(text: &str) -> Result<cpg::Engine, String> {
+    text.parse().map_err(|error| match error {
+        cpg::ParseEngineError::NoCorosync => format!(
+            "{error}: cargo build --release -p {} --features corosync",
+            env!("CARGO_PKG_NAME")
+        ),
+        error => error.to_string(),
+    })
 }
 
 fn group_name(text: &str) -> Result<String, String> {
@@ -118,6 +128,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[cfg(not(feature = "corosync"))]
+    #[test]
+    fn corosync_without_its_feature_names_the_command_that_adds_it() {
+        let refusal = engine("corosync").unwrap_err();
+        assert!(refusal.ends_with("cargo build --release -p kv --features corosync"), "{refusal}");
+    }
 
     #[test]
     fn the_command_line_is_sound() {
