@@ -152,7 +152,6 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The daemon of this host, where this program was built with it.
 fn engine(text: &str) -> Result<Engine, String> {
     text.parse().map_err(|error| match error {
         cpg::ParseEngineError::NoCorosync => {
@@ -162,6 +161,7 @@ fn engine(text: &str) -> Result<Engine, String> {
     })
 }
 
+/// The daemon of this host, where this program was built with it.
 fn default_engine() -> Option<Engine> {
     "corosync".parse().ok()
 }
