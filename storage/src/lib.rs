@@ -6,8 +6,11 @@
 //! | type | what it is |
 //! | --- | --- |
 //! | [`LogStore`] | the log and the durable facts, written in order, one sync for many |
+//! | `FaultyLog` | a log that loses what was not synced when it crashes (feature `testing`) |
 //! | [`MemoryLog`] | a log that is gone with the process, for `Durability::Memory` and tests |
 
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
 mod memory;
 
 use bytes::Bytes;

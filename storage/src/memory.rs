@@ -18,8 +18,20 @@ impl MemoryLog {
         Self::default()
     }
 
-    fn last(&self) -> u64 {
+    /// The index of the last record; zero before the first.
+    pub fn last(&self) -> u64 {
         self.compacted + self.records.len() as u64
+    }
+
+    /// The record at this index, if it is there.
+    pub fn record(&self, index: u64) -> Option<&Record> {
+        let offset = index.checked_sub(self.compacted + 1)?;
+        self.records.get(usize::try_from(offset).ok()?)
+    }
+
+    /// The last facts written.
+    pub fn facts(&self) -> Option<&Bytes> {
+        self.facts.as_ref()
     }
 
     fn apply(&mut self, op: Op) -> Result<(), StorageError> {

@@ -1,7 +1,7 @@
 //! What a replica lacks, it fetches (rules N5, B9 and L1): an `Open`, a mark, a batch, or
 //! entries of earlier epochs. The sequencer gives what its log still holds.
 
-use super::{Checked, Engine, Output, StopReason, ensure};
+use super::{Canary, Checked, Engine, Output, StopReason, ensure};
 use crate::entry::{Content, EntryHead};
 use crate::message::{Entries, Fetch, Message, Missing};
 use crate::types::{Ballot, Digest, Position};
@@ -14,6 +14,9 @@ const PIECE_ENTRIES_MAX: usize = 1024;
 impl<T> Engine<T> {
     /// Rule N5: what is missing is fetched; nobody else is disturbed.
     pub(crate) fn fetch_missing(&mut self, out: &mut Vec<Output<T>>) {
+        if self.is_broken(Canary::NoFetch) {
+            return;
+        }
         let lags = self.live().is_some_and(|epoch| !epoch.in_step);
         if lags {
             self.pace.missing_since.get_or_insert(self.now.monotonic);
@@ -36,6 +39,9 @@ impl<T> Engine<T> {
 
     /// Rule B9: whoever sees traffic of an epoch that is not open here, asks.
     pub(crate) fn ask_for_open(&mut self, out: &mut Vec<Output<T>>) {
+        if self.is_broken(Canary::NoOpenAsked) {
+            return;
+        }
         let wanted = self.pace.wanted;
         let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
         let asked = self.pace.asked_at.is_some_and(|at| self.ago(at) < self.config.resend_timeout);
@@ -109,7 +115,9 @@ impl<T> Engine<T> {
     pub(crate) fn on_entries(&mut self, piece: Entries, out: &mut Vec<Output<T>>) -> Checked {
         let last = self.log.last().index;
         let count = piece.entries.len() as u64;
-        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == piece.epoch) else {
+        let any = self.is_broken(Canary::EntriesOfOtherEpochs);
+        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == piece.epoch || any)
+        else {
             return Ok(());
         };
         // The sequencer never takes entries from others (rule N3).

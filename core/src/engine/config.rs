@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+#[cfg(feature = "canaries")]
+use super::Canary;
 use crate::types::{Incarnation, ReplicaId, StoreId};
 
 /// What an engine is told at its start.
@@ -33,6 +35,9 @@ pub struct Config {
     /// voter that was away for a while cannot catch up. Too high: that much memory while
     /// one is away.
     pub kept_bytes_max: usize,
+    /// A rule to break, to see whether tests notice.
+    #[cfg(feature = "canaries")]
+    pub canary: Option<Canary>,
 }
 
 impl Config {
@@ -49,6 +54,8 @@ impl Config {
             applying_max: 1024,
             kept_entries_max: 8192,
             kept_bytes_max: 256 << 20,
+            #[cfg(feature = "canaries")]
+            canary: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::{Canary, Config};
 use crate::Timestamp;
 use crate::message::{Open, Report};
 use crate::types::{Ballot, Incarnation, Index, ReplicaId, Voter, Voters};
@@ -37,17 +38,21 @@ impl Coordination {
     pub(crate) fn decide(
         &mut self,
         me: Incarnation,
-        bootstrap: &[ReplicaId],
+        config: &Config,
         wall: Timestamp,
     ) -> Option<&Open> {
-        if self.open.is_some() {
+        if self.open.is_some() && !config.is_broken(Canary::TwoOpens) {
             return None;
         }
-        let base = self.reports.values().max_by_key(|report| report.last)?;
-        let voters = if base.last.index == Index(0) {
-            self.first_voters(bootstrap)?
+        let base = if config.is_broken(Canary::BaseByIndex) {
+            self.reports.values().max_by_key(|report| report.last.index)?
         } else {
-            self.next_voters(&base.voters)?
+            self.reports.values().max_by_key(|report| report.last)?
+        };
+        let voters = if base.last.index == Index(0) {
+            self.first_voters(config)?
+        } else {
+            self.next_voters(&base.voters, config)?
         };
         let at_base = |report: &&Report| report.last == base.last;
         let sequencer = self
@@ -72,11 +77,17 @@ impl Coordination {
 
     /// Rule V3: a new group forms only when every listed replica reports, of this
     /// ballot, that its log is empty. Called when no report shows a log.
-    fn first_voters(&self, bootstrap: &[ReplicaId]) -> Option<Voters> {
-        let mut voters: Vec<Voter> = Vec::with_capacity(bootstrap.len());
-        for replica in bootstrap {
+    fn first_voters(&self, config: &Config) -> Option<Voters> {
+        let listed = &config.bootstrap;
+        let mut voters: Vec<Voter> = Vec::with_capacity(listed.len());
+        for replica in listed {
             let mut stores = self.reports.keys().filter(|voter| voter.replica == *replica);
-            voters.push(*stores.next()?);
+            let store = stores.next();
+            let enough = self.reports.len() * 2 > listed.len();
+            if store.is_none() && enough && config.is_broken(Canary::BootstrapByMajority) {
+                continue;
+            }
+            voters.push(*store?);
             // Two stores of one replica: one of them is about to be refused.
             if stores.next().is_some() {
                 return None;
@@ -93,11 +104,17 @@ impl Coordination {
     /// Rules B4 and V1: a majority of the voters in force in the base; of both sets while
     /// a change is not known committed. A pending change is repeated, a committed one
     /// becomes the only set.
-    fn next_voters(&self, base: &Voters) -> Option<Voters> {
+    fn next_voters(&self, base: &Voters, config: &Config) -> Option<Voters> {
         let known = self.reports.values().any(|report| report.commit >= base.since);
         let previous = if known { base.now.clone() } else { base.previous.clone() };
         let voters = Voters { now: base.now.clone(), previous, since: base.since };
-        voters.majority(|voter| self.reports.contains_key(voter)).then_some(voters)
+        let by_replica = config.is_broken(Canary::BlankCounts);
+        let reported = |voter: &Voter| {
+            self.reports.contains_key(voter)
+                || by_replica && self.reports.keys().any(|known| known.replica == voter.replica)
+        };
+        let enough = voters.majority(reported) || config.is_broken(Canary::OpenByMinority);
+        enough.then_some(voters)
     }
 }
 
@@ -143,8 +160,12 @@ mod tests {
     fn decide(me: u32, bootstrap: &[u32], reports: &[Report]) -> Option<Open> {
         let mut coordination = Coordination::new(ballot(9), Duration::ZERO);
         reports.iter().cloned().for_each(|report| coordination.add(report));
-        let bootstrap: Vec<_> = bootstrap.iter().copied().map(ReplicaId).collect();
-        coordination.decide(incarnation(me), &bootstrap, WALL).cloned()
+        coordination.decide(incarnation(me), &config(me, bootstrap), WALL).cloned()
+    }
+
+    fn config(me: u32, bootstrap: &[u32]) -> Config {
+        let bootstrap = bootstrap.iter().copied().map(ReplicaId).collect();
+        Config::new(incarnation(me), StoreId(u64::from(me)), bootstrap)
     }
 
     #[test]
@@ -206,9 +227,9 @@ mod tests {
         let mut coordination = Coordination::new(ballot(9), Duration::ZERO);
         coordination.add(report(1, 1, 9, 3, set.clone()));
         coordination.add(report(2, 1, 9, 3, set.clone()));
-        assert!(coordination.decide(incarnation(1), &[], WALL).is_some());
+        assert!(coordination.decide(incarnation(1), &config(1, &[]), WALL).is_some());
         coordination.add(report(3, 1, 12, 3, set));
-        assert!(coordination.decide(incarnation(1), &[], WALL).is_none());
+        assert!(coordination.decide(incarnation(1), &config(1, &[]), WALL).is_none());
         assert_eq!(coordination.open.unwrap().base.index, Index(9));
     }
 }

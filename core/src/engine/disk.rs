@@ -44,9 +44,13 @@ impl Disk {
         self.gathered.push(op);
     }
 
-    pub(crate) fn cut(&mut self, after: Index) {
+    /// `broken` is for a canary.
+    pub(crate) fn cut(&mut self, after: Index, broken: bool) {
         self.gathered.push(Op::Cut(after));
         self.appended = self.appended.min(after);
+        if broken {
+            return;
+        }
         // Entries that come in the place of what is cut are not durable yet, whatever an
         // earlier write says when it is done.
         self.durable = self.durable.min(after);
@@ -132,7 +136,7 @@ mod tests {
         let mut disk = Disk::default();
         (1..=5).for_each(|index| disk.append(entry(index)));
         assert_eq!(flushed(&mut disk), Some((1, 5)));
-        disk.cut(Index(3));
+        disk.cut(Index(3), false);
         disk.append(entry(4));
         disk.written(1);
         assert_eq!(disk.durable(), Index(3));

@@ -4,6 +4,7 @@
 //!
 //! Rules are cited as in `docs/protocol.md`.
 
+mod canary;
 mod catching_up;
 mod clock;
 mod config;
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cpg::Member;
 
+pub use self::canary::Canary;
 use self::clock::LogClock;
 pub use self::config::Config;
 use self::disk::Disk;
@@ -247,7 +249,10 @@ impl<T> Engine<T> {
         let mut committed = Vec::with_capacity((until.0 - self.handed_out.0) as usize);
         for entry in self.log.from(self.handed_out.next()).take_while(|e| e.index() <= until) {
             let callers = match &entry.content {
-                Content::Batch(batch) => self.proposals.committed(batch)?,
+                Content::Batch(batch) => {
+                    let broken = self.config.is_broken(Canary::SupersededStays);
+                    self.proposals.committed(batch, broken)?
+                }
                 Content::EpochStart(_) => Vec::new(),
             };
             committed.push(Committed { entry: entry.clone(), callers });
@@ -327,7 +332,13 @@ impl<T> Engine<T> {
 
     /// The epoch open here, if no higher ballot was promised (rule B3).
     fn live(&self) -> Option<&Epoch> {
-        self.epoch.as_ref().filter(|epoch| epoch.open.ballot == self.promised)
+        let thawed = self.is_broken(Canary::NoFreeze);
+        self.epoch.as_ref().filter(|epoch| epoch.open.ballot == self.promised || thawed)
+    }
+
+    /// The ballot of that epoch, the zero ballot where there is none.
+    fn open_epoch(&self) -> Ballot {
+        self.live().map_or(Ballot::default(), |epoch| epoch.open.ballot)
     }
 
     fn is_in_step(&self) -> bool {

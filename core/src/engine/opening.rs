@@ -3,7 +3,7 @@
 
 use cpg::Member;
 
-use super::{Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
+use super::{Canary, Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
 use crate::entry::{Content, Entry};
 use crate::message::{Announce, Message, Open, Report};
 use crate::types::{Ballot, ClusterId, Digest, Index, Position};
@@ -78,6 +78,9 @@ impl<T> Engine<T> {
         } else if !self.is_epoch_healthy() || self.is_sequencers(ballot) {
             tracing::debug!(replica = %self.me().replica, %ballot, "promises");
             self.promise(ballot);
+            if self.is_broken(Canary::PromiseNotDurable) {
+                out.push(Output::Send(Message::Report(self.report(ballot))));
+            }
         }
     }
 
@@ -114,13 +117,21 @@ impl<T> Engine<T> {
             out.push(Output::Send(Message::Report(self.report(self.promised))));
         }
         // Nothing is acked in a frozen log (rule B3).
-        if self.is_in_step() && self.disk.durable() > self.acked {
-            self.acked = self.disk.durable();
+        if self.is_in_step() && self.durable() > self.acked {
+            self.acked = self.durable();
             self.acks.insert(self.voter(), self.acked);
             self.pace.tell();
             self.advance_commit();
         }
         Ok(())
+    }
+
+    /// Entries up to here are durable and may be acked (rule P2).
+    fn durable(&self) -> Index {
+        if self.is_broken(Canary::AckNotDurable) {
+            return self.log.last().index;
+        }
+        self.disk.durable()
     }
 
     fn report(&self, ballot: Ballot) -> Report {
@@ -147,11 +158,13 @@ impl<T> Engine<T> {
         self.election.counter_seen = self.election.counter_seen.max(report.ballot.counter);
         let (me, wall, now) = (self.me(), self.now.wall, self.now.monotonic);
         let Some(coordination) = &mut self.election.coordination else { return };
-        if coordination.ballot != report.ballot || coordination.open.is_some() {
+        let config = &self.config;
+        let decided = coordination.open.is_some() && !config.is_broken(Canary::TwoOpens);
+        if coordination.ballot != report.ballot || decided {
             return;
         }
         coordination.add(report);
-        let decided = coordination.decide(me, &self.config.bootstrap, wall).cloned();
+        let decided = coordination.decide(me, config, wall).cloned();
         if let Some(open) = decided {
             coordination.sent_at = now;
             out.push(Output::Send(Message::Open(open)));
@@ -162,14 +175,17 @@ impl<T> Engine<T> {
     pub(crate) fn on_open(&mut self, open: Open) -> Checked {
         let ballot = open.ballot;
         self.election.counter_seen = self.election.counter_seen.max(ballot.counter);
-        if ballot < self.promised {
+        if ballot < self.promised && !self.is_broken(Canary::OpenBelowPromise) {
             self.pace.tell();
             return Ok(());
         }
-        if self.epoch.as_ref().is_some_and(|epoch| epoch.open.ballot == ballot) {
+        let again = self.is_broken(Canary::RepeatedOpenCuts);
+        if self.epoch.as_ref().is_some_and(|epoch| epoch.open.ballot == ballot) && !again {
             return Ok(());
         }
-        if ballot > self.promised {
+        if ballot > self.promised && self.is_broken(Canary::OpenNotPromised) {
+            self.promised = ballot;
+        } else if ballot > self.promised {
             self.promise(ballot);
         }
         self.election.coordination = None;
@@ -182,10 +198,12 @@ impl<T> Engine<T> {
             self.cluster = cluster;
             self.disk.push(Op::Facts(self.facts()));
         }
-        let already_in = self.log.last().epoch == ballot;
+        let already_in = self.log.last().epoch == ballot && !again;
         let at_base = !already_in && self.cut_to(&open)?;
         self.forget_epoch();
-        let sequencing = at_base && open.sequencer == self.me();
+        let by_replica = self.is_broken(Canary::SequencerByReplica)
+            && open.sequencer.replica == self.me().replica;
+        let sequencing = at_base && (open.sequencer == self.me() || by_replica);
         if sequencing {
             self.clock.take_over(self.now);
         }
@@ -197,6 +215,9 @@ impl<T> Engine<T> {
             replica = %self.me().replica, epoch = %ballot, base = %open.base.index,
             sequencer = %open.sequencer.replica, in_step, "epoch opens"
         );
+        if self.is_broken(Canary::BaseIsCommitted) && in_step {
+            self.commit = self.commit.max(open.base.index);
+        }
         self.epoch = Some(Epoch { open, in_step, sequencing });
         if in_step {
             self.get_in_step();
@@ -217,7 +238,7 @@ impl<T> Engine<T> {
                     self.pool.insert(&self.log, batch);
                 }
             }
-            self.disk.cut(shared);
+            self.disk.cut(shared, self.is_broken(Canary::CutStaysDurable));
         }
         let at_base = self.log.last() == open.base;
         if at_base && self.log.digest() != open.digest {
@@ -243,8 +264,8 @@ impl<T> Engine<T> {
 
     /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
     pub(crate) fn get_in_step(&mut self) {
-        let durable = self.disk.durable();
-        if self.log.epoch_at(durable) == self.promised {
+        let durable = self.durable();
+        if self.log.epoch_at(durable) == self.promised || self.is_broken(Canary::OldEpochCommits) {
             self.acked = durable;
             self.acks.insert(self.voter(), durable);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
-use super::{Checked, Engine, StopReason, ensure};
+use super::{Canary, Checked, Engine, StopReason, ensure};
 use crate::entry::{Batch, Content};
 use crate::message::{Mark, Marks, Progress};
 use crate::types::{Digest, Index, Voter};
@@ -21,6 +21,12 @@ impl<T> Engine<T> {
         progress: Option<Progress>,
     ) -> Checked {
         self.proposals.heard(&batch);
+        let again = self.is_broken(Canary::OrderedTwice)
+            && self.is_sequencing()
+            && self.log.is_past(&batch.origin, batch.number);
+        if again {
+            self.order(batch.clone());
+        }
         self.pool.insert(&self.log, batch);
         self.order_pool()?;
         match progress {
@@ -33,7 +39,8 @@ impl<T> Engine<T> {
     /// next of its origin.
     pub(crate) fn order_pool(&mut self) -> Checked {
         while self.is_sequencing() {
-            let Some(batch) = self.pool.take_next(&self.log) else { break };
+            let gaps = self.is_broken(Canary::OrderedWithGaps);
+            let Some(batch) = self.pool.take_next(&self.log, gaps) else { break };
             self.order(batch);
         }
         Ok(())
@@ -42,8 +49,12 @@ impl<T> Engine<T> {
     /// Rule N3: positions are given once, at the end. The sequencer's word is the mark, so
     /// the entry is confirmed here and now.
     pub(crate) fn order(&mut self, batch: Batch) {
-        let time = self.clock.stamp(self.now, self.log.time());
-        self.append(self.promised, time, Content::Batch(batch));
+        let time = if self.is_broken(Canary::TimeUnbounded) {
+            self.now.wall.max(self.log.time())
+        } else {
+            self.clock.stamp(self.now, self.log.time())
+        };
+        self.append(self.open_epoch(), time, Content::Batch(batch));
         self.pace.tell();
     }
 
@@ -113,14 +124,16 @@ impl<T> Engine<T> {
         }
         while let Some(mark) = self.marks.front().copied() {
             let Some(batch) = self.pool.take(mark.origin, mark.number) else { break };
-            ensure(self.log.is_next(&mark.origin, mark.number), || {
+            let broken =
+                self.is_broken(Canary::OrderedTwice) || self.is_broken(Canary::OrderedWithGaps);
+            ensure(self.log.is_next(&mark.origin, mark.number) || broken, || {
                 format!("a mark breaks the order of its origin: {mark:?}")
             })?;
             ensure(mark.time >= self.log.time(), || {
                 format!("a mark turns the log's time back: {mark:?}")
             })?;
             self.marks.pop_front();
-            self.append(self.promised, mark.time, Content::Batch(batch));
+            self.append(self.open_epoch(), mark.time, Content::Batch(batch));
             self.meet_expectation()?;
         }
         if self.log.last().index >= self.pace.known {
@@ -166,7 +179,8 @@ impl<T> Engine<T> {
         let Some(epoch) = self.epoch.as_ref().filter(|epoch| epoch.in_step) else { return };
         let start = epoch.open.base.index.next();
         let commit = self.acked_by_majority().min(self.log.last().index);
-        if commit >= start && commit > self.commit {
+        let old_too = self.is_broken(Canary::OldEpochCommits);
+        if (commit >= start || old_too) && commit > self.commit {
             self.commit = commit;
             self.election.commit_advanced(self.now.monotonic);
         }
@@ -174,8 +188,37 @@ impl<T> Engine<T> {
 
     /// What a majority has acked in this epoch, here or not.
     pub(crate) fn acked_by_majority(&self) -> Index {
+        if let Some(acked) = self.acked_as_broken() {
+            return acked;
+        }
         let acked = self.log.voters().committed(|voter| self.acks.get(voter).copied());
         acked.unwrap_or_default()
+    }
+
+    /// How canaries count acks.
+    fn acked_as_broken(&self) -> Option<Index> {
+        let voters = &self.log.voters().now;
+        let of = |voter: &Voter| self.acks.get(voter).copied().unwrap_or_default();
+        let nth = |mut acked: Vec<Index>, n: usize| {
+            acked.sort_unstable_by(|a, b| b.cmp(a));
+            acked.get(n).copied().unwrap_or_default()
+        };
+        let half = voters.len() / 2;
+        if self.is_broken(Canary::CommitsAlone) && self.is_sequencing() {
+            Some(self.disk.durable())
+        } else if self.is_broken(Canary::LearnersCount) {
+            Some(nth(self.acks.values().copied().collect(), half))
+        } else if self.is_broken(Canary::HalfCommits) {
+            Some(nth(voters.iter().map(of).collect(), voters.len().div_ceil(2).saturating_sub(1)))
+        } else if self.is_broken(Canary::BlankCounts) {
+            let of_replica = |voter: &Voter| {
+                let same = self.acks.iter().filter(|(known, _)| known.replica == voter.replica);
+                same.map(|(_, acked)| *acked).max().unwrap_or_default()
+            };
+            Some(nth(voters.iter().map(of_replica).collect(), half))
+        } else {
+            None
+        }
     }
 
     /// Marks that the sequencer has not heard back are told again.

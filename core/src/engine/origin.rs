@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::log::Log;
-use super::{Checked, Engine, Output, ensure};
+use super::{Canary, Checked, Engine, Output, ensure};
 use crate::entry::{Batch, Commands};
 use crate::message::Message;
 use crate::types::{Incarnation, Origin};
@@ -89,12 +89,13 @@ impl<T> Proposals<T> {
     }
 
     /// An entry is committed: the callers of its commands, if they are here.
-    pub(crate) fn committed(&mut self, batch: &Batch) -> Checked<Vec<T>> {
+    /// `broken` is for a canary.
+    pub(crate) fn committed(&mut self, batch: &Batch, broken: bool) -> Checked<Vec<T>> {
         let Some(mine) = self.origin.filter(|mine| mine.replica == batch.origin.replica) else {
             return Ok(Vec::new());
         };
         if mine != batch.origin {
-            if batch.origin.counter >= mine.counter {
+            if batch.origin.counter >= mine.counter && !broken {
                 self.superseded_by(mine, batch.origin.counter);
             }
             return Ok(Vec::new());
@@ -190,7 +191,7 @@ impl<T> Engine<T> {
     /// Sends again, in order, what has had no effect for a while: not ordered, or ordered
     /// by this sequencer and not heard.
     pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) {
-        if !self.is_in_step() {
+        if !self.is_in_step() || self.is_broken(Canary::NoResend) {
             return;
         }
         let origin = self.proposals.origin;

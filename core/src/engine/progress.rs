@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
-use super::{Checked, Engine, Output};
+use super::{Canary, Checked, Engine, Output};
 use crate::message::{Message, Progress};
 use crate::types::{Ballot, Index, Voter};
 
@@ -111,6 +111,10 @@ impl<T> Engine<T> {
         self.election.counter_seen = self.election.counter_seen.max(progress.promised.counter);
         let Some(epoch) = self.epoch.as_ref().filter(|e| e.open.ballot == progress.epoch) else {
             self.on_other_epoch(progress.epoch, progress.promised);
+            if self.is_broken(Canary::AcksOfOtherEpochs) {
+                let replica = progress.incarnation.replica;
+                self.on_ack(Voter { replica, store: progress.store }, progress.acked);
+            }
             return self.confirm();
         };
         let from_sequencer = epoch.open.sequencer == progress.incarnation;

@@ -1,0 +1,123 @@
+//! Mutants of the protocol that the simulation must catch (feature `canaries`).
+
+use super::{Config, Engine};
+
+macro_rules! canaries {
+    ($($variant:ident, $name:literal, $what:literal;)*) => {
+        /// A rule that an engine breaks on purpose, chosen at run time, so that one build
+        /// holds them all. Means nothing without the feature `canaries`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Canary {
+            $(#[doc = $what] $variant,)*
+        }
+
+        impl Canary {
+            /// Every canary.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// What it is called on the command line.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What it breaks.
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $what,)*
+                }
+            }
+        }
+    };
+}
+
+canaries! {
+    PromiseNotDurable, "promise-not-durable",
+        "P1: a report is sent before the promise is durable";
+    AckNotDurable, "ack-not-durable",
+        "P2: entries are acked when they are in the log in memory";
+    CutStaysDurable, "cut-stays-durable",
+        "P2: entries in the place of what was cut count as durable";
+    NoFreeze, "no-freeze",
+        "B3: the log goes on and acks after a promise";
+    BaseByIndex, "base-by-index",
+        "B4: the longest log is the base, whatever its last epoch";
+    OpenByMinority, "open-by-minority",
+        "B4: a single report opens an epoch";
+    TwoOpens, "two-opens",
+        "B5: a coordinator decides again when more reports come";
+    OpenNotPromised, "open-not-promised",
+        "B6: an epoch above the promise opens without a durable promise";
+    OpenBelowPromise, "open-below-promise",
+        "B6: an epoch below the promise opens";
+    RepeatedOpenCuts, "repeated-open-cuts",
+        "B6: an epoch that is open already is opened again";
+    SequencerByReplica, "sequencer-by-replica",
+        "B7: another incarnation of the sequencer sequences";
+    NoOpenAsked, "no-open-asked",
+        "B9: an epoch whose opening was missed is not asked for";
+    EagerBallots, "eager-ballots",
+        "E3: a healthy epoch is ended by any ballot";
+    BlankCounts, "blank-counts",
+        "V2: a replica counts as a voter with another store too";
+    BootstrapByMajority, "bootstrap-by-majority",
+        "V3: a group forms without some of the listed replicas";
+    NoResend, "no-resend",
+        "N1: what was sent once is not sent again";
+    OrderedTwice, "ordered-twice",
+        "N2: a batch that is in the order is ordered again";
+    OrderedWithGaps, "ordered-with-gaps",
+        "N2: a batch is ordered before the one before it";
+    SupersededStays, "superseded-stays",
+        "N2: a superseded origin keeps its counter";
+    NoFetch, "no-fetch",
+        "N5: what is missing is not fetched";
+    OldEpochCommits, "old-epoch-commits",
+        "N8: entries before this epoch's `EpochStart` commit by their own acks";
+    BaseIsCommitted, "base-is-committed",
+        "N8: what an epoch goes on from counts as committed";
+    AcksOfOtherEpochs, "acks-of-other-epochs",
+        "N8: an ack counts in every epoch";
+    LearnersCount, "learners-count",
+        "N8: acks of learners count";
+    HalfCommits, "half-commits",
+        "N8: half of the voters is enough to commit";
+    CommitsAlone, "commits-alone",
+        "N8: the sequencer commits what it has delivered and written itself";
+    TimeUnbounded, "time-unbounded",
+        "N11: log time follows a wall clock wherever it jumps";
+    EntriesOfOtherEpochs, "entries-of-other-epochs",
+        "L5: entries are taken that were sent in another epoch";
+}
+
+impl std::str::FromStr for Canary {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|canary| canary.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|canary| canary.name()).collect();
+            format!("there is no canary {name:?}; there are: {}", names.join(" "))
+        })
+    }
+}
+
+impl Config {
+    /// Whether the engine is to break that rule.
+    #[cfg(feature = "canaries")]
+    pub(crate) fn is_broken(&self, rule: Canary) -> bool {
+        self.canary == Some(rule)
+    }
+
+    #[cfg(not(feature = "canaries"))]
+    pub(crate) fn is_broken(&self, _: Canary) -> bool {
+        false
+    }
+}
+
+impl<T> Engine<T> {
+    /// Whether this engine is to break that rule: never without the feature `canaries`.
+    pub(crate) fn is_broken(&self, rule: Canary) -> bool {
+        self.config.is_broken(rule)
+    }
+}

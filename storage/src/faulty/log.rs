@@ -1,0 +1,119 @@
+use std::collections::VecDeque;
+
+use crate::{LogStore, MemoryLog, Op, Recovered, StorageError};
+
+/// A log on a disk whose machine can lose power at any moment.
+///
+/// What is [`submit`](Self::submit)ted is on its way to the disk and durable only after
+/// [`sync`](Self::sync). A [`crash`](Self::crash) in between leaves any number of the first
+/// operations that were under way, and nothing of the others: one that was torn is lost as
+/// a whole, because stores check the sums of what they read.
+#[derive(Debug, Default)]
+pub struct FaultyLog {
+    synced: MemoryLog,
+    unsynced: VecDeque<Op>,
+}
+
+impl FaultyLog {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sends operations on their way to the disk, behind all before them.
+    pub fn submit(&mut self, ops: Vec<Op>) {
+        self.unsynced.extend(ops);
+    }
+
+    /// Waits until everything submitted is durable.
+    ///
+    /// # Errors
+    ///
+    /// When an operation does not fit what is there.
+    pub fn sync(&mut self) -> Result<(), StorageError> {
+        self.synced.write(self.unsynced.drain(..).collect())
+    }
+
+    /// The power fails: of the operations under way the first `kept` are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When an operation does not fit what is there.
+    pub fn crash(&mut self, kept: usize) -> Result<(), StorageError> {
+        self.unsynced.truncate(kept);
+        self.sync()
+    }
+
+    /// How many operations are under way.
+    pub fn unsynced(&self) -> usize {
+        self.unsynced.len()
+    }
+
+    /// What no crash can take away.
+    pub fn synced(&self) -> &MemoryLog {
+        &self.synced
+    }
+}
+
+impl LogStore for FaultyLog {
+    fn recover(&mut self) -> Result<Recovered, StorageError> {
+        self.synced.recover()
+    }
+
+    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
+        self.submit(ops);
+        self.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Record;
+
+    fn append(index: u64) -> Op {
+        Op::Append(Record { index, head: Bytes::new(), body: Bytes::new() })
+    }
+
+    fn facts(text: &'static str) -> Op {
+        Op::Facts(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn found(log: &mut FaultyLog) -> (Option<Bytes>, Vec<u64>) {
+        let Recovered { facts, records, .. } = log.recover().unwrap();
+        (facts, records.iter().map(|record| record.index).collect())
+    }
+
+    #[test]
+    fn every_prefix_of_what_was_under_way_may_be_there_after_a_crash() {
+        let states: [(Option<&'static str>, &[u64]); 5] = [
+            (Some("a"), &[1, 2]),
+            (Some("a"), &[1, 2, 3]),
+            (Some("b"), &[1, 2, 3]),
+            (Some("b"), &[1]),
+            (Some("b"), &[1, 2]),
+        ];
+        for (kept, (text, indices)) in states.into_iter().enumerate() {
+            let mut log = FaultyLog::new();
+            log.write(vec![append(1), append(2), facts("a")]).unwrap();
+            log.submit(vec![append(3), facts("b")]);
+            log.submit(vec![Op::Cut(1), append(2)]);
+            assert_eq!((log.unsynced(), log.synced().last()), (4, 2));
+            log.crash(kept).unwrap();
+            let expected = (text.map(|text| Bytes::from_static(text.as_bytes())), indices.to_vec());
+            assert_eq!(found(&mut log), expected);
+            assert_eq!(log.unsynced(), 0);
+        }
+    }
+
+    #[test]
+    fn what_was_synced_survives() {
+        let mut log = FaultyLog::new();
+        log.submit(vec![append(1), facts("a")]);
+        log.sync().unwrap();
+        log.crash(0).unwrap();
+        assert_eq!(found(&mut log), (Some(Bytes::from_static(b"a")), vec![1]));
+    }
+}
