@@ -8,14 +8,20 @@
 //! | [`LogStore`] | the log and the durable facts, written in order, one sync for many |
 //! | `FaultyLog` | a log that loses what was not synced when it crashes (feature `testing`) |
 //! | [`MemoryLog`] | a log that is gone with the process, for `Durability::Memory` and tests |
+//! | [`SnapshotStore`] | snapshots, in chunks; each counts once it is complete |
+//! | [`MemorySnapshots`] | snapshots that are gone with the process |
 
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 mod memory;
+mod memory_snapshots;
+mod snapshot;
 
 use bytes::Bytes;
 
 pub use memory::MemoryLog;
+pub use memory_snapshots::MemorySnapshots;
+pub use snapshot::{SnapshotKey, SnapshotStore, StoredSnapshot};
 
 /// One entry of a log as it is written: its place, and its bytes in two parts, so that a
 /// large second part need not be copied behind a small first one.
@@ -38,8 +44,11 @@ pub enum Op {
     Append(Record),
     /// Takes away every record after this index.
     Cut(u64),
-    /// Takes away every record up to this index.
+    /// Takes away every record up to this index, which may be the last but not beyond.
     Compact(u64),
+    /// Takes away every record; the next is the one after this index. What a snapshot that
+    /// came from elsewhere does to a log.
+    Reset(u64),
 }
 
 /// What a store holds when it is opened.
@@ -70,6 +79,20 @@ pub enum StorageError {
         after: u64,
         /// How far it was compacted.
         compacted: u64,
+    },
+    /// A snapshot is not there.
+    #[error("there is no snapshot {}", key.0)]
+    NoSnapshot {
+        /// Which.
+        key: SnapshotKey,
+    },
+    /// A chunk of a snapshot is not there.
+    #[error("snapshot {} has no chunk {chunk}", key.0)]
+    NoChunk {
+        /// Of which snapshot.
+        key: SnapshotKey,
+        /// Which chunk.
+        chunk: u64,
     },
 }
 

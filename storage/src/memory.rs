@@ -56,6 +56,10 @@ impl MemoryLog {
                     self.compacted += 1;
                 }
             }
+            Op::Reset(through) => {
+                self.records.clear();
+                self.compacted = through;
+            }
         }
         Ok(())
     }
@@ -97,8 +101,14 @@ mod tests {
         assert_eq!(log.recover().unwrap().facts, Some(Bytes::from_static(b"b")));
         log.write(vec![Op::Compact(2), append(5)]).unwrap();
         assert_eq!(indices(&mut log), [3, 4, 5]);
-        log.write(vec![Op::Compact(9), append(6)]).unwrap();
+        log.write(vec![Op::Compact(5), append(6)]).unwrap();
         assert_eq!(indices(&mut log), [6]);
+        log.write(vec![Op::Reset(20), append(21)]).unwrap();
+        assert_eq!(indices(&mut log), [21]);
+        log.write(vec![Op::Reset(7)]).unwrap();
+        assert_eq!(log.write(vec![append(22)]), Err(StorageError::Gap { index: 22, last: 7 }));
+        log.write(vec![append(8)]).unwrap();
+        assert_eq!(indices(&mut log), [8]);
     }
 
     #[test]
