@@ -269,8 +269,8 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead};
-    use crate::message::{Announce, Fetch, Mark, Marks, Missing, Open, Progress, Report};
+    use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, Notice};
+    use crate::message::{Announce, Fetch, Mark, Marked, Marks, Missing, Open, Progress, Report};
     use crate::types::{
         Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter,
         Voters,
@@ -285,8 +285,14 @@ mod tests {
         let voters = Voters { now: vec![voter], previous: vec![voter], since: Index(1) };
         let history = vec![(ballot, Index(1))];
         let origin = Origin { replica: ReplicaId(1), counter: 2, nonce: Nonce(9) };
-        let mark = Mark { origin, number: 5, time: Timestamp(1) };
-        let marks = Marks { first: Index(3), entries: vec![mark, mark], digest: Digest(5) };
+        let notice = Notice { joined: vec![incarnation, incarnation], left: vec![incarnation] };
+        let marked =
+            [Marked::Batch { origin, number: 5 }, Marked::Notice(notice.clone()), Marked::Time];
+        let entries = marked.map(|what| Mark { time: Timestamp(1), what }).to_vec();
+        for mark in &entries {
+            assert!(encode(mark).unwrap().len() <= mark.bytes(), "{mark:?}");
+        }
+        let marks = Marks { first: Index(3), entries, digest: Digest(5) };
         let progress = Progress {
             epoch: ballot,
             incarnation,
@@ -298,8 +304,13 @@ mod tests {
         };
         let commands = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0");
         let batch = Batch { origin, number: 5, count: 2, commands };
-        let entries = [Content::EpochStart(voters.clone()), Content::Batch(batch.clone())]
-            .map(|content| Entry::new(Digest(1), last, Timestamp(2), content));
+        let entries = [
+            Content::EpochStart(voters.clone()),
+            Content::Batch(batch.clone()),
+            Content::Notice(notice),
+            Content::Time,
+        ]
+        .map(|content| Entry::new(Digest(1), last, Timestamp(2), content));
         vec![
             Message::Announce(Announce {
                 incarnation,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::Timestamp;
-use crate::types::{Ballot, Digest, Index, Origin, Position, Voters};
+use crate::types::{Ballot, Digest, Incarnation, Index, Origin, Position, Voters};
 
 /// Commands of one origin, with the origin's number for them. Never changes once sent: a
 /// batch that is sent again is byte-identical.
@@ -28,6 +28,19 @@ pub enum Content {
     EpochStart(Voters),
     /// Commands.
     Batch(Batch),
+    /// Replicas came or went (rule N9).
+    Notice(Notice),
+    /// Nothing but its time (rule N11).
+    Time,
+}
+
+/// Who came into the group and who left it, in the order of the log (rule N9).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Runs that were not members before, sorted.
+    pub joined: Vec<Incarnation>,
+    /// Runs that were members before, sorted.
+    pub left: Vec<Incarnation>,
 }
 
 /// One position of the log.
@@ -65,7 +78,17 @@ impl Content {
     pub(crate) fn commands(&self) -> Bytes {
         match self {
             Self::Batch(batch) => batch.commands.clone(),
-            Self::EpochStart(_) => Bytes::new(),
+            Self::EpochStart(_) | Self::Notice(_) | Self::Time => Bytes::new(),
+        }
+    }
+
+    /// About the bytes that it takes, written down or in memory, beside a fixed head.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::EpochStart(voters) => 12 * (voters.now.len() + voters.previous.len()),
+            Self::Batch(batch) => batch.commands.len(),
+            Self::Notice(notice) => notice.bytes(),
+            Self::Time => 0,
         }
     }
 }
@@ -84,6 +107,8 @@ pub struct EntryHead {
 pub(crate) enum ContentHead {
     EpochStart(Voters),
     Batch(BatchHead),
+    Notice(Notice),
+    Time,
 }
 
 impl EntryHead {
@@ -91,6 +116,8 @@ impl EntryHead {
         let content = match &entry.content {
             Content::EpochStart(voters) => ContentHead::EpochStart(voters.clone()),
             Content::Batch(batch) => ContentHead::Batch(batch.head()),
+            Content::Notice(notice) => ContentHead::Notice(notice.clone()),
+            Content::Time => ContentHead::Time,
         };
         Self { epoch: entry.position.epoch, time: entry.time, content }
     }
@@ -99,10 +126,13 @@ impl EntryHead {
 impl ContentHead {
     /// The whole again; `None` where the commands do not fit the head.
     pub(crate) fn with(self, commands: Bytes) -> Option<Content> {
+        let alone = |content| commands.is_empty().then_some(content);
         match self {
-            Self::EpochStart(voters) => commands.is_empty().then_some(Content::EpochStart(voters)),
+            Self::EpochStart(voters) => alone(Content::EpochStart(voters)),
             Self::Batch(head) => Commands::are_well_formed(&commands, head.count)
                 .then(|| Content::Batch(head.with(commands))),
+            Self::Notice(notice) => alone(Content::Notice(notice)),
+            Self::Time => alone(Content::Time),
         }
     }
 }
@@ -127,6 +157,11 @@ fn digest(before: Digest, position: Position, time: Timestamp, content: &Content
             input.put(&batch.count.to_le_bytes());
             input.put(&xxh3_128(&batch.commands).to_le_bytes());
         }
+        Content::Notice(notice) => {
+            input.put(&[3]);
+            input.put(&notice_hash(notice).to_le_bytes());
+        }
+        Content::Time => input.put(&[4]),
     }
     Digest(xxh3_128(input.bytes()))
 }
@@ -148,6 +183,24 @@ fn voters_hash(voters: &Voters) -> u128 {
     }
     bytes.extend_from_slice(&voters.since.0.to_le_bytes());
     xxh3_128(&bytes)
+}
+
+fn notice_hash(notice: &Notice) -> u128 {
+    let mut bytes = Vec::with_capacity(16 + notice.bytes());
+    for set in [&notice.joined, &notice.left] {
+        bytes.extend_from_slice(&(set.len() as u64).to_le_bytes());
+        for incarnation in set {
+            bytes.extend_from_slice(&incarnation.replica.0.to_le_bytes());
+            bytes.extend_from_slice(&incarnation.nonce.0.to_le_bytes());
+        }
+    }
+    xxh3_128(&bytes)
+}
+
+impl Notice {
+    pub(crate) fn bytes(&self) -> usize {
+        12 * (self.joined.len() + self.left.len())
+    }
 }
 
 /// What goes into a hash, on the stack.
@@ -242,6 +295,8 @@ mod tests {
             Entry::new(Digest(0), position, Timestamp(2), batch(b"a")),
             Entry::new(Digest(0), position, Timestamp(1), batch(b"b")),
             Entry::new(Digest(0), position, Timestamp(1), Content::EpochStart(Voters::default())),
+            Entry::new(Digest(0), position, Timestamp(1), Content::Time),
+            Entry::new(Digest(0), position, Timestamp(1), Content::Notice(Notice::default())),
             Entry::new(
                 Digest(0),
                 Position { index: Index(1), ..position },
@@ -259,6 +314,27 @@ mod tests {
             assert_ne!(base.digest, other.digest, "{other:?}");
         }
         assert_eq!(base, Entry::new(Digest(0), position, Timestamp(1), batch(b"a")));
+    }
+
+    #[test]
+    fn digest_of_a_notice_depends_on_who_came_and_who_went() {
+        let run = |nonce| Incarnation { replica: ReplicaId(1), nonce: Nonce(nonce) };
+        let digest = |joined: &[u64], left: &[u64]| {
+            let [joined, left] = [joined, left].map(|runs| runs.iter().copied().map(run).collect());
+            let notice = Content::Notice(Notice { joined, left });
+            Entry::new(Digest(0), Position::default(), Timestamp(1), notice).digest
+        };
+        let digests = [
+            digest(&[], &[]),
+            digest(&[1], &[]),
+            digest(&[], &[1]),
+            digest(&[1, 2], &[]),
+            digest(&[1], &[2]),
+            digest(&[2], &[1]),
+        ];
+        for (at, one) in digests.iter().enumerate() {
+            assert!(!digests[..at].contains(one));
+        }
     }
 
     #[test]

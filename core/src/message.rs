@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::entry::{Batch, BatchHead, EntryHead};
+use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, Notice};
 use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters};
 
 /// One multicast.
@@ -92,14 +92,53 @@ pub struct Open {
 }
 
 /// One entry named by the sequencer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Whose batch.
-    pub origin: Origin,
-    /// Which of them.
-    pub number: u64,
     /// The log's time of the entry.
     pub time: Timestamp,
+    /// What the entry is.
+    pub what: Marked,
+}
+
+/// What a [`Mark`] names: a batch that comes from its origin, or the whole of an entry
+/// that is the sequencer's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Marked {
+    /// A batch.
+    Batch {
+        /// Whose.
+        origin: Origin,
+        /// Which of them.
+        number: u64,
+    },
+    /// A membership notice.
+    Notice(Notice),
+    /// A time.
+    Time,
+}
+
+impl Mark {
+    /// The mark of an entry; `None` for an `EpochStart`, which is known from its `Open`.
+    pub(crate) fn of(entry: &Entry) -> Option<Self> {
+        let what = match &entry.content {
+            Content::EpochStart(_) => return None,
+            Content::Batch(Batch { origin, number, .. }) => {
+                Marked::Batch { origin: *origin, number: *number }
+            }
+            Content::Notice(notice) => Marked::Notice(notice.clone()),
+            Content::Time => Marked::Time,
+        };
+        Some(Self { time: entry.time, what })
+    }
+
+    /// The bytes that it takes in a message, at most.
+    pub(crate) fn bytes(&self) -> usize {
+        let what = match &self.what {
+            Marked::Notice(notice) => notice.bytes(),
+            Marked::Batch { .. } | Marked::Time => 0,
+        };
+        40 + what
+    }
 }
 
 /// The sequencer's word: from `first` on, the entries are these, and the digest after

@@ -2,11 +2,11 @@
 //! entries of earlier epochs. The sequencer gives what its log still holds.
 
 use super::{Canary, Checked, Engine, Output, StopReason, ensure};
-use crate::entry::{Content, EntryHead};
+use crate::entry::EntryHead;
 use crate::message::{Entries, Fetch, Message, Missing};
 use crate::types::{Ballot, Digest, Position};
 
-/// Bytes of commands in one `Entries`: less than a frame carries.
+/// Bytes of contents in one `Entries`: less than a frame carries.
 const PIECE_BYTES_MAX: usize = 256 << 10;
 /// Entries in one, so that their heads fit beside the commands.
 const PIECE_ENTRIES_MAX: usize = 1024;
@@ -90,11 +90,9 @@ impl<T> Engine<T> {
         let (mut bytes, mut end) = (0, digest);
         let mut entries = Vec::new();
         for entry in self.log.from(first).take(PIECE_ENTRIES_MAX) {
-            if let Content::Batch(batch) = &entry.content {
-                if bytes > 0 && bytes + batch.commands.len() > PIECE_BYTES_MAX {
-                    break;
-                }
-                bytes += batch.commands.len();
+            bytes += entry.content.bytes();
+            if !entries.is_empty() && bytes > PIECE_BYTES_MAX {
+                break;
             }
             end = entry.digest;
             entries.push((EntryHead::of(entry), entry.content.commands()));

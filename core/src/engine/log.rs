@@ -1,8 +1,10 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::Timestamp;
 use crate::entry::{Content, Entry};
-use crate::types::{Ballot, Digest, Index, Nonce, Origin, Position, ReplicaId, Voters};
+use crate::types::{
+    Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, Voters,
+};
 
 /// The last batch of a replica in the order: its origin and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ struct Tables {
     time: Timestamp,
     voters: Voters,
     origins: BTreeMap<ReplicaId, LastBatch>,
+    /// Who is in the group by the order of the log (rule N9).
+    members: BTreeSet<Incarnation>,
 }
 
 impl Tables {
@@ -33,6 +37,11 @@ impl Tables {
                 let Origin { replica, counter, nonce } = batch.origin;
                 self.origins.insert(replica, LastBatch { counter, nonce, number: batch.number });
             }
+            Content::Notice(notice) => {
+                self.members.extend(&notice.joined);
+                self.members.retain(|member| !notice.left.contains(member));
+            }
+            Content::Time => {}
         }
     }
 }
@@ -198,7 +207,7 @@ impl Log {
 
 /// About the memory that an entry takes.
 fn cost(entry: &Entry) -> usize {
-    size_of::<Entry>() + entry.content.commands().len()
+    size_of::<Entry>() + entry.content.bytes()
 }
 
 /// The epoch of an index by an epoch history.

@@ -40,7 +40,7 @@ use self::progress::Pace;
 pub use self::status::{MemberStatus, Role, Status};
 pub use self::stop::StopReason;
 use crate::Timestamp;
-pub use crate::entry::{Batch, Content, Entry};
+pub use crate::entry::{Batch, Content, Entry, Notice};
 use crate::message::{Mark, Message, Open};
 use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, Voter};
 
@@ -253,7 +253,7 @@ impl<T> Engine<T> {
                     let broken = self.config.is_broken(Canary::SupersededStays);
                     self.proposals.committed(batch, broken)?
                 }
-                Content::EpochStart(_) => Vec::new(),
+                Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
             };
             committed.push(Committed { entry: entry.clone(), callers });
         }

@@ -7,11 +7,11 @@ use cpg::Member;
 
 use super::{Canary, Checked, Engine, StopReason, ensure};
 use crate::entry::{Batch, Content};
-use crate::message::{Mark, Marks, Progress};
+use crate::message::{Mark, Marked, Marks, Progress};
 use crate::types::{Digest, Index, Voter};
 
-/// Marks told in one message: 40 bytes each.
-const MARKS_MAX: usize = 512;
+/// Bytes of marks told in one message, which may carry the largest command as well.
+const MARKS_BYTES_MAX: usize = 20 << 10;
 
 impl<T> Engine<T> {
     pub(crate) fn on_batch(
@@ -64,20 +64,18 @@ impl<T> Engine<T> {
             return None;
         }
         let first = self.pace.told.next().max(self.log.first_kept());
-        let mut digest = None;
-        let entries: Vec<Mark> = self
-            .log
-            .from(first)
-            .take(MARKS_MAX)
-            .filter_map(|entry| match &entry.content {
-                Content::Batch(batch) => {
-                    digest = Some((entry.index(), entry.digest));
-                    Some(Mark { origin: batch.origin, number: batch.number, time: entry.time })
-                }
-                Content::EpochStart(_) => None,
-            })
-            .collect();
-        let (last, digest) = digest?;
+        let (mut bytes, mut end) = (0, None);
+        let mut entries = Vec::new();
+        for entry in self.log.from(first) {
+            let Some(mark) = Mark::of(entry) else { break };
+            bytes += mark.bytes();
+            if !entries.is_empty() && bytes > MARKS_BYTES_MAX {
+                break;
+            }
+            entries.push(mark);
+            end = Some((entry.index(), entry.digest));
+        }
+        let (last, digest) = end?;
         self.pace.told = last;
         self.pace.told_at = self.now.monotonic;
         Some(Marks { first, entries, digest })
@@ -109,7 +107,7 @@ impl<T> Engine<T> {
         }
         if last.0 >= next {
             let known = (next - marks.first.0) as usize;
-            self.marks.extend(marks.entries.iter().skip(known));
+            self.marks.extend(marks.entries.iter().skip(known).cloned());
             self.expected.insert(last, marks.digest);
         } else if let Some(entry) = self.log.get(last) {
             self.compare(last, entry.digest, marks.digest)?;
@@ -122,18 +120,25 @@ impl<T> Engine<T> {
         if !self.is_in_step() || self.is_sequencing() {
             return Ok(());
         }
-        while let Some(mark) = self.marks.front().copied() {
-            let Some(batch) = self.pool.take(mark.origin, mark.number) else { break };
-            let broken =
-                self.is_broken(Canary::OrderedTwice) || self.is_broken(Canary::OrderedWithGaps);
-            ensure(self.log.is_next(&mark.origin, mark.number) || broken, || {
-                format!("a mark breaks the order of its origin: {mark:?}")
-            })?;
-            ensure(mark.time >= self.log.time(), || {
-                format!("a mark turns the log's time back: {mark:?}")
+        while let Some(Mark { time, what }) = self.marks.front().cloned() {
+            let content = match what {
+                Marked::Batch { origin, number } => {
+                    let Some(batch) = self.pool.take(origin, number) else { break };
+                    let broken = self.is_broken(Canary::OrderedTwice)
+                        || self.is_broken(Canary::OrderedWithGaps);
+                    ensure(self.log.is_next(&origin, number) || broken, || {
+                        format!("a mark breaks the order of its origin: {origin:?}, {number}")
+                    })?;
+                    Content::Batch(batch)
+                }
+                Marked::Notice(notice) => Content::Notice(notice),
+                Marked::Time => Content::Time,
+            };
+            ensure(time >= self.log.time(), || {
+                format!("a mark turns the log's time back, from {} to {time}", self.log.time())
             })?;
             self.marks.pop_front();
-            self.append(self.open_epoch(), mark.time, Content::Batch(batch));
+            self.append(self.open_epoch(), time, content);
             self.meet_expectation()?;
         }
         if self.log.last().index >= self.pace.known {
