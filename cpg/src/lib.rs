@@ -59,6 +59,8 @@ mod name;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use connection::{Connection, Dispatch, GroupEntry, Guarantee, Iteration, Options, Quorum};
 pub use engine::{Engine, ParseEngineError};

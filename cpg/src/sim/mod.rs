@@ -1,0 +1,315 @@
+//! A simulated group on several nodes, which does on purpose all that Corosync may do.
+//!
+//! For tests of what is built on CPG. Nothing here has a thread, a clock or I/O: time is what
+//! [`Sim::advance`] says, and one seed draws everything, so a run repeats. With
+//! [`Faults::default`] it is a faultless ring that breaks only when it is told to; with
+//! [`Faults::drawn`] it is an adversary.
+
+mod client;
+mod daemon;
+mod demand;
+mod faults;
+mod formation;
+mod journal;
+mod membership;
+mod nodes;
+mod random;
+mod ring;
+mod weather;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::embedded::MESSAGE_BYTES_MAX;
+use crate::{Error, Event, Member, NodeId, Pid, Result, RingId};
+
+use client::{Client, Progress, Request};
+use daemon::Daemon;
+use journal::Journal;
+use nodes::Nodes;
+use random::Random;
+use ring::{Net, Ring};
+
+pub use client::ClientId;
+pub use faults::Faults;
+pub use journal::Sightings;
+
+/// How often the token goes round. Deliveries and ring changes happen at multiples of it.
+const ROTATION: Duration = Duration::from_micros(500);
+
+/// A simulated group; see the [module](self).
+pub struct Sim {
+    random: Random,
+    faults: Faults,
+    journal: Journal,
+    daemons: Vec<Daemon>,
+    rings: BTreeMap<RingId, Ring>,
+    /// Within which of them nodes hear each other. Each node is in one.
+    parts: Vec<Nodes>,
+    /// When a partition that was drawn ends.
+    heals_at: Option<Duration>,
+    /// Who will form a ring, and when.
+    forming: BTreeMap<Nodes, Duration>,
+    is_next_sync_stalled: bool,
+    next_rotation: Duration,
+    next_moment: Duration,
+    last_client: u64,
+}
+
+impl Sim {
+    /// The most nodes of a simulated group.
+    pub const NODES_MAX: usize = Nodes::COUNT_MAX;
+
+    /// All daemons run, in one ring.
+    ///
+    /// # Panics
+    ///
+    /// Without nodes, and above [`NODES_MAX`](Self::NODES_MAX) of them.
+    pub fn new(seed: u64, nodes: impl IntoIterator<Item = NodeId>, faults: Faults) -> Self {
+        let ids: BTreeSet<_> = nodes.into_iter().collect();
+        assert!((1..=Self::NODES_MAX).contains(&ids.len()), "1 to {} nodes", Self::NODES_MAX);
+        let ids: Arc<[NodeId]> = ids.into_iter().collect();
+        let mut sim = Self {
+            random: Random::new(seed),
+            faults: Faults::default(),
+            journal: Journal::default(),
+            daemons: (0..ids.len()).map(|place| Daemon::new(&ids, place)).collect(),
+            rings: BTreeMap::new(),
+            parts: vec![Nodes::first(ids.len())],
+            heals_at: None,
+            forming: BTreeMap::new(),
+            is_next_sync_stalled: false,
+            next_rotation: ROTATION,
+            next_moment: Duration::ZERO,
+            last_client: 0,
+        };
+        sim.settle();
+        sim.rotate();
+        sim.faults = faults;
+        sim.journal.seen = Sightings::default();
+        sim
+    }
+
+    /// Simulated time since the start.
+    pub fn now(&self) -> Duration {
+        self.journal.now
+    }
+
+    /// What has happened so far that a fortunate group never meets.
+    pub fn sightings(&self) -> Sightings {
+        self.journal.seen
+    }
+
+    /// From now on these faults happen by themselves.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+    }
+
+    /// Tells what the network and the daemons do, in lines that begin with the time in
+    /// milliseconds.
+    pub fn on_trace(&mut self, reader: impl FnMut(&str) + Send + 'static) {
+        self.journal.reader = Some(Box::new(reader));
+    }
+
+    /// Moves time on: messages are ordered and delivered, rings break and are formed, faults
+    /// are drawn and end. The token goes round every half of a millisecond, so less than that
+    /// may bring nothing.
+    pub fn advance(&mut self, by: Duration) {
+        let until = self.journal.now + by;
+        while self.next_rotation <= until {
+            self.journal.now = self.next_rotation;
+            self.rotate();
+            let is_idle = self.rings.values().all(|ring| ring.is_idle(&self.daemons));
+            let next = self.journal.now + ROTATION;
+            let wanted = if is_idle { self.next_alarm().unwrap_or(until + ROTATION) } else { next };
+            let wanted = wanted.clamp(next, until.max(self.journal.now) + ROTATION);
+            self.next_rotation = ceil_to_rotation(wanted);
+        }
+        self.journal.now = until;
+    }
+
+    /// Whether nothing more will happen unless somebody does something: no ring is being
+    /// formed and everybody has delivered everything. Faults that are drawn do not count.
+    pub fn is_settled(&self) -> bool {
+        let is_done = |daemon: &Daemon| !daemon.runs() || daemon.is_synced;
+        self.forming.is_empty()
+            && self.daemons.iter().all(is_done)
+            && self.rings.values().all(|ring| !ring.is_intact || ring.is_idle(&self.daemons))
+    }
+
+    fn rotate(&mut self) {
+        self.weather();
+        self.form_rings();
+        self.daemons.iter_mut().for_each(Daemon::read_requests);
+        let mut net = Net {
+            daemons: &mut self.daemons,
+            random: &mut self.random,
+            faults: &self.faults,
+            journal: &mut self.journal,
+        };
+        self.rings.values_mut().for_each(|ring| ring.rotate(&mut net));
+    }
+
+    /// Connects a process to the daemon of its node and asks to join the group. As with
+    /// [`Connection::join`](crate::Connection::join) that may be carried out later, and
+    /// messages may be sent at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Library`] while the daemon is dead; [`Error::TryAgain`] while it stands still
+    /// or its ring is agreeing on its members, while an earlier membership of this process is
+    /// being ended, and now and then; [`Error::Exist`] while another connection of this
+    /// process is open.
+    pub fn join(&mut self, node: NodeId, pid: Pid) -> Result<ClientId> {
+        let place = self.place(node);
+        let daemon = &mut self.daemons[place];
+        let member = Member { node, pid };
+        if !daemon.is_up {
+            return Err(Error::Library);
+        }
+        let is_open = |client: &Client| client.member == member && !client.is_lost;
+        if daemon.clients.values().any(is_open) {
+            return Err(Error::Exist);
+        }
+        let is_leaving = daemon.processes.contains(&member);
+        if daemon.is_paused || !daemon.is_synced || is_leaving || self.is_refused() {
+            self.journal.seen.refusals += 1;
+            return Err(Error::TryAgain);
+        }
+        self.last_client += 1;
+        let id = ClientId { number: self.last_client, place, member };
+        let daemon = &mut self.daemons[place];
+        daemon.unread += 1;
+        daemon.clients.insert(id, Client::new(member));
+        Ok(id)
+    }
+
+    /// Leaves the group, after all that was sent before. One's own departure is the last
+    /// event.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotExist`] after having left, [`Error::Library`] once the daemon died,
+    /// [`Error::TryAgain`] as for [`join`](Self::join).
+    pub fn leave(&mut self, client: ClientId) -> Result<()> {
+        let is_refused = self.is_refused();
+        let daemon = &mut self.daemons[client.place];
+        let connection = open(&mut daemon.clients, client)?;
+        if is_refused || !daemon.is_synced || daemon.is_paused {
+            self.journal.seen.refusals += 1;
+            return Err(Error::TryAgain);
+        }
+        connection.has_asked_to_leave = true;
+        connection.requests.push_back(Request::Leave);
+        daemon.unread += 1;
+        Ok(())
+    }
+
+    /// The process dies, or drops its connection: the group hears of it in some order with
+    /// what it had sent (S10), some of which may be lost (S2).
+    pub fn close(&mut self, client: ClientId) {
+        let is_undrained = self.random.chance(self.faults.undrained);
+        self.daemons[client.place].close(client, is_undrained, &mut self.journal);
+    }
+
+    /// Sends a message to all members. `Ok` promises nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Connection::multicast`](crate::Connection::multicast), and
+    /// [`Error::Library`] once the daemon died.
+    pub fn multicast(&mut self, client: ClientId, message: Bytes) -> Result<()> {
+        let is_refused = self.is_refused();
+        let daemon = &mut self.daemons[client.place];
+        open(&mut daemon.clients, client)?;
+        if message.len() > MESSAGE_BYTES_MAX {
+            return Err(Error::TooBig);
+        }
+        let is_full = daemon.clients.get(&client).is_some_and(|client| daemon.is_full(client));
+        if is_refused || !daemon.is_synced || is_full || take_one(&mut daemon.refuse_next) {
+            self.journal.seen.refusals += 1;
+            return Err(Error::TryAgain);
+        }
+        if take_one(&mut daemon.swallow_next) || self.random.chance(self.faults.swallowed) {
+            self.journal.seen.lost_messages += 1;
+            return Ok(());
+        }
+        let connection = open(&mut daemon.clients, client)?;
+        connection.unread_bytes += daemon::cost(&message);
+        connection.requests.push_back(Request::Message(message, daemon.ring));
+        daemon.unread += 1;
+        Ok(())
+    }
+
+    /// The next event of this connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Library`] once its daemon died, for ever; what had not been polled is lost.
+    /// [`Error::BadHandle`] after [`close`](Self::close).
+    pub fn poll(&mut self, client: ClientId) -> Result<Option<Event>> {
+        let connection = self.daemons[client.place].clients.get_mut(&client);
+        let connection = connection.ok_or(Error::BadHandle)?;
+        if connection.is_lost { Err(Error::Library) } else { Ok(connection.next_event()) }
+    }
+
+    /// Whether [`poll`](Self::poll) has something to say: an event or an error.
+    pub fn has_events(&self, client: ClientId) -> bool {
+        self.daemons[client.place].clients.get(&client).is_none_or(Client::has_events)
+    }
+
+    /// How this connection is, or was, listed.
+    pub fn member(&self, client: ClientId) -> Member {
+        client.member
+    }
+
+    /// The members of the group as the daemon of that node knows them now, sorted; none while
+    /// it is dead.
+    pub fn members(&self, node: NodeId) -> Vec<Member> {
+        self.daemons[self.place(node)].processes.iter().copied().collect()
+    }
+
+    fn is_refused(&mut self) -> bool {
+        self.random.chance(self.faults.refusals)
+    }
+
+    #[track_caller]
+    fn place(&self, node: NodeId) -> usize {
+        let place = self.daemons.binary_search_by_key(&node, |daemon| daemon.id);
+        place.unwrap_or_else(|_| panic!("there is no node {node}"))
+    }
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim")
+            .field("now", &self.now())
+            .field("rings", &self.rings.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection whose daemon lives and that has not asked to leave.
+fn open(clients: &mut BTreeMap<ClientId, Client>, client: ClientId) -> Result<&mut Client> {
+    let connection = clients.get_mut(&client).ok_or(Error::BadHandle)?;
+    if connection.is_lost {
+        return Err(Error::Library);
+    }
+    let has_left = connection.has_asked_to_leave || connection.progress == Progress::Left;
+    if has_left { Err(Error::NotExist) } else { Ok(connection) }
+}
+
+fn take_one(left: &mut usize) -> bool {
+    let is_left = *left > 0;
+    *left = left.saturating_sub(1);
+    is_left
+}
+
+fn ceil_to_rotation(time: Duration) -> Duration {
+    let (time, rotation) = (time.as_nanos() as u64, ROTATION.as_nanos() as u64);
+    Duration::from_nanos(time.div_ceil(rotation) * rotation)
+}

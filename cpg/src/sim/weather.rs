@@ -1,0 +1,97 @@
+//! What goes wrong by itself, and when it ends.
+
+use std::time::Duration;
+
+use super::Sim;
+use super::nodes::Nodes;
+
+/// How often it is drawn what goes wrong next.
+const MOMENT: Duration = Duration::from_millis(10);
+
+impl Sim {
+    /// Whether anything goes wrong by itself as time passes.
+    fn has_weather(&self) -> bool {
+        let faults = &self.faults;
+        faults.bursts
+            + faults.partitions
+            + faults.pauses
+            + faults.daemon_deaths
+            + faults.token_losses
+            > 0
+    }
+
+    /// When something will happen although nobody does anything.
+    pub(super) fn next_alarm(&self) -> Option<Duration> {
+        let moment = self.has_weather().then_some(self.next_moment);
+        let rings = self.rings.values().filter(|ring| ring.is_intact);
+        let spans = self.daemons.iter().flat_map(|daemon| [daemon.starts_at, daemon.wakes_at]);
+        rings
+            .flat_map(|ring| [ring.barrier_at, ring.loses_token_at])
+            .chain(spans)
+            .chain([moment, self.heals_at])
+            .flatten()
+            .chain(self.forming.values().copied())
+            .min()
+    }
+
+    /// Ends what is over, and begins what is drawn.
+    pub(super) fn weather(&mut self) {
+        let now = self.journal.now;
+        let is_over = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if is_over(self.heals_at) {
+            self.heal();
+        }
+        for place in 0..self.daemons.len() {
+            let daemon = &self.daemons[place];
+            let (id, starts, wakes) = (daemon.id, daemon.starts_at, daemon.wakes_at);
+            if is_over(starts) {
+                self.start_daemon(id);
+            }
+            if is_over(wakes) {
+                self.resume_daemon(id);
+            }
+        }
+        let losers: Vec<_> =
+            self.rings.values().filter(|ring| is_over(ring.loses_token_at)).collect();
+        if !losers.is_empty() {
+            let losers: Vec<_> = losers.iter().map(|ring| ring.id).collect();
+            losers.into_iter().for_each(|ring| self.lose_token_of(ring));
+        }
+        if self.has_weather() && self.next_moment <= now {
+            self.next_moment = now + MOMENT;
+            self.draw();
+        }
+    }
+
+    fn draw(&mut self) {
+        let (now, faults) = (self.journal.now, self.faults);
+        let victim = self.random.below(self.daemons.len());
+        if self.random.chance(faults.bursts) {
+            self.daemons[victim].is_deaf_until = now + self.random.up_to(faults.burst_max);
+        }
+        let victim = self.random.below(self.daemons.len());
+        if self.random.chance(faults.partitions) && self.is_whole() {
+            let count = 2 + self.random.below(2);
+            let mut parts = vec![Nodes::default(); count];
+            for place in 0..self.daemons.len() {
+                parts[self.random.below(count)].insert(place);
+            }
+            self.part_into(parts);
+            self.heals_at = Some(now + self.random.up_to(faults.partition_max));
+        }
+        let id = self.daemons[victim].id;
+        if self.random.chance(faults.pauses) && self.daemons[victim].runs() {
+            self.pause_daemon(id);
+            self.daemons[victim].wakes_at = Some(now + self.random.up_to(faults.pause_max));
+        }
+        if self.random.chance(faults.daemon_deaths) && self.daemons[victim].is_up {
+            self.kill_daemon(id);
+            self.daemons[victim].starts_at = Some(now + self.random.up_to(faults.outage_max));
+        }
+        if self.random.chance(faults.token_losses)
+            && let Some(ring) = self.daemons[victim].ring
+        {
+            self.lose_token_of(ring);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The simulated group: what a faultless one keeps, and what an adversary can do. The labels
+//! S1 to S17 are those of the table in `cpg::sim`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod choir;
+mod faultless;
