@@ -269,7 +269,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, Notice};
+    use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, MembersChanged};
     use crate::message::{Announce, Fetch, Mark, Marked, Marks, Missing, Open, Progress, Report};
     use crate::types::{
         Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter,
@@ -285,7 +285,8 @@ mod tests {
         let voters = Voters { now: vec![voter], previous: vec![voter], since: Index(1) };
         let history = vec![(ballot, Index(1))];
         let origin = Origin { replica: ReplicaId(1), counter: 2, nonce: Nonce(9) };
-        let notice = Notice { joined: vec![incarnation, incarnation], left: vec![incarnation] };
+        let notice =
+            MembersChanged { joined: vec![incarnation, incarnation], left: vec![incarnation] };
         let marked =
             [Marked::Batch { origin, number: 5 }, Marked::Notice(notice.clone()), Marked::Time];
         let entries = marked.map(|what| Mark { time: Timestamp(1), what }).to_vec();

@@ -29,14 +29,19 @@ pub enum Content {
     /// Commands.
     Batch(Batch),
     /// Replicas came or went (rule N9).
-    Notice(Notice),
+    Notice(MembersChanged),
     /// Nothing but its time (rule N11).
     Time,
 }
 
-/// Who came into the group and who left it, in the order of the log (rule N9).
+/// Who came into the group and who left it, at one place of the log (rule N9).
+///
+/// It is about runs of replicas: a replica that is started again is another run. A run that
+/// was cut off and comes back has left and joins again, and hears of both. What it held it
+/// must be taken to have lost in between; what it had proposed and nobody had ordered is
+/// applied, if at all, after it has joined again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct MembersChanged {
     /// Runs that were not members before, sorted.
     pub joined: Vec<Incarnation>,
     /// Runs that were members before, sorted.
@@ -107,7 +112,7 @@ pub struct EntryHead {
 pub(crate) enum ContentHead {
     EpochStart(Voters),
     Batch(BatchHead),
-    Notice(Notice),
+    Notice(MembersChanged),
     Time,
 }
 
@@ -185,7 +190,7 @@ fn voters_hash(voters: &Voters) -> u128 {
     xxh3_128(&bytes)
 }
 
-fn notice_hash(notice: &Notice) -> u128 {
+fn notice_hash(notice: &MembersChanged) -> u128 {
     let mut bytes = Vec::with_capacity(16 + notice.bytes());
     for set in [&notice.joined, &notice.left] {
         bytes.extend_from_slice(&(set.len() as u64).to_le_bytes());
@@ -197,7 +202,7 @@ fn notice_hash(notice: &Notice) -> u128 {
     xxh3_128(&bytes)
 }
 
-impl Notice {
+impl MembersChanged {
     pub(crate) fn bytes(&self) -> usize {
         12 * (self.joined.len() + self.left.len())
     }
@@ -296,7 +301,12 @@ mod tests {
             Entry::new(Digest(0), position, Timestamp(1), batch(b"b")),
             Entry::new(Digest(0), position, Timestamp(1), Content::EpochStart(Voters::default())),
             Entry::new(Digest(0), position, Timestamp(1), Content::Time),
-            Entry::new(Digest(0), position, Timestamp(1), Content::Notice(Notice::default())),
+            Entry::new(
+                Digest(0),
+                position,
+                Timestamp(1),
+                Content::Notice(MembersChanged::default()),
+            ),
             Entry::new(
                 Digest(0),
                 Position { index: Index(1), ..position },
@@ -321,7 +331,7 @@ mod tests {
         let run = |nonce| Incarnation { replica: ReplicaId(1), nonce: Nonce(nonce) };
         let digest = |joined: &[u64], left: &[u64]| {
             let [joined, left] = [joined, left].map(|runs| runs.iter().copied().map(run).collect());
-            let notice = Content::Notice(Notice { joined, left });
+            let notice = Content::Notice(MembersChanged { joined, left });
             Entry::new(Digest(0), Position::default(), Timestamp(1), notice).digest
         };
         let digests = [

@@ -71,6 +71,7 @@ mod runtime;
 mod types;
 
 pub use engine::{MemberStatus, Role, Status, StopReason};
+pub use entry::MembersChanged;
 pub use machine::{Context, StateMachine, Timestamp};
 pub use pending::{Answer, COMMAND_BYTES_MAX, Pending, ProposeError};
 pub use replica::{Builder, Busy, Replica, StartError};

@@ -3,7 +3,8 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Index;
+use crate::entry::MembersChanged;
+use crate::{Incarnation, Index};
 
 /// A deterministic state machine: what an application writes.
 ///
@@ -26,6 +27,18 @@ pub trait StateMachine: Send + 'static {
 
     /// Applies a committed command: never twice, never undone.
     fn apply(&mut self, context: &Context, command: Self::Command) -> Self::Output;
+
+    /// Runs of replicas came into the group or left it: at this place among the commands,
+    /// the same at every replica. No command of a run is applied before it has joined or
+    /// after it has left, so what is kept for the proposer of a command
+    /// ([`Context::proposer`]) can be given up here: a lock is released, a leader replaced,
+    /// as soon as the group knows, without leases.
+    ///
+    /// Whoever left may still be alive, cut off, and not know it yet: what it does outside
+    /// of the group has to be fenced, say by the index at which it was allowed to.
+    fn members_changed(&mut self, context: &Context, change: &MembersChanged) {
+        let _ = (context, change);
+    }
 }
 
 /// What a command may know besides the state: the same at every replica.
@@ -33,15 +46,28 @@ pub trait StateMachine: Send + 'static {
 pub struct Context {
     pub(crate) index: Index,
     pub(crate) time: Timestamp,
+    pub(crate) proposer: Option<Incarnation>,
 }
 
 impl Context {
     /// For tests of a state machine without a replica.
     pub fn new(index: Index, time: Timestamp) -> Self {
-        Self { index, time }
+        Self { index, time, proposer: None }
     }
 
-    /// The position in the log of the batch that holds the command. Grows, but the
+    /// The same for a command of that run.
+    #[must_use]
+    pub fn proposed_by(self, proposer: Incarnation) -> Self {
+        Self { proposer: Some(proposer), ..self }
+    }
+
+    /// Which run of which replica proposed the command: a member of the group at this
+    /// place in the order. `None` for what is no command.
+    pub fn proposer(&self) -> Option<Incarnation> {
+        self.proposer
+    }
+
+    /// The position in the log of the entry that holds the command. Grows, but the
     /// commands of one batch share it.
     pub fn index(&self) -> Index {
         self.index

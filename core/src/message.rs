@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, Notice};
+use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, MembersChanged};
 use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters};
 
 /// One multicast.
@@ -112,7 +112,7 @@ pub enum Marked {
         number: u64,
     },
     /// A membership notice.
-    Notice(Notice),
+    Notice(MembersChanged),
     /// A time.
     Time,
 }

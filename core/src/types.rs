@@ -89,6 +89,13 @@ pub struct Origin {
     pub nonce: Nonce,
 }
 
+impl Origin {
+    /// The run that sends them.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        Incarnation { replica: self.replica, nonce: self.nonce }
+    }
+}
+
 /// A place in the history: which epoch, which index.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

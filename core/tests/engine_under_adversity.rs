@@ -15,7 +15,7 @@ use plainsong::Timestamp;
 use plainsong::engine::{Config, Content, Engine, Input, Now, Op, Output};
 use plainsong::message::Message;
 use plainsong::{
-    ClusterId, Digest, Incarnation, Index, Nonce, ReplicaId, Role, StopReason, StoreId,
+    ClusterId, Digest, Incarnation, Index, Nonce, Origin, ReplicaId, Role, StopReason, StoreId,
 };
 
 /// Of one node: what its group delivers, in order.
@@ -36,6 +36,8 @@ struct Node {
     applying: VecDeque<Index>,
     applied: Index,
     applied_commands: BTreeSet<u64>,
+    /// By the notices that it has applied.
+    members: BTreeSet<Incarnation>,
     last_time: Timestamp,
     /// How often it gets its turn, per mille.
     speed: u64,
@@ -156,6 +158,7 @@ impl World {
             applying: VecDeque::new(),
             applied: Index(0),
             applied_commands: BTreeSet::new(),
+            members: BTreeSet::new(),
             last_time: Timestamp(0),
             speed,
             hangs_until: Duration::ZERO,
@@ -270,7 +273,22 @@ impl World {
         node.last_time = entry.time;
         let known = *self.committed.entry(index).or_insert(entry.digest);
         assert_eq!(known, entry.digest, "two commits at index {index}");
-        let Content::Batch(batch) = &entry.content else { return };
+        let batch = match &entry.content {
+            Content::Batch(batch) => batch,
+            Content::Notice(change) => {
+                for run in &change.left {
+                    assert!(node.members.remove(run), "{run} left before it came");
+                }
+                for run in &change.joined {
+                    assert!(node.members.insert(*run), "{run} joined twice");
+                }
+                return;
+            }
+            Content::EpochStart(_) | Content::Time => return,
+        };
+        let Origin { replica, nonce, .. } = batch.origin;
+        let proposer = Incarnation { replica, nonce };
+        assert!(node.members.contains(&proposer), "{proposer} proposes and is no member");
         let commands: Vec<u64> = batch
             .commands
             .chunks(12)
@@ -433,6 +451,12 @@ impl World {
         for node in self.nodes.iter().filter(in_step) {
             let applied = &node.applied_commands;
             assert!(self.acknowledged.is_subset(applied), "an acknowledged command is lost");
+        }
+        // Rule N9: in the end the order knows who is there.
+        let here: BTreeSet<_> =
+            self.nodes.iter().map(|node| node.engine.status().incarnation).collect();
+        for node in self.nodes.iter().filter(in_step) {
+            assert_eq!(node.members, here, "as replica {} has it", node.replica);
         }
         self.caught_up = self.nodes.iter().all(|node| in_step(&node));
     }

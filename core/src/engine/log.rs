@@ -80,6 +80,11 @@ impl Log {
         &self.end.voters
     }
 
+    /// Who is in the group by the order of the log (rule N9).
+    pub(crate) fn members(&self) -> &BTreeSet<Incarnation> {
+        &self.end.members
+    }
+
     pub(crate) fn history(&self) -> &[(Ballot, Index)] {
         &self.history
     }
@@ -112,8 +117,13 @@ impl Log {
         self.end.origins.get(&replica)
     }
 
-    /// Rule N2: whether a batch of that number is the next of its origin in the order.
+    /// Rule N2: whether a batch of that number can be the next in the order: its origin is
+    /// a member, and it is the next of its origin.
     pub(crate) fn is_next(&self, origin: &Origin, number: u64) -> bool {
+        self.end.members.contains(&origin.incarnation()) && self.follows(origin, number)
+    }
+
+    fn follows(&self, origin: &Origin, number: u64) -> bool {
         match self.last_batch(origin.replica) {
             Some(last) if last.counter == origin.counter => {
                 last.nonce == origin.nonce && number == last.number + 1
@@ -226,7 +236,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::entry::Batch;
+    use crate::entry::{Batch, MembersChanged};
 
     fn ballot(counter: u64) -> Ballot {
         Ballot { counter, ..Ballot::default() }
@@ -284,7 +294,7 @@ mod tests {
         assert_eq!(log.from(Index(0)).count(), 2);
         assert_eq!(log.from(Index(4)).count(), 1);
         assert_eq!(log.from(Index(9)).count(), 0);
-        assert!(log.is_next(&origin(1, 1), 2));
+        assert!(log.follows(&origin(1, 1), 2));
         assert_eq!(log.bytes(), 2 * size_of::<Entry>());
         assert_eq!(log.first_within(log.bytes()), Index(2));
         assert_eq!(log.first_within(log.bytes() - 1), Index(3));
@@ -294,6 +304,11 @@ mod tests {
     #[test]
     fn origins_are_gapless_and_a_higher_counter_supersedes() {
         let mut log = log_of(&[1]);
+        assert!(!log.is_next(&origin(1, 1), 1), "no member yet");
+        let joined = vec![origin(1, 1).incarnation(), origin(2, 2).incarnation()];
+        let left = Vec::new();
+        let notice = Content::Notice(MembersChanged { joined, left });
+        log.append(ballot(1), Timestamp(0), notice);
         assert!(log.is_next(&origin(1, 1), 1) && !log.is_next(&origin(1, 1), 2));
         log.append(ballot(1), Timestamp(0), batch(origin(1, 1), 1));
         assert!(log.is_next(&origin(1, 1), 2) && !log.is_next(&origin(1, 1), 3));
@@ -303,5 +318,11 @@ mod tests {
         assert!(log.is_next(&origin(2, 2), 1) && !log.is_next(&origin(2, 2), 2));
         log.append(ballot(1), Timestamp(0), batch(origin(2, 2), 1));
         assert!(!log.is_next(&origin(1, 1), 2) && log.is_past(&origin(1, 1), 2));
+        let (joined, left) = (Vec::new(), vec![origin(2, 2).incarnation()]);
+        let notice = Content::Notice(MembersChanged { joined, left });
+        log.append(ballot(1), Timestamp(0), notice);
+        assert!(!log.is_next(&origin(2, 2), 2) && !log.is_past(&origin(2, 2), 2));
+        log.cut(log.last().index.0.checked_sub(1).map(Index).unwrap());
+        assert!(log.is_next(&origin(2, 2), 2), "a notice that is cut off never was");
     }
 }

@@ -26,6 +26,10 @@ pub(crate) struct Members {
     /// Why there is no connection to the group.
     lost: Option<String>,
     present: BTreeMap<Member, Option<Peer>>,
+    /// Members that have not said yet who they are, and since when.
+    strangers: BTreeMap<Member, Duration>,
+    /// The order of the log may not know yet who is here (rule N9).
+    pub(crate) unordered: bool,
     /// Members that turned out to be of other clusters.
     foreign: BTreeMap<Member, ClusterId>,
     /// Somebody came since this replica last announced itself.
@@ -41,7 +45,14 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    pub(crate) fn configure(&mut self, local: Member, members: &[Member], joined: &[Member]) {
+    pub(crate) fn configure(
+        &mut self,
+        local: Member,
+        members: &[Member],
+        joined: &[Member],
+        now: Duration,
+    ) {
+        self.unordered = true;
         self.local = Some(local);
         self.lost = None;
         let old = std::mem::take(&mut self.present);
@@ -51,6 +62,11 @@ impl Members {
             self.present.insert(*member, known.copied().flatten());
         }
         self.foreign.retain(|member, _| self.present.contains_key(member));
+        let known = std::mem::take(&mut self.strangers);
+        for (member, _) in self.present.iter().filter(|(_, peer)| peer.is_none()) {
+            let since = known.get(member).filter(|_| !joined.contains(member));
+            self.strangers.insert(*member, *since.unwrap_or(&now));
+        }
         self.announce_due |= !joined.is_empty();
     }
 
@@ -59,6 +75,7 @@ impl Members {
         self.local = None;
         self.lost = Some(reason);
         self.present.clear();
+        self.strangers.clear();
     }
 
     /// Why there is no connection to the group.
@@ -75,6 +92,8 @@ impl Members {
     pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
         let Some(peer) = self.present.get_mut(&from) else { return };
         if peer.is_none_or(|peer| peer.incarnation != incarnation || peer.store != store) {
+            self.strangers.remove(&from);
+            self.unordered = true;
             *peer = Some(Peer {
                 incarnation,
                 store,
@@ -101,6 +120,11 @@ impl Members {
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
         self.present.values().flatten()
+    }
+
+    /// Whether a member came after `since` that has not said yet who it is.
+    pub(crate) fn has_stranger(&self, since: Duration) -> bool {
+        self.strangers.values().any(|came| *came > since)
     }
 
     pub(crate) fn has(&self, incarnation: Incarnation) -> bool {

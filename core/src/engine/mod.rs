@@ -14,11 +14,14 @@ mod election;
 mod io;
 mod log;
 mod members;
+mod membership;
 mod opening;
 mod ordering;
 mod origin;
 mod pool;
 mod progress;
+#[cfg(test)]
+mod solo;
 mod status;
 mod stop;
 
@@ -40,7 +43,7 @@ use self::progress::Pace;
 pub use self::status::{MemberStatus, Role, Status};
 pub use self::stop::StopReason;
 use crate::Timestamp;
-pub use crate::entry::{Batch, Content, Entry, Notice};
+pub use crate::entry::{Batch, Content, Entry, MembersChanged};
 use crate::message::{Mark, Message, Open};
 use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, Voter};
 
@@ -147,7 +150,7 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Input::Configuration { local, members, joined } => {
-                self.members.configure(local, &members, &joined);
+                self.members.configure(local, &members, &joined, self.now.monotonic);
                 Ok(())
             }
             Input::Disconnected { reason } => {
@@ -233,6 +236,7 @@ impl<T> Engine<T> {
         self.announce(out);
         self.ask_for_open(out);
         self.consider_ballot(out);
+        self.order_notice();
         self.send_batches(out);
         self.order_pool()?;
         self.disk.flush(out);

@@ -206,6 +206,7 @@ impl<T> Engine<T> {
         let sequencing = at_base && (open.sequencer == self.me() || by_replica);
         if sequencing {
             self.clock.take_over(self.now);
+            self.members.unordered = true;
         }
         if at_base {
             self.append(ballot, open.time, Content::EpochStart(open.voters.clone()));
@@ -222,6 +223,8 @@ impl<T> Engine<T> {
         if in_step {
             self.get_in_step();
         }
+        // Before any batch (rule N9).
+        self.order_notice();
         Ok(())
     }
 

@@ -20,12 +20,15 @@ impl<T> Engine<T> {
         batch: Batch,
         progress: Option<Progress>,
     ) -> Checked {
+        if let Some(Progress { incarnation, store, .. }) = progress {
+            self.members.identify(from, incarnation, store);
+        }
         self.proposals.heard(&batch);
         let again = self.is_broken(Canary::OrderedTwice)
             && self.is_sequencing()
             && self.log.is_past(&batch.origin, batch.number);
         if again {
-            self.order(batch.clone());
+            self.order(Content::Batch(batch.clone()));
         }
         self.pool.insert(&self.log, batch);
         self.order_pool()?;
@@ -38,23 +41,24 @@ impl<T> Engine<T> {
     /// Rules N2 to N4: the sequencer orders what was delivered, each batch when it is the
     /// next of its origin.
     pub(crate) fn order_pool(&mut self) -> Checked {
+        self.order_notice();
         while self.is_sequencing() {
             let gaps = self.is_broken(Canary::OrderedWithGaps);
             let Some(batch) = self.pool.take_next(&self.log, gaps) else { break };
-            self.order(batch);
+            self.order(Content::Batch(batch));
         }
         Ok(())
     }
 
     /// Rule N3: positions are given once, at the end. The sequencer's word is the mark, so
     /// the entry is confirmed here and now.
-    pub(crate) fn order(&mut self, batch: Batch) {
+    pub(crate) fn order(&mut self, content: Content) {
         let time = if self.is_broken(Canary::TimeUnbounded) {
             self.now.wall.max(self.log.time())
         } else {
             self.clock.stamp(self.now, self.log.time())
         };
-        self.append(self.open_epoch(), time, Content::Batch(batch));
+        self.append(self.open_epoch(), time, content);
         self.pace.tell();
     }
 

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::log::Log;
 use super::{Canary, Checked, Engine, Output, ensure};
-use crate::entry::{Batch, Commands};
+use crate::entry::{Batch, Commands, Content};
 use crate::message::Message;
 use crate::types::{Incarnation, Origin};
 
@@ -182,7 +182,7 @@ impl<T> Engine<T> {
     /// the batch carries the marks for all before it and for itself.
     fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) {
         if self.is_sequencing() && self.log.is_next(&batch.origin, batch.number) {
-            self.order(batch.clone());
+            self.order(Content::Batch(batch.clone()));
         }
         let progress = self.progress();
         out.push(Output::Send(Message::Batch(batch, Some(progress))));

@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::entry::Content;
+    use crate::entry::{Content, MembersChanged};
     use crate::types::{Ballot, Nonce, ReplicaId};
 
     fn batch(counter: u64, number: u64) -> Batch {
@@ -82,9 +82,17 @@ mod tests {
         Batch { origin, number, count: 0, commands: Bytes::from_static(b"abcd") }
     }
 
+    fn log_with_members() -> Log {
+        let mut log = Log::default();
+        let joined = [1, 2].map(|counter| batch(counter, 1).origin.incarnation()).to_vec();
+        let notice = MembersChanged { joined, left: Vec::new() };
+        log.append(Ballot::default(), Timestamp(0), Content::Notice(notice));
+        log
+    }
+
     #[test]
     fn gives_batches_in_the_order_of_their_numbers() {
-        let mut log = Log::default();
+        let mut log = log_with_members();
         let mut pool = Pool::default();
         for number in [3, 2, 1, 2] {
             pool.insert(&log, batch(1, number));

@@ -176,6 +176,13 @@ impl<T> Engine<T> {
             let missing = self.log.last().index.next();
             return Some(format!("waiting for entry {missing}, which was lost on the way"));
         }
+        if !self.log.members().contains(&self.me()) {
+            return Some(format!(
+                "waiting to be a member: the sequencer, {}, has not put this replica into the \
+                 order, and until then orders nothing that it proposes",
+                epoch.open.sequencer.replica
+            ));
+        }
         let voted = self.log.voters().now.iter().any(|v| v.replica == self.me().replica);
         (voted && self.role() == Role::Learner).then(|| {
             "waiting for a vote: this replica follows, but its store is new, so it is not the \

@@ -52,8 +52,16 @@ impl<M: StateMachine> ApplyThread<M> {
     }
 
     fn apply(&mut self, committed: Committed<Caller<M::Output>>) -> Result<(), String> {
-        let Content::Batch(batch) = &committed.entry.content else { return Ok(()) };
-        let context = Context { index: committed.entry.position.index, time: committed.entry.time };
+        let context = Context::new(committed.entry.position.index, committed.entry.time);
+        let batch = match &committed.entry.content {
+            Content::Batch(batch) => batch,
+            Content::Notice(change) => {
+                self.machine.members_changed(&context, change);
+                return Ok(());
+            }
+            Content::EpochStart(_) | Content::Time => return Ok(()),
+        };
+        let context = context.proposed_by(batch.origin.incarnation());
         let mut callers = committed.callers.into_iter();
         for command in Commands(&batch.commands) {
             let command = codec::decode(command).map_err(|error| {

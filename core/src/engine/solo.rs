@@ -1,0 +1,110 @@
+//! For tests: an engine that is the only voter of its group, whose world does at once what
+//! it asks for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpg::{Member, NodeId, Pid};
+
+use super::{Config, Content, Engine, Input, Now, Output};
+use crate::Timestamp;
+use crate::entry::Batch;
+use crate::message::{Announce, Message};
+use crate::types::{Ballot, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId};
+
+pub(super) struct Solo {
+    pub(super) engine: Engine<u64>,
+    pub(super) now: Now,
+    /// The contents of all that was committed.
+    pub(super) committed: Vec<Content>,
+    /// What was sent.
+    pub(super) sent: Vec<Message>,
+}
+
+pub(super) fn run(replica: u32, nonce: u64) -> Incarnation {
+    Incarnation { replica: ReplicaId(replica), nonce: Nonce(nonce) }
+}
+
+pub(super) fn member(node: u32, pid: u32) -> Member {
+    Member { node: NodeId(node), pid: Pid(pid) }
+}
+
+impl Solo {
+    /// Replica 1, alone and with its epoch open.
+    pub(super) fn new() -> Self {
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(1_000_000) };
+        let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
+        let engine = Engine::new(config, now);
+        let mut solo = Self { engine, now, committed: Vec::new(), sent: Vec::new() };
+        solo.configure(&[member(1, 1)], &[member(1, 1)]);
+        solo
+    }
+
+    pub(super) fn configure(&mut self, members: &[Member], joined: &[Member]) {
+        let (members, joined) = (members.to_vec(), joined.to_vec());
+        self.input(Input::Configuration { local: member(1, 1), members, joined });
+    }
+
+    pub(super) fn deliver(&mut self, from: Member, message: Message) {
+        let cluster = self.engine.cluster();
+        self.input(Input::Delivered { from, cluster, message });
+    }
+
+    pub(super) fn announce(&mut self, from: Member, incarnation: Incarnation) {
+        let store = StoreId(incarnation.nonce.0);
+        let (last, promised) = (Position::default(), Ballot::default());
+        let announce = Announce { incarnation, store, last, promised, first: true, refused: None };
+        self.deliver(from, Message::Announce(announce));
+    }
+
+    pub(super) fn batch(&mut self, from: Member, incarnation: Incarnation, number: u64) {
+        let Incarnation { replica, nonce } = incarnation;
+        let origin = Origin { replica, counter: 1, nonce };
+        let batch = Batch { origin, number, count: 0, commands: Bytes::new() };
+        self.deliver(from, Message::Batch(batch, None));
+    }
+
+    /// Lets time pass, with a tick at the end.
+    pub(super) fn wait(&mut self, time: Duration) {
+        self.now.monotonic += time;
+        self.now.wall.0 += time.as_millis() as u64;
+        self.input(Input::Tick);
+    }
+
+    /// What was committed since this was last asked.
+    pub(super) fn news(&mut self) -> Vec<Content> {
+        std::mem::take(&mut self.committed)
+    }
+
+    pub(super) fn input(&mut self, input: Input<u64>) {
+        let mut inputs = VecDeque::from([input, Input::Drained]);
+        while let Some(input) = inputs.pop_front() {
+            let mut out = Vec::new();
+            self.engine.step(self.now, input, &mut out);
+            let any = !out.is_empty();
+            inputs.extend(out.into_iter().filter_map(|output| self.carry_out(output)));
+            if any {
+                inputs.push_back(Input::Drained);
+            }
+        }
+        assert_eq!(self.engine.status().stopped, None);
+    }
+
+    fn carry_out(&mut self, output: Output<u64>) -> Option<Input<u64>> {
+        match output {
+            Output::Send(message) => {
+                self.sent.push(message.clone());
+                let (from, cluster) = (member(1, 1), self.engine.cluster());
+                Some(Input::Delivered { from, cluster, message })
+            }
+            Output::Write { ticket, .. } => Some(Input::Written { ticket }),
+            Output::Apply(entries) => {
+                let index = entries.last().map_or(Index(0), |last| last.entry.position.index);
+                self.committed.extend(entries.into_iter().map(|committed| committed.entry.content));
+                Some(Input::Applied { index })
+            }
+            Output::Fail { .. } | Output::Stop => None,
+        }
+    }
+}

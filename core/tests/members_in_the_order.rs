@@ -1,0 +1,109 @@
+//! What a state machine hears of the members of its group.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use cpg::embedded::{Node, Ring};
+use plainsong::{Context, Incarnation, MembersChanged, Replica, ReplicaId, StateMachine};
+use serde::{Deserialize, Serialize};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A lock that its holder loses by leaving the group.
+#[derive(Default)]
+struct Lock {
+    holder: Option<Incarnation>,
+    /// Everything that was heard, in order.
+    journal: Vec<Heard>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Heard {
+    Joined(Incarnation),
+    Left(Incarnation),
+    Taken(Incarnation),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Command {
+    Take,
+    Journal,
+}
+
+impl StateMachine for Lock {
+    type Command = Command;
+    type Output = (bool, Vec<Heard>);
+
+    fn apply(&mut self, context: &Context, command: Command) -> (bool, Vec<Heard>) {
+        match command {
+            Command::Journal => (false, self.journal.clone()),
+            Command::Take => {
+                let taken = self.holder.is_none();
+                if taken {
+                    self.holder = context.proposer();
+                    self.journal.extend(context.proposer().map(Heard::Taken));
+                }
+                (taken, Vec::new())
+            }
+        }
+    }
+
+    fn members_changed(&mut self, _: &Context, change: &MembersChanged) {
+        self.journal.extend(change.left.iter().copied().map(Heard::Left));
+        self.journal.extend(change.joined.iter().copied().map(Heard::Joined));
+        self.holder = self.holder.filter(|holder| !change.left.contains(holder));
+    }
+}
+
+fn start(node: &Node, id: u32) -> Replica<Lock> {
+    Replica::builder(ReplicaId(id), Lock::default())
+        .engine(node.clone())
+        .group("lock")
+        .bootstrap([1, 2, 3].map(ReplicaId))
+        .start()
+        .unwrap()
+}
+
+fn take(replica: &Replica<Lock>) -> bool {
+    replica.propose(Command::Take).wait_timeout(DEADLINE).unwrap().0
+}
+
+fn journal(replica: &Replica<Lock>) -> Vec<Heard> {
+    replica.propose(Command::Journal).wait_timeout(DEADLINE).unwrap().1
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Whoever it is, and whether it sequences or not, the others go on without a lease.
+#[test]
+fn a_lock_is_free_as_soon_as_its_holder_has_left_and_all_hear_it_at_one_place() {
+    for holder in 0..3 {
+        let ring = Ring::new();
+        let nodes = [1, 2, 3].map(|_| ring.node());
+        let replicas: Vec<_> = (1..).zip(&nodes).map(|(id, node)| start(node, id)).collect();
+        let runs: Vec<_> = replicas.iter().map(|r| r.status().incarnation).collect();
+        assert!(take(&replicas[holder]));
+        let (one, other) = ((holder + 1) % 3, (holder + 2) % 3);
+        assert!(!take(&replicas[one]));
+        nodes[holder].stop();
+        wait_until("the lock to be free", || take(&replicas[one]));
+        let (heard, heard_elsewhere) = (journal(&replicas[one]), journal(&replicas[other]));
+        assert_eq!(heard, heard_elsewhere);
+        let joined = |run: &&Incarnation| heard.contains(&Heard::Joined(**run));
+        assert_eq!(runs.iter().filter(joined).count(), 3);
+        let end = [Heard::Taken(runs[holder]), Heard::Left(runs[holder]), Heard::Taken(runs[one])];
+        assert!(heard.ends_with(&end), "{heard:?}");
+        // Back again, the same run hears that it had left, and has joined.
+        nodes[holder].start();
+        let came_back = [Heard::Joined(runs[holder])];
+        wait_until("it to be back", || journal(&replicas[holder]).ends_with(&came_back));
+        assert!(!take(&replicas[holder]), "it has lost what it held");
+    }
+}
