@@ -269,7 +269,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, MembersChanged};
+    use crate::entry::{Batch, BatchHead, BatchKind, Content, Entry, EntryHead, MembersChanged};
     use crate::message::{Announce, Fetch, Mark, Marked, Marks, Missing, Open, Progress, Report};
     use crate::types::{
         Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter,
@@ -304,7 +304,7 @@ mod tests {
             promised: ballot,
         };
         let commands = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0");
-        let batch = Batch { origin, number: 5, count: 2, commands };
+        let batch = Batch { origin, number: 5, kind: BatchKind::Application, count: 2, commands };
         let entries = [
             Content::EpochStart(voters.clone()),
             Content::Batch(batch.clone()),
@@ -443,7 +443,7 @@ mod tests {
             Err(DecodeError::Body { kind: 2, .. })
         ));
         let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) };
-        let head = BatchHead { origin, number: 1, count: 3 };
+        let head = BatchHead { origin, number: 1, kind: BatchKind::Application, count: 3 };
         let batch = encode(&BatchMessage { head, progress: None }).unwrap();
         assert!(matches!(
             decode_frame(&forged(5, &batch, b"\x01\0\0\0x")),

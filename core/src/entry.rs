@@ -15,10 +15,21 @@ pub struct Batch {
     pub origin: Origin,
     /// From one, without gaps.
     pub number: u64,
+    /// For whom the commands are.
+    pub kind: BatchKind,
     /// How many commands there are.
     pub count: u32,
     /// The commands, each behind its length (four bytes, little endian).
     pub commands: Bytes,
+}
+
+/// For whom the commands of a batch are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BatchKind {
+    /// For the state machine.
+    Application,
+    /// For the framework: what an operator asked for.
+    Operator,
 }
 
 /// What an entry of the log holds.
@@ -154,7 +165,10 @@ fn digest(before: Digest, position: Position, time: Timestamp, content: &Content
             input.put(&voters_hash(voters).to_le_bytes());
         }
         Content::Batch(batch) => {
-            input.put(&[2]);
+            input.put(&[match batch.kind {
+                BatchKind::Application => 2,
+                BatchKind::Operator => 5,
+            }]);
             input.put(&batch.origin.replica.0.to_le_bytes());
             input.put(&batch.origin.counter.to_le_bytes());
             input.put(&batch.origin.nonce.0.to_le_bytes());
@@ -237,18 +251,20 @@ impl<const N: usize> Fields<N> {
 pub(crate) struct BatchHead {
     pub(crate) origin: Origin,
     pub(crate) number: u64,
+    pub(crate) kind: BatchKind,
     pub(crate) count: u32,
 }
 
 impl BatchHead {
     pub(crate) fn with(self, commands: Bytes) -> Batch {
-        Batch { origin: self.origin, number: self.number, count: self.count, commands }
+        let Self { origin, number, kind, count } = self;
+        Batch { origin, number, kind, count, commands }
     }
 }
 
 impl Batch {
     pub(crate) fn head(&self) -> BatchHead {
-        BatchHead { origin: self.origin, number: self.number, count: self.count }
+        BatchHead { origin: self.origin, number: self.number, kind: self.kind, count: self.count }
     }
 }
 
@@ -286,6 +302,7 @@ mod tests {
         Content::Batch(Batch {
             origin,
             number: 1,
+            kind: BatchKind::Application,
             count: 1,
             commands: Bytes::from_static(commands),
         })

@@ -60,6 +60,7 @@
 //! | [`message`] | what replicas say to each other |
 //! | [`codec`] | how it stands on the wire |
 
+mod admin;
 pub mod codec;
 pub mod engine;
 mod entry;
@@ -70,7 +71,8 @@ mod replica;
 mod runtime;
 mod types;
 
-pub use engine::{MemberStatus, Role, Status, StopReason};
+pub use admin::{Admin, Request};
+pub use engine::{AdminError, MemberStatus, Role, Status, StopReason};
 pub use entry::MembersChanged;
 pub use machine::{Context, StateMachine, Timestamp};
 pub use pending::{Answer, COMMAND_BYTES_MAX, Pending, ProposeError};

@@ -5,12 +5,12 @@ use cpg::{Engine, GroupName};
 use crossbeam_channel::TrySendError;
 use plainsong_storage::{LogStore, MemoryLog};
 
-use crate::StateMachine;
 use crate::codec;
 use crate::engine::{Config, Status, StopReason};
 use crate::pending::{COMMAND_BYTES_MAX, Pending, ProposeError};
 use crate::runtime::{Meeting, Proposal, Runtime};
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
+use crate::{Admin, StateMachine};
 
 /// One replica of a state machine: the handle by which an application uses it.
 ///
@@ -74,6 +74,11 @@ impl<M: StateMachine> Replica<M> {
     /// waits for. At most a twentieth of a second old.
     pub fn status(&self) -> Status {
         self.runtime.shared.status().clone()
+    }
+
+    /// The operator's side: who votes, and a majority lost for good.
+    pub fn admin(&self) -> Admin<'_> {
+        Admin::new(&self.runtime.asked, &self.runtime.shared)
     }
 
     /// Stops in order: leaves the group, so that the others go on without waiting for a

@@ -119,20 +119,37 @@ pub struct Voters {
 }
 
 impl Voters {
-    /// Whether `granted` holds a majority of both sets (rule V1).
-    pub fn majority(&self, granted: impl Fn(&Voter) -> bool) -> bool {
+    /// Whether `granted` holds a majority: of both sets while their change is not known
+    /// committed, and that is told by `commit`, the greatest index known committed
+    /// (rule V1).
+    pub fn majority(&self, commit: Index, granted: impl Fn(&Voter) -> bool) -> bool {
         let has = |set: &[Voter]| set.iter().filter(|voter| granted(voter)).count() * 2 > set.len();
-        has(&self.now) && has(&self.previous)
+        has(&self.now) && (commit >= self.since || has(&self.previous))
     }
 
-    /// The greatest index that a majority of both sets has reached.
-    pub(crate) fn committed(&self, acked: impl Fn(&Voter) -> Option<Index>) -> Option<Index> {
+    /// The greatest index that a majority has acked, of both sets up to where their change
+    /// is committed (rule V1).
+    pub(crate) fn committed(
+        &self,
+        commit: Index,
+        acked: impl Fn(&Voter) -> Option<Index>,
+    ) -> Option<Index> {
         let of = |set: &[Voter]| {
             let mut reached: Vec<Option<Index>> = set.iter().map(&acked).collect();
             reached.sort_unstable_by(|a, b| b.cmp(a));
             reached.get(set.len() / 2).copied().flatten()
         };
-        Some(of(&self.now)?.min(of(&self.previous)?))
+        let now = of(&self.now)?;
+        if commit >= self.since {
+            return Some(now);
+        }
+        let both = now.min(of(&self.previous)?);
+        Some(if both >= self.since { now } else { both })
+    }
+
+    /// Whether the last change of the voters is known committed, by `commit`.
+    pub fn is_settled(&self, commit: Index) -> bool {
+        commit >= self.since
     }
 
     /// Whether that store is a voter of either set.

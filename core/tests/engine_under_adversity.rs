@@ -223,7 +223,7 @@ impl World {
                 let applied = self.nodes[at].applied;
                 self.nodes[at].applying.push_back(applied);
             }
-            Output::Fail { .. } => {}
+            Output::Fail { .. } | Output::Answer { .. } => {}
             Output::Stop => {
                 let stopped = self.nodes[at].engine.status().stopped;
                 // Nothing in this world gives a reason to stop.

@@ -59,6 +59,10 @@ canaries! {
         "B9: an epoch whose opening was missed is not asked for";
     EagerBallots, "eager-ballots",
         "E3: a healthy epoch is ended by any ballot";
+    ChangeIsSettled, "change-is-settled",
+        "V1: a change of voters counts as committed before it is";
+    NewVotersAlone, "new-voters-alone",
+        "V1: acks of the new voters are enough while their change is not committed";
     BlankCounts, "blank-counts",
         "V2: a replica counts as a voter with another store too";
     BootstrapByMajority, "bootstrap-by-majority",

@@ -15,13 +15,15 @@ pub(crate) struct Coordination {
     /// When `Begin` or `Open` was last sent.
     pub(crate) sent_at: Duration,
     reports: BTreeMap<Voter, Report>,
+    /// Whom this sequencer wants to vote from this epoch on.
+    wanted: Option<Vec<Voter>>,
     /// Once decided, it is repeated unchanged: a ballot has one `Open`.
     pub(crate) open: Option<Open>,
 }
 
 impl Coordination {
-    pub(crate) fn new(ballot: Ballot, now: Duration) -> Self {
-        Self { ballot, since: now, sent_at: now, reports: BTreeMap::new(), open: None }
+    pub(crate) fn new(ballot: Ballot, wanted: Option<Vec<Voter>>, now: Duration) -> Self {
+        Self { ballot, since: now, sent_at: now, reports: BTreeMap::new(), wanted, open: None }
     }
 
     /// Adds a report; each store counts once (rule B4), with what it said last.
@@ -49,11 +51,6 @@ impl Coordination {
         } else {
             self.reports.values().max_by_key(|report| report.last)?
         };
-        let voters = if base.last.index == Index(0) {
-            self.first_voters(config)?
-        } else {
-            self.next_voters(&base.voters, config)?
-        };
         let at_base = |report: &&Report| report.last == base.last;
         let sequencer = self
             .reports
@@ -62,6 +59,11 @@ impl Coordination {
             .find(|report| report.incarnation == me)
             .unwrap_or(base)
             .incarnation;
+        let voters = if base.last.index == Index(0) {
+            self.first_voters(config)?
+        } else {
+            self.next_voters(base, sequencer == me, config)?
+        };
         let time = if base.last.index == Index(0) { wall } else { base.time };
         self.open = Some(Open {
             ballot: self.ballot,
@@ -102,19 +104,36 @@ impl Coordination {
     }
 
     /// Rules B4 and V1: a majority of the voters in force in the base; of both sets while
-    /// a change is not known committed. A pending change is repeated, a committed one
-    /// becomes the only set.
-    fn next_voters(&self, base: &Voters, config: &Config) -> Option<Voters> {
-        let known = self.reports.values().any(|report| report.commit >= base.since);
-        let previous = if known { base.now.clone() } else { base.previous.clone() };
-        let voters = Voters { now: base.now.clone(), previous, since: base.since };
+    /// a change is not known committed. A pending change is repeated; after a committed one
+    /// the next may follow, if the coordinator has the base, from whose order it knows what
+    /// is wanted.
+    fn next_voters(&self, base: &Report, at_base: bool, config: &Config) -> Option<Voters> {
+        let mut commit = self.reports.values().map(|report| report.commit).max()?;
+        if config.is_broken(Canary::ChangeIsSettled) {
+            commit = base.last.index;
+        }
+        let Voters { now, previous, since } = &base.voters;
         let by_replica = config.is_broken(Canary::BlankCounts);
         let reported = |voter: &Voter| {
             self.reports.contains_key(voter)
                 || by_replica && self.reports.keys().any(|known| known.replica == voter.replica)
         };
-        let enough = voters.majority(reported) || config.is_broken(Canary::OpenByMinority);
-        enough.then_some(voters)
+        let enough = base.voters.majority(commit, reported);
+        if !enough && !config.is_broken(Canary::OpenByMinority) {
+            return None;
+        }
+        let settled = base.voters.is_settled(commit);
+        let wanted = self.wanted.as_ref().filter(|wanted| settled && at_base && *wanted != now);
+        Some(match wanted {
+            Some(wanted) => {
+                Voters { now: wanted.clone(), previous: now.clone(), since: base.last.index.next() }
+            }
+            None => Voters {
+                now: now.clone(),
+                previous: if settled { now } else { previous }.clone(),
+                since: *since,
+            },
+        })
     }
 }
 
@@ -158,7 +177,7 @@ mod tests {
     }
 
     fn decide(me: u32, bootstrap: &[u32], reports: &[Report]) -> Option<Open> {
-        let mut coordination = Coordination::new(ballot(9), Duration::ZERO);
+        let mut coordination = Coordination::new(ballot(9), None, Duration::ZERO);
         reports.iter().cloned().for_each(|report| coordination.add(report));
         coordination.decide(incarnation(me), &config(me, bootstrap), WALL).cloned()
     }
@@ -224,7 +243,7 @@ mod tests {
     #[test]
     fn a_ballot_has_one_open() {
         let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
-        let mut coordination = Coordination::new(ballot(9), Duration::ZERO);
+        let mut coordination = Coordination::new(ballot(9), None, Duration::ZERO);
         coordination.add(report(1, 1, 9, 3, set.clone()));
         coordination.add(report(2, 1, 9, 3, set.clone()));
         assert!(coordination.decide(incarnation(1), &config(1, &[]), WALL).is_some());

@@ -46,6 +46,8 @@ pub(crate) enum Reason {
     NotOpened,
     /// This sequencer learnt of a replica that has promised more.
     Outbid,
+    /// This sequencer is to have other voters (rules V1 and V2).
+    Voters,
 }
 
 impl Election {
@@ -132,7 +134,8 @@ impl<T> Engine<T> {
             nonce: self.me().nonce,
         };
         tracing::info!(replica = %self.me().replica, %ballot, ?reason, "starts a ballot");
-        self.election.coordination = Some(Coordination::new(ballot, self.now.monotonic));
+        let wanted = self.wanted_voters();
+        self.election.coordination = Some(Coordination::new(ballot, wanted, self.now.monotonic));
         self.election.failures += 1;
         self.election.due = None;
         out.push(Output::Send(Message::Begin(ballot)));
@@ -179,6 +182,9 @@ impl<T> Engine<T> {
         if epoch.sequencing && self.members.highest_promise() > self.promised {
             return Some(Reason::Outbid);
         }
+        if self.wanted_voters().is_some() {
+            return Some(Reason::Voters);
+        }
         // Who lags has work that only concerns itself: a ballot of its own would not help it,
         // and would disturb those who commit without it.
         let lags = !epoch.in_step || self.log.last().index < self.acked_by_majority();
@@ -208,23 +214,22 @@ impl<T> Engine<T> {
             let majority = self.is_broken(Canary::BootstrapByMajority) && here * 2 > listed.len();
             return here == listed.len() || majority;
         }
-        self.log.voters().majority(|voter| self.members.has_voter(voter))
+        self.log.voters().majority(self.commit, |voter| self.members.has_voter(voter))
     }
 
     /// This replica's place among the voters that are here; `None` if it is no voter.
     fn rank(&self) -> Option<u32> {
-        let me = self.me().replica;
         if self.log.is_empty() {
-            let listed = &self.config.bootstrap;
+            let (listed, me) = (&self.config.bootstrap, self.me().replica);
             let before =
                 |replica: &&ReplicaId| **replica < me && self.members.has_replica(**replica);
             return listed.contains(&me).then(|| listed.iter().filter(before).count() as u32);
         }
-        let voters = &self.log.voters().now;
-        voters.contains(&self.voter()).then(|| {
-            let before = voters.iter().filter(|v| v.replica < me && self.members.has_voter(v));
-            before.count() as u32
-        })
+        let voters = self.log.voters();
+        let ranked = || voters.now.iter().chain(voters.previous.iter());
+        let mine = ranked().position(|voter| *voter == self.voter())?;
+        let before = ranked().take(mine).filter(|voter| self.members.has_voter(voter));
+        Some(before.count() as u32)
     }
 
     /// Rule E2: the best-ranked at once, others after a random delay that grows with each
@@ -234,6 +239,10 @@ impl<T> Engine<T> {
             return Duration::ZERO;
         }
         let step = self.config.election_timeout / 4;
+        if reason == Reason::Voters {
+            // Others that come at the same time are taken in by the same epoch.
+            return step;
+        }
         let doublings = self.election.failures.min(DOUBLINGS_MAX);
         step * rank + self.election.jitter(step * (1 << doublings))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cpg::Member;
 
+use super::voters::{AdminError, VoterChange};
 use crate::Timestamp;
 use crate::entry::Entry;
 use crate::message::Message;
@@ -54,6 +55,18 @@ pub enum Input<T> {
         /// The command as bytes.
         command: Bytes,
     },
+    /// An operator asks for other voters.
+    ChangeVoters {
+        /// To be named by [`Output::Answer`]; used once.
+        ticket: u64,
+        /// The change.
+        change: VoterChange,
+    },
+    /// An operator has this replica go on alone, after a majority was lost for good.
+    ForceNewCluster {
+        /// To be named by [`Output::Answer`]; used once.
+        ticket: u64,
+    },
     /// The log thread has done this write, and all before it, durably.
     Written {
         /// Of [`Output::Write`].
@@ -95,6 +108,13 @@ pub enum Output<T> {
         tickets: Vec<T>,
         /// Whether the commands may still take effect.
         may_take_effect: bool,
+    },
+    /// Answer an operator.
+    Answer {
+        /// Of the request.
+        ticket: u64,
+        /// Done and in force, or why not.
+        result: Result<(), AdminError>,
     },
     /// Leave the group for good; the reason is in the status.
     Stop,

@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::voters::VoterChange;
 use crate::Timestamp;
-use crate::entry::{Content, Entry};
+use crate::entry::{BatchKind, Content, Entry};
 use crate::types::{
     Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, Voters,
 };
@@ -21,6 +22,8 @@ struct Tables {
     digest: Digest,
     time: Timestamp,
     voters: Voters,
+    /// Who is to vote, as operators have it.
+    desired: BTreeSet<ReplicaId>,
     origins: BTreeMap<ReplicaId, LastBatch>,
     /// Who is in the group by the order of the log (rule N9).
     members: BTreeSet<Incarnation>,
@@ -32,8 +35,20 @@ impl Tables {
         self.digest = entry.digest;
         self.time = entry.time;
         match &entry.content {
-            Content::EpochStart(voters) => self.voters = voters.clone(),
+            Content::EpochStart(voters) => {
+                // The first of a group, or of one that was forced, says who is to vote.
+                if voters.since == entry.index() && voters.now == voters.previous {
+                    self.desired = voters.now.iter().map(|voter| voter.replica).collect();
+                }
+                self.voters = voters.clone();
+            }
             Content::Batch(batch) => {
+                if batch.kind == BatchKind::Operator
+                    && let Some(change) = VoterChange::of(batch)
+                {
+                    // What has become impossible since it was asked for changes nothing.
+                    let _ = change.apply(&mut self.desired);
+                }
                 let Origin { replica, counter, nonce } = batch.origin;
                 self.origins.insert(replica, LastBatch { counter, nonce, number: batch.number });
             }
@@ -83,6 +98,11 @@ impl Log {
     /// Who is in the group by the order of the log (rule N9).
     pub(crate) fn members(&self) -> &BTreeSet<Incarnation> {
         &self.end.members
+    }
+
+    /// Who is to vote once the replicas are there and in step.
+    pub(crate) fn desired(&self) -> &BTreeSet<ReplicaId> {
+        &self.end.desired
     }
 
     pub(crate) fn history(&self) -> &[(Ballot, Index)] {
@@ -255,7 +275,8 @@ mod tests {
     }
 
     fn batch(origin: Origin, number: u64) -> Content {
-        Content::Batch(Batch { origin, number, count: 0, commands: Bytes::new() })
+        let (kind, commands) = (BatchKind::Application, Bytes::new());
+        Content::Batch(Batch { origin, number, kind, count: 0, commands })
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(crate) struct Peer {
     /// The end of its log when it announced itself.
     pub(crate) last: Position,
     pub(crate) promised: Ballot,
+    /// The epoch open there, which `acked` is of.
+    pub(crate) epoch: Ballot,
     pub(crate) acked: Index,
     pub(crate) applied: Index,
 }
@@ -99,6 +101,7 @@ impl Members {
                 store,
                 last: Position::default(),
                 promised: Ballot::default(),
+                epoch: Ballot::default(),
                 acked: Index(0),
                 applied: Index(0),
             });

@@ -24,6 +24,7 @@ mod progress;
 mod solo;
 mod status;
 mod stop;
+mod voters;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -37,11 +38,13 @@ use self::election::Election;
 pub use self::io::{Committed, Facts, Input, Now, Op, Output};
 use self::log::Log;
 use self::members::Members;
-use self::origin::Proposals;
+use self::origin::{Callers, Proposals};
 use self::pool::Pool;
 use self::progress::Pace;
 pub use self::status::{MemberStatus, Role, Status};
 pub use self::stop::StopReason;
+use self::voters::Requests;
+pub use self::voters::{AdminError, VOTERS_MAX, VoterChange};
 use crate::Timestamp;
 pub use crate::entry::{Batch, Content, Entry, MembersChanged};
 use crate::message::{Mark, Message, Open};
@@ -74,6 +77,8 @@ pub struct Engine<T> {
     epoch: Option<Epoch>,
     election: Election,
     proposals: Proposals<T>,
+    /// What operators wait for.
+    requests: Requests,
     /// Batches delivered and not yet in the log (rule N5).
     pool: Pool,
     /// Marks after the end of the log, in order, without gaps.
@@ -113,6 +118,7 @@ impl<T> Engine<T> {
             clock: LogClock::default(),
             epoch: None,
             proposals: Proposals::default(),
+            requests: Requests::default(),
             pool: Pool::default(),
             marks: VecDeque::new(),
             expected: BTreeMap::new(),
@@ -130,9 +136,16 @@ impl<T> Engine<T> {
     /// Takes one event in and adds what is to be done to `out`.
     pub fn step(&mut self, now: Now, input: Input<T>, out: &mut Vec<Output<T>>) {
         self.now = now;
-        if self.stopped.is_some() {
-            if let Input::Propose { ticket, .. } = input {
-                out.push(Output::Fail { tickets: vec![ticket], may_take_effect: false });
+        if let Some(reason) = &self.stopped {
+            match input {
+                Input::Propose { ticket, .. } => {
+                    out.push(Output::Fail { tickets: vec![ticket], may_take_effect: false });
+                }
+                Input::ChangeVoters { ticket, .. } | Input::ForceNewCluster { ticket } => {
+                    let result = Err(AdminError::Stopped(reason.clone()));
+                    out.push(Output::Answer { ticket, result });
+                }
+                _ => {}
             }
             return;
         }
@@ -161,6 +174,11 @@ impl<T> Engine<T> {
                 self.proposals.queue(ticket, command);
                 Ok(())
             }
+            Input::ChangeVoters { ticket, change } => {
+                self.on_voter_change(ticket, change, out);
+                Ok(())
+            }
+            Input::ForceNewCluster { ticket } => self.force_new_cluster(ticket, out),
             Input::Written { ticket } => self.on_written(ticket, out),
             Input::WriteFailed { reason } => Err(StopReason::WriteFailed(reason)),
             Input::Applied { index } => {
@@ -241,7 +259,9 @@ impl<T> Engine<T> {
         self.order_pool()?;
         self.disk.flush(out);
         self.send_progress(out);
-        self.hand_out(out)
+        self.hand_out(out)?;
+        self.answer_requests(out);
+        Ok(())
     }
 
     /// Hands committed entries out to be applied (rule N8).
@@ -255,7 +275,13 @@ impl<T> Engine<T> {
             let callers = match &entry.content {
                 Content::Batch(batch) => {
                     let broken = self.config.is_broken(Canary::SupersededStays);
-                    self.proposals.committed(batch, broken)?
+                    match self.proposals.committed(batch, broken)? {
+                        Callers::Application(callers) => callers,
+                        Callers::Operator(ticket) => {
+                            self.requests.committed(ticket);
+                            Vec::new()
+                        }
+                    }
                 }
                 Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
             };
@@ -292,27 +318,23 @@ impl<T> Engine<T> {
 
     /// Stops for good: leaves the group, answers who waits, stays inspectable.
     fn stop(&mut self, reason: StopReason, out: &mut Vec<Output<T>>) {
-        tracing::error!(replica = %self.me(), %reason, "replica stops");
-        self.stopped = Some(reason);
+        if reason == StopReason::Asked {
+            tracing::info!(replica = %self.me(), "replica stops as asked");
+        } else {
+            tracing::error!(replica = %self.me(), %reason, "replica stops");
+        }
         let (unsent, sent) = self.proposals.abandon();
         out.push(Output::Fail { tickets: unsent, may_take_effect: false });
         out.push(Output::Fail { tickets: sent, may_take_effect: true });
+        self.abandon_requests(&reason, out);
+        self.stopped = Some(reason);
         out.push(Output::Stop);
     }
 
     /// Stops from outside: asked to, or the runtime failed.
     pub fn shut_down(&mut self, reason: StopReason, out: &mut Vec<Output<T>>) {
         if self.stopped.is_none() {
-            if reason == StopReason::Asked {
-                tracing::info!(replica = %self.me(), "replica stops as asked");
-                let (unsent, sent) = self.proposals.abandon();
-                self.stopped = Some(reason);
-                out.push(Output::Fail { tickets: unsent, may_take_effect: false });
-                out.push(Output::Fail { tickets: sent, may_take_effect: true });
-                out.push(Output::Stop);
-            } else {
-                self.stop(reason, out);
-            }
+            self.stop(reason, out);
         }
     }
 

@@ -200,7 +200,9 @@ impl<T> Engine<T> {
         if let Some(acked) = self.acked_as_broken() {
             return acked;
         }
-        let acked = self.log.voters().committed(|voter| self.acks.get(voter).copied());
+        let settled = self.is_broken(Canary::NewVotersAlone);
+        let commit = if settled { self.log.last().index } else { self.commit };
+        let acked = self.log.voters().committed(commit, |voter| self.acks.get(voter).copied());
         acked.unwrap_or_default()
     }
 

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::log::Log;
 use super::{Canary, Checked, Engine, Output, ensure};
-use crate::entry::{Batch, Commands, Content};
+use crate::entry::{Batch, BatchKind, Commands, Content};
 use crate::message::Message;
 use crate::types::{Incarnation, Origin};
 
@@ -18,6 +18,8 @@ pub(crate) struct Proposals<T> {
     /// Not in a batch yet.
     queue: VecDeque<(T, Bytes)>,
     queued_bytes: usize,
+    /// What operators asked for, by ticket, and is not in a batch yet.
+    requests: VecDeque<(u64, Bytes)>,
     /// In batches that are not known committed, by number.
     sent: VecDeque<Sent<T>>,
     /// The first of `sent` that is not in the log, by number.
@@ -27,10 +29,25 @@ pub(crate) struct Proposals<T> {
 #[derive(Debug)]
 struct Sent<T> {
     batch: Batch,
-    callers: Vec<T>,
+    callers: Callers<T>,
     sent_at: Duration,
     /// Delivered here, so it has its place in the group's order.
     heard: bool,
+}
+
+/// Who waits for the commands of a batch.
+#[derive(Debug)]
+pub(crate) enum Callers<T> {
+    /// One for each command.
+    Application(Vec<T>),
+    /// An operator, by ticket.
+    Operator(u64),
+}
+
+impl<T> Default for Callers<T> {
+    fn default() -> Self {
+        Self::Application(Vec::new())
+    }
 }
 
 impl<T> Default for Proposals<T> {
@@ -40,6 +57,7 @@ impl<T> Default for Proposals<T> {
             next_number: 1,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            requests: VecDeque::new(),
             sent: VecDeque::new(),
             ordered: 0,
         }
@@ -52,6 +70,10 @@ impl<T> Proposals<T> {
         self.queue.push_back((ticket, command));
     }
 
+    pub(crate) fn queue_request(&mut self, ticket: u64, request: Bytes) {
+        self.requests.push_back((ticket, request));
+    }
+
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
@@ -59,6 +81,7 @@ impl<T> Proposals<T> {
     /// Whether anything is not in the log yet.
     pub(crate) fn has_unordered(&self) -> bool {
         !self.queue.is_empty()
+            || !self.requests.is_empty()
             || self.sent.back().is_some_and(|sent| sent.batch.number > self.ordered)
     }
 
@@ -90,15 +113,15 @@ impl<T> Proposals<T> {
 
     /// An entry is committed: the callers of its commands, if they are here.
     /// `broken` is for a canary.
-    pub(crate) fn committed(&mut self, batch: &Batch, broken: bool) -> Checked<Vec<T>> {
+    pub(crate) fn committed(&mut self, batch: &Batch, broken: bool) -> Checked<Callers<T>> {
         let Some(mine) = self.origin.filter(|mine| mine.replica == batch.origin.replica) else {
-            return Ok(Vec::new());
+            return Ok(Callers::default());
         };
         if mine != batch.origin {
             if batch.origin.counter >= mine.counter && !broken {
                 self.superseded_by(mine, batch.origin.counter);
             }
-            return Ok(Vec::new());
+            return Ok(Callers::default());
         }
         let sent = self.sent.pop_front();
         let number = sent.as_ref().map(|sent| sent.batch.number);
@@ -119,9 +142,18 @@ impl<T> Proposals<T> {
         for sent in self.sent.drain(..).rev() {
             let commands: Vec<Bytes> =
                 Commands(&sent.batch.commands).map(|c| sent.batch.commands.slice_ref(c)).collect();
-            self.queued_bytes += sent.batch.commands.len();
-            for (ticket, command) in sent.callers.into_iter().zip(commands).rev() {
-                self.queue.push_front((ticket, command));
+            match sent.callers {
+                Callers::Application(callers) => {
+                    self.queued_bytes += sent.batch.commands.len();
+                    for (ticket, command) in callers.into_iter().zip(commands).rev() {
+                        self.queue.push_front((ticket, command));
+                    }
+                }
+                Callers::Operator(ticket) => {
+                    for command in commands {
+                        self.requests.push_front((ticket, command));
+                    }
+                }
             }
         }
     }
@@ -129,14 +161,40 @@ impl<T> Proposals<T> {
     /// Gives up everything: the callers never sent, and those whose outcome is unknown.
     pub(crate) fn abandon(&mut self) -> (Vec<T>, Vec<T>) {
         let unsent = self.queue.drain(..).map(|(ticket, _)| ticket).collect();
-        let sent = self.sent.drain(..).flat_map(|sent| sent.callers).collect();
+        let sent = self.sent.drain(..).flat_map(|sent| match sent.callers {
+            Callers::Application(callers) => callers,
+            Callers::Operator(_) => Vec::new(),
+        });
         self.queued_bytes = 0;
-        (unsent, sent)
+        (unsent, sent.collect())
     }
 
     /// Makes the next batch of what is queued.
     fn fill(&mut self, bytes_max: usize, now: Duration) -> Option<Batch> {
         let origin = self.origin?;
+        let request = self.requests.pop_front();
+        let (kind, callers, count, commands) = match request {
+            Some((ticket, request)) => {
+                let mut commands = BytesMut::with_capacity(request.len() + 4);
+                put_command(&mut commands, &request);
+                (BatchKind::Operator, Callers::Operator(ticket), 1, commands)
+            }
+            None => {
+                let (callers, commands) = self.take_queued(bytes_max)?;
+                let count = callers.len() as u32;
+                (BatchKind::Application, Callers::Application(callers), count, commands)
+            }
+        };
+        let number = self.next_number;
+        self.next_number += 1;
+        let batch = Batch { origin, number, kind, count, commands: commands.freeze() };
+        let kept = batch.clone();
+        self.sent.push_back(Sent { batch: kept, callers, sent_at: now, heard: false });
+        Some(batch)
+    }
+
+    /// Takes as many commands off the queue as go into a batch, one at least.
+    fn take_queued(&mut self, bytes_max: usize) -> Option<(Vec<T>, BytesMut)> {
         let mut taken = 0;
         let mut bytes = 0;
         for (_, command) in &self.queue {
@@ -153,18 +211,17 @@ impl<T> Proposals<T> {
         let mut commands = BytesMut::with_capacity(bytes);
         let mut callers = Vec::with_capacity(taken);
         for (ticket, command) in self.queue.drain(..taken) {
-            commands.put_u32_le(command.len() as u32);
-            commands.extend_from_slice(&command);
+            put_command(&mut commands, &command);
             callers.push(ticket);
         }
         self.queued_bytes -= bytes;
-        let number = self.next_number;
-        self.next_number += 1;
-        let batch = Batch { origin, number, count: taken as u32, commands: commands.freeze() };
-        let kept = batch.clone();
-        self.sent.push_back(Sent { batch: kept, callers, sent_at: now, heard: false });
-        Some(batch)
+        Some((callers, commands))
     }
+}
+
+fn put_command(into: &mut BytesMut, command: &[u8]) {
+    into.put_u32_le(command.len() as u32);
+    into.extend_from_slice(command);
 }
 
 impl<T> Engine<T> {

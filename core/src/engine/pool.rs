@@ -74,12 +74,18 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::entry::{Content, MembersChanged};
+    use crate::entry::{BatchKind, Content, MembersChanged};
     use crate::types::{Ballot, Nonce, ReplicaId};
 
     fn batch(counter: u64, number: u64) -> Batch {
         let origin = Origin { replica: ReplicaId(1), counter, nonce: Nonce(counter) };
-        Batch { origin, number, count: 0, commands: Bytes::from_static(b"abcd") }
+        Batch {
+            origin,
+            number,
+            kind: BatchKind::Application,
+            count: 0,
+            commands: Bytes::from_static(b"abcd"),
+        }
     }
 
     fn log_with_members() -> Log {

@@ -105,6 +105,7 @@ impl<T> Engine<T> {
         self.members.identify(from, progress.incarnation, progress.store);
         if let Some(peer) = self.members.peer_mut(from) {
             peer.promised = progress.promised;
+            peer.epoch = progress.epoch;
             peer.acked = progress.acked;
             peer.applied = progress.applied;
         }

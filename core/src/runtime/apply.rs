@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::{Feedback, Shared, ToApply, panic_text};
 use crate::codec;
 use crate::engine::Committed;
-use crate::entry::{Commands, Content};
+use crate::entry::{BatchKind, Commands, Content};
 use crate::pending::Caller;
 use crate::{Context, StateMachine};
 
@@ -61,6 +61,9 @@ impl<M: StateMachine> ApplyThread<M> {
             }
             Content::EpochStart(_) | Content::Time => return Ok(()),
         };
+        if batch.kind != BatchKind::Application {
+            return Ok(());
+        }
         let context = context.proposed_by(batch.origin.incarnation());
         let mut callers = committed.callers.into_iter();
         for command in Commands(&batch.commands) {

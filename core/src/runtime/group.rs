@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -8,10 +8,12 @@ use cpg::{Connection, Dispatch, Event, Guarantee, Member};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::log::Write;
-use super::{Feedback, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail, panic_text};
+use super::{
+    Asked, AskedFor, Feedback, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail, panic_text,
+};
 use crate::Timestamp;
 use crate::codec::{self, Frame};
-use crate::engine::{Config, Engine, Input, Now, Output, StopReason};
+use crate::engine::{AdminError, Config, Engine, Input, Now, Output, StopReason};
 use crate::pending::Caller;
 
 /// How often the engine hears that time passed.
@@ -32,6 +34,10 @@ pub(crate) struct GroupThread<O> {
     /// `None` while the group engine is gone.
     connection: Option<Arc<Connection>>,
     proposals: Receiver<Proposal<O>>,
+    asked: Receiver<Asked>,
+    /// Operators that wait, by ticket.
+    requests: BTreeMap<u64, oneshot::Sender<Result<(), AdminError>>>,
+    next_request: u64,
     news: Receiver<Feedback>,
     to_log: Sender<Write>,
     to_apply: Sender<ToApply<O>>,
@@ -72,6 +78,7 @@ impl<O> GroupThread<O> {
         meeting: Meeting,
         connection: Arc<Connection>,
         proposals: Receiver<Proposal<O>>,
+        asked: Receiver<Asked>,
         news: Receiver<Feedback>,
         to_log: Sender<Write>,
         to_apply: Sender<ToApply<O>>,
@@ -83,6 +90,9 @@ impl<O> GroupThread<O> {
             meeting,
             connection: Some(connection),
             proposals,
+            asked,
+            requests: BTreeMap::new(),
+            next_request: 0,
             news,
             to_log,
             to_apply,
@@ -112,6 +122,7 @@ impl<O> GroupThread<O> {
     fn run(mut self) {
         while self.running {
             let idle = !(self.take_events() | self.take_news() | self.take_proposals());
+            self.take_requests();
             self.tick();
             self.step(Input::Drained);
             self.send();
@@ -155,6 +166,12 @@ impl<O> GroupThread<O> {
                 Output::Fail { tickets, may_take_effect } => {
                     let status = self.engine.status();
                     fail(tickets, may_take_effect, status.stopped.as_ref());
+                }
+                Output::Answer { ticket, result } => {
+                    if let Some(caller) = self.requests.remove(&ticket) {
+                        // Whoever dropped its `Request` does not want to know.
+                        let _ = caller.send(result);
+                    }
                 }
                 Output::Stop => self.running = false,
             }
@@ -262,6 +279,18 @@ impl<O> GroupThread<O> {
             self.step(Input::Propose { ticket: caller, command });
         }
         any
+    }
+
+    fn take_requests(&mut self) {
+        while let Ok(Asked { what, caller }) = self.asked.try_recv() {
+            let ticket = self.next_request;
+            self.next_request += 1;
+            self.requests.insert(ticket, caller);
+            self.step(match what {
+                AskedFor::Voters(change) => Input::ChangeVoters { ticket, change },
+                AskedFor::NewCluster => Input::ForceNewCluster { ticket },
+            });
+        }
     }
 
     fn tick(&mut self) {

@@ -21,12 +21,14 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
 use crate::StateMachine;
-use crate::engine::{Committed, Config, Status, StopReason};
+use crate::engine::{AdminError, Committed, Config, Status, StopReason, VoterChange};
 use crate::pending::{Caller, ProposeError};
 use crate::types::Index;
 
 /// Commands that may wait to be taken in by the group thread. Beyond it `propose` waits.
 const PROPOSALS_MAX: usize = 4096;
+/// Requests of operators that may wait to be taken in.
+const REQUESTS_MAX: usize = 16;
 /// How long an orderly stop waits to hear its own departure.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -34,6 +36,18 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Proposal<O> {
     pub(crate) caller: Caller<O>,
     pub(crate) command: Bytes,
+}
+
+/// An operator's request on its way to the group thread.
+pub(crate) struct Asked {
+    pub(crate) what: AskedFor,
+    pub(crate) caller: oneshot::Sender<Result<(), AdminError>>,
+}
+
+/// What operators ask for.
+pub(crate) enum AskedFor {
+    Voters(VoterChange),
+    NewCluster,
 }
 
 /// What the other threads tell the group thread.
@@ -96,6 +110,7 @@ impl Shared {
 /// The threads of a running replica.
 pub(crate) struct Runtime<O> {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) asked: Sender<Asked>,
     /// Given up before the threads are joined: the group thread answers until then.
     proposals: Option<Sender<Proposal<O>>>,
     threads: Vec<JoinHandle<()>>,
@@ -115,6 +130,7 @@ impl<O: Send + 'static> Runtime<O> {
     {
         let name = format!("replica-{}", config.incarnation.replica);
         let (proposals, proposed) = bounded(PROPOSALS_MAX);
+        let (asked, requests) = bounded(REQUESTS_MAX);
         // As many as the engine hands out at once, so that the group thread never waits.
         let (to_log, log_inbox) = bounded(4);
         let (to_apply, apply_inbox) = bounded(config.applying_max as usize + 1);
@@ -125,14 +141,18 @@ impl<O: Send + 'static> Runtime<O> {
             status: Mutex::new(engine.status()),
             stop: AtomicBool::new(false),
         });
-        let mut runtime =
-            Self { shared: Arc::clone(&shared), proposals: Some(proposals), threads: Vec::new() };
+        let mut runtime = Self {
+            shared: Arc::clone(&shared),
+            asked,
+            proposals: Some(proposals),
+            threads: Vec::new(),
+        };
         let log = log::LogThread::new(store, log_inbox, feedback.clone(), Arc::clone(&shared));
         runtime.spawn(format!("{name}-log"), move || log.run())?;
         let apply = apply::ApplyThread::new(machine, apply_inbox, feedback, Arc::clone(&shared));
         runtime.spawn(format!("{name}-apply"), move || apply.run())?;
         let group = group::GroupThread::new(
-            engine, shared, meeting, connection, proposed, news, to_log, to_apply,
+            engine, shared, meeting, connection, proposed, requests, news, to_log, to_apply,
         );
         runtime.spawn(format!("{name}-group"), move || group.run_guarded())?;
         Ok(runtime)

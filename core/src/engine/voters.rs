@@ -1,0 +1,274 @@
+//! Who votes: what operators ask for, and how the voters follow it (rules V1 to V4).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Checked, Engine, Output, StopReason};
+use crate::codec;
+use crate::entry::{Batch, Commands, Content, Entry};
+use crate::message::Open;
+use crate::types::{Ballot, ClusterId, Index, Position, ReplicaId, Voter, Voters};
+
+/// More voters than any group has use for: each command waits for a majority of them.
+pub const VOTERS_MAX: usize = 15;
+/// How far a replica may be behind the commit index to be taken in as a voter: less than
+/// what the group writes while the epoch that takes it in begins.
+const LAG_MAX: u64 = 1024;
+
+/// A change of who is to vote, asked for by an operator. It stands in the log like any
+/// command; the voters follow once the replicas that it names are there and in step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum VoterChange {
+    /// That replica is to vote.
+    Add(ReplicaId),
+    /// It is not to vote any more. It may go on as a learner.
+    Remove(ReplicaId),
+    /// The second is to vote in the place of the first.
+    Replace(ReplicaId, ReplicaId),
+}
+
+/// Why an operator's request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// There is no such voter.
+    #[error("replica {0} is no voter: `status` tells who is")]
+    NotAVoter(ReplicaId),
+    /// It votes already, and so cannot take another's place.
+    #[error("replica {0} votes already: remove the other one instead")]
+    VotesAlready(ReplicaId),
+    /// A group needs a voter.
+    #[error("replica {0} is the last voter: add another before it is removed")]
+    LastVoter(ReplicaId),
+    /// The limit is reached.
+    #[error("a group has {VOTERS_MAX} voters at most: remove one first")]
+    TooMany,
+    /// With the log in memory a group that has lost its stores forms itself anew from the
+    /// list it was started with, so that list must stay true (rule V3).
+    #[error(
+        "the voters of a group whose log is in memory stay as they were at its start: keep the \
+         log on disk to change them"
+    )]
+    InMemory,
+    /// Another request has undone it before it was in force.
+    #[error("another request has undone this one before it was in force")]
+    Undone,
+    /// There is a majority, so nothing has to be forced.
+    #[error(
+        "a majority of the voters {0} is here, so the group can go on: nothing is to be forced"
+    )]
+    MajorityIsHere(String),
+    /// This replica has nothing to go on with.
+    #[error("this replica has no log that a cluster could go on with: force it at one that has")]
+    NoLog,
+    /// The replica stopped. The request may still take effect.
+    #[error("the replica has stopped ({0}); the request may still take effect")]
+    Stopped(StopReason),
+    /// No answer came in time. The request may still take effect.
+    #[error("no answer in time: {0}; the request may still take effect")]
+    Timeout(String),
+}
+
+impl VoterChange {
+    /// What it makes of the replicas that are to vote.
+    pub(crate) fn apply(self, desired: &mut BTreeSet<ReplicaId>) -> Result<(), AdminError> {
+        match self {
+            Self::Add(new) => {
+                if desired.len() >= VOTERS_MAX && !desired.contains(&new) {
+                    return Err(AdminError::TooMany);
+                }
+                desired.insert(new);
+            }
+            Self::Remove(old) => {
+                if !desired.contains(&old) {
+                    return Err(AdminError::NotAVoter(old));
+                }
+                if desired.len() == 1 {
+                    return Err(AdminError::LastVoter(old));
+                }
+                desired.remove(&old);
+            }
+            Self::Replace(old, new) => {
+                if !desired.contains(&old) {
+                    return Err(AdminError::NotAVoter(old));
+                }
+                if desired.contains(&new) {
+                    return Err(AdminError::VotesAlready(new));
+                }
+                desired.remove(&old);
+                desired.insert(new);
+            }
+        }
+        Ok(())
+    }
+
+    fn holds(self, replicas: &BTreeSet<ReplicaId>) -> bool {
+        match self {
+            Self::Add(new) => replicas.contains(&new),
+            Self::Remove(old) => !replicas.contains(&old),
+            Self::Replace(old, new) => !replicas.contains(&old) && replicas.contains(&new),
+        }
+    }
+
+    /// The change that a batch of the operator's kind holds.
+    pub(crate) fn of(batch: &Batch) -> Option<Self> {
+        codec::decode(Commands(&batch.commands).next()?).ok()
+    }
+}
+
+/// What operators have asked of this replica and wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    /// By ticket.
+    waiting: BTreeMap<u64, Awaited>,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug)]
+enum Awaited {
+    /// The entry that holds the change is to be committed.
+    Entry(VoterChange),
+    /// The change is to be in force.
+    Force(VoterChange),
+    /// This entry is to be committed.
+    Commit(Index),
+}
+
+impl Requests {
+    /// The entry with that request is committed.
+    pub(crate) fn committed(&mut self, ticket: u64) {
+        if let Some(awaited) = self.waiting.get_mut(&ticket)
+            && let Awaited::Entry(change) = *awaited
+        {
+            *awaited = Awaited::Force(change);
+        }
+    }
+}
+
+impl<T> Engine<T> {
+    pub(crate) fn on_voter_change(
+        &mut self,
+        ticket: u64,
+        change: VoterChange,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let refusal = if self.config.fixed_voters {
+            Err(AdminError::InMemory)
+        } else {
+            change.apply(&mut self.log.desired().clone())
+        };
+        if let Err(error) = refusal {
+            out.push(Output::Answer { ticket, result: Err(error) });
+            return;
+        }
+        self.requests.waiting.insert(ticket, Awaited::Entry(change));
+        match codec::encode(&change) {
+            Ok(bytes) => self.proposals.queue_request(ticket, bytes.into()),
+            Err(error) => unreachable!("a change of voters encodes: {error}"),
+        }
+    }
+
+    /// Answers requests whose effect is there, or cannot come any more.
+    pub(crate) fn answer_requests(&mut self, out: &mut Vec<Output<T>>) {
+        let voters = self.log.voters();
+        let in_force = || voters.now.iter().map(|voter| voter.replica).collect();
+        let settled = voters.is_settled(self.commit);
+        let desired = self.log.desired();
+        self.requests.waiting.retain(|ticket, awaited| {
+            let result = match awaited {
+                Awaited::Force(change) if !change.holds(desired) => Err(AdminError::Undone),
+                Awaited::Force(change) if settled && change.holds(&in_force()) => Ok(()),
+                Awaited::Commit(index) if *index <= self.commit => Ok(()),
+                _ => return true,
+            };
+            out.push(Output::Answer { ticket: *ticket, result });
+            false
+        });
+    }
+
+    /// The replica stops: whoever waits hears it.
+    pub(crate) fn abandon_requests(&mut self, reason: &StopReason, out: &mut Vec<Output<T>>) {
+        for ticket in std::mem::take(&mut self.requests.waiting).into_keys() {
+            let result = Err(AdminError::Stopped(reason.clone()));
+            out.push(Output::Answer { ticket, result });
+        }
+    }
+
+    /// Whom this sequencer wants to vote instead of those that do; `None` while they are as
+    /// they should be, or cannot be changed yet.
+    ///
+    /// A replica that is to vote and is in step takes the place of its predecessor whose
+    /// store is not here any more (rule V2). Nobody is taken in before it is in step, and no
+    /// change is begun that could not be committed by who is here.
+    pub(crate) fn wanted_voters(&self) -> Option<Vec<Voter>> {
+        let epoch = self.live().filter(|epoch| epoch.sequencing)?;
+        let voters = self.log.voters();
+        // Its `EpochStart` is committed: so the voters of before are settled too.
+        if self.commit <= epoch.open.base.index || !voters.is_settled(self.commit) {
+            return None;
+        }
+        let wanted: Vec<Voter> = self
+            .log
+            .desired()
+            .iter()
+            .filter_map(|replica| {
+                let old = voters.now.iter().find(|voter| voter.replica == *replica);
+                match old {
+                    Some(old) if self.members.has_voter(old) => Some(*old),
+                    _ => self.in_step_as(*replica).or(old.copied()),
+                }
+            })
+            .collect();
+        let wanted = Voters { now: wanted.clone(), previous: wanted, since: Index(0) };
+        let can_commit = wanted.majority(Index(0), |voter| self.members.has_voter(voter));
+        (wanted.now != voters.now && can_commit).then_some(wanted.now)
+    }
+
+    /// That replica with the store that it follows this epoch with.
+    fn in_step_as(&self, replica: ReplicaId) -> Option<Voter> {
+        let follows = self.members.peers().find(|peer| {
+            peer.incarnation.replica == replica
+                && peer.epoch == self.promised
+                && peer.acked > Index(0)
+                && peer.acked.0 + LAG_MAX >= self.commit.0
+        })?;
+        Some(Voter { replica, store: follows.store })
+    }
+
+    /// Rule V4: goes on alone after a majority of the voters was lost for good, as another
+    /// cluster, whose first identity is the entry that says so. Everything in this log is
+    /// kept; what only the others had is lost.
+    pub(crate) fn force_new_cluster(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> Checked {
+        let refusal = if self.log.is_empty() {
+            Some(AdminError::NoLog)
+        } else if self.sees_majority() {
+            let voters = self.log.voters().now.iter().map(|voter| voter.replica.to_string());
+            Some(AdminError::MajorityIsHere(voters.collect::<Vec<_>>().join(" ")))
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            out.push(Output::Answer { ticket, result: Err(error) });
+            return Ok(());
+        }
+        self.election.counter_seen = self.election.counter_seen.max(self.promised.counter) + 1;
+        let me = self.me();
+        let ballot =
+            Ballot { counter: self.election.counter_seen, replica: me.replica.0, nonce: me.nonce };
+        let (base, digest, time) = (self.log.last(), self.log.digest(), self.log.time());
+        let position = Position { epoch: ballot, index: base.index.next() };
+        let alone = vec![self.voter()];
+        let voters = Voters { now: alone.clone(), previous: alone, since: position.index };
+        let start = Entry::new(digest, position, time, Content::EpochStart(voters.clone()));
+        let cluster = ClusterId(start.digest.0);
+        tracing::warn!(
+            replica = %me.replica, old = ?self.cluster, new = %cluster, index = %position.index,
+            "forces a new cluster, of this replica alone"
+        );
+        self.cluster = Some(cluster);
+        self.requests.waiting.insert(ticket, Awaited::Commit(position.index));
+        let history = self.log.history().to_vec();
+        self.on_open(Open { ballot, base, digest, history, sequencer: me, voters, time })
+    }
+}
