@@ -193,7 +193,8 @@ impl<M: StateMachine> Builder<M> {
         let meeting = Meeting { engine, group };
         let connection = meeting.join().map_err(StartError::Engine)?;
         let incarnation = Incarnation { replica: self.id, nonce: Nonce(random()?) };
-        let config = Config::new(incarnation, StoreId(random()?), bootstrap);
+        let mut config = Config::new(incarnation, StoreId(random()?), bootstrap);
+        config.volatile = true;
         let store: Box<dyn LogStore> = Box::new(MemoryLog::new());
         let runtime = Runtime::start(self.machine, config, meeting, connection, store)
             .map_err(|error| StartError::Thread(error.to_string()))?;

@@ -5,7 +5,9 @@
 use std::time::{Duration, Instant};
 
 use cpg::embedded::{Node, Ring};
-use plainsong::{Context, ProposeError, Replica, ReplicaId, Role, StateMachine, StopReason};
+use plainsong::{
+    AdminError, Context, ProposeError, Replica, ReplicaId, Role, StateMachine, StopReason,
+};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -176,27 +178,81 @@ fn without_a_majority_it_says_what_it_waits_for_and_a_deadline_passes() {
     assert_eq!(answer, Err(ProposeError::Timeout));
 }
 
+/// Waits until that replica is a voter of a settled group.
+fn wait_for_vote(replica: &Replica<Journal>) {
+    wait_until("to vote", || {
+        let status = replica.status();
+        matches!(status.role, Role::Voter | Role::Sequencer) && status.voters_settled
+    });
+}
+
 #[test]
-fn a_restarted_replica_says_what_it_waits_for_and_the_others_go_on() {
+fn a_replica_restarted_without_its_store_takes_its_place_again() {
     let ring = Ring::new();
-    let (nodes, replicas) = group(&ring);
+    let (mut nodes, mut replicas) = group(&ring);
     for number in 0..100 {
         replicas[0].propose(Some(number)).wait_timeout(DEADLINE).unwrap();
     }
-    let gone = sequencer(&replicas);
-    nodes[gone].stop();
-    let again = start(&ring.node(), gone as u32 + 1, &[1, 2, 3]);
-    wait_until("to follow, and to say what it waits for", || {
-        let waiting = again.status().waiting.unwrap_or_default();
-        waiting.starts_with("waiting for a vote: this replica follows, but its store is new")
+    // One after the other all lose their stores, and nothing is lost.
+    for gone in 0..3 {
+        nodes[gone].stop();
+        nodes[gone] = ring.node();
+        replicas[gone] = start(&nodes[gone], gone as u32 + 1, &[1, 2, 3]);
+        replicas.iter().for_each(wait_for_vote);
+    }
+    let journal = replicas[2].propose(None).wait_timeout(DEADLINE).unwrap();
+    assert!(journal.into_iter().eq(0..100));
+    let voters = replicas[0].status().voters;
+    assert_eq!(voters, [1, 2, 3].map(ReplicaId));
+}
+
+#[test]
+fn voters_change_as_the_operator_asks() {
+    let (_nodes, replicas) = group(&Ring::new());
+    replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
+    let voters = |at: usize| replicas[at].status().voters;
+    let admin = replicas[1].admin();
+    admin.remove_voter(ReplicaId(1)).wait_timeout(DEADLINE).unwrap();
+    wait_until("to hear of it", || voters(0) == [2, 3].map(ReplicaId));
+    let refused = admin.remove_voter(ReplicaId(1)).wait_timeout(DEADLINE);
+    assert_eq!(refused, Err(AdminError::NotAVoter(ReplicaId(1))));
+    let refused = admin.add_voter(ReplicaId(4)).wait_timeout(DEADLINE);
+    assert_eq!(refused, Err(AdminError::NotListed(ReplicaId(4))));
+    let refused = admin.force_new_cluster().wait_timeout(DEADLINE);
+    assert_eq!(refused, Err(AdminError::MajorityIsHere("2 3".into())));
+    admin.replace_voter(ReplicaId(2), ReplicaId(1)).wait_timeout(DEADLINE).unwrap();
+    admin.add_voter(ReplicaId(2)).wait_timeout(DEADLINE).unwrap();
+    wait_until("to hear of it", || voters(0) == [1, 2, 3].map(ReplicaId));
+    // A replica proposes whether or not it votes.
+    for replica in &replicas {
+        replica.propose(Some(2)).wait_timeout(DEADLINE).unwrap();
+    }
+    let journal = replicas[0].propose(None).wait_timeout(DEADLINE).unwrap();
+    assert_eq!(journal, [1, 2, 2, 2]);
+}
+
+#[test]
+fn the_last_with_the_log_goes_on_alone_when_it_is_forced() {
+    let ring = Ring::new();
+    let (nodes, mut replicas) = group(&ring);
+    replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
+    let old = replicas[2].status().cluster;
+    nodes[..2].iter().for_each(Node::stop);
+    wait_until("to be alone", || replicas[2].status().members.len() == 1);
+    replicas[2].admin().force_new_cluster().wait_timeout(DEADLINE).unwrap();
+    replicas[2].propose(Some(2)).wait_timeout(DEADLINE).unwrap();
+    wait_until("another cluster", || {
+        let cluster = replicas[2].status().cluster;
+        cluster.is_some() && cluster != old
     });
-    assert_eq!(again.status().role, Role::Learner);
-    let stays = (gone + 1) % 3;
-    replicas[stays].propose(Some(100)).wait_timeout(DEADLINE).unwrap();
-    let journal = replicas[stays].propose(None).wait_timeout(DEADLINE).unwrap();
-    assert!(journal.into_iter().eq(0..=100));
-    let journal = again.propose(None).wait_timeout(DEADLINE).unwrap();
-    assert!(journal.into_iter().eq(0..=100), "what it missed came as entries of the log");
+    // The others join it with empty stores, and are taken in when they are asked in.
+    for (at, id) in [(0, 1), (1, 2)] {
+        replicas[at] = start(&ring.node(), id, &[1, 2, 3]);
+        replicas[2].admin().add_voter(ReplicaId(id)).wait_timeout(DEADLINE).unwrap();
+    }
+    replicas.iter().for_each(wait_for_vote);
+    let journal = replicas[0].propose(None).wait_timeout(DEADLINE).unwrap();
+    assert_eq!(journal, [1, 2]);
 }
 
 #[test]

@@ -14,10 +14,9 @@ pub struct Config {
     /// The replicas that form the group at its very first start (rule V3); empty for a
     /// replica that comes later.
     pub bootstrap: Vec<ReplicaId>,
-    /// The replica ids of the voters stay as they were at the start: with stores that are
-    /// gone with their process, the list that a group forms itself from must stay true
-    /// (rule V3).
-    pub fixed_voters: bool,
+    /// The store is gone with its process. A group that lost all its stores forms itself
+    /// anew from `bootstrap`, so only replicas that are listed there may vote (rule V3).
+    pub volatile: bool,
     /// How long commits may stand still, with work to do, before a new epoch is tried.
     /// Too low: epochs change for nothing under load. Too high: a sequencer that hangs
     /// without leaving the configuration stops the group for so long.
@@ -51,7 +50,7 @@ impl Config {
             incarnation,
             store,
             bootstrap,
-            fixed_voters: false,
+            volatile: false,
             election_timeout: Duration::from_secs(1),
             resend_timeout: Duration::from_millis(250),
             batches_in_flight_max: 4,

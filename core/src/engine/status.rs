@@ -39,6 +39,9 @@ pub struct Status {
     pub sequencer: Option<ReplicaId>,
     /// Who votes; before the first epoch, who is to form the group.
     pub voters: Vec<ReplicaId>,
+    /// This replica knows that the last change of the voters is committed. Before that no
+    /// other store should be given up (rule V2).
+    pub voters_settled: bool,
     /// Who is in the group now, in CPG's order.
     pub members: Vec<MemberStatus>,
     /// The end of the log.
@@ -92,6 +95,7 @@ impl<T> Engine<T> {
             promised: self.promised,
             sequencer: self.live().map(|epoch| epoch.open.sequencer.replica),
             voters,
+            voters_settled: self.log.voters().is_settled(self.commit),
             members: self
                 .members
                 .iter()
@@ -184,10 +188,20 @@ impl<T> Engine<T> {
             ));
         }
         let voted = self.log.voters().now.iter().any(|v| v.replica == self.me().replica);
-        (voted && self.role() == Role::Learner).then(|| {
-            "waiting for a vote: this replica follows, but its store is new, so it is not the \
-             voter it was"
-                .into()
+        if voted && self.role() == Role::Learner {
+            return Some(
+                "waiting for a vote: this replica follows, but its store is new, so it is not \
+                 the voter it was; the sequencer takes it in once it has caught up"
+                    .into(),
+            );
+        }
+        let voters = self.log.voters();
+        (!voters.is_settled(self.commit)).then(|| {
+            format!(
+                "waiting for the change of the voters from {} to {} to be committed",
+                join(voters.previous.iter().map(|voter| voter.replica)),
+                join(voters.now.iter().map(|voter| voter.replica))
+            )
         })
     }
 

@@ -44,13 +44,13 @@ pub enum AdminError {
     /// The limit is reached.
     #[error("a group has {VOTERS_MAX} voters at most: remove one first")]
     TooMany,
-    /// With the log in memory a group that has lost its stores forms itself anew from the
-    /// list it was started with, so that list must stay true (rule V3).
+    /// With the log in memory a group that has lost all its stores forms itself anew from the
+    /// list it was started with, so all who vote must be listed there (rule V3).
     #[error(
-        "the voters of a group whose log is in memory stay as they were at its start: keep the \
-         log on disk to change them"
+        "replica {0} is not among those that form the group, and only they may vote while the \
+         log is in memory: keep the log on disk, or list it at all replicas"
     )]
-    InMemory,
+    NotListed(ReplicaId),
     /// Another request has undone it before it was in force.
     #[error("another request has undone this one before it was in force")]
     Undone,
@@ -153,12 +153,15 @@ impl<T> Engine<T> {
         change: VoterChange,
         out: &mut Vec<Output<T>>,
     ) {
-        let refusal = if self.config.fixed_voters {
-            Err(AdminError::InMemory)
-        } else {
-            change.apply(&mut self.log.desired().clone())
+        let unlisted =
+            |new: &ReplicaId| self.config.volatile && !self.config.bootstrap.contains(new);
+        let checked = match change {
+            VoterChange::Add(new) | VoterChange::Replace(_, new) if unlisted(&new) => {
+                Err(AdminError::NotListed(new))
+            }
+            change => change.apply(&mut self.log.desired().clone()),
         };
-        if let Err(error) = refusal {
+        if let Err(error) = checked {
             out.push(Output::Answer { ticket, result: Err(error) });
             return;
         }
