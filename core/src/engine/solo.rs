@@ -9,7 +9,7 @@ use cpg::{Member, NodeId, Pid};
 
 use super::{Config, Content, Engine, Input, Now, Output};
 use crate::Timestamp;
-use crate::entry::Batch;
+use crate::entry::{Batch, BatchKind};
 use crate::message::{Announce, Message};
 use crate::types::{Ballot, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId};
 
@@ -61,7 +61,8 @@ impl Solo {
     pub(super) fn batch(&mut self, from: Member, incarnation: Incarnation, number: u64) {
         let Incarnation { replica, nonce } = incarnation;
         let origin = Origin { replica, counter: 1, nonce };
-        let batch = Batch { origin, number, count: 0, commands: Bytes::new() };
+        let (kind, commands) = (BatchKind::Application, Bytes::new());
+        let batch = Batch { origin, number, kind, count: 0, commands };
         self.deliver(from, Message::Batch(batch, None));
     }
 
@@ -104,7 +105,7 @@ impl Solo {
                 self.committed.extend(entries.into_iter().map(|committed| committed.entry.content));
                 Some(Input::Applied { index })
             }
-            Output::Fail { .. } | Output::Stop => None,
+            Output::Fail { .. } | Output::Answer { .. } | Output::Stop => None,
         }
     }
 }
