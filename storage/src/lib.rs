@@ -6,19 +6,28 @@
 //! | type | what it is |
 //! | --- | --- |
 //! | [`LogStore`] | the log and the durable facts, written in order, one sync for many |
+//! | [`DiskLog`] | a log on disk, in the [`Folder`] of a replica |
 //! | `FaultyLog` | a log that loses what was not synced when it crashes (feature `testing`) |
 //! | [`MemoryLog`] | a log that is gone with the process, for `Durability::Memory` and tests |
 //! | [`SnapshotStore`] | snapshots, in chunks; each counts once it is complete |
 //! | [`MemorySnapshots`] | snapshots that are gone with the process |
 
 #[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod error;
+#[cfg(any(test, feature = "testing"))]
 pub mod faulty;
+mod folder;
+mod log;
 mod memory;
 mod memory_snapshots;
 mod snapshot;
 
 use bytes::Bytes;
 
+pub use error::StorageError;
+pub use folder::Folder;
+pub use log::DiskLog;
 pub use memory::MemoryLog;
 pub use memory_snapshots::MemorySnapshots;
 pub use snapshot::{SnapshotKey, SnapshotStore, StoredSnapshot};
@@ -58,42 +67,6 @@ pub struct Recovered {
     pub facts: Option<Bytes>,
     /// The records, dense and in order.
     pub records: Vec<Record>,
-}
-
-/// Why a store could not do something.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// An operation does not fit what is there.
-    #[error("record {index} does not follow the log, which ends at {last}")]
-    Gap {
-        /// The record that was to be appended.
-        index: u64,
-        /// The last there is.
-        last: u64,
-    },
-    /// An operation would take away what was compacted already.
-    #[error("cannot cut the log after {after}: it was compacted through {compacted}")]
-    Compacted {
-        /// Where it was to be cut.
-        after: u64,
-        /// How far it was compacted.
-        compacted: u64,
-    },
-    /// A snapshot is not there.
-    #[error("there is no snapshot {}", key.0)]
-    NoSnapshot {
-        /// Which.
-        key: SnapshotKey,
-    },
-    /// A chunk of a snapshot is not there.
-    #[error("snapshot {} has no chunk {chunk}", key.0)]
-    NoChunk {
-        /// Of which snapshot.
-        key: SnapshotKey,
-        /// Which chunk.
-        chunk: u64,
-    },
 }
 
 /// The log and the durable facts of one replica. Owned by one thread.

@@ -1,0 +1,207 @@
+use bytes::Bytes;
+
+use super::Draw;
+use crate::{LogStore, MemoryLog, Op, Record, Recovered, StorageError};
+
+/// A kind of log under test.
+pub trait Logs {
+    /// Its logs.
+    type Log: LogStore;
+
+    /// A log that nothing was written to yet, another at each call.
+    fn empty(&mut self) -> Self::Log;
+
+    /// The same log, closed and opened again.
+    fn reopen(&mut self, log: Self::Log) -> Self::Log;
+}
+
+/// Runs every case.
+pub fn check_log(logs: &mut impl Logs) {
+    holds_what_was_written_in_order(logs);
+    the_last_facts_count(logs);
+    a_cut_takes_away_the_end(logs);
+    compaction_takes_away_the_beginning(logs);
+    a_reset_takes_away_all(logs);
+    refuses_what_does_not_fit(logs);
+    returns_records_of_any_length(logs);
+    for seed in 0..8 {
+        check_writes(logs, seed, 60);
+    }
+}
+
+fn record(index: u64) -> Record {
+    let (head, body) = (format!("head {index}").into(), format!("body {index}").into());
+    Record { index, head, body }
+}
+
+fn append(indices: impl IntoIterator<Item = u64>) -> Vec<Op> {
+    indices.into_iter().map(|index| Op::Append(record(index))).collect()
+}
+
+/// Closes and opens the log, and checks that it holds these records, and returns the facts.
+fn holds<L: Logs>(logs: &mut L, log: L::Log, records: &[Record]) -> (L::Log, Option<Bytes>) {
+    let mut log = logs.reopen(log);
+    let held = log.recover().unwrap();
+    assert_eq!(held.records, records);
+    (log, held.facts)
+}
+
+fn records(indices: impl IntoIterator<Item = u64>) -> Vec<Record> {
+    indices.into_iter().map(record).collect()
+}
+
+fn holds_what_was_written_in_order(logs: &mut impl Logs) {
+    let mut log = logs.empty();
+    assert_eq!(log.recover(), Ok(Recovered::default()));
+    log.write(append(1..=3)).unwrap();
+    log.write(append([4])).unwrap();
+    let (mut log, facts) = holds(logs, log, &records(1..=4));
+    assert_eq!(facts, None);
+    log.write(vec![]).unwrap();
+    log.write(append(5..=6)).unwrap();
+    holds(logs, log, &records(1..=6));
+}
+
+fn the_last_facts_count(logs: &mut impl Logs) {
+    let facts = |text: &'static str| Op::Facts(Bytes::from_static(text.as_bytes()));
+    let mut log = logs.empty();
+    log.write(vec![facts("first"), Op::Append(record(1)), facts("second")]).unwrap();
+    let (mut log, found) = holds(logs, log, &records([1]));
+    assert_eq!(found, Some(Bytes::from_static(b"second")));
+    log.write(append([2])).unwrap();
+    let (mut log, found) = holds(logs, log, &records([1, 2]));
+    assert_eq!(found, Some(Bytes::from_static(b"second")), "a write without facts keeps them");
+    log.write(vec![facts("")]).unwrap();
+    let (_, found) = holds(logs, log, &records([1, 2]));
+    assert_eq!(found, Some(Bytes::new()), "empty facts are facts");
+}
+
+fn a_cut_takes_away_the_end(logs: &mut impl Logs) {
+    let mut log = logs.empty();
+    log.write(append(1..=5)).unwrap();
+    log.write(vec![Op::Cut(9), Op::Cut(3)]).unwrap();
+    let (mut log, _) = holds(logs, log, &records(1..=3));
+    let other = Record { body: Bytes::from_static(b"another"), ..record(3) };
+    log.write(vec![Op::Cut(2), Op::Append(other.clone())]).unwrap();
+    let (mut log, _) = holds(logs, log, &[record(1), record(2), other]);
+    log.write(vec![Op::Cut(0)]).unwrap();
+    let (mut log, _) = holds(logs, log, &[]);
+    log.write(append([1])).unwrap();
+    holds(logs, log, &records([1]));
+}
+
+fn compaction_takes_away_the_beginning(logs: &mut impl Logs) {
+    let mut log = logs.empty();
+    log.write(append(1..=5)).unwrap();
+    log.write(vec![Op::Compact(2)]).unwrap();
+    let (mut log, _) = holds(logs, log, &records(3..=5));
+    let mut ops = vec![Op::Compact(1), Op::Compact(5)];
+    ops.extend(append([6]));
+    log.write(ops).unwrap();
+    let (mut log, _) = holds(logs, log, &records([6]));
+    log.write(vec![Op::Compact(6)]).unwrap();
+    let (mut log, _) = holds(logs, log, &[]);
+    log.write(append([7])).unwrap();
+    holds(logs, log, &records([7]));
+}
+
+fn a_reset_takes_away_all(logs: &mut impl Logs) {
+    let mut log = logs.empty();
+    log.write(append(1..=5)).unwrap();
+    log.write(vec![Op::Reset(20)]).unwrap();
+    let (mut log, _) = holds(logs, log, &[]);
+    log.write(append(21..=22)).unwrap();
+    let (mut log, _) = holds(logs, log, &records(21..=22));
+    let mut ops = vec![Op::Reset(7)];
+    ops.extend(append([8]));
+    log.write(ops).unwrap();
+    holds(logs, log, &records([8]));
+}
+
+fn refuses_what_does_not_fit(logs: &mut impl Logs) {
+    let mut log = logs.empty();
+    assert_eq!(log.write(append([2])), Err(StorageError::Gap { index: 2, last: 0 }));
+    let mut log = logs.empty();
+    log.write(append(1..=2)).unwrap();
+    assert_eq!(log.write(append([2])), Err(StorageError::Gap { index: 2, last: 2 }));
+    let mut log = logs.empty();
+    log.write(append(1..=2)).unwrap();
+    log.write(vec![Op::Compact(2)]).unwrap();
+    let refused = StorageError::Compacted { after: 1, compacted: 2 };
+    assert_eq!(log.write(vec![Op::Cut(1)]), Err(refused));
+}
+
+fn returns_records_of_any_length(logs: &mut impl Logs) {
+    let mut draw = Draw::new(1);
+    let lengths = [(0, 0), (0, 1), (1, 0), (100, 4000), (60, 8192), (90, 65_536), (3, 1_100_000)];
+    let written: Vec<Record> = (1..)
+        .zip(lengths)
+        .map(|(index, (head, body))| Record {
+            index,
+            head: draw.bytes(head),
+            body: draw.bytes(body),
+        })
+        .collect();
+    let mut log = logs.empty();
+    log.write(written.iter().cloned().map(Op::Append).collect()).unwrap();
+    holds(logs, log, &written);
+}
+
+/// Writes what is drawn from this seed, and compares with a log in memory, which has the
+/// same written to it, now and then opening the log again.
+pub fn check_writes(logs: &mut impl Logs, seed: u64, writes: u64) {
+    let mut draw = Draw::new(seed);
+    let mut model = Model::default();
+    let mut log = logs.empty();
+    for write in 0..writes {
+        let ops = draw_write(&mut draw, &mut model.first, &mut model.last);
+        log.write(ops.clone()).unwrap();
+        model.log.write(ops).unwrap();
+        if draw.below(10) == 0 || write + 1 == writes {
+            log = logs.reopen(log);
+            assert_eq!(log.recover(), model.log.recover(), "seed {seed}, write {write}");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Model {
+    log: MemoryLog,
+    /// The log has every record behind `first` up to `last`.
+    first: u64,
+    last: u64,
+}
+
+/// Draws a write that fits a log with every record behind `first` up to `last`, and says
+/// what the log has after it.
+pub fn draw_write(draw: &mut Draw, first: &mut u64, last: &mut u64) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for _ in 0..=draw.below(4) {
+        match draw.below(20) {
+            0 => {
+                let length = draw.length(300);
+                ops.push(Op::Facts(draw.bytes(length)));
+            }
+            1 => {
+                *last -= draw.below((*last - *first).min(3) + 1);
+                ops.push(Op::Cut(*last));
+            }
+            2 | 3 => {
+                *first += draw.below(*last - *first + 1);
+                ops.push(Op::Compact(*first));
+            }
+            4 if draw.below(5) == 0 => {
+                *last += draw.below(1000);
+                *first = *last;
+                ops.push(Op::Reset(*last));
+            }
+            _ => {
+                *last += 1;
+                let (head, body) = (draw.length(200), draw.length(40_000));
+                let (head, body) = (draw.bytes(head), draw.bytes(body));
+                ops.push(Op::Append(Record { index: *last, head, body }));
+            }
+        }
+    }
+    ops
+}

@@ -1,0 +1,49 @@
+use bytes::Bytes;
+
+/// What there is to know of a log besides its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// Counts writes.
+    pub(super) serial: u64,
+    /// Every record up to here is gone.
+    pub(super) compacted: u64,
+    /// The last record there is; `compacted` when there is none.
+    pub(super) last: u64,
+    pub(super) facts: Option<Bytes>,
+}
+
+impl State {
+    /// Of an empty log.
+    pub(super) fn new() -> Self {
+        Self { serial: 1, compacted: 0, last: 0, facts: None }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(64);
+        for number in [self.serial, self.compacted, self.last] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.push(u8::from(self.facts.is_some()));
+        bytes.extend_from_slice(self.facts.as_deref().unwrap_or_default());
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// `None` when these are not the bytes of a state.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (state, checksum) = bytes.split_last_chunk()?;
+        if crc32c::crc32c(state) != u32::from_le_bytes(*checksum) {
+            return None;
+        }
+        let (serial, rest) = state.split_first_chunk()?;
+        let (compacted, rest) = rest.split_first_chunk()?;
+        let (last, rest) = rest.split_first_chunk()?;
+        let (has_facts, facts) = rest.split_first()?;
+        Some(Self {
+            serial: u64::from_le_bytes(*serial),
+            compacted: u64::from_le_bytes(*compacted),
+            last: u64::from_le_bytes(*last),
+            facts: (*has_facts == 1).then(|| Bytes::copy_from_slice(facts)),
+        })
+    }
+}

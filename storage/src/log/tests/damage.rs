@@ -1,0 +1,88 @@
+use super::tape::Image;
+use super::*;
+use crate::conformance::Draw;
+
+const RECORDS: u64 = 40;
+
+/// The bytes of a log, and what it holds. It was closed in order, or not.
+fn bytes_of_a_log(folder: &Path, closed: bool) -> (Vec<u8>, u64, Recovered) {
+    let image = Image::default();
+    format_on(image.clone(), &State::new()).unwrap();
+    let (mut log, _) = open_on(folder, image.clone(), 1).unwrap();
+    let mut draw = Draw::new(1);
+    log.write(vec![Op::Facts("facts".into())]).unwrap();
+    for index in 1..=RECORDS {
+        let body = draw.bytes(100 + 60 * index as usize);
+        log.write(vec![Op::Append(Record { index, head: "head".into(), body })]).unwrap();
+    }
+    log.write(vec![Op::Cut(RECORDS - 1), Op::Compact(3)]).unwrap();
+    let (serial, held) = (log.state.serial, log.recover().unwrap());
+    let before = image.bytes_now();
+    drop(log);
+    (if closed { image.bytes_now() } else { before }, serial, held)
+}
+
+/// Flips this bit, and says whether that was found out. If it was not, all must be there.
+fn found_out(folder: &Path, bytes: &[u8], bit: usize, serial: u64, held: &Recovered) -> bool {
+    let mut bytes = bytes.to_vec();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    match open(folder, bytes, serial) {
+        Ok((_, found)) => {
+            assert_eq!(&found, held, "bit {bit} was flipped, and is believed");
+            false
+        }
+        Err(StorageError::Damaged { .. }) => true,
+        Err(other) => panic!("bit {bit}: {other}"),
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_found_out_or_without_effect() {
+    let folder = tempfile::tempdir().unwrap();
+    for closed in [true, false] {
+        let (bytes, serial, held) = bytes_of_a_log(folder.path(), closed);
+        let mut draw = Draw::new(u64::from(closed));
+        // The fields of the header closely, and any others.
+        let header = (0..320 * 8).step_by(7);
+        let bits = bytes.len() as u64 * 8;
+        let others = (0..cases(200)).map(|_| draw.below(bits) as usize);
+        let found = header
+            .chain(others)
+            .filter(|bit| found_out(folder.path(), &bytes, *bit, serial, &held))
+            .count();
+        assert!(found > 0);
+    }
+}
+
+#[test]
+fn every_bit_of_a_record_counts_and_the_record_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bytes, serial, held) = bytes_of_a_log(folder.path(), true);
+    let record = &held.records[10];
+    let mut frame = vec![0; frame::length(record)];
+    frame::encode(record, &mut frame);
+    // A page that was copied leaves an old copy; the last is not always the live one.
+    let places: Vec<usize> = bytes
+        .windows(frame.len())
+        .enumerate()
+        .filter_map(|(at, window)| (window == frame).then_some(at))
+        .collect();
+    let mut damaged = 0;
+    for at in places {
+        for bit in (at * 8..(at + frame.len()) * 8).step_by(37) {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(folder.path().join(NAME), &bytes).unwrap();
+            let Err(error) = open(folder.path(), bytes, serial) else { break };
+            damaged += 1;
+            let (text, index) = (error.to_string(), record.index);
+            let in_its_prefix = bit / 8 < at + 20;
+            assert!(
+                in_its_prefix || text.contains(&format!("record {index} at byte {at}")),
+                "bit {bit}: {text}"
+            );
+            assert!(text.contains("start this replica with an empty one"), "{text}");
+        }
+    }
+    assert!(damaged > frame.len() * 8 / 37, "the live copy was not among those damaged");
+}

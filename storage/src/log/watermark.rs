@@ -1,0 +1,93 @@
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::StorageError;
+
+const NAME: &str = "log.synced";
+const MAGIC: &[u8; 8] = b"PSNGSYNC";
+/// A slot has a sector of its own, which a disk writes wholly or not at all.
+const SECTOR: usize = 512;
+const SLOTS: usize = 2;
+
+/// Which write of the log was the last to be synced: what tells a write that was cut short
+/// by a crash, which nobody was told of, from one that was acknowledged and then damaged.
+///
+/// It is written after the sync, and not synced itself. A killed process leaves it as it
+/// was; a power cut may leave it as it was half a minute before, which makes it say less
+/// than it could, never more.
+#[derive(Debug)]
+pub(crate) struct Watermark {
+    path: PathBuf,
+    file: File,
+    synced: u64,
+}
+
+impl Watermark {
+    /// Makes one that says that this write was synced.
+    pub(crate) fn format(folder: &Path, synced: u64) -> Result<(), StorageError> {
+        let path = folder.join(NAME);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).open(&path);
+        let file = file.map_err(|e| StorageError::io("make", &path, e))?;
+        Self { path, file, synced }.settle()
+    }
+
+    pub(crate) fn open(folder: &Path) -> Result<Self, StorageError> {
+        let path = folder.join(NAME);
+        let mut options = OpenOptions::new();
+        let file = match options.read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StorageError::damaged(&path, "it is missing"));
+            }
+            Err(e) => return Err(StorageError::io("open", &path, e)),
+        };
+        let mut bytes = vec![0; SLOTS * SECTOR];
+        let length = file.metadata().map_err(|e| StorageError::io("read", &path, e))?.len();
+        if length != bytes.len() as u64 {
+            return Err(StorageError::damaged(&path, format!("it has {length} bytes")));
+        }
+        file.read_exact_at(&mut bytes, 0).map_err(|e| StorageError::io("read", &path, e))?;
+        let mut synced = 0;
+        for (number, sector) in bytes.chunks(SECTOR).enumerate() {
+            let slot = decode(sector)
+                .ok_or_else(|| StorageError::damaged(&path, format!("slot {number} is wrong")))?;
+            synced = synced.max(slot);
+        }
+        Ok(Self { path, file, synced })
+    }
+
+    /// The last write that is known to have been synced.
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced
+    }
+
+    /// This write has been synced.
+    pub(crate) fn raise(&mut self, synced: u64) -> Result<(), StorageError> {
+        self.synced = synced;
+        let offset = synced % SLOTS as u64 * SECTOR as u64;
+        let written = self.file.write_all_at(&encode(synced), offset);
+        written.map_err(|e| StorageError::io("write", &self.path, e))
+    }
+
+    /// Writes both slots, and syncs.
+    pub(crate) fn settle(&self) -> Result<(), StorageError> {
+        let bytes = encode(self.synced).repeat(SLOTS);
+        let written = self.file.write_all_at(&bytes, 0).and_then(|()| self.file.sync_all());
+        written.map_err(|e| StorageError::io("write", &self.path, e))
+    }
+}
+
+fn encode(synced: u64) -> Vec<u8> {
+    let mut sector = MAGIC.to_vec();
+    sector.extend_from_slice(&synced.to_le_bytes());
+    sector.extend_from_slice(&crc32c::crc32c(&sector).to_le_bytes());
+    sector.resize(SECTOR, 0);
+    sector
+}
+
+fn decode(sector: &[u8]) -> Option<u64> {
+    let synced = u64::from_le_bytes(*sector.strip_prefix(MAGIC)?.first_chunk()?);
+    (encode(synced) == sector).then_some(synced)
+}
