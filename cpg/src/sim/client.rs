@@ -32,6 +32,8 @@ pub(super) struct Client {
     pub(super) unread_bytes: usize,
     events: VecDeque<Event>,
     pub(super) progress: Progress,
+    /// The daemon has read the wish to leave.
+    pub(super) is_leaving: bool,
     /// The process has called `leave`.
     pub(super) has_asked_to_leave: bool,
     /// Whether the initial ring was told.
@@ -49,8 +51,6 @@ pub(super) enum Progress {
     Joining,
     /// Joined: hears what the group hears.
     Member,
-    /// The departure waits for its place in the order.
-    Leaving,
     /// Left: hears nothing more.
     Left,
 }
@@ -63,6 +63,7 @@ impl Client {
             unread_bytes: 0,
             events: VecDeque::new(),
             progress: Progress::New,
+            is_leaving: false,
             has_asked_to_leave: false,
             knows_ring: false,
             is_lost: false,
@@ -71,7 +72,7 @@ impl Client {
 
     /// Whether it hears messages and configurations.
     pub(super) fn listens(&self) -> bool {
-        matches!(self.progress, Progress::Member | Progress::Leaving)
+        self.progress == Progress::Member
     }
 
     pub(super) fn hear(&mut self, event: Event) {

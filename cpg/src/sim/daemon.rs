@@ -189,7 +189,7 @@ impl Daemon {
         self.unread -= client.requests.len();
         let messages = client.requests.iter().filter(|what| matches!(what, Request::Message(..)));
         journal.seen.lost_messages += messages.count() as u64;
-        if !matches!(client.progress, Progress::Joining | Progress::Member) {
+        if client.is_leaving || client.progress == Progress::New {
             return;
         }
         let what = What::Leave { member: client.member, reason: Reason::ProcessDown };
@@ -213,7 +213,7 @@ fn read(client: &mut Client, request: Request) -> (Waiting, usize) {
             (What::Join { member }, None, 0)
         }
         Request::Leave => {
-            client.progress = client.progress.max(Progress::Leaving);
+            client.is_leaving = true;
             (What::Leave { member, reason: Reason::Leave }, None, 0)
         }
         Request::Message(content, since) => {

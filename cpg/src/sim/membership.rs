@@ -147,7 +147,7 @@ impl Daemon {
         journal.note(format_args!("{id}: {}", Shown(&configuration)));
         for client in self.clients.values_mut().filter(|client| client.listens()) {
             client.hear(Event::Configuration(configuration.clone()));
-            if client.progress == Progress::Leaving
+            if client.is_leaving
                 && configuration.left.contains(&change(client.member, Reason::Leave))
             {
                 client.progress = Progress::Left;

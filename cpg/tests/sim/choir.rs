@@ -82,13 +82,22 @@ impl Choir {
 
     /// Until nothing more happens by itself.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..100_000 {
+        self.run_until("nothing more happens", |choir| choir.sim.is_settled());
+    }
+
+    /// Until a new ring is agreeing on its members at the node of that singer.
+    pub(crate) fn run_into_sync(&mut self, singer: usize) {
+        self.run_until("a sync", |choir| choir.try_send(singer, "") == Err(Error::TryAgain));
+    }
+
+    fn run_until(&mut self, what: &str, is_so: impl Fn(&mut Self) -> bool) {
+        for _ in 0..10_000 {
             self.run(1);
-            if self.sim.is_settled() {
+            if is_so(self) {
                 return;
             }
         }
-        panic!("the group does not settle: {:?}", self.sim);
+        panic!("{what}, in vain: {:?}", self.sim);
     }
 
     pub(crate) fn send(&mut self, singer: usize, text: &str) {

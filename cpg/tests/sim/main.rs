@@ -2,5 +2,9 @@
 //! S1 to S17 are those of the table in `cpg::sim`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod adversary;
 mod choir;
 mod faultless;
+mod listed;
+mod ring_changes;
+mod sending;

@@ -1,0 +1,226 @@
+//! Over many seeds: everything happens, and what CPG does promise holds all the same.
+//!
+//! `CPG_SIM_SEEDS=N` runs more seeds than the few of every test run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cpg::sim::{Faults, Sightings};
+use cpg::{Error, Event, Member};
+
+use super::choir::{Choir, ms, node, words};
+
+const NODES: u32 = 5;
+
+/// A mixture of coming, going and talking under drawn faults; then calm.
+struct Run {
+    choir: Choir,
+    random: u64,
+    next_pid: u32,
+    sent: u64,
+}
+
+impl Run {
+    fn new(seed: u64, faults: Faults) -> Self {
+        Self { choir: Choir::with(seed, NODES, faults), random: seed, next_pid: 100, sent: 0 }
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.random >> 33) % limit
+    }
+
+    fn go(&mut self, steps: u64) {
+        for _ in 0..steps {
+            let singer = self.below(self.choir.singers.len() as u64) as usize;
+            match self.below(1000) {
+                0..900 => self.send(singer),
+                900..910 => self.choir.sim.close(self.choir.singers[singer].id),
+                910..915 => {
+                    let _ = self.choir.sim.leave(self.choir.singers[singer].id);
+                }
+                915..960 => self.join(),
+                _ => {}
+            }
+            let micros = self.below(4000);
+            self.choir.sim.advance(std::time::Duration::from_micros(micros));
+            if self.below(10) > 0 {
+                self.choir.listen();
+            }
+        }
+        self.choir.listen();
+    }
+
+    fn send(&mut self, singer: usize) {
+        for _ in 0..1 + self.below(4) {
+            self.sent += 1;
+            let text = format!("{} {}", singer, self.sent);
+            match self.choir.try_send(singer, &text) {
+                Ok(())
+                | Err(Error::TryAgain | Error::Library | Error::NotExist | Error::BadHandle) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn join(&mut self) {
+        let id = 1 + self.below(u64::from(NODES)) as u32;
+        self.next_pid += 1;
+        if let Ok(id) = self.choir.sim.join(node(id), cpg::Pid(self.next_pid)) {
+            let (heard, failed) = (Vec::new(), None);
+            self.choir.singers.push(super::choir::Singer { id, heard, failed });
+        }
+    }
+
+    /// After the faults: all who are left agree, and hear each other.
+    fn check_calm(&mut self) {
+        self.choir.sim.calm();
+        self.choir.settle();
+        let mut open = BTreeSet::new();
+        for singer in 0..self.choir.singers.len() {
+            let is_lost = self.choir.singers[singer].failed.is_some();
+            if !is_lost && self.choir.try_send(singer, &format!("calm at {singer}")).is_ok() {
+                open.insert(singer);
+            }
+        }
+        self.choir.settle();
+        let expected: BTreeSet<_> = open.iter().map(|singer| format!("calm at {singer}")).collect();
+        for singer in &open {
+            let heard = &self.choir.singers[*singer].heard;
+            let heard: BTreeSet<_> =
+                heard.iter().map(words).filter(|word| word.starts_with("calm")).collect();
+            assert_eq!(heard, expected, "at {singer}");
+        }
+    }
+}
+
+/// What holds whatever happens, for what one connection has heard.
+fn check_one(me: Member, heard: &[Event]) {
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    let mut is_member = false;
+    for event in heard {
+        match event {
+            Event::Configuration(configuration) => {
+                assert!(configuration.members.is_sorted());
+                let joined = configuration.joined.iter().map(|change| change.member);
+                is_member |= joined.into_iter().any(|member| member == me);
+                let has_left = configuration.left.iter().any(|change| change.member == me);
+                assert!(is_member, "{me} hears of others before its own join");
+                assert!(configuration.members.contains(&me) != has_left);
+            }
+            Event::Deliver { message, .. } => {
+                assert!(is_member, "{me} hears a message before its own join");
+                let text = String::from_utf8(message.to_vec()).unwrap();
+                let (singer, number) = text.split_once(' ').unwrap();
+                let Ok(number) = number.parse() else { continue };
+                let before = last.insert(singer.to_owned(), number);
+                assert!(before < Some(number), "{me} hears {singer} out of order, or twice");
+            }
+            Event::Ring(ring) => assert!(ring.nodes.contains(&me.node)),
+        }
+    }
+}
+
+/// Two connections have heard what both heard in the same order.
+fn check_two(first: &[Event], second: &[Event]) {
+    let messages = |heard: &[Event]| -> Vec<Vec<u8>> {
+        let message = |event: &Event| match event {
+            Event::Deliver { message, .. } => Some(message.to_vec()),
+            _ => None,
+        };
+        heard.iter().filter_map(message).collect()
+    };
+    let (first, second) = (messages(first), messages(second));
+    let places: BTreeMap<_, _> =
+        second.iter().enumerate().map(|(place, message)| (message, place)).collect();
+    let common: Vec<_> = first.iter().filter_map(|message| places.get(message)).collect();
+    assert!(common.is_sorted(), "two orders of the same messages");
+}
+
+#[test]
+fn what_cpg_promises_holds_and_everything_else_happens() {
+    let seeds = std::env::var("CPG_SIM_SEEDS").map_or(150, |seeds| seeds.parse().unwrap());
+    let mut total: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in 0..seeds {
+        let mut run = Run::new(seed, Faults::drawn(seed));
+        run.go(1500);
+        run.check_calm();
+        let singers = &run.choir.singers;
+        for (place, singer) in singers.iter().enumerate() {
+            let initial = place < NODES as usize;
+            let me = run.choir.sim.member(singer.id);
+            if !initial {
+                check_one(me, &singer.heard);
+            }
+            let other = &singers[(place + 1) % singers.len()];
+            check_two(&singer.heard, &other.heard);
+        }
+        for (name, count) in run.choir.sim.sightings().named() {
+            *total.entry(name).or_default() += count;
+        }
+    }
+    println!("{total:?}");
+    let never: Vec<_> = total.iter().filter(|(_, count)| **count == 0).collect();
+    assert!(never.is_empty(), "never happened: {never:?}");
+}
+
+/// S4: between two rings that they saw both, one after the other, members have delivered the
+/// same.
+#[test]
+fn those_who_go_on_together_deliver_the_same() {
+    let mut compared = 0;
+    for seed in 0..60 {
+        let faults = Faults {
+            aborted_syncs: 0,
+            split_rings: 0,
+            sync_max: ms(0),
+            ghosts: 0,
+            ..Faults::drawn(seed)
+        };
+        let mut run = Run::new(seed, faults);
+        run.go(1500);
+        if run.choir.sim.sightings().aborted_rings > 0 {
+            continue;
+        }
+        // What was delivered between rings, by these and the one before, which decides what
+        // straddles; of those who were members all the while.
+        let mut chapters: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
+        for singer in &run.choir.singers {
+            let mut rings: Vec<String> = Vec::new();
+            let mut chapter: Vec<String> = Vec::new();
+            for event in &singer.heard {
+                if let Event::Ring(ring) = event {
+                    if rings.last() == Some(&ring.id.to_string()) {
+                        continue;
+                    }
+                    rings.push(ring.id.to_string());
+                    let said = std::mem::take(&mut chapter);
+                    if rings.len() > 3 {
+                        let key = rings[rings.len() - 3..].to_vec();
+                        if let Some(before) = chapters.insert(key, said.clone()) {
+                            compared += 1;
+                            assert_eq!(before, said, "seed {seed}");
+                        }
+                    }
+                } else {
+                    chapter.push(words(event));
+                }
+            }
+        }
+    }
+    assert!(compared > 100, "only {compared} were compared");
+}
+
+#[test]
+fn a_faultless_group_never_does_any_of_it() {
+    for seed in 0..20 {
+        let mut run = Run::new(seed, Faults::default());
+        run.go(1500);
+        let seen = run.choir.sim.sightings();
+        let Sightings { early_rings, rings, lost_messages, .. } = seen;
+        // Messages of those whose connection was closed before the daemon had a turn, and
+        // connections made while another's join is under way.
+        assert_eq!(seen, Sightings { early_rings, lost_messages, ..Sightings::default() });
+        assert_eq!((rings, lost_messages), (0, 0));
+        run.check_calm();
+    }
+}
