@@ -15,7 +15,7 @@
 //! bincode is used with fixed-width integers, a size limit, and trailing bytes refused.
 //! This module is the only one that knows of it.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use bincode::Options;
 use bytes::Bytes;
@@ -94,6 +94,31 @@ pub(crate) fn encode_into(
 /// Decodes what [`encode`] made.
 pub(crate) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, bincode::Error> {
     options().deserialize(bytes)
+}
+
+/// Writes a value of any size.
+pub(crate) fn write(to: &mut dyn io::Write, value: &impl Serialize) -> io::Result<()> {
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .serialize_into(to, value)
+        .map_err(|error| io_error(*error))
+}
+
+/// Reads what [`write`] wrote, which must be all there is.
+pub(crate) fn read<V: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<V> {
+    let options = bincode::DefaultOptions::new().with_fixint_encoding();
+    let value = options.deserialize_from(&mut *from).map_err(|error| io_error(*error))?;
+    match from.read(&mut [0])? {
+        0 => Ok(value),
+        _ => Err(io::Error::other("there is more than one value")),
+    }
+}
+
+fn io_error(error: bincode::ErrorKind) -> io::Error {
+    match error {
+        bincode::ErrorKind::Io(error) => error,
+        error => io::Error::other(error),
+    }
 }
 
 /// A message ready to be sent: one allocation for header and body; the commands of a

@@ -43,8 +43,9 @@
 //!
 //! # What is promised
 //!
-//! - What was acknowledged is not lost while a majority of the voters keeps its store. The
-//!   store is memory so far: a replica that is started again has a new one.
+//! - What was acknowledged is not lost while a majority of the voters keeps its store
+//!   ([`Builder::stores`]; by default it is memory, and a replica that is started again has a
+//!   new one).
 //! - No command is applied twice.
 //! - Every replica applies the same commands in the same order, at the same
 //!   [`Context::time`].
@@ -57,6 +58,7 @@
 //! | --- | --- |
 //! | this one | what applications use |
 //! | [`engine`] | the protocol, sans I/O; rules are cited as in `docs/protocol.md` |
+//! | [`snapshot`] | the state at one moment, for replicas that lag and for restarts |
 //! | [`message`] | what replicas say to each other |
 //! | [`codec`] | how it stands on the wire |
 
@@ -67,8 +69,10 @@ mod entry;
 mod machine;
 pub mod message;
 mod pending;
+mod record;
 mod replica;
 mod runtime;
+pub mod snapshot;
 mod types;
 
 pub use admin::{Admin, Request};

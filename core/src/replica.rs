@@ -3,14 +3,14 @@ use std::fmt;
 use bytes::Bytes;
 use cpg::{Engine, GroupName};
 use crossbeam_channel::TrySendError;
-use plainsong_storage::{LogStore, MemoryLog};
+use plainsong_storage::{LogStore, MemoryLog, MemorySnapshots, SnapshotStore};
 
-use crate::codec;
-use crate::engine::{Config, Status, StopReason};
+use crate::engine::{Config, RestartError, Status, StopReason};
 use crate::pending::{COMMAND_BYTES_MAX, Pending, ProposeError};
 use crate::runtime::{Meeting, Proposal, Runtime};
+use crate::snapshot::Shelf;
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
-use crate::{Admin, StateMachine};
+use crate::{Admin, StateMachine, codec, record, runtime};
 
 /// One replica of a state machine: the handle by which an application uses it.
 ///
@@ -24,7 +24,16 @@ impl<M: StateMachine> Replica<M> {
     /// Begins to describe a replica: its id, stable and unique in the group, and the state
     /// machine in its initial state.
     pub fn builder(id: ReplicaId, machine: M) -> Builder<M> {
-        Builder { id, machine, engine: None, group: "plainsong".into(), bootstrap: Vec::new() }
+        Builder {
+            id,
+            machine,
+            engine: None,
+            group: "plainsong".into(),
+            bootstrap: Vec::new(),
+            volatile: true,
+            log: Box::new(MemoryLog::new()),
+            snapshots: Box::new(MemorySnapshots::new()),
+        }
     }
 
     /// Proposes a command. Waits while the queues are full, which is how a group that
@@ -134,6 +143,10 @@ pub struct Builder<M> {
     engine: Option<Engine>,
     group: String,
     bootstrap: Vec<ReplicaId>,
+    /// The stores are gone with the process.
+    volatile: bool,
+    log: Box<dyn LogStore>,
+    snapshots: Box<dyn SnapshotStore>,
 }
 
 impl<M> fmt::Debug for Builder<M> {
@@ -169,11 +182,26 @@ impl<M: StateMachine> Builder<M> {
         self
     }
 
-    /// Connects, joins the group and starts the replica's threads. Returns at once; what
-    /// the replica waits for is told by [`Replica::status`].
+    /// Where the log and the snapshots are kept; the two belong together. By default in
+    /// memory: then a replica that is started again has a new, empty store, and everything
+    /// is lost when a majority has stopped.
     ///
-    /// The log is kept in memory: a replica that is started again has a new, empty store,
-    /// and everything is lost when a majority has stopped.
+    /// A replica that is started with what it had before goes on with it. It must be all of
+    /// it: with a store from an older copy it would break promises that it made since.
+    pub fn stores(
+        mut self,
+        log: impl LogStore + 'static,
+        snapshots: impl SnapshotStore + 'static,
+    ) -> Self {
+        self.volatile = false;
+        self.log = Box::new(log);
+        self.snapshots = Box::new(snapshots);
+        self
+    }
+
+    /// Reads the stores, connects, joins the group and starts the replica's threads. Returns
+    /// without waiting for the group; what the replica waits for is told by
+    /// [`Replica::status`].
     ///
     /// # Errors
     ///
@@ -190,13 +218,17 @@ impl<M: StateMachine> Builder<M> {
         if !bootstrap.is_empty() && !bootstrap.contains(&self.id) {
             return Err(StartError::NotInBootstrap { id: self.id, bootstrap });
         }
-        let meeting = Meeting { engine, group };
-        let connection = meeting.join().map_err(StartError::Engine)?;
+        let mut log = self.log;
+        let mut shelf = Shelf::open(self.snapshots)
+            .map_err(|error| RestartError::Unreadable(error.to_string()))?;
+        let recovered = record::recover(&mut *log, &mut shelf)?;
         let incarnation = Incarnation { replica: self.id, nonce: Nonce(random()?) };
         let mut config = Config::new(incarnation, StoreId(random()?), bootstrap);
-        config.volatile = true;
-        let store: Box<dyn LogStore> = Box::new(MemoryLog::new());
-        let runtime = Runtime::start(self.machine, config, meeting, connection, store)
+        config.volatile = self.volatile;
+        let replica = runtime::restart(config, recovered)?;
+        let meeting = Meeting { engine, group };
+        let connection = meeting.join().map_err(StartError::Engine)?;
+        let runtime = Runtime::start(self.machine, replica, meeting, connection, log)
             .map_err(|error| StartError::Thread(error.to_string()))?;
         Ok(Replica { runtime })
     }
@@ -236,6 +268,9 @@ pub enum StartError {
     /// A replica is listed twice.
     #[error("replica {0} is listed twice among those that form the group")]
     TwiceInBootstrap(ReplicaId),
+    /// The stores cannot be gone on with.
+    #[error(transparent)]
+    Store(#[from] RestartError),
     /// The group engine refused.
     #[error("cannot join the group: {0}")]
     Engine(cpg::Error),

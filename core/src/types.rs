@@ -70,7 +70,9 @@ pub struct Ballot {
 }
 
 /// Hash of a log from index 1 up to and including an entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Digest(pub u128);
 
 /// The identity of a group: the digest of its first `EpochStart` (rule V4).

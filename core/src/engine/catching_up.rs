@@ -119,7 +119,11 @@ impl<T> Engine<T> {
             return Ok(());
         };
         // The sequencer never takes entries from others (rule N3).
-        if epoch.sequencing || piece.first > last.next() || piece.first.0 + count <= last.0 + 1 {
+        if epoch.sequencing
+            || !epoch.shares
+            || piece.first > last.next()
+            || piece.first.0 + count <= last.0 + 1
+        {
             return Ok(());
         }
         let known = (last.0 + 1 - piece.first.0) as usize;

@@ -9,7 +9,7 @@ use crate::types::{Incarnation, ReplicaId, StoreId};
 pub struct Config {
     /// This run of the replica.
     pub incarnation: Incarnation,
-    /// Its store.
+    /// Its store, where it was not written to yet.
     pub store: StoreId,
     /// The replicas that form the group at its very first start (rule V3); empty for a
     /// replica that comes later.

@@ -51,18 +51,13 @@ impl Coordination {
         } else {
             self.reports.values().max_by_key(|report| report.last)?
         };
-        let at_base = |report: &&Report| report.last == base.last;
-        let sequencer = self
-            .reports
-            .values()
-            .filter(at_base)
-            .find(|report| report.incarnation == me)
-            .unwrap_or(base)
-            .incarnation;
+        // What it says of the base is what its sequencer holds of it.
+        let mut at_base = self.reports.values().filter(|report| report.last == base.last);
+        let base = at_base.find(|report| report.incarnation == me).unwrap_or(base);
         let voters = if base.last.index == Index(0) {
             self.first_voters(config)?
         } else {
-            self.next_voters(base, sequencer == me, config)?
+            self.next_voters(base, base.incarnation == me, config)?
         };
         let time = if base.last.index == Index(0) { wall } else { base.time };
         self.open = Some(Open {
@@ -70,7 +65,7 @@ impl Coordination {
             base: base.last,
             digest: base.digest,
             history: base.history.clone(),
-            sequencer,
+            sequencer: base.incarnation,
             voters,
             time,
         });

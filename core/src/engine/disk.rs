@@ -29,6 +29,11 @@ struct Write {
 }
 
 impl Disk {
+    /// Of a store that holds a log up to `last`, and that promise.
+    pub(crate) fn recovered(last: Index, promised: Ballot) -> Self {
+        Self { appended: last, durable: last, promise_durable: promised, ..Self::default() }
+    }
+
     pub(crate) fn push(&mut self, op: Op) {
         self.gathered.push(op);
     }
@@ -57,6 +62,10 @@ impl Disk {
         for write in &mut self.under_way {
             write.appended = write.appended.min(after);
         }
+    }
+
+    pub(crate) fn has_gathered(&self) -> bool {
+        !self.gathered.is_empty()
     }
 
     /// Hands out what has gathered as one write.

@@ -9,7 +9,7 @@ use super::voters::{AdminError, VoterChange};
 use crate::Timestamp;
 use crate::entry::Entry;
 use crate::message::Message;
-use crate::types::{Ballot, ClusterId, Index};
+use crate::types::{Ballot, ClusterId, Index, ReplicaId, StoreId};
 
 /// The time, as an input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,13 +140,21 @@ pub enum Op {
     Cut(Index),
     /// No entry up to this index.
     Compact(Index),
+    /// No entry at all: the log goes on after this index, behind a snapshot.
+    Reset(Index),
 }
 
 /// What a replica must not forget besides its log (protocol §3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Facts {
+    /// Whose store it is.
+    pub replica: ReplicaId,
+    /// Which store it is.
+    pub store: StoreId,
     /// The highest ballot answered (rule P1).
     pub promised: Ballot,
     /// The group that the log belongs to.
     pub cluster: Option<ClusterId>,
+    /// The log is committed up to here at least.
+    pub commit: Index,
 }

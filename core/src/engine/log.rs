@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::voters::VoterChange;
 use crate::Timestamp;
 use crate::entry::{BatchKind, Content, Entry};
@@ -8,7 +10,7 @@ use crate::types::{
 };
 
 /// The last batch of a replica in the order: its origin and number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LastBatch {
     pub(crate) counter: u64,
     pub(crate) nonce: Nonce,
@@ -16,21 +18,24 @@ pub(crate) struct LastBatch {
 }
 
 /// What follows from the entries up to some position, and is kept when they are not.
-#[derive(Clone, Debug, Default)]
-struct Tables {
-    position: Position,
-    digest: Digest,
-    time: Timestamp,
-    voters: Voters,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tables {
+    pub(crate) position: Position,
+    pub(crate) digest: Digest,
+    pub(crate) time: Timestamp,
+    pub(crate) voters: Voters,
     /// Who is to vote, as operators have it.
-    desired: BTreeSet<ReplicaId>,
-    origins: BTreeMap<ReplicaId, LastBatch>,
+    pub(crate) desired: BTreeSet<ReplicaId>,
+    pub(crate) origins: BTreeMap<ReplicaId, LastBatch>,
     /// Who is in the group by the order of the log (rule N9).
-    members: BTreeSet<Incarnation>,
+    pub(crate) members: BTreeSet<Incarnation>,
+    /// Of the contents of all entries.
+    pub(crate) bytes: u64,
 }
 
 impl Tables {
-    fn add(&mut self, entry: &Entry) {
+    pub(crate) fn add(&mut self, entry: &Entry) {
+        self.bytes += entry.content.bytes() as u64;
         self.position = entry.position;
         self.digest = entry.digest;
         self.time = entry.time;
@@ -74,11 +79,23 @@ pub(crate) struct Log {
     entries: VecDeque<Entry>,
     /// Of the entries kept.
     bytes: usize,
-    /// Epochs and the index each begins at: the whole history.
+    /// Epochs and the index each begins at, from the one that `start` is in.
     history: Vec<(Ballot, Index)>,
 }
 
 impl Log {
+    /// A log that goes on behind a snapshot.
+    pub(crate) fn behind(start: Tables) -> Self {
+        let Position { epoch, index } = start.position;
+        let history = if index > Index(0) { vec![(epoch, index)] } else { Vec::new() };
+        Self { end: start.clone(), start, history, ..Self::default() }
+    }
+
+    /// What follows from the entries that are not kept.
+    pub(crate) fn start(&self) -> &Tables {
+        &self.start
+    }
+
     pub(crate) fn last(&self) -> Position {
         self.end.position
     }
@@ -186,8 +203,13 @@ impl Log {
         assert!(epoch >= self.end.position.epoch, "epochs never go back in a log");
         assert!(time >= self.end.time, "the log's time never goes back");
         let entry = Entry::new(self.end.digest, position, time, content);
-        if epoch > self.end.position.epoch {
-            self.history.push((epoch, position.index));
+        self.push(entry)
+    }
+
+    /// Adds an entry that fits the end.
+    pub(crate) fn push(&mut self, entry: Entry) -> &Entry {
+        if entry.position.epoch > self.end.position.epoch {
+            self.history.push((entry.position.epoch, entry.index()));
         }
         self.end.add(&entry);
         self.bytes += cost(&entry);
@@ -196,19 +218,20 @@ impl Log {
     }
 
     /// The last index that this log shares with one of that history and last index
-    /// (rule B6). Two logs that hold the same position agree up to there.
-    pub(crate) fn shared_with(&self, history: &[(Ballot, Index)], last: Index) -> Index {
+    /// (rule B6). Two logs that hold the same position agree up to there. `None` where the
+    /// histories do not reach back far enough to tell.
+    pub(crate) fn shared_with(&self, history: &[(Ballot, Index)], last: Index) -> Option<Index> {
+        let known = reaches_back_to(&self.history).max(reaches_back_to(history));
         let mut shared = self.last().index.min(last);
-        while shared > Index(0) {
-            let mine = self.epoch_at(shared);
-            if mine == epoch_at(history, shared) {
-                break;
+        while shared >= known {
+            if self.epoch_at(shared) == epoch_at(history, shared) {
+                return Some(shared);
             }
             // Steps over a whole epoch of one of the two at a time.
             let begin = |history| first_of_epoch_at(history, shared);
             shared = Index(begin(&self.history).max(begin(history)).0 - 1);
         }
-        shared
+        None
     }
 
     /// Takes away the entries after `shared` and gives them back.
@@ -232,6 +255,11 @@ impl Log {
             self.bytes -= cost(entry);
             self.entries.pop_front();
         }
+        // What is compacted is committed, so every later base holds it, and where it parts
+        // from another log is never asked. So the history does not grow for ever.
+        let start = self.start.position.index;
+        let past = self.history.partition_point(|(_, first)| *first <= start);
+        self.history.drain(..past.saturating_sub(1));
     }
 }
 
@@ -244,6 +272,14 @@ fn cost(entry: &Entry) -> usize {
 pub(crate) fn epoch_at(history: &[(Ballot, Index)], index: Index) -> Ballot {
     let after = history.partition_point(|(_, first)| *first <= index);
     after.checked_sub(1).map_or_else(Ballot::default, |at| history[at].0)
+}
+
+/// The first index whose epoch that history knows.
+fn reaches_back_to(history: &[(Ballot, Index)]) -> Index {
+    // Before index 1 there is nothing that could differ.
+    history
+        .first()
+        .map_or(Index(0), |(_, first)| if *first == Index(1) { Index(0) } else { *first })
 }
 
 fn first_of_epoch_at(history: &[(Ballot, Index)], index: Index) -> Index {
@@ -296,18 +332,42 @@ mod tests {
             // fix all before them. It shows that only the last epoch is looked at.
             let other = log_of(other);
             let last = other.last().index;
-            assert_eq!(log.shared_with(other.history(), last), Index(shared), "{other:?}");
+            assert_eq!(log.shared_with(other.history(), last), Some(Index(shared)), "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_is_compacted_is_not_told_apart() {
+        let mut base = log_of(&[1, 1, 3, 3, 4, 4]);
+        base.compact(Index(4));
+        assert_eq!(base.history(), [(ballot(3), Index(3)), (ballot(4), Index(5))]);
+        let last = base.last().index;
+        for (other, shared) in [
+            (&[1, 1, 3, 3, 4][..], Some(5)),
+            (&[1, 1, 3, 3, 3], Some(4)),
+            (&[1, 1, 3], Some(3)),
+            (&[1, 1], None),
+            (&[1, 1, 2, 2, 2], None),
+            (&[], None),
+        ] {
+            let other = log_of(other);
+            assert_eq!(other.shared_with(base.history(), last), shared.map(Index), "{other:?}");
+        }
+        let behind = Log::behind(base.start().clone());
+        assert_eq!(behind.last(), Position { epoch: ballot(3), index: Index(4) });
+        assert_eq!(behind.shared_with(base.history(), last), Some(Index(4)));
+        assert_eq!(base.shared_with(behind.history(), Index(4)), Some(Index(4)));
     }
 
     #[test]
     fn cut_and_compacted_log_is_as_if_written_so() {
         let mut log = log_of(&[1, 1, 3]);
         log.append(ballot(3), Timestamp(5), batch(origin(1, 1), 1));
-        let (digest, history) = (log.digest(), log.history().to_vec());
+        let digest = log.digest();
         log.append(ballot(4), Timestamp(9), batch(origin(1, 1), 2));
         log.compact(Index(2));
         assert_eq!(log.cut(Index(4)).len(), 1);
+        let history = [(ballot(1), Index(1)), (ballot(3), Index(3))];
         assert_eq!((log.digest(), log.history(), log.time()), (digest, &history[..], Timestamp(5)));
         assert_eq!(log.last(), Position { epoch: ballot(3), index: Index(4) });
         assert_eq!(log.first_kept(), Index(3));

@@ -20,6 +20,8 @@ mod ordering;
 mod origin;
 mod pool;
 mod progress;
+mod restart;
+mod snapshots;
 #[cfg(test)]
 mod solo;
 mod status;
@@ -41,6 +43,9 @@ use self::members::Members;
 use self::origin::{Callers, Proposals};
 use self::pool::Pool;
 use self::progress::Pace;
+pub use self::restart::{Recovered, RestartError};
+pub use self::snapshots::SnapshotHead;
+use self::snapshots::Snapshots;
 pub use self::status::{MemberStatus, Role, Status};
 pub use self::stop::StopReason;
 use self::voters::Requests;
@@ -58,6 +63,8 @@ struct Epoch {
     in_step: bool,
     /// This incarnation orders (rule B7).
     sequencing: bool,
+    /// The log is a part of the epoch's, as far as it goes (rule B6).
+    shares: bool,
 }
 
 /// One replica's part of the protocol.
@@ -90,9 +97,12 @@ pub struct Engine<T> {
     /// What this replica has acked in this epoch.
     acked: Index,
     commit: Index,
+    /// The commit index in the facts that were written last.
+    hinted: Index,
     handed_out: Index,
     applied: Index,
     pace: Pace,
+    snapshots: Snapshots,
     stopped: Option<StopReason>,
 }
 
@@ -125,9 +135,11 @@ impl<T> Engine<T> {
             acks: BTreeMap::new(),
             acked: Index(0),
             commit: Index(0),
+            hinted: Index(0),
             handed_out: Index(0),
             applied: Index(0),
             pace: Pace::default(),
+            snapshots: Snapshots::default(),
             stopped: None,
             config,
         }
@@ -257,6 +269,7 @@ impl<T> Engine<T> {
         self.order_notice();
         self.send_batches(out);
         self.order_pool()?;
+        self.hint_commit();
         self.disk.flush(out);
         self.send_progress(out);
         self.hand_out(out)?;
@@ -341,6 +354,11 @@ impl<T> Engine<T> {
     /// Whether more proposals should be taken in now.
     pub fn has_room(&self) -> bool {
         self.proposals.queued_bytes() < self.config.batch_bytes_max * 2
+    }
+
+    /// What it was told at its start.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The cluster that this replica belongs to, for the frames it sends.

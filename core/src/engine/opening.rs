@@ -8,6 +8,9 @@ use crate::entry::{Content, Entry};
 use crate::message::{Announce, Message, Open, Report};
 use crate::types::{Ballot, ClusterId, Digest, Index, Position};
 
+/// How far the commit index on disk may be behind while there are writes.
+const HINT_ENTRIES: u64 = 64;
+
 impl<T> Engine<T> {
     /// Tells who is behind this CPG member, when it joins and when somebody new does.
     pub(crate) fn announce(&mut self, out: &mut Vec<Output<T>>) {
@@ -98,11 +101,30 @@ impl<T> Engine<T> {
             self.election.coordination = None;
         }
         self.election.promised(self.now.monotonic);
-        self.disk.promise(ballot, Op::Facts(self.facts()));
+        let facts = self.facts();
+        self.disk.promise(ballot, facts);
     }
 
-    fn facts(&self) -> Facts {
-        Facts { promised: self.promised, cluster: self.cluster }
+    /// What must not be forgotten, to be written. Each names the commit index, so the hint is
+    /// as new as the last of them.
+    fn facts(&mut self) -> Op {
+        self.hinted = self.commit;
+        Op::Facts(Facts {
+            replica: self.me().replica,
+            store: self.config.store,
+            promised: self.promised,
+            cluster: self.cluster,
+            commit: self.commit,
+        })
+    }
+
+    /// The commit index goes along with other writes now and then; it alone is no reason for
+    /// one.
+    pub(crate) fn hint_commit(&mut self) {
+        if self.disk.has_gathered() && self.commit.0 >= self.hinted.0 + HINT_ENTRIES {
+            let facts = self.facts();
+            self.disk.push(facts);
+        }
     }
 
     /// The log thread is through with a write: acks what it made durable, and reports if
@@ -196,10 +218,12 @@ impl<T> Engine<T> {
                 format!("an epoch without a base opens in cluster {:?}", self.cluster)
             })?;
             self.cluster = cluster;
-            self.disk.push(Op::Facts(self.facts()));
+            let facts = self.facts();
+            self.disk.push(facts);
         }
         let already_in = self.log.last().epoch == ballot && !again;
-        let at_base = !already_in && self.cut_to(&open)?;
+        let fit = if already_in { Some(false) } else { self.cut_to(&open)? };
+        let at_base = fit == Some(true);
         self.forget_epoch();
         let by_replica = self.is_broken(Canary::SequencerByReplica)
             && open.sequencer.replica == self.me().replica;
@@ -219,7 +243,7 @@ impl<T> Engine<T> {
         if self.is_broken(Canary::BaseIsCommitted) && in_step {
             self.commit = self.commit.max(open.base.index);
         }
-        self.epoch = Some(Epoch { open, in_step, sequencing });
+        self.epoch = Some(Epoch { open, in_step, sequencing, shares: fit.is_some() });
         if in_step {
             self.get_in_step();
         }
@@ -228,9 +252,10 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// Cuts the log back to what it shares with the base; whether it then ends there.
-    fn cut_to(&mut self, open: &Open) -> Checked<bool> {
-        let shared = self.log.shared_with(&open.history, open.base.index);
+    /// Cuts the log back to what it shares with the base; whether it then ends there. `None`
+    /// where it is not known what they share.
+    fn cut_to(&mut self, open: &Open) -> Checked<Option<bool>> {
+        let Some(shared) = self.shared_with(open)? else { return Ok(None) };
         if shared < self.log.last().index {
             ensure(shared >= self.commit, || {
                 format!("epoch {} would cut committed entries after {shared}", open.ballot)
@@ -252,7 +277,24 @@ impl<T> Engine<T> {
                 open.digest
             )));
         }
-        Ok(at_base)
+        Ok(Some(at_base))
+    }
+
+    /// The last index shared with the base. `None` where nobody can tell, because what the
+    /// base begins with is newer than where the two part: then this log stays as it is until
+    /// a snapshot replaces it. It must not be cut at the commit index known here: what it
+    /// has acked may be committed without its knowing (rule P3).
+    fn shared_with(&self, open: &Open) -> Checked<Option<Index>> {
+        let last = self.log.last().index;
+        if let Some(shared) = self.log.shared_with(&open.history, open.base.index) {
+            return Ok(Some(shared));
+        }
+        let begins = open.history.first().map_or(Index(0), |(_, first)| *first);
+        ensure(begins > self.commit, || {
+            format!("epoch {} goes on from a log without what is committed here", open.ballot)
+        })?;
+        // All of it is committed, so the base holds all of it.
+        Ok((self.commit == last).then_some(last))
     }
 
     /// What belongs to the epoch before.

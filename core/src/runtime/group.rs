@@ -13,7 +13,9 @@ use super::{
 };
 use crate::Timestamp;
 use crate::codec::{self, Frame};
-use crate::engine::{AdminError, Config, Engine, Input, Now, Output, StopReason};
+use crate::engine::{
+    AdminError, Config, Engine, Input, Now, Output, Recovered, RestartError, StopReason,
+};
 use crate::pending::Caller;
 
 /// How often the engine hears that time passed.
@@ -66,8 +68,11 @@ impl Clock {
 }
 
 /// An engine whose first moment is now.
-pub(crate) fn new_engine<O>(config: Config) -> Engine<Caller<O>> {
-    Engine::new(config, Clock { start: Instant::now() }.now())
+pub(crate) fn restart<O>(
+    config: Config,
+    recovered: Recovered,
+) -> Result<Engine<Caller<O>>, RestartError> {
+    Engine::restart(config, Clock { start: Instant::now() }.now(), recovered)
 }
 
 impl<O> GroupThread<O> {

@@ -1,14 +1,11 @@
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use plainsong_storage::{LogStore, Op as StoreOp, Record};
-use serde::Serialize;
+use plainsong_storage::LogStore;
 
 use super::{Feedback, Shared};
-use crate::codec;
 use crate::engine::Op;
-use crate::entry::{Entry, EntryHead};
-use crate::types::Digest;
+use crate::record;
 
 /// A write as the engine asks for it.
 pub(crate) struct Write {
@@ -36,16 +33,15 @@ impl LogThread {
     }
 
     pub(crate) fn run(mut self) {
-        while let Ok(Write { mut ticket, ops }) = self.inbox.recv() {
-            let mut records = Vec::with_capacity(ops.len());
-            let mut encoded = encode_all(ops, &mut records);
+        while let Ok(Write { mut ticket, mut ops }) = self.inbox.recv() {
             while let Ok(next) = self.inbox.try_recv() {
                 ticket = next.ticket;
-                encoded = encoded.and_then(|()| encode_all(next.ops, &mut records));
+                ops.extend(next.ops);
             }
-            let written = encoded
+            let records: Result<Vec<_>, _> = ops.into_iter().map(record::encode).collect();
+            let written = records
                 .map_err(|error| error.to_string())
-                .and_then(|()| self.store.write(records).map_err(|error| error.to_string()));
+                .and_then(|records| self.store.write(records).map_err(|error| error.to_string()));
             let failed = written.is_err();
             let feedback = match written {
                 Ok(()) => Feedback::Written(ticket),
@@ -57,29 +53,4 @@ impl LogThread {
             self.shared.wake();
         }
     }
-}
-
-fn encode_all(ops: Vec<Op>, into: &mut Vec<StoreOp>) -> Result<(), bincode::Error> {
-    for op in ops {
-        into.push(match op {
-            Op::Facts(facts) => StoreOp::Facts(codec::encode(&facts)?.into()),
-            Op::Append(entry) => StoreOp::Append(record(entry)?),
-            Op::Cut(after) => StoreOp::Cut(after.0),
-            Op::Compact(through) => StoreOp::Compact(through.0),
-        });
-    }
-    Ok(())
-}
-
-/// How an entry stands in the log; its index is the record's.
-#[derive(Serialize)]
-struct LogHead {
-    entry: EntryHead,
-    digest: Digest,
-}
-
-fn record(entry: Entry) -> Result<Record, bincode::Error> {
-    let head = LogHead { entry: EntryHead::of(&entry), digest: entry.digest };
-    let head = codec::encode(&head)?.into();
-    Ok(Record { index: entry.position.index.0, head, body: entry.content.commands() })
 }

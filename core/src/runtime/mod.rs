@@ -21,9 +21,11 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
 use crate::StateMachine;
-use crate::engine::{AdminError, Committed, Config, Status, StopReason, VoterChange};
+use crate::engine::{AdminError, Committed, Engine, Status, StopReason, VoterChange};
 use crate::pending::{Caller, ProposeError};
 use crate::types::Index;
+
+pub(crate) use self::group::restart;
 
 /// Commands that may wait to be taken in by the group thread. Beyond it `propose` waits.
 const PROPOSALS_MAX: usize = 4096;
@@ -120,7 +122,7 @@ impl<O: Send + 'static> Runtime<O> {
     /// Starts the threads. The connection has joined the group already.
     pub(crate) fn start<M>(
         machine: M,
-        config: Config,
+        engine: Engine<Caller<O>>,
         meeting: Meeting,
         connection: Arc<Connection>,
         store: Box<dyn LogStore>,
@@ -128,6 +130,7 @@ impl<O: Send + 'static> Runtime<O> {
     where
         M: StateMachine<Output = O>,
     {
+        let config = engine.config();
         let name = format!("replica-{}", config.incarnation.replica);
         let (proposals, proposed) = bounded(PROPOSALS_MAX);
         let (asked, requests) = bounded(REQUESTS_MAX);
@@ -135,7 +138,6 @@ impl<O: Send + 'static> Runtime<O> {
         let (to_log, log_inbox) = bounded(4);
         let (to_apply, apply_inbox) = bounded(config.applying_max as usize + 1);
         let (feedback, news) = bounded(config.applying_max as usize + 16);
-        let engine = group::new_engine(config);
         let shared = Arc::new(Shared {
             connection: RwLock::new(Arc::clone(&connection)),
             status: Mutex::new(engine.status()),

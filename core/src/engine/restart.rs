@@ -1,0 +1,173 @@
+//! Starting with what a store holds (protocol §3).
+
+use super::disk::Disk;
+use super::log::{Log, Tables};
+use super::{Config, Engine, Facts, Now, Op, SnapshotHead};
+use crate::entry::Entry;
+use crate::snapshot::SnapshotName;
+use crate::types::{Digest, Index, ReplicaId, StoreId};
+
+/// What a store holds.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The last facts written; `None` if the store was never written.
+    pub facts: Option<Facts>,
+    /// The complete snapshots, the newest last.
+    pub snapshots: Vec<SnapshotName>,
+    /// The head of the newest.
+    pub head: Option<SnapshotHead>,
+    /// The entries of the log, dense and in order, each with the digest that was written.
+    pub entries: Vec<Entry>,
+}
+
+/// Why a replica does not start with what its store holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartError {
+    /// The store is another replica's.
+    #[error(
+        "store {store} belongs to replica {found}, and this is replica {configured}: give each \
+         its own"
+    )]
+    OtherReplica {
+        /// The store.
+        store: StoreId,
+        /// Whose it is.
+        found: ReplicaId,
+        /// Who was started with it.
+        configured: ReplicaId,
+    },
+    /// An entry is not what was written.
+    #[error(
+        "entry {index} of the log is damaged: its digest is {found} and should be {expected}; \
+         keep the store for inspection, and start this replica with an empty one"
+    )]
+    Damaged {
+        /// Which.
+        index: Index,
+        /// As computed from it and those before it.
+        found: Digest,
+        /// As written.
+        expected: Digest,
+    },
+    /// The store failed, or what it holds does not decode.
+    #[error("the store cannot be read: {0}")]
+    Unreadable(String),
+    /// The parts of the store do not fit together.
+    #[error(
+        "the store is incomplete: {0}; keep it for inspection, and start this replica with an \
+         empty one"
+    )]
+    Incomplete(String),
+}
+
+impl<T> Engine<T> {
+    /// An engine that goes on with what its store holds; with an empty store, one that
+    /// begins. The store's own id counts, and `config.store` only for an empty store.
+    ///
+    /// # Errors
+    ///
+    /// When the store is another replica's, or damaged.
+    pub fn restart(
+        mut config: Config,
+        now: Now,
+        recovered: Recovered,
+    ) -> Result<Self, RestartError> {
+        let Recovered { facts, snapshots, head, entries } = recovered;
+        let Some(facts) = facts else {
+            // A promise is written before anything else.
+            return if entries.is_empty() && snapshots.is_empty() {
+                Ok(Self::new(config, now))
+            } else {
+                Err(incomplete("it has a log and no facts"))
+            };
+        };
+        if facts.replica != config.incarnation.replica {
+            let (found, configured) = (facts.replica, config.incarnation.replica);
+            return Err(RestartError::OtherReplica { store: facts.store, found, configured });
+        }
+        config.store = facts.store;
+        let start = head.map(|head| head.tables).unwrap_or_default();
+        let (log, mend) = rebuild(start, entries)?;
+        check(&facts, &log)?;
+        let mut engine = Self::new(config, now);
+        engine.promised = facts.promised;
+        engine.election.counter_seen = facts.promised.counter;
+        engine.cluster = facts.cluster;
+        engine.disk = Disk::recovered(log.last().index, facts.promised);
+        mend.into_iter().for_each(|op| engine.disk.push(op));
+        let start = log.start().position.index;
+        // Rule P4: nothing past these is applied until an epoch is open here.
+        engine.commit = start.max(facts.commit);
+        engine.hinted = facts.commit;
+        engine.handed_out = start;
+        engine.snapshots.recovered(snapshots, log.start().clone());
+        engine.log = log;
+        Ok(engine)
+    }
+}
+
+/// Puts the log together behind the snapshot, and computes every digest anew. Also tells
+/// what the store's log lacks to be the same.
+fn rebuild(start: Tables, entries: Vec<Entry>) -> Result<(Log, Option<Op>), RestartError> {
+    let at = start.position;
+    let first = entries.first().map_or(at.index.next(), Entry::index);
+    if first > at.index.next() {
+        return Err(incomplete(format!(
+            "its log begins at {first}, and its newest snapshot ends at {}",
+            at.index
+        )));
+    }
+    let mut log = Log::behind(start);
+    // The digest before the first entry is known only behind the snapshot.
+    let mut before = (first == at.index.next()).then_some(log.digest());
+    let mut fits = before.is_some() && !entries.is_empty();
+    for (index, entry) in (first.0..).map(Index).zip(entries) {
+        if entry.index() != index {
+            return Err(incomplete(format!("entry {index} of its log is missing")));
+        }
+        let expected = entry.digest;
+        let found = before.map_or(expected, |before| {
+            let Entry { position, time, content, .. } = entry.clone();
+            Entry::new(before, position, time, content).digest
+        });
+        // Two logs that hold the same position agree up to there.
+        let found = if entry.position == at { log.digest() } else { found };
+        if found != expected {
+            return Err(RestartError::Damaged { index, found, expected });
+        }
+        before = Some(expected);
+        fits |= entry.position == at;
+        if index > at.index && fits {
+            if entry.position.epoch < log.last().epoch || entry.time < log.time() {
+                return Err(incomplete(format!("entry {index} of its log goes back")));
+            }
+            log.push(entry);
+        }
+    }
+    // Where the log does not reach the snapshot, or went another way before it, the replica
+    // had stopped between the snapshot's completion and the log's (rule L6).
+    let mend = if fits { Op::Compact(at.index) } else { Op::Reset(at.index) };
+    Ok((log, (at.index > Index(0)).then_some(mend)))
+}
+
+fn check(facts: &Facts, log: &Log) -> Result<(), RestartError> {
+    let last = log.last();
+    if last.index < facts.commit {
+        return Err(incomplete(format!(
+            "its log ends at {}, and {} was committed",
+            last.index, facts.commit
+        )));
+    }
+    if last.epoch > facts.promised {
+        return Err(incomplete(format!(
+            "its log ends in epoch {}, and {} was promised",
+            last.epoch, facts.promised
+        )));
+    }
+    Ok(())
+}
+
+fn incomplete(what: impl Into<String>) -> RestartError {
+    RestartError::Incomplete(what.into())
+}

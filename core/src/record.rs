@@ -1,0 +1,124 @@
+//! How what an engine keeps stands in its store.
+
+use plainsong_storage::{LogStore, Op as StoreOp, Record, Recovered as Stored};
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::engine::{Facts, Op, Recovered, RestartError};
+use crate::entry::{Entry, EntryHead};
+use crate::snapshot::Shelf;
+use crate::types::{Digest, Index, Position};
+
+/// An entry in the log, in front of its commands; its index is the record's.
+#[derive(Serialize, Deserialize)]
+struct LogHead {
+    entry: EntryHead,
+    digest: Digest,
+}
+
+/// What the store is to do.
+pub(crate) fn encode(op: Op) -> Result<StoreOp, bincode::Error> {
+    Ok(match op {
+        Op::Facts(facts) => StoreOp::Facts(codec::encode(&facts)?.into()),
+        Op::Append(entry) => {
+            let head = LogHead { entry: EntryHead::of(&entry), digest: entry.digest };
+            let (head, body) = (codec::encode(&head)?.into(), entry.content.commands());
+            StoreOp::Append(Record { index: entry.position.index.0, head, body })
+        }
+        Op::Cut(after) => StoreOp::Cut(after.0),
+        Op::Compact(through) => StoreOp::Compact(through.0),
+        Op::Reset(through) => StoreOp::Reset(through.0),
+    })
+}
+
+/// Reads what a replica left in its stores.
+pub(crate) fn recover(
+    log: &mut dyn LogStore,
+    shelf: &mut Shelf,
+) -> Result<Recovered, RestartError> {
+    let unreadable = |reason: String| RestartError::Unreadable(reason);
+    let Stored { facts, records } = log.recover().map_err(|e| unreadable(e.to_string()))?;
+    let facts: Option<Facts> = facts
+        .map(|facts| codec::decode(&facts))
+        .transpose()
+        .map_err(|error| unreadable(format!("its facts do not decode: {error}")))?;
+    let mut entries = Vec::with_capacity(records.len());
+    for record in records {
+        let index = record.index;
+        let entry = decode(record).map_err(|reason| {
+            unreadable(format!("record {index} of the log does not decode: {reason}"))
+        })?;
+        entries.push(entry);
+    }
+    let snapshots = shelf.names();
+    let head = snapshots.last().map(|name| shelf.head(*name)).transpose();
+    let head = head.map_err(|error| unreadable(error.to_string()))?;
+    Ok(Recovered { facts, snapshots, head, entries })
+}
+
+fn decode(record: Record) -> Result<Entry, String> {
+    let head: LogHead = codec::decode(&record.head).map_err(|error| error.to_string())?;
+    let LogHead { entry: EntryHead { epoch, time, content }, digest } = head;
+    let content = content.with(record.body).ok_or("its commands do not fit its head")?;
+    Ok(Entry { position: Position { epoch, index: Index(record.index) }, time, content, digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use plainsong_storage::{MemoryLog, MemorySnapshots};
+
+    use super::*;
+    use crate::Timestamp;
+    use crate::entry::{Batch, BatchKind, Content};
+    use crate::types::{Ballot, Nonce, Origin, ReplicaId, StoreId, Voters};
+
+    fn entries() -> Vec<Entry> {
+        let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) };
+        let (kind, commands) = (BatchKind::Application, Bytes::from_static(b"\x02\0\0\0hi"));
+        let contents = [
+            Content::EpochStart(Voters::default()),
+            Content::Batch(Batch { origin, number: 1, kind, count: 1, commands }),
+        ];
+        let mut before = Digest(0);
+        (1..)
+            .zip(contents)
+            .map(|(index, content)| {
+                let position = Position { epoch: Ballot::default(), index: Index(index) };
+                let entry = Entry::new(before, position, Timestamp(index), content);
+                before = entry.digest;
+                entry
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_written_is_recovered() {
+        let facts = Facts {
+            replica: ReplicaId(1),
+            store: StoreId(2),
+            promised: Ballot { counter: 3, ..Ballot::default() },
+            cluster: None,
+            commit: Index(1),
+        };
+        let mut log = MemoryLog::new();
+        let ops = entries().into_iter().map(Op::Append).chain([Op::Facts(facts)]);
+        log.write(ops.map(|op| encode(op).unwrap()).collect()).unwrap();
+        let mut shelf = Shelf::open(Box::new(MemorySnapshots::new())).unwrap();
+        let recovered = recover(&mut log, &mut shelf).unwrap();
+        assert_eq!(recovered.facts, Some(facts));
+        assert_eq!(recovered.entries, entries());
+        assert!(recovered.snapshots.is_empty() && recovered.head.is_none());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_named() {
+        let mut log = MemoryLog::new();
+        let head = Bytes::from_static(b"?");
+        let record = Record { index: 1, head, body: Bytes::new() };
+        log.write(vec![StoreOp::Append(record)]).unwrap();
+        let mut shelf = Shelf::open(Box::new(MemorySnapshots::new())).unwrap();
+        let error = recover(&mut log, &mut shelf).unwrap_err().to_string();
+        assert!(error.contains("record 1 of the log does not decode"), "{error}");
+    }
+}

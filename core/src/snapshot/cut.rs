@@ -1,0 +1,65 @@
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{CHUNK_BYTES, Snapshot, SnapshotHead, SnapshotName};
+use crate::codec;
+use crate::types::Digest;
+
+/// Cuts what is written into it into chunks, and hashes it.
+pub struct Cutter<F> {
+    sink: F,
+    chunk: BytesMut,
+    digest: Box<Xxh3>,
+    bytes: u64,
+}
+
+impl<F: FnMut(Bytes) -> io::Result<()>> Cutter<F> {
+    /// Writes a whole snapshot: gives its chunks to `sink`, in order, and returns its name.
+    ///
+    /// # Errors
+    ///
+    /// Those of the application and of the sink.
+    pub fn cut(head: &SnapshotHead, state: impl Snapshot, sink: F) -> io::Result<SnapshotName> {
+        let chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        let mut cutter = Self { sink, chunk, digest: Box::new(Xxh3::new()), bytes: 0 };
+        let encoded = codec::encode(head).map_err(io::Error::other)?;
+        io::Write::write_all(&mut cutter, &(encoded.len() as u32).to_le_bytes())?;
+        io::Write::write_all(&mut cutter, &encoded)?;
+        state.write(&mut cutter)?;
+        cutter.finish(head)
+    }
+
+    fn hand_on(&mut self) -> io::Result<()> {
+        let next = BytesMut::with_capacity(CHUNK_BYTES);
+        let chunk = std::mem::replace(&mut self.chunk, next).freeze();
+        self.digest.update(&chunk);
+        self.bytes += chunk.len() as u64;
+        (self.sink)(chunk)
+    }
+
+    fn finish(mut self, head: &SnapshotHead) -> io::Result<SnapshotName> {
+        if !self.chunk.is_empty() {
+            self.hand_on()?;
+        }
+        let digest = Digest(self.digest.digest128());
+        Ok(SnapshotName { position: head.position(), digest, bytes: self.bytes })
+    }
+}
+
+impl<F: FnMut(Bytes) -> io::Result<()>> io::Write for Cutter<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = CHUNK_BYTES - self.chunk.len();
+        let taken = &bytes[..bytes.len().min(room)];
+        self.chunk.extend_from_slice(taken);
+        if self.chunk.len() == CHUNK_BYTES {
+            self.hand_on()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! Snapshots of a state machine: how they are named, cut into chunks, kept and read.
+//!
+//! The bytes of a snapshot are the length of the head (four bytes, little endian), the head,
+//! which is what the protocol knows at that position, and the state as the application
+//! writes it. All three follow from the log alone, so all replicas have the same bytes.
+
+mod cut;
+mod join;
+mod name;
+mod shelf;
+
+use std::io;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use self::cut::Cutter;
+pub use self::join::Joiner;
+pub use self::name::{CHUNK_BYTES, SnapshotName};
+pub use self::shelf::{Shelf, ShelfError, ShelfNews, ShelfOp};
+use crate::codec;
+pub use crate::engine::SnapshotHead;
+
+/// A state as it was at one moment, to be written while the state machine goes on.
+///
+/// Everything that can be serialised is one, so `type Snapshot = Self` and a clone will do
+/// for a small state. A large one is best kept in persistent maps, whose clones cost
+/// nothing, or behind `Arc`s.
+pub trait Snapshot: Send + 'static {
+    /// Writes the state. Called once, on a thread of its own, while the state machine
+    /// applies further commands.
+    ///
+    /// The bytes must follow from the state alone: replicas compare them, and one that
+    /// differs from the majority stops. So no order of a hash map, no time, no addresses.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer, and the application's own. Any stops the replica.
+    fn write(self, to: &mut dyn io::Write) -> io::Result<()>;
+}
+
+impl<S: Serialize + Send + 'static> Snapshot for S {
+    fn write(self, to: &mut dyn io::Write) -> io::Result<()> {
+        codec::write(to, &self)
+    }
+}
+
+/// Reads a state that was written by serialising it, as [`Snapshot`] does for whatever can
+/// be serialised.
+///
+/// # Errors
+///
+/// Those of the reader, and when the bytes are not of that type.
+pub fn read<S: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<S> {
+    codec::read(from)
+}

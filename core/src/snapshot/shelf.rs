@@ -1,0 +1,281 @@
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+use plainsong_storage::{SnapshotKey, SnapshotStore, StorageError};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Joiner, SnapshotHead, SnapshotName};
+use crate::codec;
+use crate::types::Digest;
+
+/// What an engine wants done with snapshots. None of it may hold the engine up: the answer
+/// comes as [`ShelfNews`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShelfOp {
+    /// Read a chunk, to be sent. Answered by [`ShelfNews::Read`].
+    Read {
+        /// Of which snapshot.
+        name: SnapshotName,
+        /// Which chunk.
+        chunk: u64,
+    },
+    /// Write a chunk that was received. Answered by [`ShelfNews::Written`].
+    Write {
+        /// Of which snapshot. Another name than before begins anew and drops what there was.
+        name: SnapshotName,
+        /// Which chunk.
+        chunk: u64,
+        /// The chunk.
+        bytes: Bytes,
+    },
+    /// All chunks are written: check them and make the snapshot complete. Answered by
+    /// [`ShelfNews::Received`] or [`ShelfNews::Refused`].
+    Finish(SnapshotName),
+    /// Forget this snapshot, complete or not.
+    Remove(SnapshotName),
+}
+
+/// What has become of snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShelfNews {
+    /// A snapshot of this replica's own state is complete.
+    Taken(SnapshotName),
+    /// A chunk to be sent.
+    Read {
+        /// Of which snapshot.
+        name: SnapshotName,
+        /// Which chunk.
+        chunk: u64,
+        /// The chunk.
+        bytes: Bytes,
+    },
+    /// A chunk that was received is written.
+    Written {
+        /// Of which snapshot.
+        name: SnapshotName,
+        /// Which chunk.
+        chunk: u64,
+    },
+    /// A snapshot that was received is complete, durable, and what its name says.
+    Received {
+        /// Which snapshot.
+        name: SnapshotName,
+        /// What the protocol has to know of it.
+        head: Box<SnapshotHead>,
+    },
+    /// A snapshot that was received is not what its name says; it was dropped.
+    Refused {
+        /// Which snapshot.
+        name: SnapshotName,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Why snapshots could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShelfError {
+    /// The store failed.
+    #[error("the store of snapshots failed: {0}")]
+    Store(#[from] StorageError),
+    /// What is there is not a snapshot.
+    #[error("{name} cannot be read: {reason}")]
+    Damaged {
+        /// Which snapshot.
+        name: SnapshotName,
+        /// Why.
+        reason: String,
+    },
+    /// The store holds a snapshot of which it is not known what it is.
+    #[error("the store holds a snapshot without a name that can be read: {0}")]
+    Nameless(String),
+    /// A snapshot that is asked for is not here.
+    #[error("{0} is not here")]
+    Unknown(SnapshotName),
+}
+
+/// The snapshots of a replica, by name, in its store.
+pub struct Shelf {
+    store: Box<dyn SnapshotStore>,
+    complete: BTreeMap<SnapshotName, SnapshotKey>,
+    receiving: Option<Receiving>,
+    /// The draft of the own state, and its next chunk.
+    taking: Option<(SnapshotKey, u64)>,
+}
+
+/// A snapshot that comes in.
+struct Receiving {
+    name: SnapshotName,
+    key: SnapshotKey,
+    /// Over the chunks before `hashed`.
+    digest: Box<Xxh3>,
+    hashed: u64,
+}
+
+impl Shelf {
+    /// Takes over a store that was just opened.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails or holds what cannot be believed.
+    pub fn open(mut store: Box<dyn SnapshotStore>) -> Result<Self, ShelfError> {
+        let mut complete = BTreeMap::new();
+        for stored in store.complete()? {
+            let name = codec::decode(&stored.about)
+                .map_err(|error| ShelfError::Nameless(error.to_string()))?;
+            complete.insert(name, stored.key);
+        }
+        Ok(Self { store, complete, receiving: None, taking: None })
+    }
+
+    /// The complete snapshots, the newest last.
+    pub fn names(&self) -> Vec<SnapshotName> {
+        self.complete.keys().copied().collect()
+    }
+
+    /// What the protocol has to know of a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When it is not here or cannot be read.
+    pub fn head(&mut self, name: SnapshotName) -> Result<SnapshotHead, ShelfError> {
+        let key = *self.complete.get(&name).ok_or(ShelfError::Unknown(name))?;
+        self.head_of(name, key)
+            .map_err(|error| ShelfError::Damaged { name, reason: error.to_string() })
+    }
+
+    fn head_of(&mut self, name: SnapshotName, key: SnapshotKey) -> io::Result<SnapshotHead> {
+        let store = &mut self.store;
+        let source = |chunk| store.read(key, chunk).map_err(io::Error::other);
+        Ok(Joiner::join(name, source)?.0)
+    }
+
+    /// Reads a chunk of a complete snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When it is not here or cannot be read.
+    pub fn read(&mut self, name: SnapshotName, chunk: u64) -> Result<Bytes, ShelfError> {
+        let key = *self.complete.get(&name).ok_or(ShelfError::Unknown(name))?;
+        Ok(self.store.read(key, chunk)?)
+    }
+
+    /// Carries out what the engine asks for.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails: the replica cannot go on.
+    pub fn carry_out(&mut self, op: ShelfOp) -> Result<Option<ShelfNews>, ShelfError> {
+        match op {
+            ShelfOp::Read { name, chunk } => {
+                let bytes = self.read(name, chunk)?;
+                Ok(Some(ShelfNews::Read { name, chunk, bytes }))
+            }
+            ShelfOp::Write { name, chunk, bytes } => {
+                self.write(name, chunk, bytes)?;
+                Ok(Some(ShelfNews::Written { name, chunk }))
+            }
+            ShelfOp::Finish(name) => self.finish(name).map(Some),
+            ShelfOp::Remove(name) => {
+                if let Some(key) = self.complete.remove(&name) {
+                    self.store.remove(key)?;
+                }
+                if let Some(dropped) = self.receiving.take_if(|receiving| receiving.name == name) {
+                    self.store.remove(dropped.key)?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn write(&mut self, name: SnapshotName, chunk: u64, bytes: Bytes) -> Result<(), ShelfError> {
+        if let Some(dropped) = self.receiving.take_if(|receiving| receiving.name != name) {
+            self.store.remove(dropped.key)?;
+        }
+        let receiving = match &mut self.receiving {
+            Some(receiving) => receiving,
+            none => {
+                let (key, digest) = (self.store.begin()?, Box::new(Xxh3::new()));
+                none.insert(Receiving { name, key, digest, hashed: 0 })
+            }
+        };
+        if chunk == receiving.hashed {
+            receiving.digest.update(&bytes);
+            receiving.hashed += 1;
+        }
+        Ok(self.store.write(receiving.key, chunk, bytes)?)
+    }
+
+    /// Rule L6: complete at once, or not at all.
+    fn finish(&mut self, name: SnapshotName) -> Result<ShelfNews, ShelfError> {
+        let Some(mut receiving) = self.receiving.take_if(|receiving| receiving.name == name) else {
+            return Err(ShelfError::Unknown(name));
+        };
+        let key = receiving.key;
+        // What came out of order is hashed now, read back from the store.
+        while receiving.hashed < name.chunks() {
+            receiving.digest.update(&self.store.read(key, receiving.hashed)?);
+            receiving.hashed += 1;
+        }
+        let found = Digest(receiving.digest.digest128());
+        let head = if found == name.digest {
+            self.head_of(name, key).map_err(|error| error.to_string())
+        } else {
+            Err(format!("its bytes have the digest {found}"))
+        };
+        match head {
+            Ok(head) => {
+                self.commit(key, name)?;
+                Ok(ShelfNews::Received { name, head: Box::new(head) })
+            }
+            Err(reason) => {
+                self.store.remove(key)?;
+                Ok(ShelfNews::Refused { name, reason })
+            }
+        }
+    }
+
+    fn commit(&mut self, key: SnapshotKey, name: SnapshotName) -> Result<(), ShelfError> {
+        let about =
+            codec::encode(&name).map_err(|error| ShelfError::Nameless(error.to_string()))?;
+        self.store.commit(key, about.into())?;
+        // The same bytes may have come by another way.
+        if let Some(twin) = self.complete.insert(name, key) {
+            self.store.remove(twin)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the next chunk of a snapshot of the own state.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails: the replica cannot go on.
+    pub fn take(&mut self, bytes: Bytes) -> Result<(), ShelfError> {
+        let (key, chunk) = match self.taking {
+            Some(taking) => taking,
+            None => (self.store.begin()?, 0),
+        };
+        self.taking = Some((key, chunk + 1));
+        Ok(self.store.write(key, chunk, bytes)?)
+    }
+
+    /// The snapshot of the own state has all its chunks.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails: the replica cannot go on.
+    pub fn taken(&mut self, name: SnapshotName) -> Result<ShelfNews, ShelfError> {
+        let (key, _) = self.taking.take().ok_or(ShelfError::Unknown(name))?;
+        self.commit(key, name)?;
+        Ok(ShelfNews::Taken(name))
+    }
+}
+
+impl std::fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shelf").field("complete", &self.names()).finish_non_exhaustive()
+    }
+}
