@@ -117,10 +117,10 @@ impl Sim {
     /// The next ring to be formed never gets to agree on its members: it waits for a further
     /// change, such as [`lose_token`](Self::lose_token) or the loss of a node, which aborts it.
     ///
-    /// A *silent gap* (S8): part a node off or pause it, let the others go on without it, stall
-    /// the next sync, bring it back, [`advance`](Self::advance), lose the token. The node has
-    /// missed messages and hears of no change. A *ghost* (S11): kill the node's daemon instead
-    /// of losing the token.
+    /// A *silent gap* (S8): pause a daemon, let the others go on without it, stall the next
+    /// sync, resume it, [`advance`](Self::advance), lose the token. The node has missed messages
+    /// and hears of no change. A *ghost* (S11): part a node off and let it form a ring of its
+    /// own, stall the next sync, heal, advance, kill its daemon.
     pub fn stall_next_sync(&mut self) {
         self.is_next_sync_stalled = true;
     }

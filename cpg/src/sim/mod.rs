@@ -3,7 +3,68 @@
 //! For tests of what is built on CPG. Nothing here has a thread, a clock or I/O: time is what
 //! [`Sim::advance`] says, and one seed draws everything, so a run repeats. With
 //! [`Faults::default`] it is a faultless ring that breaks only when it is told to; with
-//! [`Faults::drawn`] it is an adversary.
+//! [`Faults::drawn`] it is an adversary. [`Sim::sightings`] tells what of the following really
+//! happened, [`Sim::on_trace`] how.
+//!
+//! ```
+//! use std::time::Duration;
+//! use cpg::sim::{Faults, Sim};
+//! use cpg::{Event, NodeId, Pid};
+//!
+//! # fn main() -> Result<(), cpg::Error> {
+//! let (here, there) = (NodeId(1), NodeId(2));
+//! let mut sim = Sim::new(7, [here, there], Faults::default());
+//! let client = sim.join(here, Pid(100))?;
+//! sim.advance(Duration::from_millis(1));
+//! sim.part(&[&[here], &[there]]);
+//! sim.multicast(client, "plainsong".into())?;
+//! sim.advance(Duration::from_millis(1));
+//! let mut heard = Vec::new();
+//! while let Some(event) = sim.poll(client)? {
+//!     heard.push(event);
+//! }
+//! let [Event::Configuration(_), Event::Ring(_), Event::Ring(alone), Event::Deliver { .. }] =
+//!     heard.as_slice()
+//! else {
+//!     panic!("{heard:?}");
+//! };
+//! assert_eq!(alone.nodes, [here]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does
+//!
+//! It does not draw these behaviours one by one. It has daemons with queues, rings with one
+//! order each, packets that are lost and sent again, and the membership code of Corosync
+//! (`exec/cpg.c`, `exec/sync.c`), from which they follow, alone and in mixtures. *On demand*
+//! means by a method of [`Sim`], at once and for certain.
+//!
+//! | | behaviour | where it comes from | on demand |
+//! | --- | --- | --- | --- |
+//! | S1 | one order in a ring, that of each sender within it; own join first, joins and departures at one place of the order | `ring.rs`, `membership.rs` | |
+//! | S2 | a message is taken over with `Ok` and lost | `swallowed`, `undrained`, dead daemons | [`swallow_next`](Sim::swallow_next) |
+//! | S3 | `TryAgain` at any time, always while a ring agrees on its members; taken over while it is broken, and delivered in a later one | `refusals`, `sync_max`, `detection_max` | [`refuse_next`](Sim::refuse_next), [`part`](Sim::part) |
+//! | S4 | who parts delivers different ends of a ring; who goes on together the same, with holes | `loss`, `bursts`, `last_words`; `Ring::recover` | [`lose_next`](Sim::lose_next) |
+//! | S5 | a message that is delivered at its sender and nowhere else | the same | the same |
+//! | S6 | minorities go on | nothing asks for a majority here | [`part`](Sim::part) |
+//! | S7 | each side of a merge is told of the other; a paused node that all left and joined; lists not sorted; rings of one sequence | `Daemon::activate` | [`pause_daemon`](Sim::pause_daemon), [`heal`](Sim::heal) |
+//! | S8 | a silent gap: who was away hears of no change | `aborted_syncs`, `split_rings` | [`stall_next_sync`](Sim::stall_next_sync) |
+//! | S9 | a message that straddles a ring change is lost at nodes that merge | `straddles` | [`straddle_next`](Sim::straddle_next) |
+//! | S10 | a departure overtakes what was sent before; then it is heard only if another process of that node is a member | `Daemon::close` in a sync | [`stall_next_sync`](Sim::stall_next_sync), [`close`](Sim::close) |
+//! | S11 | dead members are listed; members that vanished unseen are told as dead processes; a known member is not told again | `ghosts`; `Daemon::activate` | [`stall_next_sync`](Sim::stall_next_sync), [`kill_daemon`](Sim::kill_daemon) |
+//! | S12 | large messages go a way of their own | refused with `TooBig`, as everywhere in this crate | |
+//! | S13 | rings are told without a change of the group, before the own join, and twice | `token_losses`; `Daemon::activate` | [`lose_token`](Sim::lose_token) |
+//! | S14 | a connection that has left cannot join again | `Exist` until it is closed | |
+//! | S15 | a daemon dies: `Library` for ever, events not polled are lost | `daemon_deaths` | [`kill_daemon`](Sim::kill_daemon) |
+//! | S16 | who does not listen holds up nobody and hears everything late | do not poll | |
+//! | S17 | a process stops and wakes up among views long gone | do not poll | |
+//!
+//! # What it does not do
+//!
+//! Links break for both sides and for all alike. A join or a departure never straddles a ring
+//! change. Memory has no end, so a daemon does not die of those who do not listen. There is
+//! one group, and no quorum service.
 
 mod client;
 mod daemon;

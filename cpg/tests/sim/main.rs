@@ -4,6 +4,7 @@
 
 mod adversary;
 mod choir;
+mod contract;
 mod faultless;
 mod listed;
 mod ring_changes;
