@@ -39,6 +39,27 @@ pub trait StateMachine: Send + 'static {
     fn members_changed(&mut self, context: &Context, change: &MembersChanged) {
         let _ = (context, change);
     }
+
+    /// When the machine wants to be woken next, in the log's time; looked at before and
+    /// after each entry of the log. `None`, as by default: not at all.
+    ///
+    /// What is long due and what lies ahead may both be asked for; only the state may tell
+    /// which, as all replicas must ask for the same.
+    fn wake_at(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// The log's time has reached [`wake_at`](Self::wake_at): called once, before the first
+    /// entry that was stamped at or after it. Where nothing else is proposed, the group
+    /// orders an entry for it, usually within a tenth of a second, so that what is to
+    /// happen at some time needs no clock and happens in an idle group too; and never
+    /// early, whatever the clocks do.
+    ///
+    /// A machine that still wants to be woken at a time that has passed is called again
+    /// with the next entry, so much work can be done in parts.
+    fn wake(&mut self, context: &Context) {
+        let _ = context;
+    }
 }
 
 /// What a command may know besides the state: the same at every replica.

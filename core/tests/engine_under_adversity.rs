@@ -326,6 +326,7 @@ impl World {
 
     fn check_committed(&mut self, at: usize, entry: &plainsong::engine::Entry, callers: &[u64]) {
         let index = entry.position.index;
+        let asked = self.wake_at(at);
         let node = &mut self.nodes[at];
         // Rule P4 is broken here if what a restarted replica applies was not committed.
         assert_eq!(index, node.applied.next(), "applied in order, without gaps");
@@ -345,7 +346,12 @@ impl World {
                 }
                 return;
             }
-            Content::EpochStart(_) | Content::Time => return,
+            Content::Time => {
+                // Rule N11: asked for, and not early.
+                assert!(asked.is_some_and(|at| at <= entry.time), "a time nobody asked for");
+                return;
+            }
+            Content::EpochStart(_) => return,
         };
         let Origin { replica, nonce, .. } = batch.origin;
         let proposer = Incarnation { replica, nonce };
@@ -390,12 +396,19 @@ impl World {
         if self.random.chance(700)
             && let Some(index) = self.nodes[at].applying.pop_front()
         {
-            self.input(at, Input::Applied { index });
+            let wake_at = self.wake_at(at);
+            self.input(at, Input::Applied { index, wake_at });
         }
         if self.random.chance(300) {
             self.input(at, Input::Tick);
         }
         self.input(at, Input::Drained);
+    }
+
+    /// A state machine that wants to be woken every two seconds, but not for ever.
+    fn wake_at(&self, at: usize) -> Option<Timestamp> {
+        let mut times = (1..=10).map(|nth| Timestamp(1_000_000 + 2000 * nth));
+        times.find(|time| self.nodes[at].last_time < *time)
     }
 
     fn propose(&mut self, at: usize) {

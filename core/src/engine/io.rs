@@ -81,6 +81,8 @@ pub enum Input<T> {
     Applied {
         /// The last.
         index: Index,
+        /// When the state machine wants to be woken (rule N11).
+        wake_at: Option<Timestamp>,
     },
     /// Time passed; wanted a few times per election timeout.
     Tick,

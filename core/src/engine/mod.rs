@@ -27,6 +27,7 @@ mod solo;
 mod status;
 mod stop;
 mod voters;
+mod waking;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -101,6 +102,8 @@ pub struct Engine<T> {
     hinted: Index,
     handed_out: Index,
     applied: Index,
+    /// When the state machine wants to be woken.
+    wake_at: Option<Timestamp>,
     pace: Pace,
     snapshots: Snapshots,
     stopped: Option<StopReason>,
@@ -138,6 +141,7 @@ impl<T> Engine<T> {
             hinted: Index(0),
             handed_out: Index(0),
             applied: Index(0),
+            wake_at: None,
             pace: Pace::default(),
             snapshots: Snapshots::default(),
             stopped: None,
@@ -193,8 +197,9 @@ impl<T> Engine<T> {
             Input::ForceNewCluster { ticket } => self.force_new_cluster(ticket, out),
             Input::Written { ticket } => self.on_written(ticket, out),
             Input::WriteFailed { reason } => Err(StopReason::WriteFailed(reason)),
-            Input::Applied { index } => {
+            Input::Applied { index, wake_at } => {
                 self.applied = self.applied.max(index);
+                self.wake_at = wake_at;
                 self.compact();
                 Ok(())
             }
@@ -259,6 +264,7 @@ impl<T> Engine<T> {
         self.resend_batches(out);
         self.resend_marks();
         self.fetch_missing(out);
+        self.order_time();
         self.heartbeat();
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cpg::Member;
 
 use super::{Canary, Checked, Engine, StopReason, ensure};
+use crate::Timestamp;
 use crate::entry::{Batch, Content};
 use crate::message::{Mark, Marked, Marks, Progress};
 use crate::types::{Digest, Index, Voter};
@@ -53,13 +54,16 @@ impl<T> Engine<T> {
     /// Rule N3: positions are given once, at the end. The sequencer's word is the mark, so
     /// the entry is confirmed here and now.
     pub(crate) fn order(&mut self, content: Content) {
-        let time = if self.is_broken(Canary::TimeUnbounded) {
-            self.now.wall.max(self.log.time())
-        } else {
-            self.clock.stamp(self.now, self.log.time())
-        };
-        self.append(self.open_epoch(), time, content);
+        self.append(self.open_epoch(), self.stamp(), content);
         self.pace.tell();
+    }
+
+    /// The log's time of an entry that is ordered now.
+    pub(crate) fn stamp(&self) -> Timestamp {
+        if self.is_broken(Canary::TimeUnbounded) {
+            return self.now.wall.max(self.log.time());
+        }
+        self.clock.stamp(self.now, self.log.time())
     }
 
     /// What the sequencer has ordered and not yet told.

@@ -18,6 +18,8 @@ pub(super) struct Solo {
     pub(super) now: Now,
     /// The contents of all that was committed.
     pub(super) committed: Vec<Content>,
+    /// When the state machine wants to be woken.
+    pub(super) wake_at: Option<Timestamp>,
     /// What was sent.
     pub(super) sent: Vec<Message>,
 }
@@ -33,10 +35,11 @@ pub(super) fn member(node: u32, pid: u32) -> Member {
 impl Solo {
     /// Replica 1, alone and with its epoch open.
     pub(super) fn new() -> Self {
-        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(1_000_000) };
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000_000) };
         let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
         let engine = Engine::new(config, now);
-        let mut solo = Self { engine, now, committed: Vec::new(), sent: Vec::new() };
+        let (committed, sent) = (Vec::new(), Vec::new());
+        let mut solo = Self { engine, now, committed, wake_at: None, sent };
         solo.configure(&[member(1, 1)], &[member(1, 1)]);
         solo
     }
@@ -73,6 +76,13 @@ impl Solo {
         self.input(Input::Tick);
     }
 
+    /// From here on the state machine wants to be woken then.
+    pub(super) fn sleep_until(&mut self, at: Option<Timestamp>) {
+        self.wake_at = at;
+        let index = self.engine.applied;
+        self.input(Input::Applied { index, wake_at: at });
+    }
+
     /// What was committed since this was last asked.
     pub(super) fn news(&mut self) -> Vec<Content> {
         std::mem::take(&mut self.committed)
@@ -103,7 +113,7 @@ impl Solo {
             Output::Apply(entries) => {
                 let index = entries.last().map_or(Index(0), |last| last.entry.position.index);
                 self.committed.extend(entries.into_iter().map(|committed| committed.entry.content));
-                Some(Input::Applied { index })
+                Some(Input::Applied { index, wake_at: self.wake_at })
             }
             Output::Fail { .. } | Output::Answer { .. } | Output::Stop => None,
         }

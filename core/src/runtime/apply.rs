@@ -38,7 +38,9 @@ impl<M: StateMachine> ApplyThread<M> {
                 entries.into_iter().try_for_each(|committed| self.apply(committed))
             }));
             let feedback = match (applied, last) {
-                (Ok(Ok(())), Some(index)) => Feedback::Applied(index),
+                (Ok(Ok(())), Some(index)) => {
+                    Feedback::Applied { index, wake_at: self.machine.wake_at() }
+                }
                 (Ok(Ok(())), None) => continue,
                 (Ok(Err(reason)), _) => Feedback::ApplyPanicked(reason),
                 (Err(panic), _) => Feedback::ApplyPanicked(panic_text(&*panic)),
@@ -53,6 +55,9 @@ impl<M: StateMachine> ApplyThread<M> {
 
     fn apply(&mut self, committed: Committed<Caller<M::Output>>) -> Result<(), String> {
         let context = Context::new(committed.entry.position.index, committed.entry.time);
+        if self.machine.wake_at().is_some_and(|at| at <= context.time()) {
+            self.machine.wake(&context);
+        }
         let batch = match &committed.entry.content {
             Content::Batch(batch) => batch,
             Content::Notice(change) => {

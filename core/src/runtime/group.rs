@@ -266,7 +266,9 @@ impl<O> GroupThread<O> {
             match news {
                 Feedback::Written(ticket) => self.step(Input::Written { ticket }),
                 Feedback::WriteFailed(reason) => self.step(Input::WriteFailed { reason }),
-                Feedback::Applied(index) => self.step(Input::Applied { index }),
+                Feedback::Applied { index, wake_at } => {
+                    self.step(Input::Applied { index, wake_at });
+                }
                 Feedback::ApplyPanicked(text) => self.shut_down(StopReason::ApplyPanicked(text)),
             }
         }

@@ -20,10 +20,10 @@ use cpg::{Connection, GroupName, Options};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
-use crate::StateMachine;
 use crate::engine::{AdminError, Committed, Engine, Status, StopReason, VoterChange};
 use crate::pending::{Caller, ProposeError};
 use crate::types::Index;
+use crate::{StateMachine, Timestamp};
 
 pub(crate) use self::group::restart;
 
@@ -56,7 +56,7 @@ pub(crate) enum AskedFor {
 enum Feedback {
     Written(u64),
     WriteFailed(String),
-    Applied(Index),
+    Applied { index: Index, wake_at: Option<Timestamp> },
     ApplyPanicked(String),
 }
 

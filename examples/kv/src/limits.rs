@@ -28,9 +28,9 @@ pub const IN_FLIGHT_MAX: usize = 1024;
 /// The most keys that one `SCAN` looks at, whatever its `COUNT`.
 pub const SCAN_COUNT_MAX: u32 = 10_000;
 
-/// The most expired keys that one command takes out on its way. Setting a key makes at
-/// most one such, so the backlog shrinks with every command.
-pub const EXPIRED_PER_COMMAND_MAX: usize = 32;
+/// The most expired keys that are taken out before an entry of the log. More than the
+/// commands of one entry can set, so the backlog shrinks with every entry.
+pub const EXPIRED_PER_ENTRY_MAX: usize = 4096;
 
 /// The most connections at once; the next is told so and closed.
 pub const CONNECTIONS_MAX: usize = 10_000;

@@ -8,7 +8,7 @@ use crate::command::{
     Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Refusal,
 };
 use crate::limits::{
-    EXPIRED_PER_COMMAND_MAX, REPLY_BYTES_MAX, SCAN_COUNT_MAX, SCAN_KEY_BYTES_MAX, VALUE_BYTES_MAX,
+    EXPIRED_PER_ENTRY_MAX, REPLY_BYTES_MAX, SCAN_COUNT_MAX, SCAN_KEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::{glob, number};
 
@@ -16,8 +16,9 @@ use crate::{glob, number};
 ///
 /// A key whose time has come is absent for every command that is applied at or after that
 /// time. What time it is, only the log says ([`Context::time`]), so all replicas agree on
-/// it. The memory of such keys is given back bit by bit: each command takes out at most
-/// [`EXPIRED_PER_COMMAND_MAX`] of them, those that went first, besides any that it names.
+/// it. The memory of such keys is given back bit by bit, in an idle group too: the store asks
+/// to be woken when the next key goes, and takes out at most [`EXPIRED_PER_ENTRY_MAX`] of
+/// them at a time, those that went first; a command takes out those that it names.
 ///
 /// Keys are kept in the order of a fixed hash. That makes the hash a cursor for `SCAN`
 /// which needs no memory at the server and survives any change between two calls: a key
@@ -51,13 +52,20 @@ impl StateMachine for Store {
     fn apply(&mut self, context: &Context, command: Command) -> Output {
         self.execute(context.time(), command)
     }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, _)| Timestamp(*deadline))
+    }
+
+    fn wake(&mut self, context: &Context) {
+        self.take_out_expired(context.time().0);
+    }
 }
 
 impl Store {
     /// Carries out a command at a moment of log time, which never goes back.
     pub fn execute(&mut self, time: Timestamp, command: Command) -> Output {
         let now = time.0;
-        self.take_out_expired(now);
         match command {
             Command::Get { key } => self.get(now, key),
             Command::GetAndExpire { key, expiry } => self.get_and_expire(now, key, expiry),
@@ -314,7 +322,7 @@ impl Store {
     }
 
     fn take_out_expired(&mut self, now: u64) {
-        for _ in 0..EXPIRED_PER_COMMAND_MAX {
+        for _ in 0..EXPIRED_PER_ENTRY_MAX {
             match self.deadlines.first() {
                 Some((deadline, _)) if *deadline <= now => {}
                 _ => return,

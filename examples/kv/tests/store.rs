@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use kv::Store;
 use kv::command::{Command, Output};
-use kv::limits::{EXPIRED_PER_COMMAND_MAX, VALUE_BYTES_MAX};
+use kv::limits::{EXPIRED_PER_ENTRY_MAX, VALUE_BYTES_MAX};
 use kv::resp::Reply;
-use plainsong::Timestamp;
+use plainsong::{Context, Index, StateMachine, Timestamp};
 
 mod common;
 use common::{Random, run, text};
@@ -197,17 +197,20 @@ fn values_stay_within_their_limit() {
 #[test]
 fn expired_keys_give_their_memory_back_bit_by_bit() {
     let mut store = Store::default();
-    let keys = EXPIRED_PER_COMMAND_MAX * 3 + 1;
+    let keys = EXPIRED_PER_ENTRY_MAX + 1;
     for key in 0..keys {
         run(&mut store, 0, &["SET", &key.to_string(), "1", "PX", "10"]);
     }
     let count = |store: &mut Store| store.execute(Timestamp(10), Command::Count);
     let room = |store: &Store| format!("{store:?}").matches("Entry").count();
-    for left in [keys, keys - 32, keys - 64, keys - 96] {
+    for left in [keys, 1] {
         assert_eq!(room(&store), left);
         assert_eq!(count(&mut store), Output::Counted { keys: 0, expiring: 0 });
+        assert_eq!(store.wake_at(), Some(Timestamp(10)));
+        store.wake(&Context::new(Index(1), Timestamp(10)));
     }
     assert_eq!(store, Store::default());
+    assert_eq!(store.wake_at(), None);
 }
 
 /// `SCAN` promises what Redis promises: what is there from the first call to the last is
