@@ -10,6 +10,7 @@
 //! | `FaultyLog` | a log that loses what was not synced when it crashes (feature `testing`) |
 //! | [`MemoryLog`] | a log that is gone with the process, for `Durability::Memory` and tests |
 //! | [`SnapshotStore`] | snapshots, in chunks; each counts once it is complete |
+//! | [`DiskSnapshots`] | snapshots on disk, in the [`Folder`] of a replica |
 //! | [`MemorySnapshots`] | snapshots that are gone with the process |
 
 #[cfg(any(test, feature = "testing"))]
@@ -22,6 +23,7 @@ mod log;
 mod memory;
 mod memory_snapshots;
 mod snapshot;
+mod snapshots;
 
 use bytes::Bytes;
 
@@ -31,6 +33,7 @@ pub use log::DiskLog;
 pub use memory::MemoryLog;
 pub use memory_snapshots::MemorySnapshots;
 pub use snapshot::{SnapshotKey, SnapshotStore, StoredSnapshot};
+pub use snapshots::DiskSnapshots;
 
 /// One entry of a log as it is written: its place, and its bytes in two parts, so that a
 /// large second part need not be copied behind a small first one.

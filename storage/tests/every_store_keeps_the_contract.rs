@@ -4,7 +4,7 @@
 
 use plainsong_storage::conformance::{self, Logs, Snapshots};
 use plainsong_storage::faulty::FaultyLog;
-use plainsong_storage::{DiskLog, Folder, MemoryLog, MemorySnapshots};
+use plainsong_storage::{DiskLog, DiskSnapshots, Folder, MemoryLog, MemorySnapshots};
 use tempfile::TempDir;
 
 struct InMemory;
@@ -75,6 +75,20 @@ impl Logs for OnDisk {
     }
 }
 
+impl Snapshots for OnDisk {
+    type Store = DiskSnapshots;
+
+    fn empty(&mut self) -> DiskSnapshots {
+        self.folders.push(tempfile::tempdir().unwrap());
+        self.folder().snapshots().unwrap()
+    }
+
+    fn reopen(&mut self, store: DiskSnapshots) -> DiskSnapshots {
+        drop(store);
+        self.folder().snapshots().unwrap()
+    }
+}
+
 #[test]
 fn a_log_in_memory() {
     conformance::check_log(&mut InMemory);
@@ -93,4 +107,9 @@ fn a_log_on_disk() {
 #[test]
 fn snapshots_in_memory() {
     conformance::check_snapshots(&mut InMemory);
+}
+
+#[test]
+fn snapshots_on_disk() {
+    conformance::check_snapshots(&mut OnDisk::default());
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{DiskLog, StorageError};
+use crate::{DiskLog, DiskSnapshots, StorageError};
 
 pub(crate) use lock::Lock;
 
@@ -64,6 +64,16 @@ impl Folder {
     pub fn log(&self) -> Result<DiskLog, StorageError> {
         DiskLog::open(&self.store, Arc::clone(&self.lock))
     }
+
+    /// Opens the snapshots.
+    ///
+    /// # Errors
+    ///
+    /// See [`StorageError`]; `Damaged` when one that was complete is not there. Chunks are
+    /// checked when they are read.
+    pub fn snapshots(&self) -> Result<DiskSnapshots, StorageError> {
+        DiskSnapshots::open(&self.store, Arc::clone(&self.lock))
+    }
 }
 
 /// Makes a whole store under another name, and gives it its own when all of it is durable.
@@ -75,6 +85,7 @@ fn format(path: &Path, store: &Path, identity: &[u8]) -> Result<(), StorageError
     fs::create_dir(&draft).map_err(|e| StorageError::io("make the folder", &draft, e))?;
     marker::write(&draft, identity)?;
     DiskLog::format(&draft)?;
+    DiskSnapshots::format(&draft)?;
     sync_folder(&draft)?;
     fs::rename(&draft, store).map_err(|e| StorageError::io("give its name to", store, e))?;
     sync_folder(path)
@@ -82,6 +93,11 @@ fn format(path: &Path, store: &Path, identity: &[u8]) -> Result<(), StorageError
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
-    let folder = File::open(path).map_err(|e| StorageError::io("open", path, e))?;
-    folder.sync_all().map_err(|e| StorageError::io("sync", path, e))
+    sync_file(path)
+}
+
+/// Makes durable what was written to a file, by whomever.
+pub(crate) fn sync_file(path: &Path) -> Result<(), StorageError> {
+    let file = File::open(path).map_err(|e| StorageError::io("open", path, e))?;
+    file.sync_all().map_err(|e| StorageError::io("sync", path, e))
 }

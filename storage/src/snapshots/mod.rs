@@ -1,0 +1,224 @@
+//! The durable snapshots: chunks in sled, and an index beside it that says which are complete.
+
+mod index;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::folder::{Lock, sync_file, sync_folder};
+use crate::{SnapshotKey, SnapshotStore, StorageError, StoredSnapshot};
+use index::{Complete, Index};
+
+const NAME: &str = "snapshots";
+const CACHE_BYTES: u64 = 16 << 20;
+const CHECKSUM: usize = 4;
+
+/// The snapshots on disk.
+///
+/// Each has a tree of its own in sled, with a row for each chunk. On Linux sled's `flush`
+/// ends in `sync_file_range`, which survives a killed process and not a power cut; so a
+/// commit `fsync`s every file and folder of sled's after it, and only then the index names
+/// the snapshot, by an atomic rename. What the index does not name is a draft, and is taken
+/// away when the store is opened.
+#[derive(Debug)]
+pub struct DiskSnapshots {
+    path: PathBuf,
+    database: sled::Db,
+    index: Index,
+    drafts: BTreeMap<SnapshotKey, BTreeSet<u64>>,
+    /// Why the last write failed, if it did.
+    failed: Option<String>,
+    /// Held as long as this store is open.
+    _lock: Arc<Lock>,
+}
+
+impl DiskSnapshots {
+    /// Makes an empty store; it is durable once the folder is synced too.
+    pub(crate) fn format(folder: &Path) -> Result<(), StorageError> {
+        let path = folder.join(NAME);
+        let database = open_database(&path)?;
+        guarded(&path, || database.flush())?;
+        drop(database);
+        sync_all(&path)?;
+        Index::format(folder)
+    }
+
+    pub(crate) fn open(folder: &Path, lock: Arc<Lock>) -> Result<Self, StorageError> {
+        let path = folder.join(NAME);
+        let index = Index::open(folder)?;
+        if !path.is_dir() {
+            return Err(StorageError::damaged(&path, "it is missing"));
+        }
+        let database = open_database(&path)?;
+        let names = guarded(&path, || Ok(database.tree_names()))?;
+        let complete: BTreeSet<Vec<u8>> = index.complete.iter().map(|c| name(c.key)).collect();
+        if let Some(missing) = complete.iter().find(|name| !names.iter().any(|n| n == *name)) {
+            let what = format!("{} is missing", String::from_utf8_lossy(missing));
+            return Err(StorageError::damaged(&path, what));
+        }
+        for name in names {
+            if name.starts_with(PREFIX) && !complete.contains(name.as_ref()) {
+                guarded(&path, || database.drop_tree(&name))?;
+            }
+        }
+        let drafts = BTreeMap::new();
+        Ok(Self { path, database, index, drafts, failed: None, _lock: lock })
+    }
+
+    fn tree(&self, key: SnapshotKey) -> Result<sled::Tree, StorageError> {
+        guarded(&self.path, || self.database.open_tree(name(key)))
+    }
+
+    /// Writes, unless a write failed before.
+    fn change<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        if let Some(reason) = &self.failed {
+            return Err(StorageError::Failed { reason: reason.clone() });
+        }
+        let changed = change(self);
+        if let Err(error) = &changed {
+            self.failed = Some(error.to_string());
+        }
+        changed
+    }
+
+    fn damaged(&self, key: SnapshotKey, chunk: u64, how: &str) -> StorageError {
+        StorageError::damaged(&self.path, format!("chunk {chunk} of snapshot {} {how}", key.0))
+    }
+}
+
+impl SnapshotStore for DiskSnapshots {
+    fn complete(&mut self) -> Result<Vec<StoredSnapshot>, StorageError> {
+        let complete = self.index.complete.iter();
+        Ok(complete.map(|c| StoredSnapshot { key: c.key, about: c.about.clone() }).collect())
+    }
+
+    fn begin(&mut self) -> Result<SnapshotKey, StorageError> {
+        self.change(|store| {
+            let key = SnapshotKey(store.index.next_key);
+            store.index.next_key += 1;
+            store.index.write()?;
+            store.tree(key)?;
+            store.drafts.insert(key, BTreeSet::new());
+            Ok(key)
+        })
+    }
+
+    fn write(&mut self, key: SnapshotKey, chunk: u64, bytes: Bytes) -> Result<(), StorageError> {
+        if !self.drafts.contains_key(&key) {
+            return Err(StorageError::NoSnapshot { key });
+        }
+        self.change(|store| {
+            let tree = store.tree(key)?;
+            let mut row = bytes.to_vec();
+            row.extend_from_slice(&checksum(key, chunk, &bytes).to_le_bytes());
+            guarded(&store.path, || tree.insert(chunk.to_be_bytes(), row))?;
+            store.drafts.entry(key).or_default().insert(chunk);
+            Ok(())
+        })
+    }
+
+    fn commit(&mut self, key: SnapshotKey, about: Bytes) -> Result<(), StorageError> {
+        let written = self.drafts.get(&key).ok_or(StorageError::NoSnapshot { key })?;
+        let chunks = written.len() as u64;
+        self.change(|store| {
+            guarded(&store.path, || store.database.flush())?;
+            sync_all(&store.path)?;
+            store.index.complete.push(Complete { key, chunks, about });
+            store.index.write()?;
+            store.drafts.remove(&key);
+            Ok(())
+        })
+    }
+
+    fn read(&mut self, key: SnapshotKey, chunk: u64) -> Result<Bytes, StorageError> {
+        let complete = self.index.complete.iter().find(|complete| complete.key == key);
+        if complete.is_none() && !self.drafts.contains_key(&key) {
+            return Err(StorageError::NoSnapshot { key });
+        }
+        let tree = self.tree(key)?;
+        let Some(row) = guarded(&self.path, || tree.get(chunk.to_be_bytes()))? else {
+            let there = guarded(&self.path, || Ok(tree.len() as u64))?;
+            return Err(match complete {
+                Some(complete) if there < complete.chunks => self.damaged(key, chunk, "is missing"),
+                _ => StorageError::NoChunk { key, chunk },
+            });
+        };
+        let whole = row.len().checked_sub(CHECKSUM).is_some_and(|length| {
+            let (bytes, sum) = row.split_at(length);
+            sum == checksum(key, chunk, bytes).to_le_bytes()
+        });
+        if !whole {
+            return Err(self.damaged(key, chunk, "is not what was written"));
+        }
+        let mut bytes = Bytes::from(row.to_vec());
+        bytes.truncate(row.len() - CHECKSUM);
+        Ok(bytes)
+    }
+
+    fn remove(&mut self, key: SnapshotKey) -> Result<(), StorageError> {
+        self.change(|store| {
+            let is_draft = store.drafts.remove(&key).is_some();
+            let before = store.index.complete.len();
+            store.index.complete.retain(|complete| complete.key != key);
+            if store.index.complete.len() < before {
+                store.index.write()?;
+            } else if !is_draft {
+                return Ok(());
+            }
+            guarded(&store.path, || store.database.drop_tree(name(key)))?;
+            Ok(())
+        })
+    }
+}
+
+const PREFIX: &[u8] = b"snapshot ";
+
+/// Of a snapshot's tree.
+fn name(key: SnapshotKey) -> Vec<u8> {
+    [PREFIX, key.0.to_string().as_bytes()].concat()
+}
+
+/// Of a chunk, and of where it belongs.
+fn checksum(key: SnapshotKey, chunk: u64, bytes: &[u8]) -> u32 {
+    let place = [key.0.to_le_bytes(), chunk.to_le_bytes()].concat();
+    crc32c::crc32c_append(crc32c::crc32c(&place), bytes)
+}
+
+fn open_database(path: &Path) -> Result<sled::Db, StorageError> {
+    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    guarded(path, || config.open())
+}
+
+/// Calls sled, which panics where it finds things that it believes cannot be.
+fn guarded<T>(path: &Path, call: impl FnOnce() -> sled::Result<T>) -> Result<T, StorageError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(sled::Error::Io(e))) => Err(StorageError::io("use", path, e)),
+        Ok(Err(error)) => Err(StorageError::damaged(path, error.to_string())),
+        Err(_) => Err(StorageError::damaged(path, "sled cannot make sense of what it found")),
+    }
+}
+
+/// Makes durable every file below a folder, and every folder.
+fn sync_all(folder: &Path) -> Result<(), StorageError> {
+    let entries = fs::read_dir(folder).map_err(|e| StorageError::io("look into", folder, e))?;
+    for entry in entries {
+        let path = entry.map_err(|e| StorageError::io("look into", folder, e))?.path();
+        if path.is_dir() {
+            sync_all(&path)?;
+        } else {
+            sync_file(&path)?;
+        }
+    }
+    sync_folder(folder)
+}

@@ -1,0 +1,79 @@
+use std::fs;
+
+use plainsong_storage::{Folder, LogStore, Op, Record, SnapshotStore};
+
+use crate::child::{Running, given, strace};
+
+const WRITES: u64 = 10;
+
+#[test]
+fn a_snapshot_is_named_only_after_all_its_files_were_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Folder::open(&folder, b"mine").unwrap());
+    let trace = folder.path().join("trace");
+    let calls = "trace=fsync,fdatasync,sync_file_range,pwrite64,rename";
+    let Some(strace) = strace(&trace, &["-e", calls]) else { return };
+    Running::start("syncs::commits_a_snapshot", folder.path(), &[], Some(strace)).finish();
+    let trace = fs::read_to_string(trace).unwrap();
+    let named = trace.lines().collect::<Vec<_>>();
+    let last = |what: &[&str]| {
+        let found = named.iter().rposition(|line| what.iter().all(|word| line.contains(word)));
+        found.unwrap_or_else(|| panic!("no {what:?} in\n{trace}"))
+    };
+    let renamed = last(&["rename(", "snapshots.index.new"]);
+    let before = |what: &[&str]| {
+        let found =
+            named[..renamed].iter().rposition(|line| what.iter().all(|word| line.contains(word)));
+        found.unwrap_or_else(|| panic!("no {what:?} before the rename in\n{trace}"))
+    };
+    let written = before(&["pwrite64(", "/store/snapshots/db>"]);
+    let flushed = before(&["sync_file_range(", "/store/snapshots/db>"]);
+    let synced = before(&["fsync(", "/store/snapshots/db>"]);
+    assert!(written < synced && flushed < synced, "the file is synced after all is written");
+    let folder = before(&["fsync(", "/store/snapshots>"]);
+    let index = before(&["fsync(", "/store/snapshots.index.new>"]);
+    assert!(synced < index && folder < index, "the index is written after that");
+    assert!(renamed < last(&["fsync(", "/store>"]), "its name is durable at the end");
+}
+
+#[test]
+#[ignore = "run by the test above"]
+fn commits_a_snapshot() {
+    let (folder, _) = given();
+    let mut store = Folder::open(folder, b"mine").unwrap().snapshots().unwrap();
+    let key = store.begin().unwrap();
+    for chunk in 0..20 {
+        store.write(key, chunk, vec![7; 60_000].into()).unwrap();
+    }
+    store.commit(key, "about".into()).unwrap();
+    // What sled writes when it is dropped is no part of the commit.
+    std::process::exit(0);
+}
+
+#[test]
+fn a_write_of_the_log_is_one_sync() {
+    let syncs = |writes: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Folder::open(&folder, b"mine").unwrap());
+        let trace = folder.path().join("trace");
+        let strace = strace(&trace, &["-e", "trace=fdatasync,fsync"])?;
+        Running::start("syncs::writes_the_log", folder.path(), &[writes], Some(strace)).finish();
+        let trace = fs::read_to_string(trace).unwrap();
+        Some(trace.lines().filter(|line| line.contains("sync(")).count() as u64)
+    };
+    let (Some(none), Some(some)) = (syncs(0), syncs(WRITES)) else { return };
+    assert_eq!(some - none, WRITES);
+}
+
+#[test]
+#[ignore = "run by the test above"]
+fn writes_the_log() {
+    let (folder, numbers) = given();
+    let mut log = Folder::open(folder, b"mine").unwrap().log().unwrap();
+    for write in 0..numbers[0] {
+        let first = write * 5 + 1;
+        let append = |index| Op::Append(Record { index, head: "a".into(), body: "b".into() });
+        log.write((first..first + 5).map(append).collect()).unwrap();
+    }
+    std::process::exit(0);
+}
