@@ -14,13 +14,12 @@ pub mod command;
 pub mod glob;
 pub mod limits;
 pub mod node;
-pub mod number;
 pub mod program;
 pub mod request;
-pub mod resp;
 pub mod server;
 mod store;
 
+pub use service::{number, resp};
 pub use store::Store;
 
 /// How long an orderly stop waits for clients to take their answers.

@@ -11,6 +11,13 @@ pub const ARGUMENTS_MAX: usize = 1 << 20;
 /// length in front of what follows.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 
+/// The same for the decoder.
+pub(crate) const REQUESTS: service::resp::Limits = service::resp::Limits {
+    arguments_max: ARGUMENTS_MAX,
+    line_bytes_max: LINE_BYTES_MAX,
+    request_bytes_max: REQUEST_BYTES_MAX,
+};
+
 /// The most that the arguments of a command may have together, in bytes, with 16 more for
 /// each: what the group carries as one command.
 pub const COMMAND_BYTES_MAX: usize = plainsong::COMMAND_BYTES_MAX;

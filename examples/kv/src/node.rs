@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use plainsong::{Answer, Busy, MemberStatus, Replica};
+use plainsong::{Answer, Busy, Replica};
+use service::Situation;
 
 use crate::Store;
-use crate::backend::{Backend, Failure, Situation};
+use crate::backend::{Backend, Failure};
 use crate::command::{Command, Output};
 
 /// A replica of the store as the server sees it. Clones are handles on the same replica.
@@ -41,26 +42,8 @@ impl Backend for Node {
     }
 
     fn situation(&self) -> Situation {
-        let status = self.0.status();
-        Situation {
-            id: status.incarnation.replica.to_string(),
-            role: status.role.to_string(),
-            epoch: status.epoch.map_or_else(|| "none".into(), |epoch| epoch.to_string()),
-            sequencer: status.sequencer.map(|id| id.to_string()),
-            voters: status.voters.iter().map(ToString::to_string).collect(),
-            members: status.members.iter().map(name).collect(),
-            last: status.last.0,
-            committed: status.committed.0,
-            applied: status.applied.0,
-            waiting: status.waiting,
-            stopped: status.stopped.map(|reason| reason.to_string()),
-        }
+        Situation::of(&self.0.status())
     }
-}
-
-/// A member by its replica; one that has not said yet which it is, as a question mark.
-fn name(member: &MemberStatus) -> String {
-    member.replica.map_or_else(|| "?".into(), |id| id.to_string())
 }
 
 impl Future for Outcome {

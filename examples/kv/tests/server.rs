@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kv::Store;
-use kv::backend::{Backend, Failure, Situation};
+use kv::backend::{Backend, Failure};
 use kv::command::{Command, Output};
 use kv::limits::{IN_FLIGHT_MAX, REQUEST_BYTES_MAX};
 use kv::resp::Reply;
 use kv::server::{Config, Server};
 use plainsong::Timestamp;
+use service::Situation;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;

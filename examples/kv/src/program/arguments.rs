@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use service::arguments::{group_name, seconds};
 
 const ABOUT: &str = "\
 A replicated key-value store that speaks the Redis protocol.
@@ -100,28 +101,7 @@ pub(super) struct Common {
 }
 
 fn engine(text: &str) -> Result<cpg::Engine, String> {
-    text.parse().map_err(|error| match error {
-        cpg::ParseEngineError::NoCorosync => format!(
-            "{error}: cargo build --release -p {} --features corosync",
-            env!("CARGO_PKG_NAME")
-        ),
-        error => error.to_string(),
-    })
-}
-
-fn group_name(text: &str) -> Result<String, String> {
-    match text.parse::<cpg::GroupName>() {
-        Ok(name) => Ok(name.as_str().into()),
-        Err(_) => Err(format!(
-            "a group name has 1 to {} printable ASCII characters",
-            cpg::GroupName::LENGTH_MAX
-        )),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds: &f64| (0.001..=86_400.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "give seconds from 0.001 to 86400".into())
+    service::arguments::engine(text, env!("CARGO_PKG_NAME"))
 }
 
 #[cfg(test)]

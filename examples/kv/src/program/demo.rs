@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use cpg::embedded::Ring;
 use plainsong::{Replica, ReplicaId};
+use service::{INTERVAL, Line, Stop, Watch};
 use tokio::net::TcpListener;
 
 use super::arguments::Demo;
 use super::failure::Failure;
 use super::runtime;
-use super::stop::Stop;
-use super::watch::{INTERVAL, Line, Watch};
 use crate::backend::Backend;
 use crate::node::Node;
 use crate::server::{Config, Server};
@@ -64,7 +63,7 @@ async fn serve(
     nodes: &[Node],
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let mut stop = Stop::listen()?;
+    let mut stop = Stop::listen().map_err(Failure::Signals)?;
     let mut servers = Vec::new();
     for (listener, node) in listeners.into_iter().zip(nodes) {
         let server = Server::start(listener, node.clone(), Config { timeout });

@@ -6,18 +6,8 @@ use std::net::SocketAddr;
 pub(super) enum Failure {
     #[error("cannot listen on {address}: {why}; {remedy}")]
     Listen { address: SocketAddr, why: io::Error, remedy: String },
-    #[error(
-        "replica {id} is not among the voters {voters}: name all first voters in --voters, this \
-         one too"
-    )]
-    NotAVoter { id: u32, voters: String },
-    #[error("--voters names replica {0} twice: name each once")]
-    VoterTwice(u32),
-    #[error(
-        "--engine embedded:{path}: there is no directory {directory}; create it, or choose a path \
-         in one that exists"
-    )]
-    NoDirectory { path: String, directory: String },
+    #[error(transparent)]
+    Arguments(#[from] service::arguments::Mistake),
     #[error("--port {0} leaves no room for three ports: choose one up to 65533")]
     Port(u16),
     #[error("replica {id} cannot start: {why}")]

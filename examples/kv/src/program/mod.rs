@@ -4,8 +4,6 @@ mod arguments;
 mod demo;
 mod failure;
 mod serve;
-mod stop;
-mod watch;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

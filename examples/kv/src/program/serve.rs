@@ -1,17 +1,16 @@
 //! One replica.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use plainsong::{Replica, ReplicaId};
+use service::arguments::{check_engine, check_voters};
+use service::{INTERVAL, Line, Stop, Watch};
 use tokio::net::TcpListener;
 
 use super::arguments::Serve;
 use super::failure::Failure;
 use super::runtime;
-use super::stop::Stop;
-use super::watch::{INTERVAL, Line, Watch};
 use crate::backend::Backend;
 use crate::node::Node;
 use crate::server::{Config, Server};
@@ -43,33 +42,8 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_voters(id: u32, voters: &[u32]) -> Result<(), Failure> {
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = voters.iter().find(|voter| !seen.insert(**voter)) {
-        return Err(Failure::VoterTwice(*twice));
-    }
-    if voters.is_empty() || seen.contains(&id) {
-        return Ok(());
-    }
-    let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
-    Err(Failure::NotAVoter { id, voters: voters.join(",") })
-}
-
-/// The engine itself can only say that the path is no good.
-fn check_engine(engine: &cpg::Engine) -> Result<(), Failure> {
-    let cpg::Engine::Socket(path) = engine else { return Ok(()) };
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() || parent.is_dir() => Ok(()),
-        None => Ok(()),
-        Some(parent) => Err(Failure::NoDirectory {
-            path: path.display().to_string(),
-            directory: parent.display().to_string(),
-        }),
-    }
-}
-
 async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<(), Failure> {
-    let mut stop = Stop::listen()?;
+    let mut stop = Stop::listen().map_err(Failure::Signals)?;
     let server =
         Server::start(listener, node.clone(), Config { timeout }).map_err(Failure::Runtime)?;
     // The one line on stdout, for scripts that wait for it.

@@ -3,10 +3,11 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use service::Situation;
 use tokio::time::{Instant, timeout_at};
 
 use super::info;
-use crate::backend::{Backend, Failure, Situation};
+use crate::backend::{Backend, Failure};
 use crate::command::Output;
 use crate::request::Shape;
 use crate::resp::{Reply, error};

@@ -15,7 +15,7 @@ use super::listener::{Shared, stopped};
 use super::session::{Meaning, Session};
 use crate::backend::Backend;
 use crate::command::Command;
-use crate::limits::IN_FLIGHT_MAX;
+use crate::limits::{IN_FLIGHT_MAX, REQUESTS};
 use crate::resp::{Decoder, Reply, encode, error};
 
 /// Replies are written when nothing more is ready, or when they are this much.
@@ -59,7 +59,7 @@ struct Reader<B: Backend> {
 impl<B: Backend> Reader<B> {
     async fn run(mut self, mut input: OwnedReadHalf) -> io::Result<()> {
         let mut stop = self.shared.stop.subscribe();
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(REQUESTS);
         loop {
             loop {
                 match decoder.request() {

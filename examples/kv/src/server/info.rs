@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use service::Situation;
 
 use super::Counters;
-use crate::backend::Situation;
 use crate::command::Output;
 use crate::resp::Reply;
 

@@ -10,5 +10,5 @@ mod inline;
 mod reply;
 
 pub use decoder::Decoder;
-pub use framer::ProtocolError;
+pub use framer::{Limits, ProtocolError};
 pub use reply::{Reply, encode, error};

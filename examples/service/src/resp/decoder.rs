@@ -2,19 +2,24 @@ use bytes::{Buf, Bytes, BytesMut};
 use redis_protocol::resp2::decode::decode_bytes_mut;
 use redis_protocol::resp2::types::BytesFrame;
 
-use super::framer::{Framed, Framer, ProtocolError};
+use super::framer::{Framed, Framer, Limits, ProtocolError};
 use super::inline;
 
 /// Turns the bytes of a connection into requests: lists of arguments, never empty.
 ///
 /// The arguments are views into what was read, so nothing is copied.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
     framer: Framer,
 }
 
 impl Decoder {
+    /// Takes requests up to these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self { buffer: BytesMut::new(), framer: Framer::new(limits) }
+    }
+
     /// Where to read into.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
@@ -65,8 +70,11 @@ impl Decoder {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits =
+        Limits { arguments_max: 1 << 20, line_bytes_max: 64 << 10, request_bytes_max: 2 << 20 };
+
     fn requests(text: &[u8], step: usize) -> Result<Vec<Vec<Bytes>>, ProtocolError> {
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(LIMITS);
         let mut requests = Vec::new();
         for part in text.chunks(step) {
             decoder.buffer().extend_from_slice(part);
@@ -99,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_comes_before_a_mistake_is_still_a_request() {
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(LIMITS);
         decoder.buffer().extend_from_slice(b"PING\r\n*1\r\n:1\r\n");
         assert_eq!(decoder.request().unwrap().unwrap(), ["PING"]);
         assert_eq!(decoder.request(), Err(ProtocolError::NotAString(b':')));

@@ -1,25 +1,25 @@
 use std::time::{Duration, Instant};
 
-use crate::backend::Situation;
+use crate::Situation;
 
 /// Tells in lines what changes at some replicas, and nothing twice.
 ///
 /// The progress of commits is told at most twice a second; everything else at once.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub struct Watch {
     told: Vec<String>,
     progress: Vec<u64>,
     progress_at: Option<Instant>,
 }
 
 /// How often to look.
-pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+pub const INTERVAL: Duration = Duration::from_millis(100);
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What there is to tell.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub enum Line {
     /// A replica is otherwise than before.
     Change(String),
     /// Something was committed.
@@ -28,7 +28,7 @@ pub(super) enum Line {
 
 impl Watch {
     /// Compares with what was told before.
-    pub(super) fn look(&mut self, now: Instant, situations: &[Situation]) -> Vec<Line> {
+    pub fn look(&mut self, now: Instant, situations: &[Situation]) -> Vec<Line> {
         let mut lines = Vec::new();
         self.told.resize(situations.len(), String::new());
         for (told, situation) in self.told.iter_mut().zip(situations) {

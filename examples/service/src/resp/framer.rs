@@ -1,13 +1,25 @@
-use crate::limits::{ARGUMENTS_MAX, LINE_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::number;
+
+/// What a request may be at most. More is a protocol error, found before it is buffered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most arguments.
+    pub arguments_max: usize,
+    /// The longest line in bytes: of a request that is written by hand (an *inline*
+    /// command), and of a length in front of what follows.
+    pub line_bytes_max: usize,
+    /// The longest request on the wire in bytes, with all its lengths and line ends.
+    pub request_bytes_max: usize,
+}
 
 /// Finds where a request ends, and refuses what is none.
 ///
 /// A request is a flat array of byte strings. The framer walks over it once, however many
 /// reads it comes in, and knows no nesting, so nothing that a client sends can make it
 /// recurse. Its errors are Redis's own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Framer {
+    limits: Limits,
     /// Where in the request to go on.
     at: usize,
     /// How many arguments are still to come; `None` before their number is known.
@@ -54,14 +66,18 @@ pub enum ProtocolError {
     #[error("unbalanced quotes in request")]
     Quotes,
     /// The whole is above the limit.
-    #[error("request of more than {REQUEST_BYTES_MAX} bytes")]
-    TooBig,
+    #[error("request of more than {0} bytes")]
+    TooBig(usize),
     /// Something else.
     #[error("invalid request")]
     Invalid,
 }
 
 impl Framer {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, at: 0, left: None }
+    }
+
     /// Looks at a buffer that starts with the request. `None` asks for more of it: then
     /// call again with the same bytes and those that follow. Otherwise the next call is
     /// about the next request.
@@ -69,10 +85,10 @@ impl Framer {
         let found = match buffer.first() {
             None => None,
             Some(b'*') => self.array(buffer)?,
-            Some(_) => line(buffer, 0, ProtocolError::Line)?.map(|(_, end)| Framed::Line(end)),
+            Some(_) => self.line(buffer, 0, ProtocolError::Line)?.map(|(_, end)| Framed::Line(end)),
         };
         if found.is_some() {
-            *self = Self::default();
+            *self = Self::new(self.limits);
         }
         Ok(found)
     }
@@ -81,14 +97,14 @@ impl Framer {
         let mut left = match self.left {
             Some(left) => left,
             None => {
-                let Some((text, end)) = line(buffer, 0, ProtocolError::ArrayLine)? else {
+                let Some((text, end)) = self.line(buffer, 0, ProtocolError::ArrayLine)? else {
                     return Ok(None);
                 };
                 let length = number::parse(&text[1..]).ok_or(ProtocolError::ArrayLength)?;
                 let Ok(length @ 1..) = usize::try_from(length) else {
                     return Ok(Some(Framed::Nothing(end)));
                 };
-                if length > ARGUMENTS_MAX {
+                if length > self.limits.arguments_max {
                     return Err(ProtocolError::ArrayLength);
                 }
                 self.at = end;
@@ -97,54 +113,55 @@ impl Framer {
         };
         while left > 0 {
             self.left = Some(left);
-            let Some(end) = string(buffer, self.at)? else { return Ok(None) };
+            let Some(end) = self.string(buffer, self.at)? else { return Ok(None) };
             self.at = end;
             left -= 1;
         }
         Ok(Some(Framed::Array(self.at)))
     }
-}
 
-/// Where the byte string ends that starts at `from`, once all of it is there.
-fn string(buffer: &[u8], from: usize) -> Result<Option<usize>, ProtocolError> {
-    match buffer.get(from) {
-        None => return Ok(None),
-        Some(b'$') => {}
-        Some(other) => return Err(ProtocolError::NotAString(*other)),
-    }
-    let Some((text, start)) = line(buffer, from, ProtocolError::StringLine)? else {
-        return Ok(None);
-    };
-    let length = number::parse(&text[1..])
-        .and_then(|length| usize::try_from(length).ok())
-        .filter(|length| *length <= REQUEST_BYTES_MAX)
-        .ok_or(ProtocolError::StringLength)?;
-    let end = start + length + 2;
-    if end > REQUEST_BYTES_MAX {
-        return Err(ProtocolError::TooBig);
-    }
-    match buffer.get(end - 2..end) {
-        None => Ok(None),
-        Some(b"\r\n") => Ok(Some(end)),
-        Some(_) => Err(ProtocolError::StringEnd),
-    }
-}
-
-/// The line that starts at `from`, without its end, and where the next one starts.
-fn line(
-    buffer: &[u8],
-    from: usize,
-    too_long: ProtocolError,
-) -> Result<Option<(&[u8], usize)>, ProtocolError> {
-    let rest = &buffer[from..];
-    let searched = &rest[..rest.len().min(LINE_BYTES_MAX)];
-    match searched.iter().position(|byte| *byte == b'\n') {
-        Some(end) => {
-            let text = &rest[..end];
-            Ok(Some((text.strip_suffix(b"\r").unwrap_or(text), from + end + 1)))
+    /// Where the byte string ends that starts at `from`, once all of it is there.
+    fn string(&self, buffer: &[u8], from: usize) -> Result<Option<usize>, ProtocolError> {
+        match buffer.get(from) {
+            None => return Ok(None),
+            Some(b'$') => {}
+            Some(other) => return Err(ProtocolError::NotAString(*other)),
         }
-        None if rest.len() >= LINE_BYTES_MAX => Err(too_long),
-        None => Ok(None),
+        let Some((text, start)) = self.line(buffer, from, ProtocolError::StringLine)? else {
+            return Ok(None);
+        };
+        let length = number::parse(&text[1..])
+            .and_then(|length| usize::try_from(length).ok())
+            .filter(|length| *length <= self.limits.request_bytes_max)
+            .ok_or(ProtocolError::StringLength)?;
+        let end = start + length + 2;
+        if end > self.limits.request_bytes_max {
+            return Err(ProtocolError::TooBig(self.limits.request_bytes_max));
+        }
+        match buffer.get(end - 2..end) {
+            None => Ok(None),
+            Some(b"\r\n") => Ok(Some(end)),
+            Some(_) => Err(ProtocolError::StringEnd),
+        }
+    }
+
+    /// The line that starts at `from`, without its end, and where the next one starts.
+    fn line<'a>(
+        &self,
+        buffer: &'a [u8],
+        from: usize,
+        too_long: ProtocolError,
+    ) -> Result<Option<(&'a [u8], usize)>, ProtocolError> {
+        let rest = &buffer[from..];
+        let searched = &rest[..rest.len().min(self.limits.line_bytes_max)];
+        match searched.iter().position(|byte| *byte == b'\n') {
+            Some(end) => {
+                let text = &rest[..end];
+                Ok(Some((text.strip_suffix(b"\r").unwrap_or(text), from + end + 1)))
+            }
+            None if rest.len() >= self.limits.line_bytes_max => Err(too_long),
+            None => Ok(None),
+        }
     }
 }
 
@@ -152,15 +169,18 @@ fn line(
 mod tests {
     use super::*;
 
+    const LIMITS: Limits =
+        Limits { arguments_max: 1 << 20, line_bytes_max: 64 << 10, request_bytes_max: 2 << 20 };
+
     fn find(text: &str) -> Result<Option<Framed>, ProtocolError> {
-        Framer::default().find(text.as_bytes())
+        Framer::new(LIMITS).find(text.as_bytes())
     }
 
     #[test]
     fn a_request_ends_where_it_ends_however_it_is_cut() {
         let request = b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$4\r\n\r\n$1\r\n*1\r\n";
         let length = request.len() - 4;
-        let mut framer = Framer::default();
+        let mut framer = Framer::new(LIMITS);
         for cut in 0..length {
             assert_eq!(framer.find(&request[..cut]), Ok(None), "{cut}");
         }
@@ -181,21 +201,21 @@ mod tests {
             ("*1\r\n\r\n", Err(ProtocolError::NotAString(b'\r'))),
             ("*1\r\n$-1\r\n", Err(ProtocolError::StringLength)),
             ("*1\r\n$99999999999999999999\r\n", Err(ProtocolError::StringLength)),
-            ("*1\r\n$2097152\r\n", Err(ProtocolError::TooBig)),
+            ("*1\r\n$2097152\r\n", Err(ProtocolError::TooBig(2 << 20))),
             ("*1\r\n$1\r\nab\r\n", Err(ProtocolError::StringEnd)),
             ("PING\n", Ok(Some(Framed::Line(5)))),
             ("PING", Ok(None)),
         ] {
             assert_eq!(find(text), found, "{text:?}");
         }
-        assert_eq!(find(&"x".repeat(LINE_BYTES_MAX)), Err(ProtocolError::Line));
-        assert_eq!(find(&"*1".repeat(LINE_BYTES_MAX)), Err(ProtocolError::ArrayLine));
+        assert_eq!(find(&"x".repeat(LIMITS.line_bytes_max)), Err(ProtocolError::Line));
+        assert_eq!(find(&"*1".repeat(LIMITS.line_bytes_max)), Err(ProtocolError::ArrayLine));
     }
 
     #[test]
     fn the_limit_holds_for_the_sum_before_it_is_buffered() {
         let part = format!("$1000000\r\n{}\r\n", "x".repeat(1_000_000));
         let text = format!("*3\r\n{part}{part}$1000000\r\n");
-        assert_eq!(find(&text), Err(ProtocolError::TooBig));
+        assert_eq!(find(&text), Err(ProtocolError::TooBig(2 << 20)));
     }
 }

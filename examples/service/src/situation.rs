@@ -1,0 +1,86 @@
+use std::fmt;
+
+use plainsong::{MemberStatus, Status};
+
+/// How a replica and its group are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Situation {
+    /// The replica.
+    pub id: String,
+    /// What it does in the group.
+    pub role: String,
+    /// The period of normal operation it is in.
+    pub epoch: String,
+    /// Which replica gives the commands their order now.
+    pub sequencer: Option<String>,
+    /// Whose majority commits.
+    pub voters: Vec<String>,
+    /// Who is in the group now.
+    pub members: Vec<String>,
+    /// The last position of the log here.
+    pub last: u64,
+    /// The last position that a majority has.
+    pub committed: u64,
+    /// The last position that the store here has applied.
+    pub applied: u64,
+    /// What the replica waits for, if it cannot go on without: "waiting for ...".
+    pub waiting: Option<String>,
+    /// Why it has stopped.
+    pub stopped: Option<String>,
+    /// Whether a majority of the voters is in the group as seen from here.
+    pub majority: bool,
+}
+
+impl Situation {
+    /// What a replica's status says.
+    pub fn of(status: &Status) -> Self {
+        let is_here = |id| status.members.iter().any(|member| member.replica == Some(id));
+        let here = status.voters.iter().filter(|id| is_here(**id)).count();
+        Self {
+            id: status.incarnation.replica.to_string(),
+            role: status.role.to_string(),
+            epoch: status.epoch.map_or_else(|| "none".into(), |epoch| epoch.to_string()),
+            sequencer: status.sequencer.map(|id| id.to_string()),
+            voters: status.voters.iter().map(ToString::to_string).collect(),
+            members: status.members.iter().map(name).collect(),
+            last: status.last.0,
+            committed: status.committed.0,
+            applied: status.applied.0,
+            waiting: status.waiting.clone(),
+            stopped: status.stopped.as_ref().map(ToString::to_string),
+            majority: status.stopped.is_none() && here * 2 > status.voters.len(),
+        }
+    }
+
+    /// What keeps commands from being committed here, if anything does.
+    pub fn obstacle(&self) -> Option<Obstacle<'_>> {
+        match (&self.stopped, &self.waiting) {
+            (Some(why), _) => Some(Obstacle::Stopped(why)),
+            (None, Some(what)) => Some(Obstacle::Waiting(what)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// A member by its replica; one that has not said yet which it is, as a question mark.
+fn name(member: &MemberStatus) -> String {
+    member.replica.map_or_else(|| "?".into(), |id| id.to_string())
+}
+
+/// What keeps commands from being committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle<'a> {
+    /// The replica waits for something, in words that say so.
+    Waiting(&'a str),
+    /// The replica has stopped, for this reason.
+    Stopped(&'a str),
+}
+
+impl fmt::Display for Obstacle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting(what) => f.write_str(what),
+            Self::Stopped(why) => write!(f, "this replica has stopped: {why}"),
+        }
+    }
+}
