@@ -9,7 +9,7 @@
 //! | 2 | kind of the message |
 //! | 16 | cluster id, zero while it is unknown |
 //! | 4 | length of the body in bincode |
-//! | 4 | length of the commands behind it (of a batch, and of entries) |
+//! | 4 | length of what stands behind it (commands of a batch or of entries, a chunk) |
 //! | 4 | CRC32C of the header before this field, the body and the commands |
 //!
 //! bincode is used with fixed-width integers, a size limit, and trailing bytes refused.
@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::entry::Commands;
-use crate::message::{BatchMessage, Entries, EntriesMessage, Message};
+use crate::message::{BatchMessage, Chunk, ChunkMessage, Entries, EntriesMessage, Message};
 use crate::types::ClusterId;
 
 /// The version of frames that this build writes and reads.
@@ -155,6 +155,13 @@ impl Frame {
                 commands = all;
                 encode_into(&mut head, &written)
             }
+            Message::Offer(offer) => encode_into(&mut head, offer),
+            Message::Chunk(chunk) => {
+                let Chunk { name, number, donor, sent, .. } = *chunk;
+                commands = chunk.bytes.clone();
+                encode_into(&mut head, &ChunkMessage { name, number, donor, sent })
+            }
+            Message::Received(received) => encode_into(&mut head, received),
         };
         // Our own types always encode, and the engine bounds what it puts into them.
         assert!(encoded.is_ok(), "a message encodes: {encoded:?}");
@@ -187,6 +194,9 @@ fn kind(message: &Message) -> u16 {
         Message::Progress(_) => 6,
         Message::Fetch(_) => 7,
         Message::Entries(_) => 8,
+        Message::Offer(_) => 10,
+        Message::Chunk(_) => 11,
+        Message::Received(_) => 12,
     }
 }
 
@@ -223,7 +233,7 @@ pub(crate) fn decode_frame(frame: &Bytes) -> Result<(Option<ClusterId>, Message)
 fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, DecodeError> {
     let refused = |reason: String| DecodeError::Body { kind, reason };
     let failed = |error: bincode::Error| refused(error.to_string());
-    if !matches!(kind, 5 | 8) && !commands.is_empty() {
+    if !matches!(kind, 5 | 8 | 11) && !commands.is_empty() {
         return Err(refused("this kind carries no commands".into()));
     }
     Ok(match kind {
@@ -247,6 +257,12 @@ fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, Decod
                 entries.ok_or_else(|| refused("the commands do not fill the entries".into()))?,
             )
         }
+        10 => Message::Offer(decode(body).map_err(failed)?),
+        11 => {
+            let ChunkMessage { name, number, donor, sent } = decode(body).map_err(failed)?;
+            Message::Chunk(Chunk { name, number, donor, sent, bytes: commands })
+        }
+        12 => Message::Received(decode(body).map_err(failed)?),
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -295,7 +311,11 @@ mod tests {
     use super::*;
     use crate::Timestamp;
     use crate::entry::{Batch, BatchHead, BatchKind, Content, Entry, EntryHead, MembersChanged};
-    use crate::message::{Announce, Fetch, Mark, Marked, Marks, Missing, Open, Progress, Report};
+    use crate::message::{
+        Announce, Fetch, Mark, Marked, Marks, Missing, Offer, Offered, Open, Progress, Received,
+        Report,
+    };
+    use crate::snapshot::SnapshotName;
     use crate::types::{
         Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter,
         Voters,
@@ -306,6 +326,7 @@ mod tests {
         let incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(9) };
         let store = StoreId(4);
         let last = Position { epoch: ballot, index: Index(17) };
+        let name = SnapshotName { position: last, digest: Digest(6), bytes: 1 << 20 };
         let voter = Voter { replica: ReplicaId(1), store };
         let voters = Voters { now: vec![voter], previous: vec![voter], since: Index(1) };
         let history = vec![(ballot, Index(1))];
@@ -343,6 +364,8 @@ mod tests {
                 store,
                 last,
                 promised: ballot,
+                first_kept: Index(4),
+                snapshots: vec![name],
                 first: true,
                 refused: Some(Nonce(1)),
             }),
@@ -375,7 +398,32 @@ mod tests {
             Message::Fetch(Fetch {
                 epoch: ballot,
                 incarnation,
-                missing: Missing::Entries { after: last, digest: Digest(2) },
+                missing: Missing::Entries {
+                    after: last,
+                    digest: Digest(2),
+                    donor: Some(incarnation),
+                    partial: Some(name),
+                },
+            }),
+            Message::Offer(Offer {
+                epoch: ballot,
+                laggards: vec![incarnation],
+                donor: incarnation,
+                what: Offered::Snapshot(name),
+            }),
+            Message::Chunk(Chunk {
+                name,
+                number: 3,
+                donor: incarnation,
+                sent: 9,
+                bytes: Bytes::from_static(b"some bytes of a state"),
+            }),
+            Message::Received(Received {
+                incarnation,
+                name,
+                donor: incarnation,
+                seen: 8,
+                gap: Some((4, 9)),
             }),
             Message::Entries(Entries {
                 epoch: ballot,
@@ -454,7 +502,7 @@ mod tests {
     #[test]
     fn what_a_hostile_member_forges_is_an_error_and_no_panic() {
         assert_eq!(decode_frame(&forged(99, &[], &[])), Err(DecodeError::Kind(99)));
-        for kind in 1..=8 {
+        for kind in (1..=8).chain(10..=12) {
             for body in [&[][..], &[0xff; 7], &[0xff; 64], &[0; 4096]] {
                 assert!(matches!(
                     decode_frame(&forged(kind, body, &[])),

@@ -7,7 +7,7 @@
 //! ```
 //! use plainsong::{Context, Replica, ReplicaId, StateMachine};
 //!
-//! #[derive(Default)]
+//! #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 //! struct Counter(u64);
 //!
 //! impl StateMachine for Counter {
@@ -18,6 +18,8 @@
 //!         self.0 += add;
 //!         self.0
 //!     }
+//!
+//!     plainsong::snapshot_by_clone!();
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -76,9 +78,10 @@ pub mod snapshot;
 mod types;
 
 pub use admin::{Admin, Request};
-pub use engine::{AdminError, MemberStatus, Role, Status, StopReason};
+pub use engine::{AdminError, MemberStatus, Role, Status, StopReason, TransferStatus};
 pub use entry::MembersChanged;
 pub use machine::{Context, StateMachine, Timestamp};
 pub use pending::{Answer, COMMAND_BYTES_MAX, Pending, ProposeError};
 pub use replica::{Builder, Busy, Replica, StartError};
+pub use snapshot::Snapshot;
 pub use types::*;

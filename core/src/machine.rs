@@ -1,9 +1,10 @@
-use std::fmt;
+use std::{fmt, io};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::entry::MembersChanged;
+use crate::snapshot::Snapshot;
 use crate::{Incarnation, Index};
 
 /// A deterministic state machine: what an application writes.
@@ -17,6 +18,12 @@ use crate::{Incarnation, Index};
 ///
 /// One thread of the replica owns the machine and calls it, one command after the other.
 /// A slow `apply` slows the replica down but nothing else of the group.
+///
+/// # Snapshots
+///
+/// Every replica takes a snapshot of its state at the same places of the log, forgets what
+/// came before, and gives it to replicas that lag too far. A state that can be cloned and
+/// serialised needs one line, [`snapshot_by_clone`](crate::snapshot_by_clone).
 pub trait StateMachine: Send + 'static {
     /// What is proposed. Encoded once, by the replica that proposes it; decoded once at
     /// each replica.
@@ -25,8 +32,24 @@ pub trait StateMachine: Send + 'static {
     /// caller at the proposing replica, dropped elsewhere.
     type Output: Send + 'static;
 
+    /// The state at one moment.
+    type Snapshot: Snapshot;
+
     /// Applies a committed command: never twice, never undone.
     fn apply(&mut self, context: &Context, command: Self::Command) -> Self::Output;
+
+    /// Takes the state as it is now. `apply` waits for this, so it should be quick; what
+    /// takes long is done by [`Snapshot::write`], meanwhile.
+    fn snapshot(&self) -> Self::Snapshot;
+
+    /// Replaces the whole state by one that [`Snapshot::write`] wrote, at this or another
+    /// replica, by this or an earlier version of the application.
+    ///
+    /// # Errors
+    ///
+    /// Those of the reader, and the application's own. Any stops the replica, so what is
+    /// left half done harms nobody.
+    fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()>;
 
     /// Runs of replicas came into the group or left it: at this place among the commands,
     /// the same at every replica. No command of a run is applied before it has joined or
@@ -60,6 +83,24 @@ pub trait StateMachine: Send + 'static {
     fn wake(&mut self, context: &Context) {
         let _ = context;
     }
+}
+
+/// Inside an `impl StateMachine`: snapshots of a state machine that is `Clone`, `Serialize` and
+/// `Deserialize`, by cloning it.
+#[macro_export]
+macro_rules! snapshot_by_clone {
+    () => {
+        type Snapshot = Self;
+
+        fn snapshot(&self) -> Self {
+            self.clone()
+        }
+
+        fn restore(&mut self, from: &mut dyn ::std::io::Read) -> ::std::io::Result<()> {
+            *self = $crate::snapshot::read(from)?;
+            Ok(())
+        }
+    };
 }
 
 /// What a command may know besides the state: the same at every replica.

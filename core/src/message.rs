@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, MembersChanged};
+use crate::snapshot::SnapshotName;
 use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters};
 
 /// One multicast.
@@ -24,11 +25,17 @@ pub enum Message {
     Progress(Progress),
     /// Something is missing here.
     Fetch(Fetch),
-    /// A piece of the sequencer's log, for who asked.
+    /// A piece of the log, for who asked.
     Entries(Entries),
+    /// The sequencer tells laggards where they get what they lack (rule L2).
+    Offer(Offer),
+    /// A piece of a snapshot (rule L3).
+    Chunk(Chunk),
+    /// What a laggard has of a snapshot (rule L3).
+    Received(Received),
 }
 
-/// Sent on joining the group and when someone new joins.
+/// Sent on joining the group, when someone new joins, and when a snapshot was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announce {
     /// Who it is.
@@ -39,6 +46,11 @@ pub struct Announce {
     pub last: Position,
     /// The highest ballot that it has answered.
     pub promised: Ballot,
+    /// The first entry that it still holds.
+    pub first_kept: Index,
+    /// The snapshots that it holds, oldest first. Of the same position they are the same
+    /// everywhere, or a state machine is not deterministic.
+    pub snapshots: Vec<SnapshotName>,
     /// Whether this run announces itself for the first time.
     pub first: bool,
     /// Said by a replica that had announced itself before, when another process comes with
@@ -189,20 +201,86 @@ pub struct Fetch {
 pub enum Missing {
     /// The epoch's `Open`.
     Open,
-    /// Everything after the end of the asker's log, which is a part of the base.
+    /// Everything after the end of the asker's log, which is a part of the base (rule L1).
     Entries {
-        /// Where that log ends.
+        /// Where that log ends; before the first entry, where it is not a part of the base.
         after: Position,
         /// Its digest there.
         digest: Digest,
+        /// Who is asked, after an [`Offer`]; otherwise it is the sequencer.
+        donor: Option<Incarnation>,
+        /// A snapshot of which the asker has some chunks (rule L5).
+        partial: Option<SnapshotName>,
     },
+}
+
+/// Names a donor (rule L2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Which epoch it is about.
+    pub epoch: Ballot,
+    /// Who lags.
+    pub laggards: Vec<Incarnation>,
+    /// Who gives.
+    pub donor: Incarnation,
+    /// What it gives.
+    pub what: Offered,
+}
+
+/// What an [`Offer`] offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Offered {
+    /// Entries of the log after the end of the laggard's, as it asks for them.
+    Entries,
+    /// A snapshot, in chunks to all who need it.
+    Snapshot(SnapshotName),
+}
+
+/// One chunk of a snapshot. Taken by whoever needs it, in whichever epoch and from whichever
+/// donor (rule L5): the name tells which bytes they must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Of which snapshot.
+    pub name: SnapshotName,
+    /// Which chunk.
+    pub number: u64,
+    /// Who gives it.
+    pub donor: Incarnation,
+    /// How many the donor has sent, this one included.
+    pub sent: u64,
+    /// The chunk.
+    pub bytes: Bytes,
+}
+
+/// [`Chunk`] as it is written down; the bytes stand behind.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ChunkMessage {
+    pub(crate) name: SnapshotName,
+    pub(crate) number: u64,
+    pub(crate) donor: Incarnation,
+    pub(crate) sent: u64,
+}
+
+/// How far a laggard is with a snapshot; paces its donor (rule L3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// Who tells.
+    pub incarnation: Incarnation,
+    /// Of which snapshot.
+    pub name: SnapshotName,
+    /// Whose chunks it counts.
+    pub donor: Incarnation,
+    /// Of those the donor has sent, as many were delivered here, and dealt with.
+    pub seen: u64,
+    /// The first chunks missing: from one, before another; `None` when it has all.
+    pub gap: Option<(u64, u64)>,
 }
 
 /// Consecutive entries, of this epoch and those before it. Taken only in the epoch that
 /// they were sent in (rule L5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entries {
-    /// The epoch open at the sequencer.
+    /// The epoch open at the donor.
     pub epoch: Ballot,
     /// The index of the first.
     pub first: Index,

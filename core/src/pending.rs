@@ -26,15 +26,20 @@ pub enum ProposeError {
     /// The command was sent, and then its outcome could no longer be known here.
     #[error("outcome unknown: the command may or may not take effect; read the state to find out")]
     OutcomeUnknown,
+    /// The command took effect, and this replica learnt of it from a snapshot, without its
+    /// output.
+    #[error("the command took effect, but its output is not known here; read the state")]
+    OutputLost,
     /// No answer came in time. The command goes on.
     #[error("no answer in time: the command may still take effect")]
     Timeout,
 }
 
 impl ProposeError {
-    /// Whether the command may take effect in spite of the error. If not, it never will.
+    /// Whether the command may take effect, or has, in spite of the error. If not, it never
+    /// will.
     pub fn may_still_take_effect(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown | Self::Timeout)
+        matches!(self, Self::OutcomeUnknown | Self::OutputLost | Self::Timeout)
     }
 }
 

@@ -228,7 +228,7 @@ impl<M: StateMachine> Builder<M> {
         let replica = runtime::restart(config, recovered)?;
         let meeting = Meeting { engine, group };
         let connection = meeting.join().map_err(StartError::Engine)?;
-        let runtime = Runtime::start(self.machine, replica, meeting, connection, log)
+        let runtime = Runtime::start(self.machine, replica, meeting, connection, log, shelf)
             .map_err(|error| StartError::Thread(error.to_string()))?;
         Ok(Replica { runtime })
     }

@@ -6,17 +6,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::disk::Kept;
 use cpg::{Member, NodeId, Pid};
 use plainsong::Timestamp;
 use plainsong::engine::{Config, Content, Engine, Entry, Facts, Input, Now, Op, Output, Recovered};
 use plainsong::message::Message;
+use plainsong::snapshot::{Cutter, Joiner, Shelf, ShelfOp, SnapshotHead, SnapshotName};
 use plainsong::{
     ClusterId, Digest, Incarnation, Index, Nonce, Origin, ReplicaId, Role, StopReason, StoreId,
 };
+use plainsong_storage::MemorySnapshots;
 
 /// Of one node: what its group delivers, in order.
 enum Event {
@@ -31,6 +36,9 @@ struct Node {
     inbox: VecDeque<Event>,
     /// What the log thread holds; checked against what is reported.
     durable: Store,
+    shelf: Shelf,
+    /// What its snapshot threads are busy with.
+    shelving: VecDeque<Shelving>,
     /// Writes and entries that its other threads are busy with.
     pending: VecDeque<(u64, Vec<Op>)>,
     applying: VecDeque<Index>,
@@ -47,11 +55,29 @@ struct Node {
     away_until: Option<Duration>,
 }
 
+enum Shelving {
+    Capture(Box<SnapshotHead>, State),
+    Op(ShelfOp),
+}
+
+/// What a node's state machine holds; padded, so that it takes several chunks.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct State {
+    applied: Index,
+    commands: BTreeSet<u64>,
+    members: BTreeSet<Incarnation>,
+    last_time: Timestamp,
+    padding: Vec<u8>,
+}
+
 /// What no crash takes away, where stores are kept.
 #[derive(Clone, Default)]
 struct Store {
     facts: Option<Facts>,
     entries: BTreeMap<Index, Entry>,
+    /// The log begins behind it.
+    begins: Index,
+    snapshots: Kept<MemorySnapshots>,
 }
 
 impl Store {
@@ -62,12 +88,19 @@ impl Store {
             }
             Op::Cut(after) => self.entries.retain(|index, _| *index <= after),
             Op::Facts(facts) => self.facts = Some(facts),
-            Op::Compact(_) | Op::Reset(_) => {}
+            Op::Compact(through) => {
+                self.begins = self.begins.max(through);
+                self.entries.retain(|index, _| *index > through);
+            }
+            Op::Reset(through) => {
+                self.begins = through;
+                self.entries.clear();
+            }
         }
     }
 
     fn last(&self) -> Index {
-        self.entries.last_key_value().map_or(Index(0), |(index, _)| *index)
+        self.entries.last_key_value().map_or(self.begins, |(index, _)| *index)
     }
 }
 
@@ -120,6 +153,9 @@ struct World {
     /// Who is down, with what it left, until when.
     down: Vec<(ReplicaId, Store, Duration)>,
     restarts: u64,
+    /// Snapshots that were received and gone on from.
+    restored: u64,
+    padding: usize,
     /// At the end everybody is in step.
     caught_up: bool,
 }
@@ -132,6 +168,7 @@ impl World {
         let hangs = random.pick(&[0, 0, 3, 10]);
         let aways = random.pick(&[0, 0, 1, 5]);
         let keeps = random.chance(500);
+        let padding = random.pick(&[0, 100_000, 300_000]);
         let trace = std::env::var_os("PLAINSONG_TRACE").is_some();
         let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
         let mut world = Self {
@@ -154,6 +191,8 @@ impl World {
             keeps,
             down: Vec::new(),
             restarts: 0,
+            restored: 0,
+            padding,
             caught_up: false,
         };
         for replica in world.listed.clone() {
@@ -178,17 +217,24 @@ impl World {
         config.batches_in_flight_max = self.random.pick(&[1, 3, 8]);
         config.batch_bytes_max = self.random.pick(&[16, 64, 4096]);
         config.applying_max = self.random.pick(&[1, 7, 1024]);
-        config.kept_entries_max = if self.keeps { 100_000 } else { 50 };
+        config.kept_entries_max = self.random.pick(&[5, 50]);
+        config.snapshot_entries = self.random.pick(&[20, 60]);
         let now = self.now();
         let speed = self.random.pick(&[1000, 900, 300]);
         let entries = durable.entries.values().cloned().collect();
-        let recovered = Recovered { facts: durable.facts, entries, ..Recovered::default() };
+        durable.snapshots.with(MemorySnapshots::forget_drafts);
+        let mut shelf = Shelf::open(Box::new(durable.snapshots.clone())).unwrap();
+        let snapshots = shelf.names();
+        let head = snapshots.last().map(|name| shelf.head(*name).unwrap());
+        let recovered = Recovered { facts: durable.facts, snapshots, head, entries };
         self.nodes.push(Node {
             member,
             replica,
             engine: Engine::restart(config, now, recovered).unwrap(),
             inbox: VecDeque::new(),
             durable,
+            shelf,
+            shelving: VecDeque::new(),
             pending: VecDeque::new(),
             applying: VecDeque::new(),
             applied: Index(0),
@@ -282,6 +328,21 @@ impl World {
                 let applied = self.nodes[at].applied;
                 self.nodes[at].applying.push_back(applied);
             }
+            Output::Capture(head) => {
+                let Node { applied, applied_commands, members, last_time, .. } = &self.nodes[at];
+                let state = State {
+                    applied: *applied,
+                    commands: applied_commands.clone(),
+                    members: members.clone(),
+                    last_time: *last_time,
+                    padding: vec![7; self.padding],
+                };
+                self.nodes[at].shelving.push_back(Shelving::Capture(head, state));
+            }
+            Output::Restore(name) => self.restore(at, name),
+            Output::Shelf(op) => self.nodes[at].shelving.push_back(Shelving::Op(op)),
+            // They are to be found in the state.
+            Output::Forgo { tickets } => self.acknowledged.extend(tickets),
             Output::Fail { .. } | Output::Answer { .. } => {}
             Output::Stop => {
                 let stopped = self.nodes[at].engine.status().stopped;
@@ -305,7 +366,7 @@ impl World {
             let durable = &self.nodes[at].durable;
             let last = durable.last();
             assert_eq!(report.last.index, last, "a report names what is durable");
-            if last > Index(0) {
+            if last > self.nodes[at].durable.begins {
                 assert_eq!(report.digest, durable.entries[&last].digest);
             }
             assert!(durable.facts.is_some_and(|facts| facts.promised >= report.ballot));
@@ -313,7 +374,7 @@ impl World {
         if let Message::Progress(progress) | Message::Batch(_, Some(progress)) = &message {
             // Rule P2.
             let acked = progress.acked;
-            let durable = acked == Index(0) || self.nodes[at].durable.entries.contains_key(&acked);
+            let durable = acked == Index(0) || acked <= self.nodes[at].durable.last();
             assert!(durable, "acked {acked}, which is not durable");
         }
         for node in 0..self.nodes.len() {
@@ -399,6 +460,9 @@ impl World {
             let wake_at = self.wake_at(at);
             self.input(at, Input::Applied { index, wake_at });
         }
+        for _ in 0..self.random.below(4) {
+            self.shelve(at);
+        }
         if self.random.chance(300) {
             self.input(at, Input::Tick);
         }
@@ -409,6 +473,39 @@ impl World {
     fn wake_at(&self, at: usize) -> Option<Timestamp> {
         let mut times = (1..=10).map(|nth| Timestamp(1_000_000 + 2000 * nth));
         times.find(|time| self.nodes[at].last_time < *time)
+    }
+
+    fn shelve(&mut self, at: usize) {
+        let Node { shelf, shelving, .. } = &mut self.nodes[at];
+        let news = match shelving.pop_front() {
+            Some(Shelving::Capture(head, state)) => {
+                let cut = Cutter::cut(&head, state, |chunk| {
+                    shelf.take(chunk).map_err(std::io::Error::other)
+                });
+                Some(shelf.taken(cut.unwrap()).unwrap())
+            }
+            Some(Shelving::Op(op)) => shelf.carry_out(op).unwrap(),
+            None => None,
+        };
+        if let Some(news) = news {
+            self.input(at, Input::Shelf(news));
+        }
+    }
+
+    fn restore(&mut self, at: usize, name: SnapshotName) {
+        let Node { shelf, durable, .. } = &mut self.nodes[at];
+        let read = |chunk| shelf.read(name, chunk).map_err(std::io::Error::other);
+        let (head, mut rest) = Joiner::join(name, read).unwrap();
+        let state: State = plainsong::snapshot::read(&mut rest).unwrap();
+        assert_eq!(state.applied, head.position().index);
+        self.restored += u64::from(durable.begins < state.applied);
+        let node = &mut self.nodes[at];
+        assert!(node.applied <= state.applied, "a snapshot never leads back");
+        node.applied = state.applied;
+        node.applied_commands = state.commands;
+        node.members = state.members;
+        node.last_time = state.last_time;
+        node.applying.push_back(state.applied);
     }
 
     fn propose(&mut self, at: usize) {
@@ -542,15 +639,16 @@ fn nothing_is_lost_or_applied_twice_whatever_the_seed() {
         Some(seed) => (seed, 1),
         None => (0, number("PLAINSONG_SEEDS").unwrap_or(300)),
     };
-    let (mut commits, mut caught_up, mut restarts) = (0, 0, 0);
+    let (mut commits, mut caught_up, mut restarts, mut restored) = (0, 0, 0, 0);
     for seed in first..first + seeds {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
             world.run();
-            (world.committed.len(), world.caught_up, world.restarts)
+            (world.committed.len(), world.caught_up, world.restarts, world.restored)
         });
         match run {
-            Ok((count, all, again)) => {
+            Ok((count, all, again, snapshots)) => {
+                restored += snapshots;
                 commits += count;
                 restarts += again;
                 caught_up += u64::from(all);
@@ -562,7 +660,7 @@ fn nothing_is_lost_or_applied_twice_whatever_the_seed() {
         }
     }
     println!(
-        "{seeds} seeds, {commits} commits, {restarts} restarts, everybody in step at the end of {caught_up}"
+        "{seeds} seeds, {commits} commits, {restarts} restarts, {restored} snapshots received, everybody in step at the end of {caught_up}"
     );
     assert!(commits as u64 > seeds, "the runs did something");
 }

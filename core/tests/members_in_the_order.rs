@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A lock that its holder loses by leaving the group.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Lock {
     holder: Option<Incarnation>,
     /// Everything that was heard, in order.
     journal: Vec<Heard>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Heard {
     Joined(Incarnation),
     Left(Incarnation),
@@ -54,6 +54,8 @@ impl StateMachine for Lock {
         self.journal.extend(change.joined.iter().copied().map(Heard::Joined));
         self.holder = self.holder.filter(|holder| !change.left.contains(holder));
     }
+
+    plainsong::snapshot_by_clone!();
 }
 
 fn start(node: &Node, id: u32) -> Replica<Lock> {

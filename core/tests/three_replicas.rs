@@ -12,7 +12,7 @@ use plainsong::{
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Remembers every command in order.
-#[derive(Default)]
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Journal(Vec<u64>);
 
 impl StateMachine for Journal {
@@ -28,6 +28,8 @@ impl StateMachine for Journal {
             None => self.0.clone(),
         }
     }
+
+    plainsong::snapshot_by_clone!();
 }
 
 fn start(node: &Node, id: u32, listed: &[u32]) -> Replica<Journal> {

@@ -11,9 +11,10 @@ use plainsong::{Context, Index, Replica, ReplicaId, StateMachine, Timestamp};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An alarm clock: each command sets an alarm so many milliseconds from then.
-#[derive(Default)]
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Alarms {
     set: Vec<Timestamp>,
+    #[serde(skip)]
     rung: Arc<Mutex<Vec<(Timestamp, Index, Timestamp)>>>,
 }
 
@@ -35,6 +36,8 @@ impl StateMachine for Alarms {
     fn wake(&mut self, context: &Context) {
         self.rung.lock().unwrap().push((self.set.remove(0), context.index(), context.time()));
     }
+
+    plainsong::snapshot_by_clone!();
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p plainsong-benches --bin embedded [SECONDS]`
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use cpg::embedded::Ring;
 use plainsong::{Context, Pending, Replica, ReplicaId, Role, StateMachine};
 use serde::{Deserialize, Serialize};
 
-#[derive(Default)]
-struct Map(HashMap<u64, [u64; 7]>);
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Map(BTreeMap<u64, [u64; 7]>);
 
 #[derive(Serialize, Deserialize)]
 struct Put {
@@ -29,6 +29,8 @@ impl StateMachine for Map {
         self.0.insert(key % 100_000, value);
         self.0.len()
     }
+
+    plainsong::snapshot_by_clone!();
 }
 
 struct Measured {

@@ -1,5 +1,5 @@
 //! What a replica lacks, it fetches (rules N5, B9 and L1): an `Open`, a mark, a batch, or
-//! entries of earlier epochs. The sequencer gives what its log still holds.
+//! entries of earlier epochs.
 
 use super::{Canary, Checked, Engine, Output, StopReason, ensure};
 use crate::entry::EntryHead;
@@ -21,20 +21,31 @@ impl<T> Engine<T> {
         if lags {
             self.pace.missing_since.get_or_insert(self.now.monotonic);
         }
-        let Some(since) = self.pace.missing_since else { return };
+        let Some(since) = self.pace.missing_since.filter(|_| !self.is_receiving()) else { return };
         // A laggard asks at once, and then no more often than anybody else.
         let waited = self.ago(since);
         let never_asked = lags && !self.pace.fetched;
         if self.live().is_some() && (never_asked || waited > self.config.resend_timeout) {
+            // Whoever was asked has not answered.
+            self.pace.donor = None;
             self.fetch_entries(out);
         }
     }
 
-    fn fetch_entries(&mut self, out: &mut Vec<Output<T>>) {
+    /// Rule L1.
+    pub(crate) fn fetch_entries(&mut self, out: &mut Vec<Output<T>>) {
+        let Some(epoch) = self.live() else { return };
+        // Only a snapshot helps a log that is not a part of the base.
+        let last = if epoch.shares { self.log.last() } else { Position::default() };
+        let missing = Missing::Entries {
+            after: last,
+            digest: self.log.digest(),
+            donor: self.pace.donor,
+            partial: self.receiving.as_ref().map(|receiving| receiving.name),
+        };
         self.pace.fetched = true;
         self.pace.missing_since = Some(self.now.monotonic);
-        let after = self.log.last();
-        self.fetch(self.promised, Missing::Entries { after, digest: self.log.digest() }, out);
+        self.fetch(self.promised, missing, out);
     }
 
     /// Rule B9: whoever sees traffic of an epoch that is not open here, asks.
@@ -71,10 +82,15 @@ impl<T> Engine<T> {
                     out.push(Output::Send(Message::Open(epoch.open.clone())));
                 }
             }
-            Missing::Entries { after, digest } => {
+            Missing::Entries { after, digest, donor: Some(donor), .. } => {
+                if donor == self.me() && epoch.in_step {
+                    let piece = self.entries_after(after, digest);
+                    out.extend(piece.map(|piece| Output::Send(Message::Entries(piece))));
+                }
+            }
+            Missing::Entries { after, digest, donor: None, partial } => {
                 if epoch.sequencing {
-                    let entries = self.entries_after(after, digest);
-                    out.extend(entries.map(|entries| Output::Send(Message::Entries(entries))));
+                    self.answer_laggard(fetch.incarnation, after, digest, partial, out);
                 }
             }
         }
@@ -82,7 +98,7 @@ impl<T> Engine<T> {
 
     /// The next piece of the log for somebody who has it up to `after`; `None` if that is
     /// not in this log, or compacted, or its end.
-    fn entries_after(&self, after: Position, digest: Digest) -> Option<Entries> {
+    pub(crate) fn entries_after(&self, after: Position, digest: Digest) -> Option<Entries> {
         let first = after.index.next();
         if self.log.epoch_at(after.index) != after.epoch || first < self.log.first_kept() {
             return None;

@@ -32,11 +32,18 @@ pub struct Config {
     pub batch_bytes_max: usize,
     /// Entries handed out to be applied and not yet applied.
     pub applying_max: u64,
-    /// Applied entries that are kept for whoever comes late, when every voter has them.
+    /// The state is taken as a snapshot at every index that is a multiple of this. The same at
+    /// all replicas, or they cannot be compared and stand in for each other. Too low: the
+    /// replica is busy writing snapshots. Too high: a restart has many entries to apply.
+    pub snapshot_entries: u64,
+    /// It is also taken whenever that many bytes have come into the log. The same at all
+    /// replicas.
+    pub snapshot_bytes: u64,
+    /// Entries that are kept behind the newest snapshot, for whoever lags a little.
     pub kept_entries_max: usize,
-    /// Bytes of applied entries that are kept for voters that do not have them. Too low: a
-    /// voter that was away for a while cannot catch up. Too high: that much memory while
-    /// one is away.
+    /// Bytes of entries from which on the margin behind the newest snapshot is given up. Too
+    /// low: whoever lags needs a snapshot, where some entries would do. Too high: that much
+    /// memory.
     pub kept_bytes_max: usize,
     /// A rule to break, to see whether tests notice.
     #[cfg(feature = "canaries")]
@@ -56,6 +63,8 @@ impl Config {
             batches_in_flight_max: 4,
             batch_bytes_max: 64 << 10,
             applying_max: 1024,
+            snapshot_entries: 16_384,
+            snapshot_bytes: 64 << 20,
             kept_entries_max: 8192,
             kept_bytes_max: 256 << 20,
             #[cfg(feature = "canaries")]

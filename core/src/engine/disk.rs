@@ -64,6 +64,17 @@ impl Disk {
         }
     }
 
+    /// A snapshot took the place of the whole log, and of what an earlier write says when it
+    /// is done. Nothing counts as durable before this is.
+    pub(crate) fn reset(&mut self, through: Index) {
+        self.gathered.push(Op::Reset(through));
+        self.appended = through;
+        self.durable = Index(0);
+        for write in &mut self.under_way {
+            write.appended = Index(0);
+        }
+    }
+
     pub(crate) fn has_gathered(&self) -> bool {
         !self.gathered.is_empty()
     }
@@ -152,5 +163,19 @@ mod tests {
         assert_eq!(flushed(&mut disk), Some((2, 2)));
         disk.written(2);
         assert_eq!(disk.durable(), Index(4));
+    }
+
+    #[test]
+    fn a_write_from_before_a_snapshot_makes_nothing_of_it_durable() {
+        let mut disk = Disk::recovered(Index(3), Ballot::default());
+        disk.append(entry(4));
+        assert_eq!(flushed(&mut disk), Some((1, 1)));
+        disk.reset(Index(20));
+        disk.append(entry(21));
+        disk.written(1);
+        assert_eq!(disk.durable(), Index(0));
+        assert_eq!(flushed(&mut disk), Some((2, 2)));
+        disk.written(2);
+        assert_eq!(disk.durable(), Index(21));
     }
 }

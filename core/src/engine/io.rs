@@ -9,6 +9,7 @@ use super::voters::{AdminError, VoterChange};
 use crate::Timestamp;
 use crate::entry::Entry;
 use crate::message::Message;
+use crate::snapshot::{ShelfNews, ShelfOp, SnapshotHead, SnapshotName};
 use crate::types::{Ballot, ClusterId, Index, ReplicaId, StoreId};
 
 /// The time, as an input.
@@ -84,6 +85,8 @@ pub enum Input<T> {
         /// When the state machine wants to be woken (rule N11).
         wake_at: Option<Timestamp>,
     },
+    /// What has become of snapshots.
+    Shelf(ShelfNews),
     /// Time passed; wanted a few times per election timeout.
     Tick,
     /// No more input is at hand: what was gathered goes out now.
@@ -104,6 +107,20 @@ pub enum Output<T> {
     },
     /// Apply these committed entries, in order.
     Apply(Vec<Committed<T>>),
+    /// When all that was handed out before is applied: take a view of the state and write it,
+    /// behind this head, as a snapshot. Answered by [`ShelfNews::Taken`].
+    Capture(Box<SnapshotHead>),
+    /// Bring the state machine to this snapshot, which is complete; what was handed out before
+    /// is overtaken. Answered by [`Input::Applied`] with its index.
+    Restore(SnapshotName),
+    /// To be done with snapshots, in order.
+    Shelf(ShelfOp),
+    /// Answer these callers: their commands took effect, and with which outputs is not known
+    /// here (rule N10).
+    Forgo {
+        /// The callers.
+        tickets: Vec<T>,
+    },
     /// Answer these callers: their commands will not be answered from the log.
     Fail {
         /// The callers.

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
+use crate::snapshot::SnapshotName;
 use crate::types::{
     Ballot, ClusterId, Incarnation, Index, Nonce, Position, ReplicaId, StoreId, Voter,
 };
@@ -15,6 +16,8 @@ pub(crate) struct Peer {
     /// The end of its log when it announced itself.
     pub(crate) last: Position,
     pub(crate) promised: Ballot,
+    /// The first entry that it held when it announced itself.
+    pub(crate) first_kept: Index,
     /// The epoch open there, which `acked` is of.
     pub(crate) epoch: Ballot,
     pub(crate) acked: Index,
@@ -28,6 +31,8 @@ pub(crate) struct Members {
     /// Why there is no connection to the group.
     lost: Option<String>,
     present: BTreeMap<Member, Option<Peer>>,
+    /// The snapshots that they hold, as they have said.
+    held: BTreeMap<Incarnation, Vec<SnapshotName>>,
     /// Members that have not said yet who they are, and since when.
     strangers: BTreeMap<Member, Duration>,
     /// The order of the log may not know yet who is here (rule N9).
@@ -101,11 +106,30 @@ impl Members {
                 store,
                 last: Position::default(),
                 promised: Ballot::default(),
+                first_kept: Index(u64::MAX),
                 epoch: Ballot::default(),
                 acked: Index(0),
                 applied: Index(0),
             });
         }
+    }
+
+    /// A member tells which snapshots it holds.
+    pub(crate) fn hold(&mut self, incarnation: Incarnation, names: Vec<SnapshotName>) {
+        let Self { held, present, .. } = self;
+        held.insert(incarnation, names);
+        let is_here = |run: &Incarnation| present.values().flatten().any(|p| p.incarnation == *run);
+        held.retain(|run, _| is_here(run));
+    }
+
+    /// Who is here and holds which snapshots.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (Incarnation, &SnapshotName)> {
+        let present = self.held.iter().filter(|(run, _)| self.has(**run));
+        present.flat_map(|(run, names)| names.iter().map(|name| (*run, name)))
+    }
+
+    pub(crate) fn peer(&self, from: Member) -> Option<&Peer> {
+        self.present.get(&from)?.as_ref()
     }
 
     pub(crate) fn peer_mut(&mut self, from: Member) -> Option<&mut Peer> {

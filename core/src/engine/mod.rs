@@ -10,16 +10,19 @@ mod clock;
 mod config;
 mod coordinator;
 mod disk;
+mod donating;
 mod election;
 mod io;
 mod log;
 mod members;
 mod membership;
+mod offering;
 mod opening;
 mod ordering;
 mod origin;
 mod pool;
 mod progress;
+mod receiving;
 mod restart;
 mod snapshots;
 #[cfg(test)]
@@ -37,17 +40,20 @@ pub use self::canary::Canary;
 use self::clock::LogClock;
 pub use self::config::Config;
 use self::disk::Disk;
+use self::donating::Donating;
 use self::election::Election;
 pub use self::io::{Committed, Facts, Input, Now, Op, Output};
 use self::log::Log;
 use self::members::Members;
-use self::origin::{Callers, Proposals};
+use self::offering::Offering;
+use self::origin::Proposals;
 use self::pool::Pool;
 use self::progress::Pace;
+use self::receiving::Receiving;
 pub use self::restart::{Recovered, RestartError};
 pub use self::snapshots::SnapshotHead;
 use self::snapshots::Snapshots;
-pub use self::status::{MemberStatus, Role, Status};
+pub use self::status::{MemberStatus, Role, Status, TransferStatus};
 pub use self::stop::StopReason;
 use self::voters::Requests;
 pub use self::voters::{AdminError, VOTERS_MAX, VoterChange};
@@ -106,6 +112,10 @@ pub struct Engine<T> {
     wake_at: Option<Timestamp>,
     pace: Pace,
     snapshots: Snapshots,
+    /// What this sequencer has offered to laggards.
+    offering: Offering,
+    donating: Option<Donating>,
+    receiving: Option<Receiving>,
     stopped: Option<StopReason>,
 }
 
@@ -144,6 +154,9 @@ impl<T> Engine<T> {
             wake_at: None,
             pace: Pace::default(),
             snapshots: Snapshots::default(),
+            offering: Offering::default(),
+            donating: None,
+            receiving: None,
             stopped: None,
             config,
         }
@@ -203,6 +216,7 @@ impl<T> Engine<T> {
                 self.compact();
                 Ok(())
             }
+            Input::Shelf(news) => self.on_shelf_news(news, out),
             Input::Tick => {
                 self.on_tick(out);
                 Ok(())
@@ -222,7 +236,10 @@ impl<T> Engine<T> {
                 self.on_report(from, report, out);
                 Ok(())
             }
-            Message::Open(open) => self.on_open(open),
+            Message::Open(open) => {
+                self.on_open(open)?;
+                self.install(out)
+            }
             Message::Batch(batch, progress) => self.on_batch(from, batch, progress),
             Message::Progress(progress) => self.on_progress(from, progress, true),
             Message::Fetch(fetch) => {
@@ -230,6 +247,18 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Message::Entries(entries) => self.on_entries(entries, out),
+            Message::Offer(offer) => {
+                self.on_offer(from, &offer, out);
+                Ok(())
+            }
+            Message::Chunk(chunk) => {
+                self.on_chunk(chunk, out);
+                Ok(())
+            }
+            Message::Received(received) => {
+                self.on_received(&received, out);
+                Ok(())
+            }
         }
     }
 
@@ -265,6 +294,8 @@ impl<T> Engine<T> {
         self.resend_marks();
         self.fetch_missing(out);
         self.order_time();
+        self.go_on_receiving(out);
+        self.go_on_donating(out);
         self.heartbeat();
     }
 
@@ -278,61 +309,10 @@ impl<T> Engine<T> {
         self.hint_commit();
         self.disk.flush(out);
         self.send_progress(out);
+        self.acknowledge_chunks(out);
         self.hand_out(out)?;
         self.answer_requests(out);
         Ok(())
-    }
-
-    /// Hands committed entries out to be applied (rule N8).
-    fn hand_out(&mut self, out: &mut Vec<Output<T>>) -> Checked {
-        let until = Index((self.applied.0 + self.config.applying_max).min(self.commit.0));
-        if self.handed_out >= until {
-            return Ok(());
-        }
-        let mut committed = Vec::with_capacity((until.0 - self.handed_out.0) as usize);
-        for entry in self.log.from(self.handed_out.next()).take_while(|e| e.index() <= until) {
-            let callers = match &entry.content {
-                Content::Batch(batch) => {
-                    let broken = self.config.is_broken(Canary::SupersededStays);
-                    match self.proposals.committed(batch, broken)? {
-                        Callers::Application(callers) => callers,
-                        Callers::Operator(ticket) => {
-                            self.requests.committed(ticket);
-                            Vec::new()
-                        }
-                    }
-                }
-                Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
-            };
-            committed.push(Committed { entry: entry.clone(), callers });
-        }
-        ensure(committed.len() as u64 == until.0 - self.handed_out.0, || {
-            format!("committed entries up to {until} are not in the log")
-        })?;
-        self.handed_out = until;
-        out.push(Output::Apply(committed));
-        Ok(())
-    }
-
-    /// Forgets old entries that are applied here. With the log in memory the state
-    /// machine itself is what they are kept in.
-    fn compact(&mut self) {
-        let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
-        let acked = |voter: &Voter| self.acks.get(voter).copied().unwrap_or_default();
-        let by_all = self.log.voters().now.iter().map(acked).min().unwrap_or_default();
-        let spare = self.log.last().index.0.saturating_sub(kept_entries_max as u64);
-        let through = Index(spare).min(by_all).min(self.applied);
-        // In steps, so that it is not done for every entry.
-        let worth_it = through.0 > self.log.first_kept().0 + kept_entries_max as u64 / 4;
-        let through = if self.log.bytes() > kept_bytes_max {
-            self.log.first_within(kept_bytes_max / 4 * 3).min(self.applied)
-        } else if worth_it {
-            through
-        } else {
-            return;
-        };
-        self.log.compact(through);
-        self.disk.push(Op::Compact(through));
     }
 
     /// Stops for good: leaves the group, answers who waits, stays inspectable.

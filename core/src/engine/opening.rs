@@ -3,6 +3,7 @@
 
 use cpg::Member;
 
+use super::offering::Offering;
 use super::{Canary, Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
 use crate::entry::{Content, Entry};
 use crate::message::{Announce, Message, Open, Report};
@@ -31,6 +32,8 @@ impl<T> Engine<T> {
             store: self.config.store,
             last: self.log.last(),
             promised: self.promised,
+            first_kept: self.log.first_kept(),
+            snapshots: self.snapshots.held().to_vec(),
             first: !self.members.settled,
             refused,
         }
@@ -61,10 +64,12 @@ impl<T> Engine<T> {
         if let Some(peer) = self.members.peer_mut(from) {
             peer.last = announce.last;
             peer.promised = announce.promised;
+            peer.first_kept = announce.first_kept;
         }
+        self.members.hold(announce.incarnation, announce.snapshots.clone());
         self.election.counter_seen = self.election.counter_seen.max(announce.promised.counter);
         self.pace.wanted = self.pace.wanted.max(announce.promised);
-        Ok(())
+        self.compare_states()
     }
 
     /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
@@ -107,7 +112,7 @@ impl<T> Engine<T> {
 
     /// What must not be forgotten, to be written. Each names the commit index, so the hint is
     /// as new as the last of them.
-    fn facts(&mut self) -> Op {
+    pub(crate) fn facts(&mut self) -> Op {
         self.hinted = self.commit;
         Op::Facts(Facts {
             replica: self.me().replica,
@@ -303,6 +308,7 @@ impl<T> Engine<T> {
         self.expected.clear();
         self.acks.clear();
         self.acked = Index(0);
+        self.offering = Offering::default();
         self.pool.prune(&self.log);
         self.pace.opened(self.log.last().index);
     }

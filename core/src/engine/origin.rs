@@ -44,6 +44,17 @@ pub(crate) enum Callers<T> {
     Operator(u64),
 }
 
+/// What a snapshot has overtaken.
+#[derive(Debug)]
+pub(crate) struct Overtaken<T> {
+    /// Callers whose commands are in it.
+    pub(crate) taken: Vec<T>,
+    /// Callers whose commands may be in it.
+    pub(crate) unknown: Vec<T>,
+    /// Operators whose requests are or may be in it: the log tells them the rest.
+    pub(crate) requests: Vec<u64>,
+}
+
 impl<T> Default for Callers<T> {
     fn default() -> Self {
         Self::Application(Vec::new())
@@ -156,6 +167,33 @@ impl<T> Proposals<T> {
                 }
             }
         }
+    }
+
+    /// A snapshot took the place of entries (rule N10). What is under way goes on where the
+    /// origin table shows that it is not in it.
+    pub(crate) fn overtaken(&mut self, log: &Log) -> Overtaken<T> {
+        let mut overtaken =
+            Overtaken { taken: Vec::new(), unknown: Vec::new(), requests: Vec::new() };
+        let Some(mine) = self.origin else { return overtaken };
+        let Some(last) = log.last_batch(mine.replica) else { return overtaken };
+        let is_mine = (last.counter, last.nonce) == (mine.counter, mine.nonce);
+        let superseded = last.counter > mine.counter;
+        let goes = |sent: &Sent<T>| superseded || is_mine && sent.batch.number <= last.number;
+        let count = self.sent.iter().take_while(|sent| goes(sent)).count();
+        for sent in self.sent.drain(..count) {
+            match sent.callers {
+                Callers::Operator(ticket) => overtaken.requests.push(ticket),
+                Callers::Application(callers) if is_mine => overtaken.taken.extend(callers),
+                // Some of it may have been ordered before it was superseded.
+                Callers::Application(callers) => overtaken.unknown.extend(callers),
+            }
+        }
+        if is_mine {
+            self.ordered = self.ordered.max(last.number);
+        } else if last.counter >= mine.counter {
+            self.superseded_by(mine, last.counter);
+        }
+        overtaken
     }
 
     /// Gives up everything: the callers never sent, and those whose outcome is unknown.

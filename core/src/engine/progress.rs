@@ -6,7 +6,7 @@ use cpg::Member;
 
 use super::{Canary, Checked, Engine, Output};
 use crate::message::{Message, Progress};
-use crate::types::{Ballot, Index, Voter};
+use crate::types::{Ballot, Incarnation, Index, Voter};
 
 /// What this replica has to tell, what it has told, and what it waits for.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub(crate) struct Pace {
     pub(crate) missing_since: Option<Duration>,
     /// Entries of this epoch have been asked for.
     pub(crate) fetched: bool,
+    /// Whom the sequencer has named to give entries.
+    pub(crate) donor: Option<Incarnation>,
     /// An epoch of which traffic was seen and that is not open here (rule B9).
     pub(crate) wanted: Ballot,
     /// When this replica last asked for an `Open`.

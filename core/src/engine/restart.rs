@@ -93,7 +93,8 @@ impl<T> Engine<T> {
         let mut engine = Self::new(config, now);
         engine.promised = facts.promised;
         engine.election.counter_seen = facts.promised.counter;
-        engine.cluster = facts.cluster;
+        // Written before the first entry, without which it does not exist.
+        engine.cluster = facts.cluster.filter(|_| !log.is_empty());
         engine.disk = Disk::recovered(log.last().index, facts.promised);
         mend.into_iter().for_each(|op| engine.disk.push(op));
         let start = log.start().position.index;

@@ -1,8 +1,23 @@
+//! Snapshots of this replica's own state: when they are taken, what is forgotten behind
+//! them, and whether the others have the same (protocol §6).
+
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::log::Tables;
-use crate::snapshot::SnapshotName;
-use crate::types::Position;
+use super::origin::Callers;
+use super::{Canary, Checked, Committed, Config, Engine, Op, Output, StopReason, ensure};
+use crate::entry::{Content, Entry};
+use crate::snapshot::{ShelfNews, ShelfOp, SnapshotName};
+use crate::types::{Digest, Index, Position};
+
+/// Complete snapshots that are kept: the newest, and one before it for whoever is being
+/// brought up to date by it.
+const HELD_MAX: usize = 2;
+/// So many election timeouts a snapshot that is being transferred is kept after it was last
+/// heard of.
+const PINNED_TIMEOUTS: u32 = 10;
 
 /// What the protocol has to know at the position of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,19 +32,217 @@ impl SnapshotHead {
     }
 }
 
-/// The snapshots of this replica's own state.
+/// The snapshots that this replica holds, and what the next is taken of.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
-    /// The complete ones that it holds, the newest last.
+    /// The complete ones, the newest last.
     held: Vec<SnapshotName>,
     /// What follows from the entries that were handed out.
     tables: Tables,
+    /// One is being taken.
+    taking: bool,
+    /// What the state machine has to begin with.
+    restore: Option<SnapshotName>,
+    /// One that is being transferred, by whomever, and when that was last heard.
+    pinned: Option<(SnapshotName, Duration)>,
+    /// Where the states of others were found to differ.
+    differs_at: Index,
 }
 
 impl Snapshots {
     /// What the store held.
     pub(crate) fn recovered(&mut self, held: Vec<SnapshotName>, tables: Tables) {
+        self.restore = held.last().copied();
         self.held = held;
         self.tables = tables;
+    }
+
+    /// A snapshot that came from elsewhere takes the place of everything.
+    pub(crate) fn installed(&mut self, name: SnapshotName, tables: Tables) {
+        self.restore = Some(name);
+        self.tables = tables;
+    }
+
+    pub(crate) fn held(&self) -> &[SnapshotName] {
+        &self.held
+    }
+
+    pub(crate) fn pin(&mut self, name: SnapshotName, now: Duration) {
+        if self.held.contains(&name) {
+            self.pinned = Some((name, now));
+        }
+    }
+
+    fn add(&mut self, name: SnapshotName) {
+        self.held.push(name);
+        self.held.sort_unstable();
+        self.held.dedup();
+    }
+
+    /// An entry is handed out; whether the state behind it is to be taken. That follows from
+    /// the log alone, so all replicas take the same.
+    fn pass(&mut self, entry: &Entry, config: &Config) -> bool {
+        let bytes_before = self.tables.bytes;
+        self.tables.add(entry);
+        let Config { snapshot_entries, snapshot_bytes, .. } = *config;
+        entry.position.index.0.is_multiple_of(snapshot_entries)
+            || self.tables.bytes / snapshot_bytes > bytes_before / snapshot_bytes
+    }
+}
+
+impl<T> Engine<T> {
+    /// Hands committed entries out to be applied (rule N8), and has the state taken where
+    /// that is due.
+    pub(crate) fn hand_out(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        if let Some(name) = self.snapshots.restore.take() {
+            out.push(Output::Restore(name));
+        }
+        let until = Index((self.applied.0 + self.config.applying_max).min(self.commit.0));
+        if self.handed_out >= until {
+            return Ok(());
+        }
+        let mut committed = Vec::with_capacity((until.0 - self.handed_out.0) as usize);
+        let mut last = self.handed_out;
+        for entry in self.log.from(self.handed_out.next()).take_while(|e| e.index() <= until) {
+            last = entry.index();
+            let callers = match &entry.content {
+                Content::Batch(batch) => {
+                    let broken = self.config.is_broken(Canary::SupersededStays);
+                    match self.proposals.committed(batch, broken)? {
+                        Callers::Application(callers) => callers,
+                        Callers::Operator(ticket) => {
+                            self.requests.committed(ticket);
+                            Vec::new()
+                        }
+                    }
+                }
+                Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
+            };
+            committed.push(Committed { entry: entry.clone(), callers });
+            let due = self.snapshots.pass(entry, &self.config);
+            // While one is being written the next is left out.
+            if due && !self.snapshots.taking {
+                self.snapshots.taking = true;
+                out.push(Output::Apply(std::mem::take(&mut committed)));
+                let tables = self.snapshots.tables.clone();
+                out.push(Output::Capture(Box::new(SnapshotHead { tables })));
+            }
+        }
+        ensure(last == until, || format!("committed entries up to {until} are not in the log"))?;
+        self.handed_out = until;
+        if !committed.is_empty() {
+            out.push(Output::Apply(committed));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_shelf_news(&mut self, news: ShelfNews, out: &mut Vec<Output<T>>) -> Checked {
+        match news {
+            ShelfNews::Taken(name) => {
+                tracing::debug!(replica = %self.me().replica, %name, "took a snapshot");
+                self.snapshots.taking = false;
+                self.hold(name, out);
+                self.compare_states()
+            }
+            ShelfNews::Read { name, chunk, bytes } => {
+                self.on_chunk_read(name, chunk, bytes, out);
+                Ok(())
+            }
+            ShelfNews::Written { name, chunk } => {
+                self.on_chunk_written(name, chunk, out);
+                Ok(())
+            }
+            ShelfNews::Received { name, head } => {
+                self.hold(name, out);
+                self.on_received_all(name, head, out)
+            }
+            ShelfNews::Refused { name, reason } => {
+                tracing::error!(
+                    replica = %self.me().replica, %name, reason,
+                    "a snapshot that was received is damaged and was dropped; it is asked for again"
+                );
+                self.give_up_receiving(name);
+                Ok(())
+            }
+        }
+    }
+
+    /// A snapshot is complete here: tells it, and forgets what it makes superfluous.
+    fn hold(&mut self, name: SnapshotName, out: &mut Vec<Output<T>>) {
+        self.snapshots.add(name);
+        self.members.announce_due = true;
+        let pinned = self.pinned();
+        let old = self.snapshots.held.len().saturating_sub(HELD_MAX);
+        let old: Vec<_> =
+            self.snapshots.held[..old].iter().copied().filter(|old| Some(*old) != pinned).collect();
+        self.snapshots.held.retain(|held| !old.contains(held));
+        out.extend(old.into_iter().map(|old| Output::Shelf(ShelfOp::Remove(old))));
+        self.compact();
+    }
+
+    fn pinned(&self) -> Option<SnapshotName> {
+        let span = self.config.election_timeout * PINNED_TIMEOUTS;
+        self.snapshots.pinned.filter(|(_, heard)| self.ago(*heard) < span).map(|(name, _)| name)
+    }
+
+    /// Forgets old entries that the newest snapshot holds, but for a margin for whoever lags
+    /// a little, and for whoever is being brought up to an older one.
+    pub(crate) fn compact(&mut self) {
+        let Some(newest) = self.snapshots.held.last().map(SnapshotName::index) else { return };
+        let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
+        let start = self.log.start().position.index;
+        let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));
+        let pinned = self.pinned().map_or(newest, |name| name.index());
+        let mut through = spare.min(pinned);
+        // In steps, so that it is not done for every entry.
+        let mut worth_it = through.0 > start.0 + kept_entries_max as u64 / 4;
+        if self.log.bytes() > kept_bytes_max {
+            through = through.max(self.log.first_within(kept_bytes_max / 4 * 3));
+            worth_it = true;
+        }
+        let through = through.min(newest).min(self.handed_out);
+        if worth_it && through > start {
+            self.log.compact(through);
+            self.disk.push(Op::Compact(through));
+        }
+    }
+
+    /// Compares the states at the indices of snapshots. A difference means that the state
+    /// machine is not deterministic, or that a memory or disk is not what it should be: who
+    /// differs from a majority of the voters stops.
+    pub(crate) fn compare_states(&mut self) -> Checked {
+        let voters = &self.log.voters().now;
+        for mine in &self.snapshots.held {
+            let index = mine.index();
+            let theirs: Vec<(_, Digest)> = self
+                .members
+                .held()
+                .filter(|(_, name)| name.position == mine.position)
+                .map(|(incarnation, name)| (incarnation.replica, name.digest))
+                .filter(|(replica, _)| *replica != self.me().replica)
+                .collect();
+            let Some((_, other)) = theirs.iter().find(|(_, theirs)| *theirs != mine.digest) else {
+                continue;
+            };
+            let has = |digest: Digest, replica| {
+                let is_mine = replica == self.me().replica && mine.digest == digest;
+                is_mine || theirs.contains(&(replica, digest))
+            };
+            let majority = |digest: Digest| {
+                voters.iter().filter(|v| has(digest, v.replica)).count() * 2 > voters.len()
+            };
+            let others = theirs.iter().map(|(_, digest)| *digest);
+            if let Some(theirs) = others.filter(|d| *d != mine.digest).find(|d| majority(*d)) {
+                return Err(StopReason::Diverged { index, mine: mine.digest, theirs });
+            }
+            if index > self.snapshots.differs_at {
+                self.snapshots.differs_at = index;
+                tracing::error!(
+                    replica = %self.me().replica, %index, mine = %mine.digest, theirs = %other,
+                    "the states of two replicas differ: the state machine is not deterministic"
+                );
+            }
+        }
+        Ok(())
     }
 }

@@ -57,7 +57,16 @@ impl Solo {
     pub(super) fn announce(&mut self, from: Member, incarnation: Incarnation) {
         let store = StoreId(incarnation.nonce.0);
         let (last, promised) = (Position::default(), Ballot::default());
-        let announce = Announce { incarnation, store, last, promised, first: true, refused: None };
+        let announce = Announce {
+            incarnation,
+            store,
+            last,
+            promised,
+            first_kept: Index(1),
+            snapshots: Vec::new(),
+            first: true,
+            refused: None,
+        };
         self.deliver(from, Message::Announce(announce));
     }
 
@@ -114,6 +123,9 @@ impl Solo {
                 let index = entries.last().map_or(Index(0), |last| last.entry.position.index);
                 self.committed.extend(entries.into_iter().map(|committed| committed.entry.content));
                 Some(Input::Applied { index, wake_at: self.wake_at })
+            }
+            Output::Capture(_) | Output::Restore(_) | Output::Shelf(_) | Output::Forgo { .. } => {
+                None
             }
             Output::Fail { .. } | Output::Answer { .. } | Output::Stop => None,
         }

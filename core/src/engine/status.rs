@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use cpg::Member;
 
@@ -50,10 +51,38 @@ pub struct Status {
     pub committed: Index,
     /// Applied up to here.
     pub applied: Index,
+    /// The snapshot that it receives, if it lags so far that it needs one.
+    pub transfer: Option<TransferStatus>,
     /// What the replica waits for, in words; `None` when it goes on.
     pub waiting: Option<String>,
     /// Why it stopped.
     pub stopped: Option<StopReason>,
+}
+
+/// How far a replica is with a snapshot that it receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransferStatus {
+    /// Who sends it.
+    pub donor: ReplicaId,
+    /// The last entry that is in it.
+    pub index: Index,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Bytes that it has.
+    pub of_bytes: u64,
+    /// Since it began.
+    pub elapsed: Duration,
+}
+
+impl TransferStatus {
+    /// Bytes a second on average, and how long the rest takes at that rate.
+    pub fn pace(&self) -> Option<(u64, Duration)> {
+        let rate = self.bytes as f64 / self.elapsed.as_secs_f64();
+        let left = self.of_bytes.saturating_sub(self.bytes) as f64 / rate;
+        let left = Duration::try_from_secs_f64(left).ok()?;
+        Some((rate as u64, left))
+    }
 }
 
 /// A member of the group, as another sees it.
@@ -109,9 +138,20 @@ impl<T> Engine<T> {
             last: self.log.last().index,
             committed: self.commit,
             applied: self.applied,
+            transfer: self.transfer(),
             waiting: self.waiting(),
             stopped: self.stopped.clone(),
         }
+    }
+
+    fn transfer(&self) -> Option<TransferStatus> {
+        self.receiving.as_ref().map(|receiving| TransferStatus {
+            donor: receiving.donor.replica,
+            index: receiving.name.index(),
+            bytes: receiving.bytes(),
+            of_bytes: receiving.name.bytes,
+            elapsed: self.ago(receiving.since),
+        })
     }
 
     fn role(&self) -> Role {
@@ -142,10 +182,16 @@ impl<T> Engine<T> {
         }
         if let Some(epoch) = self.live().filter(|epoch| !epoch.in_step) {
             let (base, last) = (epoch.open.base.index, self.log.last().index);
+            let how = match self.transfer() {
+                Some(TransferStatus { donor, index, bytes, of_bytes, .. }) => format!(
+                    "replica {donor} sends the state at index {index}, {bytes} of {of_bytes} bytes \
+                     are here"
+                ),
+                None => "it asks for what it lacks".into(),
+            };
             return Some(format!(
                 "waiting to catch up: the group's log goes on from index {base}, this \
-                 replica's ends at {last}, and the sequencer sends what it still holds of the \
-                 rest; until then this replica neither votes nor proposes"
+                 replica's ends at {last}, and {how}; until then it neither votes nor proposes"
             ));
         }
         if self.log.is_empty() {

@@ -1,6 +1,6 @@
 use cpg::Member;
 
-use crate::types::ReplicaId;
+use crate::types::{Digest, Index, ReplicaId};
 
 /// Why a replica stopped for good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +26,23 @@ pub enum StopReason {
     /// The log could not be written.
     #[error("the log could not be written: {0}; mend the cause and start the replica again")]
     WriteFailed(String),
+    /// A snapshot could not be written or read.
+    #[error("a snapshot failed: {0}; mend the cause and start the replica again")]
+    SnapshotFailed(String),
+    /// This replica's state is another than that of a majority.
+    #[error(
+        "the state machine is not deterministic, or this machine errs: at index {index} the \
+         digest of the state is {mine} here and {theirs} at a majority; the snapshot is kept \
+         for comparison, and once the cause is mended, this replica starts with an empty store"
+    )]
+    Diverged {
+        /// Where they differ, or before.
+        index: Index,
+        /// The digest of this replica's snapshot.
+        mine: Digest,
+        /// That of the majority's.
+        theirs: Digest,
+    },
     /// `apply` of the application panicked.
     #[error("the state machine panicked: {0}; every replica will meet the same command")]
     ApplyPanicked(String),

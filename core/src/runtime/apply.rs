@@ -3,18 +3,21 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::shelf::{self, Request};
 use super::{Feedback, Shared, ToApply, panic_text};
 use crate::codec;
-use crate::engine::Committed;
+use crate::engine::{Committed, SnapshotHead};
 use crate::entry::{BatchKind, Commands, Content};
 use crate::pending::Caller;
-use crate::{Context, StateMachine};
+use crate::{Context, Index, StateMachine};
 
 /// Owns the state machine: applies committed commands in order, each once, and answers
 /// who proposed them here.
 pub(crate) struct ApplyThread<M: StateMachine> {
     machine: M,
     inbox: Receiver<ToApply<M::Output>>,
+    views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
+    shelf: Sender<Request>,
     feedback: Sender<Feedback>,
     shared: Arc<Shared>,
 }
@@ -23,33 +26,54 @@ impl<M: StateMachine> ApplyThread<M> {
     pub(crate) fn new(
         machine: M,
         inbox: Receiver<ToApply<M::Output>>,
+        views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
+        shelf: Sender<Request>,
         feedback: Sender<Feedback>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { machine, inbox, feedback, shared }
+        Self { machine, inbox, views, shelf, feedback, shared }
     }
 
     pub(crate) fn run(mut self) {
-        while let Ok(entries) = self.inbox.recv() {
-            let last = entries.last().map(|committed| committed.entry.position.index);
+        while let Ok(work) = self.inbox.recv() {
             // A panic of the application stops this replica, not the process. The state
             // machine is not used again, so what it left half done harms nobody.
-            let applied = catch_unwind(AssertUnwindSafe(|| {
-                entries.into_iter().try_for_each(|committed| self.apply(committed))
-            }));
-            let feedback = match (applied, last) {
-                (Ok(Ok(())), Some(index)) => {
-                    Feedback::Applied { index, wake_at: self.machine.wake_at() }
-                }
-                (Ok(Ok(())), None) => continue,
-                (Ok(Err(reason)), _) => Feedback::ApplyPanicked(reason),
-                (Err(panic), _) => Feedback::ApplyPanicked(panic_text(&*panic)),
+            let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(work)));
+            let feedback = match done {
+                Ok(Ok(Some(index))) => Feedback::Applied { index, wake_at: self.machine.wake_at() },
+                Ok(Ok(None)) => continue,
+                Ok(Err(failure)) => failure,
+                Err(panic) => Feedback::ApplyPanicked(panic_text(&*panic)),
             };
-            let failed = matches!(feedback, Feedback::ApplyPanicked(_));
+            let failed = !matches!(feedback, Feedback::Applied { .. });
             if self.feedback.send(feedback).is_err() || failed {
+                self.shared.wake();
                 return;
             }
             self.shared.wake();
+        }
+    }
+
+    /// Up to where everything is applied now.
+    fn carry_out(&mut self, work: ToApply<M::Output>) -> Result<Option<Index>, Feedback> {
+        match work {
+            ToApply::Entries(entries) => {
+                let last = entries.last().map(|committed| committed.entry.position.index);
+                let applied = entries.into_iter().try_for_each(|committed| self.apply(committed));
+                applied.map(|()| last).map_err(Feedback::ApplyPanicked)
+            }
+            ToApply::Capture(head) => {
+                // The writer is gone only when the replica stops.
+                let _ = self.views.send((head, self.machine.snapshot()));
+                Ok(None)
+            }
+            ToApply::Restore(name) => {
+                let state = shelf::open(name, &self.shelf);
+                let restored = state.and_then(|mut state| self.machine.restore(&mut state));
+                restored.map(|()| Some(name.index())).map_err(|error| {
+                    Feedback::SnapshotFailed(format!("{name} cannot be restored: {error}"))
+                })
+            }
         }
     }
 

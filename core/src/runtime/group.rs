@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::log::Write;
 use super::{
-    Asked, AskedFor, Feedback, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail, panic_text,
+    Asked, AskedFor, Feedback, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail, forgo,
+    panic_text,
 };
 use crate::Timestamp;
 use crate::codec::{self, Frame};
@@ -17,6 +18,7 @@ use crate::engine::{
     AdminError, Config, Engine, Input, Now, Output, Recovered, RestartError, StopReason,
 };
 use crate::pending::Caller;
+use crate::snapshot::ShelfOp;
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -43,6 +45,7 @@ pub(crate) struct GroupThread<O> {
     news: Receiver<Feedback>,
     to_log: Sender<Write>,
     to_apply: Sender<ToApply<O>>,
+    to_shelf: Sender<ShelfOp>,
     /// When to try again to reach the group engine.
     retry_at: Instant,
     clock: Clock,
@@ -87,6 +90,7 @@ impl<O> GroupThread<O> {
         news: Receiver<Feedback>,
         to_log: Sender<Write>,
         to_apply: Sender<ToApply<O>>,
+        to_shelf: Sender<ShelfOp>,
     ) -> Self {
         let start = Instant::now();
         Self {
@@ -101,6 +105,7 @@ impl<O> GroupThread<O> {
             news,
             to_log,
             to_apply,
+            to_shelf,
             retry_at: start,
             clock: Clock { start },
             ticked: start,
@@ -159,15 +164,25 @@ impl<O> GroupThread<O> {
                 Output::Send(message) => {
                     self.unsent.push_back(Frame::new(self.engine.cluster(), &message));
                 }
-                // Neither can be full: the engine bounds what it has under way, and the
+                // None can be full: the engine bounds what it has under way, and the
                 // channels hold as much. They close only when their thread has failed,
                 // which is told by its feedback.
                 Output::Write { ticket, ops } => {
                     let _ = self.to_log.try_send(Write { ticket, ops });
                 }
                 Output::Apply(entries) => {
-                    let _ = self.to_apply.try_send(entries);
+                    let _ = self.to_apply.try_send(ToApply::Entries(entries));
                 }
+                Output::Capture(head) => {
+                    let _ = self.to_apply.try_send(ToApply::Capture(head));
+                }
+                Output::Restore(name) => {
+                    let _ = self.to_apply.try_send(ToApply::Restore(name));
+                }
+                Output::Shelf(op) => {
+                    let _ = self.to_shelf.try_send(op);
+                }
+                Output::Forgo { tickets } => forgo(tickets),
                 Output::Fail { tickets, may_take_effect } => {
                     let status = self.engine.status();
                     fail(tickets, may_take_effect, status.stopped.as_ref());
@@ -270,6 +285,8 @@ impl<O> GroupThread<O> {
                     self.step(Input::Applied { index, wake_at });
                 }
                 Feedback::ApplyPanicked(text) => self.shut_down(StopReason::ApplyPanicked(text)),
+                Feedback::Shelf(news) => self.step(Input::Shelf(news)),
+                Feedback::SnapshotFailed(text) => self.shut_down(StopReason::SnapshotFailed(text)),
             }
         }
         any

@@ -1,14 +1,17 @@
-//! The threads around the engine: group, log and apply, joined by bounded channels.
+//! The threads around the engine, joined by bounded channels.
 //!
 //! | thread | owns | blocks on |
 //! | --- | --- | --- |
 //! | group | the connection and the engine | nothing but the wait for the next event |
 //! | log | the `LogStore` | the disk |
 //! | apply | the state machine | the application's `apply` |
+//! | writer | a view of the state | the application's `Snapshot::write` |
+//! | shelf | the `SnapshotStore` | the disk |
 
 mod apply;
 mod group;
 mod log;
+mod shelf;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -20,8 +23,9 @@ use cpg::{Connection, GroupName, Options};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
-use crate::engine::{AdminError, Committed, Engine, Status, StopReason, VoterChange};
+use crate::engine::{AdminError, Committed, Engine, SnapshotHead, Status, StopReason, VoterChange};
 use crate::pending::{Caller, ProposeError};
+use crate::snapshot::{Shelf, ShelfNews, SnapshotName};
 use crate::types::Index;
 use crate::{StateMachine, Timestamp};
 
@@ -31,6 +35,10 @@ pub(crate) use self::group::restart;
 const PROPOSALS_MAX: usize = 4096;
 /// Requests of operators that may wait to be taken in.
 const REQUESTS_MAX: usize = 16;
+/// What the engine may want done with snapshots at once, and more.
+const SHELF_OPS_MAX: usize = 256;
+/// Chunks of the own state on their way to the shelf.
+const CHUNKS_MAX: usize = 8;
 /// How long an orderly stop waits to hear its own departure.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -58,9 +66,16 @@ enum Feedback {
     WriteFailed(String),
     Applied { index: Index, wake_at: Option<Timestamp> },
     ApplyPanicked(String),
+    Shelf(ShelfNews),
+    SnapshotFailed(String),
 }
 
-type ToApply<O> = Vec<Committed<Caller<O>>>;
+/// What the apply thread does, in order.
+enum ToApply<O> {
+    Entries(Vec<Committed<Caller<O>>>),
+    Capture(Box<SnapshotHead>),
+    Restore(SnapshotName),
+}
 
 /// How a replica gets to its group, at the start and after the group engine has died.
 pub(crate) struct Meeting {
@@ -126,6 +141,7 @@ impl<O: Send + 'static> Runtime<O> {
         meeting: Meeting,
         connection: Arc<Connection>,
         store: Box<dyn LogStore>,
+        shelf: Shelf,
     ) -> std::io::Result<Self>
     where
         M: StateMachine<Output = O>,
@@ -136,8 +152,12 @@ impl<O: Send + 'static> Runtime<O> {
         let (asked, requests) = bounded(REQUESTS_MAX);
         // As many as the engine hands out at once, so that the group thread never waits.
         let (to_log, log_inbox) = bounded(4);
-        let (to_apply, apply_inbox) = bounded(config.applying_max as usize + 1);
-        let (feedback, news) = bounded(config.applying_max as usize + 16);
+        let (to_apply, apply_inbox) = bounded(config.applying_max as usize + 8);
+        let (feedback, news) = bounded(config.applying_max as usize + SHELF_OPS_MAX);
+        let (to_shelf, ops) = bounded(SHELF_OPS_MAX);
+        let (to_keep, kept) = bounded(CHUNKS_MAX);
+        // One at a time is taken.
+        let (to_writer, views) = bounded(1);
         let shared = Arc::new(Shared {
             connection: RwLock::new(Arc::clone(&connection)),
             status: Mutex::new(engine.status()),
@@ -151,10 +171,23 @@ impl<O: Send + 'static> Runtime<O> {
         };
         let log = log::LogThread::new(store, log_inbox, feedback.clone(), Arc::clone(&shared));
         runtime.spawn(format!("{name}-log"), move || log.run())?;
-        let apply = apply::ApplyThread::new(machine, apply_inbox, feedback, Arc::clone(&shared));
+        let keeper =
+            shelf::ShelfThread::new(shelf, ops, kept, feedback.clone(), Arc::clone(&shared));
+        runtime.spawn(format!("{name}-shelf"), move || keeper.run())?;
+        let writer = shelf::WriterThread { views, requests: to_keep.clone() };
+        runtime.spawn(format!("{name}-writer"), move || writer.run())?;
+        let apply = apply::ApplyThread::new(
+            machine,
+            apply_inbox,
+            to_writer,
+            to_keep,
+            feedback,
+            Arc::clone(&shared),
+        );
         runtime.spawn(format!("{name}-apply"), move || apply.run())?;
         let group = group::GroupThread::new(
             engine, shared, meeting, connection, proposed, requests, news, to_log, to_apply,
+            to_shelf,
         );
         runtime.spawn(format!("{name}-group"), move || group.run_guarded())?;
         Ok(runtime)
@@ -201,6 +234,14 @@ impl<O> Drop for Runtime<O> {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+/// Answers callers whose commands took effect unseen (rule N10).
+fn forgo<O>(callers: Vec<Caller<O>>) {
+    for caller in callers {
+        // Whoever dropped its `Pending` does not want to know.
+        let _ = caller.send(Err(ProposeError::OutputLost));
+    }
 }
 
 /// Answers callers whose commands will not be answered from the log.

@@ -11,6 +11,7 @@
 
 pub mod backend;
 pub mod command;
+mod frozen;
 pub mod glob;
 pub mod limits;
 pub mod node;

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use bytes::Bytes;
 use plainsong::{Context, StateMachine, Timestamp};
@@ -7,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::command::{
     Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Refusal,
 };
+use crate::frozen::{self, Frozen};
 use crate::limits::{
     EXPIRED_PER_ENTRY_MAX, REPLY_BYTES_MAX, SCAN_COUNT_MAX, SCAN_KEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
@@ -33,16 +35,16 @@ pub struct Store {
 
 /// Where a key is in the order: its hash, then the key itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+pub(crate) struct Place {
     hash: u64,
-    key: Bytes,
+    pub(crate) key: Bytes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    value: Bytes,
+pub(crate) struct Entry {
+    pub(crate) value: Bytes,
     /// In milliseconds of log time.
-    deadline: Option<u64>,
+    pub(crate) deadline: Option<u64>,
 }
 
 impl StateMachine for Store {
@@ -51,6 +53,17 @@ impl StateMachine for Store {
 
     fn apply(&mut self, context: &Context, command: Command) -> Output {
         self.execute(context.time(), command)
+    }
+
+    type Snapshot = Frozen;
+
+    fn snapshot(&self) -> Frozen {
+        Frozen(self.entries.clone())
+    }
+
+    fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
+        *self = Self::default();
+        frozen::thaw(from, |place, entry| self.insert(place, entry))
     }
 
     fn wake_at(&self) -> Option<Timestamp> {
@@ -335,7 +348,7 @@ impl Store {
 }
 
 impl Place {
-    fn of(key: Bytes) -> Self {
+    pub(crate) fn of(key: Bytes) -> Self {
         Self { hash: xxh3_64(&key), key }
     }
 }

@@ -8,7 +8,7 @@ use kv::Store;
 use kv::command::{Command, Output};
 use kv::limits::{EXPIRED_PER_ENTRY_MAX, VALUE_BYTES_MAX};
 use kv::resp::Reply;
-use plainsong::{Context, Index, StateMachine, Timestamp};
+use plainsong::{Context, Index, Snapshot as _, StateMachine, Timestamp};
 
 mod common;
 use common::{Random, run, text};
@@ -274,4 +274,29 @@ fn a_command_is_little_more_than_its_strings_when_it_is_encoded() {
     let bytes = bincode::serialize(&command).unwrap();
     assert!(bytes.len() < 1040, "{}", bytes.len());
     assert_eq!(bincode::deserialize::<Command>(&bytes).unwrap(), command);
+}
+
+#[test]
+fn a_snapshot_is_the_state_at_its_moment_and_the_same_for_the_same_state() {
+    let mut store = Store::default();
+    for key in 0..1000_usize {
+        let (key, value) = (format!("key {key}"), "v".repeat(key));
+        let deadline = (key.len() + value.len()).to_string();
+        run(&mut store, 1, &["SET", &key, &value]);
+        if value.len() % 3 == 0 {
+            run(&mut store, 1, &["PEXPIRE", &key, &deadline]);
+        }
+    }
+    let (then, view) = (store.clone(), store.snapshot());
+    run(&mut store, 1, &["SET", "key 7", "another"]);
+    run(&mut store, 1, &["DEL", "key 8"]);
+    let mut bytes = Vec::new();
+    view.write(&mut bytes).unwrap();
+    let mut restored = store.clone();
+    restored.restore(&mut &bytes[..]).unwrap();
+    assert_eq!(restored, then);
+    let mut again = Vec::new();
+    restored.snapshot().write(&mut again).unwrap();
+    assert_eq!(again, bytes);
+    assert!(restored.restore(&mut &bytes[..bytes.len() - 1]).is_err());
 }

@@ -1,0 +1,176 @@
+//! A donor sends a snapshot to all who need it (rule L3).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Engine, Output};
+use crate::message::{Chunk, Message, Received};
+use crate::snapshot::{ShelfOp, SnapshotName};
+use crate::types::Incarnation;
+
+/// Chunks under way that no laggard has acknowledged. Too low: the ring idles between
+/// them. Too high: commands wait behind them.
+const WINDOW: u64 = 8;
+/// The same while commands are under way, so that they keep most of the ring.
+const WINDOW_BESIDE_COMMANDS: u64 = 2;
+/// After so many election timeouts without a word a laggard is not waited for.
+const SILENT_TIMEOUTS: u32 = 4;
+
+/// A snapshot that this replica sends.
+#[derive(Debug)]
+pub(crate) struct Donating {
+    pub(crate) name: SnapshotName,
+    takers: BTreeMap<Incarnation, Taker>,
+    /// The next chunk of this pass over those that somebody lacks.
+    cursor: u64,
+    /// Chunks sent, or being read to be sent.
+    sent: u64,
+    /// Being read: which, and how many were sent with it.
+    reading: VecDeque<(u64, u64)>,
+    moved_at: Duration,
+}
+
+#[derive(Debug)]
+struct Taker {
+    /// Of the chunks sent it has dealt with as many.
+    seen: u64,
+    /// Chunks that it lacks.
+    gap: (u64, u64),
+    heard_at: Duration,
+}
+
+impl Donating {
+    fn new(name: SnapshotName, sent: u64, now: Duration) -> Self {
+        Self {
+            name,
+            takers: BTreeMap::new(),
+            cursor: 0,
+            sent,
+            reading: VecDeque::new(),
+            moved_at: now,
+        }
+    }
+
+    /// The next chunk that somebody lacks. A pass is over when nobody lacks a later one;
+    /// what got lost on the way is known when all have dealt with all of it.
+    fn next(&mut self) -> Option<u64> {
+        for _ in 0..2 {
+            let gaps = self.takers.values().map(|taker| taker.gap);
+            let later = gaps.filter(|gap| gap.1 > self.cursor).map(|gap| gap.0.max(self.cursor));
+            if let Some(chunk) = later.min() {
+                self.cursor = chunk + 1;
+                return Some(chunk);
+            }
+            if self.takers.values().any(|taker| taker.seen < self.sent) {
+                return None;
+            }
+            self.cursor = 0;
+        }
+        None
+    }
+
+    fn under_way(&self) -> u64 {
+        let seen = self.takers.values().map(|taker| taker.seen).min();
+        self.sent - seen.unwrap_or(self.sent).min(self.sent)
+    }
+}
+
+impl<T> Engine<T> {
+    /// This replica is named as the donor. It begins when a laggard says what it lacks.
+    pub(crate) fn donate(&mut self, name: SnapshotName) {
+        if !self.snapshots.held().contains(&name) {
+            return;
+        }
+        self.snapshots.pin(name, self.now.monotonic);
+        if self.donating.as_ref().is_none_or(|donating| donating.name != name) {
+            // The count goes on over all that this replica gives, so that no acknowledgement
+            // of an earlier chunk counts for a later one.
+            let sent = self.donating.as_ref().map_or(0, |donating| donating.sent);
+            self.donating = Some(Donating::new(name, sent, self.now.monotonic));
+        }
+    }
+
+    pub(crate) fn on_received(&mut self, received: &Received, out: &mut Vec<Output<T>>) {
+        let Received { incarnation, name, donor, seen, gap } = *received;
+        let now = self.now.monotonic;
+        self.snapshots.pin(name, now);
+        let me = self.me();
+        let Some(donating) =
+            self.donating.as_mut().filter(|donating| donating.name == name && donor == me)
+        else {
+            return;
+        };
+        match gap {
+            Some(gap) => {
+                let sent = donating.sent;
+                // Whoever comes later owes nothing for what was sent before.
+                let taker = donating.takers.entry(incarnation).or_insert_with(|| Taker {
+                    seen: sent,
+                    gap,
+                    heard_at: now,
+                });
+                if seen > taker.seen {
+                    donating.moved_at = now;
+                }
+                taker.seen = taker.seen.max(seen.min(sent));
+                taker.gap = gap;
+                taker.heard_at = now;
+            }
+            None => {
+                donating.takers.remove(&incarnation);
+            }
+        }
+        self.send_chunks(out);
+    }
+
+    /// Sends on as far as the laggards have dealt with what was sent.
+    fn send_chunks(&mut self, out: &mut Vec<Output<T>>) {
+        let busy = self.has_work();
+        let Some(donating) = &mut self.donating else { return };
+        let window = if busy { WINDOW_BESIDE_COMMANDS } else { WINDOW };
+        while !donating.takers.is_empty() && donating.under_way() < window {
+            let Some(chunk) = donating.next() else { break };
+            donating.sent += 1;
+            donating.reading.push_back((chunk, donating.sent));
+            out.push(Output::Shelf(ShelfOp::Read { name: donating.name, chunk }));
+        }
+    }
+
+    pub(crate) fn on_chunk_read(
+        &mut self,
+        name: SnapshotName,
+        chunk: u64,
+        bytes: Bytes,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let donor = self.me();
+        let Some(donating) = self.donating.as_mut().filter(|donating| donating.name == name) else {
+            return;
+        };
+        if let Some((_, sent)) = donating.reading.front().copied().filter(|next| next.0 == chunk) {
+            donating.reading.pop_front();
+            let chunk = Chunk { name, number: chunk, donor, sent, bytes };
+            out.push(Output::Send(Message::Chunk(chunk)));
+        }
+    }
+
+    /// Laggards that are gone are not waited for, and chunks that got lost not either.
+    pub(crate) fn go_on_donating(&mut self, out: &mut Vec<Output<T>>) {
+        let now = self.now.monotonic;
+        let resend = self.config.resend_timeout;
+        let silent = self.config.election_timeout * SILENT_TIMEOUTS;
+        let Some(donating) = &mut self.donating else { return };
+        let members = &self.members;
+        donating.takers.retain(|incarnation, taker| {
+            members.has(*incarnation) && now.saturating_sub(taker.heard_at) < silent
+        });
+        if now.saturating_sub(donating.moved_at) > resend * 2 {
+            donating.moved_at = now;
+            let sent = donating.sent;
+            donating.takers.values_mut().for_each(|taker| taker.seen = sent);
+        }
+        self.send_chunks(out);
+    }
+}

@@ -1,0 +1,165 @@
+//! The sequencer tells laggards where they get what they lack (rules L1 and L2).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpg::Member;
+
+use super::members::Peer;
+use super::{Engine, Output};
+use crate::message::{Message, Offer, Offered};
+use crate::snapshot::SnapshotName;
+use crate::types::{Digest, Incarnation, Position};
+
+/// What a sequencer has offered in its epoch.
+#[derive(Debug, Default)]
+pub(crate) struct Offering {
+    snapshot: Option<SnapshotOffer>,
+    /// Laggards that were sent to another donor for entries, and when.
+    entries: BTreeMap<Incarnation, Duration>,
+}
+
+#[derive(Debug)]
+struct SnapshotOffer {
+    name: SnapshotName,
+    donor: Incarnation,
+    laggards: BTreeSet<Incarnation>,
+    at: Duration,
+}
+
+impl<T> Engine<T> {
+    /// A laggard asks the sequencer. The little that fits into one piece it gives itself;
+    /// for more it names a donor.
+    pub(crate) fn answer_laggard(
+        &mut self,
+        laggard: Incarnation,
+        after: Position,
+        digest: Digest,
+        partial: Option<SnapshotName>,
+        out: &mut Vec<Output<T>>,
+    ) {
+        if after == self.log.last() {
+            return;
+        }
+        let Some(piece) = self.entries_after(after, digest) else {
+            self.offer_snapshot(laggard, after, partial, out);
+            return;
+        };
+        let donor = self.donor_of_entries(laggard, after).filter(|_| piece.more);
+        match donor {
+            Some(donor) => {
+                self.offering.entries.insert(laggard, self.now.monotonic);
+                self.offer(vec![laggard], donor, Offered::Entries, out);
+            }
+            None => out.push(Output::Send(Message::Entries(piece))),
+        }
+    }
+
+    fn offer(
+        &self,
+        laggards: Vec<Incarnation>,
+        donor: Incarnation,
+        what: Offered,
+        out: &mut Vec<Output<T>>,
+    ) {
+        tracing::debug!(?laggards, donor = %donor.replica, ?what, "names a donor");
+        let epoch = self.open_epoch();
+        out.push(Output::Send(Message::Offer(Offer { epoch, laggards, donor, what })));
+    }
+
+    /// Somebody else who is in step and holds what is lacking. A laggard that asks again soon
+    /// was not helped by whom it was sent to.
+    fn donor_of_entries(&self, laggard: Incarnation, after: Position) -> Option<Incarnation> {
+        let sent_away = self.offering.entries.get(&laggard);
+        if sent_away.is_some_and(|at| self.ago(*at) < self.config.election_timeout) {
+            return None;
+        }
+        let fits = |peer: &&Peer| {
+            peer.incarnation != laggard
+                && peer.incarnation != self.me()
+                && peer.epoch == self.promised
+                && peer.acked > after.index
+                && peer.first_kept <= after.index.next()
+        };
+        self.members.peers().find(fits).map(|peer| peer.incarnation)
+    }
+
+    /// One stream serves all who need the same, so who comes later is added; and a laggard
+    /// that has a part of one goes on with that (rule L5).
+    fn offer_snapshot(
+        &mut self,
+        laggard: Incarnation,
+        after: Position,
+        partial: Option<SnapshotName>,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let start = self.log.start().position.index;
+        let usable = |name: &SnapshotName| {
+            // What follows it must be in this log.
+            name.index() >= start && name.index() > after.index && name.index() <= self.commit
+        };
+        let me = self.me();
+        let own = self.snapshots.held().iter().map(|name| (me, *name));
+        let others = self.members.held().map(|(incarnation, name)| (incarnation, *name));
+        let holders: Vec<(Incarnation, SnapshotName)> = others
+            .filter(|(incarnation, _)| *incarnation != laggard && *incarnation != me)
+            .chain(own)
+            .filter(|(_, name)| usable(name))
+            .collect();
+        let before = self.offering.snapshot.take();
+        let is_held = |name: &SnapshotName| holders.iter().any(|(_, held)| held == name);
+        let under_way = before.as_ref().map(|offer| offer.name);
+        // At the same position the sequencer's own is the one to spread.
+        let newest = holders
+            .iter()
+            .map(|(_, name)| *name)
+            .max_by_key(|name| (name.position, self.snapshots.held().contains(name)));
+        let name = partial.filter(is_held).or(under_way.filter(is_held)).or(newest);
+        let Some(name) = name else {
+            tracing::warn!(laggard = %laggard.replica, "nobody holds what a laggard lacks");
+            return;
+        };
+        let before = before.filter(|offer| offer.name == name);
+        // Whoever asks again was not helped by the donor that it was told.
+        let stalls = before.as_ref().filter(|offer| {
+            offer.laggards.contains(&laggard) && self.ago(offer.at) > self.config.resend_timeout
+        });
+        let avoid = stalls.map(|offer| offer.donor);
+        let keep = before.as_ref().map(|offer| offer.donor).filter(|donor| Some(*donor) != avoid);
+        let mut donors = holders.iter().filter(|(_, held)| *held == name).map(|(donor, _)| *donor);
+        let donor = match keep.filter(|donor| donors.clone().any(|d| d == *donor)) {
+            Some(donor) => donor,
+            None => match donors.clone().find(|donor| Some(*donor) != avoid).or(donors.next()) {
+                Some(donor) => donor,
+                None => return,
+            },
+        };
+        let mut laggards = before.map(|offer| offer.laggards).unwrap_or_default();
+        laggards.insert(laggard);
+        laggards.retain(|laggard| self.members.has(*laggard));
+        let all = laggards.iter().copied().collect();
+        let at = self.now.monotonic;
+        self.offering.snapshot = Some(SnapshotOffer { name, donor, laggards, at });
+        self.offer(all, donor, Offered::Snapshot(name), out);
+    }
+
+    /// Rule L5: entries are taken only from an offer of the epoch open here.
+    pub(crate) fn on_offer(&mut self, from: Member, offer: &Offer, out: &mut Vec<Output<T>>) {
+        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == offer.epoch) else {
+            return;
+        };
+        let sequencer = epoch.open.sequencer;
+        if self.members.peer(from).is_none_or(|peer| peer.incarnation != sequencer) {
+            return;
+        }
+        if let Offered::Snapshot(name) = offer.what {
+            self.snapshots.pin(name, self.now.monotonic);
+            if offer.donor == self.me() {
+                self.donate(name);
+            }
+        }
+        if offer.laggards.contains(&self.me()) {
+            self.accept(offer.what, offer.donor, out);
+        }
+    }
+}

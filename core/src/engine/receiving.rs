@@ -1,0 +1,311 @@
+//! A laggard receives a snapshot (rules L3 to L6).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::log::Log;
+use super::origin::Overtaken;
+use super::{Checked, Engine, Output, SnapshotHead};
+use crate::message::{Chunk, Message, Offered, Received};
+use crate::snapshot::{ShelfOp, SnapshotName};
+use crate::types::{Incarnation, Index};
+
+/// Chunks that wait to be written. What comes beyond is dropped and comes again.
+const WRITING_MAX: usize = 32;
+
+/// A snapshot that comes in. It outlives epochs and donors (rule L5).
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    pub(crate) name: SnapshotName,
+    pub(crate) donor: Incarnation,
+    /// Which chunks are written.
+    have: Vec<bool>,
+    pub(crate) count: u64,
+    /// No chunk before this is missing.
+    whole_to: u64,
+    /// Chunks that are being written, and what the donor had sent by then.
+    writing: VecDeque<(u64, u64)>,
+    /// Of what the donor has sent, as much is dealt with.
+    seen: u64,
+    /// As much was told.
+    told: u64,
+    told_at: Duration,
+    /// When a chunk last came, or a donor was named.
+    pub(crate) heard_at: Duration,
+    pub(crate) since: Duration,
+    /// All chunks are written, and it is being checked.
+    checking: bool,
+    /// It is complete, and waits to be installed.
+    head: Option<Box<SnapshotHead>>,
+}
+
+impl Receiving {
+    fn new(name: SnapshotName, donor: Incarnation, now: Duration) -> Self {
+        Self {
+            name,
+            donor,
+            have: vec![false; usize::try_from(name.chunks()).unwrap_or_default()],
+            count: 0,
+            whole_to: 0,
+            writing: VecDeque::new(),
+            seen: 0,
+            told: 0,
+            told_at: now,
+            heard_at: now,
+            since: now,
+            checking: false,
+            head: None,
+        }
+    }
+
+    fn has(&self, chunk: u64) -> bool {
+        self.have.get(chunk as usize).copied().unwrap_or(true)
+    }
+
+    fn is_coming(&self, chunk: u64) -> bool {
+        self.has(chunk) || self.writing.iter().any(|(writing, _)| *writing == chunk)
+    }
+
+    /// The first chunks missing: from one, before another.
+    fn gap(&self) -> Option<(u64, u64)> {
+        let chunks = self.name.chunks();
+        let first = (self.whole_to..chunks).find(|chunk| !self.is_coming(*chunk))?;
+        let end = (first..chunks).find(|chunk| self.is_coming(*chunk)).unwrap_or(chunks);
+        Some((first, end))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.count == self.name.chunks()
+    }
+
+    fn deal_with(&mut self, seen: u64) {
+        match self.writing.back_mut() {
+            Some((_, last)) => *last = seen.max(*last),
+            None => self.seen = self.seen.max(seen),
+        }
+    }
+
+    /// How many bytes are here.
+    pub(crate) fn bytes(&self) -> u64 {
+        let most = self.count * self.name.chunk_bytes(0);
+        most.min(self.name.bytes)
+    }
+}
+
+impl<T> Engine<T> {
+    /// Whether a snapshot would bring this log on. It must not take away what may have been
+    /// acked here (rule P3): a log that is a part of the base goes up to its end at least;
+    /// one that is not parts from the base before the base begins.
+    fn wants(&self, name: &SnapshotName) -> bool {
+        self.live().is_some_and(|epoch| {
+            let begins = epoch.open.history.first().map_or(Index(0), |(_, first)| *first);
+            let last = self.log.last().index;
+            !epoch.sequencing
+                && name.index() > self.commit
+                && if epoch.shares { name.index() > last } else { name.index() >= begins }
+        })
+    }
+
+    /// Rule L2: this laggard learns from whom it gets what it lacks.
+    pub(crate) fn accept(&mut self, what: Offered, donor: Incarnation, out: &mut Vec<Output<T>>) {
+        match what {
+            Offered::Entries => {
+                self.pace.donor = Some(donor);
+                self.fetch_entries(out);
+            }
+            Offered::Snapshot(name) if self.wants(&name) => {
+                let now = self.now.monotonic;
+                let known = self.receiving.take_if(|receiving| receiving.name == name);
+                if known.is_none() {
+                    self.abandon_receiving(out);
+                    tracing::info!(
+                        replica = %self.me().replica, %name, donor = %donor.replica,
+                        bytes = name.bytes, "receives a snapshot"
+                    );
+                }
+                let mut receiving = known.unwrap_or_else(|| Receiving::new(name, donor, now));
+                if receiving.donor != donor {
+                    receiving.donor = donor;
+                    // What is being written was counted by another.
+                    receiving.writing.iter_mut().for_each(|(_, seen)| *seen = 0);
+                    receiving.seen = 0;
+                }
+                receiving.heard_at = now;
+                self.receiving = Some(receiving);
+                self.tell_received(out);
+            }
+            Offered::Snapshot(_) => {}
+        }
+    }
+
+    pub(crate) fn on_chunk(&mut self, chunk: Chunk, out: &mut Vec<Output<T>>) {
+        let Chunk { name, number, donor, sent, bytes } = chunk;
+        self.snapshots.pin(name, self.now.monotonic);
+        let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.name == name)
+        else {
+            return;
+        };
+        if bytes.len() as u64 != name.chunk_bytes(number) || bytes.is_empty() {
+            return;
+        }
+        receiving.heard_at = self.now.monotonic;
+        let seen = if donor == receiving.donor { sent } else { 0 };
+        if receiving.is_coming(number) || receiving.writing.len() >= WRITING_MAX {
+            receiving.deal_with(seen);
+        } else {
+            receiving.writing.push_back((number, seen));
+            out.push(Output::Shelf(ShelfOp::Write { name, chunk: number, bytes }));
+        }
+    }
+
+    pub(crate) fn on_chunk_written(
+        &mut self,
+        name: SnapshotName,
+        chunk: u64,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.name == name)
+        else {
+            return;
+        };
+        let Some((_, seen)) = receiving.writing.front().copied().filter(|next| next.0 == chunk)
+        else {
+            return;
+        };
+        receiving.writing.pop_front();
+        receiving.seen = receiving.seen.max(seen);
+        receiving.have[chunk as usize] = true;
+        receiving.count += 1;
+        while receiving.whole_to < name.chunks() && receiving.has(receiving.whole_to) {
+            receiving.whole_to += 1;
+        }
+        self.check_received(out);
+    }
+
+    /// Has a snapshot checked when all of it is here. Not before the promise is durable:
+    /// a store with a snapshot and without facts would be nobody's.
+    fn check_received(&mut self, out: &mut Vec<Output<T>>) {
+        let formatted = self.disk.promise_durable() > Default::default();
+        if let Some(receiving) = &mut self.receiving
+            && receiving.is_whole()
+            && formatted
+            && !receiving.checking
+        {
+            receiving.checking = true;
+            out.push(Output::Shelf(ShelfOp::Finish(receiving.name)));
+        }
+    }
+
+    /// Tells the donor how far this laggard is, when it has dealt with something.
+    pub(crate) fn acknowledge_chunks(&mut self, out: &mut Vec<Output<T>>) {
+        if self.receiving.as_ref().is_some_and(|receiving| receiving.seen > receiving.told) {
+            self.tell_received(out);
+        }
+    }
+
+    fn tell_received(&mut self, out: &mut Vec<Output<T>>) {
+        let incarnation = self.me();
+        let now = self.now.monotonic;
+        let Some(receiving) = &mut self.receiving else { return };
+        receiving.told = receiving.seen;
+        receiving.told_at = now;
+        let Receiving { name, donor, seen, .. } = *receiving;
+        let gap = receiving.gap();
+        out.push(Output::Send(Message::Received(Received { incarnation, name, donor, seen, gap })));
+    }
+
+    /// What got lost is asked for again, in the end from another donor.
+    pub(crate) fn go_on_receiving(&mut self, out: &mut Vec<Output<T>>) {
+        self.check_received(out);
+        let Some(receiving) = &self.receiving else { return };
+        if !receiving.checking && !self.wants(&receiving.name) && self.live().is_some() {
+            self.abandon_receiving(out);
+        } else if !receiving.is_whole()
+            && self.ago(receiving.heard_at) > self.config.resend_timeout
+            && self.ago(receiving.told_at) > self.config.resend_timeout
+        {
+            self.tell_received(out);
+        }
+    }
+
+    /// Chunks come, or what has come is being looked at: nobody need be asked.
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.receiving.as_ref().is_some_and(|receiving| {
+            receiving.is_whole() || self.ago(receiving.heard_at) < self.config.resend_timeout * 3
+        })
+    }
+
+    fn abandon_receiving(&mut self, out: &mut Vec<Output<T>>) {
+        if let Some(receiving) = self.receiving.take() {
+            out.push(Output::Shelf(ShelfOp::Remove(receiving.name)));
+        }
+    }
+
+    pub(crate) fn give_up_receiving(&mut self, name: SnapshotName) {
+        self.receiving.take_if(|receiving| receiving.name == name);
+    }
+
+    pub(crate) fn on_received_all(
+        &mut self,
+        name: SnapshotName,
+        head: Box<SnapshotHead>,
+        out: &mut Vec<Output<T>>,
+    ) -> Checked {
+        if let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.name == name)
+        {
+            receiving.head = Some(head);
+            self.tell_received(out);
+        }
+        self.install(out)
+    }
+
+    /// Rule L6: log, tables and state are replaced together. The snapshot is complete and
+    /// durable; a crash before the log is leaves it to the restart. Not while the log is
+    /// frozen (rule B3).
+    pub(crate) fn install(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        if self.live().is_none() {
+            return Ok(());
+        }
+        let Some(receiving) = self.receiving.take_if(|receiving| receiving.head.is_some()) else {
+            return Ok(());
+        };
+        let name = receiving.name;
+        let Some(head) = receiving.head.filter(|_| self.wants(&name)) else { return Ok(()) };
+        let SnapshotHead { tables } = *head;
+        tracing::info!(replica = %self.me().replica, %name, "goes on from a snapshot");
+        self.log = Log::behind(tables.clone());
+        self.commit = name.index();
+        self.handed_out = name.index();
+        self.disk.reset(name.index());
+        let facts = self.facts();
+        self.disk.push(facts);
+        self.snapshots.installed(name, tables);
+        self.marks.clear();
+        self.expected.clear();
+        self.pool.prune(&self.log);
+        self.forgo_outputs(out);
+        let in_epoch = self.log.last().epoch == self.open_epoch();
+        if let Some(epoch) = &mut self.epoch {
+            epoch.shares = true;
+            epoch.in_step = in_epoch;
+        }
+        if in_epoch {
+            self.get_in_step();
+        }
+        self.fetch_entries(out);
+        Ok(())
+    }
+
+    /// Rule N10: of commands in the snapshot it is known that they took effect, and not with
+    /// which output.
+    fn forgo_outputs(&mut self, out: &mut Vec<Output<T>>) {
+        let Overtaken { taken, unknown, requests } = self.proposals.overtaken(&self.log);
+        requests.into_iter().for_each(|ticket| self.requests.committed(ticket));
+        if !taken.is_empty() {
+            out.push(Output::Forgo { tickets: taken });
+        }
+        if !unknown.is_empty() {
+            out.push(Output::Fail { tickets: unknown, may_take_effect: true });
+        }
+    }
+}

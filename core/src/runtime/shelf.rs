@@ -1,0 +1,133 @@
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use super::{Feedback, Shared, panic_text};
+use crate::engine::SnapshotHead;
+use crate::snapshot::{
+    Cutter, Joiner, Shelf, ShelfError, ShelfNews, ShelfOp, Snapshot, SnapshotName,
+};
+
+/// What the threads of this replica want of its snapshots.
+pub(crate) enum Request {
+    /// The next chunk of the own state.
+    Chunk(Bytes),
+    /// It has all its chunks.
+    Taken(SnapshotName),
+    /// It could not be written.
+    Failed(String),
+    /// A chunk is to be read.
+    Read(SnapshotName, u64, Sender<Result<Bytes, ShelfError>>),
+}
+
+/// Owns the snapshots. A disk that is slow holds nobody up but who waits for a snapshot.
+pub(crate) struct ShelfThread {
+    shelf: Shelf,
+    ops: Receiver<ShelfOp>,
+    requests: Receiver<Request>,
+    feedback: Sender<Feedback>,
+    shared: Arc<Shared>,
+}
+
+impl ShelfThread {
+    pub(crate) fn new(
+        shelf: Shelf,
+        ops: Receiver<ShelfOp>,
+        requests: Receiver<Request>,
+        feedback: Sender<Feedback>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { shelf, ops, requests, feedback, shared }
+    }
+
+    pub(crate) fn run(mut self) {
+        loop {
+            let done = select! {
+                recv(self.ops) -> op => match op {
+                    Ok(op) => self.shelf.carry_out(op).map_err(|error| error.to_string()),
+                    Err(_) => return,
+                },
+                recv(self.requests) -> request => match request {
+                    Ok(request) => self.answer(request),
+                    Err(_) => return,
+                },
+            };
+            let feedback = match done {
+                Ok(None) => continue,
+                Ok(Some(news)) => Feedback::Shelf(news),
+                Err(reason) => Feedback::SnapshotFailed(reason),
+            };
+            let failed = matches!(feedback, Feedback::SnapshotFailed(_));
+            if self.feedback.send(feedback).is_err() {
+                return;
+            }
+            self.shared.wake();
+            if failed {
+                return;
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Option<ShelfNews>, String> {
+        match request {
+            Request::Chunk(bytes) => {
+                self.shelf.take(bytes).map(|()| None).map_err(|error| error.to_string())
+            }
+            Request::Taken(name) => {
+                self.shelf.taken(name).map(Some).map_err(|error| error.to_string())
+            }
+            Request::Failed(reason) => Err(reason),
+            Request::Read(name, chunk, reply) => {
+                // Whoever does not wait any more has stopped.
+                let _ = reply.send(self.shelf.read(name, chunk));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Writes views of the state while the state machine goes on.
+pub(crate) struct WriterThread<S> {
+    pub(crate) views: Receiver<(Box<SnapshotHead>, S)>,
+    pub(crate) requests: Sender<Request>,
+}
+
+impl<S: Snapshot> WriterThread<S> {
+    pub(crate) fn run(self) {
+        while let Ok((head, view)) = self.views.recv() {
+            let cut = || {
+                Cutter::cut(&head, view, |chunk| {
+                    let sent = self.requests.send(Request::Chunk(chunk));
+                    sent.map_err(|_| io::Error::other("the replica stops"))
+                })
+            };
+            let request = match catch_unwind(AssertUnwindSafe(cut)) {
+                Ok(Ok(name)) => Request::Taken(name),
+                Ok(Err(error)) => Request::Failed(format!("it could not be written: {error}")),
+                Err(panic) => {
+                    Request::Failed(format!("writing it panicked: {}", panic_text(&*panic)))
+                }
+            };
+            if self.requests.send(request).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads the state in a snapshot, chunk by chunk.
+pub(crate) fn open(
+    name: SnapshotName,
+    requests: &Sender<Request>,
+) -> io::Result<Joiner<impl FnMut(u64) -> io::Result<Bytes>>> {
+    let (reply, chunks) = bounded(1);
+    let source = move |chunk| {
+        let stops = || io::Error::other("the replica stops");
+        requests.send(Request::Read(name, chunk, reply.clone())).map_err(|_| stops())?;
+        chunks.recv().map_err(|_| stops())?.map_err(io::Error::other)
+    };
+    Ok(Joiner::join(name, source)?.1)
+}

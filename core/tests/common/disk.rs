@@ -1,0 +1,62 @@
+//! Stores that outlive the replica that writes them.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use plainsong_storage::{
+    LogStore, MemoryLog, MemorySnapshots, Op, Recovered, SnapshotKey, SnapshotStore, StorageError,
+    StoredSnapshot,
+};
+
+/// A handle on a store; clones are handles on the same one.
+#[derive(Default)]
+pub(crate) struct Kept<S>(Arc<Mutex<S>>);
+
+impl<S> Clone for Kept<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> Kept<S> {
+    /// Looks at it, or changes it behind the replica's back.
+    pub(crate) fn with<V>(&self, look: impl FnOnce(&mut S) -> V) -> V {
+        look(&mut self.0.lock().unwrap())
+    }
+}
+
+impl LogStore for Kept<MemoryLog> {
+    fn recover(&mut self) -> Result<Recovered, StorageError> {
+        self.with(MemoryLog::recover)
+    }
+
+    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
+        self.with(|log| log.write(ops))
+    }
+}
+
+impl SnapshotStore for Kept<MemorySnapshots> {
+    fn complete(&mut self) -> Result<Vec<StoredSnapshot>, StorageError> {
+        self.with(MemorySnapshots::complete)
+    }
+
+    fn begin(&mut self) -> Result<SnapshotKey, StorageError> {
+        self.with(MemorySnapshots::begin)
+    }
+
+    fn write(&mut self, key: SnapshotKey, chunk: u64, bytes: Bytes) -> Result<(), StorageError> {
+        self.with(|store| store.write(key, chunk, bytes))
+    }
+
+    fn commit(&mut self, key: SnapshotKey, about: Bytes) -> Result<(), StorageError> {
+        self.with(|store| store.commit(key, about))
+    }
+
+    fn read(&mut self, key: SnapshotKey, chunk: u64) -> Result<Bytes, StorageError> {
+        self.with(|store| store.read(key, chunk))
+    }
+
+    fn remove(&mut self, key: SnapshotKey) -> Result<(), StorageError> {
+        self.with(|store| store.remove(key))
+    }
+}

@@ -1,0 +1,3 @@
+//! What several tests of replicas need.
+
+pub(crate) mod disk;

@@ -1,0 +1,65 @@
+//! The store at one moment, as bytes and back.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use plainsong::Snapshot;
+
+use crate::limits::{COMMAND_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::store::{Entry, Place};
+
+/// Stands for "no deadline".
+const NEVER: u64 = u64::MAX;
+
+/// The keys of a store at one moment, in their order.
+///
+/// Written as how many there are, and then of each: its length and the key, its deadline, and
+/// the length of its value and the value. All numbers are little endian.
+pub struct Frozen(pub(crate) BTreeMap<Place, Entry>);
+
+impl Snapshot for Frozen {
+    fn write(self, to: &mut dyn Write) -> io::Result<()> {
+        to.write_all(&(self.0.len() as u64).to_le_bytes())?;
+        for (place, entry) in self.0 {
+            write_bytes(to, &place.key)?;
+            to.write_all(&entry.deadline.unwrap_or(NEVER).to_le_bytes())?;
+            write_bytes(to, &entry.value)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads what [`Frozen`] wrote, entry by entry.
+pub(crate) fn thaw(from: &mut dyn Read, mut take: impl FnMut(Place, Entry)) -> io::Result<()> {
+    for _ in 0..read_number(from)? {
+        let key = read_bytes(from, COMMAND_BYTES_MAX)?;
+        let deadline = Some(read_number(from)?).filter(|deadline| *deadline != NEVER);
+        let value = read_bytes(from, VALUE_BYTES_MAX)?;
+        take(Place::of(key), Entry { value, deadline });
+    }
+    Ok(())
+}
+
+fn write_bytes(to: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(&(bytes.len() as u32).to_le_bytes())?;
+    to.write_all(bytes)
+}
+
+fn read_bytes(from: &mut dyn Read, bytes_max: usize) -> io::Result<Bytes> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > bytes_max {
+        return Err(io::Error::other(format!("a key or value of {length} bytes")));
+    }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+fn read_number(from: &mut dyn Read) -> io::Result<u64> {
+    let mut number = [0; 8];
+    from.read_exact(&mut number)?;
+    Ok(u64::from_le_bytes(number))
+}
