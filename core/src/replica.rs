@@ -30,6 +30,8 @@ impl<M: StateMachine> Replica<M> {
             engine: None,
             group: "plainsong".into(),
             bootstrap: Vec::new(),
+            snapshot_entries: None,
+            kept_entries: None,
             volatile: true,
             log: Box::new(MemoryLog::new()),
             snapshots: Box::new(MemorySnapshots::new()),
@@ -143,6 +145,8 @@ pub struct Builder<M> {
     engine: Option<Engine>,
     group: String,
     bootstrap: Vec<ReplicaId>,
+    snapshot_entries: Option<u64>,
+    kept_entries: Option<usize>,
     /// The stores are gone with the process.
     volatile: bool,
     log: Box<dyn LogStore>,
@@ -199,6 +203,21 @@ impl<M: StateMachine> Builder<M> {
         self
     }
 
+    /// Takes a snapshot of the state at every index of the log that is a multiple of this;
+    /// by default of 16,384. The same at all replicas, which compare them. Too low: replicas
+    /// are busy writing snapshots. Too high: a restart has many entries to apply.
+    pub fn snapshot_every(mut self, entries: u64) -> Self {
+        self.snapshot_entries = Some(entries.max(1));
+        self
+    }
+
+    /// Keeps that many entries of the log behind the newest snapshot, by default 8,192, for
+    /// replicas that lag a little. Who lags more gets the snapshot.
+    pub fn keep_entries(mut self, entries: usize) -> Self {
+        self.kept_entries = Some(entries);
+        self
+    }
+
     /// Reads the stores, connects, joins the group and starts the replica's threads. Returns
     /// without waiting for the group; what the replica waits for is told by
     /// [`Replica::status`].
@@ -225,6 +244,8 @@ impl<M: StateMachine> Builder<M> {
         let incarnation = Incarnation { replica: self.id, nonce: Nonce(random()?) };
         let mut config = Config::new(incarnation, StoreId(random()?), bootstrap);
         config.volatile = self.volatile;
+        config.snapshot_entries = self.snapshot_entries.unwrap_or(config.snapshot_entries);
+        config.kept_entries_max = self.kept_entries.unwrap_or(config.kept_entries_max);
         let replica = runtime::restart(config, recovered)?;
         let meeting = Meeting { engine, group };
         let connection = meeting.join().map_err(StartError::Engine)?;

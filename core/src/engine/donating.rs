@@ -97,12 +97,10 @@ impl<T> Engine<T> {
         let now = self.now.monotonic;
         self.snapshots.pin(name, now);
         let me = self.me();
-        let Some(donating) =
-            self.donating.as_mut().filter(|donating| donating.name == name && donor == me)
-        else {
+        let Some(donating) = self.donating.as_mut().filter(|donating| donating.name == name) else {
             return;
         };
-        match gap {
+        match gap.filter(|_| donor == me) {
             Some(gap) => {
                 let sent = donating.sent;
                 // Whoever comes later owes nothing for what was sent before.
@@ -118,6 +116,7 @@ impl<T> Engine<T> {
                 taker.gap = gap;
                 taker.heard_at = now;
             }
+            // It has all, or another donor.
             None => {
                 donating.takers.remove(&incarnation);
             }

@@ -45,6 +45,8 @@ pub struct Status {
     pub voters_settled: bool,
     /// Who is in the group now, in CPG's order.
     pub members: Vec<MemberStatus>,
+    /// The first entry that is kept in the log.
+    pub first_kept: Index,
     /// The end of the log.
     pub last: Index,
     /// Committed up to here.
@@ -135,6 +137,7 @@ impl<T> Engine<T> {
                     applied: peer.map_or(Index(0), |peer| peer.applied),
                 })
                 .collect(),
+            first_kept: self.log.first_kept(),
             last: self.log.last().index,
             committed: self.commit,
             applied: self.applied,
@@ -180,18 +183,18 @@ impl<T> Engine<T> {
         if self.members.local().is_none() {
             return Some("waiting to be taken into the group by its engine".into());
         }
-        if let Some(epoch) = self.live().filter(|epoch| !epoch.in_step) {
+        let transfer = self.transfer();
+        if let Some(epoch) = self.live().filter(|epoch| !epoch.in_step || transfer.is_some()) {
             let (base, last) = (epoch.open.base.index, self.log.last().index);
-            let how = match self.transfer() {
+            let how = match transfer {
                 Some(TransferStatus { donor, index, bytes, of_bytes, .. }) => format!(
                     "replica {donor} sends the state at index {index}, {bytes} of {of_bytes} bytes \
                      are here"
                 ),
-                None => "it asks for what it lacks".into(),
+                None => format!("the group's goes on from {base}, and it asks for the rest"),
             };
             return Some(format!(
-                "waiting to catch up: the group's log goes on from index {base}, this \
-                 replica's ends at {last}, and {how}; until then it neither votes nor proposes"
+                "waiting to catch up: this replica's log ends at index {last}; {how}"
             ));
         }
         if self.log.is_empty() {

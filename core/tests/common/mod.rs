@@ -1,3 +1,6 @@
 //! What several tests of replicas need.
 
+#[allow(dead_code, reason = "not every test needs it")]
 pub(crate) mod disk;
+#[allow(dead_code, reason = "not every test needs all of it")]
+pub(crate) mod ledger;

@@ -1,0 +1,74 @@
+//! A state machine whose state can be made as large as a test wants it.
+
+use std::time::{Duration, Instant};
+
+use cpg::embedded::Node;
+use plainsong::{Builder, Context, Replica, ReplicaId, StateMachine};
+use serde::{Deserialize, Serialize};
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    numbers: Vec<u64>,
+    ballast: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Remembers a number.
+    Add(u64),
+    /// Makes the state that large, with bytes that follow from their places.
+    Grow(u64),
+    /// All numbers in order, and a sum over the ballast.
+    Read,
+}
+
+impl StateMachine for Ledger {
+    type Command = Command;
+    type Output = (Vec<u64>, u64);
+
+    fn apply(&mut self, _: &Context, command: Command) -> (Vec<u64>, u64) {
+        match command {
+            Command::Add(number) => self.numbers.push(number),
+            Command::Grow(bytes) => {
+                self.ballast = (0..bytes / 8).map(|at| at * at).collect();
+            }
+            Command::Read => {
+                let sum = self.ballast.iter().fold(0, |sum: u64, number| sum.wrapping_add(*number));
+                return (self.numbers.clone(), sum);
+            }
+        }
+        (Vec::new(), 0)
+    }
+
+    plainsong::snapshot_by_clone!();
+}
+
+/// A replica that takes snapshots often and keeps little behind them.
+pub(crate) fn builder(node: &Node, id: u32, listed: &[u32]) -> Builder<Ledger> {
+    Replica::builder(ReplicaId(id), Ledger::default())
+        .engine(node.clone())
+        .group("ledger")
+        .bootstrap(listed.iter().copied().map(ReplicaId))
+        .snapshot_every(50)
+        .keep_entries(10)
+}
+
+pub(crate) fn add(replica: &Replica<Ledger>, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        replica.propose(Command::Add(number)).wait_timeout(DEADLINE).unwrap();
+    }
+}
+
+pub(crate) fn read(replica: &Replica<Ledger>) -> (Vec<u64>, u64) {
+    replica.propose(Command::Read).wait_timeout(DEADLINE).unwrap()
+}
+
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,146 @@
+//! Replicas that come back with the stores they left.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::disk::Kept;
+use common::ledger::{Command, DEADLINE, Ledger, add, builder, read, wait_until};
+use cpg::embedded::{Node, Ring};
+use plainsong::{Replica, ReplicaId, Role, StartError};
+use plainsong_storage::{MemoryLog, MemorySnapshots, Op, Record};
+
+/// A replica with stores that outlive it.
+struct Site {
+    node: Node,
+    id: u32,
+    log: Kept<MemoryLog>,
+    snapshots: Kept<MemorySnapshots>,
+    replica: Option<Replica<Ledger>>,
+}
+
+impl Site {
+    fn new(ring: &Ring, id: u32) -> Self {
+        let (log, snapshots) = (Kept::default(), Kept::default());
+        let mut site = Self { node: ring.node(), id, log, snapshots, replica: None };
+        site.start();
+        site
+    }
+
+    fn start(&mut self) {
+        self.node.start();
+        self.snapshots.with(MemorySnapshots::forget_drafts);
+        let builder = builder(&self.node, self.id, &[1, 2, 3]);
+        let builder = builder.stores(self.log.clone(), self.snapshots.clone());
+        self.replica = Some(builder.start().unwrap());
+    }
+
+    /// The others are not told.
+    fn kill(&mut self) {
+        self.node.stop();
+        self.replica = None;
+    }
+
+    fn replica(&self) -> &Replica<Ledger> {
+        self.replica.as_ref().unwrap()
+    }
+}
+
+fn group() -> Vec<Site> {
+    let ring = Ring::new();
+    (1..=3).map(|id| Site::new(&ring, id)).collect()
+}
+
+fn votes(site: &Site) -> bool {
+    matches!(site.replica().status().role, Role::Sequencer | Role::Voter)
+}
+
+#[test]
+fn each_in_turn_is_killed_and_comes_back_with_everything() {
+    let mut sites = group();
+    for round in 0..6_u64 {
+        let at = (round % 3) as usize;
+        add(sites[at].replica(), round * 40..round * 40 + 20);
+        sites[at].kill();
+        let stays = (at + 1) % 3;
+        add(sites[stays].replica(), round * 40 + 20..round * 40 + 40);
+        sites[at].start();
+        wait_until("it to vote again", || votes(&sites[at]));
+        let (numbers, _) = read(sites[at].replica());
+        assert!(numbers.into_iter().eq(0..(round + 1) * 40));
+    }
+}
+
+#[test]
+fn all_are_killed_at_once_and_nothing_acknowledged_is_lost() {
+    let mut sites = group();
+    for round in 0..3_u64 {
+        let at = (round % 3) as usize;
+        add(sites[at].replica(), round * 70..round * 70 + 70);
+        sites.iter_mut().for_each(Site::kill);
+        // In any order, and a majority is enough.
+        sites[at].start();
+        sites[(at + 2) % 3].start();
+        let (numbers, _) = read(sites[at].replica());
+        assert!(numbers.into_iter().eq(0..(round + 1) * 70));
+        sites[(at + 1) % 3].start();
+        wait_until("all to vote", || sites.iter().all(votes));
+    }
+    let epochs = sites[0].replica().status().epoch.unwrap().counter;
+    assert!(epochs >= 4, "a new epoch after each: {epochs}");
+}
+
+#[test]
+fn a_minority_that_was_away_for_long_comes_back_to_a_snapshot() {
+    let mut sites = group();
+    let ballast = Command::Grow(1_000_000);
+    sites[0].replica().propose(ballast).wait_timeout(DEADLINE).unwrap();
+    sites[2].kill();
+    add(sites[0].replica(), 0..300);
+    sites[2].start();
+    wait_until("it to vote again", || votes(&sites[2]));
+    assert_eq!(read(sites[2].replica()), read(sites[0].replica()));
+    // What it installed it keeps.
+    sites[2].kill();
+    sites[2].start();
+    wait_until("it to vote again", || votes(&sites[2]));
+    assert_eq!(read(sites[2].replica()), read(sites[0].replica()));
+}
+
+#[test]
+fn another_replicas_store_is_refused_with_both_ids() {
+    let mut sites = group();
+    add(sites[0].replica(), 0..1);
+    sites[1].kill();
+    sites[1].id = 7;
+    let Site { node, log, snapshots, .. } = &sites[1];
+    let wrong = builder(node, 7, &[]).stores(log.clone(), snapshots.clone());
+    let error = wrong.start().map(drop).unwrap_err();
+    assert!(matches!(error, StartError::Store(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("belongs to replica 2, and this is replica 7"), "{text}");
+}
+
+#[test]
+fn a_log_that_is_not_what_was_written_is_refused_and_the_entry_named() {
+    let mut sites = group();
+    add(sites[0].replica(), 0..10);
+    sites[1].kill();
+    sites[1].log.with(|log| {
+        let last = log.last();
+        let Record { index, head, body } = log.record(last - 1).unwrap().clone();
+        let after = log.record(last).unwrap().clone();
+        let mut damaged = body.to_vec();
+        damaged[4] ^= 1;
+        let record = Record { index, head, body: damaged.into() };
+        let ops = vec![Op::Cut(last - 2), Op::Append(record), Op::Append(after)];
+        plainsong_storage::LogStore::write(log, ops).unwrap();
+    });
+    let Site { node, log, snapshots, .. } = &sites[1];
+    let again = builder(node, 2, &[]).stores(log.clone(), snapshots.clone());
+    let text = again.start().map(drop).unwrap_err().to_string();
+    assert!(text.contains("of the log is damaged"), "{text}");
+    // The others go on without it.
+    add(sites[0].replica(), 10..20);
+    assert_eq!(sites[0].replica().status().voters, [1, 2, 3].map(ReplicaId));
+}

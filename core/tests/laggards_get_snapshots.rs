@@ -1,0 +1,127 @@
+//! Replicas that lag behind what the others keep get a snapshot, while the group goes on.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::ledger::{Command, DEADLINE, Ledger, add, builder, read, wait_until};
+use cpg::embedded::{Node, Ring};
+use cpg::{Dispatch, Engine, Event, GroupName, Options};
+use plainsong::{Replica, Role};
+
+const CHUNK_KIND: [u8; 2] = 11_u16.to_le_bytes();
+
+fn group(ring: &Ring, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>) {
+    let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
+    let replicas: Vec<_> = (1..)
+        .zip(&nodes)
+        .map(|(id, node)| builder(node, id, &[1, 2, 3]).start().unwrap())
+        .collect();
+    replicas[0].propose(Command::Grow(ballast)).wait_timeout(DEADLINE).unwrap();
+    add(&replicas[0], 0..200);
+    wait_until("the log to be cut behind a snapshot", || {
+        replicas.iter().all(|replica| replica.status().first_kept.0 > 50)
+    });
+    (nodes, replicas)
+}
+
+fn is_in_step(replica: &Replica<Ledger>) -> bool {
+    let status = replica.status();
+    status.role == Role::Learner && status.waiting.is_none()
+}
+
+#[test]
+fn a_joiner_catches_up_while_the_group_commits() {
+    let ring = Ring::new();
+    let (_nodes, replicas) = group(&ring, 20_000_000);
+    let joiner = builder(&ring.node(), 4, &[]).start().unwrap();
+    let mut next = 200;
+    let mut seen = None;
+    wait_until("the joiner to be in step", || {
+        add(&replicas[1], next..next + 1);
+        next += 1;
+        let status = joiner.status();
+        if let Some(transfer) = status.transfer {
+            let waiting = status.waiting.unwrap();
+            assert!(waiting.contains("bytes are here"), "{waiting}");
+            seen = Some(transfer);
+        }
+        is_in_step(&joiner)
+    });
+    let transfer = seen.expect("it was told how far it is");
+    assert!(transfer.of_bytes > 20_000_000, "{transfer:?}");
+    let (numbers, sum) = read(&joiner);
+    assert!(numbers.into_iter().eq(0..next));
+    assert_eq!(sum, read(&replicas[0]).1);
+    // It goes on like the others.
+    add(&joiner, next..next + 100);
+    wait_until("everybody to have applied the same", || {
+        replicas.iter().all(|replica| replica.status().applied == joiner.status().applied)
+    });
+}
+
+#[test]
+fn when_its_donor_dies_another_goes_on_with_what_still_lacks() {
+    let ring = Ring::new();
+    let (nodes, replicas) = group(&ring, 60_000_000);
+    let joiner = builder(&ring.node(), 4, &[]).start().unwrap();
+    let mut had = None;
+    wait_until("some chunks to be there", || {
+        had = joiner.status().transfer.filter(|transfer| transfer.bytes > 5_000_000);
+        had.is_some()
+    });
+    let had = had.unwrap();
+    assert!(had.bytes < had.of_bytes, "halfway");
+    let donor = had.donor.0 as usize - 1;
+    nodes[donor].stop();
+    let mut from_another = None;
+    wait_until("the joiner to be in step", || {
+        let transfer = joiner.status().transfer;
+        if let Some(transfer) = transfer.filter(|transfer| transfer.donor != had.donor) {
+            assert!(transfer.bytes >= had.bytes, "it does not begin again: {transfer:?}");
+            from_another = Some(transfer);
+        }
+        is_in_step(&joiner)
+    });
+    assert!(from_another.is_some(), "another donor was named");
+    let stays = (donor + 1) % 3;
+    assert_eq!(read(&joiner), read(&replicas[stays]));
+}
+
+#[test]
+fn one_stream_serves_two_joiners() {
+    let ring = Ring::new();
+    let (_nodes, replicas) = group(&ring, 30_000_000);
+    let chunks = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let ear = Engine::from(ring.node()).connect(Options::default()).unwrap();
+    ear.join(&GroupName::new("ledger").unwrap()).unwrap();
+    let listener = {
+        let (chunks, stop) = (Arc::clone(&chunks), Arc::clone(&stop));
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                ear.wait(Some(Duration::from_millis(20))).unwrap();
+                ear.dispatch(Dispatch::All, |event| {
+                    if let Event::Deliver { message, .. } = event {
+                        let is_chunk = message[6..8] == CHUNK_KIND;
+                        chunks.fetch_add(u64::from(is_chunk), Ordering::Relaxed);
+                    }
+                })
+                .unwrap();
+            }
+        })
+    };
+    let joiners = [4, 5].map(|id| builder(&ring.node(), id, &[]).start().unwrap());
+    wait_until("both joiners to be in step", || joiners.iter().all(is_in_step));
+    let expected = read(&replicas[0]);
+    assert!(joiners.iter().all(|joiner| read(joiner) == expected));
+    stop.store(true, Ordering::Relaxed);
+    listener.join().unwrap();
+    let (sent, needed) = (chunks.load(Ordering::Relaxed), 30_000_000 / 61_440);
+    assert!(sent >= needed && sent < needed * 3 / 2, "{sent} chunks for two who need {needed}");
+}
