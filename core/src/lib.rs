@@ -46,7 +46,7 @@
 //! # What is promised
 //!
 //! - What was acknowledged is not lost while a majority of the voters keeps its store
-//!   ([`Builder::stores`]; by default it is memory, and a replica that is started again has a
+//!   ([`Builder::folder`]; by default it is memory, and a replica that is started again has a
 //!   new one).
 //! - No command is applied twice.
 //! - Every replica applies the same commands in the same order, at the same

@@ -1,9 +1,12 @@
 use std::fmt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use cpg::{Engine, GroupName};
 use crossbeam_channel::TrySendError;
-use plainsong_storage::{LogStore, MemoryLog, MemorySnapshots, SnapshotStore};
+use plainsong_storage::{
+    Folder, LogStore, MemoryLog, MemorySnapshots, SnapshotStore, StorageError,
+};
 
 use crate::engine::{Config, RestartError, Status, StopReason};
 use crate::pending::{COMMAND_BYTES_MAX, Pending, ProposeError};
@@ -33,6 +36,7 @@ impl<M: StateMachine> Replica<M> {
             snapshot_entries: None,
             kept_entries: None,
             volatile: true,
+            folder: None,
             log: Box::new(MemoryLog::new()),
             snapshots: Box::new(MemorySnapshots::new()),
         }
@@ -149,6 +153,7 @@ pub struct Builder<M> {
     kept_entries: Option<usize>,
     /// The stores are gone with the process.
     volatile: bool,
+    folder: Option<PathBuf>,
     log: Box<dyn LogStore>,
     snapshots: Box<dyn SnapshotStore>,
 }
@@ -203,6 +208,14 @@ impl<M: StateMachine> Builder<M> {
         self
     }
 
+    /// Keeps log and snapshots on disk, in this folder, which is this replica's alone. A
+    /// replica that is started again with it goes on with what it had; a command that was
+    /// acknowledged is on the disks of a majority of the voters.
+    pub fn folder(mut self, path: impl Into<PathBuf>) -> Self {
+        self.folder = Some(path.into());
+        self
+    }
+
     /// Takes a snapshot of the state at every index of the log that is a multiple of this;
     /// by default of 16,384. The same at all replicas, which compare them. Too low: replicas
     /// are busy writing snapshots. Too high: a restart has many entries to apply.
@@ -237,13 +250,17 @@ impl<M: StateMachine> Builder<M> {
         if !bootstrap.is_empty() && !bootstrap.contains(&self.id) {
             return Err(StartError::NotInBootstrap { id: self.id, bootstrap });
         }
-        let mut log = self.log;
-        let mut shelf = Shelf::open(self.snapshots)
-            .map_err(|error| RestartError::Unreadable(error.to_string()))?;
+        let volatile = self.volatile && self.folder.is_none();
+        let (mut log, mut snapshots) = (self.log, self.snapshots);
+        if let Some(path) = self.folder {
+            (log, snapshots) = open_folder(self.id, path)?;
+        }
+        let mut shelf =
+            Shelf::open(snapshots).map_err(|error| RestartError::Unreadable(error.to_string()))?;
         let recovered = record::recover(&mut *log, &mut shelf)?;
         let incarnation = Incarnation { replica: self.id, nonce: Nonce(random()?) };
         let mut config = Config::new(incarnation, StoreId(random()?), bootstrap);
-        config.volatile = self.volatile;
+        config.volatile = volatile;
         config.snapshot_entries = self.snapshot_entries.unwrap_or(config.snapshot_entries);
         config.kept_entries_max = self.kept_entries.unwrap_or(config.kept_entries_max);
         let replica = runtime::restart(config, recovered)?;
@@ -254,6 +271,22 @@ impl<M: StateMachine> Builder<M> {
         Ok(Replica { runtime })
     }
 }
+
+/// The stores in a folder, which is given to this replica where it is new.
+fn open_folder(id: ReplicaId, path: PathBuf) -> Result<Stores, StartError> {
+    let failed = |error: StorageError| RestartError::Unreadable(error.to_string());
+    let identity = format!("replica {id}");
+    let folder = Folder::open(&path, identity.as_bytes()).map_err(failed)?;
+    if folder.identity() != identity.as_bytes() {
+        let found = String::from_utf8_lossy(folder.identity()).into_owned();
+        return Err(StartError::OtherFolder { path, found, id });
+    }
+    let log = folder.log().map_err(failed)?;
+    let snapshots = folder.snapshots().map_err(failed)?;
+    Ok((Box::new(log), Box::new(snapshots)))
+}
+
+type Stores = (Box<dyn LogStore>, Box<dyn SnapshotStore>);
 
 fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Random(error.to_string()))
@@ -292,6 +325,16 @@ pub enum StartError {
     /// The stores cannot be gone on with.
     #[error(transparent)]
     Store(#[from] RestartError),
+    /// The folder is another's.
+    #[error("folder {} belongs to {found}, and this is replica {id}: give each its own", path.display())]
+    OtherFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who was started with it.
+        id: ReplicaId,
+    },
     /// The group engine refused.
     #[error("cannot join the group: {0}")]
     Engine(cpg::Error),

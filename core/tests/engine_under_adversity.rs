@@ -76,7 +76,7 @@ struct State {
     commands: BTreeSet<u64>,
     members: BTreeSet<Incarnation>,
     last_time: Timestamp,
-    padding: Vec<u8>,
+    padding: Vec<u64>,
 }
 
 /// What no crash takes away, where stores are kept.
@@ -344,7 +344,7 @@ impl World {
                     commands: applied_commands.clone(),
                     members: members.clone(),
                     last_time: *last_time,
-                    padding: vec![7; self.padding],
+                    padding: vec![7; self.padding / 8],
                 };
                 self.nodes[at].shelving.push_back(Shelving::Capture(head, state));
             }

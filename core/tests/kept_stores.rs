@@ -108,6 +108,26 @@ fn a_minority_that_was_away_for_long_comes_back_to_a_snapshot() {
 }
 
 #[test]
+fn a_group_on_disk_goes_on_after_all_of_it_stopped() {
+    let (ring, folder) = (Ring::new(), tempfile::tempdir().unwrap());
+    let start = |id: u32| {
+        let builder = builder(&ring.node(), id, &[1, 2, 3]);
+        builder.folder(folder.path().join(id.to_string())).start()
+    };
+    for round in 0..2 {
+        let replicas = [1, 2, 3].map(|id| start(id).unwrap());
+        add(&replicas[1], round * 80..round * 80 + 80);
+        let (numbers, _) = read(&replicas[2]);
+        assert!(numbers.into_iter().eq(0..round * 80 + 80));
+        let twice = start(1).map(drop).unwrap_err();
+        assert!(matches!(twice, StartError::Store(_)), "another process has it: {twice}");
+    }
+    let path = folder.path().join("2");
+    let wrong = builder(&ring.node(), 3, &[1, 2, 3]).folder(path).start().map(drop).unwrap_err();
+    assert!(wrong.to_string().contains("belongs to replica 2, and this is replica 3"), "{wrong}");
+}
+
+#[test]
 fn another_replicas_store_is_refused_with_both_ids() {
     let mut sites = group();
     add(sites[0].replica(), 0..1);

@@ -9,6 +9,9 @@ use crate::types::{
     Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, Voters,
 };
 
+/// Epochs told to others.
+const HISTORY_MAX: usize = 16_384;
+
 /// The last batch of a replica in the order: its origin and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LastBatch {
@@ -122,8 +125,10 @@ impl Log {
         &self.end.desired
     }
 
+    /// Epochs and where each begins: as many of the newest as a frame carries, at 28 bytes each. Whose log parts from
+    /// this one before all of them gets a snapshot.
     pub(crate) fn history(&self) -> &[(Ballot, Index)] {
-        &self.history
+        &self.history[self.history.len().saturating_sub(HISTORY_MAX)..]
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::types::Origin;
 /// How far an origin may be ahead of the order. More than any replica has in flight.
 const AHEAD_MAX: u64 = 1024;
 /// Bytes of batches kept, beside what the log keeps.
-const BYTES_MAX: usize = 256 << 20;
+const BYTES_MAX: usize = 64 << 20;
 
 /// Batches that were delivered and are not in the log yet (rule N5). What finds no room is
 /// dropped: its origin sends it again, or it is fetched.

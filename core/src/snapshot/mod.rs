@@ -31,7 +31,8 @@ pub trait Snapshot: Send + 'static {
     /// applies further commands.
     ///
     /// The bytes must follow from the state alone: replicas compare them, and one that
-    /// differs from the majority stops. So no order of a hash map, no time, no addresses.
+    /// differs from the majority stops. So no order of a hash map, no time, no addresses, and
+    /// the same bytes from all versions of the application that run together.
     ///
     /// # Errors
     ///
