@@ -1,11 +1,11 @@
 //! The store at one moment, as bytes and back.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use plainsong::Snapshot;
 
+use crate::keys::Keys;
 use crate::limits::{COMMAND_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::store::{Entry, Place};
 
@@ -16,12 +16,12 @@ const NEVER: u64 = u64::MAX;
 ///
 /// Written as how many there are, and then of each: its length and the key, its deadline, and
 /// the length of its value and the value. All numbers are little endian.
-pub struct Frozen(pub(crate) BTreeMap<Place, Entry>);
+pub struct Frozen(pub(crate) Keys);
 
 impl Snapshot for Frozen {
     fn write(self, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(&(self.0.len() as u64).to_le_bytes())?;
-        for (place, entry) in self.0 {
+        for (place, entry) in self.0.from(0) {
             write_bytes(to, &place.key)?;
             to.write_all(&entry.deadline.unwrap_or(NEVER).to_le_bytes())?;
             write_bytes(to, &entry.value)?;

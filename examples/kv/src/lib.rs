@@ -13,6 +13,7 @@ pub mod backend;
 pub mod command;
 mod frozen;
 pub mod glob;
+mod keys;
 pub mod limits;
 pub mod node;
 pub mod program;

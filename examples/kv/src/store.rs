@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use crate::command::{
     Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Refusal,
 };
 use crate::frozen::{self, Frozen};
+use crate::keys::Keys;
 use crate::limits::{
     EXPIRED_PER_ENTRY_MAX, REPLY_BYTES_MAX, SCAN_COUNT_MAX, SCAN_KEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
@@ -28,7 +29,7 @@ use crate::{glob, number};
 /// hash are answered together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Store {
-    entries: BTreeMap<Place, Entry>,
+    entries: Keys,
     /// The places of all entries with a deadline. Always in step with `entries`.
     deadlines: BTreeSet<(u64, Place)>,
 }
@@ -36,7 +37,7 @@ pub struct Store {
 /// Where a key is in the order: its hash, then the key itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    hash: u64,
+    pub(crate) hash: u64,
     pub(crate) key: Bytes,
 }
 
@@ -264,7 +265,7 @@ impl Store {
         let (mut looked_at, mut bytes) = (0, 0);
         let mut bucket = cursor;
         let mut keys = Vec::new();
-        for (place, entry) in self.entries.range(Place { hash: cursor, key: Bytes::new() }..) {
+        for (place, entry) in self.entries.from(cursor) {
             let full = looked_at >= count || bytes >= SCAN_KEY_BYTES_MAX;
             if full && place.hash != bucket {
                 return Output::Scanned { cursor: place.hash, keys };
