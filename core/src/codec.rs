@@ -149,6 +149,7 @@ impl Frame {
                 encode_into(&mut head, &BatchMessage { head: batch.head(), progress })
             }
             Message::Progress(progress) => encode_into(&mut head, progress),
+            Message::Read(read) => encode_into(&mut head, read),
             Message::Fetch(fetch) => encode_into(&mut head, fetch),
             Message::Entries(entries) => {
                 let (written, all) = split(entries);
@@ -194,6 +195,7 @@ fn kind(message: &Message) -> u16 {
         Message::Progress(_) => 6,
         Message::Fetch(_) => 7,
         Message::Entries(_) => 8,
+        Message::Read(_) => 9,
         Message::Offer(_) => 10,
         Message::Chunk(_) => 11,
         Message::Received(_) => 12,
@@ -257,6 +259,7 @@ fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, Decod
                 entries.ok_or_else(|| refused("the commands do not fill the entries".into()))?,
             )
         }
+        9 => Message::Read(decode(body).map_err(failed)?),
         10 => Message::Offer(decode(body).map_err(failed)?),
         11 => {
             let ChunkMessage { name, number, donor, sent } = decode(body).map_err(failed)?;
@@ -312,8 +315,8 @@ mod tests {
     use crate::Timestamp;
     use crate::entry::{Batch, BatchHead, BatchKind, Content, Entry, EntryHead, MembersChanged};
     use crate::message::{
-        Announce, Fetch, Mark, Marked, Marks, Missing, Offer, Offered, Open, Progress, Received,
-        Report,
+        Announce, Fetch, Mark, Marked, Marks, Missing, Offer, Offered, Open, Progress, Read,
+        Received, Report,
     };
     use crate::snapshot::SnapshotName;
     use crate::types::{
@@ -347,6 +350,7 @@ mod tests {
             marks: Some(marks),
             acked: Index(2),
             applied: Index(1),
+            echo: vec![(Nonce(1), 2), (Nonce(3), 4)],
             promised: ballot,
         };
         let commands = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0");
@@ -394,6 +398,7 @@ mod tests {
             Message::Batch(batch.clone(), Some(progress.clone())),
             Message::Batch(batch, None),
             Message::Progress(progress),
+            Message::Read(Read { epoch: ballot, incarnation, round: 7 }),
             Message::Fetch(Fetch { epoch: ballot, incarnation, missing: Missing::Open }),
             Message::Fetch(Fetch {
                 epoch: ballot,
@@ -502,7 +507,7 @@ mod tests {
     #[test]
     fn what_a_hostile_member_forges_is_an_error_and_no_panic() {
         assert_eq!(decode_frame(&forged(99, &[], &[])), Err(DecodeError::Kind(99)));
-        for kind in (1..=8).chain(10..=12) {
+        for kind in 1..=12 {
             for body in [&[][..], &[0xff; 7], &[0xff; 64], &[0; 4096]] {
                 assert!(matches!(
                     decode_frame(&forged(kind, body, &[])),

@@ -5,7 +5,7 @@
 //! committed by a majority, and applied by all.
 //!
 //! ```
-//! use plainsong::{Context, Replica, ReplicaId, StateMachine};
+//! use plainsong::{Consistency, Context, Replica, ReplicaId, StateMachine};
 //!
 //! #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 //! struct Counter(u64);
@@ -39,6 +39,7 @@
 //!     .collect::<Result<Vec<_>, _>>()?;
 //! assert_eq!(replicas[0].propose(5).wait()?, 5);
 //! assert_eq!(replicas[1].propose(2).wait()?, 7);
+//! assert_eq!(replicas[2].read(Consistency::Linearizable, |counter| counter.0).wait()?, 7);
 //! # Ok(())
 //! # }
 //! ```
@@ -51,6 +52,7 @@
 //! - No command is applied twice.
 //! - Every replica applies the same commands in the same order, at the same
 //!   [`Context::time`].
+//! - A linearizable [`Replica::read`] sees everything that was answered before, anywhere.
 //! - A command answered with an error says whether it may still take effect:
 //!   [`ProposeError::may_still_take_effect`].
 //!
@@ -71,6 +73,7 @@ mod entry;
 mod machine;
 pub mod message;
 mod pending;
+mod read;
 mod record;
 mod replica;
 mod runtime;
@@ -82,6 +85,7 @@ pub use engine::{AdminError, MemberStatus, Role, Status, StopReason, TransferSta
 pub use entry::MembersChanged;
 pub use machine::{Context, StateMachine, Timestamp};
 pub use pending::{Answer, COMMAND_BYTES_MAX, Pending, ProposeError};
+pub use read::{Consistency, ReadError};
 pub use replica::{Builder, Busy, Replica, StartError};
 pub use snapshot::Snapshot;
 pub use types::*;

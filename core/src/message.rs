@@ -23,6 +23,8 @@ pub enum Message {
     Batch(Batch, Option<Progress>),
     /// The sender's whole state in an epoch (rule N7).
     Progress(Progress),
+    /// A reader asks who has promised nothing higher (rule R1).
+    Read(Read),
     /// Something is missing here.
     Fetch(Fetch),
     /// A piece of the log, for who asked.
@@ -181,8 +183,21 @@ pub struct Progress {
     pub acked: Index,
     /// Applied up to here.
     pub applied: Index,
+    /// The highest round heard of each reader that asked since this was last told.
+    pub echo: Vec<(Nonce, u64)>,
     /// The highest ballot answered.
     pub promised: Ballot,
+}
+
+/// Asks the voters of an epoch for an echo in their next `Progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// Which epoch.
+    pub epoch: Ballot,
+    /// Who reads.
+    pub incarnation: Incarnation,
+    /// Which of its rounds; each serves all reads that had gathered.
+    pub round: u64,
 }
 
 /// Asks for an `Open` that was not seen, or for entries.

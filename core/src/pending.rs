@@ -44,26 +44,45 @@ impl ProposeError {
 }
 
 /// How a caller is answered.
-pub(crate) type Caller<O> = oneshot::Sender<Result<O, ProposeError>>;
+pub(crate) type Caller<O, E = ProposeError> = oneshot::Sender<Result<O, E>>;
+
+/// An error that can say why there is no answer at all.
+pub trait Unanswered {
+    /// The caller's time is over.
+    fn timeout() -> Self;
+
+    /// A thread of the replica is gone.
+    fn lost() -> Self;
+}
+
+impl Unanswered for ProposeError {
+    fn timeout() -> Self {
+        Self::Timeout
+    }
+
+    fn lost() -> Self {
+        Self::OutcomeUnknown
+    }
+}
 
 /// An answer to come: wait for it, or `.await` it with any executor. Dropping it gives up
 /// the answer and not the command.
 #[must_use = "the command goes on, but its outcome is known only from this"]
-pub struct Pending<O>(State<O>);
+pub struct Pending<O, E = ProposeError>(State<O, E>);
 
-enum State<O> {
-    Waiting(oneshot::Receiver<Result<O, ProposeError>>),
-    Failed(ProposeError),
+enum State<O, E> {
+    Waiting(oneshot::Receiver<Result<O, E>>),
+    Failed(E),
 }
 
-impl<O> Pending<O> {
+impl<O, E: Unanswered> Pending<O, E> {
     /// How a proposal is answered, and the answer to come.
-    pub(crate) fn new() -> (Caller<O>, Self) {
+    pub(crate) fn new() -> (Caller<O, E>, Self) {
         let (caller, answer) = oneshot::channel();
         (caller, Self(State::Waiting(answer)))
     }
 
-    pub(crate) fn failed(error: ProposeError) -> Self {
+    pub(crate) fn failed(error: E) -> Self {
         Self(State::Failed(error))
     }
 
@@ -71,11 +90,11 @@ impl<O> Pending<O> {
     ///
     /// # Errors
     ///
-    /// See [`ProposeError`].
-    pub fn wait(self) -> Result<O, ProposeError> {
+    /// See [`ProposeError`] and [`ReadError`](crate::ReadError).
+    pub fn wait(self) -> Result<O, E> {
         match self.0 {
             // The sender is dropped without a word only when a thread of the replica died.
-            State::Waiting(answer) => answer.recv().unwrap_or(Err(ProposeError::OutcomeUnknown)),
+            State::Waiting(answer) => answer.recv().unwrap_or_else(|_| Err(E::lost())),
             State::Failed(error) => Err(error),
         }
     }
@@ -84,31 +103,30 @@ impl<O> Pending<O> {
     ///
     /// # Errors
     ///
-    /// [`ProposeError::Timeout`] when the time is over: the command may still take
-    /// effect.
-    pub fn wait_timeout(self, timeout: Duration) -> Result<O, ProposeError> {
+    /// `Timeout` when the time is over: a command may still take effect.
+    pub fn wait_timeout(self, timeout: Duration) -> Result<O, E> {
         match self.0 {
             State::Waiting(answer) => match answer.recv_timeout(timeout) {
                 Ok(answer) => answer,
-                Err(oneshot::RecvTimeoutError::Timeout) => Err(ProposeError::Timeout),
-                Err(oneshot::RecvTimeoutError::Disconnected) => Err(ProposeError::OutcomeUnknown),
+                Err(oneshot::RecvTimeoutError::Timeout) => Err(E::timeout()),
+                Err(oneshot::RecvTimeoutError::Disconnected) => Err(E::lost()),
             },
             State::Failed(error) => Err(error),
         }
     }
 }
 
-impl<O> fmt::Debug for Pending<O> {
+impl<O, E> fmt::Debug for Pending<O, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pending(..)")
     }
 }
 
-impl<O> IntoFuture for Pending<O> {
-    type Output = Result<O, ProposeError>;
-    type IntoFuture = Answer<O>;
+impl<O, E: Unanswered + Unpin> IntoFuture for Pending<O, E> {
+    type Output = Result<O, E>;
+    type IntoFuture = Answer<O, E>;
 
-    fn into_future(self) -> Answer<O> {
+    fn into_future(self) -> Answer<O, E> {
         Answer(match self.0 {
             State::Waiting(answer) => Ok(answer.into_future()),
             State::Failed(error) => Err(Some(error)),
@@ -118,23 +136,23 @@ impl<O> IntoFuture for Pending<O> {
 
 /// The future of a [`Pending`].
 #[must_use = "futures do nothing unless they are awaited"]
-pub struct Answer<O>(Result<oneshot::AsyncReceiver<Result<O, ProposeError>>, Option<ProposeError>>);
+pub struct Answer<O, E = ProposeError>(Result<oneshot::AsyncReceiver<Result<O, E>>, Option<E>>);
 
-impl<O> fmt::Debug for Answer<O> {
+impl<O, E> fmt::Debug for Answer<O, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Answer(..)")
     }
 }
 
-impl<O> Future for Answer<O> {
-    type Output = Result<O, ProposeError>;
+impl<O, E: Unanswered + Unpin> Future for Answer<O, E> {
+    type Output = Result<O, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Ok(answer) => Pin::new(answer)
                 .poll(context)
-                .map(|answer| answer.unwrap_or(Err(ProposeError::OutcomeUnknown))),
-            Err(error) => Poll::Ready(Err(error.take().unwrap_or(ProposeError::OutcomeUnknown))),
+                .map(|answer| answer.unwrap_or_else(|_| Err(E::lost()))),
+            Err(error) => Poll::Ready(Err(error.take().unwrap_or_else(E::lost))),
         }
     }
 }

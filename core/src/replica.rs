@@ -10,6 +10,7 @@ use plainsong_storage::{
 
 use crate::engine::{Config, RestartError, Status, StopReason};
 use crate::pending::{COMMAND_BYTES_MAX, Pending, ProposeError};
+use crate::read::{Consistency, ReadError, read};
 use crate::runtime::{Meeting, Proposal, Runtime};
 use crate::snapshot::Shelf;
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
@@ -20,7 +21,7 @@ use crate::{Admin, StateMachine, codec, record, runtime};
 /// May be shared among threads. Dropping it stops the replica in order, as
 /// [`stop`](Self::stop) does.
 pub struct Replica<M: StateMachine> {
-    runtime: Runtime<M::Output>,
+    runtime: Runtime<M>,
 }
 
 impl<M: StateMachine> Replica<M> {
@@ -64,7 +65,7 @@ impl<M: StateMachine> Replica<M> {
         };
         match self.runtime.propose(proposal, true) {
             Ok(()) => pending,
-            Err(_) => Pending::failed(self.stopped()),
+            Err(_) => Pending::failed(ProposeError::Stopped(self.stop_reason())),
         }
     }
 
@@ -81,7 +82,57 @@ impl<M: StateMachine> Replica<M> {
         match self.runtime.propose(proposal, false) {
             Ok(()) => Ok(pending),
             Err(TrySendError::Full(_)) => Err(Busy(command)),
-            Err(TrySendError::Disconnected(_)) => Ok(Pending::failed(self.stopped())),
+            Err(TrySendError::Disconnected(_)) => {
+                Ok(Pending::failed(ProposeError::Stopped(self.stop_reason())))
+            }
+        }
+    }
+
+    /// Looks at the state, as fresh as `consistency` says. Waits while the queues are full.
+    ///
+    /// # Threads
+    ///
+    /// `look` is called by the thread that applies commands, between two entries of the
+    /// log. While it runs nothing is applied here, so it should take what it needs and be
+    /// done.
+    ///
+    /// # Order
+    ///
+    /// Reads of one kind that are asked for by one thread see the state in that order.
+    ///
+    /// # Errors
+    ///
+    /// Come with the answer. A read that finds no majority waits for one, a few seconds at
+    /// most, and then says what was missing.
+    pub fn read<R: Send + 'static>(
+        &self,
+        consistency: Consistency,
+        look: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Pending<R, ReadError> {
+        let (read, pending) = read(look);
+        match self.runtime.read(read, consistency, true) {
+            Ok(()) => pending,
+            Err(_) => Pending::failed(ReadError::Stopped(self.stop_reason())),
+        }
+    }
+
+    /// The same if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]: nothing was asked.
+    pub fn try_read<R: Send + 'static>(
+        &self,
+        consistency: Consistency,
+        look: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Result<Pending<R, ReadError>, Busy<()>> {
+        let (read, pending) = read(look);
+        match self.runtime.read(read, consistency, false) {
+            Ok(()) => Ok(pending),
+            Err(TrySendError::Full(())) => Err(Busy(())),
+            Err(TrySendError::Disconnected(())) => {
+                Ok(Pending::failed(ReadError::Stopped(self.stop_reason())))
+            }
         }
     }
 
@@ -103,8 +154,8 @@ impl<M: StateMachine> Replica<M> {
         drop(self.runtime);
     }
 
-    fn stopped(&self) -> ProposeError {
-        ProposeError::Stopped(self.status().stopped.unwrap_or(StopReason::Asked))
+    fn stop_reason(&self) -> StopReason {
+        self.status().stopped.unwrap_or(StopReason::Asked)
     }
 }
 

@@ -44,6 +44,8 @@ struct Node {
     applying: VecDeque<Index>,
     applied: Index,
     applied_commands: BTreeSet<u64>,
+    /// What was proposed here.
+    proposed: Vec<u64>,
     /// By the notices that it has applied.
     members: BTreeSet<Incarnation>,
     last_time: Timestamp,
@@ -113,6 +115,16 @@ impl Store {
     }
 }
 
+/// A read that was asked for and not answered.
+struct Read {
+    run: Incarnation,
+    asked_at: Duration,
+    /// What it must see at least.
+    answered: Index,
+    /// Commands proposed at the same replica that it must see.
+    proposed: Vec<u64>,
+}
+
 /// splitmix64.
 struct Random(u64);
 
@@ -154,6 +166,11 @@ struct World {
     /// Where each command was applied: one place for all time.
     places: BTreeMap<u64, Index>,
     acknowledged: BTreeSet<u64>,
+    /// Up to where the log was seen by whoever has an answer: reads that begin later must
+    /// see as much.
+    answered: Index,
+    reads: BTreeMap<u64, Read>,
+    next_read: u64,
     messages: u64,
     trace: bool,
     killed: bool,
@@ -194,6 +211,9 @@ impl World {
             committed: BTreeMap::new(),
             places: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
+            answered: Index(0),
+            reads: BTreeMap::new(),
+            next_read: 0,
             messages: 0,
             trace,
             killed: false,
@@ -248,6 +268,7 @@ impl World {
             applying: VecDeque::new(),
             applied: Index(0),
             applied_commands: BTreeSet::new(),
+            proposed: Vec::new(),
             members: BTreeSet::new(),
             last_time: Timestamp(0),
             speed,
@@ -352,6 +373,16 @@ impl World {
             Output::Shelf(op) => self.nodes[at].shelving.push_back(Shelving::Op(op)),
             // They are to be found in the state.
             Output::Forgo { tickets } => self.acknowledged.extend(tickets),
+            Output::Read { tickets } => {
+                tickets.into_iter().for_each(|ticket| self.check_read(at, ticket));
+            }
+            Output::FailReads { tickets } => {
+                let stopped = self.nodes[at].engine.status().stopped;
+                for ticket in tickets {
+                    let waited = self.monotonic - self.reads.remove(&ticket).unwrap().asked_at;
+                    assert!(waited > Duration::from_secs(10) || stopped.is_some(), "{waited:?}");
+                }
+            }
             Output::Fail { .. } | Output::Answer { .. } => {}
             Output::Stop => {
                 let stopped = self.nodes[at].engine.status().stopped;
@@ -394,6 +425,28 @@ impl World {
                 self.nodes[node].inbox.push_back(event);
             }
         }
+    }
+
+    /// Linearizable (rules R1 and R2): it sees all that anybody had an answer from before
+    /// it was asked for.
+    fn check_read(&mut self, at: usize, ticket: u64) {
+        let read = self.reads.remove(&ticket).unwrap();
+        let node = &self.nodes[at];
+        assert!(node.applied >= read.answered, "{} sees too little", node.replica);
+        let seen = |command| node.applied_commands.contains(command);
+        assert!(read.proposed.iter().all(seen), "{} does not see its own", node.replica);
+        self.answered = self.answered.max(node.applied);
+    }
+
+    fn read(&mut self, at: usize) {
+        let ticket = self.next_read;
+        self.next_read += 1;
+        let in_order = self.random.chance(500);
+        let run = self.nodes[at].engine.status().incarnation;
+        let proposed = if in_order { self.nodes[at].proposed.clone() } else { Vec::new() };
+        let (asked_at, answered) = (self.monotonic, self.answered);
+        self.reads.insert(ticket, Read { run, asked_at, answered, proposed });
+        self.input(at, Input::Read { ticket, in_order });
     }
 
     fn check_committed(&mut self, at: usize, entry: &plainsong::engine::Entry, callers: &[u64]) {
@@ -441,6 +494,7 @@ impl World {
         if !callers.is_empty() {
             assert_eq!(callers, commands, "each caller gets its own answer");
             self.acknowledged.extend(callers);
+            self.answered = self.answered.max(index);
         }
     }
 
@@ -523,6 +577,7 @@ impl World {
         for _ in 0..1 + self.random.below(5) {
             let command = self.next_command;
             self.next_command += 1;
+            self.nodes[at].proposed.push(command);
             let bytes = Bytes::copy_from_slice(&command.to_le_bytes());
             self.input(at, Input::Propose { ticket: command, command: bytes });
         }
@@ -537,6 +592,9 @@ impl World {
         let at = self.random.below(self.nodes.len() as u64) as usize;
         if self.random.chance(150) {
             self.propose(at);
+        }
+        if self.random.chance(100) {
+            self.read(at);
         }
         if self.random.chance(self.hangs) {
             let for_ms = self.random.below(6000);
@@ -599,6 +657,7 @@ impl World {
                 self.turn(at);
             }
             if round % 500 == 0 {
+                (0..self.nodes.len()).for_each(|at| self.read(at));
                 let at = self.nodes.iter().position(|node| {
                     matches!(node.engine.status().role, Role::Sequencer | Role::Voter)
                 });
@@ -633,9 +692,13 @@ impl World {
             let applied = &node.applied_commands;
             assert!(self.acknowledged.is_subset(applied), "an acknowledged command is lost");
         }
+        let run = |node: &Node| node.engine.status().incarnation;
+        for node in self.nodes.iter().filter(in_step) {
+            let waiting = self.reads.values().filter(|read| read.run == run(node)).count();
+            assert_eq!(waiting, 0, "reads of replica {} are not answered", node.replica);
+        }
         // Rule N9: in the end the order knows who is there.
-        let here: BTreeSet<_> =
-            self.nodes.iter().map(|node| node.engine.status().incarnation).collect();
+        let here: BTreeSet<_> = self.nodes.iter().map(run).collect();
         for node in self.nodes.iter().filter(in_step) {
             assert_eq!(node.members, here, "as replica {} has it", node.replica);
         }

@@ -23,6 +23,9 @@ pub struct Config {
     pub election_timeout: Duration,
     /// After this time without an effect something is sent again.
     pub resend_timeout: Duration,
+    /// How long a read may wait. Too low: reads fail while an epoch changes. Too high:
+    /// readers wait long to hear that there is no majority.
+    pub read_timeout: Duration,
     /// Own batches that may be under way at once. Too low: the ring idles between
     /// batches. Too high: batches stay small under load, and each costs as much as a
     /// large one.
@@ -60,6 +63,7 @@ impl Config {
             volatile: false,
             election_timeout: Duration::from_secs(1),
             resend_timeout: Duration::from_millis(250),
+            read_timeout: Duration::from_secs(10),
             batches_in_flight_max: 4,
             batch_bytes_max: 64 << 10,
             applying_max: 1024,

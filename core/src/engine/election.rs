@@ -189,7 +189,9 @@ impl<T> Engine<T> {
         // and would disturb those who commit without it.
         let lags = !epoch.in_step || self.log.last().index < self.acked_by_majority();
         let waits = self.election.work_since.is_some_and(|at| now.saturating_sub(at) >= timeout);
-        (waits && !lags).then_some(Reason::Stalled)
+        let reads_wait =
+            self.reads.waiting_since().is_some_and(|at| now.saturating_sub(at) >= timeout);
+        ((waits || reads_wait) && !lags).then_some(Reason::Stalled)
     }
 
     /// Whether a first ballot makes sense: for a new group when every listed replica is
@@ -259,7 +261,8 @@ impl<T> Engine<T> {
                 && (within(self.election.commit_advanced_at)
                     || within(self.election.sequencer_heard_at)
                         // Work that has only just come does not make an epoch ill.
-                        && self.election.work_since.is_none_or(within))
+                        && self.election.work_since.is_none_or(within)
+                        && self.reads.waiting_since().is_none_or(within))
         })
     }
 

@@ -68,6 +68,13 @@ pub enum Input<T> {
         /// To be named by [`Output::Answer`]; used once.
         ticket: u64,
     },
+    /// A linearizable read, or several that go together (rule R1).
+    Read {
+        /// To be named by [`Output::Read`] or [`Output::FailReads`]. Grows.
+        ticket: u64,
+        /// Whether it has to see every command that was proposed here before.
+        in_order: bool,
+    },
     /// The log thread has done this write, and all before it, durably.
     Written {
         /// Of [`Output::Write`].
@@ -134,6 +141,17 @@ pub enum Output<T> {
         ticket: u64,
         /// Done and in force, or why not.
         result: Result<(), AdminError>,
+    },
+    /// These reads may look at the state as soon as all is applied that was handed out
+    /// before (rule R2).
+    Read {
+        /// Of [`Input::Read`].
+        tickets: Vec<u64>,
+    },
+    /// Tell these readers that their reads cannot be carried out; the status tells why.
+    FailReads {
+        /// Of [`Input::Read`].
+        tickets: Vec<u64>,
     },
     /// Leave the group for good; the reason is in the status.
     Stop,

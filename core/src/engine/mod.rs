@@ -22,6 +22,7 @@ mod ordering;
 mod origin;
 mod pool;
 mod progress;
+mod reading;
 mod receiving;
 mod restart;
 mod snapshots;
@@ -49,6 +50,7 @@ use self::offering::Offering;
 use self::origin::Proposals;
 use self::pool::Pool;
 use self::progress::Pace;
+use self::reading::Reads;
 use self::receiving::Receiving;
 pub use self::restart::{Recovered, RestartError};
 pub use self::snapshots::SnapshotHead;
@@ -108,6 +110,7 @@ pub struct Engine<T> {
     hinted: Index,
     handed_out: Index,
     applied: Index,
+    reads: Reads,
     /// When the state machine wants to be woken.
     wake_at: Option<Timestamp>,
     pace: Pace,
@@ -151,6 +154,7 @@ impl<T> Engine<T> {
             hinted: Index(0),
             handed_out: Index(0),
             applied: Index(0),
+            reads: Reads::default(),
             wake_at: None,
             pace: Pace::default(),
             snapshots: Snapshots::default(),
@@ -173,6 +177,9 @@ impl<T> Engine<T> {
                 Input::ChangeVoters { ticket, .. } | Input::ForceNewCluster { ticket } => {
                     let result = Err(AdminError::Stopped(reason.clone()));
                     out.push(Output::Answer { ticket, result });
+                }
+                Input::Read { ticket, .. } => {
+                    out.push(Output::FailReads { tickets: vec![ticket] });
                 }
                 _ => {}
             }
@@ -208,6 +215,10 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Input::ForceNewCluster { ticket } => self.force_new_cluster(ticket, out),
+            Input::Read { ticket, in_order } => {
+                self.queue_read(ticket, in_order);
+                Ok(())
+            }
             Input::Written { ticket } => self.on_written(ticket, out),
             Input::WriteFailed { reason } => Err(StopReason::WriteFailed(reason)),
             Input::Applied { index, wake_at } => {
@@ -242,6 +253,10 @@ impl<T> Engine<T> {
             }
             Message::Batch(batch, progress) => self.on_batch(from, batch, progress),
             Message::Progress(progress) => self.on_progress(from, progress, true),
+            Message::Read(read) => {
+                self.on_read(&read);
+                Ok(())
+            }
             Message::Fetch(fetch) => {
                 self.on_fetch(&fetch, out);
                 Ok(())
@@ -296,6 +311,7 @@ impl<T> Engine<T> {
         self.order_time();
         self.go_on_receiving(out);
         self.go_on_donating(out);
+        self.tend_reads(out);
         self.heartbeat();
     }
 
@@ -308,9 +324,11 @@ impl<T> Engine<T> {
         self.order_pool()?;
         self.hint_commit();
         self.disk.flush(out);
+        self.begin_round(out);
         self.send_progress(out);
         self.acknowledge_chunks(out);
         self.hand_out(out)?;
+        self.hand_out_reads(out);
         self.answer_requests(out);
         Ok(())
     }
@@ -326,6 +344,7 @@ impl<T> Engine<T> {
         out.push(Output::Fail { tickets: unsent, may_take_effect: false });
         out.push(Output::Fail { tickets: sent, may_take_effect: true });
         self.abandon_requests(&reason, out);
+        self.abandon_reads(out);
         self.stopped = Some(reason);
         out.push(Output::Stop);
     }

@@ -308,6 +308,7 @@ impl<T> Engine<T> {
         self.expected.clear();
         self.acks.clear();
         self.acked = Index(0);
+        self.reads.restart(self.commit);
         self.offering = Offering::default();
         self.pool.prune(&self.log);
         self.pace.opened(self.log.last().index);

@@ -18,6 +18,8 @@ pub(crate) struct Proposals<T> {
     /// Not in a batch yet.
     queue: VecDeque<(T, Bytes)>,
     queued_bytes: usize,
+    /// How many commands were ever queued.
+    taken: u64,
     /// What operators asked for, by ticket, and is not in a batch yet.
     requests: VecDeque<(u64, Bytes)>,
     /// In batches that are not known committed, by number.
@@ -68,6 +70,7 @@ impl<T> Default for Proposals<T> {
             next_number: 1,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            taken: 0,
             requests: VecDeque::new(),
             sent: VecDeque::new(),
             ordered: 0,
@@ -77,12 +80,27 @@ impl<T> Default for Proposals<T> {
 
 impl<T> Proposals<T> {
     pub(crate) fn queue(&mut self, ticket: T, command: Bytes) {
+        self.taken += 1;
         self.queued_bytes += command.len() + 4;
         self.queue.push_back((ticket, command));
     }
 
     pub(crate) fn queue_request(&mut self, ticket: u64, request: Bytes) {
         self.requests.push_back((ticket, request));
+    }
+
+    /// How many commands were ever proposed here.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// How many of them, the first ones, are done with.
+    pub(crate) fn settled(&self) -> u64 {
+        let sent = self.sent.iter().map(|sent| match &sent.callers {
+            Callers::Application(callers) => callers.len(),
+            Callers::Operator(_) => 0,
+        });
+        self.taken - (self.queue.len() + sent.sum::<usize>()) as u64
     }
 
     pub(crate) fn queued_bytes(&self) -> usize {

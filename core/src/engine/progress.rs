@@ -57,6 +57,8 @@ impl<T> Engine<T> {
         self.pace.news = false;
         self.pace.sent_at = self.now.monotonic;
         let marks = self.next_marks();
+        // Who has promised something higher has nothing to say to readers (rule R1).
+        let echo = if self.live().is_some() { self.reads.take_echoes() } else { Vec::new() };
         // What did not fit into this piece is told with the next.
         self.pace.news |= self.is_sequencing() && self.pace.told < self.log.last().index;
         Progress {
@@ -66,6 +68,7 @@ impl<T> Engine<T> {
             marks,
             acked: self.acked,
             applied: self.applied,
+            echo,
             promised: self.promised,
         }
     }
@@ -124,17 +127,21 @@ impl<T> Engine<T> {
         if from_sequencer {
             self.election.sequencer_heard_at = self.now.monotonic;
         }
-        let Progress { incarnation, store, acked, .. } = progress;
+        let Progress { incarnation, store, acked, echo, .. } = progress;
+        let voter = Voter { replica: incarnation.replica, store };
+        if progress.promised == progress.epoch {
+            self.on_echoes(voter, acked, &echo);
+        }
         if let Some(marks) = progress.marks.filter(|_| from_sequencer && self.live().is_some()) {
             self.on_marks(&marks)?;
         }
-        self.on_ack(Voter { replica: incarnation.replica, store }, acked);
+        self.on_ack(voter, acked);
         self.confirm()
     }
 
     /// Rules B3 and B9. Who knows the promise is not told again, or two frozen replicas
     /// would answer each other for ever.
-    fn on_other_epoch(&mut self, epoch: Ballot, promised: Ballot) {
+    pub(crate) fn on_other_epoch(&mut self, epoch: Ballot, promised: Ballot) {
         if epoch < self.promised {
             if promised < self.promised {
                 self.pace.tell();

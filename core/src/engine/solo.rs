@@ -20,6 +20,8 @@ pub(super) struct Solo {
     pub(super) committed: Vec<Content>,
     /// When the state machine wants to be woken.
     pub(super) wake_at: Option<Timestamp>,
+    /// The tickets of reads that were carried out.
+    pub(super) read: Vec<u64>,
     /// What was sent.
     pub(super) sent: Vec<Message>,
 }
@@ -38,8 +40,8 @@ impl Solo {
         let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000_000) };
         let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
         let engine = Engine::new(config, now);
-        let (committed, sent) = (Vec::new(), Vec::new());
-        let mut solo = Self { engine, now, committed, wake_at: None, sent };
+        let (committed, read, sent) = (Vec::new(), Vec::new(), Vec::new());
+        let mut solo = Self { engine, now, committed, wake_at: None, read, sent };
         solo.configure(&[member(1, 1)], &[member(1, 1)]);
         solo
     }
@@ -124,10 +126,15 @@ impl Solo {
                 self.committed.extend(entries.into_iter().map(|committed| committed.entry.content));
                 Some(Input::Applied { index, wake_at: self.wake_at })
             }
+            Output::Read { tickets } => {
+                self.read.extend(tickets);
+                None
+            }
             Output::Capture(_) | Output::Restore(_) | Output::Shelf(_) | Output::Forgo { .. } => {
                 None
             }
-            Output::Fail { .. } | Output::Answer { .. } | Output::Stop => None,
+            Output::Fail { .. } | Output::FailReads { .. } | Output::Answer { .. } => None,
+            Output::Stop => None,
         }
     }
 }

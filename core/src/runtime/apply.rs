@@ -1,7 +1,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, never, select};
 
 use super::shelf::{self, Request};
 use super::{Feedback, Shared, ToApply, panic_text};
@@ -9,13 +9,15 @@ use crate::codec;
 use crate::engine::{Committed, SnapshotHead};
 use crate::entry::{BatchKind, Commands, Content};
 use crate::pending::Caller;
-use crate::{Context, Index, StateMachine};
+use crate::read::Read;
+use crate::{Context, StateMachine};
 
 /// Owns the state machine: applies committed commands in order, each once, and answers
 /// who proposed them here.
 pub(crate) struct ApplyThread<M: StateMachine> {
     machine: M,
-    inbox: Receiver<ToApply<M::Output>>,
+    inbox: Receiver<ToApply<M>>,
+    local_reads: Receiver<Read<M>>,
     views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
     shelf: Sender<Request>,
     feedback: Sender<Feedback>,
@@ -25,56 +27,82 @@ pub(crate) struct ApplyThread<M: StateMachine> {
 impl<M: StateMachine> ApplyThread<M> {
     pub(crate) fn new(
         machine: M,
-        inbox: Receiver<ToApply<M::Output>>,
+        inbox: Receiver<ToApply<M>>,
+        local_reads: Receiver<Read<M>>,
         views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
         shelf: Sender<Request>,
         feedback: Sender<Feedback>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { machine, inbox, views, shelf, feedback, shared }
+        Self { machine, inbox, local_reads, views, shelf, feedback, shared }
     }
 
     pub(crate) fn run(mut self) {
-        while let Ok(work) = self.inbox.recv() {
-            // A panic of the application stops this replica, not the process. The state
-            // machine is not used again, so what it left half done harms nobody.
-            let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(work)));
-            let feedback = match done {
-                Ok(Ok(Some(index))) => Feedback::Applied { index, wake_at: self.machine.wake_at() },
-                Ok(Ok(None)) => continue,
-                Ok(Err(failure)) => failure,
-                Err(panic) => Feedback::ApplyPanicked(panic_text(&*panic)),
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = select! {
+                recv(self.inbox) -> work => match work {
+                    Ok(work) => self.take(work),
+                    Err(_) => false,
+                },
+                recv(self.local_reads) -> read => {
+                    match read {
+                        Ok(read) => read(Ok(&self.machine)),
+                        // The handle is gone; what is committed is applied none the less.
+                        Err(_) => self.local_reads = never(),
+                    }
+                    true
+                }
             };
-            let failed = !matches!(feedback, Feedback::Applied { .. });
-            if self.feedback.send(feedback).is_err() || failed {
-                self.shared.wake();
-                return;
-            }
-            self.shared.wake();
         }
     }
 
-    /// Up to where everything is applied now.
-    fn carry_out(&mut self, work: ToApply<M::Output>) -> Result<Option<Index>, Feedback> {
-        match work {
+    /// Whether this thread goes on.
+    fn take(&mut self, work: ToApply<M>) -> bool {
+        // A panic of the application stops this replica, not the process. The state
+        // machine is not used again, so what it left half done harms nobody.
+        let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(work)));
+        let feedback = match done {
+            Ok(Ok(Some(feedback))) => feedback,
+            Ok(Ok(None)) => return true,
+            Ok(Err(failure)) => failure,
+            Err(panic) => Feedback::ApplyPanicked(panic_text(&*panic)),
+        };
+        let goes_on = matches!(feedback, Feedback::Applied { .. } | Feedback::Read);
+        let told = self.feedback.send(feedback).is_ok();
+        self.shared.wake();
+        goes_on && told
+    }
+
+    /// What there is to tell when it is done.
+    fn carry_out(&mut self, work: ToApply<M>) -> Result<Option<Feedback>, Feedback> {
+        let index = match work {
             ToApply::Entries(entries) => {
                 let last = entries.last().map(|committed| committed.entry.position.index);
                 let applied = entries.into_iter().try_for_each(|committed| self.apply(committed));
-                applied.map(|()| last).map_err(Feedback::ApplyPanicked)
+                applied.map_err(Feedback::ApplyPanicked)?;
+                last
+            }
+            ToApply::Reads(reads) => {
+                reads.into_iter().for_each(|read| read(Ok(&self.machine)));
+                return Ok(Some(Feedback::Read));
             }
             ToApply::Capture(head) => {
                 // The writer is gone only when the replica stops.
                 let _ = self.views.send((head, self.machine.snapshot()));
-                Ok(None)
+                None
             }
             ToApply::Restore(name) => {
                 let state = shelf::open(name, &self.shelf);
                 let restored = state.and_then(|mut state| self.machine.restore(&mut state));
-                restored.map(|()| Some(name.index())).map_err(|error| {
+                restored.map_err(|error| {
                     Feedback::SnapshotFailed(format!("{name} cannot be restored: {error}"))
-                })
+                })?;
+                Some(name.index())
             }
-        }
+        };
+        let wake_at = self.machine.wake_at();
+        Ok(index.map(|index| Feedback::Applied { index, wake_at }))
     }
 
     fn apply(&mut self, committed: Committed<Caller<M::Output>>) -> Result<(), String> {

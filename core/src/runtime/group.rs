@@ -5,20 +5,22 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cpg::{Connection, Dispatch, Event, Guarantee, Member};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, select};
 
 use super::log::Write;
+use super::reads::Reads;
 use super::{
-    Asked, AskedFor, Feedback, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail, forgo,
-    panic_text,
+    Asked, AskedFor, Feedback, InOrder, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail,
+    forgo, panic_text,
 };
-use crate::Timestamp;
 use crate::codec::{self, Frame};
 use crate::engine::{
     AdminError, Config, Engine, Input, Now, Output, Recovered, RestartError, StopReason,
 };
 use crate::pending::Caller;
+use crate::read::{Read, ReadError};
 use crate::snapshot::ShelfOp;
+use crate::{StateMachine, Timestamp};
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -26,31 +28,33 @@ const TICK: Duration = Duration::from_millis(50);
 const BUSY: Duration = Duration::from_millis(1);
 /// How often a group engine that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(500);
-/// Commands taken in before the other inputs have their turn.
-const PROPOSALS_AT_ONCE: usize = 1024;
+/// Commands, and reads, taken in before the other inputs have their turn.
+const AT_ONCE: usize = 1024;
 
 /// Owns the engine and the connection to the group. Never touches the disk, never runs
 /// code of the application.
-pub(crate) struct GroupThread<O> {
-    engine: Engine<Caller<O>>,
+pub(crate) struct GroupThread<M: StateMachine> {
+    engine: Engine<Caller<M::Output>>,
     shared: Arc<Shared>,
     meeting: Meeting,
     /// `None` while the group engine is gone.
     connection: Option<Arc<Connection>>,
-    proposals: Receiver<Proposal<O>>,
+    proposals: Receiver<InOrder<M>>,
+    to_read: Receiver<Read<M>>,
+    reads: Reads<M>,
     asked: Receiver<Asked>,
     /// Operators that wait, by ticket.
     requests: BTreeMap<u64, oneshot::Sender<Result<(), AdminError>>>,
     next_request: u64,
     news: Receiver<Feedback>,
     to_log: Sender<Write>,
-    to_apply: Sender<ToApply<O>>,
+    to_apply: Sender<ToApply<M>>,
     to_shelf: Sender<ShelfOp>,
     /// When to try again to reach the group engine.
     retry_at: Instant,
     clock: Clock,
     ticked: Instant,
-    out: Vec<Output<Caller<O>>>,
+    out: Vec<Output<Caller<M::Output>>>,
     /// Frames in the order of the engine, the first of which may have been refused with
     /// `TryAgain`.
     unsent: VecDeque<Frame>,
@@ -78,18 +82,19 @@ pub(crate) fn restart<O>(
     Engine::restart(config, Clock { start: Instant::now() }.now(), recovered)
 }
 
-impl<O> GroupThread<O> {
+impl<M: StateMachine> GroupThread<M> {
     #[allow(clippy::too_many_arguments, reason = "called once, with one of each")]
     pub(crate) fn new(
-        engine: Engine<Caller<O>>,
+        engine: Engine<Caller<M::Output>>,
         shared: Arc<Shared>,
         meeting: Meeting,
         connection: Arc<Connection>,
-        proposals: Receiver<Proposal<O>>,
+        proposals: Receiver<InOrder<M>>,
+        to_read: Receiver<Read<M>>,
         asked: Receiver<Asked>,
         news: Receiver<Feedback>,
         to_log: Sender<Write>,
-        to_apply: Sender<ToApply<O>>,
+        to_apply: Sender<ToApply<M>>,
         to_shelf: Sender<ShelfOp>,
     ) -> Self {
         let start = Instant::now();
@@ -99,6 +104,8 @@ impl<O> GroupThread<O> {
             meeting,
             connection: Some(connection),
             proposals,
+            to_read,
+            reads: Reads::default(),
             asked,
             requests: BTreeMap::new(),
             next_request: 0,
@@ -131,7 +138,10 @@ impl<O> GroupThread<O> {
 
     fn run(mut self) {
         while self.running {
-            let idle = !(self.take_events() | self.take_news() | self.take_proposals());
+            let idle = !(self.take_events()
+                | self.take_news()
+                | self.take_proposals()
+                | self.take_reads());
             self.take_requests();
             self.tick();
             self.step(Input::Drained);
@@ -148,7 +158,7 @@ impl<O> GroupThread<O> {
         self.refuse_proposals();
     }
 
-    fn step(&mut self, input: Input<Caller<O>>) {
+    fn step(&mut self, input: Input<Caller<M::Output>>) {
         self.engine.step(self.clock.now(), input, &mut self.out);
         self.carry_out();
     }
@@ -173,6 +183,11 @@ impl<O> GroupThread<O> {
                 Output::Apply(entries) => {
                     let _ = self.to_apply.try_send(ToApply::Entries(entries));
                 }
+                Output::Read { tickets } => self.reads.are_ready(&tickets),
+                Output::FailReads { tickets } => {
+                    let error = self.read_error();
+                    self.reads.fail(&tickets, &error);
+                }
                 Output::Capture(head) => {
                     let _ = self.to_apply.try_send(ToApply::Capture(head));
                 }
@@ -195,6 +210,20 @@ impl<O> GroupThread<O> {
                 }
                 Output::Stop => self.running = false,
             }
+        }
+        if let Some(reads) = self.reads.hand_out() {
+            let _ = self.to_apply.try_send(ToApply::Reads(reads));
+        }
+    }
+
+    /// Why reads are not carried out.
+    fn read_error(&self) -> ReadError {
+        let status = self.engine.status();
+        match status.stopped {
+            Some(reason) => ReadError::Stopped(reason),
+            None => ReadError::NoMajority(
+                status.waiting.unwrap_or_else(|| "the group is slower than that".into()),
+            ),
         }
     }
 
@@ -284,6 +313,7 @@ impl<O> GroupThread<O> {
                 Feedback::Applied { index, wake_at } => {
                     self.step(Input::Applied { index, wake_at });
                 }
+                Feedback::Read => self.reads.done(),
                 Feedback::ApplyPanicked(text) => self.shut_down(StopReason::ApplyPanicked(text)),
                 Feedback::Shelf(news) => self.step(Input::Shelf(news)),
                 Feedback::SnapshotFailed(text) => self.shut_down(StopReason::SnapshotFailed(text)),
@@ -294,13 +324,34 @@ impl<O> GroupThread<O> {
 
     fn take_proposals(&mut self) -> bool {
         let mut any = false;
-        for _ in 0..PROPOSALS_AT_ONCE {
-            if !self.engine.has_room() {
+        for _ in 0..AT_ONCE {
+            if !self.engine.has_room() || !self.reads.has_room() {
                 break;
             }
-            let Ok(Proposal { caller, command }) = self.proposals.try_recv() else { break };
+            let Ok(next) = self.proposals.try_recv() else { break };
             any = true;
-            self.step(Input::Propose { ticket: caller, command });
+            match next {
+                InOrder::Propose(Proposal { caller, command }) => {
+                    self.step(Input::Propose { ticket: caller, command });
+                }
+                InOrder::Read(read) => self.reads.gather(read, true),
+            }
+        }
+        any
+    }
+
+    fn take_reads(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..AT_ONCE {
+            if !self.reads.has_room() {
+                break;
+            }
+            let Ok(read) = self.to_read.try_recv() else { break };
+            any = true;
+            self.reads.gather(read, false);
+        }
+        while let Some((ticket, in_order)) = self.reads.next_ticket() {
+            self.step(Input::Read { ticket, in_order });
         }
         any
     }
@@ -374,11 +425,26 @@ impl<O> GroupThread<O> {
         }
     }
 
-    /// Answers whoever still proposes, until the handle is dropped.
+    /// Answers whoever still proposes or reads, until the handle is dropped.
     fn refuse_proposals(&mut self) {
         let reason = self.engine.status().stopped;
-        for Proposal { caller, .. } in &self.proposals {
-            fail(vec![caller], false, reason.as_ref());
+        let refuse = |read: Read<M>| {
+            read(Err(ReadError::Stopped(reason.clone().unwrap_or(StopReason::Asked))));
+        };
+        loop {
+            select! {
+                recv(self.proposals) -> next => match next {
+                    Ok(InOrder::Propose(Proposal { caller, .. })) => {
+                        fail(vec![caller], false, reason.as_ref());
+                    }
+                    Ok(InOrder::Read(read)) => refuse(read),
+                    Err(_) => return,
+                },
+                recv(self.to_read) -> read => match read {
+                    Ok(read) => refuse(read),
+                    Err(_) => return,
+                },
+            }
         }
     }
 }

@@ -4,13 +4,14 @@
 //! | --- | --- | --- |
 //! | group | the connection and the engine | nothing but the wait for the next event |
 //! | log | the `LogStore` | the disk |
-//! | apply | the state machine | the application's `apply` |
+//! | apply | the state machine | the application's `apply`, and what it reads |
 //! | writer | a view of the state | the application's `Snapshot::write` |
 //! | shelf | the `SnapshotStore` | the disk |
 
 mod apply;
 mod group;
 mod log;
+mod reads;
 mod shelf;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use plainsong_storage::LogStore;
 
 use crate::engine::{AdminError, Committed, Engine, SnapshotHead, Status, StopReason, VoterChange};
 use crate::pending::{Caller, ProposeError};
+use crate::read::{Consistency, Read};
 use crate::snapshot::{Shelf, ShelfNews, SnapshotName};
 use crate::types::Index;
 use crate::{StateMachine, Timestamp};
@@ -33,6 +35,8 @@ pub(crate) use self::group::restart;
 
 /// Commands that may wait to be taken in by the group thread. Beyond it `propose` waits.
 const PROPOSALS_MAX: usize = 4096;
+/// Reads that may wait to be taken in. Beyond it `read` waits.
+const READS_MAX: usize = 4096;
 /// Requests of operators that may wait to be taken in.
 const REQUESTS_MAX: usize = 16;
 /// What the engine may want done with snapshots at once, and more.
@@ -60,19 +64,32 @@ pub(crate) enum AskedFor {
     NewCluster,
 }
 
+/// What is taken in by the group thread in the order in which it came.
+pub(crate) enum InOrder<M: StateMachine> {
+    Propose(Proposal<M::Output>),
+    /// A read that has to see what was proposed before it.
+    Read(Read<M>),
+}
+
 /// What the other threads tell the group thread.
 enum Feedback {
     Written(u64),
     WriteFailed(String),
-    Applied { index: Index, wake_at: Option<Timestamp> },
+    Applied {
+        index: Index,
+        wake_at: Option<Timestamp>,
+    },
     ApplyPanicked(String),
+    /// The reads that were handed out first are done.
+    Read,
     Shelf(ShelfNews),
     SnapshotFailed(String),
 }
 
 /// What the apply thread does, in order.
-enum ToApply<O> {
-    Entries(Vec<Committed<Caller<O>>>),
+enum ToApply<M: StateMachine> {
+    Entries(Vec<Committed<Caller<M::Output>>>),
+    Reads(Vec<Read<M>>),
     Capture(Box<SnapshotHead>),
     Restore(SnapshotName),
 }
@@ -125,35 +142,45 @@ impl Shared {
 }
 
 /// The threads of a running replica.
-pub(crate) struct Runtime<O> {
+pub(crate) struct Runtime<M: StateMachine> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) asked: Sender<Asked>,
     /// Given up before the threads are joined: the group thread answers until then.
-    proposals: Option<Sender<Proposal<O>>>,
+    inboxes: Option<Inboxes<M>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl<O: Send + 'static> Runtime<O> {
+/// Where callers put what they want.
+struct Inboxes<M: StateMachine> {
+    in_order: Sender<InOrder<M>>,
+    /// Linearizable.
+    reads: Sender<Read<M>>,
+    /// Of the state as it is.
+    local_reads: Sender<Read<M>>,
+}
+
+impl<M: StateMachine> Runtime<M> {
     /// Starts the threads. The connection has joined the group already.
-    pub(crate) fn start<M>(
+    pub(crate) fn start(
         machine: M,
-        engine: Engine<Caller<O>>,
+        engine: Engine<Caller<M::Output>>,
         meeting: Meeting,
         connection: Arc<Connection>,
         store: Box<dyn LogStore>,
         shelf: Shelf,
-    ) -> std::io::Result<Self>
-    where
-        M: StateMachine<Output = O>,
-    {
+    ) -> std::io::Result<Self> {
         let config = engine.config();
         let name = format!("replica-{}", config.incarnation.replica);
-        let (proposals, proposed) = bounded(PROPOSALS_MAX);
+        let (in_order, proposed) = bounded(PROPOSALS_MAX);
+        let (reads, to_read) = bounded(READS_MAX);
+        let (local_reads, to_read_locally) = bounded(READS_MAX);
         let (asked, requests) = bounded(REQUESTS_MAX);
         // As many as the engine hands out at once, so that the group thread never waits.
         let (to_log, log_inbox) = bounded(4);
-        let (to_apply, apply_inbox) = bounded(config.applying_max as usize + 8);
-        let (feedback, news) = bounded(config.applying_max as usize + SHELF_OPS_MAX);
+        let (to_apply, apply_inbox) =
+            bounded(config.applying_max as usize + 8 + reads::HANDED_OUT_MAX);
+        let (feedback, news) =
+            bounded(config.applying_max as usize + SHELF_OPS_MAX + reads::HANDED_OUT_MAX);
         let (to_shelf, ops) = bounded(SHELF_OPS_MAX);
         let (to_keep, kept) = bounded(CHUNKS_MAX);
         // One at a time is taken.
@@ -163,10 +190,11 @@ impl<O: Send + 'static> Runtime<O> {
             status: Mutex::new(engine.status()),
             stop: AtomicBool::new(false),
         });
+        let inboxes = Inboxes { in_order, reads, local_reads };
         let mut runtime = Self {
             shared: Arc::clone(&shared),
             asked,
-            proposals: Some(proposals),
+            inboxes: Some(inboxes),
             threads: Vec::new(),
         };
         let log = log::LogThread::new(store, log_inbox, feedback.clone(), Arc::clone(&shared));
@@ -179,6 +207,7 @@ impl<O: Send + 'static> Runtime<O> {
         let apply = apply::ApplyThread::new(
             machine,
             apply_inbox,
+            to_read_locally,
             to_writer,
             to_keep,
             feedback,
@@ -186,8 +215,8 @@ impl<O: Send + 'static> Runtime<O> {
         );
         runtime.spawn(format!("{name}-apply"), move || apply.run())?;
         let group = group::GroupThread::new(
-            engine, shared, meeting, connection, proposed, requests, news, to_log, to_apply,
-            to_shelf,
+            engine, shared, meeting, connection, proposed, to_read, requests, news, to_log,
+            to_apply, to_shelf,
         );
         runtime.spawn(format!("{name}-group"), move || group.run_guarded())?;
         Ok(runtime)
@@ -201,26 +230,47 @@ impl<O: Send + 'static> Runtime<O> {
     /// Hands a proposal to the group thread, waiting for room if `wait` says so.
     pub(crate) fn propose(
         &self,
-        proposal: Proposal<O>,
+        proposal: Proposal<M::Output>,
         wait: bool,
-    ) -> Result<(), TrySendError<Proposal<O>>> {
-        let Some(proposals) = &self.proposals else {
-            return Err(TrySendError::Disconnected(proposal));
-        };
-        if wait {
-            proposals.send(proposal).map_err(|error| TrySendError::Disconnected(error.0))?;
-        } else {
-            proposals.try_send(proposal)?;
+    ) -> Result<(), TrySendError<()>> {
+        let Some(inboxes) = &self.inboxes else { return Err(TrySendError::Disconnected(())) };
+        send(&inboxes.in_order, InOrder::Propose(proposal), wait)?;
+        self.shared.wake();
+        Ok(())
+    }
+
+    /// Hands a read to the thread that knows when it may run.
+    pub(crate) fn read(
+        &self,
+        read: Read<M>,
+        consistency: Consistency,
+        wait: bool,
+    ) -> Result<(), TrySendError<()>> {
+        let Some(inboxes) = &self.inboxes else { return Err(TrySendError::Disconnected(())) };
+        match consistency {
+            Consistency::Local => return send(&inboxes.local_reads, read, wait),
+            Consistency::Linearizable => send(&inboxes.reads, read, wait)?,
+            Consistency::InOrder => send(&inboxes.in_order, InOrder::Read(read), wait)?,
         }
         self.shared.wake();
         Ok(())
     }
 }
 
-impl<O> Drop for Runtime<O> {
+fn send<V>(to: &Sender<V>, value: V, wait: bool) -> Result<(), TrySendError<()>> {
+    if wait {
+        return to.send(value).map_err(|_| TrySendError::Disconnected(()));
+    }
+    to.try_send(value).map_err(|error| match error {
+        TrySendError::Full(_) => TrySendError::Full(()),
+        TrySendError::Disconnected(_) => TrySendError::Disconnected(()),
+    })
+}
+
+impl<M: StateMachine> Drop for Runtime<M> {
     /// Stops in order and waits for the threads.
     fn drop(&mut self) {
-        self.proposals = None;
+        self.inboxes = None;
         self.shared.ask_to_stop();
         for thread in self.threads.drain(..).rev() {
             if thread.join().is_err() {
@@ -231,7 +281,7 @@ impl<O> Drop for Runtime<O> {
 }
 
 /// What a panic said.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

@@ -2,27 +2,27 @@
 
 use service::Situation;
 
-use crate::command::{Command, Output};
+use crate::command::{Ask, Output};
 
-/// A place to propose commands at. The server is written against this, so that its tests
+/// A place to ask the store at. The server is written against this, so that its tests
 /// can make a replica slow, full or silent.
 pub trait Backend: Send + Sync + 'static {
-    /// The outcome to come of a proposed command.
+    /// The outcome to come.
     type Pending: Future<Output = Result<Output, Failure>> + Send + Unpin;
 
-    /// Proposes a command without blocking.
+    /// Asks without blocking. `in_order` makes a read see what was asked before it and is
+    /// not answered yet.
     ///
     /// # Errors
     ///
-    /// Gives the command back when the queues are full. It has not been proposed; try
-    /// again later.
-    fn try_propose(&self, command: Command) -> Result<Self::Pending, Command>;
+    /// Gives back what was to be asked when the queues are full; try again later.
+    fn try_ask(&self, ask: Ask, in_order: bool) -> Result<Self::Pending, Ask>;
 
     /// How things are; a cheap snapshot.
     fn situation(&self) -> Situation;
 }
 
-/// Why a proposed command has no output.
+/// Why there is no output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What happened and what to do.

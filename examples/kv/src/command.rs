@@ -1,19 +1,34 @@
-//! What is proposed to the group, and what it answers.
+//! What is asked of the group, and what it answers.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// A command in the log. Reads are commands too, so that what they answer is in order
-/// with every write.
+/// What is asked of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// To be proposed to the group, and carried out by every replica.
+    Propose(Command),
+    /// To be answered by this replica, once it is known to be up to date.
+    Read(Query),
+}
+
+impl From<Command> for Ask {
+    fn from(command: Command) -> Self {
+        Self::Propose(command)
+    }
+}
+
+impl From<Query> for Ask {
+    fn from(query: Query) -> Self {
+        Self::Read(query)
+    }
+}
+
+/// A command in the log.
 ///
 /// Byte strings are [`Bytes`], which the codec moves as whole slices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The value of a key.
-    Get {
-        /// Whose value.
-        key: Bytes,
-    },
     /// The value of a key, which is then given another expiry.
     GetAndExpire {
         /// Whose value.
@@ -39,14 +54,10 @@ pub enum Command {
         /// Whether to answer the old value instead of whether it was done.
         get: bool,
     },
-    /// The values of several keys.
-    GetMany(Vec<Bytes>),
     /// Gives several keys their values, all at once.
     SetMany(Vec<(Bytes, Bytes)>),
     /// Deletes keys; answers how many there were.
     Delete(Vec<Bytes>),
-    /// How many of the keys exist, each counted as often as it is named.
-    Exists(Vec<Bytes>),
     /// Adds to a decimal number.
     Add {
         /// Whose value; an absent key counts as zero.
@@ -61,18 +72,6 @@ pub enum Command {
         /// What is appended.
         tail: Bytes,
     },
-    /// The length of a value in bytes; 0 for an absent key.
-    Length {
-        /// Whose value.
-        key: Bytes,
-    },
-    /// When a key goes.
-    Lifetime {
-        /// Which key.
-        key: Bytes,
-        /// In which form to answer.
-        form: LifetimeForm,
-    },
     /// Gives a key another expiry.
     Expire {
         /// Which key.
@@ -86,6 +85,32 @@ pub enum Command {
     Persist {
         /// Which key.
         key: Bytes,
+    },
+}
+
+/// What a replica answers alone, when it is up to date. Changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// The value of a key.
+    Get {
+        /// Whose value.
+        key: Bytes,
+    },
+    /// The values of several keys.
+    GetMany(Vec<Bytes>),
+    /// How many of the keys exist, each counted as often as it is named.
+    Exists(Vec<Bytes>),
+    /// The length of a value in bytes; 0 for an absent key.
+    Length {
+        /// Whose value.
+        key: Bytes,
+    },
+    /// When a key goes.
+    Lifetime {
+        /// Which key.
+        key: Bytes,
+        /// In which form to answer.
+        form: LifetimeForm,
     },
     /// How many keys there are, and how many of them have an expiry.
     Count,
@@ -142,9 +167,9 @@ pub struct ExpireCondition {
     pub longer: Option<bool>,
 }
 
-/// The form of a [`Command::Lifetime`] answer. -2 stands for an absent key, -1 for one
+/// The form of a [`Query::Lifetime`] answer. -2 stands for an absent key, -1 for one
 /// without expiry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifetimeForm {
     /// What is left in seconds, rounded.
     LeftS,
@@ -156,7 +181,7 @@ pub enum LifetimeForm {
     DeadlineMs,
 }
 
-/// What a command answers.
+/// What a command or a query answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// It was done.
@@ -169,14 +194,14 @@ pub enum Output {
     Value(Bytes),
     /// Several values, in the order of the keys.
     Values(Vec<Option<Bytes>>),
-    /// Of [`Command::Count`].
+    /// Of [`Query::Count`].
     Counted {
         /// How many keys there are.
         keys: u64,
         /// How many of them have an expiry.
         expiring: u64,
     },
-    /// Of [`Command::Scan`].
+    /// Of [`Query::Scan`].
     Scanned {
         /// Where to go on; 0 at the end.
         cursor: u64,
@@ -209,20 +234,4 @@ pub enum Refusal {
         max = crate::limits::REPLY_BYTES_MAX
     )]
     ReplyTooLong,
-}
-
-impl Command {
-    /// Whether it changes nothing but what time has made absent already.
-    pub fn is_read(&self) -> bool {
-        matches!(
-            self,
-            Self::Get { .. }
-                | Self::GetMany(_)
-                | Self::Exists(_)
-                | Self::Length { .. }
-                | Self::Lifetime { .. }
-                | Self::Count
-                | Self::Scan { .. }
-        )
-    }
 }

@@ -3,20 +3,26 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use plainsong::{Answer, Busy, Replica};
+use plainsong::{Answer, Busy, Consistency, ReadError, Replica, Timestamp};
 use service::Situation;
 
 use crate::Store;
 use crate::backend::{Backend, Failure};
-use crate::command::{Command, Output};
+use crate::command::{Ask, Output};
 
 /// A replica of the store as the server sees it. Clones are handles on the same replica.
 #[derive(Clone)]
 pub struct Node(Arc<Replica<Store>>);
 
-/// The outcome to come of a command.
-pub struct Outcome(Answer<Output>);
+/// The outcome to come of a command or a read.
+pub struct Outcome(Kind);
+
+enum Kind {
+    Command(Answer<Output>),
+    Read(Answer<Output, ReadError>),
+}
 
 impl Node {
     /// A handle on a running replica.
@@ -36,9 +42,21 @@ impl Node {
 impl Backend for Node {
     type Pending = Outcome;
 
-    fn try_propose(&self, command: Command) -> Result<Outcome, Command> {
-        let pending = self.0.try_propose(command);
-        pending.map(|p| Outcome(p.into_future())).map_err(|Busy(command)| command)
+    fn try_ask(&self, ask: Ask, in_order: bool) -> Result<Outcome, Ask> {
+        let kind = match ask {
+            Ask::Propose(command) => {
+                let pending = self.0.try_propose(command);
+                Kind::Command(pending.map_err(|Busy(command)| command)?.into_future())
+            }
+            Ask::Read(query) => {
+                let consistency =
+                    if in_order { Consistency::InOrder } else { Consistency::Linearizable };
+                let (asked, wall) = (query.clone(), wall());
+                let pending = self.0.try_read(consistency, move |store| store.answer(asked, wall));
+                Kind::Read(pending.map_err(|Busy(())| query)?.into_future())
+            }
+        };
+        Ok(Outcome(kind))
     }
 
     fn situation(&self) -> Situation {
@@ -46,13 +64,24 @@ impl Backend for Node {
     }
 }
 
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
 impl Future for Outcome {
     type Output = Result<Output, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context).map_err(|error| Failure {
-            message: error.to_string(),
-            may_still_take_effect: error.may_still_take_effect(),
-        })
+        match &mut self.0 {
+            Kind::Command(answer) => Pin::new(answer).poll(context).map_err(|error| Failure {
+                message: error.to_string(),
+                may_still_take_effect: error.may_still_take_effect(),
+            }),
+            Kind::Read(answer) => Pin::new(answer).poll(context).map_err(|error| Failure {
+                message: error.to_string(),
+                may_still_take_effect: false,
+            }),
+        }
     }
 }

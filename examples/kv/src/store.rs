@@ -6,7 +6,7 @@ use plainsong::{Context, StateMachine, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::command::{
-    Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Refusal,
+    Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Query, Refusal,
 };
 use crate::frozen::{self, Frozen};
 use crate::keys::Keys;
@@ -17,11 +17,10 @@ use crate::{glob, number};
 
 /// The state machine: keys, their values and when they go.
 ///
-/// A key whose time has come is absent for every command that is applied at or after that
-/// time. What time it is, only the log says ([`Context::time`]), so all replicas agree on
-/// it. The memory of such keys is given back bit by bit, in an idle group too: the store asks
+/// A key whose time has come is absent from then on. What time it is, only the log says
+/// ([`Context::time`]), so all replicas agree on it. The memory of such keys is given back bit by bit, in an idle group too: the store asks
 /// to be woken when the next key goes, and takes out at most [`EXPIRED_PER_ENTRY_MAX`] of
-/// them at a time, those that went first; a command takes out those that it names.
+/// them at a time, those that went first.
 ///
 /// Keys are kept in the order of a fixed hash. That makes the hash a cursor for `SCAN`
 /// which needs no memory at the server and survives any change between two calls: a key
@@ -32,6 +31,8 @@ pub struct Store {
     entries: Keys,
     /// The places of all entries with a deadline. Always in step with `entries`.
     deadlines: BTreeSet<(u64, Place)>,
+    /// The log's time when something last happened here: no deadline has passed since.
+    now: u64,
 }
 
 /// Where a key is in the order: its hash, then the key itself.
@@ -72,7 +73,8 @@ impl StateMachine for Store {
     }
 
     fn wake(&mut self, context: &Context) {
-        self.take_out_expired(context.time().0);
+        self.now = context.time().0;
+        self.take_out_expired();
     }
 }
 
@@ -80,8 +82,8 @@ impl Store {
     /// Carries out a command at a moment of log time, which never goes back.
     pub fn execute(&mut self, time: Timestamp, command: Command) -> Output {
         let now = time.0;
+        self.now = now;
         match command {
-            Command::Get { key } => self.get(now, key),
             Command::GetAndExpire { key, expiry } => self.get_and_expire(now, key, expiry),
             Command::GetAndDelete { key } => {
                 let place = Place::of(key);
@@ -92,7 +94,6 @@ impl Store {
             Command::Set { key, value, condition, expiry, get } => {
                 self.set(now, key, value, condition, expiry, get)
             }
-            Command::GetMany(keys) => self.get_many(now, keys),
             Command::SetMany(pairs) => {
                 if pairs.iter().any(|(_, value)| value.len() > VALUE_BYTES_MAX) {
                     return Output::Refused(Refusal::TooLong);
@@ -102,15 +103,13 @@ impl Store {
                 }
                 Output::Done
             }
-            Command::Delete(keys) => self.count(now, keys, |store, place| store.remove(place)),
-            Command::Exists(keys) => self.count(now, keys, |_, _| true),
+            Command::Delete(keys) => {
+                let places = keys.into_iter().map(Place::of);
+                let gone = places.filter(|p| self.live(now, p).is_some() && self.remove(p));
+                Output::Integer(integer(gone.count()))
+            }
             Command::Add { key, delta } => self.add(now, key, delta),
             Command::Append { key, tail } => self.append(now, key, &tail),
-            Command::Length { key } => {
-                let length = self.live(now, &Place::of(key)).map_or(0, |entry| entry.value.len());
-                Output::Integer(integer(length))
-            }
-            Command::Lifetime { key, form } => self.lifetime(now, key, form),
             Command::Expire { key, deadline, condition } => {
                 self.expire(now, key, deadline, condition)
             }
@@ -125,7 +124,29 @@ impl Store {
                     _ => Output::Integer(0),
                 }
             }
-            Command::Count => {
+        }
+    }
+
+    /// Answers a query, as of the last entry of the log. `wall` is the time by some clock:
+    /// it only tells how long a key that is there will stay.
+    pub fn answer(&self, query: Query, wall: Timestamp) -> Output {
+        let now = self.now;
+        match query {
+            Query::Get { key } => match self.live(now, &Place::of(key)) {
+                Some(entry) => Output::Value(entry.value.clone()),
+                None => Output::Absent,
+            },
+            Query::GetMany(keys) => self.get_many(keys),
+            Query::Exists(keys) => {
+                let there = |key| self.live(now, &Place::of(key)).is_some();
+                Output::Integer(integer(keys.into_iter().filter(|k| there(k.clone())).count()))
+            }
+            Query::Length { key } => {
+                let length = self.live(now, &Place::of(key)).map_or(0, |entry| entry.value.len());
+                Output::Integer(integer(length))
+            }
+            Query::Lifetime { key, form } => self.lifetime(wall.0.max(now), key, form),
+            Query::Count => {
                 let due =
                     self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).count();
                 Output::Counted {
@@ -133,16 +154,9 @@ impl Store {
                     expiring: (self.deadlines.len() - due) as u64,
                 }
             }
-            Command::Scan { cursor, count, pattern } => {
+            Query::Scan { cursor, count, pattern } => {
                 self.scan(now, cursor, count, pattern.as_deref())
             }
-        }
-    }
-
-    fn get(&mut self, now: u64, key: Bytes) -> Output {
-        match self.live(now, &Place::of(key)) {
-            Some(entry) => Output::Value(entry.value.clone()),
-            None => Output::Absent,
         }
     }
 
@@ -155,11 +169,11 @@ impl Store {
         Output::Value(value)
     }
 
-    fn get_many(&mut self, now: u64, keys: Vec<Bytes>) -> Output {
+    fn get_many(&self, keys: Vec<Bytes>) -> Output {
         let mut bytes = 0;
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
-            let value = self.live(now, &Place::of(key)).map(|entry| entry.value.clone());
+            let value = self.live(self.now, &Place::of(key)).map(|entry| entry.value.clone());
             bytes += value.as_ref().map_or(0, Bytes::len);
             if bytes > REPLY_BYTES_MAX {
                 return Output::Refused(Refusal::ReplyTooLong);
@@ -226,15 +240,15 @@ impl Store {
         Output::Integer(integer(length))
     }
 
-    fn lifetime(&mut self, now: u64, key: Bytes, form: LifetimeForm) -> Output {
-        Output::Integer(match self.live(now, &Place::of(key)) {
+    fn lifetime(&self, clock: u64, key: Bytes, form: LifetimeForm) -> Output {
+        Output::Integer(match self.live(self.now, &Place::of(key)) {
             None => -2,
             Some(Entry { deadline: None, .. }) => -1,
             Some(Entry { deadline: Some(deadline), .. }) => {
-                let (deadline_ms, left_ms) = (*deadline as i64, (deadline - now) as i64);
+                let (deadline_ms, left_ms) = (*deadline as i64, deadline.saturating_sub(clock));
                 match form {
-                    LifetimeForm::LeftMs => left_ms,
-                    LifetimeForm::LeftS => rounded_s(left_ms),
+                    LifetimeForm::LeftMs => left_ms as i64,
+                    LifetimeForm::LeftS => rounded_s(left_ms as i64),
                     LifetimeForm::DeadlineMs => deadline_ms,
                     LifetimeForm::DeadlineS => rounded_s(deadline_ms),
                 }
@@ -280,28 +294,9 @@ impl Store {
         Output::Scanned { cursor: 0, keys }
     }
 
-    fn count(
-        &mut self,
-        now: u64,
-        keys: Vec<Bytes>,
-        counts: impl Fn(&mut Self, &Place) -> bool,
-    ) -> Output {
-        let mut sum = 0;
-        for place in keys.into_iter().map(Place::of) {
-            if self.live(now, &place).is_some() && counts(self, &place) {
-                sum += 1;
-            }
-        }
-        Output::Integer(sum)
-    }
-
-    /// The entry of a key that is there. One that has expired is taken out on the way, so
-    /// it is out of the way of whatever comes next.
-    fn live(&mut self, now: u64, place: &Place) -> Option<&Entry> {
-        if self.entries.get(place).is_some_and(|entry| !entry.is_live(now)) {
-            self.remove(place);
-        }
-        self.entries.get(place)
+    /// The entry of a key that is there.
+    fn live(&self, now: u64, place: &Place) -> Option<&Entry> {
+        self.entries.get(place).filter(|entry| entry.is_live(now))
     }
 
     /// Inserts an entry unless its time has come already; then the key goes.
@@ -335,10 +330,10 @@ impl Store {
         true
     }
 
-    fn take_out_expired(&mut self, now: u64) {
+    fn take_out_expired(&mut self) {
         for _ in 0..EXPIRED_PER_ENTRY_MAX {
             match self.deadlines.first() {
-                Some((deadline, _)) if *deadline <= now => {}
+                Some((deadline, _)) if *deadline <= self.now => {}
                 _ => return,
             }
             if let Some((_, place)) = self.deadlines.pop_first() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kv::Store;
 use kv::backend::{Backend, Failure};
-use kv::command::{Command, Output};
+use kv::command::{Ask, Output};
 use kv::limits::{IN_FLIGHT_MAX, REQUEST_BYTES_MAX};
 use kv::resp::Reply;
 use kv::server::{Config, Server};
@@ -47,10 +47,10 @@ type BoxedOutcome =
 impl Backend for Fake {
     type Pending = BoxedOutcome;
 
-    fn try_propose(&self, command: Command) -> Result<BoxedOutcome, Command> {
+    fn try_ask(&self, ask: Ask, _: bool) -> Result<BoxedOutcome, Ask> {
         let inner = &self.0;
         if inner.full.load(Ordering::SeqCst) {
-            return Err(command);
+            return Err(ask);
         }
         inner.proposed.fetch_add(1, Ordering::SeqCst);
         let (sender, receiver) = oneshot::channel();
@@ -58,7 +58,11 @@ impl Backend for Fake {
             let message = "the replica has stopped: for the test".into();
             let _ = sender.send(Err(Failure { message, may_still_take_effect: false }));
         } else {
-            let output = inner.store.lock().unwrap().execute(Timestamp(1), command);
+            let mut store = inner.store.lock().unwrap();
+            let output = match ask {
+                Ask::Propose(command) => store.execute(Timestamp(1), command),
+                Ask::Read(query) => store.answer(query, Timestamp(1)),
+            };
             if inner.silent.load(Ordering::SeqCst) {
                 inner.unanswered.lock().unwrap().push(sender);
             } else {

@@ -11,8 +11,8 @@ Without a command it starts three replicas in this one process and shows what th
 there is something to try at once. `kv serve` runs a single replica, for a group of several
 processes.
 
-Every command that is answered is committed: a majority of the voters has it. That is true
-of reads too; they are ordered like writes. The time by which keys expire is the log's.";
+Every write that is answered is committed: a majority of the voters has it. A read sees every
+write that was answered before, at any replica. The time by which keys expire is the log's.";
 
 const EXAMPLES: &str = "\
 Examples:

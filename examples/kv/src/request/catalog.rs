@@ -24,8 +24,8 @@ pub type Keys = (i64, i64, i64);
 /// What is done with a command.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// It is proposed to the group as what this function makes of its arguments.
-    Proposed(fn(&'static str, Vec<Bytes>) -> Parsed),
+    /// The store is asked what this function makes of its arguments.
+    Asked(fn(&'static str, Vec<Bytes>) -> Parsed),
     /// This server answers it alone.
     Local(Local),
 }
@@ -99,11 +99,11 @@ const PAIRS: Keys = (1, -1, 2);
 type Parse = fn(&'static str, Vec<Bytes>) -> Parsed;
 
 const fn read(name: &'static str, arity: i64, keys: Keys, parse: Parse) -> Entry {
-    Entry { name, arity, keys, writes: false, kind: Kind::Proposed(parse) }
+    Entry { name, arity, keys, writes: false, kind: Kind::Asked(parse) }
 }
 
 const fn write(name: &'static str, arity: i64, keys: Keys, parse: Parse) -> Entry {
-    Entry { name, arity, keys, writes: true, kind: Kind::Proposed(parse) }
+    Entry { name, arity, keys, writes: true, kind: Kind::Asked(parse) }
 }
 
 const fn local(name: &'static str, arity: i64, local: Local) -> Entry {

@@ -1,4 +1,4 @@
-//! From the arguments of a request to what is proposed, and from its output to a reply.
+//! From the arguments of a request to what is asked of the store, and from its output to a reply.
 //!
 //! The words of every error are Redis's own, so that clients which look at them work.
 

@@ -1,15 +1,17 @@
-//! The arguments of each proposed command. Whether their number is right by the catalog,
+//! The arguments of each command that the store carries out. Whether their number is right by the catalog,
 //! the caller has checked.
 
 use bytes::Bytes;
 
 use super::{Fault, Shape};
-use crate::command::{Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm};
+use crate::command::{
+    Ask, Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Query,
+};
 use crate::limits::PATTERN_BYTES_MAX;
 use crate::number;
 
-/// What is to be proposed, and how its output is told.
-pub type Parsed = Result<(Command, Shape), Fault>;
+/// What is to be asked, and how its output is told.
+pub type Parsed = Result<(Ask, Shape), Fault>;
 
 /// Relative expiries from here on would leave the range of Redis's own numbers when they
 /// are added to the time.
@@ -21,8 +23,8 @@ enum Unit {
     Ms,
 }
 
-fn plain(command: Command) -> Parsed {
-    Ok((command, Shape::Plain))
+fn plain(ask: impl Into<Ask>) -> Parsed {
+    Ok((ask.into(), Shape::Plain))
 }
 
 /// The arguments after the name of the command, when there are `N`.
@@ -44,7 +46,7 @@ fn rest(arguments: Vec<Bytes>) -> Vec<Bytes> {
 
 pub(super) fn get(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     let [key] = exactly(name, arguments)?;
-    plain(Command::Get { key })
+    plain(Query::Get { key })
 }
 
 pub(super) fn getdel(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
@@ -61,7 +63,7 @@ pub(super) fn getset(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
 pub(super) fn setnx(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     let [key, value] = exactly(name, arguments)?;
     let (condition, expiry) = (Condition::Absent, Expiry::Never);
-    Ok((Command::Set { key, value, condition, expiry, get: false }, Shape::Flag))
+    Ok((Command::Set { key, value, condition, expiry, get: false }.into(), Shape::Flag))
 }
 
 pub(super) fn setex(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
@@ -113,10 +115,10 @@ pub(super) fn getex(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
             options.expiry(&option, arguments.next())?;
         }
     }
-    plain(match options.resolve(name)? {
-        Some(expiry) => Command::GetAndExpire { key, expiry },
-        None => Command::Get { key },
-    })
+    match options.resolve(name)? {
+        Some(expiry) => plain(Command::GetAndExpire { key, expiry }),
+        None => plain(Query::Get { key }),
+    }
 }
 
 /// The options of `SET` and `GETEX`.
@@ -193,7 +195,7 @@ fn lifetime_ms(name: &'static str, time: &[u8], unit: Unit) -> Result<i64, Fault
 }
 
 pub(super) fn mget(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
-    plain(Command::GetMany(rest(arguments)))
+    plain(Query::GetMany(rest(arguments)))
 }
 
 pub(super) fn mset(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
@@ -210,12 +212,12 @@ pub(super) fn del(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
 }
 
 pub(super) fn exists(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
-    plain(Command::Exists(rest(arguments)))
+    plain(Query::Exists(rest(arguments)))
 }
 
 pub(super) fn type_of(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     let [key] = exactly(name, arguments)?;
-    Ok((Command::Exists(vec![key]), Shape::Type))
+    Ok((Query::Exists(vec![key]).into(), Shape::Type))
 }
 
 pub(super) fn incr(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
@@ -246,11 +248,11 @@ pub(super) fn append(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
 
 pub(super) fn strlen(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     let [key] = exactly(name, arguments)?;
-    plain(Command::Length { key })
+    plain(Query::Length { key })
 }
 
 pub(super) fn dbsize(_: &'static str, _: Vec<Bytes>) -> Parsed {
-    plain(Command::Count)
+    plain(Query::Count)
 }
 
 pub(super) fn ttl(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
@@ -271,7 +273,7 @@ pub(super) fn pexpiretime(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
 
 fn lifetime(name: &'static str, arguments: Vec<Bytes>, form: LifetimeForm) -> Parsed {
     let [key] = exactly(name, arguments)?;
-    plain(Command::Lifetime { key, form })
+    plain(Query::Lifetime { key, form })
 }
 
 pub(super) fn persist(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
@@ -356,5 +358,5 @@ pub(super) fn scan(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
             _ => return Err(Fault::Syntax),
         }
     }
-    Ok((Command::Scan { cursor, count, pattern }, shape))
+    Ok((Query::Scan { cursor, count, pattern }.into(), shape))
 }

@@ -21,11 +21,13 @@ pub(super) enum Answer<P> {
     Close(Reply),
 }
 
-/// The answer to a proposed command.
+/// The answer to what the store was asked.
 pub(super) struct Later<P> {
     pub(super) pending: P,
     pub(super) tell: Tell,
     pub(super) is_read: bool,
+    /// Reads that come after it have to come behind it.
+    pub(super) goes_before: bool,
     pub(super) deadline: Instant,
 }
 

@@ -1,5 +1,6 @@
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +15,7 @@ use super::info;
 use super::listener::{Shared, stopped};
 use super::session::{Meaning, Session};
 use crate::backend::Backend;
-use crate::command::Command;
+use crate::command::{Ask, Query};
 use crate::limits::{IN_FLIGHT_MAX, REQUESTS};
 use crate::resp::{Decoder, Reply, encode, error};
 
@@ -39,8 +40,15 @@ pub(super) async fn serve<B: Backend>(stream: TcpStream, id: u64, shared: Arc<Sh
     let _ = stream.set_nodelay(true);
     let (input, output) = stream.into_split();
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
-    let reader = Reader { session: Session::new(id), shared: Arc::clone(&shared), answers };
-    let writer = Writer { output, queue, shared, buffer: BytesMut::new() };
+    let unanswered = Arc::new(AtomicUsize::new(0));
+    let session = Session::new(id);
+    let reader = Reader {
+        session,
+        shared: Arc::clone(&shared),
+        answers,
+        unanswered: Arc::clone(&unanswered),
+    };
+    let writer = Writer { output, queue, unanswered, shared, buffer: BytesMut::new() };
     // One task: the two take turns, and a reply finds its client's task awake.
     let (read, written) = tokio::join!(reader.run(input), writer.run());
     for result in [read, written] {
@@ -54,6 +62,8 @@ struct Reader<B: Backend> {
     session: Session,
     shared: Arc<Shared<B>>,
     answers: Answers<B>,
+    /// Commands of this client that are not answered, and reads behind them.
+    unanswered: Arc<AtomicUsize>,
 }
 
 impl<B: Backend> Reader<B> {
@@ -93,9 +103,9 @@ impl<B: Backend> Reader<B> {
                 let _ = self.answers.send(Answer::Close(reply)).await;
                 return false;
             }
-            Meaning::Propose(command, tell) => {
+            Meaning::Ask(ask, tell) => {
                 let timeout = self.shared.config.timeout;
-                self.propose(command, tell, timeout, stop).await
+                self.ask(ask, tell, timeout, stop).await
             }
             Meaning::Info(sections) => {
                 let situation = self.shared.backend.situation();
@@ -106,28 +116,34 @@ impl<B: Backend> Reader<B> {
                     Answer::Now(info::without_keyspace(text, &situation))
                 } else {
                     let timeout = INFO_WAIT.min(self.shared.config.timeout);
-                    self.propose(Command::Count, Tell::Info(text), timeout, stop).await
+                    self.ask(Query::Count.into(), Tell::Info(text), timeout, stop).await
                 }
             }
         };
         self.answers.send(answer).await.is_ok()
     }
 
-    /// Proposes a command, and tries again while the replica is full. That holds up the
+    /// Asks the store, and tries again while the replica is full. That holds up the
     /// requests behind it, and so the client; nothing blocks a thread.
-    async fn propose(
+    async fn ask(
         &self,
-        mut command: Command,
+        mut ask: Ask,
         tell: Tell,
         timeout: Duration,
         stop: &mut watch::Receiver<bool>,
     ) -> Answer<B::Pending> {
         let deadline = Instant::now() + timeout;
-        let is_read = command.is_read();
+        let is_read = matches!(ask, Ask::Read(_));
+        // A client that does not wait for its answers reads what it has written.
+        let behind = self.unanswered.load(Ordering::Relaxed) > 0;
+        let goes_before = behind || !is_read;
         loop {
-            command = match self.shared.backend.try_propose(command) {
-                Ok(pending) => return Answer::Later(Later { pending, tell, is_read, deadline }),
-                Err(command) => command,
+            ask = match self.shared.backend.try_ask(ask, behind) {
+                Ok(pending) => {
+                    self.unanswered.fetch_add(usize::from(goes_before), Ordering::Relaxed);
+                    return Answer::Later(Later { pending, tell, is_read, goes_before, deadline });
+                }
+                Err(ask) => ask,
             };
             if Instant::now() >= deadline || *stop.borrow_and_update() {
                 let situation = self.shared.backend.situation();
@@ -144,6 +160,7 @@ impl<B: Backend> Reader<B> {
 struct Writer<B: Backend> {
     output: OwnedWriteHalf,
     queue: mpsc::Receiver<Answer<B::Pending>>,
+    unanswered: Arc<AtomicUsize>,
     shared: Arc<Shared<B>>,
     buffer: BytesMut,
 }
@@ -185,6 +202,7 @@ impl<B: Backend> Writer<B> {
                 later.outcome().await
             }
         };
+        self.unanswered.fetch_sub(usize::from(later.goes_before), Ordering::Relaxed);
         Ok(later.reply(outcome, &self.shared.backend, self.shared.config.timeout))
     }
 

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::answer::Tell;
 use super::info::Sections;
-use crate::command::Command;
+use crate::command::Ask;
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::request::{CATALOG, Entry, Fault, Kind, Local, Shape, find};
 use crate::resp::{Reply, error};
@@ -17,7 +17,7 @@ pub(super) struct Session {
 pub(super) enum Meaning {
     Reply(Reply),
     Close(Reply),
-    Propose(Command, Tell),
+    Ask(Ask, Tell),
     Info(Sections),
 }
 
@@ -38,14 +38,14 @@ impl Session {
             return Err(Fault::Arity(entry.name));
         }
         match entry.kind {
-            Kind::Proposed(parse) => {
+            Kind::Asked(parse) => {
                 // Each argument is carried with its length, and the command has options.
                 let bytes: usize = arguments.iter().map(|argument| argument.len() + 16).sum();
                 if bytes > COMMAND_BYTES_MAX {
                     return Err(Fault::TooLong);
                 }
-                let (command, shape) = parse(entry.name, arguments)?;
-                Ok(Meaning::Propose(command, Tell::Output(shape)))
+                let (ask, shape) = parse(entry.name, arguments)?;
+                Ok(Meaning::Ask(ask, Tell::Output(shape)))
             }
             Kind::Local(local) => self.local(local, arguments),
         }
@@ -178,8 +178,8 @@ fn described(entry: &Entry) -> Reply {
     let (first, last, step) = entry.keys;
     let flag = match (entry.kind, entry.writes) {
         (Kind::Local(_), _) => "fast",
-        (Kind::Proposed(_), true) => "write",
-        (Kind::Proposed(_), false) => "readonly",
+        (Kind::Asked(_), true) => "write",
+        (Kind::Asked(_), false) => "readonly",
     };
     Reply::Array(vec![
         text(entry.name),

@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use kv::Store;
+use kv::command::Ask;
 use kv::request::{Fault, Kind, find};
 use kv::resp::{Reply, error};
-use plainsong::Timestamp;
+use plainsong::{Context, Index, StateMachine, Timestamp};
 
 /// Carries out a request at a time of the log, as a server and a group would.
 pub fn run(store: &mut Store, time: u64, arguments: &[&str]) -> Reply {
@@ -12,9 +13,12 @@ pub fn run(store: &mut Store, time: u64, arguments: &[&str]) -> Reply {
     if !entry.takes(arguments.len()) {
         return error(Fault::Arity(entry.name));
     }
-    let Kind::Proposed(parse) = entry.kind else { panic!("not for the store") };
+    let Kind::Asked(parse) = entry.kind else { panic!("not for the store") };
+    let time = Timestamp(time);
+    store.wake(&Context::new(Index(1), time));
     match parse(entry.name, arguments) {
-        Ok((command, shape)) => shape.reply(store.execute(Timestamp(time), command)),
+        Ok((Ask::Propose(command), shape)) => shape.reply(store.execute(time, command)),
+        Ok((Ask::Read(query), shape)) => shape.reply(store.answer(query, time)),
         Err(fault) => error(fault),
     }
 }

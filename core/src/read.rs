@@ -1,0 +1,72 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::engine::StopReason;
+use crate::pending::{Pending, Unanswered};
+use crate::runtime::panic_text;
+
+/// How fresh a read has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// It sees everything that anybody, anywhere in the group, had an answer to before it
+    /// was asked for. A majority of the voters must say so, which takes two messages and
+    /// no disk; all reads that wait share them.
+    #[default]
+    Linearizable,
+    /// As [`Linearizable`](Self::Linearizable), and it also sees every command that was
+    /// proposed at this replica before, answered or not: what a pipeline of commands and
+    /// reads needs. It waits for them to be committed.
+    InOrder,
+    /// The state as it is at this replica, which may lag behind the others, however far.
+    /// Needs no other replica, and works without a majority.
+    Local,
+}
+
+/// Why a read was not carried out. It has no effect in any case and may be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No majority of the voters answered in time.
+    #[error("no majority answered the read in time: {0}")]
+    NoMajority(String),
+    /// No answer came in the time that the caller gave it.
+    #[error("no answer in time")]
+    Timeout,
+    /// What the caller wanted to do with the state panicked. The replica goes on.
+    #[error("the read panicked: {0}")]
+    Panicked(String),
+    /// The replica has stopped.
+    #[error("the replica has stopped: {0}")]
+    Stopped(StopReason),
+    /// The replica stopped meanwhile.
+    #[error("the replica stopped before the read was carried out")]
+    Lost,
+}
+
+impl Unanswered for ReadError {
+    fn timeout() -> Self {
+        Self::Timeout
+    }
+
+    fn lost() -> Self {
+        Self::Lost
+    }
+}
+
+/// A read on its way: it is given the state machine, or why it cannot have it.
+pub(crate) type Read<M> = Box<dyn FnOnce(Result<&M, ReadError>) + Send>;
+
+/// A read, and its answer to come.
+pub(crate) fn read<M, R: Send + 'static>(
+    look: impl FnOnce(&M) -> R + Send + 'static,
+) -> (Read<M>, Pending<R, ReadError>) {
+    let (caller, pending) = Pending::new();
+    let read = move |machine: Result<&M, ReadError>| {
+        let answer = machine.and_then(|machine| {
+            catch_unwind(AssertUnwindSafe(|| look(machine)))
+                .map_err(|panic| ReadError::Panicked(panic_text(&*panic)))
+        });
+        // Whoever dropped its `Pending` does not want to know.
+        let _ = caller.send(answer);
+    };
+    (Box::new(read), pending)
+}
