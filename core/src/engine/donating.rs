@@ -173,3 +173,64 @@ impl<T> Engine<T> {
         self.send_chunks(out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Nonce, ReplicaId};
+
+    fn run(replica: u32) -> Incarnation {
+        Incarnation { replica: ReplicaId(replica), nonce: Nonce(1) }
+    }
+
+    fn donating(gaps: &[(u64, u64)]) -> Donating {
+        let mut donating = Donating::new(SnapshotName::default(), 0, Duration::ZERO);
+        for (replica, gap) in (1..).zip(gaps) {
+            let taker = Taker { seen: 0, gap: *gap, heard_at: Duration::ZERO };
+            donating.takers.insert(run(replica), taker);
+        }
+        donating
+    }
+
+    /// Sends what may be sent before anybody has dealt with it.
+    fn pass(donating: &mut Donating) -> Vec<u64> {
+        std::iter::from_fn(|| {
+            let chunk = donating.next()?;
+            donating.sent += 1;
+            Some(chunk)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn one_pass_gives_each_chunk_once_to_all_who_lack_it() {
+        let mut donating = donating(&[(0, 6), (4, 8)]);
+        assert_eq!(pass(&mut donating), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(donating.under_way(), 8);
+    }
+
+    #[test]
+    fn what_got_lost_is_sent_when_all_have_dealt_with_the_rest() {
+        let mut donating = donating(&[(0, 4), (0, 4)]);
+        assert_eq!(pass(&mut donating), [0, 1, 2, 3]);
+        let sent = donating.sent;
+        donating.takers.get_mut(&run(1)).unwrap().seen = sent;
+        donating.takers.get_mut(&run(1)).unwrap().gap = (1, 2);
+        assert_eq!(pass(&mut donating), [], "the other may still lack what is under way");
+        donating.takers.get_mut(&run(2)).unwrap().seen = sent;
+        donating.takers.get_mut(&run(2)).unwrap().gap = (3, 4);
+        assert_eq!(pass(&mut donating), [1, 3]);
+    }
+
+    #[test]
+    fn who_comes_later_gets_what_it_missed_behind_the_rest() {
+        let mut donating = donating(&[(0, 6)]);
+        assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [0, 1, 2]);
+        let taker = Taker { seen: 0, gap: (0, 6), heard_at: Duration::ZERO };
+        donating.takers.insert(run(2), taker);
+        assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [3, 4, 5]);
+        donating.takers.remove(&run(1));
+        donating.takers.get_mut(&run(2)).unwrap().gap = (0, 3);
+        assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+}

@@ -328,3 +328,48 @@ impl<T> Engine<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::types::{Ballot, Nonce, ReplicaId};
+
+    const ME: Incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(9) };
+
+    /// Three batches under way, of one caller each.
+    fn under_way() -> Proposals<u32> {
+        let mut proposals = Proposals::default();
+        proposals.get_in_step(ME, &Log::default());
+        for caller in 1..=3 {
+            proposals.queue(caller, Bytes::from_static(b"a command"));
+            proposals.fill(100, Duration::ZERO).unwrap();
+        }
+        proposals
+    }
+
+    /// A log that ends with a batch of this replica.
+    fn log_with(counter: u64, nonce: u64, number: u64) -> Log {
+        let mut log = Log::default();
+        let origin = Origin { replica: ME.replica, counter, nonce: Nonce(nonce) };
+        let kind = BatchKind::Application;
+        let batch = Batch { origin, number, kind, count: 0, commands: Bytes::new() };
+        log.append(Ballot::default(), Timestamp(0), Content::Batch(batch));
+        log
+    }
+
+    fn overtaken(log: &Log) -> (Vec<u32>, Vec<u32>, usize, usize) {
+        let mut proposals = under_way();
+        let Overtaken { taken, unknown, .. } = proposals.overtaken(log);
+        (taken, unknown, proposals.sent.len(), proposals.queue.len())
+    }
+
+    #[test]
+    fn n10_what_a_snapshot_holds_is_known_and_the_rest_goes_on() {
+        assert_eq!(overtaken(&Log::default()), (vec![], vec![], 3, 0));
+        assert_eq!(overtaken(&log_with(1, 9, 2)), (vec![1, 2], vec![], 1, 0));
+        // An earlier run's number was drawn again: nothing of this run was ordered.
+        assert_eq!(overtaken(&log_with(1, 5, 7)), (vec![], vec![], 0, 3));
+        assert_eq!(overtaken(&log_with(2, 5, 7)), (vec![], vec![1, 2, 3], 0, 0));
+    }
+}

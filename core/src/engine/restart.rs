@@ -172,3 +172,71 @@ fn check(facts: &Facts, log: &Log) -> Result<(), RestartError> {
 fn incomplete(what: impl Into<String>) -> RestartError {
     RestartError::Incomplete(what.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::entry::Content;
+    use crate::types::{Ballot, Position};
+
+    /// A log whose entries are of these epochs.
+    fn entries(epochs: &[u64]) -> Vec<Entry> {
+        let mut log = Log::default();
+        for epoch in epochs {
+            let epoch = Ballot { counter: *epoch, ..Ballot::default() };
+            log.append(epoch, Timestamp(0), Content::Time);
+        }
+        log.from(Index(1)).cloned().collect()
+    }
+
+    /// What follows from the first `count` of them.
+    fn snapshot(entries: &[Entry], count: usize) -> Tables {
+        let mut tables = Tables::default();
+        entries[..count].iter().for_each(|entry| tables.add(entry));
+        tables
+    }
+
+    fn last(log: &Log) -> (u64, u64) {
+        let Position { epoch, index } = log.last();
+        (epoch.counter, index.0)
+    }
+
+    #[test]
+    fn a_log_goes_on_behind_its_snapshot() {
+        let all = entries(&[1, 1, 2, 2, 3]);
+        for (kept_from, at) in [(0, 0), (0, 3), (2, 3), (3, 3), (4, 4), (0, 5)] {
+            let (log, mend) = rebuild(snapshot(&all, at), all[kept_from..].to_vec()).unwrap();
+            assert_eq!((last(&log), log.digest()), ((3, 5), all[4].digest), "{kept_from} {at}");
+            assert_eq!(log.from(Index(1)).count(), 5 - at);
+            let compact = Op::Compact(Index(at as u64));
+            assert_eq!(mend, (at > 0).then_some(compact), "{kept_from} {at}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_the_log_does_not_reach_or_contradicts_replaces_it() {
+        let all = entries(&[1, 1, 2, 2]);
+        for other in [&[][..], &[1], &[1, 1, 2], &[1, 1, 1, 1, 1, 1]] {
+            let (log, mend) = rebuild(snapshot(&all, 4), entries(other)).unwrap();
+            assert_eq!((last(&log), log.digest()), ((2, 4), all[3].digest), "{other:?}");
+            assert_eq!(mend, Some(Op::Reset(Index(4))), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_what_was_written_is_named() {
+        let all = entries(&[1, 1, 2, 2, 2]);
+        let mut damaged = all.clone();
+        damaged[3].time = Timestamp(9);
+        let error = rebuild(Tables::default(), damaged.clone()).unwrap_err();
+        assert!(matches!(error, RestartError::Damaged { index: Index(4), .. }), "{error}");
+        // Where the log begins at the very entry that the snapshot ends with.
+        let mut at_start = all[2..].to_vec();
+        at_start[0].digest = Digest(7);
+        let error = rebuild(snapshot(&all, 3), at_start).unwrap_err();
+        assert!(matches!(error, RestartError::Damaged { index: Index(3), .. }), "{error}");
+        let error = rebuild(snapshot(&all, 2), all[3..].to_vec()).unwrap_err();
+        assert!(matches!(error, RestartError::Incomplete(_)), "{error}");
+    }
+}
