@@ -1,0 +1,150 @@
+//! A client of the service, and where to find it.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use redis_protocol::resp2::decode::decode_bytes_mut;
+use rustix::io::{FdFlags, fcntl_setfd};
+use service::resp::{Reply, encode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::server::keep_alive;
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A Unix socket: anything with a slash in it.
+    Unix(PathBuf),
+    /// A host and a port.
+    Tcp(String),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('/') {
+            return Ok(Self::Unix(text.into()));
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(text.into()))
+            }
+            _ => Err("give HOST:PORT, or the path of a Unix socket with a slash in it".into()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Tcp(address) => f.write_str(address),
+        }
+    }
+}
+
+/// A connection to a server, and so a session: what it locks is given back when it ends.
+pub struct Client {
+    input: Box<dyn AsyncRead + Send + Unpin>,
+    output: Box<dyn AsyncWrite + Send + Unpin>,
+    connection: OwnedFd,
+    buffer: BytesMut,
+}
+
+impl Client {
+    /// Connects to a server.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        let connected = timeout(CONNECT_TIMEOUT, Self::open(address)).await;
+        connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn open(address: &Address) -> io::Result<Self> {
+        let buffer = BytesMut::new();
+        match address {
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await?;
+                let connection = stream.as_fd().try_clone_to_owned()?;
+                let (input, output) = stream.into_split();
+                Ok(Self { input: Box::new(input), output: Box::new(output), connection, buffer })
+            }
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                keep_alive(&stream)?;
+                let connection = stream.as_fd().try_clone_to_owned()?;
+                let (input, output) = stream.into_split();
+                Ok(Self { input: Box::new(input), output: Box::new(output), connection, buffer })
+            }
+        }
+    }
+
+    /// From now on child processes inherit the connection: it ends when they have ended too,
+    /// or by [`Client::end`].
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn let_children_inherit(&self) -> io::Result<()> {
+        Ok(fcntl_setfd(&self.connection, FdFlags::empty())?)
+    }
+
+    /// Asks without waiting for the reply.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub async fn send(&mut self, words: &[impl AsRef<str>]) -> io::Result<()> {
+        let words = words.iter().map(|word| Reply::BulkString(word.as_ref().to_owned().into()));
+        let mut buffer = BytesMut::new();
+        encode(&mut buffer, &Reply::Array(words.collect()));
+        self.output.write_all(&buffer).await
+    }
+
+    /// The next reply. May be dropped and called again.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost, or what came is no reply.
+    pub async fn reply(&mut self) -> io::Result<Reply> {
+        loop {
+            match decode_bytes_mut(&mut self.buffer) {
+                Ok(Some((reply, ..))) => return Ok(reply),
+                Ok(None) => {}
+                Err(error) => return Err(io::Error::other(error.to_string())),
+            }
+            if self.input.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Asks, and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost, or what came is no reply.
+    pub async fn call(&mut self, words: &[impl AsRef<str>]) -> io::Result<Reply> {
+        self.send(words).await?;
+        self.reply().await
+    }
+
+    /// Ends the session, also where another process has inherited it.
+    pub async fn end(mut self) {
+        let _ = self.output.shutdown().await;
+    }
+}

@@ -1,0 +1,410 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use plainsong::{Incarnation, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::command::{
+    Command, Event, HolderListed, Listed, LockListed, Loss, Mode, Output, Patience, Refusal,
+    Session, Terms, Token,
+};
+use crate::limits::{
+    CLAIMS_MAX, CLAIMS_PER_LOCK_MAX, CLAIMS_PER_SESSION_MAX, LISTED_HOLDERS_MAX, LISTED_MAX,
+    LOCKS_MAX,
+};
+use crate::{Name, Owner};
+
+/// The state: who holds which lock, who waits for it, and until when.
+///
+/// A lock is granted in the order in which it was asked for; only holders that share it
+/// have it together, and nobody overtakes a waiter. What time it is, only the log says.
+///
+/// # Tokens
+///
+/// The next token is one more than the last, or the log's time in milliseconds where that
+/// is more. Positions in the log would not do: the commands of one batch share one, and one
+/// command may grant many locks. A counter alone would begin again when a group has lost
+/// its state, or goes on from an older one because an operator forced it to; the time is
+/// past what was given out before that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Locks {
+    locks: BTreeMap<Name, Lock>,
+    /// What each session holds or waits for. Always in step with `locks`.
+    sessions: BTreeMap<Session, BTreeSet<Name>>,
+    /// The deadlines of all claims that have one. Always in step with `locks`.
+    deadlines: BTreeSet<(u64, Name, Session)>,
+    /// How many claims there are.
+    claims: usize,
+    last_token: Token,
+}
+
+/// Held or waited for; otherwise it is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Lock {
+    holders: Vec<Claim>,
+    queue: VecDeque<Claim>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    session: Session,
+    mode: Mode,
+    owner: Owner,
+    lease_ms: Option<u64>,
+    linger_ms: u64,
+    /// Zero for who waits.
+    token: Token,
+    /// When it was granted, or asked for.
+    since: u64,
+    /// When waiting, the lease or the lingering ends.
+    deadline: Option<u64>,
+    /// Taken from its holder, it lingers.
+    lost: bool,
+}
+
+impl Locks {
+    /// Carries out a command of a server at a moment of log time. What happens to sessions
+    /// besides is added to `events`.
+    pub fn execute(
+        &mut self,
+        time: Timestamp,
+        server: Incarnation,
+        command: Command,
+        events: &mut Vec<Event>,
+    ) -> Output {
+        let now = time.0;
+        let session = |number| Session { server, number };
+        match command {
+            Command::Acquire { session: number, name, terms } => {
+                self.acquire(now, session(number), name, terms)
+            }
+            Command::Renew { session: number, name } => {
+                Output::Done(u64::from(self.renew(now, session(number), &name)))
+            }
+            Command::Release { session: number, name } => {
+                let found = self.remove(session(number), &name);
+                self.promote(now, &name, events);
+                Output::Done(u64::from(found))
+            }
+            Command::End { session: number } => {
+                let names = self.names_of(session(number));
+                for name in &names {
+                    self.remove(session(number), name);
+                    self.promote(now, name, events);
+                }
+                Output::Done(names.len() as u64)
+            }
+            Command::Abandon { session: number } => {
+                let names = self.names_of(session(number));
+                for name in &names {
+                    self.take_away(now, session(number), name);
+                    self.promote(now, name, events);
+                }
+                Output::Done(names.len() as u64)
+            }
+            Command::Break { name, at_once } => self.break_lock(now, &name, at_once, events),
+            Command::List { after, count } => Output::Listed(self.list(time, after, count)),
+        }
+    }
+
+    /// Who proposed commands for its sessions has left the group.
+    pub fn dismiss(&mut self, time: Timestamp, server: Incarnation, events: &mut Vec<Event>) {
+        let [first, last] = [0, u64::MAX].map(|number| Session { server, number });
+        let sessions: Vec<Session> = self.sessions.range(first..=last).map(|(s, _)| *s).collect();
+        for session in sessions {
+            for name in self.names_of(session) {
+                self.take_away(time.0, session, &name);
+                self.promote(time.0, &name, events);
+            }
+        }
+        events.push(Event::Dismissed(server));
+    }
+
+    /// When [`Locks::expire`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, ..)| Timestamp(*deadline))
+    }
+
+    /// Ends what ends by this time.
+    pub fn expire(&mut self, time: Timestamp, events: &mut Vec<Event>) {
+        let now = time.0;
+        while self.deadlines.first().is_some_and(|(deadline, ..)| *deadline <= now) {
+            let Some((_, name, session)) = self.deadlines.pop_first() else { return };
+            let Some(claim) = self.claim(session, &name) else { continue };
+            claim.deadline = None;
+            let (waits, lost) = (claim.token == 0, claim.lost);
+            if waits {
+                self.remove(session, &name);
+                events.push(Event::TimedOut { session, name: name.clone() });
+            } else if lost {
+                self.remove(session, &name);
+            } else {
+                self.take_away(now, session, &name);
+                events.push(Event::Lost { session, name: name.clone(), why: Loss::LeaseOver });
+            }
+            self.promote(now, &name, events);
+        }
+    }
+
+    fn acquire(&mut self, now: u64, session: Session, name: Name, terms: Terms) -> Output {
+        let mine = self.sessions.get(&session);
+        if mine.is_some_and(|names| names.contains(&name)) {
+            return Output::Refused(Refusal::Held);
+        }
+        if mine.is_some_and(|names| names.len() >= CLAIMS_PER_SESSION_MAX) {
+            return Output::Refused(Refusal::SessionFull);
+        }
+        let lock = self.locks.get(&name);
+        if self.claims >= CLAIMS_MAX || (lock.is_none() && self.locks.len() >= LOCKS_MAX) {
+            return Output::Refused(Refusal::Full);
+        }
+        if lock.is_some_and(|lock| lock.holders.len() + lock.queue.len() >= CLAIMS_PER_LOCK_MAX) {
+            return Output::Refused(Refusal::LockFull);
+        }
+        let is_free = lock.is_none_or(|lock| lock.queue.is_empty() && lock.admits(terms.mode));
+        let deadline = match terms.patience {
+            _ if is_free => None,
+            Patience::None => return Output::Taken,
+            Patience::Ms(ms) => Some(now.saturating_add(ms)),
+            Patience::Endless => None,
+        };
+        let mut claim = Claim {
+            session,
+            mode: terms.mode,
+            owner: terms.owner,
+            lease_ms: terms.lease_ms,
+            linger_ms: terms.linger_ms,
+            token: 0,
+            since: now,
+            deadline,
+            lost: false,
+        };
+        self.claims += 1;
+        self.sessions.entry(session).or_default().insert(name.clone());
+        if is_free {
+            let token = self.next_token(now);
+            claim.grant(now, token);
+            self.note_deadline(&claim, &name);
+            self.locks.entry(name).or_default().holders.push(claim);
+            Output::Granted(token)
+        } else {
+            self.note_deadline(&claim, &name);
+            self.locks.entry(name).or_default().queue.push_back(claim);
+            Output::Queued
+        }
+    }
+
+    fn renew(&mut self, now: u64, session: Session, name: &Name) -> bool {
+        let Some(claim) = self.claim(session, name) else { return false };
+        if claim.token == 0 || claim.lost {
+            return false;
+        }
+        let deadline = claim.lease_ms.map(|ms| now.saturating_add(ms));
+        self.set_deadline(session, name, deadline);
+        true
+    }
+
+    fn break_lock(
+        &mut self,
+        now: u64,
+        name: &Name,
+        at_once: bool,
+        events: &mut Vec<Event>,
+    ) -> Output {
+        let lock = self.locks.get(name);
+        let held = lock.into_iter().flat_map(|lock| &lock.holders);
+        let held: Vec<_> = held.map(|claim| (claim.session, claim.lost)).collect();
+        let mut broken = 0;
+        for (session, lost) in held {
+            if at_once {
+                self.remove(session, name);
+            } else if !lost {
+                self.take_away(now, session, name);
+            } else {
+                continue;
+            }
+            broken += 1;
+            if !lost {
+                events.push(Event::Lost { session, name: name.clone(), why: Loss::Broken });
+            }
+        }
+        self.promote(now, name, events);
+        Output::Done(broken)
+    }
+
+    fn list(&self, time: Timestamp, after: Option<Name>, count: u32) -> Listed {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let locks = self.locks.range((from, Unbounded)).take(count.min(LISTED_MAX) as usize);
+        let locks = locks.map(|(name, lock)| LockListed {
+            name: name.clone(),
+            holders: lock.holders.len() as u64,
+            waiters: lock.queue.len() as u64,
+            first: lock.holders.iter().take(LISTED_HOLDERS_MAX).map(Claim::listed).collect(),
+        });
+        Listed { time, locks: locks.collect() }
+    }
+
+    /// Takes a claim from its session: who waits is gone, what is held lingers as agreed.
+    /// What lingers already is not touched.
+    fn take_away(&mut self, now: u64, session: Session, name: &Name) {
+        let Some(claim) = self.claim(session, name) else { return };
+        if claim.lost {
+            return;
+        }
+        if claim.token == 0 || claim.linger_ms == 0 {
+            self.remove(session, name);
+            return;
+        }
+        claim.lost = true;
+        let until = now.saturating_add(claim.linger_ms);
+        self.set_deadline(session, name, Some(until));
+    }
+
+    /// Removes a claim; says whether there was one. The caller promotes who comes next.
+    fn remove(&mut self, session: Session, name: &Name) -> bool {
+        let Some(lock) = self.locks.get_mut(name) else { return false };
+        let is_it = |claim: &Claim| claim.session == session;
+        let claim = if let Some(at) = lock.holders.iter().position(is_it) {
+            lock.holders.remove(at)
+        } else if let Some(claim) =
+            lock.queue.iter().position(is_it).and_then(|at| lock.queue.remove(at))
+        {
+            claim
+        } else {
+            return false;
+        };
+        if let Some(deadline) = claim.deadline {
+            self.deadlines.remove(&(deadline, name.clone(), session));
+        }
+        if let Some(names) = self.sessions.get_mut(&session) {
+            names.remove(name);
+            if names.is_empty() {
+                self.sessions.remove(&session);
+            }
+        }
+        self.claims -= 1;
+        true
+    }
+
+    /// Grants the lock to those at the head of its queue that can have it now.
+    fn promote(&mut self, now: u64, name: &Name, events: &mut Vec<Event>) {
+        while let Some(lock) = self.locks.get_mut(name) {
+            if lock.holders.is_empty() && lock.queue.is_empty() {
+                self.locks.remove(name);
+                return;
+            }
+            let Some(first) = lock.queue.front() else { return };
+            if !lock.admits(first.mode) {
+                return;
+            }
+            let Some(mut claim) = lock.queue.pop_front() else { return };
+            let session = claim.session;
+            if let Some(deadline) = claim.deadline {
+                self.deadlines.remove(&(deadline, name.clone(), session));
+            }
+            let token = self.next_token(now);
+            claim.grant(now, token);
+            self.note_deadline(&claim, name);
+            if let Some(lock) = self.locks.get_mut(name) {
+                lock.holders.push(claim);
+            }
+            events.push(Event::Granted { session, name: name.clone(), token });
+        }
+    }
+
+    fn next_token(&mut self, now: u64) -> Token {
+        self.last_token = (self.last_token + 1).max(now);
+        self.last_token
+    }
+
+    fn names_of(&self, session: Session) -> Vec<Name> {
+        self.sessions.get(&session).into_iter().flatten().cloned().collect()
+    }
+
+    fn claim(&mut self, session: Session, name: &Name) -> Option<&mut Claim> {
+        let lock = self.locks.get_mut(name)?;
+        let mut claims = lock.holders.iter_mut().chain(&mut lock.queue);
+        claims.find(|claim| claim.session == session)
+    }
+
+    fn note_deadline(&mut self, claim: &Claim, name: &Name) {
+        if let Some(deadline) = claim.deadline {
+            self.deadlines.insert((deadline, name.clone(), claim.session));
+        }
+    }
+
+    fn set_deadline(&mut self, session: Session, name: &Name, deadline: Option<u64>) {
+        let Some(claim) = self.claim(session, name) else { return };
+        let old = std::mem::replace(&mut claim.deadline, deadline);
+        if let Some(old) = old {
+            self.deadlines.remove(&(old, name.clone(), session));
+        }
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, name.clone(), session));
+        }
+    }
+
+    /// Whether everything that is kept twice agrees, and nobody holds or waits wrongly. For
+    /// tests.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let mut sessions: BTreeMap<Session, BTreeSet<Name>> = BTreeMap::new();
+        let mut deadlines = BTreeSet::new();
+        let mut claims = 0;
+        for (name, lock) in &self.locks {
+            let shared = lock.holders.iter().all(|claim| claim.mode == Mode::Shared);
+            if lock.holders.len() > 1 && !shared {
+                return Err(format!("{name} is held by several, and not by all of them shared"));
+            }
+            if lock.queue.front().map_or(lock.holders.is_empty(), |first| lock.admits(first.mode)) {
+                return Err(format!("{name} could be granted, or is not used"));
+            }
+            for claim in lock.holders.iter().chain(&lock.queue) {
+                claims += 1;
+                if !sessions.entry(claim.session).or_default().insert(name.clone()) {
+                    return Err(format!("{name} has a session twice"));
+                }
+                deadlines.extend(claim.deadline.map(|at| (at, name.clone(), claim.session)));
+            }
+            if lock.holders.iter().any(|c| c.token == 0 || c.token > self.last_token)
+                || lock.queue.iter().any(|c| c.token != 0 || c.lost)
+            {
+                return Err(format!("{name} has a claim with a wrong token"));
+            }
+        }
+        let agrees =
+            sessions == self.sessions && deadlines == self.deadlines && claims == self.claims;
+        if agrees { Ok(()) } else { Err("sessions, deadlines or claims are out of step".into()) }
+    }
+}
+
+impl Lock {
+    /// Whether one more may hold it, as far as those who hold it go.
+    fn admits(&self, mode: Mode) -> bool {
+        let shared = || self.holders.iter().all(|claim| claim.mode == Mode::Shared);
+        self.holders.is_empty() || (mode == Mode::Shared && shared())
+    }
+}
+
+impl Claim {
+    fn grant(&mut self, now: u64, token: Token) {
+        self.token = token;
+        self.since = now;
+        self.deadline = self.lease_ms.map(|ms| now.saturating_add(ms));
+    }
+
+    fn listed(&self) -> HolderListed {
+        HolderListed {
+            token: self.token,
+            mode: self.mode,
+            since: Timestamp(self.since),
+            until: self.deadline.map(Timestamp),
+            lost: self.lost,
+            session: self.session,
+            owner: self.owner.clone(),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+use plainsong::{Context, MembersChanged, StateMachine, Timestamp};
+use tokio::sync::mpsc::Sender;
+
+use crate::Locks;
+use crate::command::{Command, Event, Output, Refusal};
+
+/// The locks as the replica has them: what happens to sessions is told to the server here,
+/// which is no part of the state.
+#[derive(Debug)]
+pub struct Machine {
+    locks: Locks,
+    events: Sender<Event>,
+}
+
+impl Machine {
+    /// No locks yet.
+    pub fn new(events: Sender<Event>) -> Self {
+        Self { locks: Locks::default(), events }
+    }
+
+    /// Waits for a server that is behind, which never waits for the replica; without a
+    /// server nobody wants to know.
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            let _ = self.events.blocking_send(event);
+        }
+    }
+}
+
+impl StateMachine for Machine {
+    type Command = Command;
+    type Output = Output;
+
+    fn apply(&mut self, context: &Context, command: Command) -> Output {
+        let Some(server) = context.proposer() else { return Output::Refused(Refusal::NoServer) };
+        let mut events = Vec::new();
+        let output = self.locks.execute(context.time(), server, command, &mut events);
+        self.tell(events);
+        output
+    }
+
+    fn members_changed(&mut self, context: &Context, change: &MembersChanged) {
+        let mut events = Vec::new();
+        for server in &change.left {
+            self.locks.dismiss(context.time(), *server, &mut events);
+        }
+        self.tell(events);
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.locks.next_deadline()
+    }
+
+    fn wake(&mut self, context: &Context) {
+        let mut events = Vec::new();
+        self.locks.expire(context.time(), &mut events);
+        self.tell(events);
+    }
+}

@@ -1,0 +1,106 @@
+//! A replica of the locks, as the server sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plainsong::{Busy, Incarnation, ProposeError, Replica};
+use service::Situation;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::Machine;
+use crate::command::{Command, Output};
+
+/// How long to leave a full replica alone.
+const BUSY_WAIT: Duration = Duration::from_millis(5);
+
+/// A replica of the locks. Clones are handles on the same one.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<Replica<Machine>>);
+
+/// Why a command has no output.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It has not taken effect.
+    #[error("CLUSTERDOWN {0}; nothing has changed")]
+    NotDone(String),
+    /// It may still take effect.
+    #[error("UNKNOWN outcome: {0}; the command may still take effect")]
+    Unknown(String),
+}
+
+impl Node {
+    /// A handle on a running replica.
+    pub fn new(replica: Replica<Machine>) -> Self {
+        Self(Arc::new(replica))
+    }
+
+    /// Which run of which replica it is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.status().incarnation
+    }
+
+    /// How things are.
+    pub fn situation(&self) -> Situation {
+        Situation::of(&self.0.status())
+    }
+
+    /// Proposes a command and waits for its output, for so long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] says whether the command may still take effect.
+    pub async fn execute(&self, command: Command, timeout: Duration) -> Result<Output, Failure> {
+        let deadline = Instant::now() + timeout;
+        let mut command = command;
+        let pending = loop {
+            command = match self.0.try_propose(command) {
+                Ok(pending) => break pending,
+                Err(Busy(command)) => command,
+            };
+            if Instant::now() >= deadline {
+                return Err(Failure::NotDone(self.overdue(timeout)));
+            }
+            sleep(BUSY_WAIT).await;
+        };
+        match timeout_at(deadline, pending.into_future()).await {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(error)) if error.may_still_take_effect() => {
+                Err(Failure::Unknown(error.to_string()))
+            }
+            Ok(Err(error)) => Err(Failure::NotDone(error.to_string())),
+            Err(_) => Err(Failure::Unknown(self.overdue(timeout))),
+        }
+    }
+
+    /// Sees to it that a command that may be done several times is done, however long it
+    /// takes. When the replica stops it is given up: the group then dismisses all sessions
+    /// of this server.
+    pub async fn insist(&self, command: Command) {
+        loop {
+            if let Ok(pending) = self.0.try_propose(command.clone()) {
+                let outcome = pending.into_future().await;
+                let unknown = matches!(outcome, Err(ProposeError::OutcomeUnknown));
+                if !unknown || self.0.status().stopped.is_some() {
+                    return;
+                }
+            }
+            sleep(BUSY_WAIT).await;
+        }
+    }
+
+    /// Stops the replica in order: it leaves the group. Blocks until it has. Other handles
+    /// keep it running until they are dropped.
+    pub fn stop(self) {
+        if let Some(replica) = Arc::into_inner(self.0) {
+            replica.stop();
+        }
+    }
+
+    fn overdue(&self, timeout: Duration) -> String {
+        let seconds = timeout.as_secs_f64();
+        match self.situation().obstacle() {
+            Some(obstacle) => format!("no answer within {seconds} s: {obstacle}"),
+            None => format!("no answer within {seconds} s: the group is slower than that"),
+        }
+    }
+}

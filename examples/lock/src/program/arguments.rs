@@ -1,0 +1,222 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use service::arguments::{group_name, seconds};
+
+use crate::Name;
+use crate::client::Address;
+
+const ABOUT: &str = "\
+A replicated lock service: flock(1) for several processes and hosts.
+
+`lock serve` is a replica, which serves clients; three of them go on when any one dies.
+`lock run` holds a lock while a command runs, and stops the command if the lock is lost.
+
+Every grant has a fencing token, higher than all before it. What the command writes to should
+refuse a token lower than the highest that it has seen: then not even a command that hangs on
+after its lock was lost does harm. The command finds the token in LOCK_TOKEN, and the name of
+the lock in LOCK_NAME.";
+
+const EXAMPLES: &str = "\
+Examples:
+  lock serve --id 1 --voters 1,2,3 --engine embedded:/tmp/lock.ring --socket /tmp/lock1.sock
+  lock serve --id 2 --voters 1,2,3 --engine embedded:/tmp/lock.ring --socket /tmp/lock2.sock
+  lock serve --id 3 --voters 1,2,3 --engine embedded:/tmp/lock.ring --socket /tmp/lock3.sock
+      a group of three processes on one host
+
+  export LOCK_SERVER=/tmp/lock1.sock,/tmp/lock2.sock,/tmp/lock3.sock
+  lock run backup -- sh -c 'echo \"I have the lock, with token $LOCK_TOKEN\"; sleep 60'
+  lock run --shared --timeout 5 backup -- cat report
+  lock try backup || echo taken
+  lock ls
+  lock break backup
+
+  redis-cli -s /tmp/lock1.sock
+      by hand: LOCK backup, LIST, UNLOCK backup, HELP
+
+Exit status: of `run` and `try` that of the command, 128 + N if signal N ended it; 1 if the
+lock is not to be had (--conflict-exit-code); 75 if the lock was lost; 69 if no server
+answers, or the command is not there; 64 if the command line is wrong; 71 if the system fails.
+RUST_LOG chooses what `serve` logs on stderr, e.g. RUST_LOG=debug.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lock",
+    version,
+    about = "A replicated lock service: flock(1) for several processes and hosts",
+    long_about = ABOUT,
+    after_help = EXAMPLES
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Runs one replica until Ctrl-C or SIGTERM.
+    Serve(Serve),
+    /// Runs a command under a lock, which it waits for.
+    Run(Run),
+    /// Runs a command under a lock if it is free; without a command, tells whether it is.
+    Try(Try),
+    /// Lists the locks that are held or waited for.
+    Ls(Ls),
+    /// Takes a lock from whoever holds it. Exit status 1 if nobody does.
+    Break(Break),
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").args(["socket", "listen"]).required(true).multiple(true)))]
+pub(super) struct Serve {
+    /// The number of this replica: from 1, stable, and never shared by two live processes.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) id: u32,
+    /// The replicas whose majority commits, for the first start of a group only. Must be
+    /// the same for all of them.
+    #[arg(
+        long,
+        value_name = "NUMBER,...",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(super) voters: Vec<u32>,
+    /// What carries the group: embedded:PATH for processes of one host that meet at a
+    /// Unix socket, corosync for the daemon of this host.
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub(super) engine: cpg::Engine,
+    /// The name of the group: 1 to 120 printable ASCII characters.
+    #[arg(long, value_name = "NAME", default_value = "lock", value_parser = group_name)]
+    pub(super) group: String,
+    /// Serves clients of this host at a Unix socket, made for its owner only.
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// Serves clients at a TCP port; port 0 takes any that is free.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: Option<SocketAddr>,
+    /// Lets --listen be an address that other hosts reach. There are no passwords: whoever
+    /// reaches it may lock, and break locks.
+    #[arg(long, requires = "listen")]
+    pub(super) allow_remote: bool,
+    /// How long a client waits for a command to be committed before it is told that there
+    /// is no answer, in seconds. The wait for a lock does not count.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(super) timeout: Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Servers {
+    /// Where the servers are: HOST:PORT, or the path of a Unix socket. The first that
+    /// answers is asked.
+    #[arg(
+        long = "server",
+        value_name = "ADDRESS,...",
+        value_delimiter = ',',
+        env = "LOCK_SERVER",
+        required = true
+    )]
+    pub(super) addresses: Vec<Address>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// How long to wait for the lock, in seconds; 0 is not at all. For ever if not given.
+    #[arg(short = 'w', long, value_name = "SECONDS", value_parser = wait)]
+    pub(super) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Try {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// The command and its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// The lock: 1 to 200 printable ASCII characters without spaces.
+    pub(super) name: Name,
+    /// Together with others that share the lock.
+    #[arg(short = 's', long)]
+    pub(super) shared: bool,
+    /// How long the command has to stop after SIGTERM, if the lock is lost, before SIGKILL,
+    /// in seconds. Nobody else gets the lock meanwhile.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = wait)]
+    pub(super) kill_after: Duration,
+    /// Holds the lock for so many seconds at a time, and renews that three times as often:
+    /// then it is free after this time whatever happens to the network between here and the
+    /// server. Without it the lock is held as long as the connection.
+    #[arg(long, value_name = "SECONDS", value_parser = lease)]
+    pub(super) lease: Option<Duration>,
+    /// The exit status if the lock is not to be had.
+    #[arg(short = 'E', long, value_name = "NUMBER", default_value_t = 1)]
+    pub(super) conflict_exit_code: u8,
+    #[command(flatten)]
+    pub(super) servers: Servers,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    #[command(flatten)]
+    pub(super) servers: Servers,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Break {
+    /// The lock.
+    pub(super) name: Name,
+    /// Gives the lock to the next at once, without waiting for the commands of its holders
+    /// to stop. For holders that are certainly dead.
+    #[arg(long)]
+    pub(super) now: bool,
+    #[command(flatten)]
+    pub(super) servers: Servers,
+}
+
+fn engine(text: &str) -> Result<cpg::Engine, String> {
+    service::arguments::engine(text, env!("CARGO_PKG_NAME"))
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { within(text, 0.001, 3000.0) }
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    within(text, 3.0, 86_400.0)
+}
+
+fn within(text: &str, min: f64, max: f64) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| (min..=max).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("give seconds from {min} to {max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[cfg(not(feature = "corosync"))]
+    #[test]
+    fn corosync_without_its_feature_names_the_command_that_adds_it() {
+        let refusal = engine("corosync").unwrap_err();
+        assert!(
+            refusal.ends_with("cargo build --release -p lock --features corosync"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,46 @@
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use service::arguments::Mistake;
+
+/// Why the program cannot do what it is to do, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Arguments(#[from] Mistake),
+    #[error(
+        "--listen {0}: other hosts reach that address, and there are no passwords; listen on \
+         127.0.0.1 or [::1], or add --allow-remote where the network is trusted"
+    )]
+    Remote(SocketAddr),
+    #[error("cannot listen on {address}: {why}; choose another with --listen")]
+    Listen { address: SocketAddr, why: io::Error },
+    #[error("cannot serve at {path}: {why}; choose another path with --socket")]
+    Socket { path: PathBuf, why: io::Error },
+    #[error(
+        "cannot serve at {0}: another process does; stop it, or choose another path with --socket"
+    )]
+    SocketTaken(PathBuf),
+    #[error("replica {id} cannot start: {why}")]
+    Start { id: u32, why: String },
+    #[error("{0}")]
+    System(io::Error),
+    #[error("no server answers: {0}; is `lock serve` running there? Name others with --server")]
+    NoServer(String),
+    #[error("the server refuses: {0}")]
+    Refused(String),
+    #[error("cannot run {command}: {why}")]
+    Command { command: String, why: io::Error },
+}
+
+impl Failure {
+    /// As flock(1) has it, in the numbers of sysexits.h.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoServer(_) | Self::Refused(_) | Self::Command { .. } => 69,
+            Self::System(_) => 71,
+            _ => 1,
+        }
+    }
+}

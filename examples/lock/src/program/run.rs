@@ -1,0 +1,320 @@
+//! `lock run` and `lock try`: a command under a lock.
+
+use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use service::resp::Reply;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
+
+use super::arguments::{Common, Run, Try};
+use super::failure::Failure;
+use super::signals::Signals;
+use crate::Owner;
+use crate::client::Client;
+use crate::command::Token;
+
+/// The lock was lost while the command ran.
+const LOST: u8 = 75;
+
+/// Whoever waits and loses the server tries again for so long to find another.
+const RETRY_BOUND: Duration = Duration::from_secs(30);
+
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a lost lock lingers beyond `--kill-after`: for the server to notice that it is cut
+/// off, which takes it a second longer than the others at most, for the log's time, which
+/// may jump by another, and as much again for a busy host.
+const MARGIN: Duration = Duration::from_secs(4);
+
+/// How long to wait for the word that the lock is given back. The connection's end does
+/// it too.
+const GOODBYE_BOUND: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
+    let Run { timeout, common, command } = arguments;
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    match lock(&common, deadline, &command).await? {
+        Some(held) => held.run(&common, &command).await,
+        None => Ok(common.conflict_exit_code.into()),
+    }
+}
+
+pub(super) async fn try_(arguments: Try) -> Result<ExitCode, Failure> {
+    let Try { common, command } = arguments;
+    match lock(&common, Some(Instant::now()), &command).await? {
+        Some(held) if command.is_empty() => {
+            held.give_back(&common).await;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(held) => held.run(&common, &command).await,
+        None => Ok(common.conflict_exit_code.into()),
+    }
+}
+
+/// A lock that is held.
+struct Held {
+    client: Client,
+    token: Token,
+    /// When it was asked for, so before the lease began.
+    asked: Instant,
+}
+
+/// Waits for the lock at the first server that answers; `None` if it is not to be had.
+async fn lock(
+    common: &Common,
+    deadline: Option<Instant>,
+    command: &[String],
+) -> Result<Option<Held>, Failure> {
+    // When last a server answered and then went.
+    let mut last_good: Option<Instant> = None;
+    loop {
+        let mut whys = Vec::new();
+        for address in &common.servers.addresses {
+            let mut client = match Client::connect(address).await {
+                Ok(client) => client,
+                Err(why) => {
+                    whys.push(format!("{address}: {why}"));
+                    continue;
+                }
+            };
+            let asked = Instant::now();
+            match client.call(&words(common, deadline, command)).await {
+                Ok(Reply::Integer(token)) => {
+                    let token = token.unsigned_abs();
+                    return Ok(Some(Held { client, token, asked }));
+                }
+                Ok(Reply::Null) => return Ok(None),
+                Ok(Reply::Error(why)) if is_passing(&why) => whys.push(format!("{address}: {why}")),
+                Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
+                Ok(_) => return Err(Failure::Refused("this is no answer to LOCK".into())),
+                Err(why) => {
+                    eprintln!("lock: lost {address} while waiting ({why}); the wait begins anew");
+                    last_good = Some(Instant::now());
+                }
+            }
+        }
+        if !whys.is_empty() && last_good.is_none_or(|good| good.elapsed() > RETRY_BOUND) {
+            return Err(Failure::NoServer(whys.join("; ")));
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(None);
+        }
+        sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Whether another server may do better.
+fn is_passing(error: &str) -> bool {
+    ["CLUSTERDOWN ", "UNKNOWN ", "LOST "].iter().any(|code| error.starts_with(code))
+}
+
+fn words(common: &Common, deadline: Option<Instant>, command: &[String]) -> Vec<String> {
+    let seconds = |duration: Duration| format!("{:.3}", duration.as_secs_f64());
+    let mut words = vec!["LOCK".into(), common.name.to_string()];
+    if common.shared {
+        words.push("SHARED".into());
+    }
+    if let Some(deadline) = deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        words.extend(["TIMEOUT".into(), seconds(left)]);
+    }
+    if let Some(lease) = common.lease {
+        words.extend(["LEASE".into(), seconds(lease)]);
+    }
+    if !command.is_empty() {
+        words.extend(["LINGER".into(), seconds(common.kill_after + MARGIN)]);
+    }
+    let host = rustix::system::uname();
+    let owner = format!(
+        "{}:{} {}",
+        host.nodename().to_string_lossy(),
+        std::process::id(),
+        command.join(" ")
+    );
+    words.extend(["OWNER".into(), Owner::about(owner.trim()).to_string()]);
+    words
+}
+
+impl Held {
+    async fn run(mut self, common: &Common, command: &[String]) -> Result<ExitCode, Failure> {
+        let mut signals = Signals::listen().map_err(Failure::System)?;
+        // Should this process be killed, the command keeps the lock until it ends.
+        self.client.let_children_inherit().map_err(Failure::System)?;
+        let mut job = match Job::start(common, command, self.token) {
+            Ok(job) => job,
+            Err(failure) => {
+                self.give_back(common).await;
+                return Err(failure);
+            }
+        };
+        let outcome = tokio::select! {
+            status = job.ended(&mut signals) => Ok(status.map_err(Failure::System)?),
+            why = self.lost(common) => Err(why),
+        };
+        match outcome {
+            Ok(status) => {
+                self.give_back(common).await;
+                Ok(code(status).into())
+            }
+            Err(why) => {
+                let name = &common.name;
+                eprintln!("lock: lost {name}: {why}; stopping the command");
+                job.stop(common.kill_after, &mut signals).await.map_err(Failure::System)?;
+                self.client.end().await;
+                Ok(LOST.into())
+            }
+        }
+    }
+
+    /// Waits until the lock is lost; says why. Renews the lease meanwhile.
+    async fn lost(&mut self, common: &Common) -> String {
+        match self.keep(common).await {
+            Ok(why) => why,
+            Err(error) => format!("the connection to the server is gone ({error})"),
+        }
+    }
+
+    async fn keep(&mut self, common: &Common) -> io::Result<String> {
+        let name = common.name.as_str();
+        self.client.send(&["WATCH", name]).await?;
+        let Some(lease) = common.lease else { return Ok(lost_by(self.client.reply().await?)) };
+        let period = lease / 3;
+        let mut ticks = interval_at(self.asked + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewed = self.asked;
+        loop {
+            tokio::select! {
+                reply = self.client.reply() => return Ok(lost_by(reply?)),
+                _ = ticks.tick() => {}
+            }
+            let asked = Instant::now();
+            let renewal = async {
+                self.client.send(&["RENEW", name]).await?;
+                self.client.send(&["WATCH", name]).await?;
+                // Of the watch that the renewal ends.
+                match self.client.reply().await? {
+                    Reply::Null => self.client.reply().await,
+                    lost => Ok(lost),
+                }
+            };
+            let late = || Ok("the lease could not be renewed in time".into());
+            match timeout_at_end_of(renewed + 2 * period, renewal).await {
+                Some(Ok(Reply::Integer(1))) => renewed = asked,
+                Some(Ok(Reply::Integer(_))) => return late(),
+                Some(Ok(lost)) => return Ok(lost_by(lost)),
+                Some(Err(error)) => return Err(error),
+                None => return late(),
+            }
+        }
+    }
+
+    /// Gives the lock back, and waits until that has happened.
+    async fn give_back(mut self, common: &Common) {
+        let name = common.name.as_str();
+        let goodbye = async {
+            self.client.send(&["UNLOCK", name]).await?;
+            // Before it there may be the answer to a watch that this ends.
+            while !matches!(self.client.reply().await?, Reply::Integer(_) | Reply::Error(_)) {}
+            io::Result::Ok(())
+        };
+        let _ = timeout(GOODBYE_BOUND, goodbye).await;
+        self.client.end().await;
+    }
+}
+
+async fn timeout_at_end_of<T>(deadline: Instant, task: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(deadline, task).await.ok()
+}
+
+/// What the answer to a watch says.
+fn lost_by(reply: Reply) -> String {
+    match reply {
+        Reply::BulkString(why) => String::from_utf8_lossy(&why).into_owned(),
+        Reply::SimpleString(why) => String::from_utf8_lossy(&why).into_owned(),
+        Reply::Error(why) => why.strip_prefix("LOST ").unwrap_or(&why).into(),
+        _ => "the server does not say why".into(),
+    }
+}
+
+/// As a shell tells it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// The command while it runs.
+struct Job {
+    child: Child,
+    pid: Pid,
+    /// It has a process group of its own, which gets the signals. At a terminal it has not,
+    /// or it could not use it; then the terminal signals it by itself.
+    own_group: bool,
+}
+
+impl Job {
+    fn start(common: &Common, command: &[String], token: Token) -> Result<Self, Failure> {
+        let (program, arguments) = command.split_first().ok_or_else(|| {
+            let why = io::ErrorKind::InvalidInput.into();
+            Failure::Command { command: String::new(), why }
+        })?;
+        let own_group = !io::stdin().is_terminal();
+        let mut builder = Command::new(program);
+        builder.args(arguments);
+        builder.env("LOCK_NAME", common.name.as_str()).env("LOCK_TOKEN", token.to_string());
+        if own_group {
+            builder.process_group(0);
+        }
+        let started = builder.spawn().and_then(|child| {
+            let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+            let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+            Ok(Self { child, pid, own_group })
+        });
+        started.map_err(|why| Failure::Command { command: program.clone(), why })
+    }
+
+    /// Waits for the end of the command, and passes signals on.
+    async fn ended(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
+        loop {
+            tokio::select! {
+                status = self.child.wait() => return status,
+                signal = signals.next() => {
+                    let by_terminal = signal == Signal::INT || signal == Signal::QUIT;
+                    if self.own_group || !by_terminal {
+                        self.signal(signal);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops the command: by SIGTERM, and then by SIGKILL.
+    async fn stop(&mut self, kill_after: Duration, signals: &mut Signals) -> io::Result<()> {
+        self.signal(Signal::TERM);
+        let kill_at = Instant::now() + kill_after;
+        let ended = tokio::select! {
+            status = self.ended(signals) => status.map(|_| true)?,
+            () = sleep_until(kill_at) => false,
+        };
+        // What the command has left behind in its group had its time too.
+        self.signal(Signal::KILL);
+        if !ended {
+            self.child.wait().await?;
+        }
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) {
+        // What has ended by itself needs no signal.
+        let _ = if self.own_group {
+            kill_process_group(self.pid, signal)
+        } else if self.child.id().is_some() {
+            kill_process(self.pid, signal)
+        } else {
+            Ok(())
+        };
+    }
+}

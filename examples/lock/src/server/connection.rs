@@ -1,0 +1,259 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use service::resp::{Reply, encode, error};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::info;
+use super::input::{Came, Input};
+use super::listener::{Shared, Stream};
+use super::sessions::News;
+use crate::Name;
+use crate::command::{Command, Output, Patience, Terms, Token};
+use crate::limits::LISTED_MAX;
+use crate::node::Failure;
+use crate::request::{HELP, Request};
+
+/// How long a client may take to read a reply.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One client and its session.
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    input: Input,
+    output: Box<dyn AsyncWrite + Send + Unpin>,
+    session: u64,
+    news: UnboundedReceiver<News>,
+    held: BTreeMap<Name, Token>,
+    /// The session may have claims in the group.
+    used: bool,
+}
+
+/// How a session ends.
+enum Ending {
+    /// By its client.
+    Closed,
+    /// Without its client's doing.
+    TakenAway(String),
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, stream: Stream) -> Self {
+        let (session, news) = shared.sessions.open();
+        let (input, output) = stream.split();
+        Self {
+            shared,
+            input: Input::new(input),
+            output,
+            session,
+            news,
+            held: BTreeMap::new(),
+            used: false,
+        }
+    }
+
+    /// Serves the client until one of the two ends it, and sees to what it leaves.
+    pub(super) async fn serve(mut self) {
+        tracing::debug!(session = self.session, "connected");
+        let ending = loop {
+            if let Err(ending) = self.turn().await {
+                break ending;
+            }
+        };
+        self.shared.sessions.close(self.session);
+        let session = self.session;
+        if let Ending::TakenAway(why) = ending {
+            tracing::info!(session, locks = self.held.len(), "session ended: {why}");
+            let reply = error(format_args!("LOST {why}"));
+            let _ = self.write(&reply).await;
+            let _ = self.output.shutdown().await;
+            if !self.held.is_empty() {
+                // The client closes when it has stopped what it did under its locks.
+                let node = self.shared.node.clone();
+                tokio::join!(node.insist(Command::Abandon { session }), self.input.drain());
+            }
+        }
+        if self.used {
+            self.shared.node.insist(Command::End { session }).await;
+        }
+        tracing::debug!(session, "disconnected");
+    }
+
+    /// One request, or one piece of news.
+    async fn turn(&mut self) -> Result<(), Ending> {
+        let came = tokio::select! {
+            biased;
+            Some(news) = self.news.recv() => return self.take(news),
+            came = self.input.next() => came,
+        };
+        let request = match came {
+            Came::Request(words) => Request::parse(&words),
+            Came::End => return Err(Ending::Closed),
+            Came::Mistake(mistake) => {
+                let reply = error(format_args!("ERR Protocol error: {mistake}"));
+                self.write(&reply).await?;
+                return Err(Ending::Closed);
+            }
+        };
+        let reply = match request {
+            Ok(Request::Quit) => {
+                self.write(&text("OK")).await?;
+                return Err(Ending::Closed);
+            }
+            Ok(request) => self.answer(request).await?,
+            Err(nonsense) => error(nonsense),
+        };
+        self.write(&reply).await
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<Reply, Ending> {
+        let session = self.session;
+        Ok(match request {
+            Request::Lock(name, terms) => return self.lock(name, terms).await,
+            Request::Unlock(name) => {
+                self.held.remove(&name);
+                self.simple(Command::Release { session, name }).await
+            }
+            Request::Renew(name) => self.simple(Command::Renew { session, name }).await,
+            Request::Watch(name) => return self.watch(name).await,
+            Request::List(after) => self.simple(Command::List { after, count: LISTED_MAX }).await,
+            Request::Break(name, at_once) => self.simple(Command::Break { name, at_once }).await,
+            Request::Info => Reply::BulkString(info::text(&self.shared.node.situation()).into()),
+            Request::Ping => text("PONG"),
+            Request::Help => Reply::Array(HELP.iter().map(|line| bulk(line.to_string())).collect()),
+            Request::Courtesy => Reply::Array(Vec::new()),
+            Request::Quit => text("OK"),
+        })
+    }
+
+    async fn simple(&mut self, command: Command) -> Reply {
+        match self.shared.node.execute(command, self.shared.config.timeout).await {
+            Ok(output) => reply(output),
+            Err(failure) => error(failure),
+        }
+    }
+
+    async fn lock(&mut self, name: Name, terms: Terms) -> Result<Reply, Ending> {
+        let timeout = self.shared.config.timeout;
+        // By the log's time, which may go slower than this host's while there is no majority.
+        let limit = match terms.patience {
+            Patience::Ms(ms) => Some(Instant::now() + Duration::from_millis(ms) + timeout),
+            Patience::None | Patience::Endless => None,
+        };
+        self.used = true;
+        let acquire = Command::Acquire { session: self.session, name: name.clone(), terms };
+        match self.shared.node.execute(acquire, timeout).await {
+            Ok(Output::Queued) => self.wait(name, limit).await,
+            Ok(output) => {
+                if let Output::Granted(token) = output {
+                    self.held.insert(name, token);
+                }
+                Ok(reply(output))
+            }
+            Err(failure @ Failure::NotDone(_)) => Ok(error(failure)),
+            // If it takes effect later, that is ended with the session.
+            Err(failure @ Failure::Unknown(_)) => Err(Ending::TakenAway(failure.to_string())),
+        }
+    }
+
+    async fn wait(&mut self, name: Name, limit: Option<Instant>) -> Result<Reply, Ending> {
+        let overdue = async {
+            match limit {
+                Some(limit) => sleep_until(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(overdue);
+        loop {
+            let news = tokio::select! {
+                biased;
+                news = self.news.recv() => news,
+                () = self.input.ended() => return Err(Ending::Closed),
+                () = &mut overdue => {
+                    let situation = self.shared.node.situation();
+                    let obstacle = situation.obstacle().map(|obstacle| format!(": {obstacle}"));
+                    let obstacle = obstacle.unwrap_or_default();
+                    return Err(Ending::TakenAway(format!("no answer in time{obstacle}")));
+                }
+            };
+            match news {
+                Some(News::Granted(granted, token)) if granted == name => {
+                    self.held.insert(name, token);
+                    return Ok(integer(token));
+                }
+                Some(News::TimedOut(late)) if late == name => return Ok(Reply::Null),
+                Some(news) => self.take(news)?,
+                None => return Err(Ending::TakenAway("the server stops".into())),
+            }
+        }
+    }
+
+    async fn watch(&mut self, name: Name) -> Result<Reply, Ending> {
+        if !self.held.contains_key(&name) {
+            return Ok(text("this connection does not have the lock"));
+        }
+        loop {
+            tokio::select! {
+                biased;
+                Some(news) = self.news.recv() => match news {
+                    News::Lost(lost, why) if lost == name => {
+                        self.held.remove(&name);
+                        return Ok(bulk(why.to_string()));
+                    }
+                    news => self.take(news)?,
+                },
+                () = self.input.more() => return Ok(Reply::Null),
+            }
+        }
+    }
+
+    fn take(&mut self, news: News) -> Result<(), Ending> {
+        match news {
+            // Nobody waits for it any more: the wait has ended in between.
+            News::Granted(..) | News::TimedOut(_) => Ok(()),
+            News::Lost(name, why) => {
+                tracing::info!(session = self.session, %name, "lock lost: {why}");
+                self.held.remove(&name);
+                Ok(())
+            }
+            News::InDoubt(_) if self.held.is_empty() => Ok(()),
+            News::InDoubt(why) | News::Over(why) => Err(Ending::TakenAway(why.into())),
+        }
+    }
+
+    async fn write(&mut self, reply: &Reply) -> Result<(), Ending> {
+        let mut buffer = BytesMut::new();
+        encode(&mut buffer, reply);
+        match timeout(WRITE_TIMEOUT, self.output.write_all(&buffer)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Ending::Closed),
+        }
+    }
+}
+
+fn reply(output: Output) -> Reply {
+    match output {
+        Output::Granted(token) => integer(token),
+        Output::Done(count) => integer(count),
+        // A queued request is answered when its wait is over.
+        Output::Taken | Output::Queued => Reply::Null,
+        Output::Listed(listed) => info::listed(listed),
+        Output::Refused(refusal) => error(refusal),
+    }
+}
+
+pub(super) fn integer(number: u64) -> Reply {
+    Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+pub(super) fn bulk(text: String) -> Reply {
+    Reply::BulkString(text.into())
+}
+
+fn text(text: &'static str) -> Reply {
+    Reply::SimpleString(Bytes::from_static(text.as_bytes()))
+}

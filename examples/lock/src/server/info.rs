@@ -1,0 +1,63 @@
+//! How a replica is, and the list of locks, as replies.
+
+use std::fmt::Write;
+
+use service::Situation;
+use service::resp::Reply;
+
+use super::connection::{bulk, integer};
+use crate::command::{HolderListed, Listed, Mode};
+
+/// In the form of Redis's `INFO`.
+pub(super) fn text(situation: &Situation) -> String {
+    let obstacle = situation.obstacle().map(|obstacle| obstacle.to_string());
+    let mut text = String::from("# Replication\r\n");
+    for (name, value) in [
+        ("id", situation.id.clone()),
+        ("role", situation.role.clone()),
+        ("epoch", situation.epoch.clone()),
+        ("sequencer", situation.sequencer.clone().unwrap_or_default()),
+        ("voters", situation.voters.join(",")),
+        ("members", situation.members.join(",")),
+        ("last", situation.last.to_string()),
+        ("committed", situation.committed.to_string()),
+        ("applied", situation.applied.to_string()),
+        ("obstacle", obstacle.unwrap_or_default()),
+    ] {
+        let value = value.replace(['\r', '\n'], " ");
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{name}:{value}\r\n");
+    }
+    text
+}
+
+pub(super) fn listed(listed: Listed) -> Reply {
+    let now = listed.time.0;
+    let locks = listed.locks.into_iter().map(|lock| {
+        let holders = lock.first.into_iter().map(|holder| described(now, holder)).collect();
+        Reply::Array(vec![
+            bulk(lock.name.to_string()),
+            integer(lock.holders),
+            integer(lock.waiters),
+            Reply::Array(holders),
+        ])
+    });
+    Reply::Array(locks.collect())
+}
+
+fn described(now: u64, holder: HolderListed) -> Reply {
+    let mode = match holder.mode {
+        Mode::Exclusive => "exclusive",
+        Mode::Shared => "shared",
+    };
+    let left = |until: plainsong::Timestamp| integer(until.0.saturating_sub(now));
+    Reply::Array(vec![
+        integer(holder.token),
+        bulk(mode.into()),
+        bulk(holder.owner.to_string()),
+        bulk(holder.session.server.replica.to_string()),
+        integer(now.saturating_sub(holder.since.0)),
+        holder.until.map_or(Reply::Null, left),
+        bulk(if holder.lost { "lost" } else { "held" }.into()),
+    ])
+}

@@ -1,0 +1,73 @@
+use std::future::pending;
+use std::io;
+
+use bytes::Bytes;
+use service::resp::{Decoder, ProtocolError};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::limits::{READ_AHEAD_BYTES_MAX, REQUESTS};
+
+/// What comes from a client.
+pub(super) struct Input {
+    stream: Box<dyn AsyncRead + Send + Unpin>,
+    decoder: Decoder,
+}
+
+/// What came.
+pub(super) enum Came {
+    Request(Vec<Bytes>),
+    /// The client is gone, or says no more.
+    End,
+    Mistake(ProtocolError),
+}
+
+impl Input {
+    pub(super) fn new(stream: Box<dyn AsyncRead + Send + Unpin>) -> Self {
+        Self { stream, decoder: Decoder::new(REQUESTS) }
+    }
+
+    /// The next request. May be dropped and called again.
+    pub(super) async fn next(&mut self) -> Came {
+        loop {
+            match self.decoder.request() {
+                Ok(Some(words)) => return Came::Request(words),
+                Ok(None) => {}
+                Err(mistake) => return Came::Mistake(mistake),
+            }
+            if !self.fill().await {
+                return Came::End;
+            }
+        }
+    }
+
+    /// Waits for the end of the client, while a request of it is carried out. Reads ahead up
+    /// to a limit, beyond which the end is not noticed. May be dropped and called again.
+    pub(super) async fn ended(&mut self) {
+        while self.decoder.buffer().len() < READ_AHEAD_BYTES_MAX {
+            if !self.fill().await {
+                return;
+            }
+        }
+        pending().await
+    }
+
+    /// Waits for more from the client. May be dropped and called again.
+    pub(super) async fn more(&mut self) {
+        if self.decoder.buffer().is_empty() {
+            self.fill().await;
+        }
+    }
+
+    /// Reads and forgets until the client is gone.
+    pub(super) async fn drain(&mut self) {
+        while self.fill().await {
+            self.decoder.buffer().clear();
+        }
+    }
+
+    async fn fill(&mut self) -> bool {
+        self.decoder.buffer().reserve(1024);
+        let read: io::Result<usize> = self.stream.read_buf(self.decoder.buffer()).await;
+        matches!(read, Ok(1..))
+    }
+}

@@ -1,0 +1,226 @@
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{interval, sleep, timeout};
+
+use super::connection::Connection;
+use super::sessions::{News, Sessions};
+use crate::command::Event;
+use crate::limits::CONNECTIONS_MAX;
+use crate::node::Node;
+
+/// How often the server looks whether its replica still sees a majority.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A TCP client that has been silent for so long is asked by the kernel whether it is there,
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// and again at this interval,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// and is gone when it does not answer so often.
+const KEEPALIVE_COUNT: u32 = 3;
+
+/// How a server serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How long a client waits for the outcome of a command, the wait for a lock not
+    /// counted, before it is told that there is none.
+    pub timeout: Duration,
+    /// How long the replica may be without a majority before those who hold locks here are
+    /// told that they have lost them.
+    pub grace: Duration,
+}
+
+/// Where to serve clients.
+#[derive(Debug)]
+pub enum Listener {
+    /// At a Unix socket, which is removed in the end.
+    Unix(UnixListener, PathBuf),
+    /// At a TCP port.
+    Tcp(TcpListener),
+}
+
+/// A client's connection.
+pub(super) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
+
+/// What the connections of a server share.
+pub(super) struct Shared {
+    pub(super) node: Node,
+    pub(super) config: Config,
+    pub(super) sessions: Sessions,
+}
+
+/// A running server. Dropping it stops it at once; [`Server::stop`] stops it in order.
+#[derive(Debug)]
+pub struct Server {
+    stop: watch::Sender<bool>,
+    accepting: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts to serve on the runtime this is called in. `events` are those of the node's
+    /// state machine.
+    pub fn start(
+        listeners: Vec<Listener>,
+        node: Node,
+        events: mpsc::Receiver<Event>,
+        config: Config,
+    ) -> Self {
+        let sessions = Sessions::new(node.incarnation());
+        let shared = Arc::new(Shared { node, config, sessions });
+        let (stop, _) = watch::channel(false);
+        let accepting = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(accept(listener, Arc::clone(&shared), stop.subscribe())));
+        let accepting = accepting.collect();
+        let tasks = vec![
+            tokio::spawn(dispatch(events, Arc::clone(&shared))),
+            tokio::spawn(watch_majority(Arc::clone(&shared), stop.subscribe())),
+        ];
+        Self { stop, accepting, tasks }
+    }
+
+    /// Stops in order: accepts nothing more, takes the locks from their holders, and gives
+    /// them so long to stop.
+    pub async fn stop(mut self, bound: Duration) {
+        self.stop.send_replace(true);
+        let ended = async {
+            for task in &mut self.accepting {
+                let _ = task.await;
+            }
+        };
+        if timeout(bound, ended).await.is_err() {
+            tracing::warn!(?bound, "some clients have not closed their connections");
+        }
+        // Dropping ends what is left.
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for task in self.accepting.iter().chain(&self.tasks) {
+            task.abort();
+        }
+    }
+}
+
+async fn dispatch(mut events: mpsc::Receiver<Event>, shared: Arc<Shared>) {
+    while let Some(event) = events.recv().await {
+        shared.sessions.take(event);
+    }
+}
+
+/// Without a majority here there may be one elsewhere, which dismisses this server's
+/// sessions: their locks are not safe any more.
+async fn watch_majority(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    let mut seen = Instant::now();
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => {
+                return shared.sessions.tell_all(&News::Over("the server stops"));
+            }
+            _ = ticks.tick() => {}
+        }
+        let situation = shared.node.situation();
+        if situation.stopped.is_some() {
+            shared.sessions.tell_all(&News::Over("the replica of this server has stopped"));
+        } else if situation.majority {
+            seen = Instant::now();
+        } else if seen.elapsed() > shared.config.grace {
+            shared.sessions.tell_all(&News::InDoubt(
+                "this server does not see a majority of the group, which may go on without it",
+            ));
+        }
+    }
+}
+
+async fn accept(mut listener: Listener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok(stream) if connections.len() >= CONNECTIONS_MAX => stream.refuse().await,
+                Ok(stream) => {
+                    connections.spawn(Connection::new(Arc::clone(&shared), stream).serve());
+                }
+                // Out of descriptors, most likely; it may pass.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+    if let Listener::Unix(_, path) = &listener {
+        let _ = std::fs::remove_file(path);
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Waits until the server stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+impl Listener {
+    async fn accept(&mut self) -> io::Result<Stream> {
+        match self {
+            Self::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                keep_alive(&stream)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+}
+
+/// A host that dies does not close its connections; a dead client's locks must be freed all
+/// the same, and a client must learn that its server is dead.
+pub(crate) fn keep_alive(stream: impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_COUNT)?;
+    Ok(())
+}
+
+impl Stream {
+    pub(super) fn split(self) -> Halves {
+        match self {
+            Self::Unix(stream) => {
+                let (input, output) = stream.into_split();
+                (Box::new(input), Box::new(output))
+            }
+            Self::Tcp(stream) => {
+                let (input, output) = stream.into_split();
+                (Box::new(input), Box::new(output))
+            }
+        }
+    }
+
+    async fn refuse(self) {
+        let (_input, mut output) = self.split();
+        let said = output.write_all(b"-ERR max number of clients reached\r\n");
+        let _ = timeout(Duration::from_millis(10), said).await;
+    }
+}

@@ -1,0 +1,10 @@
+//! The server: connections in, commands to the group, replies and events out.
+
+mod connection;
+mod info;
+mod input;
+mod listener;
+mod sessions;
+
+pub(crate) use listener::keep_alive;
+pub use listener::{Config, Listener, Server};

@@ -1,0 +1,89 @@
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use plainsong::Incarnation;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::Name;
+use crate::command::{Event, Loss, Session, Token};
+
+/// The sessions of this server: where what happens to them is told.
+pub(super) struct Sessions {
+    server: Incarnation,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    last: u64,
+    sessions: BTreeMap<u64, UnboundedSender<News>>,
+}
+
+/// What a connection is told about its session. A session has few claims, and takes its
+/// news before it makes more, so there is never much of it.
+#[derive(Clone, Debug)]
+pub(super) enum News {
+    Granted(Name, Token),
+    TimedOut(Name),
+    Lost(Name, Loss),
+    /// What the session holds can no longer be relied on.
+    InDoubt(&'static str),
+    /// The session is over.
+    Over(&'static str),
+}
+
+impl Sessions {
+    pub(super) fn new(server: Incarnation) -> Self {
+        Self { server, table: Mutex::default() }
+    }
+
+    /// A new session, with a number that was never used.
+    pub(super) fn open(&self) -> (u64, UnboundedReceiver<News>) {
+        let (sender, news) = unbounded_channel();
+        let mut table = self.table();
+        table.last += 1;
+        let number = table.last;
+        table.sessions.insert(number, sender);
+        (number, news)
+    }
+
+    pub(super) fn close(&self, number: u64) {
+        self.table().sessions.remove(&number);
+    }
+
+    /// Tells what the state machine says to whom it concerns.
+    pub(super) fn take(&self, event: Event) {
+        match event {
+            Event::Granted { session, name, token } => {
+                self.tell(session, News::Granted(name, token));
+            }
+            Event::TimedOut { session, name } => self.tell(session, News::TimedOut(name)),
+            Event::Lost { session, name, why } => self.tell(session, News::Lost(name, why)),
+            Event::Dismissed(server) if server == self.server => {
+                self.tell_all(&News::Over("the group has gone on without this server"));
+            }
+            Event::Dismissed(_) => {}
+        }
+    }
+
+    pub(super) fn tell_all(&self, news: &News) {
+        for session in self.table().sessions.values() {
+            // One that does not hear it is closing.
+            let _ = session.send(news.clone());
+        }
+    }
+
+    fn tell(&self, session: Session, news: News) {
+        if session.server != self.server {
+            return;
+        }
+        if let Some(session) = self.table().sessions.get(&session.number) {
+            let _ = session.send(news);
+        }
+    }
+
+    /// Nothing that is done under the lock can leave it half done.
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,95 @@
+//! A wrong command line is told in words that help.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Output};
+
+fn lock(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lock"));
+    command.args(arguments).env_remove("LOCK_SERVER").output().expect("the lock binary")
+}
+
+#[track_caller]
+fn told(arguments: &[&str], code: i32, told: &str) {
+    let output = lock(arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+    assert!(error.contains(told), "{arguments:?}: {error}");
+    if code != 64 {
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_one_line_with_a_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("taken.sock");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let taken = socket.to_str().unwrap();
+    let serve = ["serve", "--engine", "embedded:/nonexistent/ring"];
+    let with = |more: &[&'static str]| [&serve[..], more].concat();
+    told(
+        &with(&["--id", "4", "--voters", "1,2,3", "--listen", "127.0.0.1:0"]),
+        1,
+        "lock: replica 4 is not among the voters 1,2,3: name all first voters",
+    );
+    told(
+        &with(&["--id", "1", "--listen", "127.0.0.1:0"]),
+        1,
+        "there is no directory /nonexistent; create it",
+    );
+    let engine = format!("embedded:{}", directory.path().join("ring").display());
+    let serve = ["serve", "--id", "1", "--engine", &engine];
+    told(&[&serve[..], &["--listen", "0.0.0.0:0"]].concat(), 1, "add --allow-remote");
+    told(&[&serve[..], &["--socket", taken]].concat(), 1, "another process does; stop it");
+    told(
+        &[&serve[..], &["--socket", "/nonexistent/s"]].concat(),
+        1,
+        "choose another path with --socket",
+    );
+    let nobody = directory.path().join("nobody.sock");
+    let nobody = nobody.to_str().unwrap();
+    told(&["ls", "--server", nobody], 69, "is `lock serve` running there?");
+    told(&["run", "--server", nobody, "a", "--", "true"], 69, "no server answers");
+}
+
+#[test]
+fn what_is_not_understood_has_exit_code_64() {
+    let long = "x".repeat(201);
+    told(&["run", "a", "--", "true"], 64, "--server");
+    told(&["run", "--server", "nowhere", "a", "--", "true"], 64, "HOST:PORT");
+    told(&["run", "--server", "./s", "a"], 64, "COMMAND");
+    told(&["run", "--server", "./s", &long, "--", "true"], 64, "200 printable ASCII");
+    told(&["run", "--server", "./s", "-w", "-1", "a", "--", "true"], 64, "");
+    told(&["run", "--server", "./s", "--lease", "1", "a", "--", "true"], 64, "from 3 to 86400");
+    told(&["serve", "--id", "1", "--engine", "embedded:x"], 64, "--socket");
+    told(&["serve", "--id", "0", "--engine", "embedded:x", "--socket", "s"], 64, "--id");
+}
+
+#[test]
+fn a_socket_that_a_dead_process_has_left_is_no_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("old.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    let engine = format!("embedded:{}", directory.path().join("ring").display());
+    let path = socket.to_str().unwrap();
+    let serve = ["serve", "--id", "1", "--voters", "1", "--engine", &engine, "--socket", path];
+    let mut server = Command::new(env!("CARGO_BIN_EXE_lock")).args(serve).spawn().unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while lock(&["try", "--server", path, "a"]).status.code() != Some(0) {
+        assert!(std::time::Instant::now() < end, "no server");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn help_shows_how_to_begin() {
+    let output = lock(&["--help"]);
+    let help = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    for part in ["lock serve --id 1 --voters 1,2,3", "LOCK_TOKEN", "Exit status", "redis-cli"] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+}

@@ -1,0 +1,118 @@
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Client, Process, until};
+
+/// A group of three `lock serve` processes.
+pub struct Group {
+    directory: tempfile::TempDir,
+    pub servers: Vec<Serve>,
+}
+
+/// One `lock serve` process.
+pub struct Serve {
+    pub id: u32,
+    pub socket: PathBuf,
+    pub process: Process,
+}
+
+impl Group {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let servers = [1, 2, 3].map(|id| Serve::start(id, directory.path())).into_iter().collect();
+        let group = Self { directory, servers };
+        for server in &group.servers {
+            server.is_ready();
+        }
+        group
+    }
+
+    /// A path in a directory that is removed in the end.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A client of the server at this place.
+    #[track_caller]
+    pub fn client(&self, at: usize) -> Client {
+        self.servers[at].client()
+    }
+
+    /// Starts `lock`, as a client of the server at this place.
+    pub fn lock(&self, at: usize, verb: &str, arguments: &[&str]) -> Process {
+        let socket = self.servers[at].socket.to_str().unwrap();
+        Process::start(&[&[verb, "--server", socket], arguments].concat())
+    }
+
+    /// Starts a shell under a lock.
+    pub fn run(&self, at: usize, arguments: &[&str], script: &str) -> Process {
+        self.lock(at, "run", &[arguments, &["--", "sh", "-c", script]].concat())
+    }
+
+    /// Waits until so many wait for a lock.
+    #[track_caller]
+    pub fn waiters(&self, name: &str, waiters: usize) {
+        let told = format!("\"{name}\" :");
+        until("waiters in the queue", || {
+            let list = self.servers.last()?.client().ask("LIST");
+            let lock = list.split_once(&told)?.1;
+            let count = lock.split_once(" :")?.1.split(' ').next()?;
+            (count == waiters.to_string()).then_some(())
+        });
+    }
+
+    /// The server whose process serves the ring's socket: it holds the lock beside it.
+    pub fn hub(&self) -> usize {
+        let pid = lock_holder(&self.path("ring.lock")).expect("a process that serves the ring");
+        self.servers.iter().position(|server| server.process.pid() == pid).expect("one of ours")
+    }
+}
+
+impl Serve {
+    fn start(id: u32, directory: &Path) -> Self {
+        let socket = directory.join(format!("{id}.sock"));
+        let engine = format!("embedded:{}", directory.join("ring").display());
+        let (number, path) = (id.to_string(), socket.to_str().unwrap().to_owned());
+        let process = Process::start(&[
+            "serve",
+            "--id",
+            &number,
+            "--voters",
+            "1,2,3",
+            "--engine",
+            &engine,
+            "--socket",
+            &path,
+            "--timeout",
+            "5",
+        ]);
+        Self { id, socket, process }
+    }
+
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(&self.socket).expect("a connection")
+    }
+
+    /// Waits until it commits.
+    #[track_caller]
+    pub fn is_ready(&self) {
+        until("a server that commits", || {
+            let mut client = Client::connect(&self.socket).ok()?;
+            client.send("INFO");
+            client.try_reply().ok()?.contains("obstacle:\\r\\n").then_some(())?;
+            client.send("LIST");
+            client.try_reply().ok()?.starts_with('[').then_some(())
+        });
+    }
+}
+
+/// Who holds the lock on a file, as the kernel lists it.
+fn lock_holder(path: &Path) -> Option<u32> {
+    let inode = std::fs::metadata(path).ok()?.ino().to_string();
+    std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, kind, _, _, pid, file, ..] = fields[..] else { return None };
+        (kind == "FLOCK" && file.rsplit(':').next() == Some(&inode)).then(|| pid.parse().ok())?
+    })
+}
