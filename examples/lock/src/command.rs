@@ -225,6 +225,9 @@ pub enum Event {
     },
     /// A server is gone from the group, and its sessions with it.
     Dismissed(Incarnation),
+    /// The replica has taken over a state from others: what happened to its sessions on the
+    /// way to there is not known.
+    Restored,
 }
 
 /// Why a lock was taken from its holder.

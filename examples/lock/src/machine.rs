@@ -1,3 +1,5 @@
+use std::io;
+
 use plainsong::{Context, MembersChanged, StateMachine, Timestamp};
 use tokio::sync::mpsc::Sender;
 
@@ -30,6 +32,7 @@ impl Machine {
 impl StateMachine for Machine {
     type Command = Command;
     type Output = Output;
+    type Snapshot = Locks;
 
     fn apply(&mut self, context: &Context, command: Command) -> Output {
         let Some(server) = context.proposer() else { return Output::Refused(Refusal::NoServer) };
@@ -37,6 +40,16 @@ impl StateMachine for Machine {
         let output = self.locks.execute(context.time(), server, command, &mut events);
         self.tell(events);
         output
+    }
+
+    fn snapshot(&self) -> Locks {
+        self.locks.clone()
+    }
+
+    fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
+        self.locks = plainsong::snapshot::read(from)?;
+        self.tell(vec![Event::Restored]);
+        Ok(())
     }
 
     fn members_changed(&mut self, context: &Context, change: &MembersChanged) {

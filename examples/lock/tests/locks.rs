@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use lock::command::{Command, Event, Loss, Mode, Output, Patience, Refusal, Session, Terms};
 use lock::limits::{CLAIMS_PER_LOCK_MAX, CLAIMS_PER_SESSION_MAX, LISTED_HOLDERS_MAX};
-use lock::{Locks, Name, Owner};
-use plainsong::{Incarnation, Nonce, ReplicaId, Timestamp};
+use lock::{Locks, Machine, Name, Owner};
+use plainsong::snapshot::Snapshot;
+use plainsong::{Context, Incarnation, Index, Nonce, ReplicaId, StateMachine, Timestamp};
+use tokio::sync::mpsc;
 
 /// The locks and a log's time, which only a test moves.
 #[derive(Clone, Default)]
@@ -368,6 +370,24 @@ fn the_list_goes_on_behind_a_name_and_tells_some_holders_of_many() {
     assert_eq!(list(&mut world, Some("c"), 2), []);
 }
 
+#[test]
+fn a_replica_that_takes_over_a_snapshot_has_the_same_locks_and_tells_its_server() {
+    let (sender, mut events) = mpsc::channel(16);
+    let context = |time| Context::new(Index(1), Timestamp(time)).proposed_by(run(1));
+    let acquire = |session| Command::Acquire { session, name: name("a"), terms: TRY };
+    let mut one = Machine::new(sender.clone());
+    assert_eq!(one.apply(&context(5), acquire(1)), Output::Granted(5));
+    let mut bytes = Vec::new();
+    one.snapshot().write(&mut bytes).unwrap();
+    let mut other = Machine::new(sender);
+    other.restore(&mut &bytes[..]).unwrap();
+    assert_eq!(events.try_recv(), Ok(Event::Restored));
+    assert_eq!(other.apply(&context(6), acquire(2)), Output::Taken);
+    let release = Command::Release { session: 1, name: name("a") };
+    assert_eq!(other.apply(&context(7), release), Output::Done(1));
+    assert_eq!(other.apply(&context(5), acquire(2)), Output::Granted(6), "the token is known too");
+}
+
 /// Random numbers that a seed repeats (splitmix64).
 struct Random(u64);
 
@@ -453,7 +473,7 @@ fn whatever_happens_grants_are_in_order_and_tokens_grow() {
                     Event::TimedOut { session, name } => {
                         waits.remove(&(name, session)).expect("a waiter");
                     }
-                    Event::Lost { .. } | Event::Dismissed(_) => {}
+                    Event::Lost { .. } | Event::Dismissed(_) | Event::Restored => {}
                 }
             }
             let Some((session, name, _, output)) = acquired else { continue };

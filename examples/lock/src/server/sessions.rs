@@ -63,6 +63,9 @@ impl Sessions {
                 self.tell_all(&News::Over("the group has gone on without this server"));
             }
             Event::Dismissed(_) => {}
+            Event::Restored => {
+                self.tell_all(&News::Over("this server was too far behind the group"));
+            }
         }
     }
 
