@@ -37,7 +37,7 @@ pub(crate) fn recover(
     shelf: &mut Shelf,
 ) -> Result<Recovered, RestartError> {
     let unreadable = |reason: String| RestartError::Unreadable(reason);
-    let Stored { facts, records } = log.recover().map_err(|e| unreadable(e.to_string()))?;
+    let Stored { facts, records, .. } = log.recover().map_err(|e| unreadable(e.to_string()))?;
     let facts: Option<Facts> = facts
         .map(|facts| codec::decode(&facts))
         .transpose()

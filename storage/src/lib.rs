@@ -68,7 +68,9 @@ pub enum Op {
 pub struct Recovered {
     /// The last facts written, if any were.
     pub facts: Option<Bytes>,
-    /// The records, dense and in order.
+    /// Every record up to here is gone.
+    pub compacted: u64,
+    /// The records, dense and in order, the first behind `compacted`.
     pub records: Vec<Record>,
 }
 

@@ -68,7 +68,7 @@ impl MemoryLog {
 impl LogStore for MemoryLog {
     fn recover(&mut self) -> Result<Recovered, StorageError> {
         let records = self.records.iter().cloned().collect();
-        Ok(Recovered { facts: self.facts.clone(), records })
+        Ok(Recovered { facts: self.facts.clone(), compacted: self.compacted, records })
     }
 
     fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {

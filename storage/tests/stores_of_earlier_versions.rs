@@ -43,7 +43,7 @@ fn check(path: &Path) {
     assert_eq!(folder.identity().as_ref(), IDENTITY);
     let held = folder.log().unwrap().recover().unwrap();
     let records = (3..=7).map(record).collect();
-    assert_eq!(held, Recovered { facts: Some("facts".into()), records });
+    assert_eq!(held, Recovered { facts: Some("facts".into()), compacted: 2, records });
     let mut snapshots = folder.snapshots().unwrap();
     let complete = snapshots.complete().unwrap();
     let [StoredSnapshot { key, about }] = &complete[..] else { panic!("{complete:?}") };

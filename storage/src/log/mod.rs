@@ -157,7 +157,8 @@ impl LogStore for DiskLog {
         if expected != self.state.last {
             return Err(damaged(expected + 1));
         }
-        Ok(Recovered { facts: self.state.facts.clone(), records })
+        let State { facts, compacted, .. } = self.state.clone();
+        Ok(Recovered { facts, compacted, records })
     }
 
     fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {

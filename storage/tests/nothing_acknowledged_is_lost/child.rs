@@ -46,8 +46,10 @@ impl Running {
         lines.find_map(|line| Some(line.split_once("said: ")?.1.to_owned()))
     }
 
-    /// Kills it, and returns the last number that it said since.
+    /// Kills it, and returns the last number that it said since. It must not have ended by
+    /// itself.
     pub(crate) fn kill(&mut self) -> Option<u64> {
+        assert_eq!(self.process.try_wait().unwrap(), None, "it ended by itself");
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         std::iter::from_fn(|| self.hear()).last()
