@@ -25,16 +25,35 @@ struct Group {
 impl Group {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("ring");
-        let replicas = [1, 2, 3]
-            .map(|id| Serve::start(id, &socket, &["--timeout", "5"]))
-            .into_iter()
-            .collect();
-        let group = Self { directory, replicas };
-        for replica in &group.replicas {
+        let mut group = Self { directory, replicas: Vec::new() };
+        for id in 1..=3 {
+            group.replicas.push(Serve::start(id, &group.socket(), &["--timeout", "5"]));
+        }
+        group.wait();
+        group
+    }
+
+    /// A group whose replicas keep their stores on disk.
+    fn start_on_disk() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut group = Self { directory, replicas: Vec::new() };
+        for id in 1..=3 {
+            group.start_with_its_data(id);
+        }
+        group.wait();
+        group
+    }
+
+    fn start_with_its_data(&mut self, id: u32) {
+        let data = self.directory.path().join(format!("data-{id}")).display().to_string();
+        let arguments = ["--timeout", "5", "--data", &data];
+        self.replicas.push(Serve::start(id, &self.socket(), &arguments));
+    }
+
+    fn wait(&self) {
+        for replica in &self.replicas {
             ready(replica.address);
         }
-        group
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -249,4 +268,41 @@ fn replicas_that_are_stopped_in_order_leave_at_once() {
         ready(replica.address);
         assert_eq!(replica.client().ask("SET a 1"), "OK");
     }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_all_are_killed_and_come_back() {
+    let mut group = Group::start_on_disk();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect());
+        load.goes_on(300);
+        for replica in &mut group.replicas {
+            replica.process.kill();
+        }
+        all.push(load.end());
+        // In another order, and one of them later.
+        group.replicas.clear();
+        for id in [3, 1] {
+            group.start_with_its_data(id);
+        }
+        group.wait();
+        group.start_with_its_data(2);
+        group.wait();
+        for replica in &group.replicas {
+            check(replica, &together(&all));
+        }
+    }
+}
+
+/// What the same writers did in several runs.
+fn together(runs: &[Vec<Record>]) -> Vec<Record> {
+    let mut all: Vec<Record> = (0..WRITERS).map(|_| Record::default()).collect();
+    for (whole, part) in runs.iter().flat_map(|run| run.iter().enumerate()) {
+        let whole = &mut all[whole];
+        whole.set.extend(part.set.clone());
+        whole.added += part.added;
+        whole.maybe_added += part.maybe_added;
+    }
+    all
 }

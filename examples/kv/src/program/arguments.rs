@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -26,7 +27,8 @@ Examples:
   kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded:/tmp/kv.ring
   kv serve --id 2 --voters 1,2,3 --listen 127.0.0.1:7002 --engine embedded:/tmp/kv.ring
   kv serve --id 3 --voters 1,2,3 --listen 127.0.0.1:7003 --engine embedded:/tmp/kv.ring
-      a group of three processes on one host
+      a group of three processes on one host; with --data FOLDER, another folder for each,
+      it comes back with everything after all were stopped
 
 Exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot start, 2 if the command line is wrong.
 RUST_LOG chooses what is logged on stderr, e.g. RUST_LOG=debug.";
@@ -88,6 +90,10 @@ pub(super) struct Serve {
     /// The name of the group: 1 to 120 printable ASCII characters.
     #[arg(long, value_name = "NAME", default_value = "kv", value_parser = group_name)]
     pub(super) group: String,
+    /// Keeps the log and the snapshots in this folder, which is made if it is not there.
+    /// Without it they are in memory, and gone with the process.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) data: Option<PathBuf>,
     #[command(flatten)]
     pub(super) common: Common,
 }

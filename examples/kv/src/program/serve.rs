@@ -31,6 +31,9 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     if !arguments.voters.is_empty() {
         builder = builder.bootstrap(arguments.voters.into_iter().map(ReplicaId));
     }
+    if let Some(folder) = arguments.data {
+        builder = builder.folder(folder);
+    }
     let replica = builder.start().map_err(|error| Failure::Start { id, why: error.to_string() })?;
     let node = Node::new(replica);
     let served = runtime.block_on(serve(listener, &node, arguments.common.timeout));
