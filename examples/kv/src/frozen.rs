@@ -12,16 +12,20 @@ use crate::store::{Entry, Place};
 /// Stands for "no deadline".
 const NEVER: u64 = u64::MAX;
 
-/// The keys of a store at one moment, in their order.
+/// The keys of a store at one moment, in their order, and the log's time that it knows.
 ///
-/// Written as how many there are, and then of each: its length and the key, its deadline, and
-/// the length of its value and the value. All numbers are little endian.
-pub struct Frozen(pub(crate) Keys);
+/// Written as the time, how many keys there are, and then of each: its length and the key, its
+/// deadline, and the length of its value and the value. All numbers are little endian.
+pub struct Frozen {
+    pub(crate) keys: Keys,
+    pub(crate) now: u64,
+}
 
 impl Snapshot for Frozen {
     fn write(self, to: &mut dyn Write) -> io::Result<()> {
-        to.write_all(&(self.0.len() as u64).to_le_bytes())?;
-        for (place, entry) in self.0.from(0) {
+        to.write_all(&self.now.to_le_bytes())?;
+        to.write_all(&(self.keys.len() as u64).to_le_bytes())?;
+        for (place, entry) in self.keys.from(0) {
             write_bytes(to, &place.key)?;
             to.write_all(&entry.deadline.unwrap_or(NEVER).to_le_bytes())?;
             write_bytes(to, &entry.value)?;
@@ -30,15 +34,16 @@ impl Snapshot for Frozen {
     }
 }
 
-/// Reads what [`Frozen`] wrote, entry by entry.
-pub(crate) fn thaw(from: &mut dyn Read, mut take: impl FnMut(Place, Entry)) -> io::Result<()> {
+/// Reads what [`Frozen`] wrote: the time, once every entry is taken.
+pub(crate) fn thaw(from: &mut dyn Read, mut take: impl FnMut(Place, Entry)) -> io::Result<u64> {
+    let now = read_number(from)?;
     for _ in 0..read_number(from)? {
         let key = read_bytes(from, COMMAND_BYTES_MAX)?;
         let deadline = Some(read_number(from)?).filter(|deadline| *deadline != NEVER);
         let value = read_bytes(from, VALUE_BYTES_MAX)?;
         take(Place::of(key), Entry { value, deadline });
     }
-    Ok(())
+    Ok(now)
 }
 
 fn write_bytes(to: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {

@@ -60,12 +60,13 @@ impl StateMachine for Store {
     type Snapshot = Frozen;
 
     fn snapshot(&self) -> Frozen {
-        Frozen(self.entries.clone())
+        Frozen { keys: self.entries.clone(), now: self.now }
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
         *self = Self::default();
-        frozen::thaw(from, |place, entry| self.insert(place, entry))
+        self.now = frozen::thaw(from, |place, entry| self.insert(place, entry))?;
+        Ok(())
     }
 
     fn wake_at(&self) -> Option<Timestamp> {
