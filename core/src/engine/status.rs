@@ -47,6 +47,8 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// The first entry that is kept in the log.
     pub first_kept: Index,
+    /// The index of the newest snapshot that it holds.
+    pub snapshot: Option<Index>,
     /// The end of the log.
     pub last: Index,
     /// Committed up to here.
@@ -138,6 +140,7 @@ impl<T> Engine<T> {
                 })
                 .collect(),
             first_kept: self.log.first_kept(),
+            snapshot: self.snapshots.held().last().map(|name| name.index()),
             last: self.log.last().index,
             committed: self.commit,
             applied: self.applied,
