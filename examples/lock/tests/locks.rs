@@ -441,7 +441,7 @@ fn at_random(random: &mut Random, world: &mut World) -> Option<(Session, Name, u
     let is_acquire = matches!(command, Command::Acquire { .. });
     let output = world.does(server, command);
     let session = Session { server: run(server), number: session };
-    is_acquire.then(|| (session, lock, world.time, output))
+    is_acquire.then_some((session, lock, world.time, output))
 }
 
 /// What `check` asserts at every step, and besides: tokens only grow, and each lock is
