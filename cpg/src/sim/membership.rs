@@ -190,7 +190,7 @@ struct Shown<'a>(&'a Configuration);
 impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Configuration { members, joined, left } = self.0;
-        f.write_str("members")?;
+        f.write_str(if members.is_empty() { "no members" } else { "members" })?;
         members.iter().try_for_each(|member| write!(f, " {member}"))?;
         joined.iter().try_for_each(|c| write!(f, ", joined {} ({})", c.member, c.reason))?;
         left.iter().try_for_each(|c| write!(f, ", left {} ({})", c.member, c.reason))

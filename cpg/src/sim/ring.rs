@@ -250,11 +250,11 @@ impl Ring {
     pub(super) fn recover(&mut self, together: Nodes, net: &mut Net<'_>) {
         let position = |daemons: &[Daemon], place: usize| daemons[place].position;
         let from = together.iter().map(|place| position(net.daemons, place)).min();
-        let mut hole = None;
+        let (mut hole, mut is_told) = (None, false);
         for at in from.unwrap_or(self.end())..self.end() {
             let packet = &mut self.order[(at - self.first) as usize];
             if together.is_within(packet.missing) {
-                hole = Some(at);
+                hole = hole.or(Some(packet.origin));
                 continue;
             }
             if let Some(hole) = hole {
@@ -262,10 +262,14 @@ impl Ring {
                     continue;
                 }
                 net.journal.seen.holes += 1;
-                net.journal.note(format_args!(
-                    "ring {}: {at} is delivered and {hole} is not: a hole",
-                    self.id
-                ));
+                if !is_told {
+                    is_told = true;
+                    let sender = net.daemons[hole].id;
+                    net.journal.note(format_args!(
+                        "ring {}: a message from {sender} is passed over, a hole",
+                        self.id
+                    ));
+                }
             }
             for place in together.iter() {
                 let daemon = &mut net.daemons[place];

@@ -1,0 +1,280 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpg::sim::{ClientId, Sim};
+use cpg::{Event, NodeId, Pid};
+use plainsong::engine::{Config, Engine, Entry, Facts, Input, Now, Op, Output, Recovered, Role};
+use plainsong::message::Message;
+use plainsong::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId, Timestamp};
+
+/// How often an engine hears that time passed.
+const TICK: Duration = Duration::from_millis(50);
+/// How often a daemon that is gone is looked for.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Messages on their way; what the network carries is their place in here.
+pub(super) type Mail = Vec<(Option<ClusterId>, Message)>;
+
+/// What others may hear of a replica.
+pub(super) enum News {
+    Sends(Message),
+    Applies(Entry),
+    Answers(String),
+    Fails { commands: Vec<String>, may_take_effect: bool },
+    Operator(String),
+    Stops(String),
+}
+
+/// What a replica keeps when its process dies.
+#[derive(Default)]
+struct Store {
+    facts: Option<Facts>,
+    entries: Vec<Entry>,
+    /// How often it was formatted.
+    formats: u64,
+}
+
+impl Store {
+    fn write(&mut self, op: Op) {
+        match op {
+            Op::Facts(facts) => self.facts = Some(facts),
+            Op::Append(entry) => self.entries.push(entry),
+            Op::Cut(after) => self.entries.retain(|entry| entry.position.index <= after),
+            Op::Compact(through) | Op::Reset(through) => {
+                self.entries.retain(|entry| entry.position.index > through);
+            }
+        }
+    }
+}
+
+/// A replica's place: its store, and the process of the moment.
+pub(super) struct Replica {
+    pub(super) id: ReplicaId,
+    bootstrap: Vec<ReplicaId>,
+    store: Store,
+    runs: u32,
+    pub(super) process: Option<Process>,
+    pub(super) hangs: bool,
+    pub(super) holds_disk: bool,
+}
+
+pub(super) struct Process {
+    pub(super) engine: Engine<String>,
+    pid: Pid,
+    client: Option<ClientId>,
+    joins_at: Duration,
+    ticked_at: Duration,
+    /// What the engine has sent, and what the network has refused of it.
+    outbox: VecDeque<(Option<ClusterId>, Message)>,
+    unsent: VecDeque<Bytes>,
+    writes: VecDeque<(u64, Vec<Op>)>,
+}
+
+impl Replica {
+    pub(super) fn new(id: ReplicaId, bootstrap: Vec<ReplicaId>) -> Self {
+        let (store, process) = (Store::default(), None);
+        Self { id, bootstrap, store, runs: 0, process, hangs: false, holds_disk: false }
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        NodeId(self.id.0)
+    }
+
+    pub(super) fn start(&mut self, now: Duration) -> Result<(), String> {
+        if self.process.is_some() {
+            return Err(format!("{} runs", self.id));
+        }
+        self.runs += 1;
+        let number = u64::from(self.id.0) * 100;
+        let nonce = Nonce(number + u64::from(self.runs));
+        let incarnation = Incarnation { replica: self.id, nonce };
+        let store = StoreId(number + self.store.formats);
+        let config = Config::new(incarnation, store, self.bootstrap.clone());
+        let (facts, entries) = (self.store.facts, self.store.entries.clone());
+        let recovered = Recovered { facts, entries, ..Recovered::default() };
+        let engine = Engine::restart(config, clock(now), recovered);
+        self.process = Some(Process {
+            engine: engine.map_err(|error| error.to_string())?,
+            pid: Pid(self.runs),
+            client: None,
+            joins_at: now,
+            ticked_at: now,
+            outbox: VecDeque::new(),
+            unsent: VecDeque::new(),
+            writes: VecDeque::new(),
+        });
+        (self.hangs, self.holds_disk) = (false, false);
+        Ok(())
+    }
+
+    /// The process dies, with all that was not durable.
+    pub(super) fn kill(&mut self, sim: &mut Sim) -> Result<(), String> {
+        let process = self.process.take().ok_or_else(|| format!("{} is dead", self.id))?;
+        if let Some(client) = process.client {
+            sim.close(client);
+        }
+        Ok(())
+    }
+
+    pub(super) fn wipe(&mut self) -> Result<(), String> {
+        if self.process.is_some() {
+            return Err(format!("{} runs", self.id));
+        }
+        self.store = Store { formats: self.store.formats + 1, ..Store::default() };
+        Ok(())
+    }
+
+    pub(super) fn durable(&self) -> &[Entry] {
+        &self.store.entries
+    }
+
+    pub(super) fn process(&mut self) -> Result<&mut Process, String> {
+        let id = self.id;
+        self.process.as_mut().ok_or_else(|| format!("{id} is dead"))
+    }
+
+    pub(super) fn is_sequencer(&self) -> bool {
+        self.process.as_ref().is_some_and(|p| p.engine.status().role == Role::Sequencer)
+    }
+
+    /// Gets to run, if it does.
+    pub(super) fn turn(&mut self, sim: &mut Sim, mail: &mut Mail, news: &mut Vec<News>) {
+        if self.hangs || self.process.is_none() {
+            return;
+        }
+        let mut any = self.take_events(sim, mail, news);
+        any |= self.write_out(sim.now(), news);
+        let now = sim.now();
+        if let Some(process) = self.process.as_mut()
+            && now.saturating_sub(process.ticked_at) >= TICK
+        {
+            process.ticked_at = now;
+            any = true;
+            self.input(now, Input::Tick, news);
+        }
+        if any {
+            self.input(now, Input::Drained, news);
+        }
+        self.post(sim, mail);
+    }
+
+    pub(super) fn input(&mut self, now: Duration, input: Input<String>, news: &mut Vec<News>) {
+        let Some(process) = self.process.as_mut() else { return };
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut out = Vec::new();
+            process.engine.step(clock(now), input, &mut out);
+            for output in out {
+                match output {
+                    Output::Send(message) => {
+                        let cluster = process.engine.cluster();
+                        process.outbox.push_back((cluster, message.clone()));
+                        news.push(News::Sends(message));
+                    }
+                    Output::Write { ticket, ops } => process.writes.push_back((ticket, ops)),
+                    Output::Apply(entries) => {
+                        for committed in entries {
+                            news.extend(committed.callers.into_iter().map(News::Answers));
+                            let index = committed.entry.position.index;
+                            inputs.push_back(Input::Applied { index });
+                            news.push(News::Applies(committed.entry));
+                        }
+                    }
+                    Output::Fail { tickets: commands, may_take_effect } => {
+                        news.push(News::Fails { commands, may_take_effect });
+                    }
+                    Output::Answer { result, .. } => news.push(News::Operator(match result {
+                        Ok(()) => "done".into(),
+                        Err(error) => error.to_string(),
+                    })),
+                    Output::Stop => {
+                        let reason = process.engine.status().stopped;
+                        news.push(News::Stops(
+                            reason.map_or_else(String::new, |reason| reason.to_string()),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_events(&mut self, sim: &mut Sim, mail: &Mail, news: &mut Vec<News>) -> bool {
+        let (now, node) = (sim.now(), self.node());
+        let Some(process) = self.process.as_mut() else { return false };
+        let Some(client) = process.client else {
+            if now >= process.joins_at {
+                process.client = sim.join(node, process.pid).ok();
+                process.joins_at = now + RETRY;
+            }
+            return false;
+        };
+        let mut any = false;
+        loop {
+            let input = match sim.poll(client) {
+                Ok(None) => return any,
+                Ok(Some(Event::Ring(_))) => continue,
+                Ok(Some(Event::Configuration(configuration))) => Input::Configuration {
+                    local: sim.member(client),
+                    members: configuration.members,
+                    joined: configuration.joined.iter().map(|change| change.member).collect(),
+                },
+                Ok(Some(Event::Deliver { sender: from, message })) => {
+                    let place = message.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                    let (cluster, message) = mail[place as usize].clone();
+                    Input::Delivered { from, cluster, message }
+                }
+                Err(error) => {
+                    sim.close(client);
+                    if let Some(process) = self.process.as_mut() {
+                        process.client = None;
+                        process.outbox.clear();
+                        process.unsent.clear();
+                        process.pid = Pid(process.pid.0 + 10);
+                    }
+                    let reason = error.to_string();
+                    self.input(now, Input::Disconnected { reason }, news);
+                    return true;
+                }
+            };
+            any = true;
+            self.input(now, input, news);
+        }
+    }
+
+    fn write_out(&mut self, now: Duration, news: &mut Vec<News>) -> bool {
+        let mut any = false;
+        while !self.holds_disk
+            && let Some((ticket, ops)) = self.process.as_mut().and_then(|p| p.writes.pop_front())
+        {
+            any = true;
+            ops.into_iter().for_each(|op| self.store.write(op));
+            self.input(now, Input::Written { ticket }, news);
+        }
+        any
+    }
+
+    /// Sends in order; what is refused is sent later.
+    fn post(&mut self, sim: &mut Sim, mail: &mut Mail) {
+        let Some(process) = self.process.as_mut() else { return };
+        for message in process.outbox.drain(..) {
+            process.unsent.push_back(Bytes::copy_from_slice(&(mail.len() as u64).to_le_bytes()));
+            mail.push(message);
+        }
+        let Some(client) = process.client else {
+            process.unsent.clear();
+            return;
+        };
+        while let Some(message) = process.unsent.front() {
+            if sim.multicast(client, message.clone()).is_err() {
+                return;
+            }
+            process.unsent.pop_front();
+        }
+    }
+}
+
+fn clock(now: Duration) -> Now {
+    let monotonic = Duration::from_secs(1) + now;
+    Now { monotonic, wall: Timestamp(1_000_000 + monotonic.as_millis() as u64) }
+}

@@ -1,0 +1,324 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpg::NodeId;
+use cpg::sim::{Faults, Sim};
+use datadriven::{DataDrivenError, TestCase};
+use plainsong::engine::{Entry, Input, VoterChange};
+use plainsong::message::Message;
+use plainsong::{Ballot, Digest, Index, ReplicaId};
+
+use super::replica::{Mail, News, Replica};
+use super::words;
+
+/// A story under way: see the [module](super).
+#[derive(Default)]
+pub struct Scenario {
+    stage: Option<Stage>,
+}
+
+impl Scenario {
+    /// Carries out one command and tells what came of it.
+    ///
+    /// # Errors
+    ///
+    /// When the command makes no sense, and when something happens that must never be.
+    pub fn play(&mut self, case: &mut TestCase) -> Result<String, String> {
+        let text = self.carry_out(case).map_err(|error| error.to_string())??;
+        case.expect_empty().map_err(|error| error.to_string())?;
+        Ok(text)
+    }
+
+    fn carry_out(
+        &mut self,
+        case: &mut TestCase,
+    ) -> Result<Result<String, String>, DataDrivenError> {
+        if case.directive == "group" {
+            let voters: u32 = case.take_arg("replicas")?;
+            let learners = case.try_take_arg("learners")?.unwrap_or(0);
+            let ms = |ms: Option<u64>| Duration::from_millis(ms.unwrap_or(0));
+            let faults = Faults {
+                detection_max: ms(case.try_take_arg("detection")?),
+                sync_max: ms(case.try_take_arg("sync")?),
+                ..Faults::default()
+            };
+            let stage = Stage::new(voters, learners, faults);
+            return Ok(stage.map(|stage| {
+                self.stage = Some(stage);
+                String::new()
+            }));
+        }
+        match &mut self.stage {
+            Some(stage) => stage.carry_out(case),
+            None => Ok(Err("first of all, there must be a group".into())),
+        }
+    }
+}
+
+struct Stage {
+    sim: Sim,
+    trace: Arc<Mutex<Vec<String>>>,
+    replicas: BTreeMap<u32, Replica>,
+    mail: Mail,
+    tickets: u64,
+    /// Ballots of which it was told who began and who opened them.
+    begun: BTreeSet<Ballot>,
+    opened: BTreeSet<Ballot>,
+    /// What was committed, for all time.
+    committed: BTreeMap<Index, Digest>,
+    /// What was applied since the last command, and where.
+    applied: BTreeMap<Index, (String, Vec<u32>)>,
+}
+
+impl Stage {
+    fn new(voters: u32, learners: u32, faults: Faults) -> Result<Self, String> {
+        let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
+        let all = 1..=voters + learners;
+        let mut sim = Sim::new(1, all.clone().map(NodeId), faults);
+        let trace = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&trace);
+        sim.on_trace(move |line| {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(words::network(line));
+        });
+        let mut stage = Self {
+            sim,
+            trace,
+            replicas: BTreeMap::new(),
+            mail: Vec::new(),
+            tickets: 0,
+            begun: BTreeSet::new(),
+            opened: BTreeSet::new(),
+            committed: BTreeMap::new(),
+            applied: BTreeMap::new(),
+        };
+        for id in all {
+            let bootstrap = if id <= voters { listed.clone() } else { Vec::new() };
+            let mut replica = Replica::new(ReplicaId(id), bootstrap);
+            if id <= voters {
+                replica.start(Duration::ZERO)?;
+            }
+            stage.replicas.insert(id, replica);
+        }
+        Ok(stage)
+    }
+
+    fn carry_out(
+        &mut self,
+        case: &mut TestCase,
+    ) -> Result<Result<String, String>, DataDrivenError> {
+        let result = match case.directive.as_str() {
+            "run" => {
+                let ms: u64 = case.take_arg("ms")?;
+                self.run(ms)
+            }
+            "status" => Ok(self.status()),
+            "log" => self.log(case.take_arg("replica")?),
+            "propose" => {
+                let (at, commands) = (case.take_arg("at")?, case.take_args("commands")?);
+                self.propose(at, commands)
+            }
+            "replace" => self.replace(case.take_arg("old")?, case.take_arg("new")?),
+            "part" => {
+                let mut parts: Vec<Vec<NodeId>> = Vec::new();
+                for name in ["one", "two", "three"] {
+                    let nodes: Option<Vec<u32>> = case.try_take_args(name)?;
+                    parts.extend(nodes.map(|nodes| nodes.into_iter().map(NodeId).collect()));
+                }
+                let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
+                self.sim.part(&parts);
+                Ok(self.told())
+            }
+            "lose-next" => {
+                let (from, at): (u32, Vec<u32>) = (case.take_arg("from")?, case.take_args("at")?);
+                let at: Vec<_> = at.into_iter().map(NodeId).collect();
+                self.sim.lose_next(NodeId(from), &at);
+                Ok(self.told())
+            }
+            "heal" | "stall-next-sync" => {
+                match case.directive.as_str() {
+                    "heal" => self.sim.heal(),
+                    _ => self.sim.stall_next_sync(),
+                }
+                Ok(self.told())
+            }
+            "kill" | "start" | "wipe" | "hang" | "wake" | "hold-disk" | "release-disk" => {
+                let id: u32 = case.take_arg("replica")?;
+                self.direct_replica(&case.directive, id)
+            }
+            _ => {
+                let node: u32 = case.take_arg("node")?;
+                self.direct_node(&case.directive, NodeId(node))
+            }
+        };
+        Ok(result)
+    }
+
+    fn replica(&mut self, id: u32) -> Result<&mut Replica, String> {
+        self.replicas.get_mut(&id).ok_or_else(|| format!("there is no replica {id}"))
+    }
+
+    fn direct_replica(&mut self, what: &str, id: u32) -> Result<String, String> {
+        let now = self.sim.now();
+        let replica = self.replicas.get_mut(&id).ok_or_else(|| format!("no replica {id}"))?;
+        match what {
+            "kill" => replica.kill(&mut self.sim)?,
+            "start" => replica.start(now)?,
+            "wipe" => replica.wipe()?,
+            "hang" => replica.hangs = true,
+            "wake" => replica.hangs = false,
+            "hold-disk" => replica.holds_disk = true,
+            _ => replica.holds_disk = false,
+        }
+        Ok(self.told())
+    }
+
+    fn direct_node(&mut self, what: &str, node: NodeId) -> Result<String, String> {
+        match what {
+            "pause-daemon" => self.sim.pause_daemon(node),
+            "resume-daemon" => self.sim.resume_daemon(node),
+            "kill-daemon" => self.sim.kill_daemon(node),
+            "start-daemon" => self.sim.start_daemon(node),
+            "lose-token" => self.sim.lose_token(node),
+            "straddle-next" => self.sim.straddle_next(node),
+            "swallow-next" => self.sim.swallow_next(node, 1),
+            other => return Err(format!("there is no command {other}")),
+        }
+        Ok(self.told())
+    }
+
+    fn propose(&mut self, at: u32, commands: Vec<String>) -> Result<String, String> {
+        let now = self.sim.now();
+        let mut news = Vec::new();
+        let replica = self.replica(at)?;
+        replica.process()?;
+        for ticket in commands {
+            let command = Bytes::copy_from_slice(ticket.as_bytes());
+            replica.input(now, Input::Propose { ticket, command }, &mut news);
+        }
+        replica.input(now, Input::Drained, &mut news);
+        self.hear(at, news)?;
+        Ok(self.told())
+    }
+
+    fn replace(&mut self, old: u32, new: u32) -> Result<String, String> {
+        let (now, ticket) = (self.sim.now(), self.tickets);
+        self.tickets += 1;
+        let change = VoterChange::Replace(ReplicaId(old), ReplicaId(new));
+        let sequencer = self.replicas.values_mut().find(|replica| replica.is_sequencer());
+        let sequencer = sequencer.ok_or("nobody sequences")?;
+        let (at, mut news) = (sequencer.id.0, Vec::new());
+        sequencer.input(now, Input::ChangeVoters { ticket, change }, &mut news);
+        sequencer.input(now, Input::Drained, &mut news);
+        self.hear(at, news)?;
+        Ok(self.told())
+    }
+
+    fn run(&mut self, ms: u64) -> Result<String, String> {
+        for _ in 0..ms {
+            self.sim.advance(Duration::from_millis(1));
+            for id in self.replicas.keys().copied().collect::<Vec<_>>() {
+                let mut news = Vec::new();
+                if let Some(replica) = self.replicas.get_mut(&id) {
+                    replica.turn(&mut self.sim, &mut self.mail, &mut news);
+                }
+                self.hear(id, news)?;
+            }
+        }
+        Ok(self.told())
+    }
+
+    /// What a replica has to tell.
+    fn hear(&mut self, id: u32, news: Vec<News>) -> Result<(), String> {
+        for news in news {
+            let line = match news {
+                News::Sends(Message::Begin(ballot)) if self.begun.insert(ballot) => {
+                    format!("{id} asks for promises to ballot {}", words::ballot(ballot))
+                }
+                News::Sends(Message::Open(open)) if self.opened.insert(open.ballot) => {
+                    format!("{id} {}", words::open(&open))
+                }
+                News::Sends(Message::Fetch(fetch)) => format!("{id} {}", words::fetch(&fetch)),
+                News::Sends(Message::Entries(entries)) => {
+                    format!("{id} sends entries from [{}] on", entries.first)
+                }
+                News::Sends(_) => continue,
+                News::Applies(entry) => {
+                    self.apply(id, &entry)?;
+                    continue;
+                }
+                News::Answers(command) => format!("{id} answers '{command}'"),
+                News::Fails { commands, may_take_effect } => format!(
+                    "{id} gives up {}, which {} take effect",
+                    words::list(commands),
+                    if may_take_effect { "may" } else { "will not" }
+                ),
+                News::Operator(answer) => format!("{id} answers the operator: {answer}"),
+                News::Stops(reason) => format!("{id} stops: {reason}"),
+            };
+            let mut lines = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+            // What is sent again is not news.
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever the story: one entry at each index.
+    fn apply(&mut self, id: u32, entry: &Entry) -> Result<(), String> {
+        let index = entry.position.index;
+        let known = *self.committed.entry(index).or_insert(entry.digest);
+        if known != entry.digest {
+            return Err(format!("two entries are committed at index {index}"));
+        }
+        let text = words::entry(entry.position.epoch, &entry.content);
+        let (_, replicas) = self.applied.entry(index).or_insert((text, Vec::new()));
+        if !replicas.contains(&id) {
+            replicas.push(id);
+        }
+        Ok(())
+    }
+
+    /// What happened since this was last asked.
+    fn told(&mut self) -> String {
+        let lines = mem::take(&mut *self.trace.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut lines = words::together(lines);
+        for (index, (text, mut replicas)) in mem::take(&mut self.applied) {
+            replicas.sort_unstable();
+            lines.push(format!("[{index}] {text} (applied at {})", words::list(replicas)));
+        }
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn status(&self) -> String {
+        let mut text = String::new();
+        for (id, replica) in &self.replicas {
+            let Some(process) = &replica.process else {
+                text += &format!("{id} is dead\n");
+                continue;
+            };
+            let status = process.engine.status();
+            let epoch = status.epoch.map_or_else(|| "none".into(), words::ballot);
+            text += &format!(
+                "{id} {} of epoch {epoch}, log to {}, applied to {}{}\n",
+                status.role,
+                status.last,
+                status.applied,
+                status.waiting.map_or_else(String::new, |what| format!("; {what}"))
+            );
+        }
+        text
+    }
+
+    fn log(&mut self, id: u32) -> Result<String, String> {
+        let entries = self.replica(id)?.durable();
+        let line = |entry: &Entry| {
+            let text = words::entry(entry.position.epoch, &entry.content);
+            format!("[{}] {text}\n", entry.position.index)
+        };
+        Ok(entries.iter().map(line).collect())
+    }
+}

@@ -1,0 +1,119 @@
+use plainsong::Incarnation;
+use plainsong::engine::{Batch, Content, MembersChanged};
+use plainsong::message::{Fetch, Missing, Open};
+use plainsong::{Ballot, Voter, Voters};
+
+/// `1 2 3`, or `none`.
+pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+    if items.is_empty() { "none".into() } else { items.join(" ") }
+}
+
+/// A ballot without the nonce of the run.
+pub(super) fn ballot(ballot: Ballot) -> String {
+    format!("{}/{}", ballot.counter, ballot.replica)
+}
+
+/// Replica 3 with its first store is `3`, with the next `3'`.
+fn voters(voters: &Voters) -> String {
+    let ticks = |voter: &Voter| "'".repeat((voter.store.0 % 100) as usize);
+    let name = |voter: &Voter| format!("{}{}", voter.replica, ticks(voter));
+    let of = |set: &[Voter]| list(set.iter().map(name));
+    let now = of(&voters.now);
+    if voters.now == voters.previous {
+        format!("voters {now}")
+    } else {
+        format!("voters {now} (before: {})", of(&voters.previous))
+    }
+}
+
+pub(super) fn open(open: &Open) -> String {
+    format!(
+        "opens epoch {} on a log to {}, sequencer {}, {}",
+        ballot(open.ballot),
+        open.base.index,
+        open.sequencer.replica,
+        voters(&open.voters)
+    )
+}
+
+pub(super) fn entry(epoch: Ballot, content: &Content) -> String {
+    match content {
+        Content::EpochStart(set) => format!("start of epoch {}, {}", ballot(epoch), voters(set)),
+        Content::Batch(batch) => {
+            format!("{} of {}", list(commands(batch)), batch.origin.replica)
+        }
+        Content::Notice(MembersChanged { joined, left }) => {
+            let of = |runs: &[Incarnation]| list(runs.iter().map(|run| run.replica));
+            match (joined.is_empty(), left.is_empty()) {
+                (false, true) => format!("notice: joined {}", of(joined)),
+                (true, false) => format!("notice: left {}", of(left)),
+                _ => format!("notice: joined {}, left {}", of(joined), of(left)),
+            }
+        }
+        Content::Time => "time".into(),
+    }
+}
+
+/// The commands of a batch, each behind its length.
+fn commands(batch: &Batch) -> Vec<String> {
+    let mut rest = &batch.commands[..];
+    let mut commands = Vec::new();
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let (command, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
+        commands.push(format!("'{}'", String::from_utf8_lossy(command)));
+        rest = behind;
+    }
+    commands
+}
+
+pub(super) fn fetch(fetch: &Fetch) -> String {
+    match fetch.missing {
+        Missing::Open => format!("asks how epoch {} was opened", ballot(fetch.epoch)),
+        Missing::Entries { after, .. } => format!("asks for what comes after [{}]", after.index),
+    }
+}
+
+/// What the network tells, without what depends on how often it turned.
+pub(super) fn network(line: &str) -> String {
+    let line = line.trim_start().split_once(' ').map_or(line, |(_, line)| line);
+    let Some((_, what)) = line.strip_prefix("ring ").and_then(|line| line.split_once(": ")) else {
+        return line.into();
+    };
+    let origins: Option<Vec<_>> =
+        what.split(", ").map(|part| Some(part.split_once(" from ")?.0)).collect();
+    match origins {
+        Some(nodes) if nodes.iter().all(|nodes| !nodes.contains(|c: char| c.is_alphabetic())) => {
+            format!("a new ring: {}", nodes.join(" together with "))
+        }
+        _ => format!("in the ring {what}"),
+    }
+}
+
+/// Lines of the nodes that say the same become one; a line of a node begins with its number
+/// and a colon.
+pub(super) fn together(lines: Vec<String>) -> Vec<String> {
+    let mut said: Vec<(Vec<String>, String)> = Vec::new();
+    for line in lines {
+        let node = line
+            .split_once(": ")
+            .filter(|(node, _)| node.bytes().all(|byte| byte.is_ascii_digit()));
+        let Some((node, text)) = node else {
+            said.push((Vec::new(), line));
+            continue;
+        };
+        let same = said.iter_mut().rev().find(|(nodes, other)| {
+            other == text && !nodes.is_empty() && !nodes.iter().any(|known| known == node)
+        });
+        match same {
+            Some((nodes, _)) => nodes.push(node.into()),
+            None => said.push((vec![node.into()], text.into())),
+        }
+    }
+    said.into_iter()
+        .map(|(mut nodes, text)| {
+            nodes.sort();
+            if nodes.is_empty() { text } else { format!("{}: {text}", nodes.join(" ")) }
+        })
+        .collect()
+}
