@@ -21,7 +21,13 @@ pub(super) enum News {
     Sends(Message),
     Applies(Entry),
     Answers(String),
-    Fails { commands: Vec<String>, may_take_effect: bool },
+    Fails {
+        commands: Vec<String>,
+        may_take_effect: bool,
+    },
+    /// They took effect, and their outputs are not known here.
+    Forgoes(Vec<String>),
+    WantsSnapshots,
     Operator(String),
     Stops(String),
 }
@@ -177,9 +183,13 @@ impl Replica {
                         for committed in entries {
                             news.extend(committed.callers.into_iter().map(News::Answers));
                             let index = committed.entry.position.index;
-                            inputs.push_back(Input::Applied { index });
+                            inputs.push_back(Input::Applied { index, wake_at: None });
                             news.push(News::Applies(committed.entry));
                         }
+                    }
+                    Output::Forgo { tickets } => news.push(News::Forgoes(tickets)),
+                    Output::Capture(_) | Output::Restore(_) | Output::Shelf(_) => {
+                        news.push(News::WantsSnapshots);
                     }
                     Output::Fail { tickets: commands, may_take_effect } => {
                         news.push(News::Fails { commands, may_take_effect });

@@ -255,6 +255,12 @@ impl Stage {
                     words::list(commands),
                     if may_take_effect { "may" } else { "will not" }
                 ),
+                News::Forgoes(commands) => {
+                    format!("{id} has no answer to {}, which took effect", words::list(commands))
+                }
+                News::WantsSnapshots => {
+                    return Err("the log is too long: a scenario knows no snapshots".into());
+                }
                 News::Operator(answer) => format!("{id} answers the operator: {answer}"),
                 News::Stops(reason) => format!("{id} stops: {reason}"),
             };
