@@ -191,6 +191,8 @@ impl Replica {
                     Output::Capture(_) | Output::Restore(_) | Output::Shelf(_) => {
                         news.push(News::WantsSnapshots);
                     }
+                    // No story has asked to read yet.
+                    Output::Read { .. } | Output::FailReads { .. } => {}
                     Output::Fail { tickets: commands, may_take_effect } => {
                         news.push(News::Fails { commands, may_take_effect });
                     }
