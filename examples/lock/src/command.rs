@@ -50,13 +50,6 @@ pub enum Command {
         /// Not to let it linger.
         at_once: bool,
     },
-    /// Tells a part of all locks that are held or waited for, by name.
-    List {
-        /// Where to go on: behind this one.
-        after: Option<Name>,
-        /// How many.
-        count: u32,
-    },
 }
 
 /// How a lock is wanted.
@@ -119,19 +112,8 @@ pub enum Output {
     Taken,
     /// How many claims it was done to.
     Done(u64),
-    /// Of [`Command::List`].
-    Listed(Listed),
     /// It was refused, and nothing has changed.
     Refused(Refusal),
-}
-
-/// A part of the list of all locks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// The log's time.
-    pub time: Timestamp,
-    /// By name. Fewer than were asked for are the last.
-    pub locks: Vec<LockListed>,
 }
 
 /// A lock in the list.

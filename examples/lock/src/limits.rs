@@ -30,7 +30,7 @@ pub const LEASE_MS_MAX: u64 = 24 * 3600 * 1000;
 pub const LINGER_MS_MAX: u64 = 3600 * 1000;
 
 /// The most locks that one `LIST` tells.
-pub const LISTED_MAX: u32 = 100;
+pub const LISTED_MAX: usize = 100;
 
 /// The most holders of a lock that `LIST` tells one by one.
 pub const LISTED_HOLDERS_MAX: usize = 16;

@@ -1,15 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use plainsong::{Incarnation, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{
-    Command, Event, HolderListed, Listed, LockListed, Loss, Mode, Output, Patience, Refusal,
-    Session, Terms, Token,
+    Command, Event, HolderListed, LockListed, Loss, Mode, Output, Patience, Refusal, Session,
+    Terms, Token,
 };
 use crate::limits::{
-    CLAIMS_MAX, CLAIMS_PER_LOCK_MAX, CLAIMS_PER_SESSION_MAX, LISTED_HOLDERS_MAX, LISTED_MAX,
-    LOCKS_MAX,
+    CLAIMS_MAX, CLAIMS_PER_LOCK_MAX, CLAIMS_PER_SESSION_MAX, LISTED_HOLDERS_MAX, LOCKS_MAX,
 };
 use crate::{Name, Owner};
 
@@ -102,7 +102,6 @@ impl Locks {
                 Output::Done(names.len() as u64)
             }
             Command::Break { name, at_once } => self.break_lock(now, &name, at_once, events),
-            Command::List { after, count } => Output::Listed(self.list(time, after, count)),
         }
     }
 
@@ -143,6 +142,19 @@ impl Locks {
             }
             self.promote(now, &name, events);
         }
+    }
+
+    /// The locks behind a name that are held or waited for, by name; so many at most.
+    pub fn list(&self, after: Option<&Name>, count: usize) -> Vec<LockListed> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let locks = self.locks.range((from, Bound::Unbounded)).take(count);
+        let locks = locks.map(|(name, lock)| LockListed {
+            name: name.clone(),
+            holders: lock.holders.len() as u64,
+            waiters: lock.queue.len() as u64,
+            first: lock.holders.iter().take(LISTED_HOLDERS_MAX).map(Claim::listed).collect(),
+        });
+        locks.collect()
     }
 
     fn acquire(&mut self, now: u64, session: Session, name: Name, terms: Terms) -> Output {
@@ -229,19 +241,6 @@ impl Locks {
         }
         self.promote(now, name, events);
         Output::Done(broken)
-    }
-
-    fn list(&self, time: Timestamp, after: Option<Name>, count: u32) -> Listed {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        let locks = self.locks.range((from, Unbounded)).take(count.min(LISTED_MAX) as usize);
-        let locks = locks.map(|(name, lock)| LockListed {
-            name: name.clone(),
-            holders: lock.holders.len() as u64,
-            waiters: lock.queue.len() as u64,
-            first: lock.holders.iter().take(LISTED_HOLDERS_MAX).map(Claim::listed).collect(),
-        });
-        Listed { time, locks: locks.collect() }
     }
 
     /// Takes a claim from its session: who waits is gone, what is held lingers as agreed.

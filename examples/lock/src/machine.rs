@@ -20,6 +20,11 @@ impl Machine {
         Self { locks: Locks::default(), events }
     }
 
+    /// The state.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
     /// Waits for a server that is behind, which never waits for the replica; without a
     /// server nobody wants to know.
     fn tell(&self, events: Vec<Event>) {

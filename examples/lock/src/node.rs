@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plainsong::{Busy, Incarnation, ProposeError, Replica};
+use plainsong::{Busy, Consistency, Incarnation, ProposeError, Replica};
 use service::Situation;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::Machine;
-use crate::command::{Command, Output};
+use crate::command::{Command, LockListed, Output};
+use crate::limits::LISTED_MAX;
+use crate::{Machine, Name};
 
 /// How long to leave a full replica alone.
 const BUSY_WAIT: Duration = Duration::from_millis(5);
@@ -69,6 +70,33 @@ impl Node {
             }
             Ok(Err(error)) => Err(Failure::NotDone(error.to_string())),
             Err(_) => Err(Failure::Unknown(self.overdue(timeout))),
+        }
+    }
+
+    /// The locks behind a name, as they are now; the first of them, by name.
+    ///
+    /// # Errors
+    ///
+    /// Nobody answers in time.
+    pub async fn list(
+        &self,
+        after: Option<Name>,
+        timeout: Duration,
+    ) -> Result<Vec<LockListed>, Failure> {
+        let deadline = Instant::now() + timeout;
+        let pending = loop {
+            let after = after.clone();
+            let look = move |machine: &Machine| machine.locks().list(after.as_ref(), LISTED_MAX);
+            match self.0.try_read(Consistency::Linearizable, look) {
+                Ok(pending) => break pending,
+                Err(_) if Instant::now() < deadline => sleep(BUSY_WAIT).await,
+                Err(_) => return Err(Failure::NotDone(self.overdue(timeout))),
+            }
+        };
+        match timeout_at(deadline, pending.into_future()).await {
+            Ok(Ok(locks)) => Ok(locks),
+            Ok(Err(error)) => Err(Failure::NotDone(error.to_string())),
+            Err(_) => Err(Failure::NotDone(self.overdue(timeout))),
         }
     }
 

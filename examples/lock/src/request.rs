@@ -6,8 +6,8 @@ use crate::command::{Mode, Patience, Terms};
 use crate::limits::{LEASE_MS_MAX, LINGER_MS_MAX, WAIT_MS_MAX};
 use crate::{Name, Owner};
 
-/// What `HELP` says.
-pub const HELP: &[&str] = &[
+/// What `USAGE` says.
+pub const USAGE: &[&str] = &[
     "LOCK name [SHARED] [TRY | TIMEOUT seconds] [LEASE seconds] [LINGER seconds] [OWNER text]",
     "    waits for the lock; answers the fencing token, or nil if it was not granted",
     "UNLOCK name",
@@ -21,7 +21,7 @@ pub const HELP: &[&str] = &[
     "    replica, milliseconds held, milliseconds left or nil, and whether it is lost",
     "BREAK name [NOW]",
     "    takes the lock from its holders; answers from how many. NOW: without lingering",
-    "INFO, PING, HELP, QUIT",
+    "INFO, PING, USAGE, QUIT",
     "A connection that ends gives back its locks. Times are in seconds; a fraction is fine.",
 ];
 
@@ -45,7 +45,7 @@ pub enum Request {
     /// Whether the server is there.
     Ping,
     /// What can be asked.
-    Help,
+    Usage,
     /// To close the connection.
     Quit,
     /// What clients of Redis say or ask about themselves; of no interest.
@@ -85,17 +85,17 @@ impl Request {
             }
             ("INFO", _) => Ok(Self::Info),
             ("PING", []) => Ok(Self::Ping),
-            ("HELP", []) => Ok(Self::Help),
+            ("USAGE", []) => Ok(Self::Usage),
             ("QUIT", []) => Ok(Self::Quit),
             ("COMMAND" | "CLIENT", _) => Ok(Self::Courtesy),
             (
-                verb @ ("LOCK" | "UNLOCK" | "RENEW" | "WATCH" | "LIST" | "BREAK" | "PING" | "HELP"
+                verb @ ("LOCK" | "UNLOCK" | "RENEW" | "WATCH" | "LIST" | "BREAK" | "PING" | "USAGE"
                 | "QUIT"),
                 _,
-            ) => Err(nonsense(&format!("{verb} is not asked like that: see HELP"))),
+            ) => Err(nonsense(&format!("{verb} is not asked like that: see USAGE"))),
             (verb, _) => {
                 let verb = Owner::about(verb);
-                Err(nonsense(&format!("{verb:.20} is no request of a lock service: see HELP")))
+                Err(nonsense(&format!("{verb:.20} is no request of a lock service: see USAGE")))
             }
         }
     }
@@ -120,7 +120,7 @@ fn terms(mut options: &[&str]) -> Result<Terms, Nonsense> {
     while let [option, rest @ ..] = options {
         let value = || {
             let value = rest.first().copied();
-            value.ok_or_else(|| nonsense(&format!("{option} needs a value: see HELP")))
+            value.ok_or_else(|| nonsense(&format!("{option} needs a value: see USAGE")))
         };
         let mut taken = 1;
         match option.to_ascii_uppercase().as_str() {
@@ -142,7 +142,7 @@ fn terms(mut options: &[&str]) -> Result<Terms, Nonsense> {
                 let owner = value()?.parse();
                 terms.owner = owner.map_err(|e: crate::BadOwner| Nonsense(e.to_string()))?;
             }
-            _ => return Err(nonsense("that is no option of LOCK: see HELP")),
+            _ => return Err(nonsense("that is no option of LOCK: see USAGE")),
         }
         options = rest.get(taken..).unwrap_or_default();
     }
@@ -191,14 +191,14 @@ mod tests {
     #[test]
     fn nonsense_is_told_in_one_line_with_where_to_look() {
         for (line, told) in [
-            ("LOCK", "ERR LOCK is not asked like that: see HELP"),
-            ("BREAK a LATER", "ERR BREAK is not asked like that: see HELP"),
-            ("LOCK a NICELY", "ERR that is no option of LOCK: see HELP"),
-            ("LOCK a TIMEOUT", "ERR TIMEOUT needs a value: see HELP"),
+            ("LOCK", "ERR LOCK is not asked like that: see USAGE"),
+            ("BREAK a LATER", "ERR BREAK is not asked like that: see USAGE"),
+            ("LOCK a NICELY", "ERR that is no option of LOCK: see USAGE"),
+            ("LOCK a TIMEOUT", "ERR TIMEOUT needs a value: see USAGE"),
             ("LOCK a TIMEOUT -1", "ERR TIMEOUT takes seconds, from 0 to 2592000"),
             ("LOCK a LEASE NaN", "ERR LEASE takes seconds, from 0 to 86400"),
             ("LOCK a LINGER 4000", "ERR LINGER takes seconds, from 0 to 3600"),
-            ("GET a", "ERR GET is no request of a lock service: see HELP"),
+            ("GET a", "ERR GET is no request of a lock service: see USAGE"),
             (
                 "LOCK ä",
                 "ERR the name of a lock has 1 to 200 printable ASCII characters and no spaces",

@@ -333,7 +333,7 @@ fn requests_by_hand_are_answered() {
     let group = Group::start();
     let mut client = group.client(0);
     assert_eq!(client.ask("PING"), "PONG");
-    assert!(client.ask("HELP").contains("LOCK name [SHARED]"));
+    assert!(client.ask("USAGE").contains("LOCK name [SHARED]"));
     assert!(client.ask("GET a").starts_with("-ERR GET is no request of a lock service"));
     assert!(client.ask("INFO").contains("voters:1,2,3"));
     let token = client.lock("lock a owner me");

@@ -34,7 +34,7 @@ Examples:
   lock break backup
 
   redis-cli -s /tmp/lock1.sock
-      by hand: LOCK backup, LIST, UNLOCK backup, HELP
+      by hand: LOCK backup, LIST, UNLOCK backup, USAGE
 
 Exit status: of `run` and `try` that of the command, 128 + N if signal N ended it; 1 if the
 lock is not to be had (--conflict-exit-code); 75 if the lock was lost; 69 if no server

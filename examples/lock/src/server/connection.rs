@@ -14,9 +14,8 @@ use super::listener::{Shared, Stream};
 use super::sessions::News;
 use crate::Name;
 use crate::command::{Command, Output, Patience, Terms, Token};
-use crate::limits::LISTED_MAX;
 use crate::node::Failure;
-use crate::request::{HELP, Request};
+use crate::request::{Request, USAGE};
 
 /// How long a client may take to read a reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,11 +119,18 @@ impl Connection {
             }
             Request::Renew(name) => self.simple(Command::Renew { session, name }).await,
             Request::Watch(name) => return self.watch(name).await,
-            Request::List(after) => self.simple(Command::List { after, count: LISTED_MAX }).await,
+            Request::List(after) => {
+                match self.shared.node.list(after, self.shared.config.timeout).await {
+                    Ok(locks) => info::listed(locks),
+                    Err(failure) => error(failure),
+                }
+            }
             Request::Break(name, at_once) => self.simple(Command::Break { name, at_once }).await,
             Request::Info => Reply::BulkString(info::text(&self.shared.node.situation()).into()),
             Request::Ping => text("PONG"),
-            Request::Help => Reply::Array(HELP.iter().map(|line| bulk(line.to_string())).collect()),
+            Request::Usage => {
+                Reply::Array(USAGE.iter().map(|line| bulk(line.to_string())).collect())
+            }
             Request::Courtesy => Reply::Array(Vec::new()),
             Request::Quit => text("OK"),
         })
@@ -241,7 +247,6 @@ fn reply(output: Output) -> Reply {
         Output::Done(count) => integer(count),
         // A queued request is answered when its wait is over.
         Output::Taken | Output::Queued => Reply::Null,
-        Output::Listed(listed) => info::listed(listed),
         Output::Refused(refusal) => error(refusal),
     }
 }

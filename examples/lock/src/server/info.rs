@@ -1,12 +1,13 @@
 //! How a replica is, and the list of locks, as replies.
 
 use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use service::Situation;
 use service::resp::Reply;
 
 use super::connection::{bulk, integer};
-use crate::command::{HolderListed, Listed, Mode};
+use crate::command::{HolderListed, LockListed, Mode};
 
 /// In the form of Redis's `INFO`.
 pub(super) fn text(situation: &Situation) -> String {
@@ -31,9 +32,11 @@ pub(super) fn text(situation: &Situation) -> String {
     text
 }
 
-pub(super) fn listed(listed: Listed) -> Reply {
-    let now = listed.time.0;
-    let locks = listed.locks.into_iter().map(|lock| {
+/// Times are told from this host's clock, from which the log's differs little.
+pub(super) fn listed(locks: Vec<LockListed>) -> Reply {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+    let locks = locks.into_iter().map(|lock| {
         let holders = lock.first.into_iter().map(|holder| described(now, holder)).collect();
         Reply::Array(vec![
             bulk(lock.name.to_string()),
