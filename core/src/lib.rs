@@ -65,6 +65,7 @@
 //! | [`snapshot`] | the state at one moment, for replicas that lag and for restarts |
 //! | [`message`] | what replicas say to each other |
 //! | [`codec`] | how it stands on the wire |
+//! | `testing` | groups in a simulated world, for tests (feature `testing`) |
 
 mod admin;
 pub mod codec;
@@ -78,6 +79,8 @@ mod record;
 mod replica;
 mod runtime;
 pub mod snapshot;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod types;
 
 pub use admin::{Admin, Request};

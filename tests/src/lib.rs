@@ -1,5 +1,11 @@
-//! What the tests of whole groups share: a [`rig`] for real Corosync clusters on one machine,
-//! and [`scenario`]s on a simulated one.
+//! What the tests of whole groups share.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`rig`] | real Corosync clusters on one machine |
+//! | [`scenario`] | single stories on a simulated group |
+//! | [`simulation`] | thousands of them, drawn from seeds |
 
 pub mod rig;
 pub mod scenario;
+pub mod simulation;

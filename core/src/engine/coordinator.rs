@@ -51,9 +51,15 @@ impl Coordination {
         } else {
             self.reports.values().max_by_key(|report| report.last)?
         };
-        // What it says of the base is what its sequencer holds of it.
-        let mut at_base = self.reports.values().filter(|report| report.last == base.last);
-        let base = at_base.find(|report| report.incarnation == me).unwrap_or(base);
+        // What it says of the base is what its sequencer holds of it: a voter where one is
+        // there, and among those the coordinator itself.
+        let fitness = |report: &&Report| {
+            let replica = report.incarnation.replica;
+            let votes = base.voters.contains(&Voter { replica, store: report.store });
+            (votes, report.incarnation == me)
+        };
+        let at_base = self.reports.values().filter(|report| report.last == base.last);
+        let base = at_base.max_by_key(fitness).unwrap_or(base);
         let voters = if base.last.index == Index(0) {
             self.first_voters(config)?
         } else {

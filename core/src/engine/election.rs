@@ -219,8 +219,12 @@ impl<T> Engine<T> {
         self.log.voters().majority(self.commit, |voter| self.members.has_voter(voter))
     }
 
-    /// This replica's place among the voters that are here; `None` if it is no voter.
+    /// This replica's place among the voters that are here; `None` if it is no voter. A learner
+    /// that sequences, because no voter was at the base, has to give way by itself.
     fn rank(&self) -> Option<u32> {
+        if self.is_sequencing() {
+            return Some(0);
+        }
         if self.log.is_empty() {
             let (listed, me) = (&self.config.bootstrap, self.me().replica);
             let before =

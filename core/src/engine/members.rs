@@ -22,6 +22,9 @@ pub(crate) struct Peer {
     pub(crate) epoch: Ballot,
     pub(crate) acked: Index,
     pub(crate) applied: Index,
+    pub(crate) heard_at: Duration,
+    /// Listed, and dead.
+    is_ghost: bool,
 }
 
 /// Who is in the configuration, and which replica is behind whom.
@@ -96,7 +99,15 @@ impl Members {
 
     /// Learns who is behind a member. Members that are not in the configuration are not
     /// kept: on Corosync a departure can overtake what was sent before it.
-    pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
+    pub(crate) fn identify(
+        &mut self,
+        from: Member,
+        incarnation: Incarnation,
+        store: StoreId,
+        now: Duration,
+        silence: Duration,
+    ) {
+        self.doubt(from, incarnation.replica, now, silence);
         let Some(peer) = self.present.get_mut(&from) else { return };
         if peer.is_none_or(|peer| peer.incarnation != incarnation || peer.store != store) {
             self.strangers.remove(&from);
@@ -110,7 +121,27 @@ impl Members {
                 epoch: Ballot::default(),
                 acked: Index(0),
                 applied: Index(0),
+                heard_at: now,
+                is_ghost: false,
             });
+        }
+        let revived = peer.as_mut().is_some_and(|peer| {
+            peer.heard_at = now;
+            std::mem::take(&mut peer.is_ghost)
+        });
+        self.unordered |= revived;
+    }
+
+    /// Corosync may list a process for ever that is dead. Another run of its replica shows it:
+    /// of two live ones one would have been refused, and whoever lives is heard.
+    fn doubt(&mut self, from: Member, replica: ReplicaId, now: Duration, silence: Duration) {
+        let others = self.present.iter_mut().filter(|(member, _)| **member != from);
+        for peer in others.filter_map(|(_, peer)| peer.as_mut()) {
+            let silent = now.saturating_sub(peer.heard_at) > silence;
+            if peer.incarnation.replica == replica && silent && !peer.is_ghost {
+                peer.is_ghost = true;
+                self.unordered = true;
+            }
         }
     }
 
@@ -145,8 +176,9 @@ impl Members {
         self.present.iter().map(|(member, peer)| (*member, peer.as_ref()))
     }
 
+    /// Those who have said who they are, but for the dead.
     pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
-        self.present.values().flatten()
+        self.present.values().flatten().filter(|peer| !peer.is_ghost)
     }
 
     /// Whether a member came after `since` that has not said yet who it is.

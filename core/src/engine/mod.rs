@@ -12,6 +12,8 @@ mod coordinator;
 mod disk;
 mod donating;
 mod election;
+#[cfg(feature = "testing")]
+mod inspect;
 mod io;
 mod log;
 mod members;

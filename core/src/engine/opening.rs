@@ -7,7 +7,7 @@ use super::offering::Offering;
 use super::{Canary, Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
 use crate::entry::{Content, Entry};
 use crate::message::{Announce, Message, Open, Report};
-use crate::types::{Ballot, ClusterId, Digest, Index, Position};
+use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, Position, StoreId};
 
 /// How far the commit index on disk may be behind while there are writes.
 const HINT_ENTRIES: u64 = 64;
@@ -24,6 +24,13 @@ impl<T> Engine<T> {
             self.members.announced_at = self.now.monotonic;
             out.push(Output::Send(Message::Announce(announce)));
         }
+    }
+
+    /// Learns who is behind a member of the group.
+    pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
+        // A live replica is heard at least once in each election timeout.
+        let silence = self.config.election_timeout * 4;
+        self.members.identify(from, incarnation, store, self.now.monotonic, silence);
     }
 
     fn announcement(&self, refused: Option<crate::types::Nonce>) -> Announce {
@@ -60,7 +67,7 @@ impl<T> Engine<T> {
                 self.members.refused.insert(other);
             }
         }
-        self.members.identify(from, announce.incarnation, announce.store);
+        self.identify(from, announce.incarnation, announce.store);
         if let Some(peer) = self.members.peer_mut(from) {
             peer.last = announce.last;
             peer.promised = announce.promised;
@@ -177,7 +184,7 @@ impl<T> Engine<T> {
     }
 
     pub(crate) fn on_report(&mut self, from: Member, report: Report, out: &mut Vec<Output<T>>) {
-        self.members.identify(from, report.incarnation, report.store);
+        self.identify(from, report.incarnation, report.store);
         if let Some(peer) = self.members.peer_mut(from) {
             peer.last = report.last;
             peer.promised = peer.promised.max(report.ballot);

@@ -22,7 +22,7 @@ impl<T> Engine<T> {
         progress: Option<Progress>,
     ) -> Checked {
         if let Some(Progress { incarnation, store, .. }) = progress {
-            self.members.identify(from, incarnation, store);
+            self.identify(from, incarnation, store);
         }
         self.proposals.heard(&batch);
         let again = self.is_broken(Canary::OrderedTwice)

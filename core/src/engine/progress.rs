@@ -107,7 +107,7 @@ impl<T> Engine<T> {
         if alone && progress.incarnation == self.me() {
             self.pace.under_way = None;
         }
-        self.members.identify(from, progress.incarnation, progress.store);
+        self.identify(from, progress.incarnation, progress.store);
         if let Some(peer) = self.members.peer_mut(from) {
             peer.promised = progress.promised;
             peer.epoch = progress.epoch;

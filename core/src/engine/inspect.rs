@@ -1,0 +1,27 @@
+//! What simulations look at beside the status.
+
+use super::Engine;
+use crate::types::{Ballot, Index};
+
+impl<T> Engine<T> {
+    /// The epoch that was opened here last, frozen or not.
+    pub(crate) fn last_epoch(&self) -> Ballot {
+        self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot)
+    }
+
+    /// The commit index, without the cost of a whole status.
+    pub(crate) fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// Whether everything in the log is committed and applied, in step with the open epoch.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let last = self.log.last().index;
+        self.is_in_step() && last == self.commit && last == self.applied && !self.has_work()
+    }
+
+    /// The end of the log in memory.
+    pub(crate) fn last(&self) -> Index {
+        self.log.last().index
+    }
+}

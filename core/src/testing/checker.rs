@@ -1,0 +1,298 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use crate::Timestamp;
+use crate::engine::{Content, Entry};
+use crate::entry::{Batch, MembersChanged};
+use crate::message::Open;
+use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Position, ReplicaId, Voters};
+
+/// What must never be, and was: a rule of `docs/protocol.md` and what broke it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+pub(super) type Checked<V = ()> = Result<V, Violation>;
+
+pub(super) fn check(holds: bool, what: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(Violation(what())) }
+}
+
+/// A command as a run names it; the bytes that are proposed begin with it, so two places in
+/// the order of one proposal show, whoever put it there.
+pub(super) type ProposalId = u64;
+
+/// What is known of all replicas together, for all time.
+///
+/// The maps with an order of their own are only ever asked, never walked.
+#[derive(Debug)]
+pub(super) struct Checker<O> {
+    /// Every entry that ever was in a log, by place and digest: the digest before it.
+    before: HashMap<(Index, Digest), Digest>,
+    /// One digest for each position, whoever holds it.
+    positions: HashMap<Position, Digest>,
+    /// What was committed, from index 1.
+    committed: Vec<Fact<O>>,
+    /// Where each proposal was committed.
+    places: HashMap<ProposalId, (Index, usize)>,
+    /// Proposals whose callers were told that they will never take effect.
+    refused: BTreeSet<ProposalId>,
+    /// The last batch of each replica in the committed order.
+    origins: BTreeMap<ReplicaId, (u64, Nonce, u64)>,
+    /// Members by the committed order.
+    members: BTreeSet<Incarnation>,
+    /// What each epoch goes on from, and who sequences it.
+    opens: BTreeMap<Ballot, Open>,
+    /// The latest moment that log time could show now, by what replicas have in their logs.
+    frontier: Frontier,
+    /// The same at the beginning of each epoch whose sequencer had seen a stamp before.
+    bounds: BTreeMap<Ballot, Option<Frontier>>,
+}
+
+/// What is known of a committed index.
+#[derive(Debug)]
+struct Fact<O> {
+    digest: Digest,
+    /// The epoch in which it was first known to be committed.
+    known_in: Ballot,
+    /// Of its commands, at the first replica that applied it.
+    outputs: Option<Vec<O>>,
+}
+
+/// A stamp, and when it came up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frontier {
+    stamp: Timestamp,
+    at: Duration,
+}
+
+impl Frontier {
+    /// The greatest stamp that may be given at `now` by somebody who saw this one when it
+    /// came up (rule N11), with clocks that are too slow by 500 millionths.
+    fn reach(self, now: Duration) -> u64 {
+        let gone = now.saturating_sub(self.at).as_secs_f64() * 1000.0;
+        self.stamp.0.saturating_add((gone * 1.0016) as u64)
+    }
+}
+
+/// N11: how far ahead a sequencer may begin, and for rounding.
+const SLACK_MS: u64 = 1001;
+
+impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
+    pub(super) fn new() -> Self {
+        Self {
+            before: HashMap::new(),
+            positions: HashMap::new(),
+            committed: Vec::new(),
+            places: HashMap::new(),
+            refused: BTreeSet::new(),
+            origins: BTreeMap::new(),
+            members: BTreeSet::new(),
+            opens: BTreeMap::new(),
+            frontier: Frontier::default(),
+            bounds: BTreeMap::new(),
+        }
+    }
+
+    /// How much is known to be committed.
+    pub(super) fn committed(&self) -> Index {
+        Index(self.committed.len() as u64)
+    }
+
+    /// Who votes in an epoch.
+    pub(super) fn voters(&self, epoch: Ballot) -> Option<&Voters> {
+        self.opens.get(&epoch).map(|open| &open.voters)
+    }
+
+    pub(super) fn epochs(&self) -> usize {
+        self.opens.len()
+    }
+
+    /// A replica appends an entry. `had_seen` tells whether this run of it had a stamp in its
+    /// log before.
+    pub(super) fn appended(
+        &mut self,
+        entry: &Entry,
+        before: Option<Digest>,
+        by: Incarnation,
+        had_seen: bool,
+        now: Duration,
+    ) -> Checked {
+        let index = entry.position.index;
+        let known = *self.positions.entry(entry.position).or_insert(entry.digest);
+        check(known == entry.digest, || {
+            format!("log matching: two entries at {}: {known} and {}", entry.position, entry.digest)
+        })?;
+        let Some(before) = before else { return Ok(()) };
+        let news = !self.before.contains_key(&(index, entry.digest));
+        let known = *self.before.entry((index, entry.digest)).or_insert(before);
+        check(known == before, || {
+            format!("log matching: the logs before {} differ: {known} and {before}", entry.position)
+        })?;
+        let is_start = matches!(entry.content, Content::EpochStart(_));
+        let sequencer = self.opens.get(&entry.position.epoch).map(|open| open.sequencer);
+        if is_start && sequencer == Some(by) {
+            let bound = had_seen.then_some(self.frontier);
+            self.bounds.insert(entry.position.epoch, bound);
+        } else if let Some(Some(bound)) = self.bounds.get(&entry.position.epoch) {
+            let most = bound.reach(now).saturating_add(SLACK_MS);
+            check(is_start || entry.time.0 <= most, || {
+                format!("N11: log time jumps to {} at {}, {most} ms at most", entry.time, index)
+            })?;
+        }
+        if news && entry.time.0 > self.frontier.reach(now) {
+            self.frontier = Frontier { stamp: entry.time, at: now };
+        }
+        Ok(())
+    }
+
+    /// A coordinator opens an epoch.
+    pub(super) fn opened(&mut self, open: &Open) -> Checked {
+        if let Some(known) = self.opens.get(&open.ballot) {
+            return check(known == open, || {
+                format!("B5: ballot {} has two Opens: {known:?} and {open:?}", open.ballot)
+            });
+        }
+        self.opens.insert(open.ballot, open.clone());
+        let earlier = |fact: &Fact<O>| fact.known_in < open.ballot;
+        match self.committed.iter().rposition(earlier) {
+            Some(at) => self.base_holds(open, Index(at as u64 + 1)),
+            None => Ok(()),
+        }
+    }
+
+    /// Completeness: every committed entry is in every later base.
+    fn base_holds(&self, open: &Open, index: Index) -> Checked {
+        let committed = self.committed[index.0 as usize - 1].digest;
+        check(self.digest_at(open, index) == Some(committed), || {
+            format!(
+                "completeness: epoch {} goes on from {}, without entry {index}, which was committed",
+                open.ballot, open.base
+            )
+        })
+    }
+
+    /// The digest at an index of the log that an epoch goes on from.
+    fn digest_at(&self, open: &Open, index: Index) -> Option<Digest> {
+        let (mut at, mut digest) = (open.base.index, open.digest);
+        while at > index {
+            digest = *self.before.get(&(at, digest))?;
+            at = Index(at.0 - 1);
+        }
+        (at == index).then_some(digest)
+    }
+
+    /// A replica hands a committed entry out to be applied, in that epoch.
+    pub(super) fn handed_out(
+        &mut self,
+        entry: &Entry,
+        epoch: Ballot,
+        proposals: &[ProposalId],
+    ) -> Checked {
+        let index = entry.position.index;
+        if let Some(fact) = self.committed.get(index.0 as usize - 1) {
+            return check(fact.digest == entry.digest, || {
+                format!("two commits at index {index}: {} and {}", fact.digest, entry.digest)
+            });
+        }
+        check(index == self.committed().next(), || {
+            format!("entry {index} is committed before {}", self.committed().next())
+        })?;
+        check(epoch >= entry.position.epoch, || {
+            format!("N8: an entry of epoch {} commits in {epoch}", entry.position.epoch)
+        })?;
+        let known_in = epoch;
+        self.committed.push(Fact { digest: entry.digest, known_in, outputs: None });
+        if let Some(open) = self.opens.get(&epoch) {
+            check(index > open.base.index || epoch > entry.position.epoch, || {
+                format!("N8: entry {index} of epoch {epoch} is not after its base {}", open.base)
+            })?;
+        }
+        for open in self.opens.range(epoch..).map(|(_, open)| open) {
+            if open.ballot > epoch {
+                self.base_holds(open, index)?;
+            }
+        }
+        match &entry.content {
+            Content::Batch(batch) => self.ordered(index, batch)?,
+            Content::Notice(change) => self.noticed(index, change)?,
+            Content::EpochStart(_) | Content::Time => {}
+        }
+        for (offset, id) in proposals.iter().enumerate() {
+            let place = *self.places.entry(*id).or_insert((index, offset));
+            check(place == (index, offset), || {
+                format!("N2: proposal {id} is committed at {place:?} and at {:?}", (index, offset))
+            })?;
+            check(!self.refused.contains(id), || {
+                format!("N10: proposal {id} was refused for good and is committed at {index}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Rule N2: each origin's order is gapless, as a function of the log alone.
+    fn ordered(&mut self, index: Index, batch: &Batch) -> Checked {
+        let origin = batch.origin;
+        let last =
+            self.origins.insert(origin.replica, (origin.counter, origin.nonce, batch.number));
+        let next = last.map_or(batch.number == 1, |(counter, nonce, number)| {
+            if counter == origin.counter {
+                nonce == origin.nonce && batch.number == number + 1
+            } else {
+                counter < origin.counter && batch.number == 1
+            }
+        });
+        check(next, || {
+            format!("N2: batch {} of {origin:?} at {index} comes after {last:?}", batch.number)
+        })?;
+        check(self.members.contains(&origin.incarnation()), || {
+            format!("N9: entry {index} is a batch of {origin:?}, which is no member")
+        })
+    }
+
+    /// Rule N9: nobody joins twice, or leaves without being there.
+    fn noticed(&mut self, index: Index, change: &MembersChanged) -> Checked {
+        let left = change.left.iter().all(|run| self.members.remove(run));
+        let joined = change.joined.iter().all(|run| self.members.insert(*run));
+        check(left && joined, || format!("N9: the notice at {index} is wrong: {change:?}"))
+    }
+
+    /// The last epoch that was opened anywhere, with its voters.
+    pub(super) fn last_open(&self) -> Option<&Open> {
+        self.opens.last_key_value().map(|(_, open)| open)
+    }
+
+    /// A replica has applied an entry: the outputs are the same everywhere.
+    pub(super) fn applied(&mut self, index: Index, outputs: Vec<O>) -> Checked {
+        let Some(fact) = self.committed.get_mut(index.0 as usize - 1) else {
+            return Err(Violation(format!("entry {index} is applied and not committed")));
+        };
+        match &fact.outputs {
+            None => fact.outputs = Some(outputs),
+            Some(known) => check(*known == outputs, || {
+                format!(
+                    "the state machine is not deterministic: at index {index} it answers \
+                     {outputs:?}, and {known:?} elsewhere"
+                )
+            })?,
+        }
+        Ok(())
+    }
+
+    /// A caller hears that its command will never take effect.
+    pub(super) fn refused(&mut self, id: ProposalId) -> Checked {
+        self.refused.insert(id);
+        check(!self.places.contains_key(&id), || {
+            format!("N10: proposal {id} is refused for good and was committed")
+        })
+    }
+
+    /// A caller hears the output of its command.
+    pub(super) fn acknowledged(&mut self, id: ProposalId, index: Index, offset: usize) -> Checked {
+        let place = self.places.get(&id).copied();
+        check(place == Some((index, offset)), || {
+            format!("proposal {id} is answered from {:?} and stands at {place:?}", (index, offset))
+        })
+    }
+}

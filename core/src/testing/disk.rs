@@ -1,0 +1,161 @@
+use std::collections::VecDeque;
+use std::fmt::Display;
+
+use plainsong_storage::MemorySnapshots;
+use plainsong_storage::faulty::FaultyLog;
+
+use super::checker::{Checked, Violation};
+use crate::engine::{Content, Facts, Op, Recovered};
+use crate::record;
+use crate::snapshot::Shelf;
+use crate::types::{Ballot, Digest, Index, StoreId, Voters};
+
+/// The epochs and digests of a log, by index from 1; nothing is known of what a snapshot
+/// replaced.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Digests {
+    entries: Vec<Option<(Ballot, Digest)>>,
+    /// Every `EpochStart`, with its voters.
+    starts: Vec<(Index, Voters)>,
+}
+
+impl Digests {
+    pub(super) fn last(&self) -> Index {
+        Index(self.entries.len() as u64)
+    }
+
+    /// The zero digest before the first entry.
+    pub(super) fn at(&self, index: Index) -> Option<Digest> {
+        if index == Index(0) {
+            return Some(Digest::default());
+        }
+        let entry = self.entries.get(index.0 as usize - 1)?;
+        entry.map(|(_, digest)| digest)
+    }
+
+    pub(super) fn epoch_at(&self, index: Index) -> Ballot {
+        let entry = index.0.checked_sub(1).and_then(|at| self.entries.get(at as usize));
+        entry.copied().flatten().map_or(Ballot::default(), |(epoch, _)| epoch)
+    }
+
+    /// Whether that entry is there, as far as can be told.
+    pub(super) fn holds(&self, index: Index, digest: Digest) -> bool {
+        index <= self.last() && self.at(index).is_none_or(|known| known == digest)
+    }
+
+    /// Who votes at the end of the log.
+    pub(super) fn voters(&self) -> Option<&Voters> {
+        self.starts.last().map(|(_, voters)| voters)
+    }
+
+    pub(super) fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Append(entry) => {
+                self.entries.push(Some((entry.position.epoch, entry.digest)));
+                if let Content::EpochStart(voters) = &entry.content {
+                    self.starts.push((entry.position.index, voters.clone()));
+                }
+            }
+            Op::Cut(after) => {
+                self.entries.truncate(after.0 as usize);
+                self.starts.retain(|(index, _)| index <= after);
+            }
+            Op::Reset(through) => {
+                self.entries = vec![None; through.0 as usize];
+            }
+            Op::Facts(_) | Op::Compact(_) => {}
+        }
+    }
+}
+
+/// What a replica has on disk, and beside it what that means, for the checkers.
+pub(super) struct Store {
+    /// As it was formatted.
+    pub(super) id: StoreId,
+    log: FaultyLog,
+    shelf: Shelf,
+    under_way: VecDeque<Op>,
+    /// What no crash takes away.
+    pub(super) digests: Digests,
+    pub(super) facts: Option<Facts>,
+    /// How far its replica knew of commits, and in which epochs, since the store was made.
+    pub(super) commits: Vec<(Index, Ballot)>,
+}
+
+impl Store {
+    pub(super) fn new(id: StoreId) -> Checked<Self> {
+        Ok(Self {
+            id,
+            log: FaultyLog::new(),
+            shelf: Shelf::open(Box::new(MemorySnapshots::new())).map_err(refused)?,
+            under_way: VecDeque::new(),
+            digests: Digests::default(),
+            facts: None,
+            commits: Vec::new(),
+        })
+    }
+
+    /// What a process finds that is started with it.
+    pub(super) fn recover(&mut self) -> Checked<Recovered> {
+        record::recover(&mut self.log, &mut self.shelf)
+            .map_err(|error| Violation(format!("a store cannot be read: {error}")))
+    }
+
+    /// The highest ballot that is promised for good.
+    pub(super) fn promised(&self) -> Ballot {
+        self.facts.map_or(Ballot::default(), |facts| facts.promised)
+    }
+
+    pub(super) fn submit(&mut self, ops: Vec<Op>) -> Checked {
+        self.under_way.extend(ops.iter().cloned());
+        let records: Result<Vec<_>, _> = ops.into_iter().map(record::encode).collect();
+        let records =
+            records.map_err(|error| Violation(format!("an entry does not encode: {error}")))?;
+        self.log.submit(records);
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> Checked {
+        self.log.sync().map_err(refused)?;
+        self.settle(usize::MAX);
+        Ok(())
+    }
+
+    /// How many operations are under way.
+    pub(super) fn unsynced(&self) -> usize {
+        self.log.unsynced()
+    }
+
+    /// The machine dies: the first `kept` operations under way are there afterwards.
+    pub(super) fn crash(&mut self, kept: usize) -> Checked {
+        self.log.crash(kept).map_err(refused)?;
+        self.settle(kept);
+        Ok(())
+    }
+
+    fn settle(&mut self, kept: usize) {
+        for op in self.under_way.drain(..).take(kept) {
+            self.digests.apply(&op);
+            if let Op::Facts(facts) = op {
+                self.facts = Some(facts);
+            }
+        }
+    }
+
+    /// The replica knows of commits up to there, in that epoch.
+    pub(super) fn committed(&mut self, commit: Index, epoch: Ballot) {
+        if self.commits.last().map_or(commit > Index(0), |(last, _)| commit > *last) {
+            self.commits.push((commit, epoch));
+        }
+    }
+
+    /// In which epoch its replica knew first that an index was committed.
+    pub(super) fn known_in(&self, index: Index) -> Option<Ballot> {
+        let at = self.commits.partition_point(|(last, _)| *last < index);
+        self.commits.get(at).map(|(_, epoch)| *epoch)
+    }
+}
+
+fn refused(error: impl Display) -> Violation {
+    Violation(format!("a store refuses: {error}"))
+}

@@ -1,0 +1,234 @@
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::checker::{Checked, ProposalId, Violation};
+use super::clock::Clock;
+use super::disk::Store;
+use super::process::Process;
+use super::world::World;
+use super::{Answer, ClientNumber, Workload};
+use crate::codec;
+use crate::engine::{Config, Engine, Input, VoterChange};
+use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
+
+/// A replica's place in the world: its machine, the process of the moment, and its clients.
+pub(super) struct Host<W: Workload> {
+    pub(super) replica: ReplicaId,
+    node: cpg::NodeId,
+    /// Those who form the group; empty at a learner.
+    bootstrap: Vec<ReplicaId>,
+    pub(super) clock: Clock,
+    pub(super) process: Option<Process<W::Machine>>,
+    /// When a dead process is started again; never if `None`.
+    pub(super) restart_at: Option<Duration>,
+    clients: Vec<Client>,
+    pid: Option<cpg::Pid>,
+}
+
+struct Client {
+    number: ClientNumber,
+    /// Has a command under way since then.
+    waiting: Option<(ProposalId, Duration)>,
+    thinks_until: Duration,
+}
+
+/// How a process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    /// Together with what was not synced.
+    Kill,
+    /// After a last word.
+    Stop,
+    /// Together with its disk.
+    Wipe,
+}
+
+impl<W: Workload> Host<W> {
+    pub(super) fn new(
+        replica: ReplicaId,
+        node: cpg::NodeId,
+        bootstrap: Vec<ReplicaId>,
+        world: &mut World<W>,
+    ) -> Self {
+        let clients = (0..world.parameters.clients).map(|_| Client {
+            number: world.new_client(),
+            waiting: None,
+            thinks_until: Duration::ZERO,
+        });
+        let clients = clients.collect();
+        let clock = Clock::drawn(&world.parameters, &mut world.random);
+        let restart_at = Some(Duration::ZERO);
+        Self { replica, node, bootstrap, clock, process: None, restart_at, clients, pid: None }
+    }
+
+    pub(super) fn turn(&mut self, world: &mut World<W>) -> Checked {
+        let now = world.now();
+        if self.process.is_none() && self.restart_at.is_some_and(|at| now >= at) {
+            self.start(world)?;
+        }
+        self.propose(world)?;
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.turn(world, &self.clock)?;
+        if process.stopped {
+            let kept = !world.parameters.in_memory;
+            self.die(world, if kept { Death::Kill } else { Death::Wipe })?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, world: &mut World<W>) -> Checked {
+        let incarnation =
+            Incarnation { replica: self.replica, nonce: Nonce(world.random.number()) };
+        let now = self.clock.now(world.now());
+        let id = StoreId(world.random.number());
+        let store = match world.stores.entry(self.replica) {
+            Entry::Occupied(store) => store.into_mut(),
+            Entry::Vacant(place) => place.insert(Store::new(id)?),
+        };
+        let recovered = store.recover()?;
+        let (id, log) = (store.id, store.digests.clone());
+        let mut config = Config::new(incarnation, id, self.bootstrap.clone());
+        let p = &world.parameters;
+        config.election_timeout = p.election_timeout;
+        config.resend_timeout = p.resend_timeout;
+        config.batches_in_flight_max = p.batches_in_flight_max;
+        config.batch_bytes_max = p.batch_bytes_max;
+        config.applying_max = p.applying_max;
+        config.kept_entries_max = p.kept_entries_max;
+        config.volatile = p.in_memory;
+        #[cfg(feature = "canaries")]
+        {
+            config.canary = p.canary;
+        }
+        world.note(|| format!("{} starts as {incarnation}, store {id}", self.replica));
+        let engine = Engine::restart(config, now, recovered)
+            .map_err(|error| Violation(format!("{} cannot restart: {error}", self.replica)))?;
+        let (machine, pid) = (world.workload.machine(), world.new_pid(self.pid));
+        self.pid = Some(pid);
+        let (node, begins) = (self.node, world.now());
+        self.process = Some(Process::new(incarnation, node, pid, engine, log, machine, begins));
+        Ok(())
+    }
+
+    /// The process dies; its clients do not know what became of their commands.
+    pub(super) fn die(&mut self, world: &mut World<W>, death: Death) -> Checked {
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        world.note(|| format!("{} dies: {death:?}", self.replica));
+        if death == Death::Stop && !process.stopped {
+            process.stop(world)?;
+        }
+        if let Some(connection) = process.disconnect() {
+            let leaves = death == Death::Stop && world.network.leave(connection).is_ok();
+            let for_a_while = world.random.up_to(Duration::from_millis(100));
+            if leaves {
+                world.leaving.push((world.now() + for_a_while, connection));
+            } else {
+                world.network.close(connection);
+            }
+        }
+        for client in &mut self.clients {
+            if let Some((id, _)) = client.waiting {
+                world.answer(id, Answer::Unknown);
+            }
+        }
+        let number = StoreId(world.random.number());
+        let roll = world.random.number();
+        let Some(store) = world.stores.get_mut(&self.replica) else { return Ok(()) };
+        if death == Death::Wipe {
+            *store = Store::new(number)?;
+        } else {
+            store.crash((roll % (store.unsynced() as u64 + 1)) as usize)?;
+        }
+        self.restart_at = Some(world.now() + world.random.up_to(world.parameters.restart_max));
+        Ok(())
+    }
+
+    /// An operator asks it for other voters.
+    pub(super) fn ask(&mut self, world: &mut World<W>, change: VoterChange) -> Checked {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let ticket = world.new_request();
+        world.note(|| format!("request {ticket} at {}: {change:?}", self.replica));
+        process.input(world, &self.clock, Input::ChangeVoters { ticket, change })
+    }
+
+    /// Its disk refuses a write.
+    pub(super) fn fail_disk(&mut self, world: &mut World<W>) -> Checked {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let reason = "a simulated failure".into();
+        process.input(world, &self.clock, Input::WriteFailed { reason })
+    }
+
+    pub(super) fn hang(&mut self, world: &mut World<W>) {
+        let for_a_while = world.random.up_to(world.parameters.hang_max);
+        world.note(|| format!("{} hangs for {for_a_while:?}", self.replica));
+        if let Some(process) = &mut self.process {
+            process.runs_at = world.now() + for_a_while;
+        }
+    }
+
+    /// Everybody runs, at once and at full speed.
+    pub(super) fn calm(&mut self, now: Duration) {
+        self.restart_at = self.restart_at.map(|_| now);
+        if let Some(process) = &mut self.process {
+            process.runs_at = now;
+        }
+    }
+
+    /// It never comes back.
+    pub(super) fn is_gone(&self) -> bool {
+        self.process.is_none() && self.restart_at.is_none()
+    }
+
+    /// Whether some client waits for an answer.
+    pub(super) fn is_waited_for(&self, world: &World<W>) -> bool {
+        let waits =
+            |client: &Client| client.waiting.is_some_and(|(id, _)| world.callers.contains_key(&id));
+        self.clients.iter().any(waits)
+    }
+
+    /// What its clients do.
+    fn propose(&mut self, world: &mut World<W>) -> Checked {
+        let now = world.now();
+        let mut proposed = false;
+        for client in &mut self.clients {
+            if let Some((id, since)) = client.waiting {
+                let is_impatient = now.saturating_sub(since) > world.parameters.patience;
+                if is_impatient && !world.is_calm {
+                    world.answer(id, Answer::Unknown);
+                }
+                if world.callers.contains_key(&id) {
+                    continue;
+                }
+                client.waiting = None;
+                client.thinks_until = now + world.random.up_to(world.parameters.think_max);
+                if world.lost_clients.remove(&client.number) {
+                    client.number = world.new_client();
+                }
+                continue;
+            }
+            let runs = |process: &&mut Process<W::Machine>| {
+                now >= process.runs_at && !process.stopped && process.engine.has_room()
+            };
+            let Some(process) = self.process.as_mut().filter(runs) else { continue };
+            if !world.is_busy || now < client.thinks_until {
+                continue;
+            }
+            let command = world.workload.command(client.number, &mut world.random);
+            let id = world.new_proposal(client.number);
+            world.note(|| format!("client {} proposes {id} at {}", client.number.0, self.replica));
+            let mut bytes = id.to_le_bytes().to_vec();
+            let encoded = codec::encode_into(&mut bytes, &command);
+            encoded.map_err(|error| Violation(format!("a command does not encode: {error}")))?;
+            client.waiting = Some((id, now));
+            let input = Input::Propose { ticket: id, command: Bytes::from(bytes) };
+            process.input(world, &self.clock, input)?;
+            proposed = true;
+        }
+        if let Some(process) = self.process.as_mut().filter(|_| proposed) {
+            process.drain(world, &self.clock)?;
+        }
+        Ok(())
+    }
+}

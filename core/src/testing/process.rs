@@ -1,0 +1,457 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpg::Event;
+use cpg::sim::ClientId;
+
+use super::checker::{Checked, ProposalId, Violation};
+use super::clock::Clock;
+use super::disk::Digests;
+use super::trace::brief;
+use super::world::{World, proposal_of};
+use super::{Answer, Workload};
+use crate::codec::{self, Frame};
+use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
+use crate::entry::{BatchKind, Commands};
+use crate::message::Message;
+use crate::types::{ClusterId, Incarnation, Index};
+use crate::{Context, StateMachine};
+
+/// How often the engine hears that time passed.
+const TICK: Duration = Duration::from_millis(50);
+/// How often a group engine that is gone is looked for.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// One run of a replica: the engine, and what its threads have to do.
+pub(super) struct Process<M> {
+    pub(super) incarnation: Incarnation,
+    pid: cpg::Pid,
+    node: cpg::NodeId,
+    connection: Option<ClientId>,
+    join_at: Duration,
+    pub(super) engine: Engine<ProposalId>,
+    /// Frames in the order of the engine, the first of which may have been refused.
+    unsent: VecDeque<Bytes>,
+    /// The log in memory, as told by what is to be written.
+    log: Digests,
+    /// The log thread: what waits, and the sync it is in.
+    writes: VecDeque<(u64, Vec<Op>)>,
+    syncing: Option<(u64, Duration)>,
+    /// The apply thread: what waits, and until when it is busy with the first.
+    to_apply: VecDeque<Vec<Committed<ProposalId>>>,
+    applying_until: Option<Duration>,
+    machine: M,
+    applied: Index,
+    /// The last entry given to the apply thread.
+    handed_out: Index,
+    /// This run has put something into its log.
+    has_appended: bool,
+    ticked_at: Duration,
+    /// Before that it does not run.
+    pub(super) runs_at: Duration,
+    /// Its engine has stopped.
+    pub(super) stopped: bool,
+}
+
+impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
+    pub(super) fn new(
+        incarnation: Incarnation,
+        node: cpg::NodeId,
+        pid: cpg::Pid,
+        engine: Engine<ProposalId>,
+        log: Digests,
+        machine: M,
+        now: Duration,
+    ) -> Self {
+        Self {
+            incarnation,
+            pid,
+            node,
+            connection: None,
+            join_at: now,
+            engine,
+            unsent: VecDeque::new(),
+            log,
+            writes: VecDeque::new(),
+            syncing: None,
+            to_apply: VecDeque::new(),
+            applying_until: None,
+            machine,
+            applied: Index(0),
+            handed_out: Index(0),
+            has_appended: false,
+            ticked_at: now,
+            runs_at: now,
+            stopped: false,
+        }
+    }
+
+    /// Gets to run: takes in what there is, and does what came of it.
+    pub(super) fn turn<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+    ) -> Checked {
+        let now = world.now();
+        if now < self.runs_at || self.stopped {
+            return Ok(());
+        }
+        let mut any = self.take_events(world, clock)?;
+        any |= self.log_thread(world, clock)?;
+        any |= self.apply_thread(world, clock)?;
+        if now.saturating_sub(self.ticked_at) >= TICK {
+            self.ticked_at = now;
+            any = true;
+            self.input(world, clock, Input::Tick)?;
+        }
+        if any {
+            self.drain(world, clock)?;
+        }
+        self.send(world, clock)?;
+        let pause = world.parameters.turn_max;
+        if !world.is_calm && !pause.is_zero() {
+            self.runs_at = now + world.random.up_to(pause);
+        }
+        Ok(())
+    }
+
+    pub(super) fn drain<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+    ) -> Checked {
+        self.input(world, clock, Input::Drained)
+    }
+
+    pub(super) fn input<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+        input: Input<ProposalId>,
+    ) -> Checked {
+        if self.stopped {
+            return Ok(());
+        }
+        let mut out = Vec::new();
+        self.engine.step(clock.now(world.now()), input, &mut out);
+        self.carry_out(world, out)
+    }
+
+    /// Stops in order: what it has to write is written.
+    pub(super) fn stop<W: Workload<Machine = M>>(&mut self, world: &mut World<W>) -> Checked {
+        let mut out = Vec::new();
+        self.engine.shut_down(StopReason::Asked, &mut out);
+        self.carry_out(world, out)?;
+        let store = world.stores.get_mut(&self.incarnation.replica);
+        let Some(store) = store else { return Ok(()) };
+        for (_, ops) in self.writes.drain(..) {
+            store.submit(ops)?;
+        }
+        store.sync()
+    }
+
+    /// Gives the connection up, for whoever closes or leaves.
+    pub(super) fn disconnect(&mut self) -> Option<ClientId> {
+        self.connection.take()
+    }
+
+    fn carry_out<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        out: Vec<Output<ProposalId>>,
+    ) -> Checked {
+        let replica = self.incarnation.replica;
+        let (commit, epoch) = (self.engine.commit(), self.engine.last_epoch());
+        if let Some(store) = world.stores.get_mut(&replica) {
+            store.committed(commit, epoch);
+        }
+        for output in out {
+            match output {
+                Output::Send(message) => {
+                    world.note(|| format!("{replica} sends {}", brief(&message)));
+                    world.check_message(replica, &self.log, &message)?;
+                    self.unsent.push_back(encode(self.engine.cluster(), &message));
+                }
+                Output::Write { ticket, ops } => {
+                    self.note_log(world, &ops)?;
+                    self.writes.push_back((ticket, ops));
+                }
+                Output::Apply(entries) => {
+                    for committed in &entries {
+                        self.check_committed(world, committed)?;
+                    }
+                    self.to_apply.push_back(entries);
+                }
+                Output::Fail { tickets, may_take_effect } => {
+                    for id in tickets {
+                        if !may_take_effect {
+                            world.checker.refused(id)?;
+                        }
+                        let answer =
+                            if may_take_effect { Answer::Unknown } else { Answer::Refused };
+                        world.answer(id, answer);
+                    }
+                }
+                Output::Answer { ticket, result } => {
+                    world.note(|| format!("request {ticket} at {replica}: {result:?}"));
+                }
+                Output::Stop => self.on_stop(world)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The only reasons to stop in this world are disks that fail, and being asked to.
+    fn on_stop<W: Workload<Machine = M>>(&mut self, world: &World<W>) -> Checked {
+        self.stopped = true;
+        let replica = self.incarnation.replica;
+        match self.engine.status().stopped {
+            Some(StopReason::Asked | StopReason::WriteFailed(_)) => Ok(()),
+            reason => {
+                world.note(|| format!("{replica} stops: {reason:?}"));
+                Err(Violation(format!("replica {replica} stops: {reason:?}")))
+            }
+        }
+    }
+
+    fn note_log<W: Workload<Machine = M>>(&mut self, world: &mut World<W>, ops: &[Op]) -> Checked {
+        let now = world.now();
+        for op in ops {
+            if let Op::Append(entry) = op {
+                let had_seen = std::mem::replace(&mut self.has_appended, true);
+                let before = self.log.at(Index(entry.position.index.0 - 1));
+                if self.log.last().next() != entry.position.index {
+                    return Err(Violation(format!(
+                        "{} appends {} to a log that ends at {}",
+                        self.incarnation.replica,
+                        entry.position,
+                        self.log.last()
+                    )));
+                }
+                world.checker.appended(entry, before, self.incarnation, had_seen, now)?;
+            }
+            self.log.apply(op);
+        }
+        Ok(())
+    }
+
+    /// A committed entry is handed out: in order, with a time that never goes back.
+    fn check_committed<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        committed: &Committed<ProposalId>,
+    ) -> Checked {
+        let index = committed.entry.position.index;
+        let replica = self.incarnation.replica;
+        if index != self.handed_out.next() {
+            return Err(Violation(format!("N8: {replica} hands {index} out of order")));
+        }
+        self.handed_out = index;
+        world.check_committed(replica, committed)
+    }
+
+    fn take_events<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+    ) -> Checked<bool> {
+        let Some(connection) = self.connection else {
+            return Ok(self.connect(world));
+        };
+        let mut any = false;
+        let at_once = if world.is_calm { 1000 } else { world.parameters.events_at_once };
+        for _ in 0..at_once {
+            if self.stopped {
+                break;
+            }
+            match world.network.poll(connection) {
+                Ok(None) => break,
+                Ok(Some(event)) => {
+                    any = true;
+                    self.take_event(world, clock, connection, event)?;
+                }
+                Err(error) => {
+                    self.lose(world, clock, error)?;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    fn take_event<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+        connection: ClientId,
+        event: Event,
+    ) -> Checked {
+        let replica = self.incarnation.replica;
+        match event {
+            Event::Deliver { sender, message } => {
+                let (cluster, message) = codec::decode_frame(&message)
+                    .map_err(|error| Violation(format!("a frame is damaged: {error}")))?;
+                world.note(|| format!("{replica} hears from {sender}: {}", brief(&message)));
+                self.input(world, clock, Input::Delivered { from: sender, cluster, message })
+            }
+            Event::Configuration(configuration) => {
+                world.note(|| format!("{replica} hears of members {:?}", configuration.members));
+                let joined = configuration.joined.iter().map(|change| change.member).collect();
+                let local = world.network.member(connection);
+                let members = configuration.members;
+                self.input(world, clock, Input::Configuration { local, members, joined })
+            }
+            Event::Ring(_) => Ok(()),
+        }
+    }
+
+    fn connect<W: Workload<Machine = M>>(&mut self, world: &mut World<W>) -> bool {
+        let now = world.now();
+        if now < self.join_at {
+            return false;
+        }
+        match world.network.join(self.node, self.pid) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(_) => self.join_at = now + RETRY,
+        }
+        self.connection.is_some()
+    }
+
+    fn lose<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+        error: cpg::Error,
+    ) -> Checked {
+        world.note(|| format!("{} loses its group engine: {error}", self.incarnation.replica));
+        if let Some(connection) = self.connection.take() {
+            world.network.close(connection);
+        }
+        self.unsent.clear();
+        self.join_at = world.now() + RETRY;
+        self.input(world, clock, Input::Disconnected { reason: error.to_string() })
+    }
+
+    /// Sends in order; what is refused is sent later.
+    fn send<W: Workload<Machine = M>>(&mut self, world: &mut World<W>, clock: &Clock) -> Checked {
+        let Some(connection) = self.connection else {
+            self.unsent.clear();
+            return Ok(());
+        };
+        while let Some(frame) = self.unsent.front() {
+            match world.network.multicast(connection, frame.clone()) {
+                Ok(()) => {
+                    world.messages += 1;
+                    self.unsent.pop_front();
+                }
+                Err(error) if error.is_retryable() => break,
+                Err(error) => return self.lose(world, clock, error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The log thread: everything that waits shares a sync.
+    fn log_thread<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+    ) -> Checked<bool> {
+        let now = world.now();
+        let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
+            return Ok(false);
+        };
+        if let Some((ticket, until)) = self.syncing {
+            if now < until {
+                return Ok(false);
+            }
+            self.syncing = None;
+            store.sync()?;
+            self.input(world, clock, Input::Written { ticket })?;
+            return Ok(true);
+        }
+        let Some((ticket, _)) = self.writes.back() else { return Ok(false) };
+        let ticket = *ticket;
+        for (_, ops) in self.writes.drain(..) {
+            store.submit(ops)?;
+        }
+        let slow = !world.is_calm && world.random.chance(world.parameters.slow_syncs);
+        let takes = world.random.up_to(world.parameters.sync_max) * if slow { 100 } else { 1 };
+        self.syncing = Some((ticket, now + takes));
+        Ok(false)
+    }
+
+    fn apply_thread<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+    ) -> Checked<bool> {
+        let now = world.now();
+        match self.applying_until {
+            Some(until) if now >= until => {}
+            Some(_) => return Ok(false),
+            None if self.to_apply.is_empty() => return Ok(false),
+            None => {
+                let takes = world.random.up_to(world.parameters.apply_max);
+                self.applying_until = Some(now + takes);
+                return Ok(false);
+            }
+        }
+        self.applying_until = None;
+        let Some(entries) = self.to_apply.pop_front() else { return Ok(false) };
+        for committed in entries {
+            self.apply(world, committed)?;
+        }
+        self.input(world, clock, Input::Applied { index: self.applied })?;
+        Ok(true)
+    }
+
+    fn apply<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        committed: Committed<ProposalId>,
+    ) -> Checked {
+        let entry = committed.entry;
+        let index = entry.position.index;
+        self.applied = index;
+        let context = Context::new(index, entry.time);
+        let batch = match &entry.content {
+            Content::Batch(batch) if batch.kind == BatchKind::Application => batch,
+            Content::Notice(change) => {
+                self.machine.members_changed(&context, change);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let context = context.proposed_by(batch.origin.incarnation());
+        let mut outputs = Vec::with_capacity(batch.count as usize);
+        for command in Commands(&batch.commands) {
+            let decoded = codec::decode(&command[8..])
+                .map_err(|error| Violation(format!("a command does not decode: {error}")))?;
+            outputs.push(self.machine.apply(&context, decoded));
+        }
+        world.checker.applied(index, outputs.clone())?;
+        if committed.callers.is_empty() {
+            return Ok(());
+        }
+        let answers = Commands(&batch.commands).map(proposal_of).zip(outputs);
+        for (offset, (id, output)) in answers.enumerate() {
+            world.checker.acknowledged(id, index, offset)?;
+            if world.answer(id, Answer::Output(output)).is_some() {
+                world.acknowledged += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode(cluster: Option<ClusterId>, message: &Message) -> Bytes {
+    let frame = Frame::new(cluster, message);
+    let [head, commands] = frame.slices();
+    let mut bytes = Vec::with_capacity(head.len() + commands.len());
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(&commands);
+    bytes.into()
+}

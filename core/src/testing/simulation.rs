@@ -1,0 +1,363 @@
+use std::fmt;
+use std::time::Duration;
+
+use cpg::NodeId;
+use cpg::sim::{Sightings, Sim};
+
+use super::checker::{Checked, Violation, check};
+use super::host::{Death, Host};
+use super::trace::Trace;
+use super::world::World;
+use super::{Parameters, Workload};
+use crate::engine::{Role, VoterChange};
+use crate::types::{Index, ReplicaId, Voter};
+
+/// What the rates of [`Parameters`] count.
+const MOMENT: Duration = Duration::from_millis(10);
+
+/// A group of replicas in a world where everything fails that may fail, without a thread, a
+/// clock or I/O: one seed draws everything, so a run repeats.
+///
+/// First there are faults, and at every step it is checked that nothing is wrong. Then the
+/// faults end, and everybody must agree within a bound; in the end an idle group must be
+/// quiet.
+pub struct Simulation<W: Workload> {
+    world: World<W>,
+    hosts: Vec<Host<W>>,
+    next_moment: Duration,
+    /// Stores that were lost before there was a group.
+    losses: u32,
+}
+
+/// What a run was like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Entries that were committed.
+    pub commits: u64,
+    /// Commands that clients had an answer to.
+    pub acknowledged: u64,
+    /// Epochs that were opened.
+    pub epochs: u64,
+    /// Messages that were sent.
+    pub messages: u64,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// How long it took until everybody agreed, once the faults had ended.
+    pub converged_after: Duration,
+    /// What the network did.
+    pub network: Sightings,
+}
+
+impl<W: Workload> Simulation<W> {
+    /// A group that is started now, as those parameters say.
+    pub fn new(parameters: Parameters, workload: W) -> Self {
+        Self::build(parameters, workload, Trace::default())
+    }
+
+    /// The same, told line by line; each line begins with the time in milliseconds.
+    pub fn traced(
+        parameters: Parameters,
+        workload: W,
+        reader: impl FnMut(&str) + Send + 'static,
+    ) -> Self {
+        Self::build(parameters, workload, Trace::to(reader))
+    }
+
+    fn build(parameters: Parameters, workload: W, trace: Trace) -> Self {
+        let machines = (1..=parameters.machines.max(1)).map(NodeId);
+        let mut network = Sim::new(parameters.seed, machines, parameters.network);
+        if trace.is_on() {
+            let trace = trace.clone();
+            network.on_trace(move |line| trace.line(line));
+        }
+        let (voters, learners) = (parameters.voters, parameters.learners);
+        let machines = parameters.machines.max(1);
+        let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
+        let mut world = World::new(parameters, network, workload, trace);
+        world.note(|| format!("{:?}", world.parameters));
+        let hosts = (1..=voters + learners)
+            .map(|id| {
+                let bootstrap = if id <= voters { listed.clone() } else { Vec::new() };
+                let node = NodeId(1 + (id - 1) % machines);
+                Host::new(ReplicaId(id), node, bootstrap, &mut world)
+            })
+            .collect();
+        Self { world, hosts, next_moment: MOMENT, losses: 0 }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    ///
+    /// What must never be, and was.
+    pub fn run(&mut self) -> Result<Report, Violation> {
+        let result = self.run_phases();
+        if let Err(violation) = &result {
+            self.world.note(|| format!("VIOLATION {violation}"));
+            self.world.note(|| self.who_is_where());
+        }
+        result
+    }
+
+    fn run_phases(&mut self) -> Result<Report, Violation> {
+        let faulty_for = self.world.parameters.faulty_for;
+        while self.world.now() < faulty_for {
+            self.step()?;
+        }
+        let converged_after = self.recover()?;
+        self.rest()?;
+        let checked = self.world.workload.check();
+        checked.map_err(|what| Violation(format!("the clients' answers are wrong: {what}")))?;
+        Ok(Report {
+            commits: self.world.checker.committed().0,
+            acknowledged: self.world.acknowledged,
+            epochs: self.world.checker.epochs() as u64,
+            messages: self.world.messages,
+            simulated: self.world.now(),
+            converged_after,
+            network: self.world.network.sightings(),
+        })
+    }
+
+    /// A little time goes by.
+    fn step(&mut self) -> Checked {
+        let by = self.world.random.up_to(self.world.parameters.step_max);
+        self.world.network.advance(by + Duration::from_micros(1));
+        let now = self.world.now();
+        while !self.world.is_calm && now >= self.next_moment {
+            self.next_moment += MOMENT;
+            self.fail_something()?;
+        }
+        while let Some(at) = self.world.leaving.iter().position(|(until, _)| now >= *until) {
+            let (_, connection) = self.world.leaving.swap_remove(at);
+            self.world.network.close(connection);
+        }
+        let first = self.world.random.below(self.hosts.len() as u64) as usize;
+        for offset in 0..self.hosts.len() {
+            let at = (first + offset) % self.hosts.len();
+            self.hosts[at].turn(&mut self.world)?;
+        }
+        Ok(())
+    }
+
+    fn fail_something(&mut self) -> Checked {
+        let at = self.world.random.below(self.hosts.len() as u64) as usize;
+        let random = &mut self.world.random;
+        let p = &self.world.parameters;
+        let (hangs, kills, stops) =
+            (random.chance(p.hangs), random.chance(p.kills), random.chance(p.stops));
+        let (disk_fails, jumps) = (random.chance(p.disk_failures), random.chance(p.wall_jumps));
+        let changes = random.chance(p.voter_changes);
+        if hangs {
+            self.hosts[at].hang(&mut self.world);
+        }
+        if jumps {
+            self.hosts[at].clock.jump(&mut self.world.random);
+        }
+        if kills {
+            self.kill(at, Death::Kill)?;
+        } else if stops {
+            self.kill(at, Death::Stop)?;
+        } else if disk_fails && (self.keeps_store() || self.can_lose(at)) {
+            self.losses += u32::from(!self.keeps_store());
+            self.hosts[at].fail_disk(&mut self.world)?;
+        }
+        if changes {
+            self.change_voters(at)?;
+        }
+        Ok(())
+    }
+
+    /// A store outlives its process.
+    fn keeps_store(&self) -> bool {
+        !self.world.parameters.in_memory
+    }
+
+    /// Whether the group can bear the loss of that store: of all voters that anybody may count
+    /// with, a majority has its store, and lives or will live again.
+    fn can_lose(&self, at: usize) -> bool {
+        let victim = self.hosts[at].replica;
+        if self.world.checker.last_open().is_none() {
+            let listed = self.world.parameters.voters;
+            return victim.0 > listed || self.losses < (listed - 1) / 2;
+        }
+        let is_lost = |voter: &&Voter| {
+            let store = self.world.stores.get(&voter.replica);
+            voter.replica == victim
+                || store.is_none_or(|store| store.id != voter.store)
+                || self.hosts[voter.replica.0 as usize - 1].is_gone()
+        };
+        let bears = |set: &[Voter]| set.iter().filter(is_lost).count() * 2 < set.len();
+        let known = self.hosts.iter().filter_map(|host| {
+            let voters = self.world.stores.get(&host.replica)?.digests.voters()?;
+            let commit = host.process.as_ref().map_or(Index(0), |p| p.engine.commit());
+            Some((voters, commit))
+        });
+        let open = self.world.checker.last_open().map(|open| (&open.voters, Index(0)));
+        known.chain(open).all(|(voters, commit)| {
+            bears(&voters.now) && (voters.is_settled(commit) || bears(&voters.previous))
+        })
+    }
+
+    fn kill(&mut self, at: usize, death: Death) -> Checked {
+        if self.hosts[at].process.is_none() {
+            return Ok(());
+        }
+        let wiped = self.world.random.chance(self.world.parameters.wipes);
+        if self.keeps_store() && !(wiped && self.can_lose(at)) {
+            return self.hosts[at].die(&mut self.world, death);
+        }
+        if self.can_lose(at) {
+            self.losses += u32::from(at < self.world.parameters.voters as usize);
+            return self.hosts[at].die(&mut self.world, Death::Wipe);
+        }
+        Ok(())
+    }
+
+    /// Some replica is to vote, or not.
+    fn change_voters(&mut self, at: usize) -> Checked {
+        let random = &mut self.world.random;
+        let mut any = || ReplicaId(1 + random.below(self.hosts.len() as u64) as u32);
+        let (one, other) = (any(), any());
+        let change = match random.below(3) {
+            0 => VoterChange::Add(one),
+            1 => VoterChange::Remove(one),
+            _ => VoterChange::Replace(one, other),
+        };
+        self.hosts[at].ask(&mut self.world, change)
+    }
+
+    /// The faults end: what is proposed must commit, and everybody must agree.
+    fn recover(&mut self) -> Checked<Duration> {
+        let began = self.world.now();
+        self.world.note(|| "CALM: the faults end".into());
+        self.world.network.calm();
+        self.world.is_calm = true;
+        if self.world.parameters.some_stay_dead && self.world.checker.committed() > Index(0) {
+            self.leave_some_dead()?;
+        }
+        self.hosts.iter_mut().for_each(|host| host.calm(began));
+        let p = &self.world.parameters;
+        let faults = &p.network;
+        let bound = p.election_timeout * 40
+            + faults.detection_max * 10
+            + faults.sync_max * 10
+            + Duration::from_secs(20);
+        let acknowledged = self.world.acknowledged;
+        while self.world.acknowledged < acknowledged + self.hosts.len() as u64 {
+            self.step()?;
+            check(self.world.now() < began + bound, || {
+                format!("liveness: nothing new is committed\n{}", self.who_is_where())
+            })?;
+        }
+        self.world.is_busy = false;
+        let mut converged_at = None;
+        let settles = self.world.parameters.election_timeout * 3;
+        loop {
+            self.step()?;
+            let now = self.world.now();
+            let since = if self.has_converged() { *converged_at.get_or_insert(now) } else { now };
+            if !self.has_converged() {
+                converged_at = None;
+            } else if now - since > settles {
+                return Ok(since - began);
+            }
+            check(now < began + bound, || {
+                format!("liveness: replicas do not agree\n{}", self.who_is_where())
+            })?;
+        }
+    }
+
+    fn leave_some_dead(&mut self) -> Checked {
+        let count = self.hosts.len();
+        let first = self.world.random.below(count as u64) as usize;
+        for at in (0..count).map(|offset| (first + offset) % count) {
+            if self.world.random.chance(500) && self.can_lose(at) {
+                self.hosts[at].die(&mut self.world, Death::Kill)?;
+                self.hosts[at].restart_at = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_converged(&self) -> bool {
+        let mut ends = self.alive().map(|(_, engine)| (engine.last(), engine.last_epoch()));
+        let Some(first) = ends.next() else { return true };
+        first.0 == self.world.checker.committed()
+            && ends.all(|end| end == first)
+            && self.alive().all(|(_, engine)| engine.is_at_rest())
+            && self.hosts.iter().all(|host| {
+                (host.process.is_some() || host.restart_at.is_none())
+                    && !host.is_waited_for(&self.world)
+            })
+    }
+
+    fn alive(
+        &self,
+    ) -> impl Iterator<Item = (ReplicaId, &crate::engine::Engine<super::checker::ProposalId>)> {
+        self.hosts
+            .iter()
+            .filter_map(|host| host.process.as_ref().map(|p| (host.replica, &p.engine)))
+    }
+
+    /// An idle group commits nothing, and says no more than that it is there.
+    fn rest(&mut self) -> Checked {
+        let timeouts = 10;
+        let until = self.world.now() + self.world.parameters.election_timeout * timeouts;
+        let (messages, commits) = (self.world.messages, self.world.checker.committed());
+        let epochs = self.world.checker.epochs();
+        while self.world.now() < until {
+            self.step()?;
+        }
+        let alive = self.alive().count() as u64;
+        let sent = self.world.messages - messages;
+        // The sequencer speaks four times a timeout, the others once.
+        let most = u64::from(timeouts) * (alive + 3) * 2 + 10 * alive;
+        check(sent <= most, || {
+            format!("idle: {sent} messages of {alive} replicas, {most} at most")
+        })?;
+        check(self.world.checker.committed() == commits, || {
+            format!("idle: {} entries commit", self.world.checker.committed().0 - commits.0)
+        })?;
+        check(self.world.checker.epochs() == epochs, || "idle: epochs change".into())?;
+        let sequencers =
+            self.alive().filter(|(_, engine)| engine.status().role == Role::Sequencer).count();
+        check(sequencers == 1, || format!("idle: {sequencers} sequencers"))
+    }
+
+    /// Everybody's state, for people.
+    fn who_is_where(&self) -> String {
+        let committed = self.world.checker.committed();
+        let mut text = format!("{} ms, committed {committed}", self.world.now().as_millis());
+        for host in &self.hosts {
+            text += &match &host.process {
+                None => format!("\n{} is dead", host.replica),
+                Some(process) => {
+                    let status = process.engine.status();
+                    format!(
+                        "\n{} {:?} epoch {} promised {} last {} committed {} applied {} waiting: {}",
+                        host.replica,
+                        status.role,
+                        status.epoch.map_or_else(|| "none".into(), |epoch| epoch.to_string()),
+                        status.promised,
+                        status.last,
+                        status.committed,
+                        status.applied,
+                        status.waiting.unwrap_or_else(|| "for nothing".into())
+                    )
+                }
+            };
+        }
+        text
+    }
+}
+
+impl<W: Workload> fmt::Debug for Simulation<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulation")
+            .field("parameters", &self.world.parameters)
+            .field("now", &self.world.now())
+            .finish_non_exhaustive()
+    }
+}

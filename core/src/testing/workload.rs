@@ -1,0 +1,93 @@
+use std::fmt;
+
+use super::Random;
+use crate::StateMachine;
+
+/// One client of the group: it waits for the answer to one command before the next. A
+/// client whose command's outcome is unknown is never heard of again; another comes in its
+/// place, with a number of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientNumber(pub u64);
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer<O> {
+    /// It was applied, once, and gave this.
+    Output(O),
+    /// It was not applied and never will be.
+    Refused,
+    /// It may have been applied, or be applied some time later, or not at all.
+    Unknown,
+}
+
+/// What clients do with a state machine, and what they make of the answers. Calls come in
+/// the order of the simulated time, so a workload can keep a history.
+pub trait Workload {
+    /// What is replicated.
+    type Machine: StateMachine<Output: Clone + PartialEq + fmt::Debug>;
+
+    /// The machine in its initial state, the same each time.
+    fn machine(&self) -> Self::Machine;
+
+    /// The next command of that client.
+    fn command(
+        &mut self,
+        client: ClientNumber,
+        random: &mut Random,
+    ) -> <Self::Machine as StateMachine>::Command;
+
+    /// The answer to that client's last command.
+    fn answered(
+        &mut self,
+        client: ClientNumber,
+        answer: Answer<<Self::Machine as StateMachine>::Output>,
+    ) {
+        let _ = (client, answer);
+    }
+
+    /// At the end, when all replicas agree: whether the answers were right.
+    ///
+    /// # Errors
+    ///
+    /// What was wrong with them, in words.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The shortest workload: commands drawn at random, whose answers only have to be the same
+/// everywhere.
+#[derive(Debug)]
+pub struct Commands<N, C> {
+    new: N,
+    command: C,
+}
+
+impl<M, N, C> Commands<N, C>
+where
+    M: StateMachine<Output: Clone + PartialEq + fmt::Debug>,
+    N: Fn() -> M,
+    C: FnMut(&mut Random) -> M::Command,
+{
+    /// `new` makes the machine in its initial state, `command` draws commands.
+    pub fn new(new: N, command: C) -> Self {
+        Self { new, command }
+    }
+}
+
+impl<M, N, C> Workload for Commands<N, C>
+where
+    M: StateMachine<Output: Clone + PartialEq + fmt::Debug>,
+    N: Fn() -> M,
+    C: FnMut(&mut Random) -> M::Command,
+{
+    type Machine = M;
+
+    fn machine(&self) -> M {
+        (self.new)()
+    }
+
+    fn command(&mut self, _: ClientNumber, random: &mut Random) -> M::Command {
+        (self.command)(random)
+    }
+}

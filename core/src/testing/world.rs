@@ -1,0 +1,198 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpg::sim::{ClientId, Sim};
+
+use super::checker::{Checked, Checker, ProposalId, Violation, check};
+use super::disk::{Digests, Store};
+use super::trace::Trace;
+use super::{Answer, ClientNumber, Parameters, Random, Workload};
+use crate::StateMachine;
+use crate::engine::{Committed, Content};
+use crate::entry::{BatchKind, Commands};
+use crate::message::{Message, Progress};
+use crate::types::{ReplicaId, Voter};
+
+/// What replicas need of the world around them, and what is seen from above.
+pub(super) struct World<W: Workload> {
+    pub(super) parameters: Parameters,
+    pub(super) random: Random,
+    pub(super) network: Sim,
+    pub(super) workload: W,
+    pub(super) checker: Checker<<W::Machine as StateMachine>::Output>,
+    pub(super) trace: Trace,
+    /// By replica, the store of each.
+    pub(super) stores: BTreeMap<ReplicaId, Store>,
+    /// Who waits for the answer to which proposal.
+    pub(super) callers: BTreeMap<ProposalId, ClientNumber>,
+    /// Clients that will never know what became of a command.
+    pub(super) lost_clients: BTreeSet<ClientNumber>,
+    /// Connections of processes that have left, and when they are closed.
+    pub(super) leaving: Vec<(Duration, ClientId)>,
+    last_client: u64,
+    last_proposal: ProposalId,
+    last_pid: u32,
+    last_request: u64,
+    /// Clients have new commands.
+    pub(super) is_busy: bool,
+    /// Nothing fails any more.
+    pub(super) is_calm: bool,
+    pub(super) messages: u64,
+    pub(super) acknowledged: u64,
+}
+
+impl<W: Workload> World<W> {
+    pub(super) fn new(parameters: Parameters, network: Sim, workload: W, trace: Trace) -> Self {
+        Self {
+            random: Random::new(parameters.seed),
+            parameters,
+            network,
+            workload,
+            checker: Checker::new(),
+            trace,
+            stores: BTreeMap::new(),
+            callers: BTreeMap::new(),
+            lost_clients: BTreeSet::new(),
+            leaving: Vec::new(),
+            last_client: 0,
+            last_proposal: 0,
+            last_pid: 0,
+            last_request: 0,
+            is_busy: true,
+            is_calm: false,
+            messages: 0,
+            acknowledged: 0,
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.network.now()
+    }
+
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+        self.trace.note(self.network.now(), what);
+    }
+
+    pub(super) fn new_client(&mut self) -> ClientNumber {
+        self.last_client += 1;
+        ClientNumber(self.last_client)
+    }
+
+    pub(super) fn new_proposal(&mut self, client: ClientNumber) -> ProposalId {
+        self.last_proposal += 1;
+        self.callers.insert(self.last_proposal, client);
+        self.last_proposal
+    }
+
+    pub(super) fn new_request(&mut self) -> u64 {
+        self.last_request += 1;
+        self.last_request
+    }
+
+    /// A process id, now and then that of the process before.
+    pub(super) fn new_pid(&mut self, before: Option<cpg::Pid>) -> cpg::Pid {
+        if let Some(pid) = before.filter(|_| self.random.chance(100)) {
+            return pid;
+        }
+        self.last_pid += 1;
+        cpg::Pid(self.last_pid)
+    }
+
+    /// Answers whoever waits for a proposal, if anybody does; who it was.
+    pub(super) fn answer(
+        &mut self,
+        id: ProposalId,
+        answer: Answer<<W::Machine as StateMachine>::Output>,
+    ) -> Option<ClientNumber> {
+        let client = self.callers.remove(&id)?;
+        if answer == Answer::Unknown {
+            self.lost_clients.insert(client);
+        }
+        self.note(|| format!("client {} hears of proposal {id}: {answer:?}", client.0));
+        self.workload.answered(client, answer);
+        Some(client)
+    }
+
+    /// What a replica may say, by what is on its disk.
+    pub(super) fn check_message(
+        &mut self,
+        replica: ReplicaId,
+        log: &Digests,
+        message: &Message,
+    ) -> Checked {
+        let Some(store) = self.stores.get(&replica) else { return Ok(()) };
+        let (durable, promised) = (&store.digests, store.promised());
+        match message {
+            Message::Report(report) => {
+                check(promised >= report.ballot, || {
+                    format!(
+                        "P1: {replica} reports to {} and has promised {promised} durably",
+                        report.ballot
+                    )
+                })?;
+                check(durable.last() == report.last.index, || {
+                    format!("P3: {replica} reports {} and holds {}", report.last, durable.last())
+                })?;
+                check(durable.at(report.last.index) == Some(report.digest), || {
+                    format!("P3: {replica} reports another digest at {} than it holds", report.last)
+                })
+            }
+            Message::Open(open) => self.checker.opened(open),
+            Message::Progress(progress) | Message::Batch(_, Some(progress)) => {
+                let Progress { acked, epoch, .. } = progress;
+                check(*acked <= durable.last() && durable.at(*acked) == log.at(*acked), || {
+                    format!("P2: {replica} acks {acked} and holds {}", durable.last())
+                })?;
+                check(promised >= durable.epoch_at(*acked), || {
+                    format!(
+                        "B6: {replica} acks {acked} in epoch {epoch} and has promised {promised} \
+                         durably"
+                    )
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A committed entry is handed out: the same as everywhere, and durable at a majority.
+    pub(super) fn check_committed(
+        &mut self,
+        replica: ReplicaId,
+        committed: &Committed<ProposalId>,
+    ) -> Checked {
+        let entry = &committed.entry;
+        let index = entry.position.index;
+        let known_in = self.stores.get(&replica).and_then(|store| store.known_in(index));
+        let epoch = known_in.ok_or_else(|| {
+            Violation(format!("N8: {replica} hands out {index}, which it does not know committed"))
+        })?;
+        let is_news = index > self.checker.committed();
+        let proposals = match &entry.content {
+            Content::Batch(batch) if batch.kind == BatchKind::Application => {
+                Commands(&batch.commands).map(proposal_of).collect()
+            }
+            _ => Vec::new(),
+        };
+        if is_news {
+            let holds = |voter: &Voter| {
+                // Of a store that is gone nobody can tell.
+                let store = self.stores.get(&voter.replica).filter(|s| s.id == voter.store);
+                store.is_none_or(|store| store.digests.holds(index, entry.digest))
+            };
+            let voters = self.checker.voters(epoch);
+            let before = self.checker.committed();
+            check(voters.is_some_and(|voters| voters.majority(before, holds)), || {
+                format!("N8: entry {index} is committed and not durable at a majority")
+            })?;
+        }
+        self.checker.handed_out(entry, epoch, &proposals)?;
+        check(committed.callers.is_empty() || committed.callers == proposals, || {
+            format!("callers {:?} get the answers of {proposals:?}", committed.callers)
+        })
+    }
+}
+
+/// Which proposal a command is.
+pub(super) fn proposal_of(command: &[u8]) -> ProposalId {
+    command.first_chunk().map_or(0, |id| u64::from_le_bytes(*id))
+}

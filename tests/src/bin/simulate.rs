@@ -1,0 +1,170 @@
+//! Runs simulated groups, one for each seed, and tells in one line how it went.
+
+#![allow(missing_docs, reason = "a program")]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use plainsong::engine::Canary;
+use plainsong_tests::simulation::{Failure, run_seed, trace_seed};
+
+/// Simulated groups under every fault there is; each seed draws a world of its own.
+#[derive(Parser)]
+#[command(name = "tests/simulate")]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Breaks a rule of the protocol; succeeds if that is noticed. `all` runs all of them.
+    #[arg(long)]
+    canary: Option<String>,
+    /// Tells what happens, line by line.
+    #[arg(long)]
+    trace: bool,
+    /// Goes on after a failure.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+#[derive(Default)]
+struct Sum {
+    seeds: u64,
+    commits: u64,
+    acknowledged: u64,
+    messages: u64,
+    epochs: u64,
+    simulated: Duration,
+    slowest: (Duration, u64),
+    longest: (Duration, u64),
+    failures: Vec<(u64, Failure)>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    std::panic::set_hook(Box::new(|_| {}));
+    match arguments.canary.as_deref() {
+        Some("all") => {
+            let mut all = true;
+            for canary in Canary::ALL {
+                all &= run_canary(&arguments, *canary);
+            }
+            if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Some(name) => match name.parse() {
+            Ok(canary) if run_canary(&arguments, canary) => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(2)
+            }
+        },
+        None => {
+            let sum = run(&arguments, None);
+            for (seed, Failure(what)) in &sum.failures {
+                println!("seed {seed}: {what}");
+                println!("  again, told line by line: tests/simulate --first {seed} --trace");
+            }
+            println!(
+                "{} seeds, {} commits, {} violations, {:.2} simulated hours",
+                sum.seeds,
+                sum.commits,
+                sum.failures.len(),
+                sum.simulated.as_secs_f64() / 3600.0
+            );
+            if arguments.keep_going {
+                println!(
+                    "{} acknowledged, {} messages, {} epochs, slowest to converge {:?} (seed {}), longest {:?} (seed {})",
+                    sum.acknowledged,
+                    sum.messages,
+                    sum.epochs,
+                    sum.slowest.0,
+                    sum.slowest.1,
+                    sum.longest.0,
+                    sum.longest.1
+                );
+            }
+            if sum.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run_canary(arguments: &Arguments, canary: Canary) -> bool {
+    let began = Instant::now();
+    let sum = run(arguments, Some(canary));
+    match sum.failures.first() {
+        Some((seed, Failure(what))) => {
+            let what = what.lines().next().unwrap_or_default();
+            println!(
+                "{}: caught by seed {seed}, the {}th: {what}",
+                canary.name(),
+                seed - arguments.first + 1
+            );
+            true
+        }
+        None => {
+            println!(
+                "{}: NOT caught by {} seeds in {:?}",
+                canary.name(),
+                sum.seeds,
+                began.elapsed()
+            );
+            false
+        }
+    }
+}
+
+/// Runs the seeds on all cores; after the first failure only seeds before it.
+fn run(arguments: &Arguments, canary: Option<Canary>) -> Sum {
+    let last = arguments.first.saturating_add(arguments.seeds);
+    let next = AtomicU64::new(arguments.first);
+    let end = AtomicU64::new(last);
+    let sum = Mutex::new(Sum::default());
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    thread::scope(|scope| {
+        for _ in 0..cores.min(arguments.seeds as usize) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let began = Instant::now();
+                    let result = if arguments.trace {
+                        trace_seed(seed, canary, |line| println!("{line}"))
+                    } else {
+                        run_seed(seed, canary)
+                    };
+                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                    sum.seeds += 1;
+                    sum.longest = sum.longest.max((began.elapsed(), seed));
+                    match result {
+                        Ok(report) => {
+                            sum.commits += report.commits;
+                            sum.acknowledged += report.acknowledged;
+                            sum.messages += report.messages;
+                            sum.epochs += report.epochs;
+                            sum.simulated += report.simulated;
+                            sum.slowest = sum.slowest.max((report.converged_after, seed));
+                        }
+                        Err(failure) => {
+                            if !arguments.keep_going {
+                                end.fetch_min(seed, Ordering::Relaxed);
+                            }
+                            sum.failures.push((seed, failure));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sum.failures.sort_by_key(|(seed, _)| *seed);
+    sum
+}

@@ -1,0 +1,226 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use plainsong::testing::{Answer, ClientNumber};
+use todc_utils::linearizability::WGLChecker;
+use todc_utils::linearizability::history::{Action, History as Checked};
+use todc_utils::specifications::Specification;
+
+use super::{Command, Output};
+
+/// What clients did and heard, in the order of the simulated time.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// By register: each is an object of its own, and a history is linearizable if that of
+    /// each object is.
+    registers: BTreeMap<u64, Register>,
+    under_way: BTreeMap<ClientNumber, Command>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Register {
+    actions: Vec<(usize, Action<Call>)>,
+    calls: usize,
+    /// The processes of calls without an answer.
+    open: BTreeMap<ClientNumber, (usize, usize)>,
+}
+
+/// A call and what came of it.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    command: Command,
+    result: CallResult,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum CallResult {
+    Output(u64),
+    /// Took effect some time, or not at all.
+    Unknown,
+}
+
+struct RegisterOfTheOrder;
+
+impl Specification for RegisterOfTheOrder {
+    type State = u64;
+    type Operation = Call;
+
+    fn init() -> u64 {
+        0
+    }
+
+    fn apply(call: &Call, state: &u64) -> (bool, u64) {
+        match call.result {
+            CallResult::Output(before) => (before == *state, call.command.after(*state)),
+            CallResult::Unknown => (true, call.command.after(*state)),
+        }
+    }
+}
+
+impl History {
+    /// A client calls.
+    pub fn called(&mut self, client: ClientNumber, command: Command) {
+        self.under_way.insert(client, command);
+        let register = self.registers.entry(command.register()).or_default();
+        let process = register.calls;
+        register.calls += 1;
+        register.open.insert(client, (process, register.actions.len()));
+        let call = Call { command, result: CallResult::Unknown };
+        register.actions.push((process, Action::Call(call)));
+    }
+
+    /// A client hears.
+    pub fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
+        let Some(command) = self.under_way.remove(&client) else { return };
+        let Some(register) = self.registers.get_mut(&command.register()) else { return };
+        let Some((process, at)) = register.open.get(&client).copied() else { return };
+        match answer {
+            Answer::Output(Output(before)) => {
+                register.open.remove(&client);
+                let call = Call { command, result: CallResult::Output(before) };
+                register.actions.push((process, Action::Response(call)));
+            }
+            // It never took effect: it is as if it had not been.
+            Answer::Refused => {
+                register.open.remove(&client);
+                register.actions.remove(at);
+                for (_, call) in register.open.values_mut() {
+                    *call -= usize::from(*call > at);
+                }
+            }
+            // It may take effect as late as at the end.
+            Answer::Unknown => {}
+        }
+    }
+
+    /// The first register whose history is not linearizable.
+    pub fn wrong(&self) -> Option<u64> {
+        let wrong = self.registers.iter().find(|(_, register)| !register.is_linearizable());
+        wrong.map(|(register, _)| *register)
+    }
+}
+
+impl Call {
+    /// The value that it took the place of, if that is known only from its own having been
+    /// heard.
+    fn swaps(&self, heard: &BTreeSet<u64>) -> Option<u64> {
+        match self.command {
+            Command::Swap { from, to, .. } if heard.contains(&to) => Some(from),
+            _ => None,
+        }
+    }
+}
+
+impl Register {
+    /// Calls without an answer.
+    fn unknown(&self) -> impl Iterator<Item = &Call> {
+        self.open.values().filter_map(|(_, at)| match self.actions.get(*at) {
+            Some((_, Action::Call(call))) => Some(call),
+            _ => None,
+        })
+    }
+
+    fn is_linearizable(&self) -> bool {
+        let mut heard: BTreeSet<u64> = self.actions.iter().filter_map(heard).collect();
+        // A swap of unknown outcome that took effect has heard of what it took the place of.
+        let mut grows = true;
+        while grows {
+            let swapped: Vec<u64> = self.unknown().filter_map(|call| call.swaps(&heard)).collect();
+            let before = heard.len();
+            heard.extend(swapped);
+            grows = heard.len() > before;
+        }
+        let mut actions = self.actions.clone();
+        let mut unheard = BTreeSet::new();
+        for (process, at) in self.open.values() {
+            let Some((_, Action::Call(call))) = self.actions.get(*at) else { continue };
+            // Values are written once, and whatever comes next hears the value before it. So
+            // what nobody heard of had nothing behind it, and may be left out: the checker
+            // would try it everywhere.
+            match call.command.written() {
+                Some(value) if heard.contains(&value) => {
+                    actions.push((*process, Action::Response(*call)));
+                }
+                _ => {
+                    unheard.insert(*process);
+                }
+            }
+        }
+        actions.retain(|(process, _)| !unheard.contains(process));
+        actions.is_empty()
+            || WGLChecker::<RegisterOfTheOrder>::is_linearizable(Checked::from_actions(actions))
+    }
+}
+
+/// The value before, as a response tells it.
+fn heard((_, action): &(usize, Action<Call>)) -> Option<u64> {
+    match action {
+        Action::Response(Call { result: CallResult::Output(before), .. }) => Some(*before),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: Command = Command::Read { register: 1 };
+
+    fn write(value: u64) -> Command {
+        Command::Write { register: 1, value }
+    }
+
+    /// Which client, what it calls, what it hears.
+    type Step = (u64, Option<Command>, Option<Answer<Output>>);
+
+    fn history(steps: &[Step]) -> History {
+        let mut history = History::default();
+        for (client, command, answer) in steps {
+            if let Some(command) = command {
+                history.called(ClientNumber(*client), *command);
+            }
+            if let Some(answer) = answer {
+                history.answered(ClientNumber(*client), answer.clone());
+            }
+        }
+        history
+    }
+
+    fn heard(value: u64) -> Option<Answer<Output>> {
+        Some(Answer::Output(Output(value)))
+    }
+
+    #[test]
+    fn a_read_of_what_was_overwritten_before_it_is_wrong() {
+        let stale = [
+            (1, Some(write(1)), heard(0)),
+            (1, Some(write(2)), heard(1)),
+            (2, Some(READ), heard(1)),
+        ];
+        assert_eq!(history(&stale).wrong(), Some(1));
+        let right = [stale[0].clone(), stale[1].clone(), (2, Some(READ), heard(2))];
+        assert_eq!(history(&right).wrong(), None);
+        let at_once = [
+            (1, Some(write(1)), heard(0)),
+            (1, Some(write(2)), None),
+            (2, Some(READ), heard(1)),
+            (1, None, heard(1)),
+        ];
+        assert_eq!(history(&at_once).wrong(), None);
+    }
+
+    #[test]
+    fn an_unknown_outcome_may_come_late_or_never_and_a_refused_one_never() {
+        let unknown = [
+            (1, Some(write(1)), Some(Answer::Unknown)),
+            (2, Some(READ), heard(0)),
+            (2, Some(READ), heard(1)),
+        ];
+        assert_eq!(history(&unknown).wrong(), None);
+        let never = [unknown[0].clone(), unknown[1].clone()];
+        assert_eq!(history(&never).wrong(), None);
+        let back = [unknown[0].clone(), unknown[2].clone(), unknown[1].clone()];
+        assert_eq!(history(&back).wrong(), Some(1));
+        let refused = [(1, Some(write(1)), Some(Answer::Refused)), (2, Some(READ), heard(1))];
+        assert_eq!(history(&refused).wrong(), Some(1));
+    }
+}

@@ -1,0 +1,126 @@
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use plainsong::engine::Canary;
+use plainsong::testing::{Answer, ClientNumber, Parameters, Random, Report, Simulation, Workload};
+
+use super::{Command, History, Output, Registers};
+
+/// Clients of [`Registers`] whose history is judged in the end.
+#[derive(Debug, Default)]
+pub struct Clients {
+    history: History,
+    last_value: u64,
+    registers: u64,
+    /// How often each was called. One that was called often is left for a new one, because the
+    /// time to judge a history grows with its square.
+    calls: BTreeMap<u64, u32>,
+}
+
+/// Calls of one register.
+const CALLS_MAX: u32 = 40;
+
+impl Clients {
+    /// With that many registers: the fewer, the more they meet.
+    pub fn new(registers: u64) -> Self {
+        Self { registers, ..Self::default() }
+    }
+}
+
+impl Workload for Clients {
+    type Machine = Registers;
+
+    fn machine(&self) -> Registers {
+        Registers::default()
+    }
+
+    fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
+        let mut register = random.below(self.registers);
+        while self.calls.get(&register).is_some_and(|calls| *calls >= CALLS_MAX) {
+            register += self.registers;
+        }
+        *self.calls.entry(register).or_default() += 1;
+        self.last_value += 1;
+        let value = self.last_value;
+        let command = match random.below(10) {
+            0..5 => Command::Read { register },
+            5..9 => Command::Write { register, value },
+            _ => Command::Swap { register, from: random.below(value), to: value },
+        };
+        self.history.called(client, command);
+        command
+    }
+
+    fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
+        self.history.answered(client, answer);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.history.wrong().map_or(Ok(()), |register| {
+            Err(format!("what clients read and wrote in register {register} is not linearizable"))
+        })
+    }
+}
+
+/// Why a seed failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure(pub String);
+
+#[cfg(feature = "canaries")]
+fn parameters(seed: u64, canary: Option<Canary>) -> Parameters {
+    let mut parameters = Parameters::drawn(seed);
+    parameters.canary = canary;
+    parameters
+}
+
+#[cfg(not(feature = "canaries"))]
+fn parameters(seed: u64, _: Option<Canary>) -> Parameters {
+    Parameters::drawn(seed)
+}
+
+/// Enough registers that few clients meet at one: the time to judge what many did at once
+/// grows beyond all bounds.
+fn clients(parameters: &Parameters) -> Clients {
+    let clients = u64::from((parameters.voters + parameters.learners) * parameters.clients);
+    Clients::new(1 + clients / 3 + Random::new(parameters.seed).below(4))
+}
+
+/// Runs a seed.
+///
+/// # Errors
+///
+/// What must never be, and was.
+pub fn run_seed(seed: u64, canary: Option<Canary>) -> Result<Report, Failure> {
+    let parameters = parameters(seed, canary);
+    let clients = clients(&parameters);
+    guarded(|| Simulation::new(parameters, clients).run())
+}
+
+/// Runs a seed and tells what happens, line by line.
+///
+/// # Errors
+///
+/// As [`run_seed`].
+pub fn trace_seed(
+    seed: u64,
+    canary: Option<Canary>,
+    reader: impl FnMut(&str) + Send + 'static,
+) -> Result<Report, Failure> {
+    let parameters = parameters(seed, canary);
+    let clients = clients(&parameters);
+    guarded(|| Simulation::traced(parameters, clients, reader).run())
+}
+
+/// A panic of the engine is a failure like any other.
+fn guarded(
+    run: impl FnOnce() -> Result<Report, plainsong::testing::Violation>,
+) -> Result<Report, Failure> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|violation| Failure(violation.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Failure(format!("panic: {}", text.unwrap_or_default())))
+        }
+    }
+}
