@@ -404,7 +404,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         for committed in entries {
             self.apply(world, committed)?;
         }
-        self.input(world, clock, Input::Applied { index: self.applied })?;
+        let wake_at = self.machine.wake_at();
+        self.input(world, clock, Input::Applied { index: self.applied, wake_at })?;
         Ok(true)
     }
 
@@ -417,6 +418,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let index = entry.position.index;
         self.applied = index;
         let context = Context::new(index, entry.time);
+        if self.machine.wake_at().is_some_and(|at| at <= entry.time) {
+            self.machine.wake(&context);
+        }
         let batch = match &entry.content {
             Content::Batch(batch) if batch.kind == BatchKind::Application => batch,
             Content::Notice(change) => {
