@@ -20,6 +20,11 @@ impl<T> Engine<T> {
         self.is_in_step() && last == self.commit && last == self.applied && !self.has_work()
     }
 
+    /// The highest ballot answered.
+    pub(crate) fn promised(&self) -> Ballot {
+        self.promised
+    }
+
     /// The end of the log in memory.
     pub(crate) fn last(&self) -> Index {
         self.log.last().index

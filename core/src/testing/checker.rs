@@ -44,6 +44,8 @@ pub(super) struct Checker<O> {
     members: BTreeSet<Incarnation>,
     /// What each epoch goes on from, and who sequences it.
     opens: BTreeMap<Ballot, Open>,
+    /// Who forms the group.
+    listed: Vec<ReplicaId>,
     /// The latest moment that log time could show now, by what replicas have in their logs.
     frontier: Frontier,
     /// The same at the beginning of each epoch whose sequencer had seen a stamp before.
@@ -80,8 +82,9 @@ impl Frontier {
 const SLACK_MS: u64 = 1001;
 
 impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(listed: Vec<ReplicaId>) -> Self {
         Self {
+            listed,
             before: HashMap::new(),
             positions: HashMap::new(),
             committed: Vec::new(),
@@ -103,6 +106,11 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     /// Who votes in an epoch.
     pub(super) fn voters(&self, epoch: Ballot) -> Option<&Voters> {
         self.opens.get(&epoch).map(|open| &open.voters)
+    }
+
+    /// Who sequences an epoch.
+    pub(super) fn sequencer(&self, epoch: Ballot) -> Option<Incarnation> {
+        self.opens.get(&epoch).map(|open| open.sequencer)
     }
 
     pub(super) fn epochs(&self) -> usize {
@@ -154,6 +162,10 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
                 format!("B5: ballot {} has two Opens: {known:?} and {open:?}", open.ballot)
             });
         }
+        let first: Vec<_> = open.voters.now.iter().map(|voter| voter.replica).collect();
+        check(open.base.index > Index(0) || first == self.listed, || {
+            format!("V3: a group is formed by {first:?}, without all of {:?}", self.listed)
+        })?;
         self.opens.insert(open.ballot, open.clone());
         let earlier = |fact: &Fact<O>| fact.known_in < open.ballot;
         match self.committed.iter().rposition(earlier) {
@@ -256,6 +268,14 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         let left = change.left.iter().all(|run| self.members.remove(run));
         let joined = change.joined.iter().all(|run| self.members.insert(*run));
         check(left && joined, || format!("N9: the notice at {index} is wrong: {change:?}"))
+    }
+
+    /// A replica knows of commits up to there, in that epoch.
+    pub(super) fn commits(&self, commit: Index, epoch: Ballot) -> Checked {
+        let base = self.opens.get(&epoch).map(|open| open.base.index);
+        check(base.is_none_or(|base| commit > base), || {
+            format!("N8: {commit} is committed in epoch {epoch}, which goes on from {base:?}")
+        })
     }
 
     /// The last epoch that was opened anywhere, with its voters.

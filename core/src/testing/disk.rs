@@ -142,11 +142,13 @@ impl Store {
         }
     }
 
-    /// The replica knows of commits up to there, in that epoch.
-    pub(super) fn committed(&mut self, commit: Index, epoch: Ballot) {
-        if self.commits.last().map_or(commit > Index(0), |(last, _)| commit > *last) {
+    /// The replica knows of commits up to there, in that epoch; whether that is news.
+    pub(super) fn committed(&mut self, commit: Index, epoch: Ballot) -> bool {
+        let news = self.commits.last().map_or(commit > Index(0), |(last, _)| commit > *last);
+        if news {
             self.commits.push((commit, epoch));
         }
+        news
     }
 
     /// In which epoch its replica knew first that an index was committed.

@@ -59,7 +59,8 @@ impl<W: Workload> Host<W> {
         });
         let clients = clients.collect();
         let clock = Clock::drawn(&world.parameters, &mut world.random);
-        let restart_at = Some(Duration::ZERO);
+        // Who does not form the group comes when there is one.
+        let restart_at = (!bootstrap.is_empty()).then_some(Duration::ZERO);
         Self { replica, node, bootstrap, clock, process: None, restart_at, clients, pid: None }
     }
 
@@ -174,6 +175,11 @@ impl<W: Workload> Host<W> {
         if let Some(process) = &mut self.process {
             process.runs_at = now;
         }
+    }
+
+    /// A fault has struck the process.
+    pub(super) fn is_to_die(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.dies))
     }
 
     /// It never comes back.

@@ -50,6 +50,10 @@ pub struct Parameters {
 
     /// A process is killed; what it had written may be there or not.
     pub kills: u32,
+    /// Of the epochs that open at a process: it is killed right then.
+    pub kills_at_open: u32,
+    /// Of the promises of a process: it is killed right then.
+    pub kills_at_promise: u32,
     /// Of the processes that die: the disk is lost as well, where the group can bear it.
     pub wipes: u32,
     /// The longest time until a dead process is started again.
@@ -125,6 +129,8 @@ impl Parameters {
             turn_max: Duration::from_micros(random.pick(&[0, 500, 20_000])),
             events_at_once: random.pick(&[8, 32, 128]),
             kills: random.pick(&[0, 0, 1, 4, 15]),
+            kills_at_open: random.pick(&[0, 0, 0, 50, 300]),
+            kills_at_promise: random.pick(&[0, 0, 0, 30, 150]),
             wipes: random.pick(&[0, 200, 800]),
             restart_max: ms(random.pick(&[10, 300, 3000])),
             hangs: random.pick(&[0, 0, 2, 10]),

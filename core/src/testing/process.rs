@@ -6,17 +6,17 @@ use bytes::Bytes;
 use cpg::Event;
 use cpg::sim::ClientId;
 
-use super::checker::{Checked, ProposalId, Violation};
+use super::checker::{Checked, ProposalId, Violation, check};
 use super::clock::Clock;
 use super::disk::Digests;
 use super::trace::brief;
 use super::world::{World, proposal_of};
-use super::{Answer, Workload};
+use super::{Answer, Random, Workload};
 use crate::codec::{self, Frame};
 use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
 use crate::entry::{BatchKind, Commands};
 use crate::message::Message;
-use crate::types::{ClusterId, Incarnation, Index};
+use crate::types::{Ballot, ClusterId, Incarnation, Index};
 use crate::{Context, StateMachine};
 
 /// How often the engine hears that time passed.
@@ -51,6 +51,16 @@ pub(super) struct Process<M> {
     ticked_at: Duration,
     /// Before that it does not run.
     pub(super) runs_at: Duration,
+    /// What its engine last opened and promised.
+    epoch: Ballot,
+    promised: Ballot,
+    /// When it last learnt of a commit.
+    committed_at: Duration,
+    /// The configuration it knows, and who was heard as the sequencer of which epoch.
+    members: Vec<cpg::Member>,
+    sequencer: Option<(Ballot, cpg::Member)>,
+    /// It is killed at the end of its turn.
+    pub(super) dies: bool,
     /// Its engine has stopped.
     pub(super) stopped: bool,
 }
@@ -84,6 +94,12 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             has_appended: false,
             ticked_at: now,
             runs_at: now,
+            epoch: Ballot::default(),
+            promised: Ballot::default(),
+            committed_at: Duration::ZERO,
+            members: Vec::new(),
+            sequencer: None,
+            dies: false,
             stopped: false,
         }
     }
@@ -164,9 +180,19 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     ) -> Checked {
         let replica = self.incarnation.replica;
         let (commit, epoch) = (self.engine.commit(), self.engine.last_epoch());
-        if let Some(store) = world.stores.get_mut(&replica) {
-            store.committed(commit, epoch);
+        let store = world.stores.get_mut(&replica);
+        if store.is_some_and(|store| store.committed(commit, epoch)) {
+            world.checker.commits(commit, epoch)?;
+            self.committed_at = world.now();
         }
+        let p = &world.parameters;
+        let dies = |rate: u32, random: &mut Random| rate > 0 && random.chance(rate);
+        if !world.is_calm {
+            self.dies |= epoch != self.epoch && dies(p.kills_at_open, &mut world.random);
+            self.dies |= self.engine.promised() != self.promised
+                && dies(p.kills_at_promise, &mut world.random);
+        }
+        (self.epoch, self.promised) = (epoch, self.engine.promised());
         for output in out {
             match output {
                 Output::Send(message) => {
@@ -294,16 +320,57 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 let (cluster, message) = codec::decode_frame(&message)
                     .map_err(|error| Violation(format!("a frame is damaged: {error}")))?;
                 world.note(|| format!("{replica} hears from {sender}: {}", brief(&message)));
-                self.input(world, clock, Input::Delivered { from: sender, cluster, message })
+                let begun =
+                    if let Message::Begin(ballot) = &message { Some(*ballot) } else { None };
+                let before = self.engine.promised();
+                let healthy = begun.is_some_and(|ballot| self.is_healthy(world, ballot));
+                self.note_sequencer(world, sender, &message);
+                self.input(world, clock, Input::Delivered { from: sender, cluster, message })?;
+                check(!healthy || self.engine.promised() == before, || {
+                    format!("E3: {replica} promises {begun:?} in a healthy epoch")
+                })
             }
             Event::Configuration(configuration) => {
                 world.note(|| format!("{replica} hears of members {:?}", configuration.members));
-                let joined = configuration.joined.iter().map(|change| change.member).collect();
+                let joined: Vec<_> =
+                    configuration.joined.iter().map(|change| change.member).collect();
                 let local = world.network.member(connection);
                 let members = configuration.members;
+                self.members.clone_from(&members);
+                // Who joined anew has not said yet who it is.
+                self.sequencer = self
+                    .sequencer
+                    .filter(|(_, member)| members.contains(member) && !joined.contains(member));
                 self.input(world, clock, Input::Configuration { local, members, joined })
             }
             Event::Ring(_) => Ok(()),
+        }
+    }
+
+    /// Rule E3: the sequencer is here and commits advance, so others' ballots are not for this
+    /// replica. With a margin, because clocks differ.
+    fn is_healthy<W: Workload<Machine = M>>(&self, world: &World<W>, ballot: Ballot) -> bool {
+        let recent = world.now().saturating_sub(self.committed_at);
+        let sequencer = world.checker.sequencer(self.engine.last_epoch());
+        self.engine.promised() == self.engine.last_epoch()
+            && recent < world.parameters.election_timeout.mul_f64(0.4)
+            && self.sequencer.is_some_and(|(epoch, member)| {
+                epoch == self.engine.last_epoch() && self.members.contains(&member)
+            })
+            && sequencer
+                .is_some_and(|run| (run.replica.0, run.nonce) != (ballot.replica, ballot.nonce))
+    }
+
+    fn note_sequencer<W: Workload<Machine = M>>(
+        &mut self,
+        world: &World<W>,
+        from: cpg::Member,
+        message: &Message,
+    ) {
+        if let Message::Progress(progress) = message
+            && world.checker.sequencer(progress.epoch) == Some(progress.incarnation)
+        {
+            self.sequencer = Some((progress.epoch, from));
         }
     }
 
@@ -330,6 +397,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             world.network.close(connection);
         }
         self.unsent.clear();
+        self.members.clear();
+        self.sequencer = None;
         self.join_at = world.now() + RETRY;
         self.input(world, clock, Input::Disconnected { reason: error.to_string() })
     }

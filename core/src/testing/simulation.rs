@@ -27,6 +27,9 @@ pub struct Simulation<W: Workload> {
     next_moment: Duration,
     /// Stores that were lost before there was a group.
     losses: u32,
+    learners_came: bool,
+    /// Operators have asked for other voters.
+    is_changing: bool,
 }
 
 /// What a run was like.
@@ -83,7 +86,14 @@ impl<W: Workload> Simulation<W> {
                 Host::new(ReplicaId(id), node, bootstrap, &mut world)
             })
             .collect();
-        Self { world, hosts, next_moment: MOMENT, losses: 0 }
+        Self {
+            world,
+            hosts,
+            next_moment: MOMENT,
+            losses: 0,
+            learners_came: false,
+            is_changing: false,
+        }
     }
 
     /// Runs it to its end.
@@ -133,10 +143,18 @@ impl<W: Workload> Simulation<W> {
             let (_, connection) = self.world.leaving.swap_remove(at);
             self.world.network.close(connection);
         }
+        if self.world.checker.committed() > Index(0) && !self.learners_came {
+            self.learners_came = true;
+            let learners = self.hosts.iter_mut().skip(self.world.parameters.voters as usize);
+            learners.for_each(|host| host.restart_at = Some(now));
+        }
         let first = self.world.random.below(self.hosts.len() as u64) as usize;
         for offset in 0..self.hosts.len() {
             let at = (first + offset) % self.hosts.len();
             self.hosts[at].turn(&mut self.world)?;
+            if self.hosts[at].is_to_die() {
+                self.kill(at, Death::Kill)?;
+            }
         }
         Ok(())
     }
@@ -182,6 +200,10 @@ impl<W: Workload> Simulation<W> {
             let listed = self.world.parameters.voters;
             return victim.0 > listed || self.losses < (listed - 1) / 2;
         }
+        // A change that is asked for may name a store in the moment in which it is lost.
+        if self.is_changing {
+            return false;
+        }
         let is_lost = |voter: &&Voter| {
             let store = self.world.stores.get(&voter.replica);
             voter.replica == victim
@@ -217,6 +239,7 @@ impl<W: Workload> Simulation<W> {
 
     /// Some replica is to vote, or not.
     fn change_voters(&mut self, at: usize) -> Checked {
+        self.is_changing = true;
         let random = &mut self.world.random;
         let mut any = || ReplicaId(1 + random.below(self.hosts.len() as u64) as u32);
         let (one, other) = (any(), any());
@@ -253,7 +276,7 @@ impl<W: Workload> Simulation<W> {
         }
         self.world.is_busy = false;
         let mut converged_at = None;
-        let settles = self.world.parameters.election_timeout * 3;
+        let settles = self.world.parameters.election_timeout * 6;
         loop {
             self.step()?;
             let now = self.world.now();

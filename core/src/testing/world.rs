@@ -45,10 +45,10 @@ impl<W: Workload> World<W> {
     pub(super) fn new(parameters: Parameters, network: Sim, workload: W, trace: Trace) -> Self {
         Self {
             random: Random::new(parameters.seed),
+            checker: Checker::new((1..=parameters.voters).map(ReplicaId).collect()),
             parameters,
             network,
             workload,
-            checker: Checker::new(),
             trace,
             stores: BTreeMap::new(),
             callers: BTreeMap::new(),
