@@ -203,7 +203,6 @@ impl<T> Engine<T> {
     /// Rule V3: the list means nothing to a replica that has a log or knows of one.
     fn may_form_group(&self) -> bool {
         self.log.is_empty()
-            && self.cluster.is_none()
             && self.config.bootstrap.contains(&self.me().replica)
             && self.members.peers().all(|peer| peer.last.index.0 == 0)
     }

@@ -20,6 +20,11 @@ impl<T> Engine<T> {
         self.is_in_step() && last == self.commit && last == self.applied && !self.has_work()
     }
 
+    /// Whether the sequencer of that epoch is in the configuration.
+    pub(crate) fn sees_sequencer(&self) -> bool {
+        self.epoch.as_ref().is_some_and(|epoch| self.members.has(epoch.open.sequencer))
+    }
+
     /// The highest ballot answered.
     pub(crate) fn promised(&self) -> Ballot {
         self.promised

@@ -286,7 +286,7 @@ impl<T> Engine<T> {
         cluster: Option<ClusterId>,
         message: &Message,
     ) -> bool {
-        match (self.cluster, cluster) {
+        match (self.cluster(), cluster) {
             (Some(mine), Some(theirs)) if mine != theirs => {
                 if self.members.foreign(from, theirs) {
                     tracing::warn!(
@@ -369,8 +369,10 @@ impl<T> Engine<T> {
     }
 
     /// The cluster that this replica belongs to, for the frames it sends.
+    ///
+    /// With an empty log it has been told of one at most, which may have come to nothing.
     pub fn cluster(&self) -> Option<ClusterId> {
-        self.cluster
+        self.cluster.filter(|_| !self.log.is_empty())
     }
 
     fn me(&self) -> Incarnation {

@@ -226,7 +226,8 @@ impl<T> Engine<T> {
         self.election.opened(self.now.monotonic);
         if open.base.index == Index(0) {
             let cluster = Some(ClusterId(first_entry(&open).digest.0));
-            ensure(self.cluster.is_none() || self.cluster == cluster, || {
+            // A group that nothing was written of may have been formed anew.
+            ensure(self.cluster() == cluster || self.cluster().is_none(), || {
                 format!("an epoch without a base opens in cluster {:?}", self.cluster)
             })?;
             self.cluster = cluster;

@@ -89,6 +89,9 @@ impl<T> Engine<T> {
         config.store = facts.store;
         let start = head.map(|head| head.tables).unwrap_or_default();
         let (log, mend) = rebuild(start, entries)?;
+        // A snapshot may be complete before the promise of its epoch is written.
+        let promised = facts.promised.max(log.start().position.epoch);
+        let facts = Facts { promised, ..facts };
         check(&facts, &log)?;
         let mut engine = Self::new(config, now);
         engine.promised = facts.promised;

@@ -273,7 +273,8 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     /// A replica knows of commits up to there, in that epoch.
     pub(super) fn commits(&self, commit: Index, epoch: Ballot) -> Checked {
         let base = self.opens.get(&epoch).map(|open| open.base.index);
-        check(base.is_none_or(|base| commit > base), || {
+        // What a snapshot holds is known from elsewhere.
+        check(commit <= self.committed() || base.is_none_or(|base| commit > base), || {
             format!("N8: {commit} is committed in epoch {epoch}, which goes on from {base:?}")
         })
     }
@@ -305,6 +306,13 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         self.refused.insert(id);
         check(!self.places.contains_key(&id), || {
             format!("N10: proposal {id} is refused for good and was committed")
+        })
+    }
+
+    /// A caller hears that its command took effect.
+    pub(super) fn forgone(&self, id: ProposalId) -> Checked {
+        check(self.places.contains_key(&id), || {
+            format!("N10: proposal {id} is said to have taken effect and was never committed")
         })
     }
 

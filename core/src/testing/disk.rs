@@ -1,8 +1,7 @@
 use std::collections::VecDeque;
 use std::fmt::Display;
 
-use plainsong_storage::MemorySnapshots;
-use plainsong_storage::faulty::FaultyLog;
+use plainsong_storage::faulty::{FaultyLog, FaultySnapshots};
 
 use super::checker::{Checked, Violation};
 use crate::engine::{Content, Facts, Op, Recovered};
@@ -73,7 +72,8 @@ pub(super) struct Store {
     /// As it was formatted.
     pub(super) id: StoreId,
     log: FaultyLog,
-    shelf: Shelf,
+    snapshots: FaultySnapshots,
+    pub(super) shelf: Shelf,
     under_way: VecDeque<Op>,
     /// What no crash takes away.
     pub(super) digests: Digests,
@@ -84,10 +84,12 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new(id: StoreId) -> Checked<Self> {
+        let snapshots = FaultySnapshots::new();
         Ok(Self {
             id,
             log: FaultyLog::new(),
-            shelf: Shelf::open(Box::new(MemorySnapshots::new())).map_err(refused)?,
+            shelf: Shelf::open(Box::new(snapshots.clone())).map_err(refused)?,
+            snapshots,
             under_way: VecDeque::new(),
             digests: Digests::default(),
             facts: None,
@@ -97,6 +99,8 @@ impl Store {
 
     /// What a process finds that is started with it.
     pub(super) fn recover(&mut self) -> Checked<Recovered> {
+        self.snapshots.crash();
+        self.shelf = Shelf::open(Box::new(self.snapshots.clone())).map_err(refused)?;
         record::recover(&mut self.log, &mut self.shelf)
             .map_err(|error| Violation(format!("a store cannot be read: {error}")))
     }

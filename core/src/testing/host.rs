@@ -98,6 +98,7 @@ impl<W: Workload> Host<W> {
         config.batch_bytes_max = p.batch_bytes_max;
         config.applying_max = p.applying_max;
         config.kept_entries_max = p.kept_entries_max;
+        config.snapshot_entries = p.snapshot_entries;
         config.volatile = p.in_memory;
         #[cfg(feature = "canaries")]
         {

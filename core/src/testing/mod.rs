@@ -6,15 +6,16 @@
 //! Users run *their* state machine in it:
 //!
 //! ```
-//! use plainsong::testing::{Commands, Parameters, Simulation};
+//! use plainsong::testing::{Commands, Parameters, Simulation, check_determinism};
 //! use plainsong::{Context, StateMachine};
 //!
-//! #[derive(Default)]
+//! #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 //! struct Counter(u64);
 //!
 //! impl StateMachine for Counter {
 //!     type Command = u64;
 //!     type Output = u64;
+//!     plainsong::snapshot_by_clone!();
 //!
 //!     fn apply(&mut self, _: &Context, add: u64) -> u64 {
 //!         self.0 += add;
@@ -27,10 +28,12 @@
 //!     let run = Simulation::new(Parameters::drawn(seed), workload).run();
 //!     run.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
 //! }
+//! check_determinism(Counter::default, 0..100).unwrap();
 //! ```
 
 mod checker;
 mod clock;
+mod determinism;
 mod disk;
 mod host;
 mod parameters;
@@ -42,6 +45,7 @@ mod workload;
 mod world;
 
 pub use checker::Violation;
+pub use determinism::check_determinism;
 pub use parameters::Parameters;
 pub use random::Random;
 pub use simulation::{Report, Simulation};

@@ -90,6 +90,8 @@ pub struct Parameters {
     pub applying_max: u64,
     /// See [`Config`](crate::engine::Config).
     pub kept_entries_max: usize,
+    /// See [`Config`](crate::engine::Config).
+    pub snapshot_entries: u64,
     /// A rule that all replicas break.
     #[cfg(feature = "canaries")]
     pub canary: Option<Canary>,
@@ -147,7 +149,8 @@ impl Parameters {
             batches_in_flight_max: random.pick(&[1, 3, 8]),
             batch_bytes_max: random.pick(&[16, 64, 4096]),
             applying_max: random.pick(&[1, 7, 1024]),
-            kept_entries_max: 1_000_000,
+            kept_entries_max: random.pick(&[5, 50, 10_000]),
+            snapshot_entries: random.pick(&[10, 50, 200, 10_000]),
             #[cfg(feature = "canaries")]
             canary: None,
         }

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::codec::{self, Frame};
 use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
 use crate::entry::{BatchKind, Commands};
 use crate::message::Message;
+use crate::snapshot::{Cutter, Joiner, ShelfOp, SnapshotHead, SnapshotName};
 use crate::types::{Ballot, ClusterId, Incarnation, Index};
 use crate::{Context, StateMachine};
 
@@ -24,8 +26,21 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often a group engine that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// What the apply thread is to do.
+enum Work {
+    Apply(Vec<Committed<ProposalId>>),
+    Capture(Box<SnapshotHead>),
+    Restore(SnapshotName),
+}
+
+/// What is to be done with snapshots.
+enum Shelving<M: StateMachine> {
+    Write(Box<SnapshotHead>, M::Snapshot),
+    Op(ShelfOp),
+}
+
 /// One run of a replica: the engine, and what its threads have to do.
-pub(super) struct Process<M> {
+pub(super) struct Process<M: StateMachine> {
     pub(super) incarnation: Incarnation,
     pid: cpg::Pid,
     node: cpg::NodeId,
@@ -40,8 +55,10 @@ pub(super) struct Process<M> {
     writes: VecDeque<(u64, Vec<Op>)>,
     syncing: Option<(u64, Duration)>,
     /// The apply thread: what waits, and until when it is busy with the first.
-    to_apply: VecDeque<Vec<Committed<ProposalId>>>,
+    to_apply: VecDeque<Work>,
     applying_until: Option<Duration>,
+    /// The threads of snapshots: what waits.
+    to_shelve: VecDeque<Shelving<M>>,
     machine: M,
     applied: Index,
     /// The last entry given to the apply thread.
@@ -56,9 +73,6 @@ pub(super) struct Process<M> {
     promised: Ballot,
     /// When it last learnt of a commit.
     committed_at: Duration,
-    /// The configuration it knows, and who was heard as the sequencer of which epoch.
-    members: Vec<cpg::Member>,
-    sequencer: Option<(Ballot, cpg::Member)>,
     /// It is killed at the end of its turn.
     pub(super) dies: bool,
     /// Its engine has stopped.
@@ -88,6 +102,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             syncing: None,
             to_apply: VecDeque::new(),
             applying_until: None,
+            to_shelve: VecDeque::new(),
             machine,
             applied: Index(0),
             handed_out: Index(0),
@@ -97,8 +112,6 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             epoch: Ballot::default(),
             promised: Ballot::default(),
             committed_at: Duration::ZERO,
-            members: Vec::new(),
-            sequencer: None,
             dies: false,
             stopped: false,
         }
@@ -117,6 +130,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let mut any = self.take_events(world, clock)?;
         any |= self.log_thread(world, clock)?;
         any |= self.apply_thread(world, clock)?;
+        any |= self.shelf_thread(world, clock)?;
         if now.saturating_sub(self.ticked_at) >= TICK {
             self.ticked_at = now;
             any = true;
@@ -208,7 +222,25 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     for committed in &entries {
                         self.check_committed(world, committed)?;
                     }
-                    self.to_apply.push_back(entries);
+                    self.to_apply.push_back(Work::Apply(entries));
+                }
+                Output::Capture(head) => self.to_apply.push_back(Work::Capture(head)),
+                Output::Restore(name) => {
+                    world.note(|| format!("{replica} goes on from {name}"));
+                    if name.index() < self.handed_out {
+                        return Err(Violation(format!("L6: {replica} restores {name}")));
+                    }
+                    self.handed_out = name.index();
+                    // That was committed long ago.
+                    self.committed_at = Duration::ZERO;
+                    self.to_apply.push_back(Work::Restore(name));
+                }
+                Output::Shelf(op) => self.to_shelve.push_back(Shelving::Op(op)),
+                Output::Forgo { tickets } => {
+                    for id in tickets {
+                        world.checker.forgone(id)?;
+                        world.answer(id, Answer::Unknown);
+                    }
                 }
                 Output::Fail { tickets, may_take_effect } => {
                     for id in tickets {
@@ -324,7 +356,6 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     if let Message::Begin(ballot) = &message { Some(*ballot) } else { None };
                 let before = self.engine.promised();
                 let healthy = begun.is_some_and(|ballot| self.is_healthy(world, ballot));
-                self.note_sequencer(world, sender, &message);
                 self.input(world, clock, Input::Delivered { from: sender, cluster, message })?;
                 check(!healthy || self.engine.promised() == before, || {
                     format!("E3: {replica} promises {begun:?} in a healthy epoch")
@@ -336,11 +367,6 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     configuration.joined.iter().map(|change| change.member).collect();
                 let local = world.network.member(connection);
                 let members = configuration.members;
-                self.members.clone_from(&members);
-                // Who joined anew has not said yet who it is.
-                self.sequencer = self
-                    .sequencer
-                    .filter(|(_, member)| members.contains(member) && !joined.contains(member));
                 self.input(world, clock, Input::Configuration { local, members, joined })
             }
             Event::Ring(_) => Ok(()),
@@ -354,24 +380,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let sequencer = world.checker.sequencer(self.engine.last_epoch());
         self.engine.promised() == self.engine.last_epoch()
             && recent < world.parameters.election_timeout.mul_f64(0.4)
-            && self.sequencer.is_some_and(|(epoch, member)| {
-                epoch == self.engine.last_epoch() && self.members.contains(&member)
-            })
+            && self.engine.sees_sequencer()
             && sequencer
                 .is_some_and(|run| (run.replica.0, run.nonce) != (ballot.replica, ballot.nonce))
-    }
-
-    fn note_sequencer<W: Workload<Machine = M>>(
-        &mut self,
-        world: &World<W>,
-        from: cpg::Member,
-        message: &Message,
-    ) {
-        if let Message::Progress(progress) = message
-            && world.checker.sequencer(progress.epoch) == Some(progress.incarnation)
-        {
-            self.sequencer = Some((progress.epoch, from));
-        }
     }
 
     fn connect<W: Workload<Machine = M>>(&mut self, world: &mut World<W>) -> bool {
@@ -397,8 +408,6 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             world.network.close(connection);
         }
         self.unsent.clear();
-        self.members.clear();
-        self.sequencer = None;
         self.join_at = world.now() + RETRY;
         self.input(world, clock, Input::Disconnected { reason: error.to_string() })
     }
@@ -469,13 +478,67 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             }
         }
         self.applying_until = None;
-        let Some(entries) = self.to_apply.pop_front() else { return Ok(false) };
-        for committed in entries {
-            self.apply(world, committed)?;
+        match self.to_apply.pop_front() {
+            None => return Ok(false),
+            Some(Work::Apply(entries)) => {
+                for committed in entries {
+                    self.apply(world, committed)?;
+                }
+            }
+            Some(Work::Capture(head)) => {
+                self.to_shelve.push_back(Shelving::Write(head, self.machine.snapshot()));
+                return Ok(false);
+            }
+            Some(Work::Restore(name)) => self.restore(world, name)?,
         }
         let wake_at = self.machine.wake_at();
         self.input(world, clock, Input::Applied { index: self.applied, wake_at })?;
         Ok(true)
+    }
+
+    /// The threads of snapshots do one thing at a time.
+    fn shelf_thread<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+    ) -> Checked<bool> {
+        let Some(work) = self.to_shelve.pop_front() else { return Ok(false) };
+        let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
+            return Ok(false);
+        };
+        let shelf = &mut store.shelf;
+        let news = match work {
+            Shelving::Op(op) => shelf.carry_out(op),
+            Shelving::Write(head, view) => {
+                let sink = |chunk| shelf.take(chunk).map_err(io::Error::other);
+                let name = Cutter::cut(&head, view, sink)
+                    .map_err(|error| Violation(format!("a snapshot cannot be written: {error}")))?;
+                shelf.taken(name).map(Some)
+            }
+        };
+        let news = news.map_err(|error| Violation(format!("a shelf refuses: {error}")))?;
+        if let Some(news) = news {
+            self.input(world, clock, Input::Shelf(news))?;
+        }
+        Ok(true)
+    }
+
+    fn restore<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        name: SnapshotName,
+    ) -> Checked {
+        let Some(store) = world.stores.get_mut(&self.incarnation.replica) else { return Ok(()) };
+        let shelf = &mut store.shelf;
+        let read = |chunk| shelf.read(name, chunk).map_err(io::Error::other);
+        let restored = Joiner::join(name, read).and_then(|(_, mut rest)| {
+            self.machine = world.workload.machine();
+            self.machine.restore(&mut rest)
+        });
+        restored.map_err(|error| Violation(format!("{name} cannot be restored: {error}")))?;
+        self.applied = name.index();
+        world.restored += 1;
+        Ok(())
     }
 
     fn apply<W: Workload<Machine = M>>(

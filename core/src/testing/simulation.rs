@@ -40,6 +40,8 @@ pub struct Report {
     pub commits: u64,
     /// Commands that clients had an answer to.
     pub acknowledged: u64,
+    /// Snapshots that replicas went on from.
+    pub restored: u64,
     /// Epochs that were opened.
     pub epochs: u64,
     /// Messages that were sent.
@@ -122,6 +124,7 @@ impl<W: Workload> Simulation<W> {
         Ok(Report {
             commits: self.world.checker.committed().0,
             acknowledged: self.world.acknowledged,
+            restored: self.world.restored,
             epochs: self.world.checker.epochs() as u64,
             messages: self.world.messages,
             simulated: self.world.now(),

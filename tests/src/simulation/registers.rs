@@ -4,7 +4,7 @@ use plainsong::{Context, StateMachine};
 use serde::{Deserialize, Serialize};
 
 /// A few registers, each with a value that is never written twice.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Registers {
     values: BTreeMap<u64, u64>,
 }
@@ -42,6 +42,7 @@ pub struct Output(pub u64);
 impl StateMachine for Registers {
     type Command = Command;
     type Output = Output;
+    plainsong::snapshot_by_clone!();
 
     fn apply(&mut self, _: &Context, command: Command) -> Output {
         let register = command.register();
