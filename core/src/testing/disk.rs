@@ -6,7 +6,7 @@ use plainsong_storage::faulty::{FaultyLog, FaultySnapshots};
 use super::checker::{Checked, Violation};
 use crate::engine::{Content, Facts, Op, Recovered};
 use crate::record;
-use crate::snapshot::Shelf;
+use crate::snapshot::{Shelf, SnapshotName};
 use crate::types::{Ballot, Digest, Index, StoreId, Voters};
 
 /// The epochs and digests of a log, by index from 1; nothing is known of what a snapshot
@@ -103,6 +103,16 @@ impl Store {
         self.shelf = Shelf::open(Box::new(self.snapshots.clone())).map_err(refused)?;
         record::recover(&mut self.log, &mut self.shelf)
             .map_err(|error| Violation(format!("a store cannot be read: {error}")))
+    }
+
+    /// How far the newest complete snapshot reaches.
+    pub(super) fn snapshot_index(&self) -> Index {
+        self.shelf.names().last().map_or(Index(0), SnapshotName::index)
+    }
+
+    /// How far a restart would find entries, or what they came to.
+    pub(super) fn durable_to(&self) -> Index {
+        self.snapshot_index().max(self.digests.last())
     }
 
     /// The highest ballot that is promised for good.
