@@ -255,6 +255,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 Output::Answer { ticket, result } => {
                     world.note(|| format!("request {ticket} at {replica}: {result:?}"));
                 }
+                // Clients read by commands: nobody asked.
+                Output::Read { .. } | Output::FailReads { .. } => {}
                 Output::Stop => self.on_stop(world)?,
             }
         }

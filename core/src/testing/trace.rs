@@ -79,6 +79,7 @@ pub(super) fn brief(message: &Message) -> String {
                 format!("Fetch entries after {after} in epoch {}", f.epoch)
             }
         },
+        Message::Read(read) => format!("{read:?}"),
         Message::Offer(offer) => format!("{offer:?}"),
         Message::Chunk(c) => format!("Chunk {} of {}", c.number, c.name),
         Message::Received(received) => format!("{received:?}"),
