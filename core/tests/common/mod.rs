@@ -2,5 +2,7 @@
 
 #[allow(dead_code, reason = "not every test needs it")]
 pub(crate) mod disk;
+#[allow(dead_code, reason = "not every test needs it")]
+pub(crate) mod gate;
 #[allow(dead_code, reason = "not every test needs all of it")]
 pub(crate) mod ledger;
