@@ -31,8 +31,11 @@ fn group(ring: &Ring, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u64) {
     // Who is still writing one leaves out the next, so it may take some.
     wait_until("the same snapshot everywhere, and the log cut behind it", || {
         let all: Vec<_> = replicas.iter().map(Replica::status).collect();
-        let same =
-            all.iter().all(|status| status.first_kept.0 > 50 && status.snapshot == all[0].snapshot);
+        let same = all.iter().all(|status| {
+            // No newer one is being taken.
+            let newest = status.snapshot.is_some_and(|at| at.0 + 50 > status.last.0);
+            newest && status.first_kept.0 > 50 && status.snapshot == all[0].snapshot
+        });
         if !same {
             add(&replicas[0], next..next + 1);
             next += 1;
@@ -51,7 +54,9 @@ fn is_in_step(replica: &Replica<Ledger>) -> bool {
 fn a_joiner_catches_up_while_the_group_commits() {
     let ring = Ring::new();
     let (_nodes, replicas, mut next) = group(&ring, 20_000_000);
-    let joiner = builder(&ring.node(), 4, &[]).start().unwrap();
+    let gate = Gate::until(40);
+    let joiner =
+        builder(&ring.node(), 4, &[]).stores(MemoryLog::new(), gate.snapshots()).start().unwrap();
     let mut seen = None;
     wait_until("the joiner to be in step", || {
         add(&replicas[1], next..next + 1);
@@ -61,6 +66,7 @@ fn a_joiner_catches_up_while_the_group_commits() {
             let waiting = status.waiting.unwrap();
             assert!(waiting.contains("bytes are here"), "{waiting}");
             seen = Some(transfer);
+            gate.open_until(u64::MAX);
         }
         is_in_step(&joiner)
     });
