@@ -83,6 +83,12 @@ impl Process {
         until("the end of the process", || self.child.try_wait().unwrap())
     }
 
+    /// Waits until it has said that on stderr.
+    #[track_caller]
+    pub fn says(&self, part: &str) {
+        until(part, || self.err().iter().any(|line| line.contains(part)).then_some(()));
+    }
+
     /// Its exit status, told together with what it said.
     #[track_caller]
     pub fn exits_with(&mut self, code: i32) {
