@@ -25,6 +25,8 @@ pub(crate) struct Election {
     pub(crate) sequencer_heard_at: Duration,
     /// Own ballots since an epoch opened.
     failures: u32,
+    /// Until then no ballot of its own is started.
+    held_until: Duration,
     /// Why a ballot is due, and when.
     due: Option<(Reason, Duration)>,
     /// Seeded by the nonce: the delays of two replicas differ, those of one run repeat.
@@ -61,6 +63,7 @@ impl Election {
             work_since: None,
             sequencer_heard_at: now,
             failures: 0,
+            held_until: Duration::ZERO,
             due: None,
             random: nonce.0 | 1,
         }
@@ -76,6 +79,13 @@ impl Election {
     pub(crate) fn commit_advanced(&mut self, now: Duration) {
         self.commit_advanced_at = now;
         self.work_since = None;
+    }
+
+    /// Rule E2: this replica was without a majority, and meets others again. They may have an
+    /// epoch that it does not know.
+    pub(crate) fn met_others(&mut self, held_until: Duration) {
+        self.held_until = held_until;
+        self.due = None;
     }
 
     /// Rule E2: a higher `Begin` restarts the wait.
@@ -121,7 +131,7 @@ impl<T> Engine<T> {
                 at
             }
         };
-        if now >= at && self.sees_majority() {
+        if now >= at.max(self.election.held_until) && self.sees_majority() {
             self.begin(reason, out);
         }
     }

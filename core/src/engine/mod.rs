@@ -201,7 +201,12 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Input::Configuration { local, members, joined } => {
+                let was_alone = !self.log.is_empty() && !self.sees_majority();
                 self.members.configure(local, &members, &joined, self.now.monotonic);
+                if was_alone && !joined.is_empty() {
+                    let until = self.now.monotonic + self.config.election_timeout / 2;
+                    self.election.met_others(until);
+                }
                 Ok(())
             }
             Input::Disconnected { reason } => {
