@@ -14,10 +14,14 @@ impl<T> Engine<T> {
         self.commit
     }
 
-    /// Whether everything in the log is committed and applied, in step with the open epoch.
+    /// Whether everything in the log is committed, applied and durable, in step with the open
+    /// epoch, and no other voters are wanted.
     pub(crate) fn is_at_rest(&self) -> bool {
         let last = self.log.last().index;
-        self.is_in_step() && last == self.commit && last == self.applied && !self.has_work()
+        self.is_in_step()
+            && [self.commit, self.applied, self.disk.durable()] == [last; 3]
+            && !self.has_work()
+            && self.wanted_voters().is_none()
     }
 
     /// Whether the sequencer of that epoch is in the configuration.
