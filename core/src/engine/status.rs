@@ -4,7 +4,7 @@ use std::time::Duration;
 use cpg::Member;
 
 use super::{Engine, StopReason};
-use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId};
+use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter};
 
 /// What a replica does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,11 +249,15 @@ impl<T> Engine<T> {
         }
         let voters = self.log.voters();
         (!voters.is_settled(self.commit)).then(|| {
-            format!(
-                "waiting for the change of the voters from {} to {} to be committed",
-                join(voters.previous.iter().map(|voter| voter.replica)),
-                join(voters.now.iter().map(|voter| voter.replica))
-            )
+            let ids = |set: &[Voter]| join(set.iter().map(|voter| voter.replica));
+            let (old, new) = (ids(&voters.previous), ids(&voters.now));
+            if old == new {
+                let came = voters.now.iter().filter(|voter| !voters.previous.contains(voter));
+                let came = join(came.map(|voter| voter.replica));
+                format!("waiting for the vote of {came}, whose store is new, to be committed")
+            } else {
+                format!("waiting for the change of the voters from {old} to {new} to be committed")
+            }
         })
     }
 

@@ -79,7 +79,7 @@ impl Frontier {
 }
 
 /// N11: how far ahead a sequencer may begin, and for rounding.
-const SLACK_MS: u64 = 1001;
+const SLACK_MS: u64 = 1005;
 
 impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     pub(super) fn new(listed: Vec<ReplicaId>) -> Self {
