@@ -100,7 +100,8 @@ impl<T> Engine<T> {
         }
         if self.is_sequencing() {
             // Heard back: the others were sent the same.
-            if marks.first <= self.pace.heard.next() {
+            // What is compacted is not told again.
+            if marks.first <= self.pace.heard.next().max(self.log.first_kept()) {
                 self.pace.heard = self.pace.heard.max(last);
             }
             return Ok(());

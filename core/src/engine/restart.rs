@@ -91,6 +91,7 @@ impl<T> Engine<T> {
         let (log, mend) = rebuild(start, entries)?;
         // A snapshot may be complete before the promise of its epoch is written.
         let promised = facts.promised.max(log.start().position.epoch);
+        let written = facts.promised;
         let facts = Facts { promised, ..facts };
         check(&facts, &log)?;
         let mut engine = Self::new(config, now);
@@ -100,6 +101,9 @@ impl<T> Engine<T> {
         engine.cluster = facts.cluster.filter(|_| !log.is_empty());
         engine.disk = Disk::recovered(log.last().index, facts.promised);
         mend.into_iter().for_each(|op| engine.disk.push(op));
+        if facts.promised > written {
+            engine.disk.push(Op::Facts(facts));
+        }
         let start = log.start().position.index;
         // Rule P4: nothing past these is applied until an epoch is open here.
         engine.commit = start.max(facts.commit);

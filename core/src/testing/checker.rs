@@ -34,6 +34,8 @@ pub(super) struct Checker<O> {
     positions: HashMap<Position, Digest>,
     /// What was committed, from index 1.
     committed: Vec<Fact<O>>,
+    /// The greatest index that some replica knows committed.
+    known_commit: Index,
     /// Where each proposal was committed.
     places: HashMap<ProposalId, (Index, usize)>,
     /// Proposals whose callers were told that they will never take effect.
@@ -88,6 +90,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             before: HashMap::new(),
             positions: HashMap::new(),
             committed: Vec::new(),
+            known_commit: Index(0),
             places: HashMap::new(),
             refused: BTreeSet::new(),
             origins: BTreeMap::new(),
@@ -166,6 +169,12 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         check(open.base.index > Index(0) || first == self.listed, || {
             format!("V3: a group is formed by {first:?}, without all of {:?}", self.listed)
         })?;
+        if let Some(before) = self.opens.get(&open.base.epoch) {
+            let known = before.voters.is_settled(self.known_commit);
+            check(known || open.voters == before.voters, || {
+                format!("V1: epoch {} changes voters before their last change", open.ballot)
+            })?;
+        }
         self.opens.insert(open.ballot, open.clone());
         let earlier = |fact: &Fact<O>| fact.known_in < open.ballot;
         match self.committed.iter().rposition(earlier) {
@@ -271,7 +280,8 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     }
 
     /// A replica knows of commits up to there, in that epoch.
-    pub(super) fn commits(&self, commit: Index, epoch: Ballot) -> Checked {
+    pub(super) fn commits(&mut self, commit: Index, epoch: Ballot) -> Checked {
+        self.known_commit = self.known_commit.max(commit);
         let base = self.opens.get(&epoch).map(|open| open.base.index);
         // What a snapshot holds is known from elsewhere.
         check(commit <= self.committed() || base.is_none_or(|base| commit > base), || {

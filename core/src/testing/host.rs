@@ -135,6 +135,7 @@ impl<W: Workload> Host<W> {
                 world.answer(id, Answer::Unknown);
             }
         }
+        world.requests.retain(|_, at| *at != self.replica);
         let number = StoreId(world.random.number());
         let roll = world.random.number();
         let Some(store) = world.stores.get_mut(&self.replica) else { return Ok(()) };
@@ -150,7 +151,7 @@ impl<W: Workload> Host<W> {
     /// An operator asks it for other voters.
     pub(super) fn ask(&mut self, world: &mut World<W>, change: VoterChange) -> Checked {
         let Some(process) = &mut self.process else { return Ok(()) };
-        let ticket = world.new_request();
+        let ticket = world.new_request(self.replica);
         world.note(|| format!("request {ticket} at {}: {change:?}", self.replica));
         process.input(world, &self.clock, Input::ChangeVoters { ticket, change })
     }

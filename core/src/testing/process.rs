@@ -46,6 +46,7 @@ pub(super) struct Process<M: StateMachine> {
     node: cpg::NodeId,
     connection: Option<ClientId>,
     join_at: Duration,
+    refusals: u32,
     pub(super) engine: Engine<ProposalId>,
     /// Frames in the order of the engine, the first of which may have been refused.
     unsent: VecDeque<Bytes>,
@@ -95,6 +96,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             node,
             connection: None,
             join_at: now,
+            refusals: 0,
             engine,
             unsent: VecDeque::new(),
             log,
@@ -115,6 +117,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             dies: false,
             stopped: false,
         }
+    }
+
+    /// How its group lists it.
+    pub(super) fn member(&self) -> cpg::Member {
+        cpg::Member { node: self.node, pid: self.pid }
     }
 
     /// Gets to run: takes in what there is, and does what came of it.
@@ -253,6 +260,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     }
                 }
                 Output::Answer { ticket, result } => {
+                    world.requests.remove(&ticket);
                     world.note(|| format!("request {ticket} at {replica}: {result:?}"));
                 }
                 // Clients read by commands: nobody asked.
@@ -394,7 +402,15 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         }
         match world.network.join(self.node, self.pid) {
             Ok(connection) => self.connection = Some(connection),
-            Err(_) => self.join_at = now + RETRY,
+            Err(_) => {
+                self.join_at = now + RETRY;
+                self.refusals += 1;
+            }
+        }
+        // Its process id may be that of one that is dead and still listed.
+        if self.refusals > 20 {
+            self.refusals = 0;
+            self.pid = world.new_pid(None);
         }
         self.connection.is_some()
     }

@@ -27,6 +27,8 @@ pub(super) struct World<W: Workload> {
     pub(super) callers: BTreeMap<ProposalId, ClientNumber>,
     /// Clients that will never know what became of a command.
     pub(super) lost_clients: BTreeSet<ClientNumber>,
+    /// What operators wait for.
+    pub(super) requests: BTreeMap<u64, ReplicaId>,
     /// Connections of processes that have left, and when they are closed.
     pub(super) leaving: Vec<(Duration, ClientId)>,
     last_client: u64,
@@ -55,6 +57,7 @@ impl<W: Workload> World<W> {
             stores: BTreeMap::new(),
             callers: BTreeMap::new(),
             lost_clients: BTreeSet::new(),
+            requests: BTreeMap::new(),
             leaving: Vec::new(),
             last_client: 0,
             last_proposal: 0,
@@ -87,8 +90,9 @@ impl<W: Workload> World<W> {
         self.last_proposal
     }
 
-    pub(super) fn new_request(&mut self) -> u64 {
+    pub(super) fn new_request(&mut self, at: ReplicaId) -> u64 {
         self.last_request += 1;
+        self.requests.insert(self.last_request, at);
         self.last_request
     }
 
