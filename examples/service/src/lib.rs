@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`resp`] | the Redis protocol, from bytes to requests and from replies to bytes |
 //! | [`number`] | decimal numbers as Redis reads them |
-//! | [`Situation`], [`Watch`] | how a replica is, for people, and what changes about it |
+//! | [`Situation`], [`watch`](watch()) | how a replica is, for people, and what changes about it |
 //! | [`arguments`] | parts of command lines |
 //! | [`Stop`] | the signals that end a service |
 
@@ -17,4 +17,4 @@ mod watch;
 
 pub use situation::{Obstacle, Situation};
 pub use stop::Stop;
-pub use watch::{INTERVAL, Line, Watch};
+pub use watch::{Line, watch};

@@ -32,6 +32,23 @@ pub struct Situation {
 }
 
 impl Situation {
+    /// What `INFO` tells of it, by name.
+    pub fn fields(&self) -> [(&'static str, String); 10] {
+        let obstacle = self.obstacle().map(|obstacle| obstacle.to_string());
+        [
+            ("id", self.id.clone()),
+            ("role", self.role.clone()),
+            ("epoch", self.epoch.clone()),
+            ("sequencer", self.sequencer.clone().unwrap_or_default()),
+            ("voters", self.voters.join(",")),
+            ("members", self.members.join(",")),
+            ("last", self.last.to_string()),
+            ("committed", self.committed.to_string()),
+            ("applied", self.applied.to_string()),
+            ("obstacle", obstacle.unwrap_or_default()),
+        ]
+    }
+
     /// What a replica's status says.
     pub fn of(status: &Status) -> Self {
         let is_here = |id| status.members.iter().any(|member| member.replica == Some(id));

@@ -1,19 +1,35 @@
 use std::time::{Duration, Instant};
 
-use crate::Situation;
+use crate::{Situation, Stop};
+
+/// Tells what changes at some replicas, until the service is asked to stop. From then on the
+/// next signal ends the process. To be called in a runtime.
+pub async fn watch(mut stop: Stop, situations: impl Fn() -> Vec<Situation>, tell: impl Fn(Line)) {
+    let mut watch = Watch::default();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.asked() => break,
+            _ = ticks.tick() => {
+                watch.look(Instant::now(), &situations()).into_iter().for_each(&tell);
+            }
+        }
+    }
+    stop.insist();
+}
 
 /// Tells in lines what changes at some replicas, and nothing twice.
 ///
 /// The progress of commits is told at most twice a second; everything else at once.
 #[derive(Debug, Default)]
-pub struct Watch {
+struct Watch {
     told: Vec<String>,
     progress: Vec<u64>,
     progress_at: Option<Instant>,
 }
 
 /// How often to look.
-pub const INTERVAL: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -28,7 +44,7 @@ pub enum Line {
 
 impl Watch {
     /// Compares with what was told before.
-    pub fn look(&mut self, now: Instant, situations: &[Situation]) -> Vec<Line> {
+    fn look(&mut self, now: Instant, situations: &[Situation]) -> Vec<Line> {
         let mut lines = Vec::new();
         self.told.resize(situations.len(), String::new());
         for (told, situation) in self.told.iter_mut().zip(situations) {

@@ -2,11 +2,11 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cpg::embedded::Ring;
 use plainsong::{Replica, ReplicaId};
-use service::{INTERVAL, Line, Stop, Watch};
+use service::{Line, Stop, watch};
 use tokio::net::TcpListener;
 
 use super::arguments::Demo;
@@ -63,29 +63,16 @@ async fn serve(
     nodes: &[Node],
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let mut stop = Stop::listen().map_err(Failure::Signals)?;
+    let stop = Stop::listen().map_err(Failure::Signals)?;
     let mut servers = Vec::new();
     for (listener, node) in listeners.into_iter().zip(nodes) {
         let server = Server::start(listener, node.clone(), Config { timeout });
         servers.push(server.map_err(Failure::Runtime)?);
     }
     welcome(&servers);
-    let mut watch = Watch::default();
-    let mut ticks = tokio::time::interval(INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.asked() => break,
-            _ = ticks.tick() => {
-                let situations: Vec<_> = nodes.iter().map(Backend::situation).collect();
-                for Line::Change(line) | Line::Progress(line)
-                    in watch.look(Instant::now(), &situations)
-                {
-                    say(&line);
-                }
-            }
-        }
-    }
-    stop.insist();
+    let situations = || nodes.iter().map(Backend::situation).collect();
+    let tell = |(Line::Change(line) | Line::Progress(line)): Line| say(&line);
+    watch(stop, situations, tell).await;
     say("Stopping; Ctrl-C again ends it at once.");
     let ends: Vec<_> = servers.into_iter().map(|s| tokio::spawn(s.stop(STOP_BOUND))).collect();
     for end in ends {

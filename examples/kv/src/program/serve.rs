@@ -1,11 +1,11 @@
 //! One replica.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plainsong::{Replica, ReplicaId};
 use service::arguments::{check_engine, check_voters};
-use service::{INTERVAL, Line, Stop, Watch};
+use service::{Line, Stop, watch};
 use tokio::net::TcpListener;
 
 use super::arguments::Serve;
@@ -46,27 +46,18 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
 }
 
 async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<(), Failure> {
-    let mut stop = Stop::listen().map_err(Failure::Signals)?;
+    let stop = Stop::listen().map_err(Failure::Signals)?;
     let server =
         Server::start(listener, node.clone(), Config { timeout }).map_err(Failure::Runtime)?;
     // The one line on stdout, for scripts that wait for it.
     let mut out = std::io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.situation().id, server.address());
     let _ = out.flush();
-    let mut watch = Watch::default();
-    let mut ticks = tokio::time::interval(INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.asked() => break,
-            _ = ticks.tick() => for line in watch.look(Instant::now(), &[node.situation()]) {
-                match line {
-                    Line::Change(line) => tracing::info!("{line}"),
-                    Line::Progress(line) => tracing::debug!("{line}"),
-                }
-            }
-        }
-    }
-    stop.insist();
+    let log = |line| match line {
+        Line::Change(line) => tracing::info!("{line}"),
+        Line::Progress(line) => tracing::debug!("{line}"),
+    };
+    watch(stop, || vec![node.situation()], log).await;
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;
     Ok(())

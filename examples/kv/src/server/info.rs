@@ -67,23 +67,7 @@ impl Sections {
             );
         }
         if self.replication {
-            let obstacle = situation.obstacle().map(|obstacle| obstacle.to_string());
-            section(
-                &mut text,
-                "Replication",
-                &[
-                    ("id", situation.id.clone()),
-                    ("role", situation.role.clone()),
-                    ("epoch", situation.epoch.clone()),
-                    ("sequencer", situation.sequencer.clone().unwrap_or_default()),
-                    ("voters", situation.voters.join(",")),
-                    ("members", situation.members.join(",")),
-                    ("last", situation.last.to_string()),
-                    ("committed", situation.committed.to_string()),
-                    ("applied", situation.applied.to_string()),
-                    ("obstacle", obstacle.unwrap_or_default()),
-                ],
-            );
+            section(&mut text, "Replication", &situation.fields());
         }
         text
     }

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plainsong::{Replica, ReplicaId};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use service::arguments::{check_engine, check_voters};
-use service::{INTERVAL, Line, Stop, Watch};
+use service::{Line, Stop, watch};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
@@ -111,27 +111,18 @@ async fn serve(
     events: mpsc::Receiver<Event>,
     config: Config,
 ) -> Result<(), Failure> {
-    let mut stop = Stop::listen().map_err(Failure::System)?;
+    let stop = Stop::listen().map_err(Failure::System)?;
     let addresses: Vec<String> = listeners.iter().map(told).collect();
     let server = Server::start(listeners, node.clone(), events, config);
     // The one line on stdout, for scripts that wait for it.
     let mut out = io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.situation().id, addresses.join(" "));
     let _ = out.flush();
-    let mut watch = Watch::default();
-    let mut ticks = tokio::time::interval(INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.asked() => break,
-            _ = ticks.tick() => for line in watch.look(Instant::now(), &[node.situation()]) {
-                match line {
-                    Line::Change(line) => tracing::info!("{line}"),
-                    Line::Progress(line) => tracing::debug!("{line}"),
-                }
-            }
-        }
-    }
-    stop.insist();
+    let log = |line| match line {
+        Line::Change(line) => tracing::info!("{line}"),
+        Line::Progress(line) => tracing::debug!("{line}"),
+    };
+    watch(stop, || vec![node.situation()], log).await;
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;
     Ok(())

@@ -11,20 +11,8 @@ use crate::command::{HolderListed, LockListed, Mode};
 
 /// In the form of Redis's `INFO`.
 pub(super) fn text(situation: &Situation) -> String {
-    let obstacle = situation.obstacle().map(|obstacle| obstacle.to_string());
     let mut text = String::from("# Replication\r\n");
-    for (name, value) in [
-        ("id", situation.id.clone()),
-        ("role", situation.role.clone()),
-        ("epoch", situation.epoch.clone()),
-        ("sequencer", situation.sequencer.clone().unwrap_or_default()),
-        ("voters", situation.voters.join(",")),
-        ("members", situation.members.join(",")),
-        ("last", situation.last.to_string()),
-        ("committed", situation.committed.to_string()),
-        ("applied", situation.applied.to_string()),
-        ("obstacle", obstacle.unwrap_or_default()),
-    ] {
+    for (name, value) in situation.fields() {
         let value = value.replace(['\r', '\n'], " ");
         // Writing to a string cannot fail.
         let _ = write!(text, "{name}:{value}\r\n");
