@@ -106,12 +106,17 @@ pub(crate) fn write(to: &mut dyn io::Write, value: &impl Serialize) -> io::Resul
 
 /// Reads what [`write`] wrote, which must be all there is.
 pub(crate) fn read<V: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<V> {
-    let options = bincode::DefaultOptions::new().with_fixint_encoding();
-    let value = options.deserialize_from(&mut *from).map_err(|error| io_error(*error))?;
+    let value = read_first(from)?;
     match from.read(&mut [0])? {
         0 => Ok(value),
         _ => Err(io::Error::other("there is more than one value")),
     }
+}
+
+/// Reads what [`write`] wrote, and leaves what is behind it.
+pub(crate) fn read_first<V: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<V> {
+    let options = bincode::DefaultOptions::new().with_fixint_encoding().allow_trailing_bytes();
+    options.deserialize_from(from).map_err(|error| io_error(*error))
 }
 
 fn io_error(error: bincode::ErrorKind) -> io::Error {

@@ -62,6 +62,7 @@
 //! | --- | --- |
 //! | this one | what applications use |
 //! | [`engine`] | the protocol, sans I/O; rules are cited as in `docs/protocol.md` |
+//! | [`session`] | for clients that outlive their replica: what they propose again takes effect once |
 //! | [`snapshot`] | the state at one moment, for replicas that lag and for restarts |
 //! | [`message`] | what replicas say to each other |
 //! | [`codec`] | how it stands on the wire |
@@ -78,6 +79,7 @@ mod read;
 mod record;
 mod replica;
 mod runtime;
+pub mod session;
 pub mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -119,6 +119,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         }
     }
 
+    /// Its state machine waits for a time.
+    pub(super) fn wants_to_wake(&self) -> bool {
+        self.machine.wake_at().is_some()
+    }
+
     /// How its group lists it.
     pub(super) fn member(&self) -> cpg::Member {
         cpg::Member { node: self.node, pid: self.pid }

@@ -6,6 +6,7 @@ use cpg::sim::{Sightings, Sim};
 
 use super::checker::{Checked, Violation, check};
 use super::host::{Death, Host};
+use super::process::Process;
 use super::trace::Trace;
 use super::world::World;
 use super::{Parameters, Workload};
@@ -345,11 +346,14 @@ impl<W: Workload> Simulation<W> {
         let (messages, commits) = (self.world.messages, self.world.checker.committed());
         let epochs = self.world.checker.epochs();
         let requests = self.world.requests.len();
+        let mut processes = self.hosts.iter().filter_map(|host| host.process.as_ref());
+        let wakes = processes.any(Process::wants_to_wake);
         while self.world.now() < until {
             self.step()?;
         }
-        // An operator's request that waited for somebody may come true at any time.
-        if requests > 0 {
+        // An operator's request that waited for somebody may come true at any time, and so may
+        // what a state machine waits for: clocks differ.
+        if requests > 0 || wakes {
             return Ok(());
         }
         let alive = self.alive().count() as u64;

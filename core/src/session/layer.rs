@@ -1,0 +1,152 @@
+use std::io;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+#[cfg(feature = "canaries")]
+use super::table::Mutant;
+use super::table::{Known, Table, Written};
+use super::{Limits, Reply, Session, SessionCommand, SessionError};
+use crate::snapshot::Snapshot;
+use crate::{Context, MembersChanged, StateMachine, Timestamp, codec};
+
+/// Of how sessions are written into snapshots.
+const VERSION: u16 = 1;
+
+/// A state machine whose clients have sessions, and a state machine itself.
+#[derive(Debug)]
+pub struct Sessions<M> {
+    machine: M,
+    limits: Limits,
+    table: Table,
+}
+
+impl<M: StateMachine> Sessions<M> {
+    /// Gives the clients of a state machine sessions, within the default limits.
+    pub fn new(machine: M) -> Self {
+        Self::with_limits(machine, Limits::default())
+    }
+
+    /// The same within these limits, which must be the same at all replicas.
+    pub fn with_limits(machine: M, limits: Limits) -> Self {
+        Self { machine, limits, table: Table::default() }
+    }
+
+    /// The state machine, for [reads](crate::Replica::read).
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Breaks a rule.
+    #[cfg(feature = "canaries")]
+    #[must_use]
+    pub fn broken(mut self, rule: Mutant) -> Self {
+        self.table.mutant = Some(rule);
+        self
+    }
+}
+
+impl<M> StateMachine for Sessions<M>
+where
+    M: StateMachine<Output: Serialize + DeserializeOwned>,
+{
+    type Command = SessionCommand<M::Command>;
+    type Output = Result<Reply<M::Output>, SessionError>;
+    type Snapshot = View<M::Snapshot>;
+
+    fn apply(&mut self, context: &Context, command: Self::Command) -> Self::Output {
+        let now = context.time();
+        match command {
+            SessionCommand::Open => {
+                let number = self.table.open(now, &self.limits)?;
+                Ok(Reply::Opened(Session::new(number)))
+            }
+            SessionCommand::Command { session, sequence, done_below, command } => {
+                self.table.touch(session, now, &self.limits)?;
+                match self.table.look_up(session, sequence, done_below, &self.limits)? {
+                    Known::Output(output) => {
+                        // An update of the application may have another type of outputs.
+                        let output = codec::decode(&output);
+                        output.map(Reply::Output).map_err(|_| SessionError::OutputLost)
+                    }
+                    Known::No => {
+                        let output = self.machine.apply(context, command);
+                        // What cannot be encoded can be told once only, like what is too large.
+                        let encoded = codec::encode(&output).ok().map(Into::into);
+                        self.table.applied(session, sequence, encoded, &self.limits);
+                        Ok(Reply::Output(output))
+                    }
+                }
+            }
+            SessionCommand::Keep { session } => {
+                self.table.touch(session, now, &self.limits).map(|()| Reply::Kept)
+            }
+            SessionCommand::Close { session } => {
+                self.table.close(session);
+                Ok(Reply::Closed)
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Self::Snapshot {
+        let table = self.table.clone();
+        #[cfg(feature = "canaries")]
+        let table = if table.is_broken(Mutant::NotInSnapshots) { Table::default() } else { table };
+        View { table, machine: self.machine.snapshot() }
+    }
+
+    fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
+        let mut version = [0; 2];
+        from.read_exact(&mut version)?;
+        let version = u16::from_le_bytes(version);
+        if version != VERSION {
+            return Err(io::Error::other(format!(
+                "the sessions in the snapshot are of version {version}, and this program reads \
+                 version {VERSION}: run the same version everywhere"
+            )));
+        }
+        #[cfg(feature = "canaries")]
+        let mutant = self.table.mutant;
+        self.table = codec::read_first::<Written>(from)?.into();
+        #[cfg(feature = "canaries")]
+        {
+            self.table.mutant = mutant;
+        }
+        self.machine.restore(from)
+    }
+
+    fn members_changed(&mut self, context: &Context, change: &MembersChanged) {
+        self.machine.members_changed(context, change);
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        [self.table.next_end(), self.machine.wake_at()].into_iter().flatten().min()
+    }
+
+    fn wake(&mut self, context: &Context) {
+        self.table.expire(context.time());
+        if self.machine.wake_at().is_some_and(|at| at <= context.time()) {
+            self.machine.wake(context);
+        }
+    }
+}
+
+/// The sessions and the state at one moment.
+#[derive(Debug)]
+pub struct View<S> {
+    table: Table,
+    machine: S,
+}
+
+impl<S: Snapshot> Snapshot for View<S> {
+    fn write(self, to: &mut dyn io::Write) -> io::Result<()> {
+        to.write_all(&VERSION.to_le_bytes())?;
+        codec::write(to, &Written::from(self.table))?;
+        self.machine.write(to)
+    }
+}

@@ -1,0 +1,277 @@
+//! Clients that propose again, at whichever replica, whatever they have no answer to, in groups
+//! where everything fails: each command takes effect once.
+#![cfg(feature = "testing")]
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use plainsong::session::{Limits, Reply, Session, SessionCommand, SessionError, Sessions};
+use plainsong::testing::{
+    Answer, ClientNumber, Parameters, Random, Report, Simulation, Violation, Workload,
+    check_determinism,
+};
+use plainsong::{Context, StateMachine};
+use serde::{Deserialize, Serialize};
+
+/// Counts, and knows what it has counted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Counter {
+    times: BTreeMap<u64, u64>,
+    /// How many were counted more than once.
+    twice: u64,
+}
+
+/// After a command: how many were counted, and how many of them more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Count {
+    all: u64,
+    twice: u64,
+}
+
+impl StateMachine for Counter {
+    type Command = u64;
+    type Output = Count;
+    plainsong::snapshot_by_clone!();
+
+    fn apply(&mut self, _: &Context, name: u64) -> Count {
+        let times = self.times.entry(name).or_default();
+        *times += 1;
+        self.twice += u64::from(*times == 2);
+        Count { all: self.times.len() as u64, twice: self.twice }
+    }
+}
+
+type Machine = Sessions<Counter>;
+type Numbered = SessionCommand<u64>;
+
+/// Clients whose sessions wander among the replicas: whoever of the simulated callers is free
+/// says the next thing.
+struct Wanderers {
+    limits: Limits,
+    break_rule: fn(Machine) -> Machine,
+    sessions: Vec<Session>,
+    /// Who has not been answered: by caller, what it said, and for which session.
+    calls: BTreeMap<ClientNumber, (Numbered, Option<usize>)>,
+    /// To be said again.
+    unanswered: Vec<(Numbered, usize)>,
+    /// Answered, and now and then said again all the same.
+    answered: Vec<Numbered>,
+    outputs: BTreeMap<u64, Count>,
+    names: u64,
+    wrong: Option<String>,
+}
+
+impl Wanderers {
+    fn new(limits: Limits, break_rule: fn(Machine) -> Machine) -> Self {
+        Self {
+            limits,
+            break_rule,
+            sessions: Vec::new(),
+            calls: BTreeMap::new(),
+            unanswered: Vec::new(),
+            answered: Vec::new(),
+            outputs: BTreeMap::new(),
+            names: 0,
+            wrong: None,
+        }
+    }
+
+    fn complain(&mut self, what: String) {
+        self.wrong.get_or_insert(what);
+    }
+
+    fn output(&mut self, command: &Numbered, count: Count) {
+        if count.twice > 0 {
+            self.complain(format!("{} commands were counted twice", count.twice));
+        }
+        let SessionCommand::Command { command: name, .. } = command else { return };
+        let first = *self.outputs.entry(*name).or_insert(count);
+        if first != count {
+            self.complain(format!("{name} answers {first:?} once and {count:?} once"));
+        }
+    }
+}
+
+impl Workload for Wanderers {
+    type Machine = Machine;
+
+    fn machine(&self) -> Machine {
+        (self.break_rule)(Sessions::with_limits(Counter::default(), self.limits))
+    }
+
+    fn command(&mut self, client: ClientNumber, random: &mut Random) -> Numbered {
+        if self.sessions.is_empty() || random.chance(30) {
+            self.calls.insert(client, (Numbered::Open, None));
+            return Numbered::Open;
+        }
+        let roll = random.below(10);
+        let (command, session) = if roll < 5 && !self.unanswered.is_empty() {
+            let at = random.below(self.unanswered.len() as u64) as usize;
+            self.unanswered.swap_remove(at)
+        } else if roll < 6 && !self.answered.is_empty() {
+            let at = random.below(self.answered.len() as u64) as usize;
+            (self.answered[at].clone(), usize::MAX)
+        } else {
+            let session = random.below(self.sessions.len() as u64) as usize;
+            self.names += 1;
+            (self.sessions[session].command(self.names), session)
+        };
+        self.calls.insert(client, (command.clone(), Some(session)));
+        // Now and then impatiently, while the first is under way.
+        if session != usize::MAX && random.chance(100) {
+            self.unanswered.push((command.clone(), session));
+        }
+        command
+    }
+
+    fn answered(
+        &mut self,
+        client: ClientNumber,
+        answer: Answer<Result<Reply<Count>, SessionError>>,
+    ) {
+        let Some((command, session)) = self.calls.remove(&client) else { return };
+        let answer = match answer {
+            Answer::Output(answer) => answer,
+            Answer::Refused | Answer::Unknown => {
+                if let Some(session) = session.filter(|session| *session != usize::MAX) {
+                    self.unanswered.push((command, session));
+                }
+                return;
+            }
+        };
+        match (answer, session) {
+            (Ok(Reply::Opened(session)), _) => self.sessions.push(session),
+            (Ok(Reply::Output(count)), Some(session)) => {
+                self.output(&command, count);
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.done(&command);
+                    self.answered.push(command);
+                }
+            }
+            (Err(SessionError::TooManyUnderWay), Some(session)) if session != usize::MAX => {
+                self.unanswered.push((command, session));
+            }
+            (Err(SessionError::Done), _) => {
+                let SessionCommand::Command { command: name, .. } = command else { return };
+                if !self.outputs.contains_key(&name) {
+                    self.complain(format!("{name} counts as done and was never answered"));
+                }
+            }
+            (Err(error), _) if error != SessionError::OutputLost => {}
+            (other, _) => self.complain(format!("{command:?} is answered {other:?}")),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if let Some(wrong) = &self.wrong {
+            return Err(wrong.clone());
+        }
+        let most = self.outputs.values().map(|count| count.all).max().unwrap_or_default();
+        if most > self.names {
+            return Err(format!("{most} were counted, of {} commands", self.names));
+        }
+        if most < self.outputs.len() as u64 {
+            return Err(format!("{most} were counted, and {} answered", self.outputs.len()));
+        }
+        Ok(())
+    }
+}
+
+const LONG: Limits =
+    Limits { sessions_max: 1000, under_way_max: 8, output_bytes_max: 1000, idle_ms_max: 3_600_000 };
+
+/// Sessions are over all the time.
+const SHORT: Limits = Limits { idle_ms_max: 400, sessions_max: 20, ..LONG };
+
+fn run(seed: u64, break_rule: fn(Machine) -> Machine) -> Result<Report, Violation> {
+    let limits = if seed.is_multiple_of(2) { LONG } else { SHORT };
+    let workload = Wanderers::new(limits, break_rule);
+    Simulation::new(Parameters::drawn(seed), workload).run()
+}
+
+/// As many seeds as the environment says, and few by default.
+fn seeds() -> u64 {
+    std::env::var("PLAINSONG_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30)
+}
+
+#[test]
+fn each_command_of_a_session_takes_effect_once() {
+    let mut restored = 0;
+    for seed in 0..seeds() {
+        let report = run(seed, |machine| machine);
+        let report = report.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        restored += report.restored;
+    }
+    assert!(restored > 0, "no snapshot was ever needed: the runs are too short");
+}
+
+#[test]
+fn sessions_are_deterministic() {
+    let mut session: Option<Session> = None;
+    let mut opener = Sessions::with_limits(Counter::default(), LONG);
+    let context = Context::new(plainsong::Index(1), plainsong::Timestamp(1_000_100));
+    if let Ok(Reply::Opened(opened)) = opener.apply(&context, Numbered::Open) {
+        session = Some(opened);
+    }
+    // The same number, given at the same time.
+    let mut session = session.unwrap();
+    let mut commands = vec![Numbered::Open];
+    for name in 0..200 {
+        let command = session.command(name);
+        commands.push(command.clone());
+        if name % 3 == 0 {
+            commands.push(command.clone());
+        }
+        if name % 7 != 0 {
+            session.done(&command);
+        }
+        if name % 50 == 49 {
+            commands.push(Numbered::Open);
+        }
+    }
+    for limits in [LONG, SHORT] {
+        let new = || Sessions::with_limits(Counter::default(), limits);
+        check_determinism(new, commands.clone()).unwrap();
+    }
+}
+
+/// Rules that are broken on purpose must be noticed.
+#[cfg(feature = "canaries")]
+mod canaries {
+    use plainsong::session::Mutant;
+
+    use super::*;
+
+    fn is_caught(break_rule: fn(Machine) -> Machine) {
+        let caught = (0..300).find(|seed| {
+            let run = catch_unwind(AssertUnwindSafe(|| run(*seed, break_rule)));
+            !matches!(run, Ok(Ok(_)))
+        });
+        assert!(caught.is_some(), "not noticed");
+    }
+
+    #[test]
+    fn who_forgets_what_was_applied_is_noticed() {
+        is_caught(|machine| machine.broken(Mutant::Forgets));
+    }
+
+    #[test]
+    fn who_remembers_only_the_last_command_is_noticed() {
+        is_caught(|machine| machine.broken(Mutant::RemembersTheLast));
+    }
+
+    #[test]
+    fn who_revives_sessions_that_are_over_is_noticed() {
+        is_caught(|machine| machine.broken(Mutant::Revives));
+    }
+
+    #[test]
+    fn who_leaves_sessions_out_of_snapshots_is_noticed() {
+        is_caught(|machine| machine.broken(Mutant::NotInSnapshots));
+    }
+
+    #[test]
+    fn who_applies_what_is_done_is_noticed() {
+        is_caught(|machine| machine.broken(Mutant::AppliesWhatIsDone));
+    }
+}
