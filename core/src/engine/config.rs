@@ -26,9 +26,9 @@ pub struct Config {
     /// How long a read may wait. Too low: reads fail while an epoch changes. Too high:
     /// readers wait long to hear that there is no majority.
     pub read_timeout: Duration,
-    /// Own batches that may be under way at once. Too low: the ring idles between
-    /// batches. Too high: batches stay small under load, and each costs as much as a
-    /// large one.
+    /// Own batches that may be under way at once; a small one goes only beside fewer
+    /// commands than it has. Too low: the ring idles between batches. Too high: large
+    /// batches queue up before the ring, and what comes behind waits for them.
     pub batches_in_flight_max: usize,
     /// Commands are gathered into a batch up to this size in bytes; a single larger one
     /// is a batch of its own.
@@ -64,7 +64,7 @@ impl Config {
             election_timeout: Duration::from_secs(1),
             resend_timeout: Duration::from_millis(250),
             read_timeout: Duration::from_secs(10),
-            batches_in_flight_max: 4,
+            batches_in_flight_max: 8,
             batch_bytes_max: 64 << 10,
             applying_max: 1024,
             snapshot_entries: 16_384,

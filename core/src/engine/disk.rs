@@ -79,16 +79,17 @@ impl Disk {
         !self.gathered.is_empty()
     }
 
-    /// Hands out what has gathered as one write.
-    pub(crate) fn flush<T>(&mut self, out: &mut Vec<Output<T>>) {
+    /// Hands out what has gathered as one write, and tells its ticket.
+    pub(crate) fn flush<T>(&mut self, out: &mut Vec<Output<T>>) -> Option<u64> {
         if self.gathered.is_empty() || self.under_way.len() >= WRITES_MAX {
-            return;
+            return None;
         }
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let (appended, promise) = (self.appended, self.promise.take());
         self.under_way.push_back(Write { ticket, appended, promise });
         out.push(Output::Write { ticket, ops: std::mem::take(&mut self.gathered) });
+        Some(ticket)
     }
 
     /// A write is done, and all before it. Returns the highest ballot whose promise is

@@ -235,10 +235,7 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Input::Shelf(news) => self.on_shelf_news(news, out),
-            Input::Tick => {
-                self.on_tick(out);
-                Ok(())
-            }
+            Input::Tick => self.on_tick(out),
             Input::Drained => self.on_drained(out),
         }
     }
@@ -311,8 +308,8 @@ impl<T> Engine<T> {
         }
     }
 
-    fn on_tick(&mut self, out: &mut Vec<Output<T>>) {
-        self.resend_batches(out);
+    fn on_tick(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        self.resend_batches(out)?;
         self.resend_marks();
         self.fetch_missing(out);
         self.order_time();
@@ -320,6 +317,7 @@ impl<T> Engine<T> {
         self.go_on_donating(out);
         self.tend_reads(out);
         self.heartbeat();
+        Ok(())
     }
 
     fn on_drained(&mut self, out: &mut Vec<Output<T>>) -> Checked {
@@ -327,10 +325,10 @@ impl<T> Engine<T> {
         self.ask_for_open(out);
         self.consider_ballot(out);
         self.order_notice();
-        self.send_batches(out);
+        self.send_batches(out)?;
         self.order_pool()?;
         self.hint_commit();
-        self.disk.flush(out);
+        self.write(out)?;
         self.begin_round(out);
         self.send_progress(out);
         self.acknowledge_chunks(out);

@@ -139,6 +139,16 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Hands out what is to be written. A store in memory, which is gone with the process
+    /// whatever is done, has it with the word (rule N6): what was confirmed a moment ago is
+    /// acked in the message that goes out next.
+    pub(crate) fn write(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        match self.disk.flush(out) {
+            Some(ticket) if self.config.volatile => self.on_written(ticket, out),
+            _ => Ok(()),
+        }
+    }
+
     /// The log thread is through with a write: acks what it made durable, and reports if
     /// it held a promise (rules P1 to P3).
     pub(crate) fn on_written(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> Checked {

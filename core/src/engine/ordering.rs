@@ -24,7 +24,7 @@ impl<T> Engine<T> {
         if let Some(Progress { incarnation, store, .. }) = progress {
             self.identify(from, incarnation, store);
         }
-        self.proposals.heard(&batch);
+        self.proposals.heard(&batch, self.now.monotonic);
         let again = self.is_broken(Canary::OrderedTwice)
             && self.is_sequencing()
             && self.log.is_past(&batch.origin, batch.number);

@@ -4,10 +4,13 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::log::Log;
-use super::{Canary, Checked, Engine, Output, ensure};
+use super::{Canary, Checked, Config, Engine, Output, ensure};
 use crate::entry::{Batch, BatchKind, Commands, Content};
 use crate::message::Message;
 use crate::types::{Incarnation, Origin};
+
+/// As many full batches may be under way before another one is sent.
+const FULL_IN_FLIGHT: usize = 3;
 
 /// What this replica's callers propose, from the queue to the commit (rules N1 and N10).
 #[derive(Debug)]
@@ -26,13 +29,16 @@ pub(crate) struct Proposals<T> {
     sent: VecDeque<Sent<T>>,
     /// The first of `sent` that is not in the log, by number.
     ordered: u64,
+    /// When one of them was last delivered here.
+    heard_at: Duration,
 }
 
 #[derive(Debug)]
 struct Sent<T> {
     batch: Batch,
     callers: Callers<T>,
-    sent_at: Duration,
+    /// When it was last sent; none where it is to be sent again at once.
+    sent_at: Option<Duration>,
     /// Delivered here, so it has its place in the group's order.
     heard: bool,
 }
@@ -74,6 +80,7 @@ impl<T> Default for Proposals<T> {
             requests: VecDeque::new(),
             sent: VecDeque::new(),
             ordered: 0,
+            heard_at: Duration::ZERO,
         }
     }
 }
@@ -128,15 +135,18 @@ impl<T> Proposals<T> {
         for sent in &mut self.sent {
             if sent.batch.number > self.ordered {
                 sent.heard = false;
-                sent.sent_at = Duration::ZERO;
+                sent.sent_at = None;
             }
         }
     }
 
-    pub(crate) fn heard(&mut self, batch: &Batch) {
+    pub(crate) fn heard(&mut self, batch: &Batch, now: Duration) {
         let mine = self.origin == Some(batch.origin);
-        if let Some(sent) = self.sent.iter_mut().find(|s| mine && s.batch.number == batch.number) {
+        if let Some(sent) = self.sent.iter_mut().find(|s| mine && s.batch.number == batch.number)
+            && !sent.heard
+        {
             sent.heard = true;
+            self.heard_at = now;
         }
     }
 
@@ -214,6 +224,24 @@ impl<T> Proposals<T> {
         overtaken
     }
 
+    /// What has had no effect for so long: it is not ordered, or was ordered by this sequencer
+    /// and not heard. While earlier ones are still heard for the first time the ring is only
+    /// slow, and more of the same would make it slower.
+    fn overdue(&mut self, now: Duration, timeout: Duration) -> Vec<Batch> {
+        let (ordered, heard_at) = (self.ordered, self.heard_at);
+        let is_overdue = |sent: &&mut Sent<T>| {
+            let settled = sent.heard && sent.batch.number <= ordered;
+            let late = |at: Duration| now.saturating_sub(at.max(heard_at)) > timeout;
+            !settled && sent.sent_at.is_none_or(late)
+        };
+        let overdue = self.sent.iter_mut().filter(is_overdue);
+        let send = |sent: &mut Sent<T>| {
+            sent.sent_at = Some(now);
+            sent.batch.clone()
+        };
+        overdue.map(send).collect()
+    }
+
     /// Gives up everything: the callers never sent, and those whose outcome is unknown.
     pub(crate) fn abandon(&mut self) -> (Vec<T>, Vec<T>) {
         let unsent = self.queue.drain(..).map(|(ticket, _)| ticket).collect();
@@ -223,6 +251,21 @@ impl<T> Proposals<T> {
         });
         self.queued_bytes = 0;
         (unsent, sent.collect())
+    }
+
+    /// Whether the next batch is to be sent now (rule N1). While others are under way, one
+    /// that is smaller than all of them together gains little by going at once, and costs
+    /// the ring as much as a large one. Full ones gain nothing by waiting, but queue up
+    /// before the ring.
+    fn is_due(&self, bytes_max: usize, in_flight_max: usize) -> bool {
+        let count = |sent: &Sent<T>| sent.batch.count as usize;
+        let bytes = |sent: &Sent<T>| sent.batch.commands.len();
+        let has_room = self.sent.len() < in_flight_max
+            && self.sent.iter().map(bytes).sum::<usize>() <= bytes_max * FULL_IN_FLIGHT;
+        has_room
+            && (self.queue.len() >= self.sent.iter().map(count).sum()
+                || self.queued_bytes >= bytes_max
+                || !self.requests.is_empty())
     }
 
     /// Makes the next batch of what is queued.
@@ -245,7 +288,7 @@ impl<T> Proposals<T> {
         self.next_number += 1;
         let batch = Batch { origin, number, kind, count, commands: commands.freeze() };
         let kept = batch.clone();
-        self.sent.push_back(Sent { batch: kept, callers, sent_at: now, heard: false });
+        self.sent.push_back(Sent { batch: kept, callers, sent_at: Some(now), heard: false });
         Some(batch)
     }
 
@@ -281,31 +324,36 @@ fn put_command(into: &mut BytesMut, command: &[u8]) {
 }
 
 impl<T> Engine<T> {
-    /// Rule N1: a bounded number of batches is under way, the next is filled meanwhile;
-    /// so batches grow with load, and a lone command goes at once.
-    pub(crate) fn send_batches(&mut self, out: &mut Vec<Output<T>>) {
-        while self.is_in_step() && self.proposals.sent.len() < self.config.batches_in_flight_max {
-            let (bytes_max, now) = (self.config.batch_bytes_max, self.now.monotonic);
-            let Some(batch) = self.proposals.fill(bytes_max, now) else { break };
-            self.send_batch(batch, out);
+    /// Rule N1: a bounded number of batches is under way, and the next is filled meanwhile
+    /// until it is worth a message; so batches grow with load, and a lone command goes at
+    /// once.
+    pub(crate) fn send_batches(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        let Config { batch_bytes_max, batches_in_flight_max, .. } = self.config;
+        while self.is_in_step() && self.proposals.is_due(batch_bytes_max, batches_in_flight_max) {
+            let Some(batch) = self.proposals.fill(batch_bytes_max, self.now.monotonic) else {
+                break;
+            };
+            self.send_batch(batch, out)?;
         }
+        Ok(())
     }
 
     /// Rule N4: the sequencer positions its own batch when it hands it over to be sent;
     /// the batch carries the marks for all before it and for itself.
-    fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) {
+    fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) -> Checked {
         if self.is_sequencing() && self.log.is_next(&batch.origin, batch.number) {
             self.order(Content::Batch(batch.clone()));
+            self.write(out)?;
         }
         let progress = self.progress();
         out.push(Output::Send(Message::Batch(batch, Some(progress))));
+        Ok(())
     }
 
-    /// Sends again, in order, what has had no effect for a while: not ordered, or ordered
-    /// by this sequencer and not heard.
-    pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) {
+    /// Sends again, in order, what has had no effect for a while.
+    pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) -> Checked {
         if !self.is_in_step() || self.is_broken(Canary::NoResend) {
-            return;
+            return Ok(());
         }
         let origin = self.proposals.origin;
         let ordered = origin.map_or(0, |origin| {
@@ -313,19 +361,8 @@ impl<T> Engine<T> {
             last.filter(|last| last.counter == origin.counter).map_or(0, |last| last.number)
         });
         self.proposals.ordered = self.proposals.ordered.max(ordered);
-        let now = self.now.monotonic;
-        let timeout = self.config.resend_timeout;
-        let mut again = Vec::new();
-        for sent in &mut self.proposals.sent {
-            let settled = sent.heard && sent.batch.number <= ordered;
-            if !settled && now.saturating_sub(sent.sent_at) > timeout {
-                sent.sent_at = now;
-                again.push(sent.batch.clone());
-            }
-        }
-        for batch in again {
-            self.send_batch(batch, out);
-        }
+        let again = self.proposals.overdue(self.now.monotonic, self.config.resend_timeout);
+        again.into_iter().try_for_each(|batch| self.send_batch(batch, out))
     }
 }
 
@@ -356,6 +393,66 @@ mod tests {
         let batch = Batch { origin, number, kind, count: 0, commands: Bytes::new() };
         log.append(Ballot::default(), Timestamp(0), Content::Batch(batch));
         log
+    }
+
+    #[test]
+    fn n1_a_batch_waits_until_it_is_as_large_as_all_under_way() {
+        let mut proposals = Proposals::default();
+        proposals.get_in_step(ME, &Log::default());
+        let mut sizes = Vec::new();
+        let send = |proposals: &mut Proposals<u32>, bytes_max| {
+            let due = proposals.is_due(bytes_max, 4);
+            let batch = due.then(|| proposals.fill(bytes_max, Duration::ZERO)).flatten();
+            batch.map(|batch| batch.count)
+        };
+        for caller in 0..16 {
+            proposals.queue(caller, Bytes::from_static(b"a command"));
+            sizes.extend(send(&mut proposals, 1000));
+        }
+        // The last eight wait, since four are under way already.
+        assert_eq!(sizes, [1, 1, 2, 4]);
+        let first = proposals.sent[0].batch.clone();
+        proposals.committed(&first, false).unwrap();
+        assert_eq!(send(&mut proposals, 1000), Some(8));
+        proposals.sent.truncate(1);
+        proposals.sent[0].batch.count = 100;
+        proposals.queue(16, Bytes::from_static(b"a command"));
+        assert_eq!(send(&mut proposals, 1000), None, "one, beside a hundred");
+        assert_eq!(send(&mut proposals, 13), Some(1), "as much as a batch may hold");
+    }
+
+    #[test]
+    fn n1_full_batches_go_at_once_and_few_are_under_way() {
+        let mut proposals = Proposals::default();
+        proposals.get_in_step(ME, &Log::default());
+        (0..16).for_each(|caller| proposals.queue(caller, Bytes::from_static(b"a command")));
+        while proposals.is_due(13, 100) {
+            assert_eq!(proposals.fill(13, Duration::ZERO).unwrap().count, 1);
+        }
+        assert_eq!(proposals.sent.len(), FULL_IN_FLIGHT + 1);
+    }
+
+    #[test]
+    fn n1_what_is_late_is_sent_again_unless_the_ring_is_only_slow() {
+        let second = Duration::from_secs;
+        let mut proposals = under_way();
+        let numbers = |proposals: &mut Proposals<u32>, now| {
+            let overdue = proposals.overdue(now, second(1));
+            overdue.iter().map(|batch| batch.number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&mut proposals, second(1)), []);
+        let first = proposals.sent[0].batch.clone();
+        proposals.heard(&first, second(2));
+        proposals.ordered = 1;
+        assert_eq!(numbers(&mut proposals, second(3)), []);
+        // A second copy tells nothing about the others.
+        proposals.heard(&first, second(3));
+        assert_eq!(numbers(&mut proposals, second(4)), [2, 3]);
+        assert_eq!(numbers(&mut proposals, second(4)), []);
+        // A new epoch waits for nothing.
+        proposals.heard_at = second(4);
+        proposals.get_in_step(ME, &Log::default());
+        assert_eq!(numbers(&mut proposals, second(4)), [1, 2, 3]);
     }
 
     fn overtaken(log: &Log) -> (Vec<u32>, Vec<u32>, usize, usize) {

@@ -151,3 +151,34 @@ impl<T> Engine<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::Input;
+    use super::super::solo::Solo;
+    use super::*;
+
+    /// What a lone proposal of the sequencer makes it send: of each message whether it is a
+    /// batch, and how much it says is acked.
+    fn sent_for_one_command(mut solo: Solo) -> Vec<(bool, Index)> {
+        solo.sent.clear();
+        solo.input(Input::Propose { ticket: 1, command: Bytes::from_static(b"a command") });
+        let told = solo.sent.iter().filter_map(|message| match message {
+            Message::Batch(_, progress) => progress.as_ref().map(|told| (true, told.acked)),
+            Message::Progress(told) => Some((false, told.acked)),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn n7_the_ack_of_a_sequencer_in_memory_rides_on_its_batch() {
+        let solo = Solo::new();
+        let last = solo.engine.log.last().index;
+        let written = sent_for_one_command(solo);
+        assert_eq!(written, [(true, last), (false, last.next())], "after the write");
+        assert_eq!(sent_for_one_command(Solo::volatile()), [(true, last.next())]);
+    }
+}

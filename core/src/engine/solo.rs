@@ -37,8 +37,18 @@ pub(super) fn member(node: u32, pid: u32) -> Member {
 impl Solo {
     /// Replica 1, alone and with its epoch open.
     pub(super) fn new() -> Self {
+        Self::start(false)
+    }
+
+    /// The same with its store in memory.
+    pub(super) fn volatile() -> Self {
+        Self::start(true)
+    }
+
+    fn start(volatile: bool) -> Self {
         let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000_000) };
-        let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
+        let mut config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
+        config.volatile = volatile;
         let engine = Engine::new(config, now);
         let (committed, read, sent) = (Vec::new(), Vec::new(), Vec::new());
         let mut solo = Self { engine, now, committed, wake_at: None, read, sent };

@@ -53,6 +53,8 @@ pub(crate) struct GroupThread<M: StateMachine> {
     /// When to try again to reach the group engine.
     retry_at: Instant,
     clock: Clock,
+    /// When this turn began: one look at the clocks serves all that is at hand.
+    now: Now,
     ticked: Instant,
     out: Vec<Output<Caller<M::Output>>>,
     /// Frames in the order of the engine, the first of which may have been refused with
@@ -115,6 +117,7 @@ impl<M: StateMachine> GroupThread<M> {
             to_shelf,
             retry_at: start,
             clock: Clock { start },
+            now: Now::default(),
             ticked: start,
             out: Vec::new(),
             unsent: VecDeque::new(),
@@ -138,6 +141,7 @@ impl<M: StateMachine> GroupThread<M> {
 
     fn run(mut self) {
         while self.running {
+            self.now = self.clock.now();
             let idle = !(self.take_events()
                 | self.take_news()
                 | self.take_proposals()
@@ -159,7 +163,7 @@ impl<M: StateMachine> GroupThread<M> {
     }
 
     fn step(&mut self, input: Input<Caller<M::Output>>) {
-        self.engine.step(self.clock.now(), input, &mut self.out);
+        self.engine.step(self.now, input, &mut self.out);
         self.carry_out();
     }
 
@@ -169,7 +173,8 @@ impl<M: StateMachine> GroupThread<M> {
     }
 
     fn carry_out(&mut self) {
-        for output in std::mem::take(&mut self.out) {
+        let mut out = std::mem::take(&mut self.out);
+        for output in out.drain(..) {
             match output {
                 Output::Send(message) => {
                     self.unsent.push_back(Frame::new(self.engine.cluster(), &message));
@@ -177,6 +182,8 @@ impl<M: StateMachine> GroupThread<M> {
                 // None can be full: the engine bounds what it has under way, and the
                 // channels hold as much. They close only when their thread has failed,
                 // which is told by its feedback.
+                // Of a store in memory nothing is ever read again.
+                Output::Write { .. } if self.engine.config().volatile => {}
                 Output::Write { ticket, ops } => {
                     let _ = self.to_log.try_send(Write { ticket, ops });
                 }
@@ -211,6 +218,8 @@ impl<M: StateMachine> GroupThread<M> {
                 Output::Stop => self.running = false,
             }
         }
+        // Keeps its memory.
+        self.out = out;
         if let Some(reads) = self.reads.hand_out() {
             let _ = self.to_apply.try_send(ToApply::Reads(reads));
         }

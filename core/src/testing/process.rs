@@ -228,7 +228,14 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 }
                 Output::Write { ticket, ops } => {
                     self.note_log(world, &ops)?;
-                    self.writes.push_back((ticket, ops));
+                    if self.engine.config().volatile {
+                        if let Some(store) = world.stores.get_mut(&replica) {
+                            store.submit(ops)?;
+                            store.sync()?;
+                        }
+                    } else {
+                        self.writes.push_back((ticket, ops));
+                    }
                 }
                 Output::Apply(entries) => {
                     for committed in &entries {

@@ -1,0 +1,148 @@
+//! Three replicas on three nodes with real Corosync daemons, beside two-step commit on libcpg
+//! alone (`benches/raw/commit.c`), in turns.
+
+mod group;
+mod raw;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use plainsong::Consistency;
+use plainsong_benches::load::Work;
+use plainsong_benches::{Load, Series};
+use plainsong_tests::rig::{self, Cluster};
+
+use self::group::Group;
+use self::raw::Raw;
+
+/// How long it may take until a ring is formed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Measures groups of three replicas on Corosync.
+#[derive(Parser)]
+#[command(name = "benches/run cluster")]
+struct Arguments {
+    /// How often each is measured, in turns.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each time.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Have the daemons encrypt what they send.
+    #[arg(long)]
+    encrypted: bool,
+    /// Keep the stores on disk, below this folder.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Bytes of a command.
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    bytes: Vec<usize>,
+    /// Callers, each with one command under way.
+    #[arg(long, value_delimiter = ',', default_value = "1,8,50,500,1024,10000")]
+    callers: Vec<usize>,
+    /// Measure linearizable and local reads instead of commands.
+    #[arg(long)]
+    reads: bool,
+    /// Measure two-step commit on libcpg as well, by this program.
+    #[arg(long)]
+    raw: Option<PathBuf>,
+    /// The replica's program; several are compared to the first.
+    #[arg(long, required = true)]
+    program: Vec<PathBuf>,
+    /// Where callers are: `sequencer`, `elsewhere`, `everywhere`.
+    #[arg(long, value_delimiter = ',', default_value = "sequencer,elsewhere,everywhere")]
+    at: Vec<String>,
+}
+
+/// What one program gave under one load.
+#[derive(Default)]
+struct Found {
+    rate: Series,
+    p50_us: Series,
+    p99_us: Series,
+    processor_us: Series,
+}
+
+fn main() -> rig::Result<()> {
+    let arguments = Arguments::parse();
+    let name = format!("benches-{}", std::process::id());
+    let cluster =
+        Cluster::builder().name(&name).encrypted(arguments.encrypted).token_ms(3000).start()?;
+    println!("{}", cluster.wait_for_ring(&[1, 2, 3], PATIENCE)?);
+    let raw = arguments.raw.as_deref().map(|program| Raw::start(&cluster, program)).transpose()?;
+    let groups: Vec<Group> = arguments
+        .program
+        .iter()
+        .enumerate()
+        .map(|(at, program)| Group::start(&cluster, program, at, arguments.folder.as_deref()))
+        .collect::<rig::Result<_>>()?;
+    let best = raw.map(|raw| raw.measure(&cluster, &arguments)).transpose()?;
+    println!(
+        "{:>12} {:>7} {:>10} | {:>9} {:>9} {:>9} {:>7} | ratios",
+        "work", "callers", "at", "a second", "p50 us", "p99 us", "cpu us"
+    );
+    for load in loads(&arguments) {
+        for at in &arguments.at {
+            compare(&groups, load, at, arguments.rounds, best.as_ref())?;
+        }
+    }
+    Ok(())
+}
+
+fn loads(arguments: &Arguments) -> Vec<Load> {
+    let works: Vec<Work> = if arguments.reads {
+        [Consistency::Linearizable, Consistency::Local].map(Work::Read).to_vec()
+    } else {
+        arguments.bytes.iter().map(|bytes| Work::Propose(*bytes)).collect()
+    };
+    let time = Duration::from_secs_f64(arguments.seconds);
+    let each =
+        |work| arguments.callers.iter().map(move |callers| Load { work, callers: *callers, time });
+    works.into_iter().flat_map(each).collect()
+}
+
+/// All programs in turns, another one first in each round.
+fn compare(
+    groups: &[Group],
+    load: Load,
+    at: &str,
+    rounds: usize,
+    best: Option<&raw::Best>,
+) -> rig::Result<()> {
+    let mut found: Vec<Found> = groups.iter().map(|_| Found::default()).collect();
+    for round in 0..rounds {
+        for turn in 0..groups.len() {
+            let who = (turn + round) % groups.len();
+            let measured = groups[who].measure(load, at)?;
+            found[who].rate.push(measured.rate);
+            found[who].p50_us.push(measured.p50_us);
+            found[who].p99_us.push(measured.p99_us);
+            found[who].processor_us.push(measured.processor_us);
+        }
+    }
+    let text = load.to_string();
+    let work = text.split(' ').next().unwrap_or_default();
+    for (number, one) in found.iter().enumerate() {
+        print!(
+            "{work:>12} {:>7} {at:>10} | {:>9.0} {:>9.0} {:>9.0} {:>7.2} |",
+            load.callers,
+            one.rate.median(),
+            one.p50_us.median(),
+            one.p99_us.median(),
+            one.processor_us.median(),
+        );
+        if number > 0 {
+            print!(
+                " to the first: rate {}, p50 {}",
+                one.rate.per(&found[0].rate),
+                one.p50_us.per(&found[0].p50_us)
+            );
+        }
+        if let Some(best) = best {
+            print!("{}", best.beside(load, &one.rate, &one.p50_us));
+        }
+        println!();
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+use std::fmt;
+
+/// What was measured in several rounds: shown as its median, and from the least to the most.
+#[derive(Clone, Debug, Default)]
+pub struct Series(Vec<f64>);
+
+impl Series {
+    /// Adds what a round gave.
+    pub fn push(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    /// The same divided by another's, round by round.
+    pub fn per(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| mine / theirs).collect())
+    }
+
+    /// The same times a number.
+    pub fn times(&self, factor: f64) -> Self {
+        Self(self.0.iter().map(|value| value * factor).collect())
+    }
+
+    /// The one in the middle.
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The greater of the two in each round.
+    pub fn or_more(&self, other: &Self) -> Self {
+        if self.0.is_empty() {
+            return other.clone();
+        }
+        Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| mine.max(*theirs)).collect())
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        write!(f, "{:.2} ({least:.2} to {most:.2})", self.median())
+    }
+}
