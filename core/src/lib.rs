@@ -69,6 +69,7 @@
 //! | `testing` | groups in a simulated world, for tests (feature `testing`) |
 
 mod admin;
+mod applying;
 pub mod codec;
 pub mod engine;
 mod entry;

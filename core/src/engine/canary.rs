@@ -91,6 +91,14 @@ canaries! {
         "N8: the sequencer commits what it has delivered and written itself";
     TimeUnbounded, "time-unbounded",
         "N11: log time follows a wall clock wherever it jumps";
+    WakeEarly, "wake-early",
+        "N11: a state machine is woken up to a tenth of a second before its time";
+    WakeLostOnRestore, "wake-lost-on-restore",
+        "N11: a state machine that goes on from a snapshot is not woken before the next command";
+    WakeLostInIdleGroup, "wake-lost-in-idle-group",
+        "N11: nothing is ordered where somebody wants to be woken";
+    WakeByWallClock, "wake-by-wall-clock",
+        "N11: a time is ordered when the wall clock says so, and not the log's";
     EntriesOfOtherEpochs, "entries-of-other-epochs",
         "L5: entries are taken that were sent in another epoch";
 }

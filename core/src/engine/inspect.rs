@@ -1,6 +1,7 @@
 //! What simulations look at beside the status.
 
 use super::Engine;
+use crate::Timestamp;
 use crate::types::{Ballot, Index};
 
 impl<T> Engine<T> {
@@ -27,6 +28,16 @@ impl<T> Engine<T> {
     /// Whether the sequencer of that epoch is in the configuration.
     pub(crate) fn sees_sequencer(&self) -> bool {
         self.epoch.as_ref().is_some_and(|epoch| self.members.has(epoch.open.sequencer))
+    }
+
+    /// Whether it orders, in an epoch that is open.
+    pub(crate) fn is_sequencer(&self) -> bool {
+        self.is_sequencing()
+    }
+
+    /// What it would stamp an entry with, as of the last step.
+    pub(crate) fn log_time(&self) -> Timestamp {
+        self.stamp()
     }
 
     /// The highest ballot answered.

@@ -1,6 +1,6 @@
 //! Ordered wake-ups (rule N11).
 
-use super::Engine;
+use super::{Canary, Engine};
 use crate::entry::Content;
 
 impl<T> Engine<T> {
@@ -10,7 +10,10 @@ impl<T> Engine<T> {
     pub(crate) fn order_time(&mut self) {
         let idle = self.is_sequencing() && !self.has_work();
         let applied = self.applied == self.log.last().index;
-        if idle && applied && self.wake_at.is_some_and(|at| at <= self.stamp()) {
+        let reached =
+            if self.is_broken(Canary::WakeByWallClock) { self.now.wall } else { self.stamp() };
+        let is_due = self.wake_at.is_some_and(|at| at <= reached);
+        if idle && applied && is_due && !self.is_broken(Canary::WakeLostInIdleGroup) {
             self.order(Content::Time);
         }
     }

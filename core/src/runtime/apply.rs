@@ -5,17 +5,16 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 
 use super::shelf::{self, Request};
 use super::{Feedback, Shared, ToApply, panic_text};
-use crate::codec;
+use crate::StateMachine;
+use crate::applying::Applier;
 use crate::engine::{Committed, SnapshotHead};
-use crate::entry::{BatchKind, Commands, Content};
 use crate::pending::Caller;
 use crate::read::Read;
-use crate::{Context, StateMachine};
 
 /// Owns the state machine: applies committed commands in order, each once, and answers
 /// who proposed them here.
 pub(crate) struct ApplyThread<M: StateMachine> {
-    machine: M,
+    applier: Applier<M>,
     inbox: Receiver<ToApply<M>>,
     local_reads: Receiver<Read<M>>,
     views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
@@ -34,7 +33,7 @@ impl<M: StateMachine> ApplyThread<M> {
         feedback: Sender<Feedback>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { machine, inbox, local_reads, views, shelf, feedback, shared }
+        Self { applier: Applier::new(machine), inbox, local_reads, views, shelf, feedback, shared }
     }
 
     pub(crate) fn run(mut self) {
@@ -47,7 +46,7 @@ impl<M: StateMachine> ApplyThread<M> {
                 },
                 recv(self.local_reads) -> read => {
                     match read {
-                        Ok(read) => read(Ok(&self.machine)),
+                        Ok(read) => read(Ok(self.applier.machine())),
                         // The handle is gone; what is committed is applied none the less.
                         Err(_) => self.local_reads = never(),
                     }
@@ -84,59 +83,34 @@ impl<M: StateMachine> ApplyThread<M> {
                 last
             }
             ToApply::Reads(reads) => {
-                reads.into_iter().for_each(|read| read(Ok(&self.machine)));
+                reads.into_iter().for_each(|read| read(Ok(self.applier.machine())));
                 return Ok(Some(Feedback::Read));
             }
             ToApply::Capture(head) => {
                 // The writer is gone only when the replica stops.
-                let _ = self.views.send((head, self.machine.snapshot()));
+                let _ = self.views.send((head, self.applier.machine().snapshot()));
                 None
             }
             ToApply::Restore(name) => {
                 let state = shelf::open(name, &self.shelf);
-                let restored = state.and_then(|mut state| self.machine.restore(&mut state));
+                let restored = state.and_then(|mut state| self.applier.restore(&mut state));
                 restored.map_err(|error| {
                     Feedback::SnapshotFailed(format!("{name} cannot be restored: {error}"))
                 })?;
                 Some(name.index())
             }
         };
-        let wake_at = self.machine.wake_at();
+        let wake_at = self.applier.machine().wake_at();
         Ok(index.map(|index| Feedback::Applied { index, wake_at }))
     }
 
     fn apply(&mut self, committed: Committed<Caller<M::Output>>) -> Result<(), String> {
-        let context = Context::new(committed.entry.position.index, committed.entry.time);
-        if self.machine.wake_at().is_some_and(|at| at <= context.time()) {
-            self.machine.wake(&context);
-        }
-        let batch = match &committed.entry.content {
-            Content::Batch(batch) => batch,
-            Content::Notice(change) => {
-                self.machine.members_changed(&context, change);
-                return Ok(());
-            }
-            Content::EpochStart(_) | Content::Time => return Ok(()),
-        };
-        if batch.kind != BatchKind::Application {
-            return Ok(());
-        }
-        let context = context.proposed_by(batch.origin.incarnation());
         let mut callers = committed.callers.into_iter();
-        for command in Commands(&batch.commands) {
-            let command = codec::decode(command).map_err(|error| {
-                format!(
-                    "a command in entry {} does not decode ({error}): do all replicas run the \
-                     same version of the application?",
-                    context.index
-                )
-            })?;
-            let output = self.machine.apply(&context, command);
+        self.applier.apply(&committed.entry, |output| {
             if let Some(caller) = callers.next() {
                 // Whoever dropped its `Pending` does not want to know.
                 let _ = caller.send(Ok(output));
             }
-        }
-        Ok(())
+        })
     }
 }

@@ -62,6 +62,10 @@ struct Fact<O> {
     known_in: Ballot,
     /// Of its commands, at the first replica that applied it.
     outputs: Option<Vec<O>>,
+    /// Whether the state machine was woken before it, at the first replica that applied it.
+    woken: Option<bool>,
+    /// It only tells the time.
+    is_time: bool,
 }
 
 /// A stamp, and when it came up.
@@ -223,8 +227,14 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         check(epoch >= entry.position.epoch, || {
             format!("N8: an entry of epoch {} commits in {epoch}", entry.position.epoch)
         })?;
-        let known_in = epoch;
-        self.committed.push(Fact { digest: entry.digest, known_in, outputs: None });
+        let is_time = entry.content == Content::Time;
+        self.committed.push(Fact {
+            digest: entry.digest,
+            known_in: epoch,
+            outputs: None,
+            woken: None,
+            is_time,
+        });
         if let Some(open) = self.opens.get(&epoch) {
             check(index > open.base.index || epoch > entry.position.epoch, || {
                 format!("N8: entry {index} of epoch {epoch} is not after its base {}", open.base)
@@ -309,6 +319,52 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             })?,
         }
         Ok(())
+    }
+
+    /// Rule N11: a replica applies an entry, before which its state machine `asked` to be
+    /// woken: it is woken when its time has come, at the same place everywhere, and a time is
+    /// ordered for nobody else.
+    pub(super) fn woken(
+        &mut self,
+        entry: &Entry,
+        asked: Option<Timestamp>,
+        woken: bool,
+    ) -> Checked {
+        let (index, time) = (entry.position.index, entry.time);
+        let is_due = asked.is_some_and(|at| at <= time);
+        check(woken == is_due, || {
+            format!(
+                "N11: at {index}, {time}, asked for {asked:?}, the state machine was woken: {woken}"
+            )
+        })?;
+        check(is_due || entry.content != Content::Time, || {
+            format!("N11: the time at {index}, {time}, wakes nobody: asked for {asked:?}")
+        })?;
+        let fact = self.committed.get_mut(index.0 as usize - 1);
+        let known = fact.map_or(woken, |fact| *fact.woken.get_or_insert(woken));
+        check(known == woken, || {
+            format!("N11: at {index} the state machine is woken: {woken}, and elsewhere: {known}")
+        })
+    }
+
+    /// How many of the committed entries only tell the time.
+    pub(super) fn times(&self) -> u64 {
+        self.committed.iter().filter(|fact| fact.is_time).count() as u64
+    }
+
+    /// Whether the last entry that was committed only tells the time.
+    pub(super) fn ends_in_time(&self) -> bool {
+        self.committed.last().is_some_and(|fact| fact.is_time)
+    }
+
+    /// Members by the committed order.
+    pub(super) fn members(&self) -> &BTreeSet<Incarnation> {
+        &self.members
+    }
+
+    /// The latest moment that log time could show now.
+    pub(super) fn log_time(&self, now: Duration) -> Timestamp {
+        Timestamp(self.frontier.reach(now))
     }
 
     /// A caller hears that its command will never take effect.

@@ -7,8 +7,11 @@ use super::checker::{Checked, ProposalId, Violation};
 use super::clock::Clock;
 use super::disk::Store;
 use super::process::Process;
+use super::watched::Watched;
 use super::world::World;
 use super::{Answer, ClientNumber, Workload};
+use crate::Timestamp;
+use crate::applying::Applier;
 use crate::codec;
 use crate::engine::{Config, Engine, Input, VoterChange};
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
@@ -107,10 +110,13 @@ impl<W: Workload> Host<W> {
         world.note(|| format!("{} starts as {incarnation}, store {id}", self.replica));
         let engine = Engine::restart(config, now, recovered)
             .map_err(|error| Violation(format!("{} cannot restart: {error}", self.replica)))?;
-        let (machine, pid) = (world.workload.machine(), world.new_pid(self.pid));
+        let applier = Applier::new(Watched::new(world.workload.machine()));
+        #[cfg(feature = "canaries")]
+        let applier = applier.breaks(world.parameters.canary);
+        let pid = world.new_pid(self.pid);
         self.pid = Some(pid);
         let (node, begins) = (self.node, world.now());
-        self.process = Some(Process::new(incarnation, node, pid, engine, log, machine, begins));
+        self.process = Some(Process::new(incarnation, node, pid, engine, log, applier, begins));
         Ok(())
     }
 
@@ -171,8 +177,9 @@ impl<W: Workload> Host<W> {
         }
     }
 
-    /// Everybody runs, at once and at full speed.
-    pub(super) fn calm(&mut self, now: Duration) {
+    /// Everybody runs, at once and at full speed, with a clock that is right.
+    pub(super) fn calm(&mut self, now: Duration, log_time: Timestamp) {
+        self.clock.mend(now, log_time);
         self.restart_at = self.restart_at.map(|_| now);
         if let Some(process) = &mut self.process {
             process.runs_at = now;
@@ -226,9 +233,8 @@ impl<W: Workload> Host<W> {
             let command = world.workload.command(client.number, &mut world.random);
             let id = world.new_proposal(client.number);
             world.note(|| format!("client {} proposes {id} at {}", client.number.0, self.replica));
-            let mut bytes = id.to_le_bytes().to_vec();
-            let encoded = codec::encode_into(&mut bytes, &command);
-            encoded.map_err(|error| Violation(format!("a command does not encode: {error}")))?;
+            let bytes = codec::encode(&(id, command))
+                .map_err(|error| Violation(format!("a command does not encode: {error}")))?;
             client.waiting = Some((id, now));
             let input = Input::Propose { ticket: id, command: Bytes::from(bytes) };
             process.input(world, &self.clock, input)?;

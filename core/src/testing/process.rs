@@ -11,15 +11,17 @@ use super::checker::{Checked, ProposalId, Violation, check};
 use super::clock::Clock;
 use super::disk::Digests;
 use super::trace::brief;
+use super::watched::Watched;
 use super::world::{World, proposal_of};
 use super::{Answer, Random, Workload};
+use crate::StateMachine;
+use crate::applying::Applier;
 use crate::codec::{self, Frame};
 use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
 use crate::entry::{BatchKind, Commands};
 use crate::message::Message;
 use crate::snapshot::{Cutter, Joiner, ShelfOp, SnapshotHead, SnapshotName};
 use crate::types::{Ballot, ClusterId, Incarnation, Index};
-use crate::{Context, StateMachine};
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -60,7 +62,7 @@ pub(super) struct Process<M: StateMachine> {
     applying_until: Option<Duration>,
     /// The threads of snapshots: what waits.
     to_shelve: VecDeque<Shelving<M>>,
-    machine: M,
+    applier: Applier<Watched<M>>,
     applied: Index,
     /// The last entry given to the apply thread.
     handed_out: Index,
@@ -87,7 +89,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         pid: cpg::Pid,
         engine: Engine<ProposalId>,
         log: Digests,
-        machine: M,
+        applier: Applier<Watched<M>>,
         now: Duration,
     ) -> Self {
         Self {
@@ -105,7 +107,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             to_apply: VecDeque::new(),
             applying_until: None,
             to_shelve: VecDeque::new(),
-            machine,
+            applier,
             applied: Index(0),
             handed_out: Index(0),
             has_appended: false,
@@ -118,15 +120,14 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             stopped: false,
         }
     }
-
-    /// Its state machine waits for a time.
-    pub(super) fn wants_to_wake(&self) -> bool {
-        self.machine.wake_at().is_some()
-    }
-
     /// How its group lists it.
     pub(super) fn member(&self) -> cpg::Member {
         cpg::Member { node: self.node, pid: self.pid }
+    }
+
+    /// The state, as far as it is applied.
+    pub(super) fn machine(&self) -> &M {
+        &self.applier.machine().machine
     }
 
     /// Gets to run: takes in what there is, and does what came of it.
@@ -516,12 +517,12 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 }
             }
             Some(Work::Capture(head)) => {
-                self.to_shelve.push_back(Shelving::Write(head, self.machine.snapshot()));
+                self.to_shelve.push_back(Shelving::Write(head, self.machine().snapshot()));
                 return Ok(false);
             }
             Some(Work::Restore(name)) => self.restore(world, name)?,
         }
-        let wake_at = self.machine.wake_at();
+        let wake_at = self.machine().wake_at();
         self.input(world, clock, Input::Applied { index: self.applied, wake_at })?;
         Ok(true)
     }
@@ -561,10 +562,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let Some(store) = world.stores.get_mut(&self.incarnation.replica) else { return Ok(()) };
         let shelf = &mut store.shelf;
         let read = |chunk| shelf.read(name, chunk).map_err(io::Error::other);
-        let restored = Joiner::join(name, read).and_then(|(_, mut rest)| {
-            self.machine = world.workload.machine();
-            self.machine.restore(&mut rest)
-        });
+        let restored =
+            Joiner::join(name, read).and_then(|(_, mut rest)| self.applier.restore(&mut rest));
         restored.map_err(|error| Violation(format!("{name} cannot be restored: {error}")))?;
         self.applied = name.index();
         world.restored += 1;
@@ -576,27 +575,21 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         world: &mut World<W>,
         committed: Committed<ProposalId>,
     ) -> Checked {
-        let entry = committed.entry;
+        let entry = &committed.entry;
         let index = entry.position.index;
+        let asked = self.machine().wake_at();
+        let woken = self.applier.machine().woken;
+        let mut outputs = Vec::new();
+        self.applier.apply(entry, |output| outputs.push(output)).map_err(Violation)?;
         self.applied = index;
-        let context = Context::new(index, entry.time);
-        if self.machine.wake_at().is_some_and(|at| at <= entry.time) {
-            self.machine.wake(&context);
-        }
-        let batch = match &entry.content {
-            Content::Batch(batch) if batch.kind == BatchKind::Application => batch,
-            Content::Notice(change) => {
-                self.machine.members_changed(&context, change);
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
-        let context = context.proposed_by(batch.origin.incarnation());
-        let mut outputs = Vec::with_capacity(batch.count as usize);
-        for command in Commands(&batch.commands) {
-            let decoded = codec::decode(&command[8..])
-                .map_err(|error| Violation(format!("a command does not decode: {error}")))?;
-            outputs.push(self.machine.apply(&context, decoded));
+        let woken = self.applier.machine().woken > woken;
+        world.checker.woken(entry, asked, woken)?;
+        let replica = self.incarnation.replica;
+        let looked = world.workload.applied(replica, index, self.machine());
+        looked.map_err(|what| Violation(format!("{replica} after entry {index}: {what}")))?;
+        let Content::Batch(batch) = &entry.content else { return Ok(()) };
+        if batch.kind != BatchKind::Application {
+            return Ok(());
         }
         world.checker.applied(index, outputs.clone())?;
         if committed.callers.is_empty() {

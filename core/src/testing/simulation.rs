@@ -6,15 +6,20 @@ use cpg::sim::{Sightings, Sim};
 
 use super::checker::{Checked, Violation, check};
 use super::host::{Death, Host};
-use super::process::Process;
 use super::trace::Trace;
 use super::world::World;
 use super::{Parameters, Workload};
+use crate::StateMachine;
 use crate::engine::{Role, VoterChange};
+use crate::snapshot::Snapshot;
 use crate::types::{Index, ReplicaId, Voter};
 
 /// What the rates of [`Parameters`] count.
 const MOMENT: Duration = Duration::from_millis(10);
+
+/// How long a wake-up may take in an idle group, by the log's time: some ticks, and a way
+/// through the group.
+const LATE_MS: u64 = 2000;
 
 /// A group of replicas in a world where everything fails that may fail, without a thread, a
 /// clock or I/O: one seed draws everything, so a run repeats.
@@ -120,6 +125,7 @@ impl<W: Workload> Simulation<W> {
         }
         let converged_after = self.recover()?;
         self.rest()?;
+        self.compare_states()?;
         let checked = self.world.workload.check();
         checked.map_err(|what| Violation(format!("the clients' answers are wrong: {what}")))?;
         Ok(Report {
@@ -264,7 +270,8 @@ impl<W: Workload> Simulation<W> {
         if self.world.parameters.some_stay_dead && self.world.checker.committed() > Index(0) {
             self.leave_some_dead()?;
         }
-        self.hosts.iter_mut().for_each(|host| host.calm(began));
+        let log_time = self.world.checker.log_time(began);
+        self.hosts.iter_mut().for_each(|host| host.calm(began, log_time));
         let p = &self.world.parameters;
         let faults = &p.network;
         let bound = p.election_timeout * 40
@@ -284,11 +291,14 @@ impl<W: Workload> Simulation<W> {
         loop {
             self.step()?;
             let now = self.world.now();
-            let since = if self.has_converged() { *converged_at.get_or_insert(now) } else { now };
-            if !self.has_converged() {
+            if self.has_converged() {
+                let since = *converged_at.get_or_insert(now);
+                if now - since > settles {
+                    return Ok(since - began);
+                }
+            } else if !self.world.checker.ends_in_time() {
+                // A time that is ordered has yet to come to everybody.
                 converged_at = None;
-            } else if now - since > settles {
-                return Ok(since - began);
             }
             check(now < began + bound, || {
                 format!("liveness: replicas do not agree\n{}", self.who_is_where())
@@ -344,32 +354,74 @@ impl<W: Workload> Simulation<W> {
         let timeouts = 10;
         let until = self.world.now() + self.world.parameters.election_timeout * timeouts;
         let (messages, commits) = (self.world.messages, self.world.checker.committed());
-        let epochs = self.world.checker.epochs();
+        let (epochs, times) = (self.world.checker.epochs(), self.world.checker.times());
         let requests = self.world.requests.len();
-        let mut processes = self.hosts.iter().filter_map(|host| host.process.as_ref());
-        let wakes = processes.any(Process::wants_to_wake);
         while self.world.now() < until {
             self.step()?;
+            self.check_wake_ups()?;
         }
-        // An operator's request that waited for somebody may come true at any time, and so may
-        // what a state machine waits for: clocks differ.
-        if requests > 0 || wakes {
+        let times = self.world.checker.times() - times;
+        // An operator's request that waited for somebody may come true at any time.
+        if requests > 0 {
             return Ok(());
         }
         let alive = self.alive().count() as u64;
         let sent = self.world.messages - messages;
         // The sequencer speaks four times a timeout, the others once.
-        let most = u64::from(timeouts) * (alive + 3) * 2 + 10 * alive;
+        let most = u64::from(timeouts) * (alive + 3) * 2 + 10 * alive + times * (alive + 1) * 2;
         check(sent <= most, || {
             format!("idle: {sent} messages of {alive} replicas, {most} at most")
         })?;
-        check(self.world.checker.committed() == commits, || {
-            format!("idle: {} entries commit", self.world.checker.committed().0 - commits.0)
-        })?;
+        let commits = self.world.checker.committed().0 - commits.0;
+        check(commits == times, || format!("idle: {commits} entries commit, {times} are times"))?;
         check(self.world.checker.epochs() == epochs, || "idle: epochs change".into())?;
         let sequencers =
             self.alive().filter(|(_, engine)| engine.status().role == Role::Sequencer).count();
         check(sequencers == 1, || format!("idle: {sequencers} sequencers"))
+    }
+
+    /// Rule N11: who wants to be woken is so in an idle group too, in time.
+    fn check_wake_ups(&self) -> Checked {
+        let mut processes = self.hosts.iter().filter_map(|host| host.process.as_ref());
+        let sequencer = processes.find(|process| process.engine.is_sequencer());
+        let Some(process) = sequencer else { return Ok(()) };
+        let asked = process.machine().wake_at();
+        let log_time = process.engine.log_time();
+        check(asked.is_none_or(|at| at.0.saturating_add(LATE_MS) > log_time.0), || {
+            format!("N11: at {log_time} an idle group has not woken who asked for {asked:?}")
+        })
+    }
+
+    /// Everybody has the same state, and the workload is content with it.
+    fn compare_states(&mut self) -> Checked {
+        let until = self.world.now() + self.world.parameters.election_timeout * 10;
+        while !self.has_converged() {
+            self.step()?;
+            check(self.world.now() < until, || {
+                format!("liveness: replicas agree no more\n{}", self.who_is_where())
+            })?;
+        }
+        let mut known: Option<(ReplicaId, Vec<u8>)> = None;
+        for host in &self.hosts {
+            let Some(process) = &host.process else { continue };
+            let (replica, machine) = (host.replica, process.machine());
+            let mut state = Vec::new();
+            let written = machine.snapshot().write(&mut state);
+            written.map_err(|e| Violation(format!("a snapshot cannot be written: {e}")))?;
+            match &known {
+                Some((other, as_there)) => check(state == *as_there, || {
+                    format!("determinism: {replica} and {other} have another state in the end")
+                })?,
+                None => {
+                    let content =
+                        self.world.workload.at_rest(machine, self.world.checker.members());
+                    content
+                        .map_err(|what| Violation(format!("the state at rest is wrong: {what}")))?;
+                    known = Some((replica, state));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Everybody's state, for people.

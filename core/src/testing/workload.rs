@@ -1,7 +1,8 @@
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Random;
-use crate::StateMachine;
+use crate::{Incarnation, Index, ReplicaId, StateMachine};
 
 /// One client of the group: it waits for the answer to one command before the next. A
 /// client whose command's outcome is unknown is never heard of again; another comes in its
@@ -43,6 +44,39 @@ pub trait Workload {
         answer: Answer<<Self::Machine as StateMachine>::Output>,
     ) {
         let _ = (client, answer);
+    }
+
+    /// A replica has applied the entry at that index and has this state now: whether the
+    /// state is right. Each replica comes by with each entry in the order, but for those that
+    /// a snapshot spared it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words.
+    fn applied(
+        &mut self,
+        replica: ReplicaId,
+        index: Index,
+        machine: &Self::Machine,
+    ) -> Result<(), String> {
+        let _ = (replica, index, machine);
+        Ok(())
+    }
+
+    /// At the end, when nobody has proposed anything for a while and all replicas have this
+    /// state: whether it is right. `members` are the runs of replicas that are there, all that
+    /// were there before have left in the order.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words.
+    fn at_rest(
+        &mut self,
+        machine: &Self::Machine,
+        members: &BTreeSet<Incarnation>,
+    ) -> Result<(), String> {
+        let _ = (machine, members);
+        Ok(())
     }
 
     /// At the end, when all replicas agree: whether the answers were right.

@@ -59,8 +59,9 @@ impl Specification for RegisterOfTheOrder {
 impl History {
     /// A client calls.
     pub fn called(&mut self, client: ClientNumber, command: Command) {
+        let Some(register) = command.register() else { return };
         self.under_way.insert(client, command);
-        let register = self.registers.entry(command.register()).or_default();
+        let register = self.registers.entry(register).or_default();
         let process = register.calls;
         register.calls += 1;
         register.open.insert(client, (process, register.actions.len()));
@@ -71,7 +72,8 @@ impl History {
     /// A client hears.
     pub fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
         let Some(command) = self.under_way.remove(&client) else { return };
-        let Some(register) = self.registers.get_mut(&command.register()) else { return };
+        let register = command.register().and_then(|number| self.registers.get_mut(&number));
+        let Some(register) = register else { return };
         let Some((process, at)) = register.open.get(&client).copied() else { return };
         match answer {
             Answer::Output(Output(before)) => {

@@ -1,15 +1,20 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use plainsong::{Context, StateMachine};
+use plainsong::{Context, StateMachine, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A few registers, each with a value that is never written twice.
+/// Registers, each with a value that is never written twice, and alarms.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Registers {
     values: BTreeMap<u64, u64>,
+    /// The alarms that are set, in the log's time in milliseconds.
+    alarms: BTreeSet<u64>,
+    /// What has rung: the sum of all alarms that have, which two replicas share only if the
+    /// same have rung.
+    rung: u64,
 }
 
-/// What clients do with a register. Zero is its first value.
+/// What clients do. Zero is the first value of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Answers the value.
@@ -33,9 +38,14 @@ pub enum Command {
         /// What it is set to.
         to: u64,
     },
+    /// Sets an alarm, and answers what has rung.
+    Alarm {
+        /// So many milliseconds from then.
+        ms: u64,
+    },
 }
 
-/// The value of the register before the command.
+/// The value of the register before the command, or what has rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output(pub u64);
 
@@ -44,29 +54,45 @@ impl StateMachine for Registers {
     type Output = Output;
     plainsong::snapshot_by_clone!();
 
-    fn apply(&mut self, _: &Context, command: Command) -> Output {
-        let register = command.register();
+    fn apply(&mut self, context: &Context, command: Command) -> Output {
+        let Some(register) = command.register() else {
+            if let Command::Alarm { ms } = command {
+                self.alarms.insert(context.time().0.saturating_add(ms));
+            }
+            return Output(self.rung);
+        };
         let before = self.values.get(&register).copied().unwrap_or_default();
         let after = command.after(before);
         self.values.insert(register, after);
         Output(before)
     }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.alarms.first().copied().map(Timestamp)
+    }
+
+    fn wake(&mut self, context: &Context) {
+        let later = self.alarms.split_off(&context.time().0.saturating_add(1));
+        self.rung = self.alarms.iter().fold(self.rung, |sum, at| sum.wrapping_add(*at));
+        self.alarms = later;
+    }
 }
 
 impl Command {
-    /// Which register it is about.
-    pub fn register(self) -> u64 {
+    /// Which register it is about, if it is.
+    pub fn register(self) -> Option<u64> {
         match self {
             Self::Read { register }
             | Self::Write { register, .. }
-            | Self::Swap { register, .. } => register,
+            | Self::Swap { register, .. } => Some(register),
+            Self::Alarm { .. } => None,
         }
     }
 
     /// The value that it may set.
     pub fn written(self) -> Option<u64> {
         match self {
-            Self::Read { .. } => None,
+            Self::Read { .. } | Self::Alarm { .. } => None,
             Self::Write { value, .. } | Self::Swap { to: value, .. } => Some(value),
         }
     }
@@ -74,7 +100,7 @@ impl Command {
     /// What it makes of a value.
     pub fn after(self, before: u64) -> u64 {
         match self {
-            Self::Read { .. } => before,
+            Self::Read { .. } | Self::Alarm { .. } => before,
             Self::Write { value, .. } => value,
             Self::Swap { from, to, .. } => {
                 if before == from {

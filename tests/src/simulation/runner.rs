@@ -12,6 +12,8 @@ pub struct Clients {
     history: History,
     last_value: u64,
     registers: u64,
+    /// Of a thousand commands, those that set an alarm.
+    alarms: u32,
     /// How often each was called. One that was called often is left for a new one, because the
     /// time to judge a history grows with its square.
     calls: BTreeMap<u64, u32>,
@@ -21,9 +23,10 @@ pub struct Clients {
 const CALLS_MAX: u32 = 40;
 
 impl Clients {
-    /// With that many registers: the fewer, the more they meet.
-    pub fn new(registers: u64) -> Self {
-        Self { registers, ..Self::default() }
+    /// With that many registers: the fewer, the more they meet. Of a thousand commands so many
+    /// set an alarm.
+    pub fn new(registers: u64, alarms: u32) -> Self {
+        Self { registers, alarms, ..Self::default() }
     }
 }
 
@@ -35,6 +38,12 @@ impl Workload for Clients {
     }
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
+        if random.chance(self.alarms) {
+            // What is long due, what comes soon, and what comes when nobody proposes any more.
+            return Command::Alarm {
+                ms: random.pick(&[0, 100, 1000, 10_000]) + random.below(3000),
+            };
+        }
         let mut register = random.below(self.registers);
         while self.calls.get(&register).is_some_and(|calls| *calls >= CALLS_MAX) {
             register += self.registers;
@@ -82,7 +91,9 @@ fn parameters(seed: u64, _: Option<Canary>) -> Parameters {
 /// grows beyond all bounds.
 fn clients(parameters: &Parameters) -> Clients {
     let clients = u64::from((parameters.voters + parameters.learners) * parameters.clients);
-    Clients::new(1 + clients / 3 + Random::new(parameters.seed).below(4))
+    let mut random = Random::new(parameters.seed);
+    let registers = 1 + clients / 3 + random.below(4);
+    Clients::new(registers, random.pick(&[0, 0, 100, 500]))
 }
 
 /// Runs a seed.

@@ -1,0 +1,50 @@
+use std::io;
+
+use super::checker::ProposalId;
+use crate::entry::MembersChanged;
+use crate::{Context, StateMachine, Timestamp};
+
+/// The machine of a workload, as a process has it: its commands are numbered, so that two
+/// places in the order of one proposal show, and it is seen when it is woken.
+pub(super) struct Watched<M> {
+    pub(super) machine: M,
+    /// How often it was woken in this process.
+    pub(super) woken: u64,
+}
+
+impl<M> Watched<M> {
+    pub(super) fn new(machine: M) -> Self {
+        Self { machine, woken: 0 }
+    }
+}
+
+impl<M: StateMachine> StateMachine for Watched<M> {
+    type Command = (ProposalId, M::Command);
+    type Output = M::Output;
+    type Snapshot = M::Snapshot;
+
+    fn apply(&mut self, context: &Context, (_, command): Self::Command) -> M::Output {
+        self.machine.apply(context, command)
+    }
+
+    fn snapshot(&self) -> M::Snapshot {
+        self.machine.snapshot()
+    }
+
+    fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
+        self.machine.restore(from)
+    }
+
+    fn members_changed(&mut self, context: &Context, change: &MembersChanged) {
+        self.machine.members_changed(context, change);
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.machine.wake_at()
+    }
+
+    fn wake(&mut self, context: &Context) {
+        self.woken += 1;
+        self.machine.wake(context);
+    }
+}

@@ -1,0 +1,155 @@
+//! The store in simulated groups, under every fault there is. `PLAINSONG_SEEDS` in the
+//! environment is another number of them, and `PLAINSONG_SEED` one to be told line by line.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kv::Store;
+use kv::command::{Command, Condition, Deadline, ExpireCondition, Expiry, Output, Query};
+use plainsong::testing::{
+    Answer, ClientNumber, Parameters, Random, Workload, check_determinism, run_seeds,
+};
+use plainsong::{Incarnation, Timestamp};
+use plainsong_tests::simulation::{self as registers, History};
+
+/// Calls of one register: the time to judge a history grows with its square.
+const CALLS_MAX: u32 = 30;
+
+/// Clients of which each second command is about a register, a key that only they know and whose
+/// history is judged; the others do everything that the store can.
+struct Clients {
+    history: History,
+    registers: u64,
+    calls: BTreeMap<u64, u32>,
+    last_value: u64,
+}
+
+impl Clients {
+    fn new(parameters: &Parameters) -> Self {
+        let clients = u64::from((parameters.voters + parameters.learners) * parameters.clients);
+        let (history, calls) = (History::default(), BTreeMap::new());
+        Self { history, registers: 1 + clients / 3, calls, last_value: 0 }
+    }
+
+    /// Reads or writes a register.
+    fn on_register(&mut self, client: ClientNumber, random: &mut Random) -> Command {
+        let mut register = random.below(self.registers);
+        while self.calls.get(&register).is_some_and(|calls| *calls >= CALLS_MAX) {
+            register += self.registers;
+        }
+        *self.calls.entry(register).or_default() += 1;
+        let key = Bytes::from(format!("register {register}"));
+        if random.chance(500) {
+            self.history.called(client, registers::Command::Read { register });
+            return Command::GetAndExpire { key, expiry: Expiry::Keep };
+        }
+        self.last_value += 1;
+        let value = self.last_value;
+        self.history.called(client, registers::Command::Write { register, value });
+        let value = Bytes::from(value.to_string());
+        let (condition, expiry) = (Condition::Always, Expiry::Never);
+        Command::Set { key, value, condition, expiry, get: true }
+    }
+}
+
+/// Any command on one of a few keys. What expires does so soon, or in a year.
+fn any_command(random: &mut Random) -> Command {
+    let key = |random: &mut Random| Bytes::from(format!("key {}", random.below(8)));
+    let value = |random: &mut Random| Bytes::from(random.below(1000).to_string());
+    let deadline = |random: &mut Random| match random.below(4) {
+        0 => Deadline::In(365 * 24 * 3_600_000),
+        1 => Deadline::At(random.below(1_100_000) as i64),
+        _ => Deadline::In(random.below(3000) as i64),
+    };
+    let expiry = |random: &mut Random| match random.below(3) {
+        0 => Expiry::Never,
+        1 => Expiry::Keep,
+        _ => Expiry::At(deadline(random)),
+    };
+    let any = |random: &mut Random| random.pick(&[None, None, Some(true), Some(false)]);
+    let first = key(random);
+    match random.below(10) {
+        0 => Command::GetAndExpire { key: first, expiry: expiry(random) },
+        1 => Command::GetAndDelete { key: first },
+        2..5 => {
+            let conditions = [Condition::Always, Condition::Absent, Condition::Present];
+            Command::Set {
+                key: first,
+                value: value(random),
+                condition: random.pick(&conditions),
+                expiry: expiry(random),
+                get: random.chance(500),
+            }
+        }
+        5 => Command::SetMany(vec![(first, value(random)), (key(random), value(random))]),
+        6 => Command::Delete(vec![first, key(random)]),
+        7 => Command::Add { key: first, delta: random.below(100) as i64 - 50 },
+        8 => Command::Append { key: first, tail: value(random) },
+        _ if random.chance(300) => Command::Persist { key: first },
+        _ => {
+            let condition = ExpireCondition { present: any(random), longer: any(random) };
+            Command::Expire { key: first, deadline: deadline(random), condition }
+        }
+    }
+}
+
+impl Workload for Clients {
+    type Machine = Store;
+
+    fn machine(&self) -> Store {
+        Store::default()
+    }
+
+    fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
+        if random.chance(500) { self.on_register(client, random) } else { any_command(random) }
+    }
+
+    fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
+        // Only calls of registers are known to the history.
+        let answer = match answer {
+            Answer::Output(Output::Value(value)) => {
+                let text = std::str::from_utf8(&value).expect("a number");
+                Answer::Output(registers::Output(text.parse().unwrap_or_default()))
+            }
+            Answer::Output(_) => Answer::Output(registers::Output(0)),
+            Answer::Refused => Answer::Refused,
+            Answer::Unknown => Answer::Unknown,
+        };
+        self.history.answered(client, answer);
+    }
+
+    fn at_rest(&mut self, store: &Store, _: &BTreeSet<Incarnation>) -> Result<(), String> {
+        let all = Query::Scan { cursor: 0, count: u32::MAX, pattern: None };
+        let (all, count) =
+            (store.answer(all, Timestamp(0)), store.answer(Query::Count, Timestamp(0)));
+        match (&all, &count) {
+            (Output::Scanned { cursor: 0, keys }, Output::Counted { keys: count, .. })
+                if keys.len() as u64 == *count =>
+            {
+                Ok(())
+            }
+            _ => Err(format!("{all:?} and {count:?}")),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.history.wrong().map_or(Ok(()), |register| {
+            Err(format!("what clients read and wrote in register {register} is not linearizable"))
+        })
+    }
+}
+
+#[test]
+fn the_store_is_the_same_everywhere_and_its_registers_are_linearizable() {
+    let reports = run_seeds(30, Clients::new);
+    assert!(reports.iter().any(|report| report.acknowledged > 100), "{reports:?}");
+}
+
+#[test]
+fn the_store_is_deterministic_also_behind_snapshots() {
+    let mut random = Random::new(1);
+    let commands = std::iter::repeat_with(|| any_command(&mut random)).take(1000);
+    check_determinism(Store::default, commands).unwrap();
+}

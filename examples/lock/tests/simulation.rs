@@ -1,0 +1,148 @@
+//! The locks in simulated groups, under every fault there is. `PLAINSONG_SEEDS` in the
+//! environment is another number of them, and `PLAINSONG_SEED` one to be told line by line.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lock::command::{Command, Mode, Output, Patience, Session, Terms, Token};
+use lock::{Machine, Name, Owner};
+use plainsong::testing::{
+    Answer, ClientNumber, Parameters, Random, Workload, check_determinism, run_seeds,
+};
+use plainsong::{Incarnation, Index, ReplicaId};
+use tokio::sync::mpsc;
+
+/// A grant, as the list of locks tells it.
+type Grant = (Token, Name, Session);
+
+/// Clients who want a few locks, and know what they were given.
+#[derive(Default)]
+struct Clients {
+    /// How far the order was looked at, and the grants in force there.
+    looked_to: Index,
+    grants: BTreeSet<Grant>,
+    /// The greatest token in the order so far.
+    last_token: Token,
+    /// The greatest token that anybody was told of, and what it was when a client called.
+    last_told: Token,
+    called_at: BTreeMap<ClientNumber, Token>,
+    wrong: Option<String>,
+}
+
+/// What a session may ask for. Whatever has a time is over soon.
+fn any_command(session: u64, random: &mut Random) -> Command {
+    let name: Name = random.pick(&["a", "b", "c", "d"]).parse().expect("a name");
+    let soon = |random: &mut Random| random.below(3000);
+    match random.below(16) {
+        0..8 => {
+            let terms = Terms {
+                mode: random.pick(&[Mode::Exclusive, Mode::Exclusive, Mode::Shared]),
+                patience: match random.below(3) {
+                    0 => Patience::None,
+                    1 => Patience::Ms(soon(random)),
+                    _ => Patience::Endless,
+                },
+                lease_ms: random.chance(300).then(|| soon(random)),
+                linger_ms: random.pick(&[0, 0, 500]),
+                owner: Owner::about("a test"),
+            };
+            Command::Acquire { session, name, terms }
+        }
+        8 => Command::Renew { session, name },
+        9..13 => Command::Release { session, name },
+        13 => Command::End { session },
+        14 => Command::Abandon { session },
+        _ => Command::Break { name, at_once: random.chance(500) },
+    }
+}
+
+/// Nobody hears what happens to sessions.
+fn machine() -> Machine {
+    Machine::new(mpsc::channel(1).0)
+}
+
+fn grants(machine: &Machine) -> BTreeSet<Grant> {
+    let listed = machine.locks().list(None, usize::MAX).into_iter();
+    let held = |lock: lock::command::LockListed| {
+        let name = lock.name;
+        lock.first.into_iter().map(move |by| (by.token, name.clone(), by.session))
+    };
+    listed.flat_map(held).collect()
+}
+
+impl Workload for Clients {
+    type Machine = Machine;
+
+    fn machine(&self) -> Machine {
+        machine()
+    }
+
+    fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
+        self.called_at.insert(client, self.last_told);
+        any_command(client.0, random)
+    }
+
+    fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
+        let before = self.called_at.remove(&client).unwrap_or_default();
+        if let Answer::Output(Output::Granted(token)) = answer {
+            if token <= before {
+                let text = format!("{client:?} is given token {token}, after {before} was told");
+                self.wrong.get_or_insert(text);
+            }
+            self.last_told = self.last_told.max(token);
+        }
+    }
+
+    fn applied(&mut self, _: ReplicaId, index: Index, machine: &Machine) -> Result<(), String> {
+        // Never two holders of an exclusive lock, among others.
+        machine.locks().check()?;
+        if index <= self.looked_to {
+            return Ok(());
+        }
+        let now = grants(machine);
+        let mut new = now.difference(&self.grants);
+        if let Some((token, name, _)) = new.find(|(token, ..)| *token <= self.last_token) {
+            let before = self.last_token;
+            return Err(format!(
+                "{name} is granted with token {token}, and {before} was given out"
+            ));
+        }
+        self.last_token = now.last().map_or(0, |(token, ..)| *token).max(self.last_token);
+        (self.looked_to, self.grants) = (index, now);
+        Ok(())
+    }
+
+    fn at_rest(
+        &mut self,
+        machine: &Machine,
+        members: &BTreeSet<Incarnation>,
+    ) -> Result<(), String> {
+        let listed = machine.locks().list(None, usize::MAX);
+        let mut held = listed.iter().flat_map(|lock| lock.first.iter().map(|by| (&lock.name, by)));
+        match held.find(|(_, by)| !by.lost && !members.contains(&by.session.server)) {
+            Some((name, by)) => Err(format!("{name} is held by {by:?}, who is gone")),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.wrong.clone().map_or(Ok(()), Err)
+    }
+}
+
+#[test]
+fn locks_have_one_holder_and_growing_tokens_and_those_of_the_dead_are_released() {
+    let reports = run_seeds(30, |_: &Parameters| Clients::default());
+    assert!(reports.iter().any(|report| report.acknowledged > 100), "{reports:?}");
+}
+
+#[test]
+fn the_locks_are_deterministic_also_behind_snapshots() {
+    let mut random = Random::new(1);
+    let commands = std::iter::repeat_with(|| {
+        let session = random.below(5);
+        any_command(session, &mut random)
+    });
+    check_determinism(machine, commands.take(1000)).unwrap();
+}
