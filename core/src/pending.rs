@@ -23,7 +23,12 @@ pub enum ProposeError {
     /// The replica has stopped, and the command was not sent.
     #[error("the replica has stopped: {0}")]
     Stopped(StopReason),
-    /// The command was sent, and then its outcome could no longer be known here.
+    /// The command was not sent in the time that commands have at this replica
+    /// ([`Builder::proposal_timeout`](crate::Builder::proposal_timeout)), and never will be.
+    #[error("the command was withdrawn, because it could not be sent in time: {0}")]
+    Withdrawn(String),
+    /// The command was sent, and then its outcome could no longer be known here, or not in the
+    /// time that commands have.
     #[error("outcome unknown: the command may or may not take effect; read the state to find out")]
     OutcomeUnknown,
     /// The command took effect, and this replica learnt of it from a snapshot, without its

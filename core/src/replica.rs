@@ -1,5 +1,6 @@
 use std::fmt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cpg::{Engine, GroupName};
@@ -22,6 +23,7 @@ use crate::{Admin, StateMachine, codec, record, runtime};
 /// [`stop`](Self::stop) does.
 pub struct Replica<M: StateMachine> {
     runtime: Runtime<M>,
+    proposal_timeout: Option<Duration>,
 }
 
 impl<M: StateMachine> Replica<M> {
@@ -34,6 +36,7 @@ impl<M: StateMachine> Replica<M> {
             engine: None,
             group: "plainsong".into(),
             bootstrap: Vec::new(),
+            proposal_timeout: None,
             snapshot_entries: None,
             kept_entries: None,
             volatile: true,
@@ -60,7 +63,7 @@ impl<M: StateMachine> Replica<M> {
     /// Come with the answer; [`ProposeError::may_still_take_effect`] tells what is known.
     pub fn propose(&self, command: M::Command) -> Pending<M::Output> {
         let (proposal, pending) = match encode(&command) {
-            Ok(bytes) => proposal(bytes),
+            Ok(bytes) => self.proposal(bytes),
             Err(error) => return Pending::failed(error),
         };
         match self.runtime.propose(proposal, true) {
@@ -76,7 +79,7 @@ impl<M: StateMachine> Replica<M> {
     /// [`Busy`] gives the command back: nothing was proposed.
     pub fn try_propose(&self, command: M::Command) -> Result<Pending<M::Output>, Busy<M::Command>> {
         let (proposal, pending) = match encode(&command) {
-            Ok(bytes) => proposal(bytes),
+            Ok(bytes) => self.proposal(bytes),
             Err(error) => return Ok(Pending::failed(error)),
         };
         match self.runtime.propose(proposal, false) {
@@ -154,6 +157,13 @@ impl<M: StateMachine> Replica<M> {
         drop(self.runtime);
     }
 
+    fn proposal(&self, command: Bytes) -> (Proposal<M::Output>, Pending<M::Output>) {
+        let (caller, pending) = Pending::new();
+        let deadline =
+            self.proposal_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        (Proposal { caller, command, deadline }, pending)
+    }
+
     fn stop_reason(&self) -> StopReason {
         self.status().stopped.unwrap_or(StopReason::Asked)
     }
@@ -176,11 +186,6 @@ fn encode(command: &impl serde::Serialize) -> Result<Bytes, ProposeError> {
     Ok(bytes.into())
 }
 
-fn proposal<O>(command: Bytes) -> (Proposal<O>, Pending<O>) {
-    let (caller, pending) = Pending::new();
-    (Proposal { caller, command }, pending)
-}
-
 /// There was no room for a command; here it is again.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the replica is busy: try again in a moment, or wait with `propose`")]
@@ -200,6 +205,7 @@ pub struct Builder<M> {
     engine: Option<Engine>,
     group: String,
     bootstrap: Vec<ReplicaId>,
+    proposal_timeout: Option<Duration>,
     snapshot_entries: Option<u64>,
     kept_entries: Option<usize>,
     /// The stores are gone with the process.
@@ -267,6 +273,22 @@ impl<M: StateMachine> Builder<M> {
         self
     }
 
+    /// How long a command may wait for its answer, from the call of `propose` on; by default as
+    /// long as it takes, through any time without a majority.
+    ///
+    /// When that is over, a command that was never sent, because there is no majority or others
+    /// wait before it, is withdrawn and will not take effect
+    /// ([`ProposeError::Withdrawn`]). One that was sent cannot be called back: its caller hears
+    /// [`ProposeError::OutcomeUnknown`], at the latest when the time of all that were sent
+    /// together with it is over, and the command goes on.
+    ///
+    /// Too low: commands fail while an epoch changes, which takes a second or two after the
+    /// sequencer has died.
+    pub fn proposal_timeout(mut self, timeout: Duration) -> Self {
+        self.proposal_timeout = Some(timeout);
+        self
+    }
+
     /// Takes a snapshot of the state at every index of the log that is a multiple of this;
     /// by default of 16,384. The same at all replicas, which compare them. Too low: replicas
     /// are busy writing snapshots. Too high: a restart has many entries to apply.
@@ -319,7 +341,7 @@ impl<M: StateMachine> Builder<M> {
         let connection = meeting.join().map_err(StartError::Engine)?;
         let runtime = Runtime::start(self.machine, replica, meeting, connection, log, shelf)
             .map_err(|error| StartError::Thread(error.to_string()))?;
-        Ok(Replica { runtime })
+        Ok(Replica { runtime, proposal_timeout: self.proposal_timeout })
     }
 }
 

@@ -17,7 +17,7 @@ fn a_replica_that_cannot_write_stops_and_says_why() {
     assert_eq!(engine.status().stopped, Some(StopReason::WriteFailed("disk full".into())));
     out.clear();
     let command = Bytes::new();
-    engine.step(Now::default(), Input::Propose { ticket: 7, command }, &mut out);
+    engine.step(Now::default(), Input::Propose { ticket: 7, command, deadline: None }, &mut out);
     assert!(
         matches!(&out[..], [Output::Fail { tickets, may_take_effect: false }] if *tickets == [7])
     );

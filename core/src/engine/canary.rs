@@ -35,10 +35,22 @@ macro_rules! canaries {
 canaries! {
     PromiseNotDurable, "promise-not-durable",
         "P1: a report is sent before the promise is durable";
+    PromiseForgotten, "promise-forgotten",
+        "P1: after a restart the promise is forgotten";
     AckNotDurable, "ack-not-durable",
         "P2: entries are acked when they are in the log in memory";
     CutStaysDurable, "cut-stays-durable",
         "P2: entries in the place of what was cut count as durable";
+    ReportToCommit, "report-to-commit",
+        "P3: a report names what is known committed, not what was acked";
+    AppliesAtRestart, "applies-at-restart",
+        "P4: after a restart all of the log counts as committed";
+    BallotWithoutNonce, "ballot-without-nonce",
+        "B1: two runs of a replica may have the same ballot";
+    BallotTwice, "ballot-twice",
+        "B1: a ballot is begun a second time";
+    LowerPromise, "lower-promise",
+        "B2: a lower ballot is promised as well";
     NoFreeze, "no-freeze",
         "B3: the log goes on and acks after a promise";
     BaseByIndex, "base-by-index",
@@ -53,8 +65,12 @@ canaries! {
         "B6: an epoch below the promise opens";
     RepeatedOpenCuts, "repeated-open-cuts",
         "B6: an epoch that is open already is opened again";
+    CutAtCommit, "cut-at-commit",
+        "B6: a log that parts from the base nobody knows where is cut at the commit index";
     SequencerByReplica, "sequencer-by-replica",
         "B7: another incarnation of the sequencer sequences";
+    OwnVotersAtStart, "own-voters-at-start",
+        "B8: the `EpochStart` is not the one of `Open`";
     NoOpenAsked, "no-open-asked",
         "B9: an epoch whose opening was missed is not asked for";
     EagerBallots, "eager-ballots",
@@ -77,6 +93,12 @@ canaries! {
         "N2: a superseded origin keeps its counter";
     NoFetch, "no-fetch",
         "N5: what is missing is not fetched";
+    MarksWithGaps, "marks-with-gaps",
+        "N5: marks are taken in behind a gap";
+    GateStaysShut, "gate-stays-shut",
+        "N7: who waits for a `Progress` that got lost waits for ever";
+    AckedForgotten, "acked-forgotten",
+        "N7: after a restart `acked` begins at nothing";
     OldEpochCommits, "old-epoch-commits",
         "N8: entries before this epoch's `EpochStart` commit by their own acks";
     BaseIsCommitted, "base-is-committed",
@@ -89,6 +111,18 @@ canaries! {
         "N8: half of the voters is enough to commit";
     CommitsAlone, "commits-alone",
         "N8: the sequencer commits what it has delivered and written itself";
+    BatchesOfStrangers, "batches-of-strangers",
+        "N9: batches of who is no member are ordered";
+    DeparturesMissed, "departures-missed",
+        "N9: who has left stays a member";
+    TakesOverUnnoticed, "takes-over-unnoticed",
+        "N9: a new sequencer does not look who is there";
+    CutNoticeCounts, "cut-notice-counts",
+        "N9: a notice counts though it was cut off";
+    StopRefusesSent, "stop-refuses-sent",
+        "N10: who stops says that what it has sent will not take effect";
+    SentIsWithdrawn, "sent-is-withdrawn",
+        "N10: a command that was sent is said to be withdrawn at its deadline";
     TimeUnbounded, "time-unbounded",
         "N11: log time follows a wall clock wherever it jumps";
     WakeEarly, "wake-early",
@@ -99,8 +133,56 @@ canaries! {
         "N11: nothing is ordered where somebody wants to be woken";
     WakeByWallClock, "wake-by-wall-clock",
         "N11: a time is ordered when the wall clock says so, and not the log's";
+    TimeAnchoredAnew, "time-anchored-anew",
+        "N11: a new sequencer takes its wall clock, whatever it has seen";
+    TimeGoesBack, "time-goes-back",
+        "N11: a stamp may be before the last one";
+    LaggardAcks, "laggard-acks",
+        "L4: a log that does not end in the epoch is acked";
     EntriesOfOtherEpochs, "entries-of-other-epochs",
         "L5: entries are taken that were sent in another epoch";
+    ChunksOfOthers, "chunks-of-others",
+        "L5: chunks of another snapshot are taken for the one that comes in";
+    SnapshotOverAcked, "snapshot-over-acked",
+        "L6: a snapshot replaces what was acked beyond it";
+    SnapshotOfTheEnd, "snapshot-of-the-end",
+        "L6: a snapshot says that it is of the end of the log, which is not committed";
+    SnapshotWithoutOrigins, "snapshot-without-origins",
+        "L6: who goes on from a snapshot does not know the origins";
+    SnapshotWithoutMembers, "snapshot-without-members",
+        "L6: who goes on from a snapshot does not know the members";
+    SnapshotWithoutVoters, "snapshot-without-voters",
+        "L6: who goes on from a snapshot keeps the voters it knew";
+    SnapshotWithoutDigest, "snapshot-without-digest",
+        "L6: who goes on from a snapshot keeps the digest it had";
+    CutBeforeSnapshot, "cut-before-snapshot",
+        "L6: the log is compacted before a snapshot holds it";
+    RestartNotMended, "restart-not-mended",
+        "L6: a restart leaves a log that its snapshot has overtaken";
+    ReadAtOnce, "read-at-once",
+        "R1: a linearizable read takes the state as it is";
+    ReadIndexIsCommit, "read-index-is-commit",
+        "R1: a read looks no further than the reader knows of commits";
+    ReadBeforeStart, "read-before-start",
+        "R1: a read need not wait for the epoch's `EpochStart`";
+    ReadJoinsRound, "read-joins-round",
+        "R1: a read joins a round that was asked before it";
+    EchoesOfOtherEpochs, "echoes-of-other-epochs",
+        "R1: reads are echoed whatever the epoch";
+    EchoesOfOtherReaders, "echoes-of-other-readers",
+        "R1: echoes for other readers, and for earlier runs, count";
+    EchoesOfEarlierRounds, "echoes-of-earlier-rounds",
+        "R1: echoes of earlier rounds count";
+    EchoesOfLearners, "echoes-of-learners",
+        "R1: echoes of learners count";
+    EchoesOfHalf, "echoes-of-half",
+        "R1: the echoes of half of the voters are enough";
+    EchoesOfNewVotersAlone, "echoes-of-new-voters-alone",
+        "V1: echoes of the new voters are enough while their change is not committed";
+    ReadBeforeApplied, "read-before-applied",
+        "R2: a read does not wait until its index is applied";
+    ReadBeforeCommands, "read-before-commands",
+        "R2: a read in order does not wait for what was proposed before it";
 }
 
 impl std::str::FromStr for Canary {

@@ -138,11 +138,17 @@ impl<T> Engine<T> {
 
     fn begin(&mut self, reason: Reason, out: &mut Vec<Output<T>>) {
         self.election.counter_seen += 1;
-        let ballot = Ballot {
+        let mut ballot = Ballot {
             counter: self.election.counter_seen,
             replica: self.me().replica.0,
             nonce: self.me().nonce,
         };
+        if self.is_broken(Canary::BallotWithoutNonce) {
+            ballot.nonce = Nonce(0);
+        }
+        if self.is_broken(Canary::BallotTwice) && self.promised.nonce == self.me().nonce {
+            ballot = self.promised;
+        }
         tracing::info!(replica = %self.me().replica, %ballot, ?reason, "starts a ballot");
         let wanted = self.wanted_voters();
         self.election.coordination = Some(Coordination::new(ballot, wanted, self.now.monotonic));

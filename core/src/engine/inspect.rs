@@ -40,6 +40,15 @@ impl<T> Engine<T> {
         self.stamp()
     }
 
+    /// Rule N9: where this replica sequences, whether the order knows who is here and who not.
+    pub(crate) fn knows_members(&self) -> bool {
+        let mut here = self.members.peers().map(|peer| peer.incarnation);
+        let ordered = self.log.members();
+        !self.is_sequencing()
+            || here.all(|run| ordered.contains(&run))
+                && ordered.iter().all(|run| self.members.has(*run))
+    }
+
     /// The highest ballot answered.
     pub(crate) fn promised(&self) -> Ballot {
         self.promised

@@ -55,6 +55,9 @@ pub enum Input<T> {
         ticket: T,
         /// The command as bytes.
         command: Bytes,
+        /// When the caller wants to be answered, by the monotonic clock, whatever is known
+        /// then; `None` if it waits however long it takes.
+        deadline: Option<Duration>,
     },
     /// An operator asks for other voters.
     ChangeVoters {

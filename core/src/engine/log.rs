@@ -99,6 +99,11 @@ impl Log {
         &self.start
     }
 
+    /// What follows from all of it.
+    pub(crate) fn end(&self) -> &Tables {
+        &self.end
+    }
+
     pub(crate) fn last(&self) -> Position {
         self.end.position
     }
@@ -118,6 +123,11 @@ impl Log {
     /// Who is in the group by the order of the log (rule N9).
     pub(crate) fn members(&self) -> &BTreeSet<Incarnation> {
         &self.end.members
+    }
+
+    /// For a canary.
+    pub(crate) fn set_members(&mut self, members: BTreeSet<Incarnation>) {
+        self.end.members = members;
     }
 
     /// Who is to vote once the replicas are there and in step.
@@ -165,7 +175,8 @@ impl Log {
         self.end.members.contains(&origin.incarnation()) && self.follows(origin, number)
     }
 
-    fn follows(&self, origin: &Origin, number: u64) -> bool {
+    /// The second half of that.
+    pub(crate) fn follows(&self, origin: &Origin, number: u64) -> bool {
         match self.last_batch(origin.replica) {
             Some(last) if last.counter == origin.counter => {
                 last.nonce == origin.nonce && number == last.number + 1

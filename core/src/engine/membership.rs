@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Engine;
+use super::{Canary, Engine};
 use crate::entry::{Content, MembersChanged};
 use crate::types::{Incarnation, ReplicaId};
 
@@ -25,8 +25,9 @@ impl<T> Engine<T> {
         // not waited for longer than that: some never answer.
         let now = self.now.monotonic;
         let recent = now.saturating_sub(self.config.election_timeout);
-        let all_known = !self.members.has_stranger(recent);
+        let mut all_known = !self.members.has_stranger(recent);
         self.members.unordered = !all_known;
+        all_known &= !self.is_broken(Canary::DeparturesMissed);
         let mut after = self.log.members().clone();
         let gone = |run: &&Incarnation| !here.contains(run) && **run != self.me();
         let left: Vec<_> = after.iter().filter(gone).filter(|_| all_known).copied().collect();

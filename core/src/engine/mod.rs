@@ -213,8 +213,12 @@ impl<T> Engine<T> {
                 self.members.disconnect(reason);
                 Ok(())
             }
-            Input::Propose { ticket, command } => {
-                self.proposals.queue(ticket, command);
+            Input::Propose { ticket, deadline: Some(at), .. } if at <= self.now.monotonic => {
+                out.push(Output::Fail { tickets: vec![ticket], may_take_effect: false });
+                Ok(())
+            }
+            Input::Propose { ticket, command, deadline } => {
+                self.proposals.queue(ticket, command, deadline);
                 Ok(())
             }
             Input::ChangeVoters { ticket, change } => {
@@ -309,6 +313,7 @@ impl<T> Engine<T> {
     }
 
     fn on_tick(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        self.expire_proposals(out);
         self.resend_batches(out)?;
         self.resend_marks();
         self.fetch_missing(out);
@@ -347,7 +352,8 @@ impl<T> Engine<T> {
         }
         let (unsent, sent) = self.proposals.abandon();
         out.push(Output::Fail { tickets: unsent, may_take_effect: false });
-        out.push(Output::Fail { tickets: sent, may_take_effect: true });
+        let may_take_effect = !self.is_broken(Canary::StopRefusesSent);
+        out.push(Output::Fail { tickets: sent, may_take_effect });
         self.abandon_requests(&reason, out);
         self.abandon_reads(out);
         self.stopped = Some(reason);

@@ -3,6 +3,7 @@
 
 use cpg::Member;
 
+use super::clock::LogClock;
 use super::offering::Offering;
 use super::{Canary, Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
 use crate::entry::{Content, Entry};
@@ -82,7 +83,7 @@ impl<T> Engine<T> {
     /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
     pub(crate) fn on_begin(&mut self, ballot: Ballot, out: &mut Vec<Output<T>>) {
         self.election.counter_seen = self.election.counter_seen.max(ballot.counter);
-        if ballot < self.promised {
+        if ballot < self.promised && !self.is_broken(Canary::LowerPromise) {
             self.pace.tell();
         } else if ballot == self.promised {
             // Sent again. The log is frozen, so the report is the same; while the promise
@@ -161,7 +162,8 @@ impl<T> Engine<T> {
             out.push(Output::Send(Message::Report(self.report(self.promised))));
         }
         // Nothing is acked in a frozen log (rule B3).
-        if self.is_in_step() && self.durable() > self.acked {
+        let lagging = self.is_broken(Canary::LaggardAcks) && self.live().is_some();
+        if (self.is_in_step() || lagging) && self.durable() > self.acked {
             self.acked = self.durable();
             self.acks.insert(self.voter(), self.acked);
             self.pace.tell();
@@ -179,13 +181,19 @@ impl<T> Engine<T> {
     }
 
     fn report(&self, ballot: Ballot) -> Report {
+        let committed = self.log.get(self.commit);
+        let (last, digest, time) =
+            match committed.filter(|_| self.is_broken(Canary::ReportToCommit)) {
+                Some(entry) => (entry.position, entry.digest, entry.time),
+                None => (self.log.last(), self.log.digest(), self.log.time()),
+            };
         Report {
             ballot,
             incarnation: self.me(),
             store: self.config.store,
-            last: self.log.last(),
-            digest: self.log.digest(),
-            time: self.log.time(),
+            last,
+            digest,
+            time,
             commit: self.commit,
             first_kept: self.log.first_kept(),
             history: self.log.history().to_vec(),
@@ -252,11 +260,16 @@ impl<T> Engine<T> {
             && open.sequencer.replica == self.me().replica;
         let sequencing = at_base && (open.sequencer == self.me() || by_replica);
         if sequencing {
+            if self.is_broken(Canary::TimeAnchoredAnew) {
+                self.clock = LogClock::default();
+            }
             self.clock.take_over(self.now);
-            self.members.unordered = true;
+            self.members.unordered |= !self.is_broken(Canary::TakesOverUnnoticed);
         }
         if at_base {
-            self.append(ballot, open.time, Content::EpochStart(open.voters.clone()));
+            let own = self.is_broken(Canary::OwnVotersAtStart) && !self.log.is_empty();
+            let voters = if own { self.log.voters() } else { &open.voters }.clone();
+            self.append(ballot, open.time, Content::EpochStart(voters));
         }
         let in_step = at_base || already_in;
         tracing::info!(
@@ -283,11 +296,15 @@ impl<T> Engine<T> {
             ensure(shared >= self.commit, || {
                 format!("epoch {} would cut committed entries after {shared}", open.ballot)
             })?;
+            let members = self.log.members().clone();
             // Batches that lose their place may get another one in this epoch.
             for entry in self.log.cut(shared) {
                 if let Content::Batch(batch) = entry.content {
                     self.pool.insert(&self.log, batch);
                 }
+            }
+            if self.is_broken(Canary::CutNoticeCounts) {
+                self.log.set_members(members);
             }
             self.disk.cut(shared, self.is_broken(Canary::CutStaysDurable));
         }
@@ -317,7 +334,8 @@ impl<T> Engine<T> {
             format!("epoch {} goes on from a log without what is committed here", open.ballot)
         })?;
         // All of it is committed, so the base holds all of it.
-        Ok((self.commit == last).then_some(last))
+        let cuts = self.is_broken(Canary::CutAtCommit);
+        Ok((self.commit == last || cuts).then_some(self.commit))
     }
 
     /// What belongs to the epoch before.
@@ -335,7 +353,9 @@ impl<T> Engine<T> {
     /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
     pub(crate) fn get_in_step(&mut self) {
         let durable = self.durable();
-        if self.log.epoch_at(durable) == self.promised || self.is_broken(Canary::OldEpochCommits) {
+        let known =
+            self.log.epoch_at(durable) == self.promised && !self.is_broken(Canary::AckedForgotten);
+        if known || self.is_broken(Canary::OldEpochCommits) {
             self.acked = durable;
             self.acks.insert(self.voter(), durable);
         }

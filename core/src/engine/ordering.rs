@@ -9,7 +9,7 @@ use super::{Canary, Checked, Engine, StopReason, ensure};
 use crate::Timestamp;
 use crate::entry::{Batch, Content};
 use crate::message::{Mark, Marked, Marks, Progress};
-use crate::types::{Digest, Index, Voter};
+use crate::types::{Digest, Index, Origin, Voter};
 
 /// Bytes of marks told in one message, which may carry the largest command as well.
 const MARKS_BYTES_MAX: usize = 20 << 10;
@@ -45,7 +45,12 @@ impl<T> Engine<T> {
         self.order_notice();
         while self.is_sequencing() {
             let gaps = self.is_broken(Canary::OrderedWithGaps);
-            let Some(batch) = self.pool.take_next(&self.log, gaps) else { break };
+            let strangers = self.is_broken(Canary::BatchesOfStrangers);
+            let log = &self.log;
+            let is_next = |origin: &Origin, number| {
+                gaps || log.is_next(origin, number) || strangers && log.follows(origin, number)
+            };
+            let Some(batch) = self.pool.take_next(is_next) else { break };
             self.order(Content::Batch(batch));
         }
         Ok(())
@@ -62,6 +67,9 @@ impl<T> Engine<T> {
     pub(crate) fn stamp(&self) -> Timestamp {
         if self.is_broken(Canary::TimeUnbounded) {
             return self.now.wall.max(self.log.time());
+        }
+        if self.is_broken(Canary::TimeGoesBack) {
+            return self.clock.stamp(self.now, Timestamp(0));
         }
         self.clock.stamp(self.now, self.log.time())
     }
@@ -111,11 +119,11 @@ impl<T> Engine<T> {
         }
         let next = self.log.last().index.0 + self.marks.len() as u64 + 1;
         self.pace.known = self.pace.known.max(last);
-        if marks.first.0 > next {
+        if marks.first.0 > next && !self.is_broken(Canary::MarksWithGaps) {
             return self.confirm();
         }
         if last.0 >= next {
-            let known = (next - marks.first.0) as usize;
+            let known = next.saturating_sub(marks.first.0) as usize;
             self.marks.extend(marks.entries.iter().skip(known).cloned());
             self.expected.insert(last, marks.digest);
         } else if let Some(entry) = self.log.get(last) {
@@ -134,7 +142,8 @@ impl<T> Engine<T> {
                 Marked::Batch { origin, number } => {
                     let Some(batch) = self.pool.take(origin, number) else { break };
                     let broken = self.is_broken(Canary::OrderedTwice)
-                        || self.is_broken(Canary::OrderedWithGaps);
+                        || self.is_broken(Canary::OrderedWithGaps)
+                        || self.is_broken(Canary::BatchesOfStrangers);
                     ensure(self.log.is_next(&origin, number) || broken, || {
                         format!("a mark breaks the order of its origin: {origin:?}, {number}")
                     })?;

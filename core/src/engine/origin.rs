@@ -19,7 +19,7 @@ pub(crate) struct Proposals<T> {
     origin: Option<Origin>,
     next_number: u64,
     /// Not in a batch yet.
-    queue: VecDeque<(T, Bytes)>,
+    queue: VecDeque<Queued<T>>,
     queued_bytes: usize,
     /// How many commands were ever queued.
     taken: u64,
@@ -34,9 +34,23 @@ pub(crate) struct Proposals<T> {
 }
 
 #[derive(Debug)]
+struct Queued<T> {
+    ticket: T,
+    command: Bytes,
+    /// Which of all that were ever queued, from one.
+    place: u64,
+    /// When its caller is answered, whatever is known then.
+    deadline: Option<Duration>,
+}
+
+#[derive(Debug)]
 struct Sent<T> {
     batch: Batch,
     callers: Callers<T>,
+    /// Of the first of its commands, if they are of callers here.
+    place: Option<u64>,
+    /// When all its callers have waited for too long.
+    deadline: Option<Duration>,
     /// When it was last sent; none where it is to be sent again at once.
     sent_at: Option<Duration>,
     /// Delivered here, so it has its place in the group's order.
@@ -86,10 +100,10 @@ impl<T> Default for Proposals<T> {
 }
 
 impl<T> Proposals<T> {
-    pub(crate) fn queue(&mut self, ticket: T, command: Bytes) {
+    pub(crate) fn queue(&mut self, ticket: T, command: Bytes, deadline: Option<Duration>) {
         self.taken += 1;
         self.queued_bytes += command.len() + 4;
-        self.queue.push_back((ticket, command));
+        self.queue.push_back(Queued { ticket, command, place: self.taken, deadline });
     }
 
     pub(crate) fn queue_request(&mut self, ticket: u64, request: Bytes) {
@@ -103,11 +117,32 @@ impl<T> Proposals<T> {
 
     /// How many of them, the first ones, are done with.
     pub(crate) fn settled(&self) -> u64 {
-        let sent = self.sent.iter().map(|sent| match &sent.callers {
-            Callers::Application(callers) => callers.len(),
-            Callers::Operator(_) => 0,
-        });
-        self.taken - (self.queue.len() + sent.sum::<usize>()) as u64
+        let sent = self.sent.iter().find_map(|sent| sent.place);
+        let first = sent.or(self.queue.front().map(|queued| queued.place));
+        first.map_or(self.taken, |place| place - 1)
+    }
+
+    /// Rule N10: gives up the callers whose time is over. Those whose commands were never sent
+    /// are withdrawn with them; what was sent goes on, and its callers do not hear of it.
+    pub(crate) fn expire(&mut self, now: Duration) -> (Vec<T>, Vec<T>) {
+        let is_over = |deadline: &Option<Duration>| deadline.is_some_and(|at| at <= now);
+        let (mut unsent, mut unknown) = (Vec::new(), Vec::new());
+        if self.queue.iter().any(|queued| is_over(&queued.deadline)) {
+            for queued in std::mem::take(&mut self.queue) {
+                if is_over(&queued.deadline) {
+                    self.queued_bytes -= queued.command.len() + 4;
+                    unsent.push(queued.ticket);
+                } else {
+                    self.queue.push_back(queued);
+                }
+            }
+        }
+        for sent in self.sent.iter_mut().filter(|sent| is_over(&sent.deadline)) {
+            if let Callers::Application(callers) = &mut sent.callers {
+                unknown.append(callers);
+            }
+        }
+        (unsent, unknown)
     }
 
     pub(crate) fn queued_bytes(&self) -> usize {
@@ -183,9 +218,11 @@ impl<T> Proposals<T> {
                 Commands(&sent.batch.commands).map(|c| sent.batch.commands.slice_ref(c)).collect();
             match sent.callers {
                 Callers::Application(callers) => {
-                    self.queued_bytes += sent.batch.commands.len();
+                    let deadline = sent.deadline;
+                    let place = sent.place.unwrap_or_default();
                     for (ticket, command) in callers.into_iter().zip(commands).rev() {
-                        self.queue.push_front((ticket, command));
+                        self.queued_bytes += command.len() + 4;
+                        self.queue.push_front(Queued { ticket, command, place, deadline });
                     }
                 }
                 Callers::Operator(ticket) => {
@@ -244,7 +281,7 @@ impl<T> Proposals<T> {
 
     /// Gives up everything: the callers never sent, and those whose outcome is unknown.
     pub(crate) fn abandon(&mut self) -> (Vec<T>, Vec<T>) {
-        let unsent = self.queue.drain(..).map(|(ticket, _)| ticket).collect();
+        let unsent = self.queue.drain(..).map(|queued| queued.ticket).collect();
         let sent = self.sent.drain(..).flat_map(|sent| match sent.callers {
             Callers::Application(callers) => callers,
             Callers::Operator(_) => Vec::new(),
@@ -272,6 +309,8 @@ impl<T> Proposals<T> {
     fn fill(&mut self, bytes_max: usize, now: Duration) -> Option<Batch> {
         let origin = self.origin?;
         let request = self.requests.pop_front();
+        let place = self.queue.front().filter(|_| request.is_none()).map(|queued| queued.place);
+        let mut deadline = None;
         let (kind, callers, count, commands) = match request {
             Some((ticket, request)) => {
                 let mut commands = BytesMut::with_capacity(request.len() + 4);
@@ -279,7 +318,8 @@ impl<T> Proposals<T> {
                 (BatchKind::Operator, Callers::Operator(ticket), 1, commands)
             }
             None => {
-                let (callers, commands) = self.take_queued(bytes_max)?;
+                let (callers, commands, latest) = self.take_queued(bytes_max)?;
+                deadline = latest;
                 let count = callers.len() as u32;
                 (BatchKind::Application, Callers::Application(callers), count, commands)
             }
@@ -288,15 +328,17 @@ impl<T> Proposals<T> {
         self.next_number += 1;
         let batch = Batch { origin, number, kind, count, commands: commands.freeze() };
         let kept = batch.clone();
-        self.sent.push_back(Sent { batch: kept, callers, sent_at: Some(now), heard: false });
+        let sent = Sent { batch: kept, callers, place, deadline, sent_at: Some(now), heard: false };
+        self.sent.push_back(sent);
         Some(batch)
     }
 
     /// Takes as many commands off the queue as go into a batch, one at least.
-    fn take_queued(&mut self, bytes_max: usize) -> Option<(Vec<T>, BytesMut)> {
+    /// Also tells the last deadline of them all.
+    fn take_queued(&mut self, bytes_max: usize) -> Option<(Vec<T>, BytesMut, Option<Duration>)> {
         let mut taken = 0;
         let mut bytes = 0;
-        for (_, command) in &self.queue {
+        for Queued { command, .. } in &self.queue {
             let with = bytes + command.len() + 4;
             if taken > 0 && with > bytes_max {
                 break;
@@ -309,12 +351,14 @@ impl<T> Proposals<T> {
         }
         let mut commands = BytesMut::with_capacity(bytes);
         let mut callers = Vec::with_capacity(taken);
-        for (ticket, command) in self.queue.drain(..taken) {
-            put_command(&mut commands, &command);
-            callers.push(ticket);
+        let mut deadline = Some(Duration::ZERO);
+        for queued in self.queue.drain(..taken) {
+            put_command(&mut commands, &queued.command);
+            callers.push(queued.ticket);
+            deadline = deadline.zip(queued.deadline).map(|(one, other)| one.max(other));
         }
         self.queued_bytes -= bytes;
-        Some((callers, commands))
+        Some((callers, commands, deadline))
     }
 }
 
@@ -350,6 +394,18 @@ impl<T> Engine<T> {
         Ok(())
     }
 
+    /// At a tick: whose time is over is answered. What was never sent never will be.
+    pub(crate) fn expire_proposals(&mut self, out: &mut Vec<Output<T>>) {
+        let (unsent, unknown) = self.proposals.expire(self.now.monotonic);
+        if !unsent.is_empty() {
+            out.push(Output::Fail { tickets: unsent, may_take_effect: false });
+        }
+        if !unknown.is_empty() {
+            let may_take_effect = !self.is_broken(Canary::SentIsWithdrawn);
+            out.push(Output::Fail { tickets: unknown, may_take_effect });
+        }
+    }
+
     /// Sends again, in order, what has had no effect for a while.
     pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) -> Checked {
         if !self.is_in_step() || self.is_broken(Canary::NoResend) {
@@ -379,7 +435,7 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.get_in_step(ME, &Log::default());
         for caller in 1..=3 {
-            proposals.queue(caller, Bytes::from_static(b"a command"));
+            proposals.queue(caller, Bytes::from_static(b"a command"), None);
             proposals.fill(100, Duration::ZERO).unwrap();
         }
         proposals
@@ -406,7 +462,7 @@ mod tests {
             batch.map(|batch| batch.count)
         };
         for caller in 0..16 {
-            proposals.queue(caller, Bytes::from_static(b"a command"));
+            proposals.queue(caller, Bytes::from_static(b"a command"), None);
             sizes.extend(send(&mut proposals, 1000));
         }
         // The last eight wait, since four are under way already.
@@ -416,7 +472,7 @@ mod tests {
         assert_eq!(send(&mut proposals, 1000), Some(8));
         proposals.sent.truncate(1);
         proposals.sent[0].batch.count = 100;
-        proposals.queue(16, Bytes::from_static(b"a command"));
+        proposals.queue(16, Bytes::from_static(b"a command"), None);
         assert_eq!(send(&mut proposals, 1000), None, "one, beside a hundred");
         assert_eq!(send(&mut proposals, 13), Some(1), "as much as a batch may hold");
     }
@@ -425,7 +481,7 @@ mod tests {
     fn n1_full_batches_go_at_once_and_few_are_under_way() {
         let mut proposals = Proposals::default();
         proposals.get_in_step(ME, &Log::default());
-        (0..16).for_each(|caller| proposals.queue(caller, Bytes::from_static(b"a command")));
+        (0..16).for_each(|caller| proposals.queue(caller, Bytes::from_static(b"a command"), None));
         while proposals.is_due(13, 100) {
             assert_eq!(proposals.fill(13, Duration::ZERO).unwrap().count, 1);
         }
@@ -453,6 +509,27 @@ mod tests {
         proposals.heard_at = second(4);
         proposals.get_in_step(ME, &Log::default());
         assert_eq!(numbers(&mut proposals, second(4)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn n10_at_its_deadline_what_was_never_sent_is_withdrawn_and_the_rest_goes_on() {
+        let at = |seconds| Some(Duration::from_secs(seconds));
+        let mut proposals = Proposals::default();
+        proposals.get_in_step(ME, &Log::default());
+        for (caller, deadline) in [(1, at(1)), (2, at(2)), (3, None), (4, at(1)), (5, at(3))] {
+            proposals.queue(caller, Bytes::from_static(b"a command"), deadline);
+            if caller % 2 == 0 {
+                // One and two together, three and four too; five stays.
+                proposals.fill(100, Duration::ZERO).unwrap();
+            }
+        }
+        let expired = |proposals: &mut Proposals<u32>, seconds| {
+            proposals.expire(Duration::from_secs(seconds))
+        };
+        assert_eq!(expired(&mut proposals, 1), (vec![], vec![]), "not before all of a batch are");
+        assert_eq!(expired(&mut proposals, 2), (vec![], vec![1, 2]));
+        assert_eq!(expired(&mut proposals, 9), (vec![5], vec![]), "one has all the time there is");
+        assert_eq!((proposals.queued_bytes(), proposals.settled()), (0, 0), "both batches go on");
     }
 
     fn overtaken(log: &Log) -> (Vec<u32>, Vec<u32>, usize, usize) {

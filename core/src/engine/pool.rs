@@ -54,10 +54,10 @@ impl Pool {
         });
     }
 
-    /// Takes a batch that is the next of its origin, if there is any. `gaps` is for a canary.
-    pub(crate) fn take_next(&mut self, log: &Log, gaps: bool) -> Option<Batch> {
-        let is_next = |(origin, number): &&(Origin, u64)| gaps || log.is_next(origin, *number);
-        let (origin, number) = self.batches.keys().find(is_next).copied()?;
+    /// Takes a batch that is the next of its origin, if there is any.
+    pub(crate) fn take_next(&mut self, is_next: impl Fn(&Origin, u64) -> bool) -> Option<Batch> {
+        let next = self.batches.keys().find(|(origin, number)| is_next(origin, *number));
+        let (origin, number) = next.copied()?;
         self.take(origin, number)
     }
 
@@ -105,7 +105,7 @@ mod tests {
         }
         pool.insert(&log, batch(1, 2 + AHEAD_MAX));
         let mut order = Vec::new();
-        while let Some(batch) = pool.take_next(&log, false) {
+        while let Some(batch) = pool.take_next(|origin, number| log.is_next(origin, number)) {
             order.push(batch.number);
             log.append(Ballot::default(), Timestamp(0), Content::Batch(batch));
         }

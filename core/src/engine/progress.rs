@@ -77,10 +77,11 @@ impl<T> Engine<T> {
     /// gate also opens after a timeout, because a send can vanish.
     pub(crate) fn send_progress(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
+        let for_ever = self.is_broken(Canary::GateStaysShut);
         let closed = self
             .pace
             .under_way
-            .is_some_and(|at| now.saturating_sub(at) < self.config.resend_timeout);
+            .is_some_and(|at| now.saturating_sub(at) < self.config.resend_timeout || for_ever);
         if self.pace.news && !closed {
             self.pace.under_way = Some(now);
             let progress = self.progress();
@@ -117,6 +118,11 @@ impl<T> Engine<T> {
         self.election.counter_seen = self.election.counter_seen.max(progress.promised.counter);
         let Some(epoch) = self.epoch.as_ref().filter(|e| e.open.ballot == progress.epoch) else {
             self.on_other_epoch(progress.epoch, progress.promised);
+            if self.is_broken(Canary::EchoesOfOtherEpochs) {
+                let replica = progress.incarnation.replica;
+                let voter = Voter { replica, store: progress.store };
+                self.on_echoes(voter, progress.acked, &progress.echo);
+            }
             if self.is_broken(Canary::AcksOfOtherEpochs) {
                 let replica = progress.incarnation.replica;
                 self.on_ack(Voter { replica, store: progress.store }, progress.acked);
@@ -164,7 +170,8 @@ mod tests {
     /// batch, and how much it says is acked.
     fn sent_for_one_command(mut solo: Solo) -> Vec<(bool, Index)> {
         solo.sent.clear();
-        solo.input(Input::Propose { ticket: 1, command: Bytes::from_static(b"a command") });
+        let command = Bytes::from_static(b"a command");
+        solo.input(Input::Propose { ticket: 1, command, deadline: None });
         let told = solo.sent.iter().filter_map(|message| match message {
             Message::Batch(_, progress) => progress.as_ref().map(|told| (true, told.acked)),
             Message::Progress(told) => Some((false, told.acked)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::log::Log;
 use super::origin::Overtaken;
-use super::{Checked, Engine, Output, SnapshotHead};
+use super::{Canary, Checked, Engine, Output, SnapshotHead};
 use crate::message::{Chunk, Message, Offered, Received};
 use crate::snapshot::{ShelfOp, SnapshotName};
 use crate::types::{Incarnation, Index};
@@ -102,7 +102,8 @@ impl<T> Engine<T> {
             let last = self.log.last().index;
             !epoch.sequencing
                 && name.index() > self.commit
-                && if epoch.shares { name.index() > last } else { name.index() >= begins }
+                && (self.is_broken(Canary::SnapshotOverAcked)
+                    || if epoch.shares { name.index() > last } else { name.index() >= begins })
         })
     }
 
@@ -141,10 +142,10 @@ impl<T> Engine<T> {
     pub(crate) fn on_chunk(&mut self, chunk: Chunk, out: &mut Vec<Output<T>>) {
         let Chunk { name, number, donor, sent, bytes } = chunk;
         self.snapshots.pin(name, self.now.monotonic);
-        let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.name == name)
-        else {
-            return;
-        };
+        let any = self.is_broken(Canary::ChunksOfOthers);
+        let is_of = |receiving: &&mut Receiving| receiving.name == name || any;
+        let Some(receiving) = self.receiving.as_mut().filter(is_of) else { return };
+        let name = receiving.name;
         if bytes.len() as u64 != name.chunk_bytes(number) || bytes.is_empty() {
             return;
         }
@@ -271,7 +272,19 @@ impl<T> Engine<T> {
         };
         let name = receiving.name;
         let Some(head) = receiving.head.filter(|_| self.wants(&name)) else { return Ok(()) };
-        let SnapshotHead { tables } = *head;
+        let SnapshotHead { mut tables } = *head;
+        if self.is_broken(Canary::SnapshotWithoutOrigins) {
+            tables.origins.clear();
+        }
+        if self.is_broken(Canary::SnapshotWithoutMembers) {
+            tables.members.clear();
+        }
+        if self.is_broken(Canary::SnapshotWithoutVoters) {
+            tables.voters = self.log.voters().clone();
+        }
+        if self.is_broken(Canary::SnapshotWithoutDigest) {
+            tables.digest = self.log.digest();
+        }
         tracing::info!(replica = %self.me().replica, %name, "goes on from a snapshot");
         self.log = Log::behind(tables.clone());
         self.commit = name.index();

@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use super::log::{Log, Tables};
-use super::{Config, Engine, Facts, Now, Op, SnapshotHead};
+use super::{Canary, Config, Engine, Facts, Now, Op, SnapshotHead};
 use crate::entry::Entry;
 use crate::snapshot::SnapshotName;
 use crate::types::{Digest, Index, ReplicaId, StoreId};
@@ -100,6 +100,7 @@ impl<T> Engine<T> {
         // Written before the first entry, without which it does not exist.
         engine.cluster = facts.cluster.filter(|_| !log.is_empty());
         engine.disk = Disk::recovered(log.last().index, facts.promised);
+        let mend = mend.filter(|_| !engine.is_broken(Canary::RestartNotMended));
         mend.into_iter().for_each(|op| engine.disk.push(op));
         if facts.promised > written {
             engine.disk.push(Op::Facts(facts));
@@ -107,6 +108,12 @@ impl<T> Engine<T> {
         let start = log.start().position.index;
         // Rule P4: nothing past these is applied until an epoch is open here.
         engine.commit = start.max(facts.commit);
+        if engine.is_broken(Canary::AppliesAtRestart) {
+            engine.commit = log.last().index;
+        }
+        if engine.is_broken(Canary::PromiseForgotten) {
+            engine.promised = log.last().epoch;
+        }
         engine.hinted = facts.commit;
         engine.handed_out = start;
         engine.snapshots.recovered(snapshots, log.start().clone());

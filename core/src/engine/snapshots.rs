@@ -124,7 +124,8 @@ impl<T> Engine<T> {
             if due && !self.snapshots.taking {
                 self.snapshots.taking = true;
                 out.push(Output::Apply(std::mem::take(&mut committed)));
-                let tables = self.snapshots.tables.clone();
+                let ahead = self.config.is_broken(Canary::SnapshotOfTheEnd);
+                let tables = if ahead { self.log.end() } else { &self.snapshots.tables }.clone();
                 out.push(Output::Capture(Box::new(SnapshotHead { tables })));
             }
         }
@@ -188,7 +189,9 @@ impl<T> Engine<T> {
     /// Forgets old entries that the newest snapshot holds, but for a margin for whoever lags
     /// a little, and for whoever is being brought up to an older one.
     pub(crate) fn compact(&mut self) {
-        let Some(newest) = self.snapshots.held.last().map(SnapshotName::index) else { return };
+        let newest = self.snapshots.held.last().map(SnapshotName::index);
+        let early = self.is_broken(Canary::CutBeforeSnapshot);
+        let Some(newest) = newest.max(early.then_some(self.handed_out)) else { return };
         let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
         let start = self.log.start().position.index;
         let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));

@@ -104,6 +104,11 @@ pub struct MemberStatus {
 }
 
 impl Status {
+    /// Why nothing could be done in time.
+    pub(crate) fn waits_for(&self) -> String {
+        self.waiting.clone().unwrap_or_else(|| "the group is slower than that".into())
+    }
+
     /// The replica died of that, without the engine's doing.
     pub(crate) fn fail(&mut self, reason: StopReason) {
         self.role = Role::Stopped;

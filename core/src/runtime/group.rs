@@ -41,7 +41,7 @@ pub(crate) struct GroupThread<M: StateMachine> {
     connection: Option<Arc<Connection>>,
     proposals: Receiver<InOrder<M>>,
     to_read: Receiver<Read<M>>,
-    reads: Reads<M>,
+    reads: Reads<Read<M>>,
     asked: Receiver<Asked>,
     /// Operators that wait, by ticket.
     requests: BTreeMap<u64, oneshot::Sender<Result<(), AdminError>>>,
@@ -193,7 +193,8 @@ impl<M: StateMachine> GroupThread<M> {
                 Output::Read { tickets } => self.reads.are_ready(&tickets),
                 Output::FailReads { tickets } => {
                     let error = self.read_error();
-                    self.reads.fail(&tickets, &error);
+                    let given_up = self.reads.give_up(&tickets);
+                    given_up.into_iter().for_each(|read| read(Err(error.clone())));
                 }
                 Output::Capture(head) => {
                     let _ = self.to_apply.try_send(ToApply::Capture(head));
@@ -207,7 +208,7 @@ impl<M: StateMachine> GroupThread<M> {
                 Output::Forgo { tickets } => forgo(tickets),
                 Output::Fail { tickets, may_take_effect } => {
                     let status = self.engine.status();
-                    fail(tickets, may_take_effect, status.stopped.as_ref());
+                    fail(tickets, may_take_effect, &status);
                 }
                 Output::Answer { ticket, result } => {
                     if let Some(caller) = self.requests.remove(&ticket) {
@@ -230,9 +231,7 @@ impl<M: StateMachine> GroupThread<M> {
         let status = self.engine.status();
         match status.stopped {
             Some(reason) => ReadError::Stopped(reason),
-            None => ReadError::NoMajority(
-                status.waiting.unwrap_or_else(|| "the group is slower than that".into()),
-            ),
+            None => ReadError::NoMajority(status.waits_for()),
         }
     }
 
@@ -340,8 +339,10 @@ impl<M: StateMachine> GroupThread<M> {
             let Ok(next) = self.proposals.try_recv() else { break };
             any = true;
             match next {
-                InOrder::Propose(Proposal { caller, command }) => {
-                    self.step(Input::Propose { ticket: caller, command });
+                InOrder::Propose(Proposal { caller, command, deadline }) => {
+                    let deadline =
+                        deadline.map(|at| at.saturating_duration_since(self.clock.start));
+                    self.step(Input::Propose { ticket: caller, command, deadline });
                 }
                 InOrder::Read(read) => self.reads.gather(read, true),
             }
@@ -436,7 +437,8 @@ impl<M: StateMachine> GroupThread<M> {
 
     /// Answers whoever still proposes or reads, until the handle is dropped.
     fn refuse_proposals(&mut self) {
-        let reason = self.engine.status().stopped;
+        let status = self.engine.status();
+        let reason = status.stopped.clone();
         let refuse = |read: Read<M>| {
             read(Err(ReadError::Stopped(reason.clone().unwrap_or(StopReason::Asked))));
         };
@@ -444,7 +446,7 @@ impl<M: StateMachine> GroupThread<M> {
             select! {
                 recv(self.proposals) -> next => match next {
                     Ok(InOrder::Propose(Proposal { caller, .. })) => {
-                        fail(vec![caller], false, reason.as_ref());
+                        fail(vec![caller], false, &status);
                     }
                     Ok(InOrder::Read(read)) => refuse(read),
                     Err(_) => return,

@@ -17,14 +17,14 @@ mod shelf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cpg::{Connection, GroupName, Options};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
-use crate::engine::{AdminError, Committed, Engine, SnapshotHead, Status, StopReason, VoterChange};
+use crate::engine::{AdminError, Committed, Engine, SnapshotHead, Status, VoterChange};
 use crate::pending::{Caller, ProposeError};
 use crate::read::{Consistency, Read};
 use crate::snapshot::{Shelf, ShelfNews, SnapshotName};
@@ -32,6 +32,8 @@ use crate::types::Index;
 use crate::{StateMachine, Timestamp};
 
 pub(crate) use self::group::restart;
+#[cfg(feature = "testing")]
+pub(crate) use self::reads::Reads;
 
 /// Commands that may wait to be taken in by the group thread. Beyond it `propose` waits.
 const PROPOSALS_MAX: usize = 4096;
@@ -50,6 +52,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Proposal<O> {
     pub(crate) caller: Caller<O>,
     pub(crate) command: Bytes,
+    /// When its caller wants to be answered.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// An operator's request on its way to the group thread.
@@ -295,11 +299,12 @@ fn forgo<O>(callers: Vec<Caller<O>>) {
 }
 
 /// Answers callers whose commands will not be answered from the log.
-fn fail<O>(callers: Vec<Caller<O>>, may_take_effect: bool, stopped: Option<&StopReason>) {
+fn fail<O>(callers: Vec<Caller<O>>, may_take_effect: bool, status: &Status) {
     for caller in callers {
-        let error = match (may_take_effect, stopped) {
-            (true, _) => ProposeError::OutcomeUnknown,
-            (false, reason) => ProposeError::Stopped(reason.cloned().unwrap_or(StopReason::Asked)),
+        let error = match &status.stopped {
+            _ if may_take_effect => ProposeError::OutcomeUnknown,
+            Some(reason) => ProposeError::Stopped(reason.clone()),
+            None => ProposeError::Withdrawn(status.waits_for()),
         };
         // Whoever dropped its `Pending` does not want to know.
         let _ = caller.send(Err(error));

@@ -1,7 +1,5 @@
 use std::collections::BTreeMap;
 
-use crate::read::{Read, ReadError};
-
 /// Reads that may wait for their turn; what comes then waits in its channel.
 const WAITING_MAX: usize = 64 << 10;
 /// Messages with reads that the apply thread may have before it.
@@ -9,19 +7,19 @@ pub(super) const HANDED_OUT_MAX: usize = 8;
 
 /// What the group thread keeps of reads: the engine knows them by tickets, one for all that
 /// came together.
-pub(super) struct Reads<M> {
+pub(crate) struct Reads<R> {
     next_ticket: u64,
     /// Came since the engine was last told.
-    linearizable: Vec<Read<M>>,
-    in_order: Vec<Read<M>>,
-    waiting: BTreeMap<u64, Vec<Read<M>>>,
+    linearizable: Vec<R>,
+    in_order: Vec<R>,
+    waiting: BTreeMap<u64, Vec<R>>,
     /// May be handed out to the apply thread.
-    ready: Vec<Read<M>>,
+    ready: Vec<R>,
     count: usize,
     handed_out: usize,
 }
 
-impl<M> Default for Reads<M> {
+impl<R> Default for Reads<R> {
     fn default() -> Self {
         Self {
             next_ticket: 0,
@@ -35,18 +33,18 @@ impl<M> Default for Reads<M> {
     }
 }
 
-impl<M> Reads<M> {
-    pub(super) fn has_room(&self) -> bool {
+impl<R> Reads<R> {
+    pub(crate) fn has_room(&self) -> bool {
         self.count < WAITING_MAX
     }
 
-    pub(super) fn gather(&mut self, read: Read<M>, in_order: bool) {
+    pub(crate) fn gather(&mut self, read: R, in_order: bool) {
         self.count += 1;
         if in_order { self.in_order.push(read) } else { self.linearizable.push(read) }
     }
 
     /// The next ticket that the engine has to know, and whether its reads go in order.
-    pub(super) fn next_ticket(&mut self) -> Option<(u64, bool)> {
+    pub(crate) fn next_ticket(&mut self) -> Option<(u64, bool)> {
         let in_order = self.linearizable.is_empty();
         let gathered = if in_order { &mut self.in_order } else { &mut self.linearizable };
         if gathered.is_empty() {
@@ -58,14 +56,14 @@ impl<M> Reads<M> {
     }
 
     /// These may run behind all that was handed out before.
-    pub(super) fn are_ready(&mut self, tickets: &[u64]) {
+    pub(crate) fn are_ready(&mut self, tickets: &[u64]) {
         for ticket in tickets {
             self.ready.extend(self.waiting.remove(ticket).into_iter().flatten());
         }
     }
 
     /// What is to be handed out now.
-    pub(super) fn hand_out(&mut self) -> Option<Vec<Read<M>>> {
+    pub(crate) fn hand_out(&mut self) -> Option<Vec<R>> {
         if self.ready.is_empty() || self.handed_out == HANDED_OUT_MAX {
             return None;
         }
@@ -75,14 +73,15 @@ impl<M> Reads<M> {
     }
 
     /// The apply thread has done what was handed out first.
-    pub(super) fn done(&mut self) {
+    pub(crate) fn done(&mut self) {
         self.handed_out -= 1;
     }
 
-    pub(super) fn fail(&mut self, tickets: &[u64], error: &ReadError) {
-        for read in tickets.iter().filter_map(|ticket| self.waiting.remove(ticket)).flatten() {
-            self.count -= 1;
-            read(Err(error.clone()));
-        }
+    /// Those will not be carried out.
+    pub(crate) fn give_up(&mut self, tickets: &[u64]) -> Vec<R> {
+        let given_up = tickets.iter().filter_map(|ticket| self.waiting.remove(ticket));
+        let given_up: Vec<R> = given_up.flatten().collect();
+        self.count -= given_up.len();
+        given_up
     }
 }

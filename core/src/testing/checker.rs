@@ -2,11 +2,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
-use crate::Timestamp;
 use crate::engine::{Content, Entry};
 use crate::entry::{Batch, MembersChanged};
 use crate::message::Open;
 use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Position, ReplicaId, Voters};
+use crate::{Consistency, Timestamp};
 
 /// What must never be, and was: a rule of `docs/protocol.md` and what broke it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,12 @@ pub(super) struct Checker<O> {
     places: HashMap<ProposalId, (Index, usize)>,
     /// Proposals whose callers were told that they will never take effect.
     refused: BTreeSet<ProposalId>,
+    /// Proposals that a read did not see which was to wait for them: so they never come.
+    missed: BTreeSet<ProposalId>,
+    /// The greatest index that anybody has had an answer from.
+    answered: Index,
+    /// Reads under way, and what each has to see at least.
+    reads: BTreeMap<ProposalId, (Consistency, Index)>,
     /// The last batch of each replica in the committed order.
     origins: BTreeMap<ReplicaId, (u64, Nonce, u64)>,
     /// Members by the committed order.
@@ -97,6 +103,9 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             known_commit: Index(0),
             places: HashMap::new(),
             refused: BTreeSet::new(),
+            missed: BTreeSet::new(),
+            answered: Index(0),
+            reads: BTreeMap::new(),
             origins: BTreeMap::new(),
             members: BTreeSet::new(),
             opens: BTreeMap::new(),
@@ -113,6 +122,11 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     /// Who votes in an epoch.
     pub(super) fn voters(&self, epoch: Ballot) -> Option<&Voters> {
         self.opens.get(&epoch).map(|open| &open.voters)
+    }
+
+    /// Where an epoch goes on.
+    pub(super) fn base(&self, epoch: Ballot) -> Option<Index> {
+        self.opens.get(&epoch).map(|open| open.base.index)
     }
 
     /// Who sequences an epoch.
@@ -258,6 +272,11 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             check(!self.refused.contains(id), || {
                 format!("N10: proposal {id} was refused for good and is committed at {index}")
             })?;
+            check(!self.missed.contains(id), || {
+                format!(
+                    "R2: proposal {id} is committed at {index}, behind a read that waited for it"
+                )
+            })?;
         }
         Ok(())
     }
@@ -376,15 +395,55 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     }
 
     /// A caller hears that its command took effect.
-    pub(super) fn forgone(&self, id: ProposalId) -> Checked {
-        check(self.places.contains_key(&id), || {
+    pub(super) fn forgone(&mut self, id: ProposalId) -> Checked {
+        let place = self.places.get(&id);
+        self.answered = self.answered.max(place.map_or(Index(0), |(index, _)| *index));
+        check(place.is_some(), || {
             format!("N10: proposal {id} is said to have taken effect and was never committed")
         })
+    }
+
+    /// A client asks for a read, whatever it is answered.
+    pub(super) fn read_began(&mut self, id: ProposalId, consistency: Consistency) {
+        self.reads.insert(id, (consistency, self.answered));
+    }
+
+    pub(super) fn is_read(&self, id: ProposalId) -> bool {
+        self.reads.contains_key(&id)
+    }
+
+    /// A read is answered from the state at that index, by a replica where these were proposed.
+    pub(super) fn read_answered(
+        &mut self,
+        id: ProposalId,
+        applied: Index,
+        proposed: &BTreeSet<ProposalId>,
+    ) -> Checked {
+        let Some((consistency, least)) = self.reads.remove(&id) else { return Ok(()) };
+        if consistency == Consistency::Local {
+            return Ok(());
+        }
+        self.answered = self.answered.max(applied);
+        check(applied >= least, || {
+            format!("R1: read {id} sees {applied}, and {least} was answered before it was asked")
+        })?;
+        if consistency == Consistency::InOrder {
+            for earlier in proposed.range(..id) {
+                match self.places.get(earlier) {
+                    Some((index, _)) => check(*index <= applied, || {
+                        format!("R2: read {id} sees {applied}, and {earlier} is at {index}")
+                    })?,
+                    None => _ = self.missed.insert(*earlier),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A caller hears the output of its command.
     pub(super) fn acknowledged(&mut self, id: ProposalId, index: Index, offset: usize) -> Checked {
         let place = self.places.get(&id).copied();
+        self.answered = self.answered.max(index);
         check(place == Some((index, offset)), || {
             format!("proposal {id} is answered from {:?} and stands at {place:?}", (index, offset))
         })

@@ -9,7 +9,7 @@ use super::disk::Store;
 use super::process::Process;
 use super::watched::Watched;
 use super::world::World;
-use super::{Answer, ClientNumber, Workload};
+use super::{ClientNumber, Workload};
 use crate::Timestamp;
 use crate::applying::Applier;
 use crate::codec;
@@ -32,7 +32,7 @@ pub(super) struct Host<W: Workload> {
 
 struct Client {
     number: ClientNumber,
-    /// Has a command under way since then.
+    /// Has a command or a read under way since then.
     waiting: Option<(ProposalId, Duration)>,
     thinks_until: Duration,
 }
@@ -97,6 +97,7 @@ impl<W: Workload> Host<W> {
         let p = &world.parameters;
         config.election_timeout = p.election_timeout;
         config.resend_timeout = p.resend_timeout;
+        config.read_timeout = p.read_timeout;
         config.batches_in_flight_max = p.batches_in_flight_max;
         config.batch_bytes_max = p.batch_bytes_max;
         config.applying_max = p.applying_max;
@@ -138,7 +139,7 @@ impl<W: Workload> Host<W> {
         }
         for client in &mut self.clients {
             if let Some((id, _)) = client.waiting {
-                world.answer(id, Answer::Unknown);
+                world.forget(id);
             }
         }
         world.requests.retain(|_, at| *at != self.replica);
@@ -191,6 +192,11 @@ impl<W: Workload> Host<W> {
         self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.dies))
     }
 
+    /// The network is to fall apart.
+    pub(super) fn is_to_split(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.splits))
+    }
+
     /// It never comes back.
     pub(super) fn is_gone(&self) -> bool {
         self.process.is_none() && self.restart_at.is_none()
@@ -211,7 +217,7 @@ impl<W: Workload> Host<W> {
             if let Some((id, since)) = client.waiting {
                 let is_impatient = now.saturating_sub(since) > world.parameters.patience;
                 if is_impatient && !world.is_calm {
-                    world.answer(id, Answer::Unknown);
+                    world.forget(id);
                 }
                 if world.callers.contains_key(&id) {
                     continue;
@@ -230,15 +236,19 @@ impl<W: Workload> Host<W> {
             if !world.is_busy || now < client.thinks_until {
                 continue;
             }
-            let command = world.workload.command(client.number, &mut world.random);
+            proposed = true;
+            let read = world.workload.reads(client.number, &mut world.random);
             let id = world.new_proposal(client.number);
+            client.waiting = Some((id, now));
+            if let Some(consistency) = read {
+                process.read(world, &self.clock, id, consistency)?;
+                continue;
+            }
+            let command = world.workload.command(client.number, &mut world.random);
             world.note(|| format!("client {} proposes {id} at {}", client.number.0, self.replica));
             let bytes = codec::encode(&(id, command))
                 .map_err(|error| Violation(format!("a command does not encode: {error}")))?;
-            client.waiting = Some((id, now));
-            let input = Input::Propose { ticket: id, command: Bytes::from(bytes) };
-            process.input(world, &self.clock, input)?;
-            proposed = true;
+            process.propose(world, &self.clock, id, Bytes::from(bytes))?;
         }
         if let Some(process) = self.process.as_mut().filter(|_| proposed) {
             process.drain(world, &self.clock)?;

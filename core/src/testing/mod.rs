@@ -73,6 +73,7 @@ mod host;
 mod parameters;
 mod process;
 mod random;
+mod reading;
 mod seeds;
 mod simulation;
 mod trace;

@@ -54,6 +54,8 @@ pub struct Parameters {
     pub kills_at_open: u32,
     /// Of the promises of a process: it is killed right then.
     pub kills_at_promise: u32,
+    /// Of the epochs that open at a process: the network falls into two parts right then.
+    pub splits_at_open: u32,
     /// Of the processes that die: the disk is lost as well, where the group can bear it.
     pub wipes: u32,
     /// The longest time until a dead process is started again.
@@ -82,6 +84,10 @@ pub struct Parameters {
     pub election_timeout: Duration,
     /// See [`Config`](crate::engine::Config).
     pub resend_timeout: Duration,
+    /// See [`Config`](crate::engine::Config).
+    pub read_timeout: Duration,
+    /// How long a command may wait, if there is an end to that.
+    pub proposal_timeout: Option<Duration>,
     /// See [`Config`](crate::engine::Config).
     pub batches_in_flight_max: usize,
     /// See [`Config`](crate::engine::Config).
@@ -133,6 +139,7 @@ impl Parameters {
             kills: random.pick(&[0, 0, 1, 4, 15]),
             kills_at_open: random.pick(&[0, 0, 0, 50, 300]),
             kills_at_promise: random.pick(&[0, 0, 0, 30, 150]),
+            splits_at_open: random.pick(&[0, 0, 0, 50, 200]),
             wipes: random.pick(&[0, 200, 800]),
             restart_max: ms(random.pick(&[10, 300, 3000])),
             hangs: random.pick(&[0, 0, 2, 10]),
@@ -146,6 +153,8 @@ impl Parameters {
             drift_max: random.pick(&[0, 100, 500]),
             election_timeout,
             resend_timeout: election_timeout.mul_f64(random.pick(&[0.1, 0.25, 0.5])),
+            read_timeout: ms(random.pick(&[300, 2000, 10_000])),
+            proposal_timeout: random.pick(&[None, None, Some(100), Some(1000)]).map(ms),
             batches_in_flight_max: random.pick(&[1, 3, 8]),
             batch_bytes_max: random.pick(&[16, 64, 4096]),
             applying_max: random.pick(&[1, 7, 1024]),

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -20,7 +20,8 @@ use crate::codec::{self, Frame};
 use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
 use crate::entry::{BatchKind, Commands};
 use crate::message::Message;
-use crate::snapshot::{Cutter, Joiner, ShelfOp, SnapshotHead, SnapshotName};
+use crate::runtime::Reads;
+use crate::snapshot::{Cutter, Joiner, ShelfNews, ShelfOp, SnapshotHead, SnapshotName};
 use crate::types::{Ballot, ClusterId, Incarnation, Index};
 
 /// How often the engine hears that time passed.
@@ -31,6 +32,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// What the apply thread is to do.
 enum Work {
     Apply(Vec<Committed<ProposalId>>),
+    Reads(Vec<ProposalId>),
     Capture(Box<SnapshotHead>),
     Restore(SnapshotName),
 }
@@ -60,10 +62,15 @@ pub(super) struct Process<M: StateMachine> {
     /// The apply thread: what waits, and until when it is busy with the first.
     to_apply: VecDeque<Work>,
     applying_until: Option<Duration>,
+    pub(super) reads: Reads<ProposalId>,
+    /// Reads that take the state as it is.
+    pub(super) local_reads: Vec<ProposalId>,
+    /// What was proposed here and is not known to be applied.
+    pub(super) proposed: BTreeSet<ProposalId>,
     /// The threads of snapshots: what waits.
     to_shelve: VecDeque<Shelving<M>>,
     applier: Applier<Watched<M>>,
-    applied: Index,
+    pub(super) applied: Index,
     /// The last entry given to the apply thread.
     handed_out: Index,
     /// This run has put something into its log.
@@ -78,6 +85,8 @@ pub(super) struct Process<M: StateMachine> {
     committed_at: Duration,
     /// It is killed at the end of its turn.
     pub(super) dies: bool,
+    /// The network falls apart at the end of its turn.
+    pub(super) splits: bool,
     /// Its engine has stopped.
     pub(super) stopped: bool,
 }
@@ -106,6 +115,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             syncing: None,
             to_apply: VecDeque::new(),
             applying_until: None,
+            reads: Reads::default(),
+            local_reads: Vec::new(),
+            proposed: BTreeSet::new(),
             to_shelve: VecDeque::new(),
             applier,
             applied: Index(0),
@@ -117,6 +129,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             promised: Ballot::default(),
             committed_at: Duration::ZERO,
             dies: false,
+            splits: false,
             stopped: false,
         }
     }
@@ -213,11 +226,12 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             self.committed_at = world.now();
         }
         let p = &world.parameters;
-        let dies = |rate: u32, random: &mut Random| rate > 0 && random.chance(rate);
+        let strikes = |rate: u32, random: &mut Random| rate > 0 && random.chance(rate);
         if !world.is_calm {
-            self.dies |= epoch != self.epoch && dies(p.kills_at_open, &mut world.random);
+            self.splits |= epoch != self.epoch && strikes(p.splits_at_open, &mut world.random);
+            self.dies |= epoch != self.epoch && strikes(p.kills_at_open, &mut world.random);
             self.dies |= self.engine.promised() != self.promised
-                && dies(p.kills_at_promise, &mut world.random);
+                && strikes(p.kills_at_promise, &mut world.random);
         }
         (self.epoch, self.promised) = (epoch, self.engine.promised());
         for output in out {
@@ -276,10 +290,17 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     world.requests.remove(&ticket);
                     world.note(|| format!("request {ticket} at {replica}: {result:?}"));
                 }
-                // Clients read by commands: nobody asked.
-                Output::Read { .. } | Output::FailReads { .. } => {}
+                Output::Read { tickets } => self.reads.are_ready(&tickets),
+                Output::FailReads { tickets } => {
+                    for id in self.reads.give_up(&tickets) {
+                        world.show(id, None);
+                    }
+                }
                 Output::Stop => self.on_stop(world)?,
             }
+        }
+        if let Some(reads) = self.reads.hand_out() {
+            self.to_apply.push_back(Work::Reads(reads));
         }
         Ok(())
     }
@@ -501,7 +522,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         match self.applying_until {
             Some(until) if now >= until => {}
             Some(_) => return Ok(false),
-            None if self.to_apply.is_empty() => return Ok(false),
+            None if self.to_apply.is_empty() => return self.read_locally(world).map(|()| false),
             None => {
                 let takes = world.random.up_to(world.parameters.apply_max);
                 self.applying_until = Some(now + takes);
@@ -509,12 +530,20 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             }
         }
         self.applying_until = None;
+        self.read_locally(world)?;
         match self.to_apply.pop_front() {
             None => return Ok(false),
             Some(Work::Apply(entries)) => {
                 for committed in entries {
                     self.apply(world, committed)?;
                 }
+            }
+            Some(Work::Reads(reads)) => {
+                for id in reads {
+                    self.look(world, id)?;
+                }
+                self.reads.done();
+                return Ok(true);
             }
             Some(Work::Capture(head)) => {
                 self.to_shelve.push_back(Shelving::Write(head, self.machine().snapshot()));
@@ -548,6 +577,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             }
         };
         let news = news.map_err(|error| Violation(format!("a shelf refuses: {error}")))?;
+        if let Some(ShelfNews::Refused { name, reason }) = &news {
+            return Err(Violation(format!("L5: {name} came in damaged: {reason}")));
+        }
         if let Some(news) = news {
             self.input(world, clock, Input::Shelf(news))?;
         }
@@ -596,6 +628,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             return Ok(());
         }
         let answers = Commands(&batch.commands).map(proposal_of).zip(outputs);
+        self.proposed.retain(|id| !committed.callers.contains(id));
         for (offset, (id, output)) in answers.enumerate() {
             world.checker.acknowledged(id, index, offset)?;
             if world.answer(id, Answer::Output(output)).is_some() {

@@ -36,6 +36,8 @@ pub struct Simulation<W: Workload> {
     learners_came: bool,
     /// Operators have asked for other voters.
     is_changing: bool,
+    /// When the network that fell apart in the worst moment is whole again.
+    heals_at: Option<Duration>,
 }
 
 /// What a run was like.
@@ -46,6 +48,8 @@ pub struct Report {
     pub commits: u64,
     /// Commands that clients had an answer to.
     pub acknowledged: u64,
+    /// Reads that were carried out.
+    pub reads: u64,
     /// Snapshots that replicas went on from.
     pub restored: u64,
     /// Epochs that were opened.
@@ -101,6 +105,7 @@ impl<W: Workload> Simulation<W> {
             losses: 0,
             learners_came: false,
             is_changing: false,
+            heals_at: None,
         }
     }
 
@@ -131,6 +136,7 @@ impl<W: Workload> Simulation<W> {
         Ok(Report {
             commits: self.world.checker.committed().0,
             acknowledged: self.world.acknowledged,
+            reads: self.world.reads,
             restored: self.world.restored,
             epochs: self.world.checker.epochs() as u64,
             messages: self.world.messages,
@@ -149,6 +155,10 @@ impl<W: Workload> Simulation<W> {
             self.next_moment += MOMENT;
             self.fail_something()?;
         }
+        if self.heals_at.is_some_and(|at| now >= at) {
+            self.heals_at = None;
+            self.world.network.heal();
+        }
         while let Some(at) = self.world.leaving.iter().position(|(until, _)| now >= *until) {
             let (_, connection) = self.world.leaving.swap_remove(at);
             self.world.network.close(connection);
@@ -162,11 +172,24 @@ impl<W: Workload> Simulation<W> {
         for offset in 0..self.hosts.len() {
             let at = (first + offset) % self.hosts.len();
             self.hosts[at].turn(&mut self.world)?;
+            if self.hosts[at].is_to_split() {
+                self.split();
+            }
             if self.hosts[at].is_to_die() {
                 self.kill(at, Death::Kill)?;
             }
         }
         Ok(())
+    }
+
+    /// The network falls into two parts, for as long as it does so by itself.
+    fn split(&mut self) {
+        let world = &mut self.world;
+        let machines = (1..=world.parameters.machines.max(1)).map(NodeId);
+        let (one, other): (Vec<_>, Vec<_>) = machines.partition(|_| world.random.chance(500));
+        world.network.part(&[&one, &other]);
+        let span = world.parameters.network.partition_max.max(world.parameters.election_timeout);
+        self.heals_at = Some(world.now() + world.random.up_to(span));
     }
 
     fn fail_something(&mut self) -> Checked {
@@ -265,6 +288,7 @@ impl<W: Workload> Simulation<W> {
     fn recover(&mut self) -> Checked<Duration> {
         let began = self.world.now();
         self.world.note(|| "CALM: the faults end".into());
+        self.heals_at = None;
         self.world.network.calm();
         self.world.is_calm = true;
         if self.world.parameters.some_stay_dead && self.world.checker.committed() > Index(0) {
@@ -375,6 +399,9 @@ impl<W: Workload> Simulation<W> {
         let commits = self.world.checker.committed().0 - commits.0;
         check(commits == times, || format!("idle: {commits} entries commit, {times} are times"))?;
         check(self.world.checker.epochs() == epochs, || "idle: epochs change".into())?;
+        check(self.alive().all(|(_, engine)| engine.knows_members()), || {
+            format!("N9: the order does not know who is here\n{}", self.who_is_where())
+        })?;
         let sequencers =
             self.alive().filter(|(_, engine)| engine.status().role == Role::Sequencer).count();
         check(sequencers == 1, || format!("idle: {sequencers} sequencers"))

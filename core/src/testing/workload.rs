@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Random;
-use crate::{Incarnation, Index, ReplicaId, StateMachine};
+use crate::{Consistency, Incarnation, Index, ReplicaId, StateMachine};
 
-/// One client of the group: it waits for the answer to one command before the next. A
+/// One client of the group: it waits for the answer to one command or read before the next. A
 /// client whose command's outcome is unknown is never heard of again; another comes in its
 /// place, with a number of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,18 @@ pub trait Workload {
 
     /// The machine in its initial state, the same each time.
     fn machine(&self) -> Self::Machine;
+
+    /// Whether that client reads next, and how fresh; if not, it is asked for a command.
+    /// Whatever is read, it is checked that it was as fresh as that.
+    fn reads(&mut self, client: ClientNumber, random: &mut Random) -> Option<Consistency> {
+        let _ = (client, random);
+        None
+    }
+
+    /// What that client's read sees; nothing if it failed, or its replica died.
+    fn seen(&mut self, client: ClientNumber, state: Option<&Self::Machine>) {
+        let _ = (client, state);
+    }
 
     /// The next command of that client.
     fn command(
@@ -90,7 +102,7 @@ pub trait Workload {
 }
 
 /// The shortest workload: commands drawn at random, whose answers only have to be the same
-/// everywhere.
+/// everywhere, and now and then a read of any kind.
 #[derive(Debug)]
 pub struct Commands<N, C> {
     new: N,
@@ -119,6 +131,11 @@ where
 
     fn machine(&self) -> M {
         (self.new)()
+    }
+
+    fn reads(&mut self, _: ClientNumber, random: &mut Random) -> Option<Consistency> {
+        let any = [Consistency::Linearizable, Consistency::InOrder, Consistency::Local];
+        random.chance(200).then(|| random.pick(&any))
     }
 
     fn command(&mut self, _: ClientNumber, random: &mut Random) -> M::Command {

@@ -11,7 +11,7 @@ use crate::StateMachine;
 use crate::engine::{Committed, Content};
 use crate::entry::{BatchKind, Commands};
 use crate::message::{Message, Progress};
-use crate::types::{ReplicaId, Voter};
+use crate::types::{Ballot, Index, ReplicaId, Voter};
 
 /// What replicas need of the world around them, and what is seen from above.
 pub(super) struct World<W: Workload> {
@@ -29,6 +29,8 @@ pub(super) struct World<W: Workload> {
     pub(super) lost_clients: BTreeSet<ClientNumber>,
     /// What operators wait for.
     pub(super) requests: BTreeMap<u64, ReplicaId>,
+    /// What each store was last told to have acked, and in which epoch.
+    acked: BTreeMap<Voter, (Ballot, Index)>,
     /// Connections of processes that have left, and when they are closed.
     pub(super) leaving: Vec<(Duration, ClientId)>,
     last_client: u64,
@@ -41,6 +43,8 @@ pub(super) struct World<W: Workload> {
     pub(super) is_calm: bool,
     pub(super) messages: u64,
     pub(super) acknowledged: u64,
+    /// Reads that were carried out.
+    pub(super) reads: u64,
     /// Snapshots that replicas went on from.
     pub(super) restored: u64,
 }
@@ -58,6 +62,7 @@ impl<W: Workload> World<W> {
             callers: BTreeMap::new(),
             lost_clients: BTreeSet::new(),
             requests: BTreeMap::new(),
+            acked: BTreeMap::new(),
             leaving: Vec::new(),
             last_client: 0,
             last_proposal: 0,
@@ -67,6 +72,7 @@ impl<W: Workload> World<W> {
             is_calm: false,
             messages: 0,
             acknowledged: 0,
+            reads: 0,
             restored: 0,
         }
     }
@@ -120,6 +126,26 @@ impl<W: Workload> World<W> {
         Some(client)
     }
 
+    /// Whoever waits for it never hears what became of it.
+    pub(super) fn forget(&mut self, id: ProposalId) {
+        if self.checker.is_read(id) {
+            self.show(id, None);
+        } else {
+            self.answer(id, Answer::Unknown);
+        }
+    }
+
+    /// Shows a state, or none, to whoever waits for a read, if anybody does.
+    pub(super) fn show(&mut self, id: ProposalId, state: Option<&W::Machine>) {
+        let Some(client) = self.callers.remove(&id) else { return };
+        self.note(|| {
+            let how = if state.is_some() { "is carried out" } else { "comes to nothing" };
+            format!("read {id} of client {} {how}", client.0)
+        });
+        self.reads += u64::from(state.is_some());
+        self.workload.seen(client, state);
+    }
+
     /// What a replica may say, by what is on its disk.
     pub(super) fn check_message(
         &mut self,
@@ -148,7 +174,21 @@ impl<W: Workload> World<W> {
             }
             Message::Open(open) => self.checker.opened(open),
             Message::Progress(progress) | Message::Batch(_, Some(progress)) => {
-                let Progress { acked, epoch, .. } = progress;
+                let Progress { acked, epoch, promised: told, .. } = progress;
+                check(*told >= promised, || {
+                    format!("P1: {replica} tells {told} and has promised {promised} durably")
+                })?;
+                let before = self.acked.entry(Voter { replica, store: store.id }).or_default();
+                check(before.0 != *epoch || *acked >= before.1, || {
+                    format!("N7: {replica} acks {acked} in epoch {epoch}, and {} before", before.1)
+                })?;
+                *before = (*before).max((*epoch, *acked));
+                let of = durable.epoch_at(*acked);
+                let base = self.checker.base(*epoch).unwrap_or(*acked);
+                let is_known = durable.at(*acked).is_some();
+                check(*acked <= base || of == *epoch || !is_known, || {
+                    format!("L4: {replica} acks {acked} in epoch {epoch}, and has it of {of}")
+                })?;
                 let held = match log.at(*acked) {
                     Some(digest) => durable.holds(*acked, digest),
                     None => *acked <= durable.last(),

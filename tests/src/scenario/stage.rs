@@ -196,7 +196,7 @@ impl Stage {
         replica.process()?;
         for ticket in commands {
             let command = Bytes::copy_from_slice(ticket.as_bytes());
-            replica.input(now, Input::Propose { ticket, command }, &mut news);
+            replica.input(now, Input::Propose { ticket, command, deadline: None }, &mut news);
         }
         replica.input(now, Input::Drained, &mut news);
         self.hear(at, news)?;

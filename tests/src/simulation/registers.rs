@@ -12,6 +12,8 @@ pub struct Registers {
     /// What has rung: the sum of all alarms that have, which two replicas share only if the
     /// same have rung.
     rung: u64,
+    /// Makes a snapshot large.
+    ballast: Vec<u8>,
 }
 
 /// What clients do. Zero is the first value of a register.
@@ -61,7 +63,7 @@ impl StateMachine for Registers {
             }
             return Output(self.rung);
         };
-        let before = self.values.get(&register).copied().unwrap_or_default();
+        let before = self.value(register);
         let after = command.after(before);
         self.values.insert(register, after);
         Output(before)
@@ -75,6 +77,19 @@ impl StateMachine for Registers {
         let later = self.alarms.split_off(&context.time().0.saturating_add(1));
         self.rung = self.alarms.iter().fold(self.rung, |sum, at| sum.wrapping_add(*at));
         self.alarms = later;
+    }
+}
+
+impl Registers {
+    /// Registers whose snapshots have that many bytes more than they need.
+    pub fn with_ballast(bytes: usize) -> Self {
+        let ballast = (0..bytes).map(|at| (at * at) as u8).collect();
+        Self { ballast, ..Self::default() }
+    }
+
+    /// The value of a register.
+    pub fn value(&self, register: u64) -> u64 {
+        self.values.get(&register).copied().unwrap_or_default()
     }
 }
 

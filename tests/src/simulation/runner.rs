@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use plainsong::Consistency;
 use plainsong::engine::Canary;
 use plainsong::testing::{Answer, ClientNumber, Parameters, Random, Report, Simulation, Workload};
 
@@ -14,9 +15,13 @@ pub struct Clients {
     registers: u64,
     /// Of a thousand commands, those that set an alarm.
     alarms: u32,
+    /// Of the state, in bytes.
+    ballast: usize,
     /// How often each was called. One that was called often is left for a new one, because the
     /// time to judge a history grows with its square.
     calls: BTreeMap<u64, u32>,
+    /// What clients read without a command, if it has its place in the history.
+    reading: BTreeMap<ClientNumber, u64>,
 }
 
 /// Calls of one register.
@@ -24,9 +29,18 @@ const CALLS_MAX: u32 = 40;
 
 impl Clients {
     /// With that many registers: the fewer, the more they meet. Of a thousand commands so many
-    /// set an alarm.
-    pub fn new(registers: u64, alarms: u32) -> Self {
-        Self { registers, alarms, ..Self::default() }
+    /// set an alarm; the state has so many bytes more than it needs.
+    pub fn new(registers: u64, alarms: u32, ballast: usize) -> Self {
+        Self { registers, alarms, ballast, ..Self::default() }
+    }
+
+    fn register(&mut self, random: &mut Random) -> u64 {
+        let mut register = random.below(self.registers);
+        while self.calls.get(&register).is_some_and(|calls| *calls >= CALLS_MAX) {
+            register += self.registers;
+        }
+        *self.calls.entry(register).or_default() += 1;
+        register
     }
 }
 
@@ -34,7 +48,30 @@ impl Workload for Clients {
     type Machine = Registers;
 
     fn machine(&self) -> Registers {
-        Registers::default()
+        Registers::with_ballast(self.ballast)
+    }
+
+    fn reads(&mut self, client: ClientNumber, random: &mut Random) -> Option<Consistency> {
+        let consistency = match random.below(10) {
+            0..6 => return None,
+            6 => Consistency::Local,
+            7 => Consistency::InOrder,
+            _ => Consistency::Linearizable,
+        };
+        if consistency != Consistency::Local {
+            let register = self.register(random);
+            self.reading.insert(client, register);
+            self.history.called(client, Command::Read { register });
+        }
+        Some(consistency)
+    }
+
+    fn seen(&mut self, client: ClientNumber, state: Option<&Registers>) {
+        let Some(register) = self.reading.remove(&client) else { return };
+        // A read that came to nothing is as if it had not been.
+        let answer =
+            state.map_or(Answer::Refused, |state| Answer::Output(Output(state.value(register))));
+        self.history.answered(client, answer);
     }
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
@@ -44,16 +81,12 @@ impl Workload for Clients {
                 ms: random.pick(&[0, 100, 1000, 10_000]) + random.below(3000),
             };
         }
-        let mut register = random.below(self.registers);
-        while self.calls.get(&register).is_some_and(|calls| *calls >= CALLS_MAX) {
-            register += self.registers;
-        }
-        *self.calls.entry(register).or_default() += 1;
+        let register = self.register(random);
         self.last_value += 1;
         let value = self.last_value;
         let command = match random.below(10) {
-            0..5 => Command::Read { register },
-            5..9 => Command::Write { register, value },
+            0..2 => Command::Read { register },
+            2..9 => Command::Write { register, value },
             _ => Command::Swap { register, from: random.below(value), to: value },
         };
         self.history.called(client, command);
@@ -93,7 +126,9 @@ fn clients(parameters: &Parameters) -> Clients {
     let clients = u64::from((parameters.voters + parameters.learners) * parameters.clients);
     let mut random = Random::new(parameters.seed);
     let registers = 1 + clients / 3 + random.below(4);
-    Clients::new(registers, random.pick(&[0, 0, 100, 500]))
+    let alarms = random.pick(&[0, 0, 100, 500]);
+    // Now and then a snapshot has several chunks.
+    Clients::new(registers, alarms, random.pick(&[0, 0, 0, 0, 200_000]))
 }
 
 /// Runs a seed.
