@@ -15,7 +15,7 @@ use crate::read::{Consistency, ReadError, read};
 use crate::runtime::{Meeting, Proposal, Runtime};
 use crate::snapshot::Shelf;
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
-use crate::{Admin, StateMachine, codec, record, runtime};
+use crate::{Admin, Event, StateMachine, Watcher, codec, record, runtime};
 
 /// One replica of a state machine: the handle by which an application uses it.
 ///
@@ -143,6 +143,14 @@ impl<M: StateMachine> Replica<M> {
     /// waits for. At most a twentieth of a second old.
     pub fn status(&self) -> Status {
         self.runtime.shared.status().clone()
+    }
+
+    /// Tells what changes about this replica from now on, at most a twentieth of a second late,
+    /// and each at the place of the log that is committed then. Nobody waits for who does not
+    /// listen: the newest thousand events are kept, and whoever has missed more hears how many
+    /// ([`News::Missed`](crate::News::Missed)) and looks at [`status`](Self::status).
+    pub fn subscribe(&self) -> Watcher<Event> {
+        self.runtime.shared.events.watch()
     }
 
     /// The operator's side: who votes, and a majority lost for good.

@@ -3,7 +3,6 @@
 #![cfg(feature = "testing")]
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use plainsong::session::{Limits, Reply, Session, SessionCommand, SessionError, Sessions};
 use plainsong::testing::{
@@ -238,6 +237,8 @@ fn sessions_are_deterministic() {
 /// Rules that are broken on purpose must be noticed.
 #[cfg(feature = "canaries")]
 mod canaries {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use plainsong::session::Mutant;
 
     use super::*;

@@ -67,6 +67,11 @@ impl Snapshots {
         &self.held
     }
 
+    /// Where the states of others were found to differ, if they were.
+    pub(crate) fn differs_at(&self) -> Option<Index> {
+        Some(self.differs_at).filter(|index| *index > Index(0))
+    }
+
     pub(crate) fn pin(&mut self, name: SnapshotName, now: Duration) {
         if self.held.contains(&name) {
             self.pinned = Some((name, now));

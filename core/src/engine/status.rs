@@ -57,6 +57,9 @@ pub struct Status {
     pub applied: Index,
     /// The snapshot that it receives, if it lags so far that it needs one.
     pub transfer: Option<TransferStatus>,
+    /// Where last the state of another replica was found not to be the same: the state machine
+    /// is not deterministic, or a machine errs.
+    pub diverged: Option<Index>,
     /// What the replica waits for, in words; `None` when it goes on.
     pub waiting: Option<String>,
     /// Why it stopped.
@@ -150,6 +153,7 @@ impl<T> Engine<T> {
             committed: self.commit,
             applied: self.applied,
             transfer: self.transfer(),
+            diverged: self.snapshots.differs_at(),
             waiting: self.waiting(),
             stopped: self.stopped.clone(),
         }

@@ -133,7 +133,9 @@ impl<M: StateMachine> GroupThread<M> {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
             let text = panic_text(&*panic);
             tracing::error!(%text, "the group thread panicked");
-            shared.status().fail(StopReason::Invariant(text));
+            let mut status = shared.status().clone();
+            status.fail(StopReason::Invariant(text));
+            shared.publish(status);
             // If the connection is dead too, the group knows without being told.
             connection.map(|connection| connection.leave());
         }
@@ -414,7 +416,7 @@ impl<M: StateMachine> GroupThread<M> {
     }
 
     fn publish(&self) {
-        *self.shared.status() = self.engine.status();
+        self.shared.publish(self.engine.status());
     }
 
     /// Leaves the group and waits to hear it, so that the others know at once.

@@ -25,11 +25,12 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
 use crate::engine::{AdminError, Committed, Engine, SnapshotHead, Status, VoterChange};
+use crate::event::changes;
 use crate::pending::{Caller, ProposeError};
 use crate::read::{Consistency, Read};
 use crate::snapshot::{Shelf, ShelfNews, SnapshotName};
 use crate::types::Index;
-use crate::{StateMachine, Timestamp};
+use crate::{Event, Feed, StateMachine, Timestamp};
 
 pub(crate) use self::group::restart;
 #[cfg(feature = "testing")]
@@ -45,6 +46,8 @@ const REQUESTS_MAX: usize = 16;
 const SHELF_OPS_MAX: usize = 256;
 /// Chunks of the own state on their way to the shelf.
 const CHUNKS_MAX: usize = 8;
+/// Events that are kept for those who do not take them at once.
+const EVENTS_MAX: usize = 1024;
 /// How long an orderly stop waits to hear its own departure.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -118,6 +121,8 @@ pub(crate) struct Shared {
     /// For waking the group thread. Replaced when the group engine died and came back.
     connection: RwLock<Arc<Connection>>,
     status: Mutex<Status>,
+    /// What changes about the status.
+    pub(crate) events: Feed<Event>,
     stop: AtomicBool,
 }
 
@@ -133,6 +138,15 @@ impl Shared {
 
     pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over how things are now, and tells what has changed.
+    fn publish(&self, now: Status) {
+        let mut status = self.status();
+        for event in changes(&status, &now) {
+            self.events.push(now.committed, event);
+        }
+        *status = now;
     }
 
     pub(crate) fn ask_to_stop(&self) {
@@ -192,6 +206,7 @@ impl<M: StateMachine> Runtime<M> {
         let shared = Arc::new(Shared {
             connection: RwLock::new(Arc::clone(&connection)),
             status: Mutex::new(engine.status()),
+            events: Feed::new(EVENTS_MAX),
             stop: AtomicBool::new(false),
         });
         let inboxes = Inboxes { in_order, reads, local_reads };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plainsong::{Answer, Busy, Consistency, ReadError, Replica, Timestamp};
+use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Timestamp, Watcher};
 use service::Situation;
 
 use crate::Store;
@@ -28,6 +28,11 @@ impl Node {
     /// A handle on a running replica.
     pub fn new(replica: Replica<Store>) -> Self {
         Self(Arc::new(replica))
+    }
+
+    /// Tells what changes about it.
+    pub fn subscribe(&self) -> Watcher<Event> {
+        self.0.subscribe()
     }
 
     /// Stops the replica in order: it leaves the group. Blocks until it has. Other handles

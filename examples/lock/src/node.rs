@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plainsong::{Busy, Consistency, Incarnation, ProposeError, Replica};
+use plainsong::{Busy, Consistency, Event, Incarnation, ProposeError, Replica, Watcher};
 use service::Situation;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -114,6 +114,11 @@ impl Node {
             }
             sleep(BUSY_WAIT).await;
         }
+    }
+
+    /// Tells what changes about it.
+    pub fn subscribe(&self) -> Watcher<Event> {
+        self.0.subscribe()
     }
 
     /// Stops the replica in order: it leaves the group. Blocks until it has. Other handles

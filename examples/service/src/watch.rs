@@ -1,18 +1,39 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use plainsong::{Event, Watcher};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
 use crate::{Situation, Stop};
 
 /// Tells what changes at some replicas, until the service is asked to stop. From then on the
 /// next signal ends the process. To be called in a runtime.
-pub async fn watch(mut stop: Stop, situations: impl Fn() -> Vec<Situation>, tell: impl Fn(Line)) {
+pub async fn watch(
+    mut stop: Stop,
+    watchers: Vec<Watcher<Event>>,
+    situations: impl Fn() -> Vec<Situation>,
+    tell: impl Fn(Line),
+) {
+    let changed = Arc::new(Notify::new());
+    let mut tasks = JoinSet::new();
+    for mut watcher in watchers {
+        let changed = Arc::clone(&changed);
+        tasks.spawn(async move {
+            while watcher.next().await.is_some() {
+                changed.notify_one();
+            }
+        });
+    }
     let mut watch = Watch::default();
-    let mut ticks = tokio::time::interval(INTERVAL);
     loop {
+        watch.look(Instant::now(), &situations()).into_iter().for_each(&tell);
+        let owed = watch.owed_at;
         tokio::select! {
             () = stop.asked() => break,
-            _ = ticks.tick() => {
-                watch.look(Instant::now(), &situations()).into_iter().for_each(&tell);
-            }
+            () = changed.notified() => {}
+            () = sleep_until(owed.unwrap_or_else(Instant::now).into()), if owed.is_some() => {}
         }
     }
     stop.insist();
@@ -26,10 +47,9 @@ struct Watch {
     told: Vec<String>,
     progress: Vec<u64>,
     progress_at: Option<Instant>,
+    /// When progress that was not told is due.
+    owed_at: Option<Instant>,
 }
-
-/// How often to look.
-const INTERVAL: Duration = Duration::from_millis(100);
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -55,8 +75,14 @@ impl Watch {
             }
         }
         let progress: Vec<u64> = situations.iter().map(|situation| situation.committed).collect();
-        let due = self.progress_at.is_none_or(|at| now - at >= PROGRESS_INTERVAL);
-        if due && progress != self.progress && progress.iter().any(|committed| *committed > 0) {
+        self.owed_at = None;
+        if progress == self.progress || progress.iter().all(|committed| *committed == 0) {
+            return lines;
+        }
+        let due_at = self.progress_at.map_or(now, |at| at + PROGRESS_INTERVAL);
+        if now < due_at {
+            self.owed_at = Some(due_at);
+        } else {
             let parts = situations.iter().map(|s| format!("{} at {}", s.id, s.committed));
             let parts: Vec<String> = parts.collect();
             lines.push(Line::Progress(format!("committed: replica {}", parts.join(", "))));
@@ -100,9 +126,11 @@ mod tests {
         assert_eq!(watch.look(start, &[one.clone()]), [Line::Progress(line.into())]);
         one.committed = 2;
         assert_eq!(watch.look(start + PROGRESS_INTERVAL / 2, &[one.clone()]), []);
+        assert_eq!(watch.owed_at, Some(start + PROGRESS_INTERVAL));
         let line = "committed: replica 1 at 2";
         let later = start + PROGRESS_INTERVAL;
         assert_eq!(watch.look(later, &[one.clone()]), [Line::Progress(line.into())]);
         assert_eq!(watch.look(later + PROGRESS_INTERVAL, &[one]), []);
+        assert_eq!(watch.owed_at, None);
     }
 }

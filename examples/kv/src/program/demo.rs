@@ -72,7 +72,7 @@ async fn serve(
     welcome(&servers);
     let situations = || nodes.iter().map(Backend::situation).collect();
     let tell = |(Line::Change(line) | Line::Progress(line)): Line| say(&line);
-    watch(stop, situations, tell).await;
+    watch(stop, nodes.iter().map(Node::subscribe).collect(), situations, tell).await;
     say("Stopping; Ctrl-C again ends it at once.");
     let ends: Vec<_> = servers.into_iter().map(|s| tokio::spawn(s.stop(STOP_BOUND))).collect();
     for end in ends {

@@ -57,7 +57,7 @@ async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<
         Line::Change(line) => tracing::info!("{line}"),
         Line::Progress(line) => tracing::debug!("{line}"),
     };
-    watch(stop, || vec![node.situation()], log).await;
+    watch(stop, vec![node.subscribe()], || vec![node.situation()], log).await;
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;
     Ok(())
