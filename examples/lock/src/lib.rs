@@ -6,9 +6,8 @@
 //! | [`Machine`] | the state machine: the state, and what happens to sessions, told to the server |
 //! | [`request`], [`server`] | what clients ask; their connections, which are their sessions |
 //! | [`node`] | the replica, as the server sees it |
-//! | [`client`], [`program`] | the other side, and the command line |
+//! | [`program`] | the command line, and the other side |
 
-pub mod client;
 pub mod command;
 pub mod limits;
 mod locks;

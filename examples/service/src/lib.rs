@@ -7,14 +7,29 @@
 //! | [`Situation`], [`watch`](watch()) | how a replica is, for people, and what changes about it |
 //! | [`arguments`] | parts of command lines |
 //! | [`Stop`] | the signals that end a service |
+//! | [`Listener`], [`answer_requests`], [`Client`] | both ends of its connections |
+//! | [`Job`], [`Signals`] | a command that it runs, and what is passed on to it |
+//! | [`log`](log()) | what it says on stderr |
 
 pub mod arguments;
+mod client;
+mod job;
+mod listener;
+mod log;
 pub mod number;
+mod requests;
 pub mod resp;
+mod signals;
 mod situation;
 mod stop;
 mod watch;
 
+pub use client::{Address, Client};
+pub use job::{Job, exit_code};
+pub use listener::{Halves, ListenError, Listener, Stream, keep_alive};
+pub use log::log;
+pub use requests::answer_requests;
+pub use signals::Signals;
 pub use situation::{Obstacle, Situation};
 pub use stop::Stop;
 pub use watch::{Line, watch};

@@ -49,6 +49,15 @@ impl Situation {
         ]
     }
 
+    /// The same in the form of Redis' `INFO`.
+    pub fn info(&self) -> String {
+        let mut text = String::from("# Replication\r\n");
+        for (name, value) in self.fields() {
+            text += &format!("{name}:{}\r\n", value.replace(['\r', '\n'], " "));
+        }
+        text
+    }
+
     /// What a replica's status says.
     pub fn of(status: &Status) -> Self {
         let is_here = |id| status.members.iter().any(|member| member.replica == Some(id));
@@ -76,6 +85,13 @@ impl Situation {
             (None, Some(what)) => Some(Obstacle::Waiting(what)),
             (None, None) => None,
         }
+    }
+}
+
+/// For people, a line for each.
+impl fmt::Display for Situation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fields().iter().try_for_each(|(name, value)| writeln!(f, "{name}: {value}"))
     }
 }
 

@@ -6,12 +6,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::{Situation, Stop};
+use crate::Situation;
 
-/// Tells what changes at some replicas, until the service is asked to stop. From then on the
-/// next signal ends the process. To be called in a runtime.
+/// Tells what changes at some replicas, until it is asked to stop. To be called in a runtime.
 pub async fn watch(
-    mut stop: Stop,
+    stop: impl Future<Output = ()>,
     watchers: Vec<Watcher<Event>>,
     situations: impl Fn() -> Vec<Situation>,
     tell: impl Fn(Line),
@@ -27,16 +26,16 @@ pub async fn watch(
         });
     }
     let mut watch = Watch::default();
+    tokio::pin!(stop);
     loop {
         watch.look(Instant::now(), &situations()).into_iter().for_each(&tell);
         let owed = watch.owed_at;
         tokio::select! {
-            () = stop.asked() => break,
+            () = &mut stop => return,
             () = changed.notified() => {}
             () = sleep_until(owed.unwrap_or_else(Instant::now).into()), if owed.is_some() => {}
         }
     }
-    stop.insist();
 }
 
 /// Tells in lines what changes at some replicas, and nothing twice.

@@ -63,7 +63,7 @@ async fn serve(
     nodes: &[Node],
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let stop = Stop::listen().map_err(Failure::Signals)?;
+    let mut stop = Stop::listen().map_err(Failure::Signals)?;
     let mut servers = Vec::new();
     for (listener, node) in listeners.into_iter().zip(nodes) {
         let server = Server::start(listener, node.clone(), Config { timeout });
@@ -72,7 +72,8 @@ async fn serve(
     welcome(&servers);
     let situations = || nodes.iter().map(Backend::situation).collect();
     let tell = |(Line::Change(line) | Line::Progress(line)): Line| say(&line);
-    watch(stop, nodes.iter().map(Node::subscribe).collect(), situations, tell).await;
+    watch(stop.asked(), nodes.iter().map(Node::subscribe).collect(), situations, tell).await;
+    stop.insist();
     say("Stopping; Ctrl-C again ends it at once.");
     let ends: Vec<_> = servers.into_iter().map(|s| tokio::spawn(s.stop(STOP_BOUND))).collect();
     for end in ends {

@@ -5,12 +5,10 @@ mod demo;
 mod failure;
 mod serve;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::level_filters::LevelFilter;
 
 use arguments::{Action, Arguments};
 use failure::Failure;
@@ -22,12 +20,7 @@ pub fn run() -> ExitCode {
         None => LevelFilter::WARN,
         Some(Action::Serve(_)) => LevelFilter::INFO,
     };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    service::log(level);
     let outcome = match arguments.action {
         None => demo::run(&arguments.demo),
         Some(Action::Serve(serve)) => serve::run(serve),

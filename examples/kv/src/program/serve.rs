@@ -46,7 +46,7 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
 }
 
 async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<(), Failure> {
-    let stop = Stop::listen().map_err(Failure::Signals)?;
+    let mut stop = Stop::listen().map_err(Failure::Signals)?;
     let server =
         Server::start(listener, node.clone(), Config { timeout }).map_err(Failure::Runtime)?;
     // The one line on stdout, for scripts that wait for it.
@@ -57,7 +57,8 @@ async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<
         Line::Change(line) => tracing::info!("{line}"),
         Line::Progress(line) => tracing::debug!("{line}"),
     };
-    watch(stop, vec![node.subscribe()], || vec![node.situation()], log).await;
+    watch(stop.asked(), vec![node.subscribe()], || vec![node.situation()], log).await;
+    stop.insist();
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;
     Ok(())

@@ -3,10 +3,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use service::Address;
 use service::arguments::{group_name, seconds};
 
 use crate::Name;
-use crate::client::Address;
 
 const ABOUT: &str = "\
 A replicated lock service: flock(1) for several processes and hosts.

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use service::Client;
 use service::resp::Reply;
 
 use super::arguments::{Break, Ls, Servers};
 use super::failure::Failure;
-use crate::client::Client;
 
 pub(super) async fn ls(arguments: Ls) -> Result<ExitCode, Failure> {
     let mut rows = Vec::new();

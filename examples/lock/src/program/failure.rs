@@ -1,7 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
+use service::ListenError;
 use service::arguments::Mistake;
 
 /// Why the program cannot do what it is to do, and what to do about it.
@@ -14,14 +14,8 @@ pub(super) enum Failure {
          127.0.0.1 or [::1], or add --allow-remote where the network is trusted"
     )]
     Remote(SocketAddr),
-    #[error("cannot listen on {address}: {why}; choose another with --listen")]
-    Listen { address: SocketAddr, why: io::Error },
-    #[error("cannot serve at {path}: {why}; choose another path with --socket")]
-    Socket { path: PathBuf, why: io::Error },
-    #[error(
-        "cannot serve at {0}: another process does; stop it, or choose another path with --socket"
-    )]
-    SocketTaken(PathBuf),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("replica {id} cannot start: {why}")]
     Start { id: u32, why: String },
     #[error("{0}")]

@@ -5,14 +5,11 @@ mod ask;
 mod failure;
 mod run;
 mod serve;
-mod signals;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::level_filters::LevelFilter;
 
 use arguments::{Action, Arguments};
 use failure::Failure;
@@ -31,7 +28,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.action {
         Action::Serve(arguments) => {
-            log();
+            service::log(LevelFilter::INFO);
             serve::run(arguments)
         }
         Action::Run(arguments) => client(run::run(arguments)),
@@ -46,16 +43,6 @@ pub fn run() -> ExitCode {
             failure.exit_code().into()
         }
     }
-}
-
-fn log() {
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 /// A client needs no threads.

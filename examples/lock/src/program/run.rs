@@ -1,20 +1,16 @@
 //! `lock run` and `lock try`: a command under a lock.
 
-use std::io::{self, IsTerminal};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, ExitStatus};
+use std::io;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use service::resp::Reply;
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
+use service::{Client, Job, Signals, exit_code};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::arguments::{Common, Run, Try};
 use super::failure::Failure;
-use super::signals::Signals;
 use crate::Owner;
-use crate::client::Client;
 use crate::command::Token;
 
 /// The lock was lost while the command ran.
@@ -144,11 +140,14 @@ impl Held {
         let mut signals = Signals::listen().map_err(Failure::System)?;
         // Should this process be killed, the command keeps the lock until it ends.
         self.client.let_children_inherit().map_err(Failure::System)?;
-        let mut job = match Job::start(common, command, self.token) {
+        let name = common.name.as_str();
+        let variables = [("LOCK_NAME", name.to_owned()), ("LOCK_TOKEN", self.token.to_string())];
+        let mut job = match Job::start(command, &variables) {
             Ok(job) => job,
-            Err(failure) => {
+            Err(why) => {
                 self.give_back(common).await;
-                return Err(failure);
+                let command = command.first().cloned().unwrap_or_default();
+                return Err(Failure::Command { command, why });
             }
         };
         let outcome = tokio::select! {
@@ -158,7 +157,7 @@ impl Held {
         match outcome {
             Ok(status) => {
                 self.give_back(common).await;
-                Ok(code(status).into())
+                Ok(exit_code(status).into())
             }
             Err(why) => {
                 let name = &common.name;
@@ -237,84 +236,5 @@ fn lost_by(reply: Reply) -> String {
         Reply::SimpleString(why) => String::from_utf8_lossy(&why).into_owned(),
         Reply::Error(why) => why.strip_prefix("LOST ").unwrap_or(&why).into(),
         _ => "the server does not say why".into(),
-    }
-}
-
-/// As a shell tells it.
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
-}
-
-/// The command while it runs.
-struct Job {
-    child: Child,
-    pid: Pid,
-    /// It has a process group of its own, which gets the signals. At a terminal it has not,
-    /// or it could not use it; then the terminal signals it by itself.
-    own_group: bool,
-}
-
-impl Job {
-    fn start(common: &Common, command: &[String], token: Token) -> Result<Self, Failure> {
-        let (program, arguments) = command.split_first().ok_or_else(|| {
-            let why = io::ErrorKind::InvalidInput.into();
-            Failure::Command { command: String::new(), why }
-        })?;
-        let own_group = !io::stdin().is_terminal();
-        let mut builder = Command::new(program);
-        builder.args(arguments);
-        builder.env("LOCK_NAME", common.name.as_str()).env("LOCK_TOKEN", token.to_string());
-        if own_group {
-            builder.process_group(0);
-        }
-        let started = builder.spawn().and_then(|child| {
-            let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-            let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-            Ok(Self { child, pid, own_group })
-        });
-        started.map_err(|why| Failure::Command { command: program.clone(), why })
-    }
-
-    /// Waits for the end of the command, and passes signals on.
-    async fn ended(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
-        loop {
-            tokio::select! {
-                status = self.child.wait() => return status,
-                signal = signals.next() => {
-                    let by_terminal = signal == Signal::INT || signal == Signal::QUIT;
-                    if self.own_group || !by_terminal {
-                        self.signal(signal);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Stops the command: by SIGTERM, and then by SIGKILL.
-    async fn stop(&mut self, kill_after: Duration, signals: &mut Signals) -> io::Result<()> {
-        self.signal(Signal::TERM);
-        let kill_at = Instant::now() + kill_after;
-        let ended = tokio::select! {
-            status = self.ended(signals) => status.map(|_| true)?,
-            () = sleep_until(kill_at) => false,
-        };
-        // What the command has left behind in its group had its time too.
-        self.signal(Signal::KILL);
-        if !ended {
-            self.child.wait().await?;
-        }
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) {
-        // What has ended by itself needs no signal.
-        let _ = if self.own_group {
-            kill_process_group(self.pid, signal)
-        } else if self.child.id().is_some() {
-            kill_process(self.pid, signal)
-        } else {
-            Ok(())
-        };
     }
 }

@@ -1,18 +1,12 @@
 //! One replica.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use plainsong::{Replica, ReplicaId};
-use rustix::fs::Mode;
-use rustix::process::umask;
 use service::arguments::{check_engine, check_voters};
-use service::{Line, Stop, watch};
-use tokio::net::{TcpListener, UnixListener};
+use service::{Line, Listener, Stop, watch};
 use tokio::sync::mpsc;
 
 use super::arguments::Serve;
@@ -21,7 +15,7 @@ use crate::Machine;
 use crate::command::Event;
 use crate::limits::EVENTS_MAX;
 use crate::node::Node;
-use crate::server::{Config, Listener, Server};
+use crate::server::{Config, Server};
 
 /// How long the replica may be without a majority before its clients are told that they
 /// have lost their locks. A ring that is formed anew takes a part of that.
@@ -44,7 +38,7 @@ pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::System)?;
-    let listeners = runtime.block_on(listen(arguments.socket, arguments.listen))?;
+    let listeners = runtime.block_on(Listener::bind(arguments.socket, arguments.listen))?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let id = arguments.id;
     let mut builder = Replica::builder(ReplicaId(id), Machine::new(sender))
@@ -65,54 +59,14 @@ pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn listen(
-    socket: Option<PathBuf>,
-    address: Option<SocketAddr>,
-) -> Result<Vec<Listener>, Failure> {
-    let mut listeners = Vec::new();
-    if let Some(path) = socket {
-        listeners.push(listen_at(path)?);
-    }
-    if let Some(address) = address {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|why| Failure::Listen { address, why })?;
-        listeners.push(Listener::Tcp(listener));
-    }
-    Ok(listeners)
-}
-
-/// Makes the socket. One that a dead process has left is removed.
-fn listen_at(path: PathBuf) -> Result<Listener, Failure> {
-    let bound = match bind(&path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if UnixStream::connect(&path).is_ok() {
-                return Err(Failure::SocketTaken(path));
-            }
-            std::fs::remove_file(&path).and_then(|()| bind(&path))
-        }
-        bound => bound,
-    };
-    match bound {
-        Ok(listener) => Ok(Listener::Unix(listener, path)),
-        Err(why) => Err(Failure::Socket { path, why }),
-    }
-}
-
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-    let listener = UnixListener::bind(path);
-    umask(before);
-    listener
-}
-
 async fn serve(
     listeners: Vec<Listener>,
     node: &Node,
     events: mpsc::Receiver<Event>,
     config: Config,
 ) -> Result<(), Failure> {
-    let stop = Stop::listen().map_err(Failure::System)?;
-    let addresses: Vec<String> = listeners.iter().map(told).collect();
+    let mut stop = Stop::listen().map_err(Failure::System)?;
+    let addresses: Vec<String> = listeners.iter().map(Listener::address).collect();
     let server = Server::start(listeners, node.clone(), events, config);
     // The one line on stdout, for scripts that wait for it.
     let mut out = io::stdout();
@@ -122,17 +76,9 @@ async fn serve(
         Line::Change(line) => tracing::info!("{line}"),
         Line::Progress(line) => tracing::debug!("{line}"),
     };
-    watch(stop, vec![node.subscribe()], || vec![node.situation()], log).await;
+    watch(stop.asked(), vec![node.subscribe()], || vec![node.situation()], log).await;
+    stop.insist();
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;
     Ok(())
-}
-
-fn told(listener: &Listener) -> String {
-    match listener {
-        Listener::Unix(_, path) => path.display().to_string(),
-        Listener::Tcp(listener) => {
-            listener.local_addr().map_or_else(|error| error.to_string(), |a| a.to_string())
-        }
-    }
 }

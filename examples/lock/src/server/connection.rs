@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use service::Stream;
 use service::resp::{Reply, encode, error};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::info;
 use super::input::{Came, Input};
-use super::listener::{Shared, Stream};
+use super::listener::Shared;
 use super::sessions::News;
 use crate::Name;
 use crate::command::{Command, Output, Patience, Terms, Token};
@@ -126,7 +127,7 @@ impl Connection {
                 }
             }
             Request::Break(name, at_once) => self.simple(Command::Break { name, at_once }).await,
-            Request::Info => Reply::BulkString(info::text(&self.shared.node.situation()).into()),
+            Request::Info => Reply::BulkString(self.shared.node.situation().info().into()),
             Request::Ping => text("PONG"),
             Request::Usage => {
                 Reply::Array(USAGE.iter().map(|line| bulk(line.to_string())).collect())

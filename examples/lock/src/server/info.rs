@@ -1,24 +1,11 @@
-//! How a replica is, and the list of locks, as replies.
+//! The list of locks, as a reply.
 
-use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use service::Situation;
 use service::resp::Reply;
 
 use super::connection::{bulk, integer};
 use crate::command::{HolderListed, LockListed, Mode};
-
-/// In the form of Redis's `INFO`.
-pub(super) fn text(situation: &Situation) -> String {
-    let mut text = String::from("# Replication\r\n");
-    for (name, value) in situation.fields() {
-        let value = value.replace(['\r', '\n'], " ");
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{name}:{value}\r\n");
-    }
-    text
-}
 
 /// Times are told from this host's clock, from which the log's differs little.
 pub(super) fn listed(locks: Vec<LockListed>) -> Reply {

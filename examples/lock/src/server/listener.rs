@@ -1,12 +1,7 @@
-use std::io;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use service::Listener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{interval, sleep, timeout};
@@ -20,13 +15,6 @@ use crate::node::Node;
 /// How often the server looks whether its replica still sees a majority.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A TCP client that has been silent for so long is asked by the kernel whether it is there,
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
-/// and again at this interval,
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// and is gone when it does not answer so often.
-const KEEPALIVE_COUNT: u32 = 3;
-
 /// How a server serves.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -37,23 +25,6 @@ pub struct Config {
     /// told that they have lost them.
     pub grace: Duration,
 }
-
-/// Where to serve clients.
-#[derive(Debug)]
-pub enum Listener {
-    /// At a Unix socket, which is removed in the end.
-    Unix(UnixListener, PathBuf),
-    /// At a TCP port.
-    Tcp(TcpListener),
-}
-
-/// A client's connection.
-pub(super) enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
 
 /// What the connections of a server share.
 pub(super) struct Shared {
@@ -168,7 +139,7 @@ async fn accept(mut listener: Listener, shared: Arc<Shared>, mut stop: watch::Re
         }
     }
     if let Listener::Unix(_, path) = &listener {
-        let _ = std::fs::remove_file(path);
+        Listener::remove(Some(path));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
@@ -178,49 +149,4 @@ async fn accept(mut listener: Listener, shared: Arc<Shared>, mut stop: watch::Re
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the server is gone.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-impl Listener {
-    async fn accept(&mut self) -> io::Result<Stream> {
-        match self {
-            Self::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                keep_alive(&stream)?;
-                Ok(Stream::Tcp(stream))
-            }
-        }
-    }
-}
-
-/// A host that dies does not close its connections; a dead client's locks must be freed all
-/// the same, and a client must learn that its server is dead.
-pub(crate) fn keep_alive(stream: impl AsFd) -> io::Result<()> {
-    sockopt::set_socket_keepalive(&stream, true)?;
-    sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_COUNT)?;
-    Ok(())
-}
-
-impl Stream {
-    pub(super) fn split(self) -> Halves {
-        match self {
-            Self::Unix(stream) => {
-                let (input, output) = stream.into_split();
-                (Box::new(input), Box::new(output))
-            }
-            Self::Tcp(stream) => {
-                let (input, output) = stream.into_split();
-                (Box::new(input), Box::new(output))
-            }
-        }
-    }
-
-    async fn refuse(self) {
-        let (_input, mut output) = self.split();
-        let said = output.write_all(b"-ERR max number of clients reached\r\n");
-        let _ = timeout(Duration::from_millis(10), said).await;
-    }
 }

@@ -6,5 +6,4 @@ mod input;
 mod listener;
 mod sessions;
 
-pub(crate) use listener::keep_alive;
-pub use listener::{Config, Listener, Server};
+pub use listener::{Config, Server};

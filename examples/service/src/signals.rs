@@ -5,12 +5,17 @@ use std::task::Poll;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-/// The signals that are passed on to the command.
-pub(super) struct Signals(Vec<(Signal, unix::Signal)>);
+/// The signals that are passed on to a command.
+#[derive(Debug)]
+pub struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
-    /// From now on these signals do not end this process.
-    pub(super) fn listen() -> io::Result<Self> {
+    /// From now on these signals do not end this process. To be called in a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn listen() -> io::Result<Self> {
         let kinds = [
             (Signal::HUP, SignalKind::hangup()),
             (Signal::INT, SignalKind::interrupt()),
@@ -24,7 +29,7 @@ impl Signals {
     }
 
     /// The next of them.
-    pub(super) async fn next(&mut self) -> Signal {
+    pub async fn next(&mut self) -> Signal {
         poll_fn(|context| {
             let mut signals = self.0.iter_mut();
             let came = signals.find_map(|(signal, stream)| {

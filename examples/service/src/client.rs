@@ -1,5 +1,3 @@
-//! A client of the service, and where to find it.
-
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,12 +8,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use redis_protocol::resp2::decode::decode_bytes_mut;
 use rustix::io::{FdFlags, fcntl_setfd};
-use service::resp::{Reply, encode};
+
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::server::keep_alive;
+use crate::keep_alive;
+use crate::resp::{Reply, encode};
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +53,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A connection to a server, and so a session: what it locks is given back when it ends.
+/// A connection to a server.
 pub struct Client {
     input: Box<dyn AsyncRead + Send + Unpin>,
     output: Box<dyn AsyncWrite + Send + Unpin>,
@@ -143,8 +142,14 @@ impl Client {
         self.reply().await
     }
 
-    /// Ends the session, also where another process has inherited it.
+    /// Ends the connection, also where another process has inherited it.
     pub async fn end(mut self) {
         let _ = self.output.shutdown().await;
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("connection", &self.connection).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,84 @@
+//! What operators ask a member, over the Redis protocol.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use plainsong::{Consistency, Replica};
+use service::Situation;
+use service::resp::{Reply, error};
+use tokio::time::timeout;
+
+use crate::{Command, Election, Machine, Output};
+
+/// How long an operator waits for an answer.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// Answers a request.
+pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) -> Reply {
+    let word = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
+    let situation = || Situation::of(&replica.status());
+    match (&word[..], words.len()) {
+        (b"PING", 1) => Reply::SimpleString("PONG".into()),
+        (b"INFO", _) => Reply::BulkString(situation().info().into()),
+        (b"STATUS", 1) => {
+            let look = |machine: &Machine| machine.election().clone();
+            let seen = match replica.try_read(Consistency::Linearizable, look) {
+                Ok(pending) => timeout(BOUND, pending.into_future()).await.ok(),
+                Err(_) => None,
+            };
+            let Some(Ok(election)) = seen else { return overdue(&situation()) };
+            Reply::BulkString(told(&election, &situation()).into())
+        }
+        (b"RESIGN", 1) => {
+            let outcome = match replica.try_propose(Command::Resign) {
+                Ok(pending) => timeout(BOUND, pending.into_future()).await.ok(),
+                Err(_) => None,
+            };
+            match outcome {
+                Some(Ok(output)) => Reply::Integer(i64::from(output == Output::Done)),
+                Some(Err(why)) => error(format_args!("CLUSTERDOWN {why}")),
+                None => overdue(&situation()),
+            }
+        }
+        _ => error("ERR ask for STATUS, RESIGN, INFO or PING"),
+    }
+}
+
+fn overdue(situation: &Situation) -> Reply {
+    let obstacle = situation.obstacle().map(|obstacle| obstacle.to_string());
+    let why = obstacle.unwrap_or_else(|| "the group is slower than that".into());
+    error(format_args!("CLUSTERDOWN no answer in time: {why}"))
+}
+
+/// For people.
+fn told(election: &Election, situation: &Situation) -> String {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = match election.leader() {
+        Some(leader) => {
+            let does = if leader.begun { "runs the command" } else { "is about to begin" };
+            let seconds = now.saturating_sub(leader.since.0) / 1000;
+            let (id, token) = (leader.run.replica, leader.token);
+            writeln!(text, "leader: {id}, token {token}, for {seconds} s; it {does}")
+        }
+        None => writeln!(text, "leader: none; nobody stands"),
+    };
+    if let Some(unstopped) = election.unstopped() {
+        let _ = writeln!(
+            text,
+            "waiting: for {:.1} s at most, for the command of token {} to stop",
+            unstopped.linger_ms as f64 / 1000.0,
+            unstopped.token
+        );
+    }
+    for (run, candidate) in election.candidates() {
+        let rest = if candidate.sits_out { ", has resigned" } else { "" };
+        let _ = writeln!(text, "stands: {}, priority {}{rest}", run.replica, candidate.priority);
+    }
+    let _ = write!(text, "{situation}");
+    text
+}

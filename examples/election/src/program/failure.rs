@@ -1,0 +1,47 @@
+use std::io;
+use std::net::SocketAddr;
+
+use service::ListenError;
+use service::arguments::Mistake;
+
+/// Why the program cannot do what it is to do, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Arguments(#[from] Mistake),
+    #[error(
+        "--listen {0}: other hosts reach that address, and there are no passwords; listen on \
+         127.0.0.1 or [::1], or add --allow-remote where the network is trusted"
+    )]
+    Remote(SocketAddr),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("replica {id} cannot start: {why}")]
+    Start { id: u32, why: String },
+    #[error("{0}")]
+    Replica(#[from] crate::ReplicaStopped),
+    #[error("{0}")]
+    System(io::Error),
+    #[error("no member answers: {0}; is `election run` running there? Name others with --member")]
+    NoMember(String),
+    #[error("the member refuses: {0}")]
+    Refused(String),
+    #[error("cannot run {command}: {why}")]
+    Command { command: String, why: io::Error },
+    #[error(
+        "the process that guards the command was killed: whether the command still runs is not \
+         known; look for it before this member is started again"
+    )]
+    GuardKilled,
+}
+
+impl Failure {
+    /// In the numbers of sysexits.h.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoMember(_) | Self::Refused(_) | Self::Command { .. } => 69,
+            Self::System(_) | Self::GuardKilled => 71,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The program: a member that runs a command while it leads, and its operators.
+
+mod arguments;
+mod ask;
+mod control;
+mod failure;
+mod guard;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing::level_filters::LevelFilter;
+
+use arguments::{Action, Arguments};
+use failure::Failure;
+
+/// A wrong command line.
+const USAGE: u8 = 64;
+
+/// Of a guard that has stopped the command.
+const STOPPED: u8 = 75;
+
+/// Runs the program as the command line says.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let outcome = match arguments.action {
+        Action::Run(arguments) => {
+            service::log(LevelFilter::INFO);
+            block_on(run::run(arguments))
+        }
+        Action::Status(arguments) => block_on(ask::status(arguments)),
+        Action::Resign(arguments) => block_on(ask::resign(arguments)),
+        Action::Guard(arguments) => block_on(guard::run(arguments)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("election: {failure}");
+            failure.exit_code().into()
+        }
+    }
+}
+
+fn block_on(task: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failure::System)?;
+    let outcome = runtime.block_on(task);
+    // A read of standard input cannot be given up.
+    runtime.shutdown_background();
+    outcome
+}

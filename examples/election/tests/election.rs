@@ -1,0 +1,252 @@
+//! The state alone: who leads, with which token, and whose work has to stop first.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use election::{Command, Election, Machine, Output, Token};
+use plainsong::testing::{Answer, ClientNumber, Parameters, Random, Simulation, Workload};
+use plainsong::{Context, Incarnation, Index, Nonce, ReplicaId, StateMachine, Timestamp};
+
+const LINGER_MS: u64 = 1000;
+
+#[derive(Default)]
+struct World {
+    election: Election,
+    time: u64,
+}
+
+fn run(id: u32) -> Incarnation {
+    Incarnation { replica: ReplicaId(id), nonce: Nonce(id.into()) }
+}
+
+impl World {
+    #[track_caller]
+    fn does(&mut self, id: u32, command: Command) -> Output {
+        let output = self.election.execute(Timestamp(self.time), run(id), command);
+        self.election.check().unwrap();
+        output
+    }
+
+    #[track_caller]
+    fn stands(&mut self, id: u32, priority: i32) {
+        let stand = Command::Stand { priority, linger_ms: LINGER_MS };
+        assert_eq!(self.does(id, stand), Output::Done);
+    }
+
+    #[track_caller]
+    fn leaves(&mut self, id: u32) {
+        self.election.dismiss(Timestamp(self.time), run(id));
+        self.election.check().unwrap();
+    }
+
+    /// Who leads, and with which token.
+    fn leader(&self) -> Option<(u32, Token)> {
+        self.election.leader().map(|leader| (leader.run.replica.0, leader.token))
+    }
+
+    #[track_caller]
+    fn begins(&mut self) -> Token {
+        let (id, token) = self.leader().unwrap();
+        assert_eq!(self.does(id, Command::Begin { token }), Output::Done);
+        token
+    }
+
+    fn unstopped(&self) -> Option<Token> {
+        self.election.unstopped().map(|unstopped| unstopped.token)
+    }
+}
+
+#[test]
+fn the_first_to_stand_leads_and_stays_though_better_ones_come() {
+    let mut world = World::default();
+    world.stands(1, 0);
+    world.stands(2, 9);
+    assert_eq!(world.leader().unwrap().0, 1);
+    world.stands(1, 0);
+    assert_eq!(world.leader().unwrap().0, 1);
+}
+
+#[test]
+fn the_highest_priority_comes_next_and_then_who_stood_first() {
+    let mut world = World::default();
+    for (id, priority) in [(1, 0), (4, 1), (3, 5), (2, 5)] {
+        world.stands(id, priority);
+    }
+    let mut order = Vec::new();
+    while let Some((id, _)) = world.leader() {
+        order.push(id);
+        world.leaves(id);
+    }
+    assert_eq!(order, [1, 3, 2, 4]);
+}
+
+#[test]
+fn each_leader_has_a_higher_token_also_when_the_state_was_lost() {
+    let mut world = World { time: 5000, ..World::default() };
+    world.stands(1, 0);
+    world.stands(2, 0);
+    let mut last = 0;
+    for _ in 0..5 {
+        let (id, token) = world.leader().unwrap();
+        assert!(token > last);
+        last = token;
+        world.leaves(id);
+        world.stands(id, 0);
+    }
+    let mut anew = World { time: 6000, ..World::default() };
+    anew.stands(1, 0);
+    assert!(anew.leader().unwrap().1 > last);
+}
+
+#[test]
+fn work_of_who_is_gone_is_unstopped_until_it_has_stopped_or_the_next_has_waited() {
+    for reports in [true, false] {
+        let mut world = World::default();
+        world.stands(1, 0);
+        let first = world.begins();
+        world.stands(2, 0);
+        world.leaves(1);
+        assert_eq!(world.unstopped(), Some(first));
+        assert_eq!(world.election.unstopped().unwrap().linger_ms, LINGER_MS);
+        if reports {
+            // It was cut off, and is back.
+            assert_eq!(world.does(1, Command::Stopped { token: first }), Output::Done);
+        } else {
+            world.begins();
+        }
+        assert_eq!(world.unstopped(), None);
+        assert_eq!(world.leader().unwrap().0, 2);
+    }
+}
+
+#[test]
+fn who_dies_before_it_begins_leaves_what_was_unstopped_before() {
+    let mut world = World::default();
+    world.stands(1, 0);
+    let first = world.begins();
+    world.stands(2, 0);
+    world.stands(3, 0);
+    world.leaves(1);
+    assert_eq!(world.leader().unwrap().0, 2);
+    world.leaves(2);
+    assert_eq!((world.leader().unwrap().0, world.unstopped()), (3, Some(first)));
+}
+
+#[test]
+fn who_resigns_comes_last_and_alone_leads_again_with_another_token() {
+    let mut world = World::default();
+    world.stands(1, 9);
+    let first = world.begins();
+    world.stands(2, 0);
+    assert_eq!(world.does(2, Command::Resign), Output::Done);
+    assert_eq!((world.leader().unwrap().0, world.unstopped()), (2, Some(first)));
+    assert_eq!(world.does(1, Command::Stopped { token: first }), Output::Done);
+    let second = world.begins();
+    assert_eq!(world.does(2, Command::Stopped { token: second }), Output::Done);
+    // It sat out once, and is first again.
+    assert_eq!((world.leader().unwrap().0, world.unstopped()), (1, None));
+    world.leaves(2);
+    let third = world.begins();
+    world.does(1, Command::Resign);
+    let (id, fourth) = world.leader().unwrap();
+    assert!(id == 1 && fourth > third && world.unstopped() == Some(third));
+}
+
+#[test]
+fn nobody_speaks_for_another_term() {
+    let mut world = World::default();
+    world.stands(1, 0);
+    world.stands(2, 0);
+    let token = world.begins();
+    for command in [
+        Command::Begin { token },
+        Command::Begin { token: token + 1 },
+        Command::Stopped { token },
+        Command::Stopped { token: token + 1 },
+    ] {
+        assert_eq!(world.does(2, command), Output::Void, "{command:?}");
+    }
+    assert_eq!(world.does(1, Command::Begin { token: token + 1 }), Output::Void);
+    assert_eq!(world.leader(), Some((1, token)));
+    assert_eq!(world.does(1, Command::Withdraw), Output::Done);
+    assert_eq!(world.does(1, Command::Withdraw), Output::Void);
+    assert_eq!((world.leader().unwrap().0, world.unstopped()), (2, None));
+    world.does(2, Command::Withdraw);
+    assert_eq!(world.leader(), None);
+    assert_eq!(world.does(2, Command::Resign), Output::Void);
+}
+
+/// Any command, more often one that fits.
+fn draw(random: &mut Random, last_token: Token) -> Command {
+    let token = last_token.saturating_sub(random.below(3));
+    match random.below(8) {
+        0..2 => Command::Stand { priority: random.below(3) as i32, linger_ms: LINGER_MS },
+        2..5 => Command::Begin { token },
+        5 => Command::Stopped { token },
+        6 => Command::Withdraw,
+        _ => Command::Resign,
+    }
+}
+
+#[test]
+fn whatever_happens_the_state_is_one_that_can_be() {
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let mut world = World::default();
+        for _ in 0..200 {
+            world.time += random.below(3);
+            let id = random.below(4) as u32;
+            let before = world.leader();
+            if random.chance(100) {
+                world.leaves(id);
+            } else {
+                let token = world.leader().map_or(0, |(_, token)| token);
+                world.does(id, draw(&mut random, token));
+            }
+            let (Some((_, before)), Some((_, after))) = (before, world.leader()) else { continue };
+            assert!(after >= before, "seed {seed}");
+        }
+    }
+}
+
+/// The machine in groups where everything fails. Its snapshots are the whole state, so it is
+/// enough that replicas agree.
+struct Members {
+    last_token: Token,
+}
+
+impl Workload for Members {
+    type Machine = Machine;
+
+    fn machine(&self) -> Machine {
+        Machine::default()
+    }
+
+    fn command(&mut self, _: ClientNumber, random: &mut Random) -> Command {
+        self.last_token += random.below(2);
+        draw(random, self.last_token)
+    }
+
+    fn answered(&mut self, _: ClientNumber, _: Answer<Output>) {}
+}
+
+#[test]
+fn replicas_agree_who_leads() {
+    for seed in 0..20 {
+        let run = Simulation::new(Parameters::drawn(seed), Members { last_token: 0 }).run();
+        run.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+    }
+}
+
+#[test]
+fn a_restored_machine_tells_that_something_may_have_changed() {
+    let mut first = Machine::default();
+    let context = Context::new(Index(1), Timestamp(1)).proposed_by(run(1));
+    first.apply(&context, Command::Stand { priority: 0, linger_ms: 1 });
+    let mut bytes = Vec::new();
+    plainsong::Snapshot::write(first.snapshot(), &mut bytes).unwrap();
+    let mut second = Machine::default();
+    let mut watcher = second.watch();
+    second.restore(&mut &bytes[..]).unwrap();
+    assert_eq!(watcher.try_next(), Some(plainsong::News::Missed(None)));
+    assert_eq!(second.election(), first.election());
+}

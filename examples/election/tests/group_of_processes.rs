@@ -1,0 +1,284 @@
+//! Three members, as processes on the embedded engine: one runs the command, whatever happens
+//! to the members. What the command writes to is guarded: who finds it in use says so.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long things may take on a busy machine.
+const BOUND: Duration = Duration::from_secs(90);
+
+/// Holds a lock while it runs, so that another at the same time is noticed. It does not
+/// stop at once.
+const WORK: &str = "
+    exec 9>guard
+    flock -n 9 || echo \"OVERLAP $ELECTION_ID $ELECTION_TOKEN\" >> log
+    echo \"begin $ELECTION_ID $ELECTION_TOKEN $ELECTION_GROUP\" >> log
+    trap 'sleep 0.2; exit' TERM
+    while :; do sleep 0.05; done";
+
+/// A member. Its process is killed when this is dropped.
+struct Member(Child);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Member {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.0.id() as i32).unwrap(), signal).unwrap();
+    }
+
+    #[track_caller]
+    fn ends(&mut self) -> ExitStatus {
+        until("the end of a member", || self.0.try_wait().unwrap())
+    }
+}
+
+struct Group {
+    directory: tempfile::TempDir,
+    members: Vec<Member>,
+}
+
+impl Group {
+    fn start(script: &str, options: &[&[&str]; 3]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut group = Self { directory, members: Vec::new() };
+        for (id, options) in (1..).zip(options) {
+            let member = group.member(id, script, options);
+            group.members.push(member);
+        }
+        group
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn member(&self, id: u32, script: &str, options: &[&str]) -> Member {
+        let directory = self.directory.path();
+        let log = fs::File::options().append(true).create(true).open(self.path("stderr")).unwrap();
+        let child = election()
+            .args(["run", "work", "--id", &id.to_string(), "--voters", "1,2,3"])
+            .args(["--engine", &format!("embedded:{}", self.path("ring").display())])
+            .arg("--socket")
+            .arg(self.socket(id))
+            .arg("--data")
+            .arg(self.path(&format!("data{id}")))
+            .args(["--lease", "1.5", "--kill-after", "1"])
+            .args(options)
+            .args(["--", "sh", "-c", script])
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Member(child)
+    }
+
+    fn socket(&self, id: u32) -> PathBuf {
+        self.path(&format!("{id}.sock"))
+    }
+
+    fn ask(&self, id: u32, verb: &str) -> Output {
+        election().arg(verb).arg("--member").arg(self.socket(id)).output().unwrap()
+    }
+
+    /// What the commands wrote, in order: who, and with which token.
+    #[track_caller]
+    fn begun(&self) -> Vec<(u32, u64)> {
+        let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+        let begun: Vec<_> = log
+            .lines()
+            .map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+                ["begin", id, token, "work"] => (id.parse().unwrap(), token.parse().unwrap()),
+                _ => panic!("{log}{}", self.said()),
+            })
+            .collect();
+        assert!(begun.is_sorted_by(|a, b| a.1 < b.1), "tokens do not grow: {log}");
+        begun
+    }
+
+    /// Waits until a command has begun with a higher token; who runs it.
+    #[track_caller]
+    fn leader_after(&self, token: u64) -> (u32, u64) {
+        let deadline = Instant::now() + BOUND;
+        loop {
+            match self.begun().last() {
+                Some((id, begun)) if *begun > token => return (*id, *begun),
+                _ => assert!(Instant::now() < deadline, "nobody leads:\n{}", self.said()),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.path("stderr")).unwrap_or_default()
+    }
+
+    fn replace(&mut self, id: u32, script: &str) {
+        let member = self.member(id, script, &[]);
+        self.members[id as usize - 1] = member;
+    }
+
+    /// Waits until the member is in step with the others.
+    #[track_caller]
+    fn is_ready(&self, id: u32) {
+        until("a member in step", || {
+            let told = self.ask(id, "status");
+            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            let in_step = told.contains("role: voter") || told.contains("role: sequencer");
+            in_step.then_some(())
+        });
+    }
+}
+
+fn election() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_election"));
+    command.env_remove("RUST_LOG").env_remove("ELECTION_MEMBER");
+    command
+}
+
+#[track_caller]
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + BOUND;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {BOUND:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// As many as the environment says, and few by default.
+fn kills() -> u32 {
+    std::env::var("PLAINSONG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4)
+}
+
+#[test]
+fn when_the_leader_is_killed_another_takes_over_and_no_two_run_at_once() {
+    let mut group = Group::start(WORK, &[&[]; 3]);
+    let mut last = group.leader_after(0);
+    for _ in 0..kills() {
+        for id in 1..=3 {
+            group.is_ready(id);
+        }
+        // The command may have gone to another by itself, on a machine that is too busy.
+        last = *group.begun().last().unwrap();
+        group.members[last.0 as usize - 1].0.kill().unwrap();
+        group.members[last.0 as usize - 1].0.wait().unwrap();
+        let next = group.leader_after(last.1);
+        group.replace(last.0, WORK);
+        last = next;
+    }
+    assert!(group.begun().len() > kills() as usize);
+    // The guards of those who were killed have stopped their commands.
+    drop(group.members.drain(..));
+    until("the end of all commands", || {
+        let guard = fs::File::open(group.path("guard")).unwrap();
+        rustix::fs::flock(&guard, rustix::fs::FlockOperation::NonBlockingLockExclusive).ok()
+    });
+    assert!(last.1 > 0);
+}
+
+#[test]
+fn who_is_asked_to_stop_stops_its_command_and_the_next_begins_at_once() {
+    let mut group = Group::start(WORK, &[&[]; 3]);
+    let (id, token) = group.leader_after(0);
+    group.members[id as usize - 1].signal(Signal::TERM);
+    assert_eq!(group.members[id as usize - 1].ends().code(), Some(0), "{}", group.said());
+    let (next, _) = group.leader_after(token);
+    assert_ne!(next, id);
+}
+
+#[test]
+fn who_resigns_hands_over_to_the_best_of_the_others() {
+    let group = Group::start(WORK, &[&[], &["--priority", "-1"], &["--priority", "-1"]]);
+    let (id, token) = group.leader_after(0);
+    for id in 1..=3 {
+        group.is_ready(id);
+    }
+    until("all to stand", || {
+        let told = String::from_utf8(group.ask(1, "status").stdout).unwrap();
+        (told.matches("stands: ").count() == 3).then_some(())
+    });
+    assert_eq!(group.ask(id % 3 + 1, "resign").status.code(), Some(0));
+    let (next, _) = group.leader_after(token);
+    assert_ne!(next, id);
+    if id != 1 {
+        assert_eq!(next, 1);
+    }
+    let told = group.ask(id, "status");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains(&format!("leader: {next}, token ")), "{told}");
+    assert!(told.contains("stands: 1, priority 0\n"), "{told}");
+    assert!(told.contains("voters: 1,2,3\n"), "{told}");
+}
+
+#[test]
+fn when_the_command_ends_the_member_ends_with_its_code_and_another_takes_over() {
+    let script = "echo \"begin $ELECTION_ID $ELECTION_TOKEN $ELECTION_GROUP\" >> log; exit 7";
+    let mut group = Group::start(script, &[&[]; 3]);
+    let mut token = 0;
+    for _ in 0..2 {
+        let (id, next) = group.leader_after(token);
+        assert_eq!(group.members[id as usize - 1].ends().code(), Some(7), "{}", group.said());
+        token = next;
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_their_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let ring = format!("embedded:{}", directory.path().join("ring").display());
+    let no_ring = format!("embedded:{}", directory.path().join("none/ring").display());
+    let base = ["run", "work", "--voters", "1,2,3", "--id"];
+    for (arguments, code, told) in [
+        (&["run"][..], 64, "COMMAND"),
+        (
+            &[&base[..], &["4", "--engine", &ring, "--", "true"]].concat(),
+            1,
+            "name all first voters",
+        ),
+        (
+            &[&base[..], &["1", "--engine", &no_ring, "--", "true"]].concat(),
+            1,
+            "there is no directory",
+        ),
+        (
+            &[&base[..], &["1", "--engine", &ring, "--listen", "0.0.0.0:0", "--", "true"]].concat(),
+            1,
+            "add --allow-remote",
+        ),
+        (&["status", "--member", "/nowhere/socket"], 69, "is `election run` running there?"),
+    ] {
+        let output = election().args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(told), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_command_that_is_not_there_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let ring = format!("embedded:{}", directory.path().join("ring").display());
+    let output = election()
+        .args(["run", "work", "--id", "1", "--voters", "1", "--engine", &ring])
+        .args(["--", "/nowhere/command"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains("cannot run /nowhere/command"), "{said}");
+}
