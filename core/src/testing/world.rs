@@ -178,17 +178,18 @@ impl<W: Workload> World<W> {
                 check(*told >= promised, || {
                     format!("P1: {replica} tells {told} and has promised {promised} durably")
                 })?;
-                let before = self.acked.entry(Voter { replica, store: store.id }).or_default();
-                check(before.0 != *epoch || *acked >= before.1, || {
-                    format!("N7: {replica} acks {acked} in epoch {epoch}, and {} before", before.1)
-                })?;
-                *before = (*before).max((*epoch, *acked));
                 let of = durable.epoch_at(*acked);
                 let base = self.checker.base(*epoch).unwrap_or(*acked);
                 let is_known = durable.at(*acked).is_some();
                 check(*acked <= base || of == *epoch || !is_known, || {
                     format!("L4: {replica} acks {acked} in epoch {epoch}, and has it of {of}")
                 })?;
+                // What is in the base counts for nothing, acked or not.
+                let before = self.acked.entry(Voter { replica, store: store.id }).or_default();
+                check(before.0 != *epoch || *acked >= before.1 || before.1 <= base, || {
+                    format!("N7: {replica} acks {acked} in epoch {epoch}, and {} before", before.1)
+                })?;
+                *before = (*before).max((*epoch, *acked));
                 let held = match log.at(*acked) {
                     Some(digest) => durable.holds(*acked, digest),
                     None => *acked <= durable.last(),
