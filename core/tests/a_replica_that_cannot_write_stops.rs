@@ -1,13 +1,23 @@
-//! The reasons to stop are for people to read.
+//! A replica whose disk fails stops acknowledging at once, leaves the group, says why, and
+//! does not try again; the others go on, and nothing acknowledged is lost.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
+use common::disk::Kept;
+use common::failing::{Failing, Left};
+use common::ledger::{Command, DEADLINE, Ledger, add, builder, read, wait_until};
+use cpg::embedded::{Node, Ring};
 use plainsong::engine::{Config, Engine, Input, Now, Output};
-use plainsong::{Incarnation, Nonce, ReplicaId, StopReason, StoreId};
+use plainsong::{Incarnation, Nonce, ProposeError, Replica, ReplicaId, StopReason, StoreId};
+use plainsong_storage::{LogStore, MemoryLog, MemorySnapshots, SnapshotStore};
 
 #[test]
-fn a_replica_that_cannot_write_stops_and_says_why() {
+fn an_engine_that_cannot_write_stops_and_says_why() {
     let incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
     let config = Config::new(incarnation, StoreId(1), vec![ReplicaId(1)]);
     let mut engine: Engine<u64> = Engine::new(config, Now::default());
@@ -21,4 +31,117 @@ fn a_replica_that_cannot_write_stops_and_says_why() {
     assert!(
         matches!(&out[..], [Output::Fail { tickets, may_take_effect: false }] if *tickets == [7])
     );
+}
+
+/// What outlives a replica.
+#[derive(Default)]
+struct Site {
+    log: Kept<MemoryLog>,
+    snapshots: Kept<MemorySnapshots>,
+}
+
+impl Site {
+    fn start(
+        node: &Node,
+        id: u32,
+        log: impl LogStore + 'static,
+        snapshots: impl SnapshotStore + 'static,
+    ) -> Replica<Ledger> {
+        builder(node, id, &[1, 2, 3]).stores(log, snapshots).start().unwrap()
+    }
+}
+
+/// Adds numbers until one is refused; returns the first that was not acknowledged.
+fn add_until_refused(replica: &Replica<Ledger>, from: u64) -> (u64, ProposeError) {
+    for number in from.. {
+        if let Err(error) = replica.propose(Command::Add(number)).wait_timeout(DEADLINE) {
+            return (number, error);
+        }
+    }
+    unreachable!()
+}
+
+/// The disk of replica `victim` fails while it proposes.
+fn survives(
+    victim: u32,
+    faulty: impl Fn(&Node, &Site) -> (Replica<Ledger>, Box<dyn Fn() -> u64>),
+    is_expected: impl Fn(&StopReason) -> bool,
+) {
+    let ring = Ring::new();
+    let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
+    let sites: Vec<_> = (0..3).map(|_| Site::default()).collect();
+    let at = victim as usize - 1;
+    let mut replicas = Vec::new();
+    let mut calls_after = None;
+    for (id, (node, site)) in (1..).zip(nodes.iter().zip(&sites)) {
+        replicas.push(if id == victim {
+            let (replica, calls) = faulty(node, site);
+            calls_after = Some(calls);
+            replica
+        } else {
+            Site::start(node, id, site.log.clone(), site.snapshots.clone())
+        });
+    }
+    const EACH: u64 = 1_000_000;
+    let (not_acknowledged, error) = add_until_refused(&replicas[at], at as u64 * EACH);
+    let stopped = || replicas[at].status().stopped;
+    wait_until("the replica to have stopped", || stopped().is_some());
+    let reason = stopped().unwrap();
+    assert!(is_expected(&reason), "{reason}");
+    let why = |error: &ProposeError| matches!(error, ProposeError::Stopped(why) if *why == reason);
+    assert!(error == ProposeError::OutcomeUnknown || why(&error), "{error}");
+    // It is there for questions, and for nothing else.
+    assert!(why(&add_until_refused(&replicas[at], 7).1));
+    let others: Vec<_> = replicas.iter().filter(|r| r.status().stopped.is_none()).collect();
+    assert_eq!(others.len(), 2);
+    wait_until("the others to have it gone", || {
+        others.iter().all(|replica| replica.status().members.len() == 2)
+    });
+    add(others[0], 7 * EACH..7 * EACH + 100);
+    let (expected, _) = read(others[1]);
+    let first = at as u64 * EACH;
+    let has = |number| expected.contains(&number);
+    assert!((first..not_acknowledged).all(has), "what was acknowledged is there");
+    assert_eq!(calls_after.unwrap()(), 0, "nothing is written after a failure");
+    // The disk is well again.
+    drop(replicas.remove(at));
+    sites[at].snapshots.with(MemorySnapshots::forget_drafts);
+    nodes[at].start();
+    let back = Site::start(&nodes[at], victim, sites[at].log.clone(), sites[at].snapshots.clone());
+    assert_eq!(read(&back).0, expected);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_its_replica_and_nobody_else() {
+    for (victim, left) in [(1, Left::Nothing), (2, Left::Half), (3, Left::Everything)] {
+        survives(
+            victim,
+            |node, site| {
+                let log = Failing::new(site.log.clone(), 150, left);
+                let calls = log.calls_after();
+                let replica = Site::start(node, victim, log, site.snapshots.clone());
+                (replica, Box::new(move || calls.load(Ordering::SeqCst)))
+            },
+            |reason| matches!(reason, StopReason::WriteFailed(why) if why.contains("no space")),
+        );
+    }
+}
+
+#[test]
+fn snapshots_that_cannot_be_written_stop_their_replica_and_nobody_else() {
+    // To begin, to write a chunk, and to commit the second.
+    for (victim, (call, left)) in
+        (1..).zip([(4, Left::Nothing), (5, Left::Everything), (6, Left::Nothing)])
+    {
+        survives(
+            victim,
+            |node, site| {
+                let snapshots = Failing::new(site.snapshots.clone(), call, left);
+                let calls = snapshots.calls_after();
+                let replica = Site::start(node, victim, site.log.clone(), snapshots);
+                (replica, Box::new(move || calls.load(Ordering::SeqCst)))
+            },
+            |reason| matches!(reason, StopReason::SnapshotFailed(why) if why.contains("no space")),
+        );
+    }
 }

@@ -47,10 +47,13 @@ impl LogThread {
                 Ok(()) => Feedback::Written(ticket),
                 Err(reason) => Feedback::WriteFailed(reason),
             };
-            if self.feedback.send(feedback).is_err() || failed {
+            if self.feedback.send(feedback).is_err() {
                 return;
             }
             self.shared.wake();
+            if failed {
+                return;
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 #[allow(dead_code, reason = "not every test needs it")]
 pub(crate) mod disk;
 #[allow(dead_code, reason = "not every test needs it")]
+pub(crate) mod failing;
+#[allow(dead_code, reason = "not every test needs it")]
 pub(crate) mod gate;
 #[allow(dead_code, reason = "not every test needs all of it")]
 pub(crate) mod ledger;

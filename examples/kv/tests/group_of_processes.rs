@@ -2,20 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 mod common;
-use common::{Client, Serve, ready, text, until};
-
-const BOUND: Duration = Duration::from_secs(30);
-const WRITERS: usize = 4;
+use common::{BOUND, Load, Record, Serve, check, ready, together, until};
 
 struct Group {
     directory: tempfile::TempDir,
@@ -85,107 +76,11 @@ fn lock_holder(path: &Path) -> Option<u32> {
     })
 }
 
-/// What one client knows of what it did.
-#[derive(Default)]
-struct Record {
-    /// The keys that were set, and to what.
-    set: BTreeMap<String, String>,
-    added: u64,
-    /// Additions of which it is not known whether they were done.
-    maybe_added: u64,
-}
-
-struct Load {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
-    writers: Vec<JoinHandle<Record>>,
-}
-
-impl Load {
-    fn start(addresses: Vec<SocketAddr>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(AtomicU64::new(0));
-        let writers = (0..WRITERS).map(|number| {
-            let (addresses, stop) = (addresses.clone(), Arc::clone(&stop));
-            let acknowledged = Arc::clone(&acknowledged);
-            thread::spawn(move || write(number, &addresses, &stop, &acknowledged))
-        });
-        let writers = writers.collect();
-        Self { stop, acknowledged, writers }
-    }
-
-    /// Waits until so many more writes are acknowledged.
-    #[track_caller]
-    fn goes_on(&self, writes: u64) {
-        let goal = self.acknowledged.load(Ordering::SeqCst) + writes;
-        let reached = || (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(());
-        until("more acknowledged writes", BOUND, reached);
-    }
-
-    fn end(self) -> Vec<Record> {
-        self.stop.store(true, Ordering::SeqCst);
-        self.writers.into_iter().map(|writer| writer.join().unwrap()).collect()
-    }
-}
-
-fn write(
-    number: usize,
-    addresses: &[SocketAddr],
-    stop: &AtomicBool,
-    acknowledged: &AtomicU64,
-) -> Record {
-    let mut record = Record::default();
-    let counter = format!("counter:{number}");
-    let mut at = number;
-    let mut step = 0;
-    while !stop.load(Ordering::SeqCst) {
-        at += 1;
-        let Ok(mut client) = Client::connect(addresses[at % addresses.len()]) else { continue };
-        // Until something goes wrong; then it is the next replica's turn.
-        while !stop.load(Ordering::SeqCst) {
-            step += 1;
-            let (key, value) = (format!("{number}:{step}"), format!("v{step}"));
-            match client.call(&["SET", &key, &value]) {
-                Ok(reply) if text(&reply) == "OK" => record.set.insert(key, value),
-                _ => break,
-            };
-            acknowledged.fetch_add(1, Ordering::SeqCst);
-            let reply = client.call(&["INCR", &counter]).map(|reply| text(&reply));
-            match reply.as_deref() {
-                Ok(sum) if sum.starts_with(':') => record.added += 1,
-                // It was certainly not done.
-                Ok(error) if error.starts_with("-CLUSTERDOWN") => break,
-                _ => {
-                    record.maybe_added += 1;
-                    break;
-                }
-            }
-        }
-    }
-    record
-}
-
-/// Everything that was acknowledged is there, and nothing was done twice.
-#[track_caller]
-fn check(replica: &Serve, records: &[Record]) {
-    let mut client = replica.client();
-    for (number, record) in records.iter().enumerate() {
-        for (key, value) in &record.set {
-            assert_eq!(client.ask(&format!("GET {key}")), format!("\"{value}\""), "{key}");
-        }
-        let sum = client.ask(&format!("GET counter:{number}"));
-        let sum: u64 = sum.trim_matches('"').parse().unwrap_or_else(|_| panic!("{sum}"));
-        let range = record.added..=record.added + record.maybe_added;
-        assert!(range.contains(&sum), "{sum} additions are not in {range:?}");
-        assert!(!record.set.is_empty() && record.added > 0, "a writer did nothing");
-    }
-}
-
 /// Kills a replica under load, sees the others go on and the books balanced, and returns
 /// what is left, with the dead one last.
 fn survives_the_death_of(choose: impl Fn(&Group) -> usize) -> (Group, Vec<Record>) {
     let mut group = Group::start();
-    let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect());
+    let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect(), 0);
     load.goes_on(500);
     let victim = choose(&group);
     let mut dead = group.replicas.remove(victim);
@@ -222,7 +117,7 @@ fn a_replica_that_comes_back_says_what_it_waits_for() {
     until("a word on what it waits for", BOUND, || {
         back.info("obstacle").starts_with("waiting ").then_some(())
     });
-    let replies = ["GET 0:1", "SET a 1", "GET 1:1"].map(|request| back.client().ask(request));
+    let replies = ["GET 0:0:1", "SET a 1", "GET 0:1:1"].map(|request| back.client().ask(request));
     let errors = replies.iter().filter(|reply| reply.starts_with('-'));
     for reply in errors.clone() {
         assert!(reply.contains("waiting "), "{reply}");
@@ -275,7 +170,7 @@ fn nothing_acknowledged_is_lost_when_all_are_killed_and_come_back() {
     let mut group = Group::start_on_disk();
     let mut all = Vec::new();
     for _ in 0..3 {
-        let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect());
+        let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect(), 0);
         load.goes_on(300);
         for replica in &mut group.replicas {
             replica.process.kill();
@@ -293,16 +188,4 @@ fn nothing_acknowledged_is_lost_when_all_are_killed_and_come_back() {
             check(replica, &together(&all));
         }
     }
-}
-
-/// What the same writers did in several runs.
-fn together(runs: &[Vec<Record>]) -> Vec<Record> {
-    let mut all: Vec<Record> = (0..WRITERS).map(|_| Record::default()).collect();
-    for (whole, part) in runs.iter().flat_map(|run| run.iter().enumerate()) {
-        let whole = &mut all[whole];
-        whole.set.extend(part.set.clone());
-        whole.added += part.added;
-        whole.maybe_added += part.maybe_added;
-    }
-    all
 }

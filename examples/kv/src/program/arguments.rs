@@ -94,6 +94,19 @@ pub(super) struct Serve {
     /// Without it they are in memory, and gone with the process.
     #[arg(long, value_name = "FOLDER")]
     pub(super) data: Option<PathBuf>,
+    /// Takes a snapshot of the state at every so many entries of the log, each of which holds
+    /// up to 64 KiB of commands. The same at all replicas, which compare their snapshots.
+    #[arg(
+        long,
+        value_name = "ENTRIES",
+        default_value_t = 16_384,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub(super) snapshot_every: u64,
+    /// Keeps so many entries of the log behind the newest snapshot, for replicas that lag a
+    /// little; who lags more is sent the snapshot.
+    #[arg(long, value_name = "ENTRIES", default_value_t = 8192)]
+    pub(super) keep_entries: usize,
     #[command(flatten)]
     pub(super) common: Common,
 }

@@ -27,7 +27,9 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     let id = arguments.id;
     let mut builder = Replica::builder(ReplicaId(id), Store::default())
         .engine(arguments.engine)
-        .group(arguments.group.as_str());
+        .group(arguments.group.as_str())
+        .snapshot_every(arguments.snapshot_every)
+        .keep_entries(arguments.keep_entries);
     if !arguments.voters.is_empty() {
         builder = builder.bootstrap(arguments.voters.into_iter().map(ReplicaId));
     }

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod client;
+mod load;
 mod local;
 mod process;
 
@@ -11,8 +12,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, request, text};
+pub use load::{Load, Record, check, together};
 pub use local::run;
 pub use process::{Demo, Process, Serve, ready};
+
+/// How long anything may take.
+pub const BOUND: Duration = Duration::from_secs(30);
 
 /// Waits until something is there, and fails with its name when the deadline passes.
 #[track_caller]
@@ -33,11 +38,15 @@ pub fn have(program: &str, package: &str) -> bool {
     if Command::new(program).arg("--version").output().is_ok() {
         return true;
     }
-    let missing = format!("{program} is missing: apt-get install {package}");
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-    // Not by a macro: the test harness keeps what those print of tests that pass.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
+    skipped(&format!("{program} is missing: apt-get install {package}"));
     false
+}
+
+/// Says that a test is left out. Under `CI=true` none may be.
+pub fn skipped(why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+    // Not by a macro: the test harness keeps what those print of tests that pass.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// Random numbers that a seed repeats (splitmix64).

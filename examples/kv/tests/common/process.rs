@@ -42,7 +42,12 @@ impl Lines {
 
 impl Process {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kv"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_kv")), arguments)
+    }
+
+    /// Starts the program by a command that becomes it.
+    fn start_by(mut command: Command, arguments: &[&str]) -> Self {
+        let mut child = command
             .args(arguments)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -136,13 +141,34 @@ pub struct Serve {
 
 impl Serve {
     /// Starts a replica of a group of three that meet at a socket.
-    pub fn start(id: u32, socket: &Path, more: &[&str]) -> Self {
+    pub fn start(id: u32, socket: &Path, more: &[impl AsRef<str>]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_kv")), id, socket, more)
+    }
+
+    /// Starts it so that the calls of one kind that concern this file fail as told, as
+    /// `strace` injects it; what it sees of these calls is in the file `trace`.
+    pub fn start_failing(
+        id: u32,
+        socket: &Path,
+        more: &[impl AsRef<str>],
+        (call, file, fault): (&str, &Path, &str),
+        trace: &Path,
+    ) -> Self {
+        let mut command = Command::new("strace");
+        // The tracer is a process beside, so that the child is the program itself.
+        command.args(["-D", "-f", "-qq", "-o"]).arg(trace).arg("-P").arg(file);
+        command.args(["-e", &format!("inject={call}:{fault}")]);
+        command.arg(env!("CARGO_BIN_EXE_kv"));
+        Self::start_by(command, id, socket, more)
+    }
+
+    fn start_by(command: Command, id: u32, socket: &Path, more: &[impl AsRef<str>]) -> Self {
         let engine = format!("embedded:{}", socket.display());
         let id_text = id.to_string();
         let mut arguments = vec!["serve", "--id", &id_text, "--voters", "1,2,3"];
         arguments.extend(["--listen", "127.0.0.1:0", "--engine", &engine]);
-        arguments.extend(more);
-        let mut process = Process::start(&arguments);
+        arguments.extend(more.iter().map(AsRef::as_ref));
+        let mut process = Process::start_by(command, &arguments);
         let address = process.addresses(1)[0];
         Self { id, process, address }
     }
