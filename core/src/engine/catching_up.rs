@@ -14,7 +14,7 @@ const PIECE_ENTRIES_MAX: usize = 1024;
 impl<T> Engine<T> {
     /// Rule N5: what is missing is fetched; nobody else is disturbed.
     pub(crate) fn fetch_missing(&mut self, out: &mut Vec<Output<T>>) {
-        if self.is_broken(Canary::NoFetch) {
+        if self.is_broken(Canary::NoFetch) || self.full().is_some() {
             return;
         }
         let lags = self.live().is_some_and(|epoch| !epoch.in_step);
@@ -137,6 +137,7 @@ impl<T> Engine<T> {
         // The sequencer never takes entries from others (rule N3).
         if epoch.sequencing
             || !epoch.shares
+            || self.full().is_some()
             || piece.first > last.next()
             || piece.first.0 + count <= last.0 + 1
         {

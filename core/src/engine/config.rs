@@ -48,6 +48,13 @@ pub struct Config {
     /// low: whoever lags needs a snapshot, where some entries would do. Too high: that much
     /// memory.
     pub kept_bytes_max: usize,
+    /// Bytes of entries in memory from which on the log does not grow before a snapshot that
+    /// is being written lets it shrink, or the state machine has caught up. Too low: a
+    /// replica that is busy with a snapshot falls behind. Too high: that much memory.
+    pub log_bytes_max: usize,
+    /// Bytes that may wait for the disk of the log before it does not grow. Too low: a disk
+    /// that stalls makes its replica lag at once. Too high: that much memory.
+    pub writing_bytes_max: usize,
     /// A rule to break, to see whether tests notice.
     #[cfg(feature = "canaries")]
     pub canary: Option<Canary>,
@@ -71,6 +78,8 @@ impl Config {
             snapshot_bytes: 64 << 20,
             kept_entries_max: 8192,
             kept_bytes_max: 256 << 20,
+            log_bytes_max: 512 << 20,
+            writing_bytes_max: 64 << 20,
             #[cfg(feature = "canaries")]
             canary: None,
         }

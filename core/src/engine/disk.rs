@@ -11,6 +11,8 @@ const WRITES_MAX: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     gathered: Vec<Op>,
+    /// Of the entries in `gathered`.
+    gathered_bytes: usize,
     /// The last index appended, as of the end of `gathered`.
     appended: Index,
     /// A ballot whose promise is in `gathered`.
@@ -24,6 +26,7 @@ pub(crate) struct Disk {
 #[derive(Debug)]
 struct Write {
     ticket: u64,
+    bytes: usize,
     appended: Index,
     promise: Option<Ballot>,
 }
@@ -40,6 +43,7 @@ impl Disk {
 
     pub(crate) fn append(&mut self, entry: Entry) {
         self.appended = entry.index();
+        self.gathered_bytes += entry.content.bytes();
         self.gathered.push(Op::Append(entry));
     }
 
@@ -87,7 +91,8 @@ impl Disk {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         let (appended, promise) = (self.appended, self.promise.take());
-        self.under_way.push_back(Write { ticket, appended, promise });
+        let bytes = std::mem::take(&mut self.gathered_bytes);
+        self.under_way.push_back(Write { ticket, bytes, appended, promise });
         out.push(Output::Write { ticket, ops: std::mem::take(&mut self.gathered) });
         Some(ticket)
     }
@@ -103,6 +108,11 @@ impl Disk {
         }
         self.promise_durable = self.promise_durable.max(promise.unwrap_or_default());
         promise
+    }
+
+    /// Of the entries that are not written yet.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.gathered_bytes + self.under_way.iter().map(|write| write.bytes).sum::<usize>()
     }
 
     /// The highest ballot whose promise is durable.

@@ -27,6 +27,7 @@ mod progress;
 mod reading;
 mod receiving;
 mod restart;
+mod room;
 mod snapshots;
 #[cfg(test)]
 mod solo;
@@ -332,6 +333,7 @@ impl<T> Engine<T> {
         self.order_notice();
         self.send_batches(out)?;
         self.order_pool()?;
+        self.confirm()?;
         self.hint_commit();
         self.write(out)?;
         self.begin_round(out);

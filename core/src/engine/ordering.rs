@@ -11,6 +11,8 @@ use crate::entry::{Batch, Content};
 use crate::message::{Mark, Marked, Marks, Progress};
 use crate::types::{Digest, Index, Origin, Voter};
 
+/// Marks that wait for their batches. What is beyond is fetched later.
+const MARKS_MAX: usize = 64 << 10;
 /// Bytes of marks told in one message, which may carry the largest command as well.
 const MARKS_BYTES_MAX: usize = 20 << 10;
 
@@ -43,7 +45,7 @@ impl<T> Engine<T> {
     /// next of its origin.
     pub(crate) fn order_pool(&mut self) -> Checked {
         self.order_notice();
-        while self.is_sequencing() {
+        while self.is_sequencing() && self.full().is_none() {
             let gaps = self.is_broken(Canary::OrderedWithGaps);
             let strangers = self.is_broken(Canary::BatchesOfStrangers);
             let log = &self.log;
@@ -122,7 +124,7 @@ impl<T> Engine<T> {
         if marks.first.0 > next && !self.is_broken(Canary::MarksWithGaps) {
             return self.confirm();
         }
-        if last.0 >= next {
+        if last.0 >= next && self.marks.len() < MARKS_MAX {
             let known = next.saturating_sub(marks.first.0) as usize;
             self.marks.extend(marks.entries.iter().skip(known).cloned());
             self.expected.insert(last, marks.digest);
@@ -137,7 +139,9 @@ impl<T> Engine<T> {
         if !self.is_in_step() || self.is_sequencing() {
             return Ok(());
         }
-        while let Some(Mark { time, what }) = self.marks.front().cloned() {
+        while self.full().is_none()
+            && let Some(Mark { time, what }) = self.marks.front().cloned()
+        {
             let content = match what {
                 Marked::Batch { origin, number } => {
                     let Some(batch) = self.pool.take(origin, number) else { break };

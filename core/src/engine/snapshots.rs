@@ -63,6 +63,11 @@ impl Snapshots {
         self.tables = tables;
     }
 
+    /// One is being taken.
+    pub(crate) fn is_taking(&self) -> bool {
+        self.taking
+    }
+
     pub(crate) fn held(&self) -> &[SnapshotName] {
         &self.held
     }

@@ -92,6 +92,20 @@ impl TransferStatus {
     }
 }
 
+impl fmt::Display for TransferStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { donor, index, bytes, of_bytes, .. } = self;
+        write!(
+            f,
+            "replica {donor} sends the state at index {index}, {bytes} of {of_bytes} bytes are here"
+        )?;
+        match self.pace() {
+            Some((rate, left)) => write!(f, ", {rate} a second, {} s left", left.as_secs()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A member of the group, as another sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -199,10 +213,7 @@ impl<T> Engine<T> {
         if let Some(epoch) = self.live().filter(|epoch| !epoch.in_step || transfer.is_some()) {
             let (base, last) = (epoch.open.base.index, self.log.last().index);
             let how = match transfer {
-                Some(TransferStatus { donor, index, bytes, of_bytes, .. }) => format!(
-                    "replica {donor} sends the state at index {index}, {bytes} of {of_bytes} bytes \
-                     are here"
-                ),
+                Some(transfer) => transfer.to_string(),
                 None => format!("the group's goes on from {base}, and it asks for the rest"),
             };
             return Some(format!(
@@ -236,6 +247,9 @@ impl<T> Engine<T> {
                 "waiting for a new sequencer: {} is gone",
                 epoch.open.sequencer.replica
             ));
+        }
+        if let Some(waiting) = self.waiting_for_room() {
+            return Some(waiting);
         }
         if self.pace.missing_since.is_some() {
             let missing = self.log.last().index.next();

@@ -10,8 +10,8 @@ use crossbeam_channel::{Receiver, Sender, select};
 use super::log::Write;
 use super::reads::Reads;
 use super::{
-    Asked, AskedFor, Feedback, InOrder, LEAVE_TIMEOUT, Meeting, Proposal, Shared, ToApply, fail,
-    forgo, panic_text,
+    Asked, AskedFor, Feedback, InOrder, LEAVE_TIMEOUT, Meeting, Proposal, Queued, Shared, ToApply,
+    fail, forgo, panic_text,
 };
 use crate::codec::{self, Frame};
 use crate::engine::{
@@ -341,7 +341,7 @@ impl<M: StateMachine> GroupThread<M> {
             let Ok(next) = self.proposals.try_recv() else { break };
             any = true;
             match next {
-                InOrder::Propose(Proposal { caller, command, deadline }) => {
+                InOrder::Propose(Queued(Proposal { caller, command, deadline }, _)) => {
                     let deadline =
                         deadline.map(|at| at.saturating_duration_since(self.clock.start));
                     self.step(Input::Propose { ticket: caller, command, deadline });
@@ -447,7 +447,7 @@ impl<M: StateMachine> GroupThread<M> {
         loop {
             select! {
                 recv(self.proposals) -> next => match next {
-                    Ok(InOrder::Propose(Proposal { caller, .. })) => {
+                    Ok(InOrder::Propose(Queued(Proposal { caller, .. }, _))) => {
                         fail(vec![caller], false, &status);
                     }
                     Ok(InOrder::Read(read)) => refuse(read),

@@ -12,6 +12,7 @@ mod apply;
 mod group;
 mod log;
 mod reads;
+mod room;
 mod shelf;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use cpg::{Connection, GroupName, Options};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
+use self::room::{Place, Room};
 use crate::engine::{AdminError, Committed, Engine, SnapshotHead, Status, VoterChange};
 use crate::event::changes;
 use crate::pending::{Caller, ProposeError};
@@ -36,8 +38,10 @@ pub(crate) use self::group::restart;
 #[cfg(feature = "testing")]
 pub(crate) use self::reads::Reads;
 
-/// Commands that may wait to be taken in by the group thread. Beyond it `propose` waits.
+/// Commands that may wait to be taken in by the group thread, and the bytes that they have
+/// together. Beyond either `propose` waits.
 const PROPOSALS_MAX: usize = 4096;
+const PROPOSALS_BYTES_MAX: usize = 16 << 20;
 /// Reads that may wait to be taken in. Beyond it `read` waits.
 const READS_MAX: usize = 4096;
 /// Requests of operators that may wait to be taken in.
@@ -59,6 +63,9 @@ pub(crate) struct Proposal<O> {
     pub(crate) deadline: Option<Instant>,
 }
 
+/// A proposal that waits to be taken in, with the room that it takes meanwhile.
+pub(crate) struct Queued<O>(Proposal<O>, #[allow(dead_code, reason = "held")] Place);
+
 /// An operator's request on its way to the group thread.
 pub(crate) struct Asked {
     pub(crate) what: AskedFor,
@@ -73,7 +80,7 @@ pub(crate) enum AskedFor {
 
 /// What is taken in by the group thread in the order in which it came.
 pub(crate) enum InOrder<M: StateMachine> {
-    Propose(Proposal<M::Output>),
+    Propose(Queued<M::Output>),
     /// A read that has to see what was proposed before it.
     Read(Read<M>),
 }
@@ -171,6 +178,8 @@ pub(crate) struct Runtime<M: StateMachine> {
 /// Where callers put what they want.
 struct Inboxes<M: StateMachine> {
     in_order: Sender<InOrder<M>>,
+    /// For the commands in there.
+    room: Arc<Room>,
     /// Linearizable.
     reads: Sender<Read<M>>,
     /// Of the state as it is.
@@ -209,7 +218,8 @@ impl<M: StateMachine> Runtime<M> {
             events: Feed::new(EVENTS_MAX),
             stop: AtomicBool::new(false),
         });
-        let inboxes = Inboxes { in_order, reads, local_reads };
+        let room = Room::new(PROPOSALS_BYTES_MAX);
+        let inboxes = Inboxes { in_order, room, reads, local_reads };
         let mut runtime = Self {
             shared: Arc::clone(&shared),
             asked,
@@ -253,7 +263,12 @@ impl<M: StateMachine> Runtime<M> {
         wait: bool,
     ) -> Result<(), TrySendError<()>> {
         let Some(inboxes) = &self.inboxes else { return Err(TrySendError::Disconnected(())) };
-        send(&inboxes.in_order, InOrder::Propose(proposal), wait)?;
+        let bytes = proposal.command.len();
+        let place = match wait {
+            true => inboxes.room.take(bytes),
+            false => inboxes.room.try_take(bytes).ok_or(TrySendError::Full(()))?,
+        };
+        send(&inboxes.in_order, InOrder::Propose(Queued(proposal, place)), wait)?;
         self.shared.wake();
         Ok(())
     }

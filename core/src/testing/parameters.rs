@@ -98,6 +98,10 @@ pub struct Parameters {
     pub kept_entries_max: usize,
     /// See [`Config`](crate::engine::Config).
     pub snapshot_entries: u64,
+    /// See [`Config`](crate::engine::Config).
+    pub log_bytes_max: usize,
+    /// See [`Config`](crate::engine::Config).
+    pub writing_bytes_max: usize,
     /// A rule that all replicas break.
     #[cfg(feature = "canaries")]
     pub canary: Option<Canary>,
@@ -160,6 +164,8 @@ impl Parameters {
             applying_max: random.pick(&[1, 7, 1024]),
             kept_entries_max: random.pick(&[5, 50, 10_000]),
             snapshot_entries: random.pick(&[10, 50, 200, 10_000]),
+            log_bytes_max: random.pick(&[2000, 20_000, 1 << 30]),
+            writing_bytes_max: random.pick(&[20, 500, 1 << 30]),
             #[cfg(feature = "canaries")]
             canary: None,
         }

@@ -4,9 +4,11 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 mod common;
-use common::{BOUND, Load, Record, Serve, check, ready, together, until};
+use common::{BOUND, Load, Random, Record, Serve, check, ready, together, until};
 
 struct Group {
     directory: tempfile::TempDir,
@@ -37,7 +39,10 @@ impl Group {
 
     fn start_with_its_data(&mut self, id: u32) {
         let data = self.directory.path().join(format!("data-{id}")).display().to_string();
-        let arguments = ["--timeout", "5", "--data", &data];
+        // So often that snapshots are taken and the log is cut all the time.
+        let often = ["--snapshot-every", "40", "--keep-entries", "10"];
+        let mut arguments = vec!["--timeout", "5", "--data", &data];
+        arguments.extend(often);
         self.replicas.push(Serve::start(id, &self.socket(), &arguments));
     }
 
@@ -188,4 +193,59 @@ fn nothing_acknowledged_is_lost_when_all_are_killed_and_come_back() {
             check(replica, &together(&all));
         }
     }
+}
+
+/// How often the replicas are killed: `PLAINSONG_KILLS`, or this.
+const KILLS: usize = 6;
+
+/// In each round some are killed, at any moment and in any order; where a majority is left it
+/// goes on, and is killed too. Then all come back.
+#[test]
+fn nothing_acknowledged_is_lost_when_replicas_are_killed_at_any_moment() {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let kills = number("PLAINSONG_KILLS").map_or(KILLS, |kills| kills as usize);
+    let mut random = Random(number("PLAINSONG_SEED").unwrap_or(1));
+    let mut group = Group::start_on_disk();
+    let (mut all, mut killed, mut acknowledged) = (Vec::new(), 0, 0);
+    while killed < kills {
+        let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect(), 0);
+        load.goes_on(1 + random.below(300) as u64);
+        let first = 1 + random.below(3);
+        for count in [first, 3 - first] {
+            // Anywhere between two answers.
+            thread::sleep(Duration::from_micros(random.below(20_000) as u64));
+            for _ in 0..count {
+                let victim = random.below(group.replicas.len());
+                group.replicas.remove(victim).process.kill();
+                killed += 1;
+            }
+            if group.replicas.len() == 2 {
+                load.goes_on(1 + random.below(100) as u64);
+            }
+        }
+        let records = load.end();
+        acknowledged += records.iter().map(|record| record.set.len()).sum::<usize>();
+        let mut order = vec![1, 2, 3];
+        while !order.is_empty() {
+            group.start_with_its_data(order.remove(random.below(order.len())));
+        }
+        group.wait();
+        all.push(records);
+        // The newest at each, and everything at the end.
+        let newest = together(&all[all.len() - 1..]);
+        for replica in &group.replicas {
+            for record in &newest {
+                common::check_set(replica, record);
+            }
+        }
+    }
+    for replica in &group.replicas {
+        check(replica, &together(&all));
+    }
+    for id in 1..=3 {
+        let index = group.directory.path().join(format!("data-{id}/store/snapshots.index"));
+        let length = std::fs::metadata(index).unwrap().len();
+        assert!(length > 40, "replica {id} never completed a snapshot");
+    }
+    println!("{killed} kills in {} rounds, {acknowledged} acknowledged writes found", all.len());
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`resp`] | the Redis protocol, from bytes to requests and from replies to bytes |
 //! | [`number`] | decimal numbers as Redis reads them |
-//! | [`Situation`], [`watch`](watch()) | how a replica is, for people, and what changes about it |
+//! | [`Situation`], [`Transfer`], [`watch`](watch()) | how a replica is, for people, and what changes about it |
 //! | [`arguments`] | parts of command lines |
 //! | [`Stop`] | the signals that end a service |
 //! | [`Listener`], [`answer_requests`], [`Client`] | both ends of its connections |
@@ -22,6 +22,7 @@ pub mod resp;
 mod signals;
 mod situation;
 mod stop;
+mod transfer;
 mod watch;
 
 pub use client::{Address, Client};
@@ -32,4 +33,5 @@ pub use requests::answer_requests;
 pub use signals::Signals;
 pub use situation::{Obstacle, Situation};
 pub use stop::Stop;
+pub use transfer::Transfer;
 pub use watch::{Line, watch};

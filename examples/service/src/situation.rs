@@ -2,6 +2,8 @@ use std::fmt;
 
 use plainsong::{MemberStatus, Status};
 
+use crate::Transfer;
+
 /// How a replica and its group are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Situation {
@@ -25,6 +27,8 @@ pub struct Situation {
     pub applied: u64,
     /// What the replica waits for, if it cannot go on without: "waiting for ...".
     pub waiting: Option<String>,
+    /// The state that it receives, if it lags so far that it needs one.
+    pub transfer: Option<Transfer>,
     /// Why it has stopped.
     pub stopped: Option<String>,
     /// Whether a majority of the voters is in the group as seen from here.
@@ -33,7 +37,7 @@ pub struct Situation {
 
 impl Situation {
     /// What `INFO` tells of it, by name.
-    pub fn fields(&self) -> [(&'static str, String); 10] {
+    pub fn fields(&self) -> [(&'static str, String); 11] {
         let obstacle = self.obstacle().map(|obstacle| obstacle.to_string());
         [
             ("id", self.id.clone()),
@@ -46,6 +50,7 @@ impl Situation {
             ("committed", self.committed.to_string()),
             ("applied", self.applied.to_string()),
             ("obstacle", obstacle.unwrap_or_default()),
+            ("transfer", self.transfer.map(|transfer| transfer.to_string()).unwrap_or_default()),
         ]
     }
 
@@ -73,6 +78,7 @@ impl Situation {
             committed: status.committed.0,
             applied: status.applied.0,
             waiting: status.waiting.clone(),
+            transfer: status.transfer.as_ref().map(Transfer::of),
             stopped: status.stopped.as_ref().map(ToString::to_string),
             majority: status.stopped.is_none() && here * 2 > status.voters.len(),
         }

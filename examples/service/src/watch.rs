@@ -40,10 +40,11 @@ pub async fn watch(
 
 /// Tells in lines what changes at some replicas, and nothing twice.
 ///
-/// The progress of commits is told at most twice a second; everything else at once.
+/// The progress of commits is told at most twice a second, what only counts on in what a
+/// replica waits for every two seconds, and everything else at once.
 #[derive(Debug, Default)]
 struct Watch {
-    told: Vec<String>,
+    told: Vec<Told>,
     progress: Vec<u64>,
     progress_at: Option<Instant>,
     /// When progress that was not told is due.
@@ -51,6 +52,17 @@ struct Watch {
 }
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+const COUNTING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What was last told of a replica.
+#[derive(Clone, Debug)]
+struct Told {
+    line: String,
+    /// The same without what counts.
+    frame: String,
+    at: Instant,
+}
 
 /// What there is to tell.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,12 +77,14 @@ impl Watch {
     /// Compares with what was told before.
     fn look(&mut self, now: Instant, situations: &[Situation]) -> Vec<Line> {
         let mut lines = Vec::new();
-        self.told.resize(situations.len(), String::new());
+        let nothing = Told { line: String::new(), frame: String::new(), at: now };
+        self.told.resize(situations.len(), nothing);
         for (told, situation) in self.told.iter_mut().zip(situations) {
-            let line = described(situation);
-            if *told != line {
-                told.clone_from(&line);
-                lines.push(Line::Change(line));
+            let (line, frame) = described(situation);
+            let counts_on = frame == told.frame && now - told.at < COUNTING_INTERVAL;
+            if told.line != line && !counts_on {
+                lines.push(Line::Change(line.clone()));
+                *told = Told { line, frame, at: now };
             }
         }
         let progress: Vec<u64> = situations.iter().map(|situation| situation.committed).collect();
@@ -92,13 +106,15 @@ impl Watch {
     }
 }
 
-fn described(situation: &Situation) -> String {
+/// A replica in a line, and the same without the numbers that may count on.
+fn described(situation: &Situation) -> (String, String) {
     let Situation { id, role, epoch, members, .. } = situation;
-    let mut line = format!("replica {id}: {role}, epoch {epoch}, members {}", members.join(" "));
-    if let Some(obstacle) = situation.obstacle() {
-        line += &format!("; {obstacle}");
-    }
-    line
+    let line = format!("replica {id}: {role}, epoch {epoch}, members {}", members.join(" "));
+    let Some(obstacle) = situation.obstacle().map(|obstacle| obstacle.to_string()) else {
+        return (line.clone(), line);
+    };
+    let words = obstacle.replace(|character: char| character.is_ascii_digit(), "");
+    (format!("{line}; {obstacle}"), format!("{line}; {words}"))
 }
 
 #[cfg(test)]
@@ -129,7 +145,13 @@ mod tests {
         let line = "committed: replica 1 at 2";
         let later = start + PROGRESS_INTERVAL;
         assert_eq!(watch.look(later, &[one.clone()]), [Line::Progress(line.into())]);
-        assert_eq!(watch.look(later + PROGRESS_INTERVAL, &[one]), []);
+        assert_eq!(watch.look(later + PROGRESS_INTERVAL, &[one.clone()]), []);
         assert_eq!(watch.owed_at, None);
+        one.waiting = Some("waiting for entry 8".into());
+        assert_eq!(watch.look(later, &[one.clone()]).len(), 1);
+        one.waiting = Some("waiting for entry 9".into());
+        assert_eq!(watch.look(later, &[one.clone()]), []);
+        let line = "replica 1: candidate, epoch 0.0, members 1; waiting for entry 9";
+        assert_eq!(watch.look(later + COUNTING_INTERVAL, &[one]), [Line::Change(line.into())]);
     }
 }

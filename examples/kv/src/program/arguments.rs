@@ -55,6 +55,8 @@ pub(super) enum Action {
     /// Runs one replica until Ctrl-C or SIGTERM.
     #[command(after_help = EXAMPLES)]
     Serve(Serve),
+    /// Tells how a replica is, as `INFO replication` does.
+    Status(Status),
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +111,16 @@ pub(super) struct Serve {
     pub(super) keep_entries: usize,
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Where the replica serves clients.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7001")]
+    pub(super) address: SocketAddr,
+    /// Goes on looking until Ctrl-C, with a bar while the replica receives the state.
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 #[derive(Clone, Debug, Args)]

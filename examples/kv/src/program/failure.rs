@@ -14,6 +14,8 @@ pub(super) enum Failure {
     Start { id: u32, why: String },
     #[error("cannot start threads to serve clients: {0}")]
     Runtime(io::Error),
+    #[error("cannot ask {address}: {why}; does a replica serve clients there?")]
+    Ask { address: SocketAddr, why: io::Error },
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
 }

@@ -1,9 +1,10 @@
-//! The program: the demonstration and the single replica.
+//! The program: the demonstration, the single replica, and a look at one.
 
 mod arguments;
 mod demo;
 mod failure;
 mod serve;
+mod status;
 
 use std::process::ExitCode;
 
@@ -17,13 +18,14 @@ use failure::Failure;
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let level = match arguments.action {
-        None => LevelFilter::WARN,
+        None | Some(Action::Status(_)) => LevelFilter::WARN,
         Some(Action::Serve(_)) => LevelFilter::INFO,
     };
     service::log(level);
     let outcome = match arguments.action {
         None => demo::run(&arguments.demo),
         Some(Action::Serve(serve)) => serve::run(serve),
+        Some(Action::Status(status)) => status::run(&status),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

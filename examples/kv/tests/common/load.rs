@@ -111,15 +111,22 @@ impl Writer {
     }
 }
 
+/// Every key that was set is there.
+#[track_caller]
+pub fn check_set(replica: &Serve, record: &Record) {
+    let mut client = replica.client();
+    for (key, value) in &record.set {
+        let found = client.ask(&format!("GET {key}"));
+        assert!(found == format!("\"{value}\""), "{key} is {found:.80}");
+    }
+}
+
 /// Everything that was acknowledged is there, and nothing was done twice.
 #[track_caller]
 pub fn check(replica: &Serve, records: &[Record]) {
     let mut client = replica.client();
     for (number, record) in records.iter().enumerate() {
-        for (key, value) in &record.set {
-            let found = client.ask(&format!("GET {key}"));
-            assert!(found == format!("\"{value}\""), "{key} is {found:.80}");
-        }
+        check_set(replica, record);
         let sum = client.ask(&format!("GET counter:{number}"));
         let sum: u64 = sum.trim_matches('"').parse().unwrap_or_else(|_| panic!("{sum}"));
         let range = record.added..=record.added + record.maybe_added;

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, request, text};
-pub use load::{Load, Record, check, together};
+pub use load::{Load, Record, check, check_set, together};
 pub use local::run;
 pub use process::{Demo, Process, Serve, ready};
 

@@ -1,0 +1,68 @@
+//! What taking and restoring a snapshot costs the state machine of `kv`, which applies nothing
+//! meanwhile.
+//!
+//! `cargo run --release -p plainsong-benches --bin capture [KEYS [BYTES]]`
+
+use std::hint::black_box;
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kv::Store;
+use kv::command::{Command, Condition, Expiry};
+use plainsong::{Snapshot, StateMachine, Timestamp};
+
+fn set(number: u64, bytes: usize) -> Command {
+    Command::Set {
+        key: format!("key:{number:012}").into(),
+        value: Bytes::from(vec![number as u8; bytes]),
+        condition: Condition::Always,
+        expiry: Expiry::Never,
+        get: false,
+    }
+}
+
+/// Sets keys all over the store, and says how long each took.
+fn write(store: &mut Store, keys: u64, bytes: usize, count: u64) -> Vec<Duration> {
+    let spread = (0..count).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys);
+    let commands: Vec<Command> = spread.map(|number| set(number, bytes)).collect();
+    let took = commands.into_iter().map(|command| {
+        let began = Instant::now();
+        black_box(store.execute(Timestamp(1), command));
+        began.elapsed()
+    });
+    took.collect()
+}
+
+fn tell(what: &str, mut took: Vec<Duration>) {
+    took.sort_unstable();
+    let (count, all) = (took.len(), took.iter().sum::<Duration>());
+    let (p99, longest) = (took[count * 99 / 100], took[count - 1]);
+    println!("{what}: {count} writes in {all:.1?}, p99 {p99:.1?}, longest {longest:.1?}");
+}
+
+fn main() -> io::Result<()> {
+    let number = |at: usize| std::env::args().nth(at).and_then(|text| text.parse().ok());
+    let (keys, bytes) = (number(1).unwrap_or(1_000_000), number(2).unwrap_or(100) as usize);
+    let mut store = Store::default();
+    (0..keys).for_each(|number| drop(store.execute(Timestamp(1), set(number, bytes))));
+    println!("{keys} keys of {bytes} bytes");
+    const WRITES: u64 = 100_000;
+    tell("before a capture", write(&mut store, keys, bytes, WRITES));
+    let began = Instant::now();
+    let view = store.snapshot();
+    println!("capture: {:.1?}", began.elapsed());
+    tell("after it", write(&mut store, keys, bytes, WRITES));
+    let (began, mut written) = (Instant::now(), Vec::new());
+    view.write(&mut written)?;
+    println!(
+        "written, beside the state machine: {} bytes in {:.1?}",
+        written.len(),
+        began.elapsed()
+    );
+    tell("after that", write(&mut store, keys, bytes, WRITES));
+    let began = Instant::now();
+    store.restore(&mut written.as_slice())?;
+    println!("restore: {:.1?}", began.elapsed());
+    Ok(())
+}

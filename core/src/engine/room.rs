@@ -1,0 +1,52 @@
+//! What bounds the log in memory.
+
+use super::Engine;
+
+/// What the log waits for before it grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The disk is slower than the group.
+    Disk,
+    /// A snapshot is being written, behind which the log can be cut.
+    Snapshot,
+    /// The state machine is slower than the group.
+    Applying,
+}
+
+impl<T> Engine<T> {
+    /// Whether the log may not grow now. Then this replica orders nothing, confirms nothing
+    /// and takes nothing that it fetched; it lags, and fetches later what it misses. That
+    /// passes by itself: disk and state machine go on without the log, and when no snapshot
+    /// is being written the log grows until the next is.
+    pub(crate) fn full(&self) -> Option<Full> {
+        if self.disk.waiting_bytes() > self.config.writing_bytes_max {
+            return Some(Full::Disk);
+        }
+        if self.log.bytes() <= self.config.log_bytes_max {
+            return None;
+        }
+        if self.snapshots.is_taking() {
+            return Some(Full::Snapshot);
+        }
+        (self.applied < self.commit).then_some(Full::Applying)
+    }
+
+    /// The same for people.
+    pub(crate) fn waiting_for_room(&self) -> Option<String> {
+        let (log, commit) = (self.log.bytes(), self.commit);
+        Some(match self.full()? {
+            Full::Disk => format!(
+                "waiting for the disk of the log, which is slower than the group: {} bytes are to \
+                 be written",
+                self.disk.waiting_bytes()
+            ),
+            Full::Snapshot => format!(
+                "waiting for a snapshot to be written, so that the log, of {log} bytes, can be cut"
+            ),
+            Full::Applying => format!(
+                "waiting for the state machine to apply up to index {commit}: the log has {log} \
+                 bytes"
+            ),
+        })
+    }
+}
