@@ -72,7 +72,7 @@ impl Config {
             resend_timeout: Duration::from_millis(250),
             read_timeout: Duration::from_secs(10),
             batches_in_flight_max: 8,
-            batch_bytes_max: 64 << 10,
+            batch_bytes_max: 63 << 10,
             applying_max: 1024,
             snapshot_entries: 16_384,
             snapshot_bytes: 64 << 20,

@@ -19,10 +19,14 @@ use index::{Complete, Index};
 const NAME: &str = "snapshots";
 const CACHE_BYTES: u64 = 16 << 20;
 const CHECKSUM: usize = 4;
+/// Bytes of a chunk in a row. sled gives up the memory of a row only after 64 more have been
+/// looked at in its part of the cache, of which there are 256: so the memory that it takes,
+/// whatever its cache may hold, is some 16,384 rows.
+const ROW_BYTES: usize = 4096;
 
 /// The snapshots on disk.
 ///
-/// Each has a tree of its own in sled, with a row for each chunk. On Linux sled's `flush`
+/// Each has a tree of its own in sled, with some rows for each chunk. On Linux sled's `flush`
 /// ends in `sync_file_range`, which survives a killed process and not a power cut; so a
 /// commit `fsync`s every file and folder of sled's after it, and only then the index names
 /// the snapshot, by an atomic rename. What the index does not name is a draft, and is taken
@@ -65,7 +69,7 @@ impl DiskSnapshots {
         }
         for name in names {
             if name.starts_with(PREFIX) && !complete.contains(name.as_ref()) {
-                guarded(&path, || database.drop_tree(&name))?;
+                remove_tree(&path, &database, &name)?;
             }
         }
         let drafts = BTreeMap::new();
@@ -119,11 +123,19 @@ impl SnapshotStore for DiskSnapshots {
         }
         self.change(|store| {
             let tree = store.tree(key)?;
-            let mut row = bytes.to_vec();
-            row.extend_from_slice(&checksum(key, chunk, &bytes).to_le_bytes());
-            guarded(&store.path, || tree.insert(chunk.to_be_bytes(), row))?;
-            store.drafts.entry(key).or_default().insert(chunk);
-            Ok(())
+            let sum = checksum(key, chunk, &bytes).to_le_bytes();
+            let again = !store.drafts.entry(key).or_default().insert(chunk);
+            guarded(&store.path, || {
+                if again {
+                    let old = tree.scan_prefix(chunk.to_be_bytes()).keys();
+                    old.map(|row| tree.remove(row?)).collect::<sled::Result<Vec<_>>>()?;
+                }
+                let content = [&bytes[..], &sum].concat();
+                for (row, part) in (0_u16..).zip(content.chunks(ROW_BYTES)) {
+                    tree.insert(row_name(chunk, row), part)?;
+                }
+                Ok(())
+            })
         })
     }
 
@@ -146,22 +158,20 @@ impl SnapshotStore for DiskSnapshots {
             return Err(StorageError::NoSnapshot { key });
         }
         let tree = self.tree(key)?;
-        let Some(row) = guarded(&self.path, || tree.get(chunk.to_be_bytes()))? else {
-            let there = guarded(&self.path, || Ok(tree.len() as u64))?;
+        let content = guarded(&self.path, || content(&tree, chunk))?;
+        if content.is_empty() {
             return Err(match complete {
-                Some(complete) if there < complete.chunks => self.damaged(key, chunk, "is missing"),
+                Some(complete) if chunks_in(&self.path, &tree)? < complete.chunks => {
+                    self.damaged(key, chunk, "is missing")
+                }
                 _ => StorageError::NoChunk { key, chunk },
             });
-        };
-        let whole = row.len().checked_sub(CHECKSUM).is_some_and(|length| {
-            let (bytes, sum) = row.split_at(length);
-            sum == checksum(key, chunk, bytes).to_le_bytes()
-        });
-        if !whole {
+        }
+        let mut bytes = Bytes::from(content);
+        let sum = bytes.len().checked_sub(CHECKSUM).map(|length| bytes.split_off(length));
+        if sum.as_deref() != Some(&checksum(key, chunk, &bytes).to_le_bytes()[..]) {
             return Err(self.damaged(key, chunk, "is not what was written"));
         }
-        let mut bytes = Bytes::from(row.to_vec());
-        bytes.truncate(row.len() - CHECKSUM);
         Ok(bytes)
     }
 
@@ -175,8 +185,7 @@ impl SnapshotStore for DiskSnapshots {
             } else if !is_draft {
                 return Ok(());
             }
-            guarded(&store.path, || store.database.drop_tree(name(key)))?;
-            Ok(())
+            remove_tree(&store.path, &store.database, &name(key))
         })
     }
 }
@@ -186,6 +195,53 @@ const PREFIX: &[u8] = b"snapshot ";
 /// Of a snapshot's tree.
 fn name(key: SnapshotKey) -> Vec<u8> {
     [PREFIX, key.0.to_string().as_bytes()].concat()
+}
+
+/// Of a part of a chunk: they stand in their order, one chunk behind the other.
+fn row_name(chunk: u64, row: u16) -> Vec<u8> {
+    [&chunk.to_be_bytes()[..], &row.to_be_bytes()].concat()
+}
+
+/// All rows of a chunk, nothing if there are none.
+fn content(tree: &sled::Tree, chunk: u64) -> sled::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    // One by one: a look at each row counts for the cache, and a walk over them does not.
+    for row in 0..=u16::MAX {
+        let Some(part) = tree.get(row_name(chunk, row))? else { break };
+        content.extend_from_slice(&part);
+        if part.len() < ROW_BYTES {
+            break;
+        }
+    }
+    if content.is_empty() {
+        // As chunks were written at first.
+        content.extend(tree.get(chunk.to_be_bytes())?.iter().flat_map(|whole| whole.iter()));
+    }
+    Ok(content)
+}
+
+/// How many chunks have any rows.
+fn chunks_in(path: &Path, tree: &sled::Tree) -> Result<u64, StorageError> {
+    let (mut count, mut last) = (0, None);
+    for row in tree.iter().keys() {
+        let row = guarded(path, || row)?;
+        let chunk = row.first_chunk::<8>().copied();
+        count += u64::from(chunk != last);
+        last = chunk;
+    }
+    Ok(count)
+}
+
+/// Takes a tree away, row by row: a tree that is dropped as a whole comes into memory as a
+/// whole, and stays there for long.
+fn remove_tree(path: &Path, database: &sled::Db, name: &[u8]) -> Result<(), StorageError> {
+    guarded(path, || {
+        let tree = database.open_tree(name)?;
+        while tree.pop_min()?.is_some() {}
+        drop(tree);
+        database.drop_tree(name)?;
+        Ok(())
+    })
 }
 
 /// Of a chunk, and of where it belongs.

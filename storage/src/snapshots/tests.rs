@@ -81,7 +81,35 @@ fn a_snapshot_that_the_database_lost_is_found_out() {
 fn a_chunk_that_the_database_lost_is_found_out() {
     let (folder, key, _) = folder_with_a_snapshot(3);
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
-    store.tree(key).unwrap().remove(1_u64.to_be_bytes()).unwrap();
+    let tree = store.tree(key).unwrap();
+    tree.remove(row_name(1, 2)).unwrap();
+    let refused = store.read(key, 1).unwrap_err().to_string();
+    assert!(refused.contains("chunk 1 of snapshot 1 is not what was written"), "{refused}");
+    for row in tree.scan_prefix(1_u64.to_be_bytes()).keys() {
+        tree.remove(row.unwrap()).unwrap();
+    }
     let refused = store.read(key, 1).unwrap_err().to_string();
     assert!(refused.contains("chunk 1 of snapshot 1 is missing"), "{refused}");
+}
+
+#[test]
+fn a_chunk_that_is_written_again_replaces_the_longer_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
+    let (key, mut draw) = (store.begin().unwrap(), Draw::new(3));
+    for length in [20_000, 4096, 4092, 0, 9000] {
+        let bytes = draw.bytes(length);
+        store.write(key, 7, bytes.clone()).unwrap();
+        assert_eq!(store.read(key, 7), Ok(bytes), "{length}");
+    }
+}
+
+#[test]
+fn chunks_in_one_row_as_they_were_at_first_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
+    let (key, bytes) = (store.begin().unwrap(), Draw::new(4).bytes(60_000));
+    let row = [&bytes[..], &checksum(key, 2, &bytes).to_le_bytes()].concat();
+    store.tree(key).unwrap().insert(2_u64.to_be_bytes(), row).unwrap();
+    assert_eq!(store.read(key, 2), Ok(bytes));
 }

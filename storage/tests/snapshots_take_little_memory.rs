@@ -1,0 +1,42 @@
+//! Snapshots much larger than the store's cache go through it, and do not stay in memory. Alone
+//! in its program, because it looks at the memory of the whole process.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use plainsong_storage::conformance::Draw;
+use plainsong_storage::{Folder, SnapshotKey, SnapshotStore};
+
+const CHUNKS: u64 = 3000;
+const CHUNK_BYTES: usize = 61_440;
+const MIB_MAX: u64 = 110;
+
+/// The most that this process ever had in memory.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+}
+
+fn chunk(key: SnapshotKey, chunk: u64) -> bytes::Bytes {
+    Draw::new(key.0 * CHUNKS + chunk).bytes(CHUNK_BYTES)
+}
+
+#[test]
+fn neither_to_write_nor_to_read_nor_to_remove_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
+    let mut before = None;
+    for _ in 0..2 {
+        let key = store.begin().unwrap();
+        (0..CHUNKS).for_each(|number| store.write(key, number, chunk(key, number)).unwrap());
+        store.commit(key, "about".into()).unwrap();
+        for number in 0..CHUNKS {
+            assert!(store.read(key, number).unwrap() == chunk(key, number), "chunk {number}");
+        }
+        if let Some(before) = before.replace(key) {
+            store.remove(before).unwrap();
+        }
+    }
+    let (peak, size) = (peak_mib(), (CHUNKS * CHUNK_BYTES as u64) >> 20);
+    assert!(peak < MIB_MAX, "{peak} MiB in memory for snapshots of {size} MiB");
+}
