@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -67,7 +68,9 @@ impl Group {
         let directory = self.directory.path();
         let log = fs::File::options().append(true).create(true).open(self.path("stderr")).unwrap();
         let child = election()
-            .args(["run", "work", "--id", &id.to_string(), "--voters", "1,2,3"])
+            .args(["run", "work", "--id", &id.to_string()])
+            // Who comes to a group that exists names no voters.
+            .args(if id <= 3 { &["--voters", "1,2,3"][..] } else { &[] })
             .args(["--engine", &format!("embedded:{}", self.path("ring").display())])
             .arg("--socket")
             .arg(self.socket(id))
@@ -158,6 +161,92 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "{what}: not within {BOUND:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+fn told(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn members_are_listed_added_and_removed() {
+    let mut group = Group::start(WORK, &[&[]; 3]);
+    let (_, token) = group.leader_after(0);
+    for id in 1..=3 {
+        group.is_ready(id);
+    }
+    let socket = group.socket(1);
+    let members = |change: &[&str]| {
+        let mut command = election();
+        command.args(["members", "--at"]).arg(&socket).args(change);
+        command.output().unwrap()
+    };
+    let is_row = |line: &str, id: &str, votes: &str| {
+        let cells: Vec<_> = line.split_whitespace().collect();
+        cells.first() == Some(&id) && cells.get(2) == Some(&votes)
+    };
+    let list = told(&members(&[]));
+    for id in ["1", "2", "3"] {
+        assert!(list.lines().any(|line| is_row(line, id, "yes")), "{list}");
+    }
+    let fourth = group.member(4, WORK, &[]);
+    told(&members(&["add", "4"]));
+    until("the new voter in the list", || {
+        told(&members(&["list"])).lines().any(|line| is_row(line, "4", "yes")).then_some(())
+    });
+    told(&members(&["remove", "2"]));
+    until("the old voter in the list", || {
+        told(&members(&[])).lines().any(|line| is_row(line, "2", "no")).then_some(())
+    });
+    let nonsense = members(&["add", "0"]);
+    assert_eq!(nonsense.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&nonsense.stderr).into_owned();
+    assert!(said.contains("a replica has a number, from 1"), "{said}");
+    assert_eq!(group.begun(), [(group.begun()[0].0, token)]);
+    group.members.push(fourth);
+}
+
+#[test]
+fn one_member_goes_on_alone_when_it_is_confirmed_twice() {
+    let mut group = Group::start(WORK, &[&[]; 3]);
+    let (_, token) = group.leader_after(0);
+    for id in 1..=3 {
+        group.is_ready(id);
+    }
+    let socket = group.socket(1);
+    let force = |answers: &str| {
+        let mut command = election();
+        command.args(["force-new-cluster", "--at"]).arg(&socket);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let word_of = |output: &Output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let word = text.split("says so: ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        word.expect(&text).to_owned()
+    };
+    let refused = force("no\n");
+    assert_eq!(refused.status.code(), Some(1));
+    let word = word_of(&refused);
+    // A majority is there.
+    assert_eq!(force(&format!("yes\n{word}\n")).status.code(), Some(69));
+    let lost = group.members.split_off(1);
+    drop(lost);
+    until("the loss of the majority", || {
+        let text = String::from_utf8_lossy(&force("no\n").stdout).into_owned();
+        text.contains("are not here: 2 3.").then_some(())
+    });
+    assert_eq!(force("yes\nnonsense\n").status.code(), Some(69));
+    told(&force(&format!("yes\n{word}\n")));
+    // If it led before, it may lead still.
+    until("the one that is left to lead", || {
+        let status = String::from_utf8_lossy(&group.ask(1, "status").stdout).into_owned();
+        let leads = status.starts_with("leader: 1, ") && status.contains("runs the command");
+        leads.then_some(())
+    });
+    assert!(group.begun().iter().any(|(id, begun)| *id == 1 && *begun >= token));
 }
 
 /// As many as the environment says, and few by default.

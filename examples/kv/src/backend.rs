@@ -1,6 +1,8 @@
 //! What the server needs of a replica.
 
+use bytes::Bytes;
 use service::Situation;
+use service::resp::Reply;
 
 use crate::command::{Ask, Output};
 
@@ -17,6 +19,9 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// Gives back what was to be asked when the queues are full; try again later.
     fn try_ask(&self, ask: Ask, in_order: bool) -> Result<Self::Pending, Ask>;
+
+    /// Answers what operators ask.
+    fn operate(&self, words: Vec<Bytes>) -> impl Future<Output = Reply> + Send;
 
     /// How things are; a cheap snapshot.
     fn situation(&self) -> Situation;

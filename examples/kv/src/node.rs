@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Timestamp, Watcher};
-use service::Situation;
+use service::resp::{Reply, error};
+use service::{Situation, operator};
 
 use crate::Store;
 use crate::backend::{Backend, Failure};
@@ -62,6 +64,11 @@ impl Backend for Node {
             }
         };
         Ok(Outcome(kind))
+    }
+
+    async fn operate(&self, words: Vec<Bytes>) -> Reply {
+        let answer = operator::answer(Arc::clone(&self.0), &words).await;
+        answer.unwrap_or_else(|| error("ERR syntax error"))
     }
 
     fn situation(&self) -> Situation {

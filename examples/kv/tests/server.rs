@@ -72,6 +72,10 @@ impl Backend for Fake {
         Ok(Box::pin(async move { receiver.await.unwrap() }))
     }
 
+    async fn operate(&self, _: Vec<Bytes>) -> Reply {
+        Reply::Null
+    }
+
     fn situation(&self) -> Situation {
         let silent = self.0.silent.load(Ordering::SeqCst) || self.0.full.load(Ordering::SeqCst);
         let waiting = silent.then(|| "waiting for a majority of 1 2 3: have 3".into());

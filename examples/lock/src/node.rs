@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use plainsong::{Busy, Consistency, Event, Incarnation, ProposeError, Replica, Watcher};
-use service::Situation;
+use service::resp::Reply;
+use service::{Situation, operator};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::command::{Command, LockListed, Output};
@@ -114,6 +116,11 @@ impl Node {
             }
             sleep(BUSY_WAIT).await;
         }
+    }
+
+    /// Answers what operators ask; `None` if it is nothing of theirs.
+    pub async fn operate(&self, words: &[Bytes]) -> Option<Reply> {
+        operator::answer(Arc::clone(&self.0), words).await
     }
 
     /// Tells what changes about it.

@@ -21,6 +21,10 @@ pub const USAGE: &[&str] = &[
     "    replica, milliseconds held, milliseconds left or nil, and whether it is lost",
     "BREAK name [NOW]",
     "    takes the lock from its holders; answers from how many. NOW: without lingering",
+    "MEMBERS [ADD id | REMOVE id | REPLACE old new]",
+    "    tells who is in the group and who votes, or changes who votes",
+    "NEWCLUSTER [word]",
+    "    goes on alone when a majority is lost for good; without the word tells what may be lost",
     "INFO, PING, USAGE, QUIT",
     "A connection that ends gives back its locks. Times are in seconds; a fraction is fine.",
 ];

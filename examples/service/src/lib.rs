@@ -5,6 +5,7 @@
 //! | [`resp`] | the Redis protocol, from bytes to requests and from replies to bytes |
 //! | [`number`] | decimal numbers as Redis reads them |
 //! | [`Situation`], [`Transfer`], [`watch`](watch()) | how a replica is, for people, and what changes about it |
+//! | [`operator`] | what operators ask of a replica: who votes, and to go on alone |
 //! | [`arguments`] | parts of command lines |
 //! | [`Stop`] | the signals that end a service |
 //! | [`Listener`], [`answer_requests`], [`Client`] | both ends of its connections |
@@ -17,6 +18,7 @@ mod job;
 mod listener;
 mod log;
 pub mod number;
+pub mod operator;
 mod requests;
 pub mod resp;
 mod signals;

@@ -53,6 +53,8 @@ pub(super) enum Action {
     Status(Ask),
     /// Has the leader stop its command and another take over.
     Resign(Ask),
+    #[command(flatten)]
+    Operate(service::operator::Operate),
     /// Stops a command when the process that started it is no more.
     #[command(hide = true)]
     Guard(Guard),

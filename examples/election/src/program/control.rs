@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use plainsong::{Consistency, Replica};
-use service::Situation;
 use service::resp::{Reply, error};
+use service::{Situation, operator};
 use tokio::time::timeout;
 
 use crate::{Command, Election, Machine, Output};
@@ -17,6 +17,9 @@ const BOUND: Duration = Duration::from_secs(10);
 
 /// Answers a request.
 pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) -> Reply {
+    if let Some(reply) = operator::answer(Arc::clone(&replica), &words).await {
+        return reply;
+    }
     let word = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
     let situation = || Situation::of(&replica.status());
     match (&word[..], words.len()) {
@@ -42,7 +45,7 @@ pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) ->
                 None => overdue(&situation()),
             }
         }
-        _ => error("ERR ask for STATUS, RESIGN, INFO or PING"),
+        _ => error("ERR ask for STATUS, RESIGN, MEMBERS, NEWCLUSTER, INFO or PING"),
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) enum Failure {
     NoMember(String),
     #[error("the member refuses: {0}")]
     Refused(String),
+    #[error(transparent)]
+    Operator(#[from] service::operator::Failure),
     #[error("cannot run {command}: {why}")]
     Command { command: String, why: io::Error },
     #[error(
@@ -41,6 +43,7 @@ impl Failure {
         match self {
             Self::NoMember(_) | Self::Refused(_) | Self::Command { .. } => 69,
             Self::System(_) | Self::GuardKilled => 71,
+            Self::Operator(failure) => failure.exit_code(),
             _ => 1,
         }
     }

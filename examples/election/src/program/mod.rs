@@ -37,6 +37,10 @@ pub fn run() -> ExitCode {
         }
         Action::Status(arguments) => block_on(ask::status(arguments)),
         Action::Resign(arguments) => block_on(ask::resign(arguments)),
+        Action::Operate(operate) => block_on(async {
+            service::operator::run(operate).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
         Action::Guard(arguments) => block_on(guard::run(arguments)),
     };
     match outcome {

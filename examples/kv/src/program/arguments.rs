@@ -30,7 +30,13 @@ Examples:
       a group of three processes on one host; with --data FOLDER, another folder for each,
       it comes back with everything after all were stopped
 
-Exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot start, 2 if the command line is wrong.
+  kv members --at 127.0.0.1:7001
+  kv members add 4 --at 127.0.0.1:7001
+  kv force-new-cluster --at 127.0.0.1:7001
+      who is there and who votes; and what to do when a majority is lost for good
+
+Exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot start, 2 if the command line is wrong;
+69 if no replica answers an operator or it refuses.
 RUST_LOG chooses what is logged on stderr, e.g. RUST_LOG=debug.";
 
 /// The command line.
@@ -57,6 +63,8 @@ pub(super) enum Action {
     Serve(Serve),
     /// Tells how a replica is, as `INFO replication` does.
     Status(Status),
+    #[command(flatten)]
+    Operate(service::operator::Operate),
 }
 
 #[derive(Debug, Args)]

@@ -16,11 +16,21 @@ pub(super) enum Failure {
     Runtime(io::Error),
     #[error("cannot ask {address}: {why}; does a replica serve clients there?")]
     Ask { address: SocketAddr, why: io::Error },
+    #[error(transparent)]
+    Operator(#[from] service::operator::Failure),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
 }
 
 impl Failure {
+    /// An operator's is in the numbers of sysexits.h.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Operator(failure) => failure.exit_code(),
+            _ => 1,
+        }
+    }
+
     /// An address that cannot be listened on, and the option to choose another by.
     pub(super) fn listen(address: SocketAddr, why: io::Error, option: &str) -> Self {
         let remedy = match why.kind() {

@@ -18,7 +18,7 @@ use failure::Failure;
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let level = match arguments.action {
-        None | Some(Action::Status(_)) => LevelFilter::WARN,
+        None | Some(Action::Status(_) | Action::Operate(_)) => LevelFilter::WARN,
         Some(Action::Serve(_)) => LevelFilter::INFO,
     };
     service::log(level);
@@ -26,12 +26,15 @@ pub fn run() -> ExitCode {
         None => demo::run(&arguments.demo),
         Some(Action::Serve(serve)) => serve::run(serve),
         Some(Action::Status(status)) => status::run(&status),
+        Some(Action::Operate(operate)) => {
+            runtime().and_then(|runtime| Ok(runtime.block_on(service::operator::run(operate))?))
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("kv: {failure}");
-            ExitCode::FAILURE
+            failure.exit_code().into()
         }
     }
 }

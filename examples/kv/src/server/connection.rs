@@ -107,6 +107,7 @@ impl<B: Backend> Reader<B> {
                 let timeout = self.shared.config.timeout;
                 self.ask(ask, tell, timeout, stop).await
             }
+            Meaning::Operate(words) => Answer::Now(self.shared.backend.operate(words).await),
             Meaning::Info(sections) => {
                 let situation = self.shared.backend.situation();
                 let text = sections.text(&situation, &self.shared.counters);

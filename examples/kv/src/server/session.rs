@@ -19,6 +19,7 @@ pub(super) enum Meaning {
     Close(Reply),
     Ask(Ask, Tell),
     Info(Sections),
+    Operate(Vec<Bytes>),
 }
 
 impl Session {
@@ -60,6 +61,7 @@ impl Session {
             (Local::Info, [_, sections @ ..]) => {
                 return Ok(Meaning::Info(Sections::named(sections)));
             }
+            (Local::Operate, _) => return Ok(Meaning::Operate(arguments)),
             (Local::Auth, _) => return Err(Fault::Auth),
             (Local::Select, [_, database]) => match crate::number::parse(database) {
                 Some(0) => ok(),

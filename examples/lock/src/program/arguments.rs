@@ -67,6 +67,8 @@ pub(super) enum Action {
     Ls(Ls),
     /// Takes a lock from whoever holds it. Exit status 1 if nobody does.
     Break(Break),
+    #[command(flatten)]
+    Operate(service::operator::Operate),
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,8 @@ pub(super) enum Failure {
     NoServer(String),
     #[error("the server refuses: {0}")]
     Refused(String),
+    #[error(transparent)]
+    Operator(#[from] service::operator::Failure),
     #[error("cannot run {command}: {why}")]
     Command { command: String, why: io::Error },
 }
@@ -34,6 +36,7 @@ impl Failure {
         match self {
             Self::NoServer(_) | Self::Refused(_) | Self::Command { .. } => 69,
             Self::System(_) => 71,
+            Self::Operator(failure) => failure.exit_code(),
             _ => 1,
         }
     }

@@ -35,6 +35,10 @@ pub fn run() -> ExitCode {
         Action::Try(arguments) => client(run::try_(arguments)),
         Action::Ls(arguments) => client(ask::ls(arguments)),
         Action::Break(arguments) => client(ask::break_lock(arguments)),
+        Action::Operate(operate) => client(async {
+            service::operator::run(operate).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
     };
     match outcome {
         Ok(code) => code,

@@ -91,7 +91,10 @@ impl Connection {
             came = self.input.next() => came,
         };
         let request = match came {
-            Came::Request(words) => Request::parse(&words),
+            Came::Request(words) => match self.shared.node.operate(&words).await {
+                Some(reply) => return self.write(&reply).await,
+                None => Request::parse(&words),
+            },
             Came::End => return Err(Ending::Closed),
             Came::Mistake(mistake) => {
                 let reply = error(format_args!("ERR Protocol error: {mistake}"));

@@ -1,0 +1,161 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use plainsong::{AdminError, Replica, ReplicaId, StateMachine, Status};
+
+use crate::resp::{Reply, error};
+
+/// What is answered here.
+pub const VERBS: [&str; 2] = ["MEMBERS", "NEWCLUSTER"];
+
+/// How long a change of the voters may take before the operator is told that it goes on.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// Answers an operator's request. `None`: it is none.
+///
+/// | request | answer |
+/// | --- | --- |
+/// | `MEMBERS` | a table for people |
+/// | `MEMBERS ADD id`, `MEMBERS REMOVE id`, `MEMBERS REPLACE old new` | `OK` when it is in force |
+/// | `NEWCLUSTER` | what may be lost, and the word to say if that is wanted |
+/// | `NEWCLUSTER word` | `OK` when the replica goes on alone |
+pub async fn answer<M: StateMachine>(replica: Arc<Replica<M>>, words: &[Bytes]) -> Option<Reply> {
+    let words: Vec<String> =
+        words.iter().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let asked = match words[..] {
+        ["MEMBERS"] => return Some(bulk(members(&replica.status()))),
+        ["MEMBERS", "ADD", id] => number(id).map(Asked::Add),
+        ["MEMBERS", "REMOVE", id] => number(id).map(Asked::Remove),
+        ["MEMBERS", "REPLACE", old, new] => {
+            number(old).and_then(|old| Ok(Asked::Replace(old, number(new)?)))
+        }
+        ["MEMBERS", ..] => Err("MEMBERS takes nothing, ADD id, REMOVE id or REPLACE old new"),
+        ["NEWCLUSTER"] => return Some(bulk(losses(&replica.status()))),
+        ["NEWCLUSTER", said] if said == word(&replica.status()) => Ok(Asked::NewCluster),
+        ["NEWCLUSTER", ..] => Err("that is not the word that NEWCLUSTER tells; nothing was done"),
+        _ => return None,
+    };
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(mistake) => return Some(error(format_args!("ERR {mistake}"))),
+    };
+    // The answer comes from another thread, and blocks.
+    let done = tokio::task::spawn_blocking(move || asked.of(&replica)).await;
+    Some(match done {
+        Ok(Ok(())) => Reply::SimpleString("OK".into()),
+        Ok(Err(why @ AdminError::Timeout(_))) => {
+            error(format_args!("TIMEOUT {why}; it may still come into force: see MEMBERS"))
+        }
+        Ok(Err(why)) => error(format_args!("ERR {why}")),
+        Err(why) => error(format_args!("ERR {why}")),
+    })
+}
+
+enum Asked {
+    Add(ReplicaId),
+    Remove(ReplicaId),
+    Replace(ReplicaId, ReplicaId),
+    NewCluster,
+}
+
+impl Asked {
+    fn of<M: StateMachine>(&self, replica: &Replica<M>) -> Result<(), AdminError> {
+        let admin = replica.admin();
+        let request = match *self {
+            Self::Add(id) => admin.add_voter(id),
+            Self::Remove(id) => admin.remove_voter(id),
+            Self::Replace(old, new) => admin.replace_voter(old, new),
+            Self::NewCluster => admin.force_new_cluster(),
+        };
+        request.wait_timeout(BOUND)
+    }
+}
+
+fn number(text: &str) -> Result<ReplicaId, &'static str> {
+    let id = text.parse().ok().filter(|id| *id > 0);
+    id.map(ReplicaId).ok_or("a replica has a number, from 1")
+}
+
+fn bulk(text: String) -> Reply {
+    Reply::BulkString(text.into())
+}
+
+/// Who is here and who votes, and how far each is.
+fn members(status: &Status) -> String {
+    let mut rows =
+        vec![["REPLICA", "PROCESS", "VOTES", "ACKED", "APPLIED", "BEHIND"].map(String::from)];
+    let votes = |id| if status.voters.contains(&id) { "yes" } else { "no" };
+    for member in &status.members {
+        let (id, vote) = match member.replica {
+            Some(id) => (id.to_string(), votes(id)),
+            None => ("?".into(), "?"),
+        };
+        let behind = status.last.0.saturating_sub(member.acked.0);
+        let [acked, applied, behind] =
+            [member.acked.0, member.applied.0, behind].map(|number| number.to_string());
+        rows.push([id, member.member.to_string(), vote.into(), acked, applied, behind]);
+    }
+    for id in &status.voters {
+        if !status.members.iter().any(|member| member.replica == Some(*id)) {
+            rows.push([&id.to_string(), "not here", "yes", "", "", ""].map(String::from));
+        }
+    }
+    let mut text = table(&rows);
+    if !status.voters_settled {
+        text += "the last change of who votes is not known to be committed yet\n";
+    }
+    if let Some(transfer) = &status.transfer {
+        text += &format!(
+            "replica {} sends the state at index {}: {} of {} bytes are here\n",
+            transfer.donor, transfer.index, transfer.bytes, transfer.of_bytes
+        );
+    }
+    if let Some(waiting) = &status.waiting {
+        text += &format!("{waiting}\n");
+    }
+    text
+}
+
+/// Aligned columns.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// To be said by whoever has read what may be lost here: of this replica, and of this state of
+/// its cluster.
+fn word(status: &Status) -> String {
+    let cluster = status.cluster.map_or_else(|| "NONE".into(), |cluster| cluster.to_string());
+    format!("{}-{cluster:.8}", status.incarnation.replica).to_ascii_uppercase()
+}
+
+fn losses(status: &Status) -> String {
+    let list = |ids: &mut dyn Iterator<Item = ReplicaId>| {
+        let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+        if ids.is_empty() { "none".into() } else { ids.join(" ") }
+    };
+    let is_here = |id: &ReplicaId| status.members.iter().any(|m| m.replica == Some(*id));
+    let id = status.incarnation.replica;
+    format!(
+        "Replica {id} would go on alone, as a new cluster, from its log, which ends at index {}.\n\
+         Of the voters ({}) these are not here: {}.\n\
+         What only they have is lost, although it may have been acknowledged. Should they still\n\
+         run, or come back, they know nothing of the new cluster: there would be two groups. All\n\
+         others have to be started with emptied folders, and to be added by `members add`.\n\
+         Never do this at two replicas, nor while a majority can be brought back.\n\
+         The word that says so: {}\n",
+        status.last,
+        list(&mut status.voters.iter().copied()),
+        list(&mut status.voters.iter().copied().filter(|id| !is_here(id))),
+        word(status)
+    )
+}

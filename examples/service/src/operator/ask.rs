@@ -1,0 +1,180 @@
+use std::io::{self, BufRead, Write};
+
+use clap::{Args, Subcommand};
+
+use crate::resp::Reply;
+use crate::{Address, Client};
+
+/// What operators ask, on the command line of each program.
+#[derive(Debug, Subcommand)]
+pub enum Operate {
+    /// Tells who is in the group, who votes, and how far each is.
+    Members {
+        /// The list without it.
+        #[command(subcommand)]
+        change: Option<Change>,
+        /// Where to ask.
+        #[command(flatten)]
+        at: At,
+    },
+    /// Lets one replica go on alone, as a new cluster, when a majority of the voters is lost for
+    /// good. Tells what may be lost, and asks twice.
+    ForceNewCluster {
+        /// Where to ask.
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// What operators change about who votes.
+#[derive(Debug, Subcommand)]
+pub enum Change {
+    /// Tells who is in the group.
+    List,
+    /// Has a replica vote, which has been started before.
+    Add {
+        /// Its number.
+        #[arg(value_name = "NUMBER")]
+        id: u32,
+    },
+    /// Has a replica vote no more.
+    Remove {
+        /// Its number.
+        #[arg(value_name = "NUMBER")]
+        id: u32,
+    },
+    /// Has one replica vote in the place of another.
+    Replace {
+        /// The number of the one that votes.
+        #[arg(value_name = "OLD")]
+        old: u32,
+        /// The number of the one that is to vote.
+        #[arg(value_name = "NEW")]
+        new: u32,
+    },
+}
+
+/// Which replica is asked.
+#[derive(Debug, Args)]
+pub struct At {
+    /// Where replicas are: HOST:PORT, or the path of a Unix socket. The first that answers is
+    /// asked.
+    #[arg(
+        long = "at",
+        value_name = "ADDRESS,...",
+        value_delimiter = ',',
+        env = "PLAINSONG_AT",
+        global = true
+    )]
+    pub addresses: Vec<Address>,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Nobody is there.
+    #[error("no replica answers: {0}; is one running there? Name others with --at")]
+    NoAnswer(String),
+    /// Nobody is named.
+    #[error("say where a replica is with --at, HOST:PORT or the path of a Unix socket")]
+    Nowhere,
+    /// A replica says no.
+    #[error("the replica refuses: {0}")]
+    Refused(String),
+    /// It is for one replica only.
+    #[error("name the one replica that is to go on alone with --at")]
+    NotOne,
+    /// The operator has not confirmed.
+    #[error("nothing was done")]
+    NotConfirmed,
+    /// The system's.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl Failure {
+    /// In the numbers of sysexits.h.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoAnswer(_) | Self::Refused(_) => 69,
+            Self::Nowhere | Self::NotOne => 64,
+            Self::System(_) => 71,
+            Self::NotConfirmed => 1,
+        }
+    }
+}
+
+/// Asks, and prints the answer. To be called in a runtime.
+///
+/// # Errors
+///
+/// Says what was not done.
+pub async fn run(operate: Operate) -> Result<(), Failure> {
+    let (at, words) = match operate {
+        Operate::ForceNewCluster { at } => return force_new_cluster(&at).await,
+        Operate::Members { change, at } => {
+            let words = match change {
+                None | Some(Change::List) => vec!["MEMBERS".into()],
+                Some(Change::Add { id }) => words(["MEMBERS", "ADD"], &[id]),
+                Some(Change::Remove { id }) => words(["MEMBERS", "REMOVE"], &[id]),
+                Some(Change::Replace { old, new }) => words(["MEMBERS", "REPLACE"], &[old, new]),
+            };
+            (at, words)
+        }
+    };
+    print(&ask(&at, &words).await?)
+}
+
+fn words(verbs: [&str; 2], ids: &[u32]) -> Vec<String> {
+    verbs.into_iter().map(String::from).chain(ids.iter().map(ToString::to_string)).collect()
+}
+
+fn print(reply: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(reply.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Asks the first that answers.
+async fn ask(at: &At, words: &[String]) -> Result<String, Failure> {
+    if at.addresses.is_empty() {
+        return Err(Failure::Nowhere);
+    }
+    let mut whys = Vec::new();
+    for address in &at.addresses {
+        let asked = async { Client::connect(address).await?.call(words).await };
+        match asked.await {
+            Ok(Reply::BulkString(text)) => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            Ok(Reply::SimpleString(_)) => return Ok(String::new()),
+            Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
+            Ok(_) => return Err(Failure::Refused("this is no answer of a replica".into())),
+            Err(why) => whys.push(format!("{address}: {why}")),
+        }
+    }
+    Err(Failure::NoAnswer(whys.join("; ")))
+}
+
+async fn force_new_cluster(at: &At) -> Result<(), Failure> {
+    if at.addresses.len() != 1 {
+        return Err(Failure::NotOne);
+    }
+    let losses = ask(at, &["NEWCLUSTER".into()]).await?;
+    print(&losses)?;
+    let mut input = io::stdin().lock();
+    let mut answer = |question: &str| -> Result<String, Failure> {
+        print(question)?;
+        let mut line = String::new();
+        input.read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    };
+    if answer("Is the majority lost for good? Say yes: ")? != "yes" {
+        return Err(Failure::NotConfirmed);
+    }
+    let word = answer("Say the word: ")?;
+    if word.is_empty() {
+        return Err(Failure::NotConfirmed);
+    }
+    print(&ask(at, &["NEWCLUSTER".into(), word]).await?)?;
+    print("It goes on alone.\n")
+}

@@ -1,0 +1,10 @@
+//! What operators ask of a replica, the same in all programs: how it and its group are, who
+//! votes, and to go on alone when a majority is lost for good.
+//!
+//! A server answers `MEMBERS` and `NEWCLUSTER` by [`answer`]; the command line has [`Operate`].
+
+mod answer;
+mod ask;
+
+pub use answer::{VERBS, answer};
+pub use ask::{Failure, Operate, run};
