@@ -2,7 +2,9 @@
 
 use super::Engine;
 use crate::Timestamp;
-use crate::types::{Ballot, Index};
+use crate::entry::Entry;
+use crate::message::Open;
+use crate::types::{Ballot, Index, Voters};
 
 impl<T> Engine<T> {
     /// The epoch that was opened here last, frozen or not.
@@ -47,6 +49,31 @@ impl<T> Engine<T> {
         !self.is_sequencing()
             || here.all(|run| ordered.contains(&run))
                 && ordered.iter().all(|run| self.members.has(*run))
+    }
+
+    /// How the epoch was opened that was opened here last.
+    pub(crate) fn open(&self) -> Option<&Open> {
+        self.epoch.as_ref().map(|epoch| &epoch.open)
+    }
+
+    /// The log in memory.
+    pub(crate) fn log(&self) -> impl Iterator<Item = &Entry> {
+        self.log.from(self.log.first_kept())
+    }
+
+    /// Where the log in memory begins.
+    pub(crate) fn first_kept(&self) -> Index {
+        self.log.first_kept()
+    }
+
+    /// Who votes, by the log in memory.
+    pub(crate) fn voters(&self) -> &Voters {
+        self.log.voters()
+    }
+
+    /// Whether the open epoch's first entry is committed, as far as this replica knows.
+    pub(crate) fn has_committed_in_epoch(&self) -> bool {
+        self.epoch.as_ref().is_some_and(|epoch| self.commit > epoch.open.base.index)
     }
 
     /// The highest ballot answered.

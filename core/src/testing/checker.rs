@@ -2,6 +2,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::disk::Digests;
 use crate::engine::{Content, Entry};
 use crate::entry::{Batch, MembersChanged};
 use crate::message::Open;
@@ -56,12 +59,14 @@ pub(super) struct Checker<O> {
     listed: Vec<ReplicaId>,
     /// The latest moment that log time could show now, by what replicas have in their logs.
     frontier: Frontier,
+    /// The log of whoever forced this cluster (rule V4).
+    inherited: Digests,
     /// The same at the beginning of each epoch whose sequencer had seen a stamp before.
     bounds: BTreeMap<Ballot, Option<Frontier>>,
 }
 
 /// What is known of a committed index.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fact<O> {
     digest: Digest,
     /// The epoch in which it was first known to be committed.
@@ -70,8 +75,8 @@ struct Fact<O> {
     outputs: Option<Vec<O>>,
     /// Whether the state machine was woken before it, at the first replica that applied it.
     woken: Option<bool>,
-    /// It only tells the time.
-    is_time: bool,
+    /// What it is, without its commands.
+    content: Content,
 }
 
 /// A stamp, and when it came up.
@@ -110,8 +115,39 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             members: BTreeSet::new(),
             opens: BTreeMap::new(),
             frontier: Frontier::default(),
+            inherited: Digests::default(),
             bounds: BTreeMap::new(),
         }
+    }
+
+    /// Of the cluster that is forced with that log (rule V4): whatever it holds is kept, and
+    /// nothing else.
+    pub(super) fn forked(&mut self, open: &Open, log: &Digests) -> Checked<Self> {
+        let ends = log.last().min(self.committed());
+        let mut fork = Self::new(self.listed.clone());
+        fork.before.clone_from(&self.before);
+        fork.positions.clone_from(&self.positions);
+        fork.refused.clone_from(&self.refused);
+        // What was answered before may be lost.
+        fork.reads = self.reads.iter().map(|(id, (how, _))| (*id, (*how, Index(0)))).collect();
+        fork.places = self.places.clone();
+        fork.places.retain(|_, (index, _)| *index <= ends);
+        fork.opens = self.opens.range(..=open.base.epoch).map(|(b, o)| (*b, o.clone())).collect();
+        fork.opens.insert(open.ballot, open.clone());
+        (fork.frontier, fork.inherited) = (self.frontier, log.clone());
+        for (index, fact) in (1..=ends.0).map(Index).zip(&self.committed) {
+            check(log.holds(index, fact.digest), || {
+                format!("V4: whoever forces a cluster has another entry {index} than was committed")
+            })?;
+            match &fact.content {
+                Content::Batch(batch) => fork.ordered(index, batch)?,
+                Content::Notice(change) => fork.noticed(index, change)?,
+                Content::EpochStart(_) | Content::Time => {}
+            }
+            fork.committed.push(fact.clone());
+        }
+        fork.known_commit = self.known_commit.min(ends);
+        Ok(fork)
     }
 
     /// How much is known to be committed.
@@ -241,13 +277,23 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         check(epoch >= entry.position.epoch, || {
             format!("N8: an entry of epoch {} commits in {epoch}", entry.position.epoch)
         })?;
-        let is_time = entry.content == Content::Time;
+        let expected = self.inherited.at(index);
+        check(expected.is_none_or(|digest| digest == entry.digest), || {
+            format!(
+                "V4: {index} is {}, and whoever forced the cluster had {expected:?}",
+                entry.digest
+            )
+        })?;
+        let mut content = entry.content.clone();
+        if let Content::Batch(batch) = &mut content {
+            batch.commands = Bytes::new();
+        }
         self.committed.push(Fact {
             digest: entry.digest,
             known_in: epoch,
             outputs: None,
             woken: None,
-            is_time,
+            content,
         });
         if let Some(open) = self.opens.get(&epoch) {
             check(index > open.base.index || epoch > entry.position.epoch, || {
@@ -368,12 +414,12 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
 
     /// How many of the committed entries only tell the time.
     pub(super) fn times(&self) -> u64 {
-        self.committed.iter().filter(|fact| fact.is_time).count() as u64
+        self.committed.iter().filter(|fact| fact.content == Content::Time).count() as u64
     }
 
     /// Whether the last entry that was committed only tells the time.
     pub(super) fn ends_in_time(&self) -> bool {
-        self.committed.last().is_some_and(|fact| fact.is_time)
+        self.committed.last().is_some_and(|fact| fact.content == Content::Time)
     }
 
     /// Members by the committed order.

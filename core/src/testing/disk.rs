@@ -4,7 +4,7 @@ use std::fmt::Display;
 use plainsong_storage::faulty::{FaultyLog, FaultySnapshots};
 
 use super::checker::{Checked, Violation};
-use crate::engine::{Content, Facts, Op, Recovered};
+use crate::engine::{Content, Entry, Facts, Op, Recovered};
 use crate::record;
 use crate::snapshot::{Shelf, SnapshotName};
 use crate::types::{Ballot, Digest, Index, StoreId, Voters};
@@ -19,6 +19,14 @@ pub(super) struct Digests {
 }
 
 impl Digests {
+    /// Of a log that begins at `first`.
+    pub(super) fn of<'a>(first: Index, log: impl Iterator<Item = &'a Entry>) -> Self {
+        let mut digests = Self::default();
+        digests.apply(&Op::Reset(Index(first.0 - 1)));
+        log.for_each(|entry| digests.apply(&Op::Append(entry.clone())));
+        digests
+    }
+
     pub(super) fn last(&self) -> Index {
         Index(self.entries.len() as u64)
     }
@@ -163,6 +171,12 @@ impl Store {
             self.commits.push((commit, epoch));
         }
         news
+    }
+
+    /// What its replica knew of commits behind that is of a cluster that is no more.
+    pub(super) fn forget_commits(&mut self, after: Index) {
+        self.commits.iter_mut().for_each(|(commit, _)| *commit = after.min(*commit));
+        self.commits.dedup_by_key(|(commit, _)| *commit);
     }
 
     /// In which epoch its replica knew first that an index was committed.

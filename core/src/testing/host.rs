@@ -14,7 +14,7 @@ use crate::Timestamp;
 use crate::applying::Applier;
 use crate::codec;
 use crate::engine::{Config, Engine, Input, VoterChange};
-use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
+use crate::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
 
 /// A replica's place in the world: its machine, the process of the moment, and its clients.
 pub(super) struct Host<W: Workload> {
@@ -68,6 +68,7 @@ impl<W: Workload> Host<W> {
     }
 
     pub(super) fn turn(&mut self, world: &mut World<W>) -> Checked {
+        world.act_as(self.cluster());
         let now = world.now();
         if self.process.is_none() && self.restart_at.is_some_and(|at| now >= at) {
             self.start(world)?;
@@ -125,6 +126,7 @@ impl<W: Workload> Host<W> {
 
     /// The process dies; its clients do not know what became of their commands.
     pub(super) fn die(&mut self, world: &mut World<W>, death: Death) -> Checked {
+        world.act_as(self.cluster());
         let Some(mut process) = self.process.take() else { return Ok(()) };
         world.note(|| format!("{} dies: {death:?}", self.replica));
         if death == Death::Stop && !process.stopped {
@@ -165,6 +167,19 @@ impl<W: Workload> Host<W> {
         process.input(world, &self.clock, Input::ChangeVoters { ticket, change })
     }
 
+    /// The cluster that it belongs to, if it runs and belongs to one.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.process.as_ref()?.engine.cluster()
+    }
+
+    /// An operator forces it to go on alone.
+    pub(super) fn force(&mut self, world: &mut World<W>) -> Checked {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let ticket = world.new_request(self.replica);
+        world.note(|| format!("request {ticket} at {}: a new cluster", self.replica));
+        process.force(world, &self.clock, ticket)
+    }
+
     /// Its disk refuses a write.
     pub(super) fn fail_disk(&mut self, world: &mut World<W>) -> Checked {
         let Some(process) = &mut self.process else { return Ok(()) };
@@ -197,6 +212,13 @@ impl<W: Workload> Host<W> {
     /// The network is to fall apart.
     pub(super) fn is_to_split(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.splits))
+    }
+
+    /// Its disk is lost, while no process runs with it.
+    pub(super) fn lose_store(&mut self, world: &mut World<W>) -> Checked {
+        let id = StoreId(world.random.number());
+        world.stores.insert(self.replica, Store::new(id)?);
+        Ok(())
     }
 
     /// It never comes back.

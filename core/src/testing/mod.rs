@@ -68,6 +68,7 @@
 mod checker;
 mod clock;
 mod determinism;
+mod disaster;
 mod disk;
 mod host;
 mod parameters;

@@ -70,6 +70,11 @@ pub struct Parameters {
     pub disk_failures: u32,
     /// An operator asks for other voters.
     pub voter_changes: u32,
+    /// At the end of the faults so many stores are lost that no majority is left, and an
+    /// operator forces a replica to go on alone; then others come back. What was acknowledged
+    /// before may be lost, which a workload has to know
+    /// ([`Workload::forced`](super::Workload::forced)); so this is never drawn.
+    pub disaster: bool,
     /// At the end of the faults some voters stay dead, as many as the group can bear.
     pub some_stay_dead: bool,
 
@@ -166,6 +171,7 @@ impl Parameters {
             snapshot_entries: random.pick(&[10, 50, 200, 10_000]),
             log_bytes_max: random.pick(&[2000, 20_000, 1 << 30]),
             writing_bytes_max: random.pick(&[20, 500, 1 << 30]),
+            disaster: false,
             #[cfg(feature = "canaries")]
             canary: None,
         }

@@ -195,6 +195,29 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         self.carry_out(world, out)
     }
 
+    /// An operator forces it to go on alone (rule V4).
+    pub(super) fn force<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+        ticket: u64,
+    ) -> Checked {
+        world.act_as(self.engine.cluster());
+        let before = self.engine.cluster();
+        let mut out = Vec::new();
+        let input = Input::ForceNewCluster { ticket };
+        self.engine.step(clock.now(world.now()), input, &mut out);
+        let forced = self.engine.cluster().filter(|id| Some(*id) != before);
+        if let Some((id, open)) = forced.zip(self.engine.open()) {
+            let kept = self.engine.log().filter(|entry| entry.position.epoch < open.ballot);
+            world.force(id, open, &Digests::of(self.engine.first_kept(), kept))?;
+            if let Some(store) = world.stores.get_mut(&self.incarnation.replica) {
+                store.forget_commits(open.base.index);
+            }
+        }
+        self.carry_out(world, out)
+    }
+
     /// Stops in order: what it has to write is written.
     pub(super) fn stop<W: Workload<Machine = M>>(&mut self, world: &mut World<W>) -> Checked {
         let mut out = Vec::new();
@@ -219,6 +242,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         out: Vec<Output<ProposalId>>,
     ) -> Checked {
         let replica = self.incarnation.replica;
+        world.act_as(self.engine.cluster());
         let (commit, epoch) = (self.engine.commit(), self.engine.last_epoch());
         let store = world.stores.get_mut(&replica);
         if store.is_some_and(|store| store.committed(commit, epoch)) {
@@ -617,7 +641,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let woken = self.applier.machine().woken > woken;
         world.checker.woken(entry, asked, woken)?;
         let replica = self.incarnation.replica;
-        let looked = world.workload.applied(replica, index, self.machine());
+        let looked = if world.is_newest(self.engine.cluster()) {
+            world.workload.applied(replica, index, self.machine())
+        } else {
+            Ok(())
+        };
         looked.map_err(|what| Violation(format!("{replica} after entry {index}: {what}")))?;
         let Content::Batch(batch) = &entry.content else { return Ok(()) };
         if batch.kind != BatchKind::Application {

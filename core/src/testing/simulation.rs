@@ -12,7 +12,7 @@ use super::{Parameters, Workload};
 use crate::StateMachine;
 use crate::engine::{Role, VoterChange};
 use crate::snapshot::Snapshot;
-use crate::types::{Index, ReplicaId, Voter};
+use crate::types::{Index, ReplicaId, Voter, Voters};
 
 /// What the rates of [`Parameters`] count.
 const MOMENT: Duration = Duration::from_millis(10);
@@ -28,8 +28,8 @@ const LATE_MS: u64 = 2000;
 /// faults end, and everybody must agree within a bound; in the end an idle group must be
 /// quiet.
 pub struct Simulation<W: Workload> {
-    world: World<W>,
-    hosts: Vec<Host<W>>,
+    pub(super) world: World<W>,
+    pub(super) hosts: Vec<Host<W>>,
     next_moment: Duration,
     /// Stores that were lost before there was a group.
     losses: u32,
@@ -128,6 +128,9 @@ impl<W: Workload> Simulation<W> {
         while self.world.now() < faulty_for {
             self.step()?;
         }
+        if self.world.parameters.disaster {
+            self.suffer_disaster()?;
+        }
         let converged_after = self.recover()?;
         self.rest()?;
         self.compare_states()?;
@@ -147,13 +150,15 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// A little time goes by.
-    fn step(&mut self) -> Checked {
+    pub(super) fn step(&mut self) -> Checked {
         let by = self.world.random.up_to(self.world.parameters.step_max);
         self.world.network.advance(by + Duration::from_micros(1));
         let now = self.world.now();
         while !self.world.is_calm && now >= self.next_moment {
             self.next_moment += MOMENT;
-            self.fail_something()?;
+            if !self.world.is_disaster {
+                self.fail_something()?;
+            }
         }
         if self.heals_at.is_some_and(|at| now >= at) {
             self.heals_at = None;
@@ -179,6 +184,7 @@ impl<W: Workload> Simulation<W> {
                 self.kill(at, Death::Kill)?;
             }
         }
+        self.world.act_as(None);
         Ok(())
     }
 
@@ -221,7 +227,7 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// A store outlives its process.
-    fn keeps_store(&self) -> bool {
+    pub(super) fn keeps_store(&self) -> bool {
         !self.world.parameters.in_memory
     }
 
@@ -255,11 +261,23 @@ impl<W: Workload> Simulation<W> {
         })
     }
 
+    /// All voters that anybody may count with.
+    pub(super) fn voters_known(&self) -> impl Iterator<Item = &Voters> {
+        let logs = self.world.stores.values().filter_map(|store| store.digests.voters());
+        let open = self.world.checker.last_open().map(|open| &open.voters);
+        let running = self.hosts.iter().filter_map(|host| host.process.as_ref());
+        logs.chain(open).chain(running.map(|process| process.engine.voters()))
+    }
+
     fn kill(&mut self, at: usize, death: Death) -> Checked {
         if self.hosts[at].process.is_none() {
             return Ok(());
         }
-        let wiped = self.world.random.chance(self.world.parameters.wipes);
+        let wiped =
+            !self.world.is_disaster && self.world.random.chance(self.world.parameters.wipes);
+        if self.world.is_disaster && !self.keeps_store() {
+            return Ok(());
+        }
         if self.keeps_store() && !(wiped && self.can_lose(at)) {
             return self.hosts[at].die(&mut self.world, death);
         }
@@ -351,7 +369,7 @@ impl<W: Workload> Simulation<W> {
             && self.alive().all(|(_, engine)| engine.is_at_rest())
             && self.hosts.iter().all(|host| {
                 (host.process.is_some() || host.restart_at.is_none())
-                    && !host.is_waited_for(&self.world)
+                    && !(self.world.is_newest(host.cluster()) && host.is_waited_for(&self.world))
             })
     }
 
@@ -370,6 +388,7 @@ impl<W: Workload> Simulation<W> {
     ) -> impl Iterator<Item = (ReplicaId, &crate::engine::Engine<super::checker::ProposalId>)> {
         self.hosts
             .iter()
+            .filter(|host| self.world.is_newest(host.cluster()))
             .filter_map(|host| host.process.as_ref().map(|p| (host.replica, &p.engine)))
     }
 
@@ -390,10 +409,11 @@ impl<W: Workload> Simulation<W> {
             return Ok(());
         }
         let alive = self.alive().count() as u64;
+        let strangers = self.hosts.iter().any(|host| !self.world.is_newest(host.cluster()));
         let sent = self.world.messages - messages;
         // The sequencer speaks four times a timeout, the others once.
         let most = u64::from(timeouts) * (alive + 3) * 2 + 10 * alive + times * (alive + 1) * 2;
-        check(sent <= most, || {
+        check(sent <= most || strangers, || {
             format!("idle: {sent} messages of {alive} replicas, {most} at most")
         })?;
         let commits = self.world.checker.committed().0 - commits.0;
@@ -409,7 +429,8 @@ impl<W: Workload> Simulation<W> {
 
     /// Rule N11: who wants to be woken is so in an idle group too, in time.
     fn check_wake_ups(&self) -> Checked {
-        let mut processes = self.hosts.iter().filter_map(|host| host.process.as_ref());
+        let here = self.hosts.iter().filter(|host| self.world.is_newest(host.cluster()));
+        let mut processes = here.filter_map(|host| host.process.as_ref());
         let sequencer = processes.find(|process| process.engine.is_sequencer());
         let Some(process) = sequencer else { return Ok(()) };
         let asked = process.machine().wake_at();
@@ -430,7 +451,8 @@ impl<W: Workload> Simulation<W> {
         }
         let mut known: Option<(ReplicaId, Vec<u8>)> = None;
         for host in &self.hosts {
-            let Some(process) = &host.process else { continue };
+            let here = host.process.as_ref().filter(|_| self.world.is_newest(host.cluster()));
+            let Some(process) = here else { continue };
             let (replica, machine) = (host.replica, process.machine());
             let mut state = Vec::new();
             let written = machine.snapshot().write(&mut state);
@@ -452,7 +474,7 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// Everybody's state, for people.
-    fn who_is_where(&self) -> String {
+    pub(super) fn who_is_where(&self) -> String {
         let committed = self.world.checker.committed();
         let mut text = format!("{} ms, committed {committed}", self.world.now().as_millis());
         for host in &self.hosts {

@@ -75,6 +75,12 @@ pub trait Workload {
         Ok(())
     }
 
+    /// A majority of the stores was lost, and an operator forces one replica to go on alone,
+    /// with what it has. What was acknowledged before may be lost, and nobody can tell what
+    /// becomes of commands that are under way. What replicas of the old cluster apply is not
+    /// shown from then on. Happens only with [`Parameters::disaster`](super::Parameters).
+    fn forced(&mut self) {}
+
     /// At the end, when nobody has proposed anything for a while and all replicas have this
     /// state: whether it is right. `members` are the runs of replicas that are there, all that
     /// were there before have left in the order.

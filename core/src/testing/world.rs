@@ -10,8 +10,8 @@ use super::{Answer, ClientNumber, Parameters, Random, Workload};
 use crate::StateMachine;
 use crate::engine::{Committed, Content};
 use crate::entry::{BatchKind, Commands};
-use crate::message::{Message, Progress};
-use crate::types::{Ballot, Index, ReplicaId, Voter};
+use crate::message::{Message, Open, Progress};
+use crate::types::{Ballot, ClusterId, Index, ReplicaId, Voter};
 
 /// What replicas need of the world around them, and what is seen from above.
 pub(super) struct World<W: Workload> {
@@ -19,7 +19,14 @@ pub(super) struct World<W: Workload> {
     pub(super) random: Random,
     pub(super) network: Sim,
     pub(super) workload: W,
+    /// What is known of the cluster whose replica acts.
     pub(super) checker: Checker<<W::Machine as StateMachine>::Output>,
+    /// The same of all clusters: the first, and those that were forced after it. That of the
+    /// one whose replica acts is not in its place.
+    clusters: Vec<Checker<<W::Machine as StateMachine>::Output>>,
+    acting: usize,
+    /// Which of them a forced one is.
+    forced: BTreeMap<ClusterId, usize>,
     pub(super) trace: Trace,
     /// By replica, the store of each.
     pub(super) stores: BTreeMap<ReplicaId, Store>,
@@ -41,6 +48,8 @@ pub(super) struct World<W: Workload> {
     pub(super) is_busy: bool,
     /// Nothing fails any more.
     pub(super) is_calm: bool,
+    /// A majority was lost for good, and what is left must not be lost too.
+    pub(super) is_disaster: bool,
     pub(super) messages: u64,
     pub(super) acknowledged: u64,
     /// Reads that were carried out.
@@ -54,6 +63,9 @@ impl<W: Workload> World<W> {
         Self {
             random: Random::new(parameters.seed),
             checker: Checker::new((1..=parameters.voters).map(ReplicaId).collect()),
+            clusters: vec![Checker::new(Vec::new())],
+            acting: 0,
+            forced: BTreeMap::new(),
             parameters,
             network,
             workload,
@@ -70,11 +82,42 @@ impl<W: Workload> World<W> {
             last_request: 0,
             is_busy: true,
             is_calm: false,
+            is_disaster: false,
             messages: 0,
             acknowledged: 0,
             reads: 0,
             restored: 0,
         }
+    }
+
+    /// A replica of that cluster acts. Whoever belongs to none may come to the newest.
+    pub(super) fn act_as(&mut self, cluster: Option<ClusterId>) {
+        let newest = self.clusters.len() - 1;
+        let which = cluster.map_or(newest, |id| self.forced.get(&id).copied().unwrap_or(0));
+        std::mem::swap(&mut self.checker, &mut self.clusters[self.acting]);
+        std::mem::swap(&mut self.checker, &mut self.clusters[which]);
+        self.acting = which;
+    }
+
+    /// The cluster of whoever acts is forked by it (rule V4).
+    pub(super) fn force(&mut self, id: ClusterId, open: &Open, log: &Digests) -> Checked {
+        let fork = self.checker.forked(open, log)?;
+        self.forced.insert(id, self.clusters.len());
+        self.clusters.push(fork);
+        self.workload.forced();
+        self.act_as(Some(id));
+        Ok(())
+    }
+
+    /// Whether that is the newest cluster, or none yet.
+    pub(super) fn is_newest(&self, cluster: Option<ClusterId>) -> bool {
+        let newest = self.clusters.len() - 1;
+        cluster.is_none_or(|id| self.forced.get(&id).copied().unwrap_or(0) == newest)
+    }
+
+    /// Whether a cluster was forced.
+    pub(super) fn is_forked(&self) -> bool {
+        self.clusters.len() > 1
     }
 
     pub(super) fn now(&self) -> Duration {

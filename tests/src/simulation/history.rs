@@ -94,6 +94,11 @@ impl History {
         }
     }
 
+    /// Nobody hears of what is under way.
+    pub fn forget_calls(&mut self) {
+        self.under_way.clear();
+    }
+
     /// The first register whose history is not linearizable.
     pub fn wrong(&self) -> Option<u64> {
         let wrong = self.registers.iter().find(|(_, register)| !register.is_linearizable());

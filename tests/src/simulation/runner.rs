@@ -13,6 +13,8 @@ pub struct Clients {
     history: History,
     last_value: u64,
     registers: u64,
+    /// Behind those of clusters that are no more.
+    first_register: u64,
     /// Of a thousand commands, those that set an alarm.
     alarms: u32,
     /// Of the state, in bytes.
@@ -35,7 +37,7 @@ impl Clients {
     }
 
     fn register(&mut self, random: &mut Random) -> u64 {
-        let mut register = random.below(self.registers);
+        let mut register = self.first_register + random.below(self.registers);
         while self.calls.get(&register).is_some_and(|calls| *calls >= CALLS_MAX) {
             register += self.registers;
         }
@@ -97,6 +99,11 @@ impl Workload for Clients {
         self.history.answered(client, answer);
     }
 
+    fn forced(&mut self) {
+        self.history.forget_calls();
+        self.first_register += 1_000_000;
+    }
+
     fn check(&self) -> Result<(), String> {
         self.history.wrong().map_or(Ok(()), |register| {
             Err(format!("what clients read and wrote in register {register} is not linearizable"))
@@ -108,16 +115,16 @@ impl Workload for Clients {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure(pub String);
 
-#[cfg(feature = "canaries")]
+/// One seed in seven ends with a new cluster that is forced.
 fn parameters(seed: u64, canary: Option<Canary>) -> Parameters {
     let mut parameters = Parameters::drawn(seed);
-    parameters.canary = canary;
+    parameters.disaster = seed % 7 == 3;
+    #[cfg(feature = "canaries")]
+    {
+        parameters.canary = canary;
+    }
+    let _ = canary;
     parameters
-}
-
-#[cfg(not(feature = "canaries"))]
-fn parameters(seed: u64, _: Option<Canary>) -> Parameters {
-    Parameters::drawn(seed)
 }
 
 /// Enough registers that few clients meet at one: the time to judge what many did at once
