@@ -23,6 +23,11 @@ impl MemoryLog {
         self.compacted + self.records.len() as u64
     }
 
+    /// How many records are there.
+    pub(crate) fn len(&self) -> u64 {
+        self.records.len() as u64
+    }
+
     /// The record at this index, if it is there.
     pub fn record(&self, index: u64) -> Option<&Record> {
         let offset = index.checked_sub(self.compacted + 1)?;

@@ -139,6 +139,8 @@ canaries! {
         "N11: a stamp may be before the last one";
     LaggardAcks, "laggard-acks",
         "L4: a log that does not end in the epoch is acked";
+    ForeignHeard, "foreign-heard",
+        "V4: messages of another cluster are listened to";
     EntriesOfOtherEpochs, "entries-of-other-epochs",
         "L5: entries are taken that were sent in another epoch";
     ChunksOfOthers, "chunks-of-others",

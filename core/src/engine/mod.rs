@@ -294,7 +294,9 @@ impl<T> Engine<T> {
         message: &Message,
     ) -> bool {
         match (self.cluster(), cluster) {
-            (Some(mine), Some(theirs)) if mine != theirs => {
+            (Some(mine), Some(theirs))
+                if mine != theirs && !self.is_broken(Canary::ForeignHeard) =>
+            {
                 if self.members.foreign(from, theirs) {
                     tracing::warn!(
                         %from, %mine, %theirs,

@@ -59,7 +59,9 @@ impl<W: Workload> Simulation<W> {
         let first = self.world.random.below(count as u64) as usize;
         (0..count).map(|offset| (first + offset) % count).find(|at| {
             let host = &self.hosts[*at];
-            host.process.as_ref().is_some_and(|process| {
+            let store = self.world.stores.get(&host.replica);
+            let is_sound = store.is_some_and(|store| store.damage.is_none());
+            host.process.as_ref().filter(|_| is_sound).is_some_and(|process| {
                 let voters = process.engine.voters();
                 process.engine.last() > Index(0)
                     && voters.now.len() > 1

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt::Display;
+use std::time::Duration;
 
 use plainsong_storage::faulty::{FaultyLog, FaultySnapshots};
 
@@ -83,6 +84,10 @@ pub(super) struct Store {
     snapshots: FaultySnapshots,
     pub(super) shelf: Shelf,
     under_way: VecDeque<Op>,
+    /// Until then every write fails: the disk is full.
+    pub(super) full_until: Duration,
+    /// A bit has flipped; in words, where.
+    pub(super) damage: Option<String>,
     /// What no crash takes away.
     pub(super) digests: Digests,
     pub(super) facts: Option<Facts>,
@@ -99,6 +104,8 @@ impl Store {
             shelf: Shelf::open(Box::new(snapshots.clone())).map_err(refused)?,
             snapshots,
             under_way: VecDeque::new(),
+            full_until: Duration::ZERO,
+            damage: None,
             digests: Digests::default(),
             facts: None,
             commits: Vec::new(),
@@ -111,6 +118,15 @@ impl Store {
         self.shelf = Shelf::open(Box::new(self.snapshots.clone())).map_err(refused)?;
         record::recover(&mut self.log, &mut self.shelf)
             .map_err(|error| Violation(format!("a store cannot be read: {error}")))
+    }
+
+    /// A bit flips, in a record of the log or in the newest snapshot.
+    pub(super) fn flip(&mut self, roll: u64) {
+        if roll % 4 == 0 && self.snapshots.damage() {
+            self.damage = Some("snapshot".into());
+        } else if let Some(index) = self.log.damage(roll / 4) {
+            self.damage = Some(format!("record {index}"));
+        }
     }
 
     /// How far the newest complete snapshot reaches.

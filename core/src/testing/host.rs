@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::checker::{Checked, ProposalId, Violation};
+use super::checker::{Checked, ProposalId, Violation, check};
 use super::clock::Clock;
 use super::disk::Store;
 use super::process::Process;
@@ -13,7 +13,7 @@ use super::{ClientNumber, Workload};
 use crate::Timestamp;
 use crate::applying::Applier;
 use crate::codec;
-use crate::engine::{Config, Engine, Input, VoterChange};
+use crate::engine::{Config, Engine, Input, StopReason, VoterChange};
 use crate::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
 
 /// A replica's place in the world: its machine, the process of the moment, and its clients.
@@ -46,6 +46,8 @@ pub(super) enum Death {
     Stop,
     /// Together with its disk.
     Wipe,
+    /// And a bit of what it had written flips.
+    Flip,
 }
 
 impl<W: Workload> Host<W> {
@@ -77,10 +79,25 @@ impl<W: Workload> Host<W> {
         let Some(process) = &mut self.process else { return Ok(()) };
         process.turn(world, &self.clock)?;
         if process.stopped {
-            let kept = !world.parameters.in_memory;
-            self.die(world, if kept { Death::Kill } else { Death::Wipe })?;
+            return self.stopped(world);
         }
         Ok(())
+    }
+
+    /// A process whose engine has stopped says why, until it is started again.
+    fn stopped(&mut self, world: &mut World<W>) -> Checked {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let reason = process.engine.status().stopped;
+        check(reason.is_some(), || format!("{} has stopped and does not say why", self.replica))?;
+        if let Some(connection) = process.disconnect() {
+            world.network.close(connection);
+        }
+        if world.now() < process.buried_at && !world.is_calm {
+            return Ok(());
+        }
+        let is_lost =
+            world.parameters.in_memory || matches!(reason, Some(StopReason::SnapshotFailed(_)));
+        self.die(world, if is_lost { Death::Wipe } else { Death::Kill })
     }
 
     fn start(&mut self, world: &mut World<W>) -> Checked {
@@ -92,7 +109,27 @@ impl<W: Workload> Host<W> {
             Entry::Occupied(store) => store.into_mut(),
             Entry::Vacant(place) => place.insert(Store::new(id)?),
         };
-        let recovered = store.recover()?;
+        let recovered = match (store.recover(), store.damage.take()) {
+            (Ok(recovered), None) => recovered,
+            // It was in what a snapshot has replaced meanwhile, or is in a state that is not
+            // needed yet.
+            (Ok(recovered), Some(damage)) => {
+                store.damage = Some(damage);
+                recovered
+            }
+            (Err(error), None) => return Err(error),
+            // The start is refused, and an operator gives the replica an empty store.
+            (Err(Violation(error)), Some(damage)) => {
+                world
+                    .trace
+                    .note(world.network.now(), || format!("{} is refused: {error}", self.replica));
+                check(error.contains(&damage), || {
+                    format!("{damage} is damaged, and the start is refused with: {error}")
+                })?;
+                *store = Store::new(id)?;
+                store.recover()?
+            }
+        };
         let (id, log) = (store.id, store.digests.clone());
         let mut config = Config::new(incarnation, id, self.bootstrap.clone());
         let p = &world.parameters;
@@ -155,6 +192,9 @@ impl<W: Workload> Host<W> {
         } else {
             store.crash((roll % (store.unsynced() as u64 + 1)) as usize)?;
         }
+        if death == Death::Flip {
+            store.flip(roll);
+        }
         self.restart_at = Some(world.now() + world.random.up_to(world.parameters.restart_max));
         Ok(())
     }
@@ -180,11 +220,16 @@ impl<W: Workload> Host<W> {
         process.force(world, &self.clock, ticket)
     }
 
-    /// Its disk refuses a write.
-    pub(super) fn fail_disk(&mut self, world: &mut World<W>) -> Checked {
-        let Some(process) = &mut self.process else { return Ok(()) };
-        let reason = "a simulated failure".into();
-        process.input(world, &self.clock, Input::WriteFailed { reason })
+    /// Its disk refuses all writes for a while: the next at least.
+    pub(super) fn fail_disk(&mut self, world: &mut World<W>) {
+        let for_a_while = world.random.up_to(world.parameters.restart_max * 2);
+        // Whoever has its store in memory has lost it by then.
+        let lost = world.parameters.in_memory;
+        let until = if lost { Duration::MAX } else { world.now() + for_a_while };
+        world.note(|| format!("the disk of {} is full for {for_a_while:?}", self.replica));
+        if let Some(store) = world.stores.get_mut(&self.replica) {
+            store.full_until = until;
+        }
     }
 
     pub(super) fn hang(&mut self, world: &mut World<W>) {
@@ -196,7 +241,11 @@ impl<W: Workload> Host<W> {
     }
 
     /// Everybody runs, at once and at full speed, with a clock that is right.
-    pub(super) fn calm(&mut self, now: Duration, log_time: Timestamp) {
+    pub(super) fn calm(&mut self, world: &mut World<W>, log_time: Timestamp) {
+        let now = world.now();
+        if let Some(store) = world.stores.get_mut(&self.replica) {
+            store.full_until = Duration::ZERO;
+        }
         self.clock.mend(now, log_time);
         self.restart_at = self.restart_at.map(|_| now);
         if let Some(process) = &mut self.process {
@@ -254,7 +303,7 @@ impl<W: Workload> Host<W> {
                 continue;
             }
             let runs = |process: &&mut Process<W::Machine>| {
-                now >= process.runs_at && !process.stopped && process.engine.has_room()
+                now >= process.runs_at && (process.stopped || process.engine.has_room())
             };
             let Some(process) = self.process.as_mut().filter(runs) else { continue };
             if !world.is_busy || now < client.thinks_until {

@@ -58,6 +58,9 @@ pub struct Parameters {
     pub splits_at_open: u32,
     /// Of the processes that die: the disk is lost as well, where the group can bear it.
     pub wipes: u32,
+    /// Of the processes that die: a bit of what is on the disk flips, where the group can bear
+    /// it. The store finds it out when it reads it, and an operator gives the replica another.
+    pub flips: u32,
     /// The longest time until a dead process is started again.
     pub restart_max: Duration,
     /// A process stands still, and wakes up with a backlog, believing what it did.
@@ -172,6 +175,7 @@ impl Parameters {
             log_bytes_max: random.pick(&[2000, 20_000, 1 << 30]),
             writing_bytes_max: random.pick(&[20, 500, 1 << 30]),
             disaster: false,
+            flips: random.pick(&[0, 0, 200]),
             #[cfg(feature = "canaries")]
             canary: None,
         }

@@ -89,6 +89,8 @@ pub(super) struct Process<M: StateMachine> {
     pub(super) splits: bool,
     /// Its engine has stopped.
     pub(super) stopped: bool,
+    /// Until then a process that has stopped stays, for people to look at.
+    pub(super) buried_at: Duration,
 }
 
 impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
@@ -131,6 +133,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             dies: false,
             splits: false,
             stopped: false,
+            buried_at: Duration::ZERO,
         }
     }
     /// How its group lists it.
@@ -187,11 +190,18 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         clock: &Clock,
         input: Input<ProposalId>,
     ) -> Checked {
-        if self.stopped {
-            return Ok(());
-        }
         let mut out = Vec::new();
+        let had_stopped = self.stopped;
         self.engine.step(clock.now(world.now()), input, &mut out);
+        let only_refuses = out.iter().all(|output| match output {
+            Output::Fail { may_take_effect, .. } => !may_take_effect,
+            Output::Answer { result, .. } => result.is_err(),
+            Output::FailReads { .. } => true,
+            _ => false,
+        });
+        check(!had_stopped || only_refuses, || {
+            format!("{} has stopped, and does: {out:?}", self.incarnation.replica)
+        })?;
         self.carry_out(world, out)
     }
 
@@ -229,6 +239,13 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             store.submit(ops)?;
         }
         store.sync()
+    }
+
+    /// A snapshot turned out to be damaged.
+    fn fail<W: Workload<Machine = M>>(&mut self, world: &mut World<W>, reason: String) -> Checked {
+        let mut out = Vec::new();
+        self.engine.shut_down(StopReason::SnapshotFailed(reason), &mut out);
+        self.carry_out(world, out)
     }
 
     /// Gives the connection up, for whoever closes or leaves.
@@ -332,9 +349,13 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     /// The only reasons to stop in this world are disks that fail, and being asked to.
     fn on_stop<W: Workload<Machine = M>>(&mut self, world: &World<W>) -> Checked {
         self.stopped = true;
+        self.buried_at = world.now() + world.parameters.restart_max;
+        let damaged =
+            world.stores.get(&self.incarnation.replica).is_some_and(|s| s.damage.is_some());
         let replica = self.incarnation.replica;
         match self.engine.status().stopped {
             Some(StopReason::Asked | StopReason::WriteFailed(_)) => Ok(()),
+            Some(StopReason::SnapshotFailed(_)) if damaged => Ok(()),
             reason => {
                 world.note(|| format!("{replica} stops: {reason:?}"));
                 Err(Violation(format!("replica {replica} stops: {reason:?}")))
@@ -522,6 +543,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 return Ok(false);
             }
             self.syncing = None;
+            if now < store.full_until {
+                let reason = "no space left on a simulated disk".into();
+                self.input(world, clock, Input::WriteFailed { reason })?;
+                return Ok(true);
+            }
             store.sync()?;
             self.input(world, clock, Input::Written { ticket })?;
             return Ok(true);
@@ -600,7 +626,13 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 shelf.taken(name).map(Some)
             }
         };
-        let news = news.map_err(|error| Violation(format!("a shelf refuses: {error}")))?;
+        let news = match news {
+            Err(error) if store.damage.is_some() => {
+                self.fail(world, error.to_string())?;
+                return Ok(true);
+            }
+            news => news.map_err(|error| Violation(format!("a shelf refuses: {error}")))?,
+        };
         if let Some(ShelfNews::Refused { name, reason }) = &news {
             return Err(Violation(format!("L5: {name} came in damaged: {reason}")));
         }
@@ -620,7 +652,13 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let read = |chunk| shelf.read(name, chunk).map_err(io::Error::other);
         let restored =
             Joiner::join(name, read).and_then(|(_, mut rest)| self.applier.restore(&mut rest));
-        restored.map_err(|error| Violation(format!("{name} cannot be restored: {error}")))?;
+        match restored {
+            Err(error) if store.damage.is_some() => return self.fail(world, error.to_string()),
+            restored => {
+                restored
+                    .map_err(|error| Violation(format!("{name} cannot be restored: {error}")))?;
+            }
+        }
         self.applied = name.index();
         world.restored += 1;
         Ok(())

@@ -218,7 +218,7 @@ impl<W: Workload> Simulation<W> {
             self.kill(at, Death::Stop)?;
         } else if disk_fails && (self.keeps_store() || self.can_lose(at)) {
             self.losses += u32::from(!self.keeps_store());
-            self.hosts[at].fail_disk(&mut self.world)?;
+            self.hosts[at].fail_disk(&mut self.world);
         }
         if changes {
             self.change_voters(at)?;
@@ -246,7 +246,10 @@ impl<W: Workload> Simulation<W> {
         let is_lost = |voter: &&Voter| {
             let store = self.world.stores.get(&voter.replica);
             voter.replica == victim
-                || store.is_none_or(|store| store.id != voter.store)
+                || store.is_none_or(|store| {
+                    let is_doomed = store.damage.is_some() || store.full_until == Duration::MAX;
+                    store.id != voter.store || is_doomed
+                })
                 || self.hosts[voter.replica.0 as usize - 1].is_gone()
         };
         let bears = |set: &[Voter]| set.iter().filter(is_lost).count() * 2 < set.len();
@@ -278,8 +281,14 @@ impl<W: Workload> Simulation<W> {
         if self.world.is_disaster && !self.keeps_store() {
             return Ok(());
         }
-        if self.keeps_store() && !(wiped && self.can_lose(at)) {
+        let flips =
+            !self.world.is_disaster && self.world.random.chance(self.world.parameters.flips);
+        if self.keeps_store() && !((wiped || flips) && self.can_lose(at)) {
             return self.hosts[at].die(&mut self.world, death);
+        }
+        if self.keeps_store() && !wiped {
+            self.losses += u32::from(at < self.world.parameters.voters as usize);
+            return self.hosts[at].die(&mut self.world, Death::Flip);
         }
         if self.can_lose(at) {
             self.losses += u32::from(at < self.world.parameters.voters as usize);
@@ -313,7 +322,8 @@ impl<W: Workload> Simulation<W> {
             self.leave_some_dead()?;
         }
         let log_time = self.world.checker.log_time(began);
-        self.hosts.iter_mut().for_each(|host| host.calm(began, log_time));
+        let Self { hosts, world, .. } = self;
+        hosts.iter_mut().for_each(|host| host.calm(world, log_time));
         let p = &self.world.parameters;
         let faults = &p.network;
         let bound = p.election_timeout * 40

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::path::Path;
 
 use crate::{LogStore, MemoryLog, Op, Recovered, StorageError};
 
@@ -12,6 +13,8 @@ use crate::{LogStore, MemoryLog, Op, Recovered, StorageError};
 pub struct FaultyLog {
     synced: MemoryLog,
     unsynced: VecDeque<Op>,
+    /// Records whose sums are wrong.
+    damaged: Vec<u64>,
 }
 
 impl FaultyLog {
@@ -44,6 +47,15 @@ impl FaultyLog {
         self.sync()
     }
 
+    /// A bit of a record flips, which shows when the log is read; `which` draws one of those
+    /// that are there. Its index, if there are any.
+    pub fn damage(&mut self, which: u64) -> Option<u64> {
+        let kept = self.synced.len();
+        let index = self.synced.last().checked_sub(which.checked_rem(kept)?)?;
+        self.damaged.push(index);
+        Some(index)
+    }
+
     /// How many operations are under way.
     pub fn unsynced(&self) -> usize {
         self.unsynced.len()
@@ -57,6 +69,11 @@ impl FaultyLog {
 
 impl LogStore for FaultyLog {
     fn recover(&mut self) -> Result<Recovered, StorageError> {
+        let is_there = |index: &&u64| self.synced.record(**index).is_some();
+        if let Some(index) = self.damaged.iter().find(is_there) {
+            let what = format!("the sum of record {index} is wrong");
+            return Err(StorageError::damaged(Path::new("a simulated log"), what));
+        }
         self.synced.recover()
     }
 
@@ -106,6 +123,18 @@ mod tests {
             assert_eq!(found(&mut log), expected);
             assert_eq!(log.unsynced(), 0);
         }
+    }
+
+    #[test]
+    fn a_damaged_record_is_named_while_it_is_there() {
+        let mut log = FaultyLog::new();
+        assert_eq!(log.damage(7), None);
+        log.write(vec![append(1), append(2), append(3)]).unwrap();
+        assert_eq!(log.damage(4), Some(2));
+        let error = log.recover().unwrap_err().to_string();
+        assert!(error.contains("record 2"), "{error}");
+        log.write(vec![Op::Compact(2)]).unwrap();
+        assert_eq!(found(&mut log), (None, vec![3]));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crate::{MemorySnapshots, SnapshotKey, SnapshotStore, StorageError, StoredSna
 #[derive(Clone, Debug, Default)]
 pub struct FaultySnapshots {
     disk: Arc<Mutex<MemorySnapshots>>,
+    damaged: Arc<Mutex<Vec<SnapshotKey>>>,
 }
 
 impl FaultySnapshots {
@@ -22,6 +24,13 @@ impl FaultySnapshots {
     /// The power fails: drafts are gone.
     pub fn crash(&self) {
         self.disk().forget_drafts();
+    }
+
+    /// A bit of the newest snapshot flips, which shows when it is read. Whether there is one.
+    pub fn damage(&self) -> bool {
+        let newest = self.disk().complete().ok().and_then(|all| all.last().map(|s| s.key));
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(newest);
+        newest.is_some()
     }
 
     fn disk(&self) -> MutexGuard<'_, MemorySnapshots> {
@@ -47,6 +56,10 @@ impl SnapshotStore for FaultySnapshots {
     }
 
     fn read(&mut self, key: SnapshotKey, chunk: u64) -> Result<Bytes, StorageError> {
+        if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+            let what = format!("the sum of chunk {chunk} of snapshot {} is wrong", key.0);
+            return Err(StorageError::damaged(Path::new("a simulated store"), what));
+        }
         self.disk().read(key, chunk)
     }
 
