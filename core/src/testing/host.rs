@@ -194,6 +194,8 @@ impl<W: Workload> Host<W> {
         }
         if death == Death::Flip {
             store.flip(roll);
+            let damage = store.damage.clone();
+            world.note(|| format!("{} has a flipped bit in {damage:?}", self.replica));
         }
         self.restart_at = Some(world.now() + world.random.up_to(world.parameters.restart_max));
         Ok(())

@@ -175,7 +175,7 @@ impl Parameters {
             log_bytes_max: random.pick(&[2000, 20_000, 1 << 30]),
             writing_bytes_max: random.pick(&[20, 500, 1 << 30]),
             disaster: false,
-            flips: random.pick(&[0, 0, 200]),
+            flips: random.pick(&[0, 200, 800]),
             #[cfg(feature = "canaries")]
             canary: None,
         }
