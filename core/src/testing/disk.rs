@@ -122,7 +122,7 @@ impl Store {
 
     /// A bit flips, in a record of the log or in the newest snapshot.
     pub(super) fn flip(&mut self, roll: u64) {
-        if roll % 4 == 0 && self.snapshots.damage() {
+        if roll.is_multiple_of(4) && self.snapshots.damage() {
             self.damage = Some("snapshot".into());
         } else if let Some(index) = self.log.damage(roll / 4) {
             self.damage = Some(format!("record {index}"));
