@@ -29,7 +29,9 @@ scenarios! {
     donor_loss
     duelling_coordinators
     figure_8
+    forced_new_cluster
     hole_before_a_ring_change
+    idle_wake_up
     join
     lost_quorum_and_its_return
     partition_and_heal

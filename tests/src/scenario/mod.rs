@@ -23,6 +23,9 @@
 //! with its second store. Epoch `2/3` is that of the second ballot, by replica 3. At the end
 //! comes what was committed, by index, and who has applied it by then.
 //!
+//! The state machine is an alarm clock: a command `wake-500` asks to be woken half a second later
+//! by the log's time.
+//!
 //! | command | what it does |
 //! | --- | --- |
 //! | `group replicas=N [learners=N] [detection=MS] [sync=MS]` | N voters, and learners with the numbers after theirs, each on a node of its own; no time passes |
@@ -34,6 +37,8 @@
 //! | `hang`, `wake replica=R` | the process stands still, and goes on with a backlog |
 //! | `hold-disk`, `release-disk replica=R` | nothing that R writes gets durable; what was held does |
 //! | `replace old=R new=R` | an operator asks R (old) to be replaced as a voter, at the sequencer |
+//! | `admit replica=R` | an operator asks R to be a voter, at the sequencer |
+//! | `force replica=R` | an operator asks R to go on alone, as a new cluster |
 //! | `part one=(R,R) two=(R)`, `heal` | the network |
 //! | `pause-daemon`, `resume-daemon`, `kill-daemon`, `start-daemon node=R` | the daemons |
 //! | `lose-token`, `straddle-next`, `swallow-next node=R`, `stall-next-sync` | as in `cpg::sim` |

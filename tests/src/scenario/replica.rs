@@ -1,12 +1,16 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cpg::sim::{ClientId, Sim};
 use cpg::{Event, NodeId, Pid};
-use plainsong::engine::{Config, Engine, Entry, Facts, Input, Now, Op, Output, Recovered, Role};
+use plainsong::engine::{
+    Config, Content, Engine, Entry, Facts, Input, Now, Op, Output, Recovered, Role,
+};
 use plainsong::message::Message;
 use plainsong::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId, Timestamp};
+
+use super::words;
 
 /// How often an engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -75,6 +79,21 @@ pub(super) struct Process {
     outbox: VecDeque<(Option<ClusterId>, Message)>,
     unsent: VecDeque<Bytes>,
     writes: VecDeque<(u64, Vec<Op>)>,
+    alarms: Alarms,
+}
+
+/// When the state machine wants to be woken.
+#[derive(Default)]
+struct Alarms(BTreeSet<Timestamp>);
+
+impl Alarms {
+    fn apply(&mut self, entry: &Entry) {
+        self.0 = self.0.split_off(&Timestamp(entry.time.0 + 1));
+        let Content::Batch(batch) = &entry.content else { return };
+        let commands = words::commands(batch).into_iter();
+        let after = commands.filter_map(|c| c.strip_prefix("wake-")?.parse().ok());
+        self.0.extend(after.map(|ms: u64| Timestamp(entry.time.0 + ms)));
+    }
 }
 
 impl Replica {
@@ -109,6 +128,7 @@ impl Replica {
             outbox: VecDeque::new(),
             unsent: VecDeque::new(),
             writes: VecDeque::new(),
+            alarms: Alarms::default(),
         });
         (self.hangs, self.holds_disk) = (false, false);
         Ok(())
@@ -183,7 +203,9 @@ impl Replica {
                         for committed in entries {
                             news.extend(committed.callers.into_iter().map(News::Answers));
                             let index = committed.entry.position.index;
-                            inputs.push_back(Input::Applied { index, wake_at: None });
+                            process.alarms.apply(&committed.entry);
+                            let wake_at = process.alarms.0.first().copied();
+                            inputs.push_back(Input::Applied { index, wake_at });
                             news.push(News::Applies(committed.entry));
                         }
                     }

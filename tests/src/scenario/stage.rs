@@ -120,7 +120,18 @@ impl Stage {
                 let (at, commands) = (case.take_arg("at")?, case.take_args("commands")?);
                 self.propose(at, commands)
             }
-            "replace" => self.replace(case.take_arg("old")?, case.take_arg("new")?),
+            "replace" => {
+                let [old, new] = [case.take_arg("old")?, case.take_arg("new")?].map(ReplicaId);
+                self.change_voters(VoterChange::Replace(old, new))
+            }
+            "admit" => {
+                let new = ReplicaId(case.take_arg("replica")?);
+                self.change_voters(VoterChange::Add(new))
+            }
+            "force" => {
+                let (at, ticket) = (case.take_arg("replica")?, self.new_ticket());
+                self.ask(at, Input::ForceNewCluster { ticket })
+            }
             "part" => {
                 let mut parts: Vec<Vec<NodeId>> = Vec::new();
                 for name in ["one", "two", "three"] {
@@ -203,15 +214,25 @@ impl Stage {
         Ok(self.told())
     }
 
-    fn replace(&mut self, old: u32, new: u32) -> Result<String, String> {
-        let (now, ticket) = (self.sim.now(), self.tickets);
+    /// An operator asks for other voters, at the sequencer.
+    fn change_voters(&mut self, change: VoterChange) -> Result<String, String> {
+        let sequencer = self.replicas.values().find(|replica| replica.is_sequencer());
+        let at = sequencer.ok_or("nobody sequences")?.id.0;
+        let ticket = self.new_ticket();
+        self.ask(at, Input::ChangeVoters { ticket, change })
+    }
+
+    fn new_ticket(&mut self) -> u64 {
         self.tickets += 1;
-        let change = VoterChange::Replace(ReplicaId(old), ReplicaId(new));
-        let sequencer = self.replicas.values_mut().find(|replica| replica.is_sequencer());
-        let sequencer = sequencer.ok_or("nobody sequences")?;
-        let (at, mut news) = (sequencer.id.0, Vec::new());
-        sequencer.input(now, Input::ChangeVoters { ticket, change }, &mut news);
-        sequencer.input(now, Input::Drained, &mut news);
+        self.tickets
+    }
+
+    fn ask(&mut self, at: u32, request: Input<String>) -> Result<String, String> {
+        let (now, mut news) = (self.sim.now(), Vec::new());
+        let replica = self.replica(at)?;
+        replica.process()?;
+        replica.input(now, request, &mut news);
+        replica.input(now, Input::Drained, &mut news);
         self.hear(at, news)?;
         Ok(self.told())
     }

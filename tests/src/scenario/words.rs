@@ -41,7 +41,13 @@ pub(super) fn entry(epoch: Ballot, content: &Content) -> String {
     match content {
         Content::EpochStart(set) => format!("start of epoch {}, {}", ballot(epoch), voters(set)),
         Content::Batch(batch) => {
-            format!("{} of {}", list(commands(batch)), batch.origin.replica)
+            let commands = commands(batch);
+            // Those of operators are no text.
+            if commands.iter().any(|command| command.contains(char::is_control)) {
+                return format!("an operator's request of {}", batch.origin.replica);
+            }
+            let quoted = commands.into_iter().map(|command| format!("'{command}'"));
+            format!("{} of {}", list(quoted), batch.origin.replica)
         }
         Content::Notice(MembersChanged { joined, left }) => {
             let of = |runs: &[Incarnation]| list(runs.iter().map(|run| run.replica));
@@ -56,12 +62,12 @@ pub(super) fn entry(epoch: Ballot, content: &Content) -> String {
 }
 
 /// The commands of a batch, each behind its length.
-fn commands(batch: &Batch) -> Vec<String> {
+pub(super) fn commands(batch: &Batch) -> Vec<String> {
     let mut rest = &batch.commands[..];
     let mut commands = Vec::new();
     while let Some((length, behind)) = rest.split_first_chunk::<4>() {
         let (command, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
-        commands.push(format!("'{}'", String::from_utf8_lossy(command)));
+        commands.push(String::from_utf8_lossy(command).into_owned());
         rest = behind;
     }
     commands
