@@ -1,4 +1,4 @@
-"""kv on three nodes beside redis-server, ZooKeeper and etcd: ROUNDS KV CLIENTS.
+"""kv on three nodes beside redis-server, ZooKeeper and etcd: ROUNDS KV CLIENTS [WITHOUT...].
 
 Runs inside benches/raw/cluster, on its first node. All of them keep what they are told in
 memory (a file system in memory, where they insist on files), all are loaded from the first
@@ -123,16 +123,8 @@ class ZooKeeper:
         return False
 
     def measure(self, connections, pipeline):
-        for _ in range(5):
-            try:
-                return clients(self.clients, "zookeeper", address(self.leader), 2181,
-                               connections, pipeline)
-            except subprocess.CalledProcessError as error:
-                # On a busy machine it elects anew now and then, and hangs up meanwhile.
-                said = error.stderr.strip()
-                print(f"  ZooKeeper, once more: {said}", file=sys.stderr)
-                wait_for(self.name, self.leads)
-        sys.exit("ZooKeeper hangs up again and again")
+        return clients(self.clients, "zookeeper", lambda: address(self.leader), 2181,
+                       connections, pipeline, self.leads)
 
 
 class Etcd:
@@ -154,20 +146,29 @@ class Etcd:
         time.sleep(3)
 
     def measure(self, connections, pipeline):
-        return clients(self.clients, "etcd", address(1), 2379, connections, pipeline)
+        return clients(self.clients, "etcd", lambda: address(1), 2379, connections, pipeline,
+                       lambda: is_open(1, 2379))
 
 
-def clients(program, which, host, port, connections, pipeline):
-    run = subprocess.run([program, which, f"{host}:{port}", str(connections), str(pipeline),
-                          str(SECONDS)], check=True, capture_output=True, text=True)
-    return tuple(float(number) for number in run.stdout.split())
+def clients(program, which, host, port, connections, pipeline, is_back):
+    for _ in range(5):
+        run = subprocess.run([program, which, f"{host()}:{port}", str(connections),
+                              str(pipeline), str(SECONDS)], capture_output=True, text=True)
+        if run.returncode == 0:
+            return tuple(float(number) for number in run.stdout.split())
+        # On a busy machine they elect anew now and then, and hang up meanwhile.
+        print(f"  {which}, once more: {run.stderr.strip()}", file=sys.stderr)
+        time.sleep(1)
+        wait_for(which, is_back)
+    sys.exit(f"{which} fails again and again")
 
 
 def main():
-    rounds, programs = int(sys.argv[1]), sys.argv[2:]
+    rounds, programs, without = int(sys.argv[1]), sys.argv[2:4], sys.argv[4:]
     os.makedirs(HOME)
     there = [one for one in (Kv(), Redis(), ZooKeeper(), Etcd())
-             if one.program is None or shutil.which(one.program) or os.path.exists(one.program)]
+             if type(one).__name__.lower() not in without and
+             (one.program is None or shutil.which(one.program) or os.path.exists(one.program))]
     for one in there:
         one.start(programs)
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {rounds} rounds, 64 bytes")
