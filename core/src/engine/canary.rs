@@ -115,8 +115,6 @@ canaries! {
         "N9: batches of who is no member are ordered";
     DeparturesMissed, "departures-missed",
         "N9: who has left stays a member";
-    TakesOverUnnoticed, "takes-over-unnoticed",
-        "N9: a new sequencer does not look who is there";
     CutNoticeCounts, "cut-notice-counts",
         "N9: a notice counts though it was cut off";
     StopRefusesSent, "stop-refuses-sent",
@@ -145,8 +143,6 @@ canaries! {
         "L5: entries are taken that were sent in another epoch";
     ChunksOfOthers, "chunks-of-others",
         "L5: chunks of another snapshot are taken for the one that comes in";
-    SnapshotOverAcked, "snapshot-over-acked",
-        "L6: a snapshot replaces what was acked beyond it";
     SnapshotOfTheEnd, "snapshot-of-the-end",
         "L6: a snapshot says that it is of the end of the log, which is not committed";
     SnapshotWithoutOrigins, "snapshot-without-origins",

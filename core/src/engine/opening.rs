@@ -264,7 +264,7 @@ impl<T> Engine<T> {
                 self.clock = LogClock::default();
             }
             self.clock.take_over(self.now);
-            self.members.unordered |= !self.is_broken(Canary::TakesOverUnnoticed);
+            self.members.unordered = true;
         }
         if at_base {
             let own = self.is_broken(Canary::OwnVotersAtStart) && !self.log.is_empty();

@@ -102,8 +102,7 @@ impl<T> Engine<T> {
             let last = self.log.last().index;
             !epoch.sequencing
                 && name.index() > self.commit
-                && (self.is_broken(Canary::SnapshotOverAcked)
-                    || if epoch.shares { name.index() > last } else { name.index() >= begins })
+                && if epoch.shares { name.index() > last } else { name.index() >= begins }
         })
     }
 

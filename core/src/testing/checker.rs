@@ -212,6 +212,18 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         Ok(())
     }
 
+    /// A replica cuts its log back: what was committed is never cut.
+    pub(super) fn cut(&self, after: Index, log: &Digests) -> Checked {
+        let cut = after.0 + 1..=log.last().0.min(self.committed().0);
+        for index in cut.map(Index) {
+            let committed = self.committed[index.0 as usize - 1].digest;
+            check(log.at(index) != Some(committed), || {
+                format!("B6: entry {index}, which is committed, is cut")
+            })?;
+        }
+        Ok(())
+    }
+
     /// A coordinator opens an epoch.
     pub(super) fn opened(&mut self, open: &Open) -> Checked {
         if let Some(known) = self.opens.get(&open.ballot) {

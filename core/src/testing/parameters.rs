@@ -54,7 +54,8 @@ pub struct Parameters {
     pub kills_at_open: u32,
     /// Of the promises of a process: it is killed right then.
     pub kills_at_promise: u32,
-    /// Of the epochs that open at a process: the network falls into two parts right then.
+    /// Of the epochs that open at a process: the network falls into two parts right then; four
+    /// times as often where they change the voters.
     pub splits_at_open: u32,
     /// Of the processes that die: the disk is lost as well, where the group can bear it.
     pub wipes: u32,

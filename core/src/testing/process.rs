@@ -269,7 +269,10 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let p = &world.parameters;
         let strikes = |rate: u32, random: &mut Random| rate > 0 && random.chance(rate);
         if !world.is_calm {
-            self.splits |= epoch != self.epoch && strikes(p.splits_at_open, &mut world.random);
+            let changes =
+                world.checker.voters(epoch).is_some_and(|voters| !voters.is_settled(commit));
+            let splits = p.splits_at_open * if changes { 4 } else { 1 };
+            self.splits |= epoch != self.epoch && strikes(splits, &mut world.random);
             self.dies |= epoch != self.epoch && strikes(p.kills_at_open, &mut world.random);
             self.dies |= self.engine.promised() != self.promised
                 && strikes(p.kills_at_promise, &mut world.random);
@@ -378,6 +381,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     )));
                 }
                 world.checker.appended(entry, before, self.incarnation, had_seen, now)?;
+            }
+            if let Op::Cut(after) | Op::Reset(after) = op {
+                world.checker.cut(*after, &self.log)?;
             }
             self.log.apply(op);
         }
