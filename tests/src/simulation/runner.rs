@@ -135,7 +135,7 @@ fn clients(parameters: &Parameters) -> Clients {
     let registers = 1 + clients / 3 + random.below(4);
     let alarms = random.pick(&[0, 0, 100, 500]);
     // Now and then a snapshot has several chunks.
-    Clients::new(registers, alarms, random.pick(&[0, 0, 0, 0, 200_000]))
+    Clients::new(registers, alarms, random.pick(&[0, 0, 0, 0, 200_000, 1_000_000]))
 }
 
 /// Runs a seed.
