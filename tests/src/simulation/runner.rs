@@ -134,8 +134,10 @@ fn clients(parameters: &Parameters) -> Clients {
     let mut random = Random::new(parameters.seed);
     let registers = 1 + clients / 3 + random.below(4);
     let alarms = random.pick(&[0, 0, 100, 500]);
-    // Now and then a snapshot has several chunks.
-    Clients::new(registers, alarms, random.pick(&[0, 0, 0, 0, 200_000, 1_000_000]))
+    // Now and then a snapshot has several chunks, where not too many are taken.
+    let ballast = random.pick(&[0, 0, 0, 0, 200_000, 1_000_000]);
+    let is_bearable = parameters.snapshot_entries >= 50;
+    Clients::new(registers, alarms, if is_bearable { ballast } else { 0 })
 }
 
 /// Runs a seed.
