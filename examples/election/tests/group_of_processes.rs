@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -161,6 +161,46 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "{what}: not within {BOUND:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn metrics_are_told_and_logs_are_json_where_that_is_wanted() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap().to_string();
+    let options = ["--metrics", &address, "--log-format", "json"];
+    let busy = election()
+        .args(["run", "work", "--id", "1", "--voters", "1", "--engine", "embedded:ring"])
+        .args(options)
+        .args(["--", "true"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert_eq!(busy.status.code(), Some(1), "{said}");
+    assert!(said.contains("choose another with --metrics"), "{said}");
+    drop(port);
+    let group = Group::start(WORK, &[&options, &[], &[]]);
+    group.leader_after(0);
+    let ask = || {
+        let mut stream = std::net::TcpStream::connect(&address).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.starts_with("HTTP/1.1 200 OK\r\n").then_some(answer)
+    };
+    until("metrics of a group of three", || {
+        let answer = ask()?;
+        let has = |line: &str| answer.lines().any(|other| other == line);
+        (has("plainsong_voters_here 3") && has("plainsong_waiting 0")).then_some(())?;
+        let role = ["sequencer", "voter"]
+            .iter()
+            .filter(|role| has(&format!("plainsong_role{{role=\"{role}\"}} 1")));
+        assert_eq!(role.count(), 1, "{answer}");
+        assert_eq!(answer.matches("# TYPE plainsong_role gauge").count(), 1, "{answer}");
+        Some(())
+    });
+    let json = group.said();
+    let is_json = |line: &str| line.starts_with("{\"timestamp\":") && line.ends_with('}');
+    assert!(json.lines().any(is_json), "{json}");
 }
 
 fn told(output: &Output) -> String {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Timestamp, Watcher};
+use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Status, Timestamp, Watcher};
 use service::resp::{Reply, error};
 use service::{Situation, operator};
 
@@ -30,6 +30,11 @@ impl Node {
     /// A handle on a running replica.
     pub fn new(replica: Replica<Store>) -> Self {
         Self(Arc::new(replica))
+    }
+
+    /// How it is, in full.
+    pub fn status(&self) -> Status {
+        self.0.status()
     }
 
     /// Tells what changes about it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use plainsong::{Busy, Consistency, Event, Incarnation, ProposeError, Replica, Watcher};
+use plainsong::{Busy, Consistency, Event, Incarnation, ProposeError, Replica, Status, Watcher};
 use service::resp::Reply;
 use service::{Situation, operator};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -121,6 +121,11 @@ impl Node {
     /// Answers what operators ask; `None` if it is nothing of theirs.
     pub async fn operate(&self, words: &[Bytes]) -> Option<Reply> {
         operator::answer(Arc::clone(&self.0), words).await
+    }
+
+    /// How it is, in full.
+    pub fn status(&self) -> Status {
+        self.0.status()
     }
 
     /// Tells what changes about it.

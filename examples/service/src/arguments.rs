@@ -1,7 +1,21 @@
 //! Parts of the programs' command lines.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::LogFormat;
+
+/// What a service tells those who look after it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Telling {
+    /// How it logs on stderr.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Tells metrics to Prometheus at this address, to whoever reaches it.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+}
 
 /// What cannot work, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,13 +10,14 @@
 //! | [`Stop`] | the signals that end a service |
 //! | [`Listener`], [`answer_requests`], [`Client`] | both ends of its connections |
 //! | [`Job`], [`Signals`] | a command that it runs, and what is passed on to it |
-//! | [`log`](log()) | what it says on stderr |
+//! | [`log`](log()), [`metrics`] | what it says on stderr, and to Prometheus |
 
 pub mod arguments;
 mod client;
 mod job;
 mod listener;
 mod log;
+pub mod metrics;
 pub mod number;
 pub mod operator;
 mod requests;
@@ -30,7 +31,7 @@ mod watch;
 pub use client::{Address, Client};
 pub use job::{Job, exit_code};
 pub use listener::{Halves, ListenError, Listener, Stream, keep_alive};
-pub use log::log;
+pub use log::{LogFormat, log};
 pub use requests::answer_requests;
 pub use signals::Signals;
 pub use situation::{Obstacle, Situation};

@@ -52,6 +52,14 @@ pub enum ListenError {
         /// What the system says.
         why: io::Error,
     },
+    /// Metrics.
+    #[error("cannot serve metrics on {address}: {why}; choose another with --metrics")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        why: io::Error,
+    },
     /// At a Unix socket.
     #[error("cannot serve at {path}: {why}; choose another path with --socket", path = path.display())]
     Unix {

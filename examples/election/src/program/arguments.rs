@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use service::Address;
-use service::arguments::{group_name, seconds};
+use service::arguments::{Telling, group_name, seconds};
 
 const ABOUT: &str = "\
 Runs a command at exactly one member of a group: when that member dies, is cut off or stops,
@@ -48,7 +48,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Is a member of a group, and runs the command while it leads.
-    Run(Run),
+    Run(Box<Run>),
     /// Tells who leads and who stands.
     Status(Ask),
     /// Has the leader stop its command and another take over.
@@ -103,6 +103,8 @@ pub(super) struct Run {
     /// How long the command has to stop after SIGTERM, before SIGKILL, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(super) kill_after: Duration,
+    #[command(flatten)]
+    pub(super) telling: Telling,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,

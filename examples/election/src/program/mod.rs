@@ -32,8 +32,8 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.action {
         Action::Run(arguments) => {
-            service::log(LevelFilter::INFO);
-            block_on(run::run(arguments))
+            service::log(LevelFilter::INFO, arguments.telling.log_format);
+            block_on(run::run(*arguments))
         }
         Action::Status(arguments) => block_on(ask::status(arguments)),
         Action::Resign(arguments) => block_on(ask::resign(arguments)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use plainsong::{Replica, ReplicaId};
 use service::arguments::{check_engine, check_voters};
-use service::{Line, Listener, Situation, Stop, answer_requests, watch};
+use service::{Line, Listener, Situation, Stop, answer_requests, metrics, watch};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
@@ -33,7 +33,15 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
     }
     let mut stop = Stop::listen().map_err(Failure::System)?;
     let listeners = Listener::bind(arguments.socket.clone(), arguments.listen).await?;
+    let metrics = match arguments.telling.metrics {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
     let replica = Arc::new(start(&arguments)?);
+    if let Some(listener) = metrics {
+        let replica = Arc::clone(&replica);
+        tokio::spawn(metrics::serve(listener, move || replica.status()));
+    }
     for listener in listeners {
         let replica = Arc::clone(&replica);
         let answer = move |words| control::answer(Arc::clone(&replica), words);

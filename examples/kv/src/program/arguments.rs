@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::arguments::{group_name, seconds};
+use service::arguments::{Telling, group_name, seconds};
 
 const ABOUT: &str = "\
 A replicated key-value store that speaks the Redis protocol.
@@ -117,6 +117,8 @@ pub(super) struct Serve {
     /// little; who lags more is sent the snapshot.
     #[arg(long, value_name = "ENTRIES", default_value_t = 8192)]
     pub(super) keep_entries: usize,
+    #[command(flatten)]
+    pub(super) telling: Telling,
     #[command(flatten)]
     pub(super) common: Common,
 }

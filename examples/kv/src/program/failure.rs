@@ -17,6 +17,8 @@ pub(super) enum Failure {
     #[error("cannot ask {address}: {why}; does a replica serve clients there?")]
     Ask { address: SocketAddr, why: io::Error },
     #[error(transparent)]
+    Metrics(#[from] service::ListenError),
+    #[error(transparent)]
     Operator(#[from] service::operator::Failure),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),

@@ -9,6 +9,7 @@ mod status;
 use std::process::ExitCode;
 
 use clap::Parser;
+use service::LogFormat;
 use tracing::level_filters::LevelFilter;
 
 use arguments::{Action, Arguments};
@@ -17,11 +18,10 @@ use failure::Failure;
 /// Runs the program as the command line says.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let level = match arguments.action {
-        None | Some(Action::Status(_) | Action::Operate(_)) => LevelFilter::WARN,
-        Some(Action::Serve(_)) => LevelFilter::INFO,
-    };
-    service::log(level);
+    match &arguments.action {
+        Some(Action::Serve(serve)) => service::log(LevelFilter::INFO, serve.telling.log_format),
+        _ => service::log(LevelFilter::WARN, LogFormat::Text),
+    }
     let outcome = match arguments.action {
         None => demo::run(&arguments.demo),
         Some(Action::Serve(serve)) => serve::run(serve),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plainsong::{Replica, ReplicaId};
 use service::arguments::{check_engine, check_voters};
-use service::{Line, Stop, watch};
+use service::{Line, Stop, metrics, watch};
 use tokio::net::TcpListener;
 
 use super::arguments::Serve;
@@ -24,6 +24,9 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     let listener = runtime
         .block_on(TcpListener::bind(address))
         .map_err(|why| Failure::listen(address, why, "--listen"))?;
+    let metrics =
+        arguments.telling.metrics.map(|address| runtime.block_on(metrics::listen(address)));
+    let metrics = metrics.transpose()?;
     let id = arguments.id;
     let mut builder = Replica::builder(ReplicaId(id), Store::default())
         .engine(arguments.engine)
@@ -38,6 +41,10 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     }
     let replica = builder.start().map_err(|error| Failure::Start { id, why: error.to_string() })?;
     let node = Node::new(replica);
+    if let Some(listener) = metrics {
+        let node = node.clone();
+        runtime.spawn(metrics::serve(listener, move || node.status()));
+    }
     let served = runtime.block_on(serve(listener, &node, arguments.common.timeout));
     // What is left of the connections holds handles on the replica.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use service::Address;
-use service::arguments::{group_name, seconds};
+use service::arguments::{Telling, group_name, seconds};
 
 use crate::Name;
 
@@ -107,6 +107,8 @@ pub(super) struct Serve {
     /// is no answer, in seconds. The wait for a lock does not count.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) timeout: Duration,
+    #[command(flatten)]
+    pub(super) telling: Telling,
 }
 
 #[derive(Clone, Debug, Args)]

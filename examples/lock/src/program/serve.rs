@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plainsong::{Replica, ReplicaId};
 use service::arguments::{check_engine, check_voters};
-use service::{Line, Listener, Stop, watch};
+use service::{Line, Listener, Stop, metrics, watch};
 use tokio::sync::mpsc;
 
 use super::arguments::Serve;
@@ -40,6 +40,9 @@ pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
         .map_err(Failure::System)?;
     let listeners = runtime.block_on(Listener::bind(arguments.socket, arguments.listen))?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let metrics =
+        arguments.telling.metrics.map(|address| runtime.block_on(metrics::listen(address)));
+    let metrics = metrics.transpose()?;
     let id = arguments.id;
     let mut builder = Replica::builder(ReplicaId(id), Machine::new(sender))
         .engine(arguments.engine)
@@ -49,6 +52,10 @@ pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
     }
     let replica = builder.start().map_err(|error| Failure::Start { id, why: error.to_string() })?;
     let node = Node::new(replica);
+    if let Some(listener) = metrics {
+        let node = node.clone();
+        runtime.spawn(metrics::serve(listener, move || node.status()));
+    }
     let config = Config { timeout: arguments.timeout, grace: GRACE };
     let served = runtime.block_on(serve(listeners, &node, events, config));
     // What is left of the connections holds handles on the replica.
