@@ -182,6 +182,11 @@ impl Frame {
     pub(crate) fn slices(&self) -> [IoSlice<'_>; 2] {
         [IoSlice::new(&self.head), IoSlice::new(&self.commands)]
     }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn bytes(&self) -> Bytes {
+        [&self.head[..], &self.commands].concat().into()
+    }
 }
 
 fn checksum(head: &[u8], commands: &[u8]) -> u32 {
@@ -312,6 +317,24 @@ impl Reader<'_> {
         self.0 = rest;
         field
     }
+}
+
+/// A frame whose header is right, whatever it carries.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn forged(kind: u16, body: &[u8], commands: &[u8]) -> Bytes {
+    let mut head = Vec::new();
+    head.extend_from_slice(&MAGIC);
+    head.extend_from_slice(&VERSION.to_le_bytes());
+    head.extend_from_slice(&kind.to_le_bytes());
+    head.extend_from_slice(&[0; 16]);
+    head.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    head.extend_from_slice(&(commands.len() as u32).to_le_bytes());
+    head.extend_from_slice(&[0; 4]);
+    head.extend_from_slice(body);
+    let crc = checksum(&head, commands);
+    head[CRC_AT..HEADER].copy_from_slice(&crc.to_le_bytes());
+    head.extend_from_slice(commands);
+    head.into()
 }
 
 #[cfg(test)]
@@ -445,15 +468,11 @@ mod tests {
         ]
     }
 
-    fn bytes(frame: &Frame) -> Bytes {
-        frame.slices().iter().flat_map(|slice| slice.iter().copied()).collect()
-    }
-
     #[test]
     fn every_message_comes_back_as_it_was() {
         for message in messages() {
             for cluster in [None, Some(ClusterId(7))] {
-                let frame = bytes(&Frame::new(cluster, &message));
+                let frame = Frame::new(cluster, &message).bytes();
                 assert_eq!(decode_frame(&frame), Ok((cluster, message.clone())));
             }
         }
@@ -462,7 +481,7 @@ mod tests {
     #[test]
     fn no_flipped_bit_is_believed() {
         for message in messages() {
-            let frame = bytes(&Frame::new(Some(ClusterId(7)), &message));
+            let frame = Frame::new(Some(ClusterId(7)), &message).bytes();
             for bit in 0..frame.len() * 8 {
                 let mut damaged = frame.to_vec();
                 damaged[bit / 8] ^= 1 << (bit % 8);
@@ -474,7 +493,7 @@ mod tests {
     #[test]
     fn no_cut_or_longer_frame_is_believed() {
         for message in messages() {
-            let frame = bytes(&Frame::new(None, &message));
+            let frame = Frame::new(None, &message).bytes();
             for length in 0..frame.len() {
                 assert!(decode_frame(&frame.slice(..length)).is_err(), "{length} of {message:?}");
             }
@@ -487,26 +506,9 @@ mod tests {
 
     #[test]
     fn an_unknown_version_is_named() {
-        let mut frame = bytes(&Frame::new(None, &messages()[0])).to_vec();
+        let mut frame = Frame::new(None, &messages()[0]).bytes().to_vec();
         frame[4] = 2;
         assert_eq!(decode_frame(&frame.into()), Err(DecodeError::Version { found: 2 }));
-    }
-
-    /// A frame whose checksum is right and whose content is not.
-    fn forged(kind: u16, body: &[u8], commands: &[u8]) -> Bytes {
-        let mut head = Vec::new();
-        head.extend_from_slice(&MAGIC);
-        head.extend_from_slice(&VERSION.to_le_bytes());
-        head.extend_from_slice(&kind.to_le_bytes());
-        head.extend_from_slice(&[0; 16]);
-        head.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        head.extend_from_slice(&(commands.len() as u32).to_le_bytes());
-        head.extend_from_slice(&[0; 4]);
-        head.extend_from_slice(body);
-        let crc = checksum(&head, commands);
-        head[CRC_AT..HEADER].copy_from_slice(&crc.to_le_bytes());
-        head.extend_from_slice(commands);
-        head.into()
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub mod engine;
 mod entry;
 mod event;
 mod feed;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod machine;
 pub mod message;
 mod pending;

@@ -1,5 +1,6 @@
 //! How what an engine keeps stands in its store.
 
+use bytes::Bytes;
 use plainsong_storage::{LogStore, Op as StoreOp, Record, Recovered as Stored};
 use serde::{Deserialize, Serialize};
 
@@ -21,14 +22,19 @@ pub(crate) fn encode(op: Op) -> Result<StoreOp, bincode::Error> {
     Ok(match op {
         Op::Facts(facts) => StoreOp::Facts(codec::encode(&facts)?.into()),
         Op::Append(entry) => {
-            let head = LogHead { entry: EntryHead::of(&entry), digest: entry.digest };
-            let (head, body) = (codec::encode(&head)?.into(), entry.content.commands());
+            let (head, body) = (head(&entry)?, entry.content.commands());
             StoreOp::Append(Record { index: entry.position.index.0, head, body })
         }
         Op::Cut(after) => StoreOp::Cut(after.0),
         Op::Compact(through) => StoreOp::Compact(through.0),
         Op::Reset(through) => StoreOp::Reset(through.0),
     })
+}
+
+/// The first part of an entry's record.
+pub(crate) fn head(entry: &Entry) -> Result<Bytes, bincode::Error> {
+    let head = LogHead { entry: EntryHead::of(entry), digest: entry.digest };
+    Ok(codec::encode(&head)?.into())
 }
 
 /// Reads what a replica left in its stores.
@@ -56,7 +62,8 @@ pub(crate) fn recover(
     Ok(Recovered { facts, snapshots, head, entries })
 }
 
-fn decode(record: Record) -> Result<Entry, String> {
+/// Reads the record of an entry.
+pub(crate) fn decode(record: Record) -> Result<Entry, String> {
     let head: LogHead = codec::decode(&record.head).map_err(|error| error.to_string())?;
     let LogHead { entry: EntryHead { epoch, time, content }, digest } = head;
     let content = content.with(record.body).ok_or("its commands do not fit its head")?;
@@ -65,7 +72,6 @@ fn decode(record: Record) -> Result<Entry, String> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use plainsong_storage::{MemoryLog, MemorySnapshots};
 
     use super::*;

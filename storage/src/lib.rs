@@ -19,6 +19,8 @@ mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty;
 mod folder;
+#[cfg(fuzzing)]
+mod fuzz;
 mod log;
 mod memory;
 mod memory_snapshots;
@@ -29,6 +31,9 @@ use bytes::Bytes;
 
 pub use error::StorageError;
 pub use folder::Folder;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use fuzz::fuzz;
 pub use log::DiskLog;
 pub use memory::MemoryLog;
 pub use memory_snapshots::MemorySnapshots;

@@ -50,6 +50,10 @@ mod node;
 mod ring;
 mod socket;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use socket::fuzz;
+
 use crate::mailbox::Mailbox;
 pub use node::Node;
 pub use ring::Ring;

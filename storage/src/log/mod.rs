@@ -20,6 +20,21 @@ use crate::{LogStore, Op, Recovered, StorageError};
 use state::State;
 use watermark::Watermark;
 
+/// What a fuzzer feeds.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Some(record) = frame::decode(bytes) {
+        let mut again = vec![0; frame::length(&record)];
+        frame::encode(&record, &mut again);
+        assert_eq!(again, bytes);
+    }
+    if let Some(state) = State::decode(bytes) {
+        assert_eq!(State::decode(&state.encode()), Some(state));
+    }
+    watermark::decode(bytes);
+    scan::damaged_records(bytes);
+}
+
 const NAME: &str = "log.redb";
 /// From the index to the record in its frame; and the state.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");

@@ -29,7 +29,7 @@ pub(super) fn explain(path: &Path, what: &str) -> String {
 }
 
 /// Index and place of every record that begins like one and does not fit its checksum.
-fn damaged_records(bytes: &[u8]) -> Vec<(u64, usize)> {
+pub(super) fn damaged_records(bytes: &[u8]) -> Vec<(u64, usize)> {
     let mut damaged = Vec::new();
     let mut at = 0;
     while let Some(found) = bytes[at..].windows(MAGIC.len()).position(|window| window == MAGIC) {

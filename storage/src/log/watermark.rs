@@ -87,7 +87,7 @@ fn encode(synced: u64) -> Vec<u8> {
     sector
 }
 
-fn decode(sector: &[u8]) -> Option<u64> {
+pub(super) fn decode(sector: &[u8]) -> Option<u64> {
     let synced = u64::from_le_bytes(*sector.strip_prefix(MAGIC)?.first_chunk()?);
     (encode(synced) == sector).then_some(synced)
 }

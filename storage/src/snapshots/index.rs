@@ -92,6 +92,14 @@ fn decode(bytes: &[u8]) -> Option<(u64, Vec<Complete>)> {
     Some((next_key, complete))
 }
 
+/// What a fuzzer feeds.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Some((next_key, complete)) = decode(bytes) {
+        assert_eq!(Index { folder: PathBuf::new(), next_key, complete }.encode(), bytes);
+    }
+}
+
 fn number(from: &mut &[u8]) -> Option<u64> {
     let (number, rest) = from.split_first_chunk()?;
     *from = rest;

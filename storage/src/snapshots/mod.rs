@@ -16,6 +16,10 @@ use crate::folder::{Lock, sync_file, sync_folder};
 use crate::{SnapshotKey, SnapshotStore, StorageError, StoredSnapshot};
 use index::{Complete, Index};
 
+/// What a fuzzer feeds.
+#[cfg(fuzzing)]
+pub(crate) use index::fuzz;
+
 const NAME: &str = "snapshots";
 const CACHE_BYTES: u64 = 16 << 20;
 const CHECKSUM: usize = 4;

@@ -36,6 +36,8 @@ use std::time::{Duration, Instant};
 use rustix::event::Timespec;
 
 pub(crate) use client::connect;
+#[cfg(fuzzing)]
+pub use wire::fuzz;
 
 /// How many bytes the hub keeps for a client that does not read.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;

@@ -5,12 +5,16 @@
 //! be used up exactly. [`Nonsense`] costs the peer its connection and nobody else anything.
 
 mod fields;
+#[cfg(fuzzing)]
+mod fuzz;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::ClientId;
 use crate::{Change, Error, GroupEntry, GroupName, Iteration, Member, NodeId, Pid, Reason};
 use fields::open;
+#[cfg(fuzzing)]
+pub use fuzz::fuzz;
 
 /// The protocol's name and version, first in every connection.
 const MAGIC: u32 = u32::from_be_bytes(*b"CPGe");
