@@ -4,44 +4,14 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use plainsong_tests::kv_client::{Info, KvClient, Reply};
 use plainsong_tests::rig::{self, Cluster, Node, Program};
 
-const PORT: u16 = 7001;
 /// What the rig and a loaded machine may take in all.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// One client of one replica. Commands are sent in a line, as by telnet.
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn connect(node: &Node) -> rig::Result<Option<Self>> {
-        let connected = node.within_network(|| TcpStream::connect(("127.0.0.1", PORT)))?;
-        Ok(connected.ok().map(|stream| Self(BufReader::new(stream))))
-    }
-
-    /// Sends a command and gives its answer, of a bulk string the content.
-    fn ask(&mut self, command: &str) -> std::io::Result<String> {
-        write!(self.0.get_mut(), "{command}\r\n")?;
-        let answer = self.line()?;
-        let Some(length) = answer.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()) else {
-            return Ok(answer);
-        };
-        let mut content = vec![0; length + 2];
-        std::io::Read::read_exact(&mut self.0, &mut content)?;
-        Ok(String::from_utf8_lossy(&content[..length]).into_owned())
-    }
-
-    fn line(&mut self) -> std::io::Result<String> {
-        let mut line = String::new();
-        self.0.read_line(&mut line)?;
-        Ok(line.trim_end().to_owned())
-    }
-}
 
 struct Group {
     replicas: Vec<Program>,
@@ -63,31 +33,30 @@ impl Group {
         let replicas = cluster.nodes().iter().map(serve).collect::<rig::Result<_>>()?;
         let group = Self { replicas, cluster };
         for id in 1..=3 {
-            group.wait_for(id, "a sequencer", |info| !field(info, "sequencer").is_empty())?;
+            group.wait_for(id, "a sequencer", |info| !info.field("sequencer").is_empty())?;
         }
         Ok(group)
     }
 
-    fn info(&self, id: u32) -> rig::Result<String> {
-        let client = Client::connect(self.cluster.node(id))?;
-        let answer = client.and_then(|mut client| client.ask("INFO replication").ok());
-        Ok(answer.unwrap_or_default())
+    fn info(&self, id: u32) -> rig::Result<Info> {
+        let client = KvClient::connect(self.cluster.node(id))?;
+        Ok(client.and_then(|mut client| client.info().ok()).unwrap_or_default())
     }
 
-    fn wait_for(&self, id: u32, what: &str, holds: impl Fn(&str) -> bool) -> rig::Result<()> {
+    fn wait_for(&self, id: u32, what: &str, holds: impl Fn(&Info) -> bool) -> rig::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let info = self.info(id)?;
             if holds(&info) {
                 return Ok(());
             }
-            assert!(Instant::now() < deadline, "node {id}: no {what}, but:\n{info}");
+            assert!(Instant::now() < deadline, "node {id}: no {what}, but:\n{}", info.0);
             std::thread::yield_now();
         }
     }
 
     fn sequencer(&self) -> rig::Result<u32> {
-        Ok(field(&self.info(1)?, "sequencer").parse().unwrap_or(1))
+        Ok(self.info(1)?.field("sequencer").parse().unwrap_or(1))
     }
 
     /// Counts at one node while `fault` is done and until the count has gone on after it.
@@ -122,12 +91,12 @@ impl Group {
 
     /// Every answer must be the next number: nothing lost, nothing applied twice.
     fn count(&self, at: u32, stop: &AtomicBool) -> rig::Result<(u64, Duration)> {
-        let mut client = Client::connect(self.cluster.node(at))?.expect("a connection");
+        let mut client = KvClient::connect(self.cluster.node(at))?.expect("a connection");
         let (mut count, mut last, mut longest) = (0, Instant::now(), Duration::ZERO);
         while !stop.load(Ordering::Relaxed) {
             let answer = client.ask("INCR counter").expect("an answer");
             count += 1;
-            assert_eq!(answer, format!(":{count}"), "the next number");
+            assert_eq!(answer, Reply::Text(count.to_string()), "the next number");
             longest = longest.max(last.elapsed());
             last = Instant::now();
         }
@@ -135,9 +104,12 @@ impl Group {
     }
 
     fn counter(&self, at: u32) -> rig::Result<Option<u64>> {
-        let client = Client::connect(self.cluster.node(at))?;
+        let client = KvClient::connect(self.cluster.node(at))?;
         let answer = client.and_then(|mut client| client.ask("GET counter").ok());
-        Ok(answer.and_then(|text| text.parse().ok()))
+        Ok(match answer {
+            Some(Reply::Text(text)) => text.parse().ok(),
+            _ => None,
+        })
     }
 
     fn wait_for_count(&self, at: u32, least: u64) -> rig::Result<u64> {
@@ -149,11 +121,6 @@ impl Group {
             }
         }
     }
-}
-
-fn field<'a>(info: &'a str, name: &str) -> &'a str {
-    let value = |line: &'a str| line.trim().strip_prefix(name)?.strip_prefix(':');
-    info.lines().find_map(value).unwrap_or_default()
 }
 
 /// A node other than that one.
@@ -205,10 +172,10 @@ fn goes_on_when_its_daemon_is_killed_and_the_replica_comes_back() -> rig::Result
     say("daemon killed", stood_still);
     println!("Corosync had a ring without it after {} ms", detected.as_millis());
     group.wait_for(gone, "word of the lost daemon", |info| {
-        field(info, "obstacle").starts_with("waiting for the group engine to come back")
+        info.field("obstacle").starts_with("waiting for the group engine to come back")
     })?;
     node.start_daemon()?;
-    group.wait_for(gone, "return as a voter", |info| field(info, "role") == "voter")?;
+    group.wait_for(gone, "return as a voter", |info| info.field("role") == "voter")?;
     let expected = group.counter(other(gone))?;
     assert_eq!(group.counter(gone)?, expected, "it has what it missed");
     Ok(())
@@ -226,10 +193,10 @@ fn goes_on_when_its_node_is_cut_off_and_takes_it_back() -> rig::Result<()> {
         group.count_through(other(gone), &[other(gone), third(gone)], || node.cut())?;
     say("node cut off", stood_still);
     group.wait_for(gone, "word of the missing majority", |info| {
-        field(info, "obstacle").starts_with("waiting for a majority of 1 2 3: have")
+        info.field("obstacle").starts_with("waiting for a majority of 1 2 3: have")
     })?;
     node.heal()?;
-    group.wait_for(gone, "return as a voter", |info| field(info, "role") == "voter")?;
+    group.wait_for(gone, "return as a voter", |info| info.field("role") == "voter")?;
     let expected = group.counter(other(gone))?;
     assert_eq!(group.counter(gone)?, expected, "it has what it missed");
     Ok(())

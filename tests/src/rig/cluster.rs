@@ -180,6 +180,11 @@ impl Cluster {
         self.log.mark()
     }
 
+    /// Adds a line to the log, which will be kept: the test is about to fail without a panic.
+    pub fn keep(&self, why: &str) {
+        self.log.keep(why);
+    }
+
     /// Adds a line to the log, for example what the test is about to do.
     pub fn note(&self, text: &str) {
         self.log.note(text);

@@ -101,9 +101,14 @@ impl Log {
 
     /// Notes an error on its way to the test: the log will be kept.
     pub(super) fn trouble(&self, error: Error) -> Error {
-        self.troubled.store(true, Ordering::Relaxed);
-        self.note(format!("ERROR: {error}"));
+        self.keep(&format!("ERROR: {error}"));
         error
+    }
+
+    /// Notes why the log will be kept.
+    pub(super) fn keep(&self, why: &str) {
+        self.troubled.store(true, Ordering::Relaxed);
+        self.note(why);
     }
 
     /// The number of the next line.

@@ -1,0 +1,347 @@
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use plainsong::testing::{Answer, ClientNumber, Random};
+
+use super::group::Group;
+use super::{Options, RECOVERY_MAX, Result, wrong};
+use crate::kv_client::{KvClient, Reply};
+use crate::rig;
+use crate::simulation::{Command, History, Output};
+
+/// At each replica.
+const CLIENTS: u32 = 2;
+/// Registers in use at a time, and calls of each before new ones are taken: the time to judge a
+/// history grows with its square.
+const REGISTERS: u64 = 4;
+const CALLS_MAX: u64 = 40;
+/// How long a client waits for an answer before it goes to another replica. Longer than what
+/// kv waits before it says that the outcome is unknown.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// What clients know beyond a round.
+pub(super) struct Clients {
+    seed: u64,
+    clients: u32,
+    nodes: u32,
+    calls: AtomicU64,
+    /// Numbers of clients in histories; one whose call stays open gets a new one.
+    numbers: AtomicU64,
+    values: AtomicU64,
+    rounds: AtomicU64,
+    /// By client.
+    counts: Mutex<BTreeMap<u32, Count>>,
+}
+
+/// What a client counted with `INCR`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    acknowledged: u64,
+    unknown: u64,
+}
+
+impl Count {
+    /// Nothing acknowledged is lost, nothing is applied twice.
+    fn admits(self, value: u64) -> bool {
+        (self.acknowledged..=self.acknowledged + self.unknown).contains(&value)
+    }
+}
+
+/// What clients did in one round.
+#[derive(Debug)]
+pub(super) struct Work {
+    history: History,
+    /// The registers they used: these and all between.
+    registers: (u64, u64),
+    pub(super) answers: u64,
+    pub(super) unknown: u64,
+    /// The longest time without an answer to anybody since the first fault.
+    pub(super) longest_gap: Duration,
+    last_answer: Instant,
+}
+
+/// The work of a round while it goes on.
+pub(super) struct Book<'a>(&'a Mutex<Work>);
+
+impl Book<'_> {
+    fn open(&self) -> MutexGuard<'_, Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Faults begin now.
+    pub(super) fn begin(&self) {
+        let mut work = self.open();
+        work.longest_gap = Duration::ZERO;
+        work.last_answer = Instant::now();
+    }
+
+    /// Waits until clients were answered so many times more.
+    pub(super) fn wait_for_answers(&self, more: u64) -> Result<()> {
+        let wanted = self.open().answers + more;
+        let deadline = Instant::now() + RECOVERY_MAX;
+        while self.open().answers < wanted {
+            if Instant::now() > deadline {
+                return Err(wrong(format!("clients had no {more} answers in {RECOVERY_MAX:?}")));
+            }
+            thread::sleep(RETRY);
+        }
+        Ok(())
+    }
+
+    fn answered(&self) {
+        let mut work = self.open();
+        work.answers += 1;
+        work.longest_gap = work.longest_gap.max(work.last_answer.elapsed());
+        work.last_answer = Instant::now();
+    }
+}
+
+impl Clients {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            seed: options.seed,
+            clients: options.nodes * CLIENTS,
+            nodes: options.nodes,
+            calls: AtomicU64::new(0),
+            numbers: AtomicU64::new(0),
+            values: AtomicU64::new(1),
+            rounds: AtomicU64::new(0),
+            counts: Mutex::default(),
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<u32, Count>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(number: &AtomicU64) -> u64 {
+        number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets clients work while something is done.
+    pub(super) fn work<T>(
+        &self,
+        group: &Group,
+        during: impl FnOnce(&Book<'_>) -> Result<T>,
+    ) -> Result<(T, Work)> {
+        // Registers of the round before are not touched again.
+        let first = self.calls.load(Ordering::Relaxed).next_multiple_of(CALLS_MAX * REGISTERS);
+        self.calls.store(first, Ordering::Relaxed);
+        let round = Self::next(&self.rounds);
+        let work = Mutex::new(Work {
+            history: History::default(),
+            registers: (first / CALLS_MAX, 0),
+            answers: 0,
+            unknown: 0,
+            longest_gap: Duration::ZERO,
+            last_answer: Instant::now(),
+        });
+        let stop = AtomicBool::new(false);
+        let book = &Book(&work);
+        let done = thread::scope(|scope| {
+            let (stop, mut running) = (&stop, Vec::new());
+            for client in 0..self.clients {
+                let random = Random::new(self.seed ^ (round << 16) ^ u64::from(client));
+                running.push(scope.spawn(move || {
+                    let at = client % self.nodes + 1;
+                    let number = self.number();
+                    Client { all: self, group, client, at, number, random }.run(book, stop)
+                }));
+            }
+            let done = during(book);
+            stop.store(true, Ordering::Relaxed);
+            for client in running {
+                client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            }
+            done
+        })?;
+        let mut work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
+        work.registers.1 = self.calls.load(Ordering::Relaxed).div_ceil(CALLS_MAX) + REGISTERS;
+        Ok((done, work))
+    }
+
+    fn number(&self) -> ClientNumber {
+        ClientNumber(Self::next(&self.numbers))
+    }
+
+    /// Whether what they did and heard is right, and the replicas agree on what is there.
+    pub(super) fn judge(&self, group: &Group, work: &Work) -> Result<()> {
+        if let Some(register) = work.history.wrong() {
+            group.note(&format!("the history: {:?}", work.history));
+            return Err(wrong(format!("what was read and written at r:{register} is wrong")));
+        }
+        let keys = (work.registers.0..=work.registers.1).map(|register| format!("r:{register}"));
+        let keys: Vec<String> = keys.collect();
+        let mut first: Option<Vec<Reply>> = None;
+        for id in group.ids() {
+            let mut kv = group.connect(id)?.ok_or_else(|| wrong(format!("{id} is not there")))?;
+            let mut found = Vec::new();
+            for key in &keys {
+                found.push(asked(&mut kv, &format!("GET {key}"))?);
+            }
+            for (client, count) in self.counts().iter() {
+                let key = format!("count:{client}");
+                let reply = asked(&mut kv, &format!("GET {key}"))?;
+                let value = number_in(&reply).ok_or_else(|| wrong(format!("{key}: {reply:?}")))?;
+                if !count.admits(value) {
+                    return Err(wrong(format!("{key} is {value} at {id}, of {count:?}")));
+                }
+                found.push(reply);
+            }
+            match &first {
+                None => first = Some(found),
+                Some(first) if *first == found => {}
+                Some(first) => {
+                    let texts = format!("replica 1 has {first:?}, replica {id} has {found:?}");
+                    group.note(&texts);
+                    return Err(wrong(format!("replica {id} has another state than replica 1")));
+                }
+            }
+        }
+        let mut kv = group.connect(1)?.ok_or_else(|| wrong("1 is not there"))?;
+        for keys in keys.chunks(50) {
+            asked(&mut kv, &format!("DEL {}", keys.join(" ")))?;
+        }
+        Ok(())
+    }
+}
+
+fn asked(kv: &mut KvClient, command: &str) -> Result<Reply> {
+    match kv.ask(command) {
+        Ok(Reply::Error(error)) => Err(wrong(format!("{command} in a group that is well: {error}"))),
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(wrong(format!("{command} in a group that is well: {error}"))),
+    }
+}
+
+/// Nothing is zero.
+fn number_in(reply: &Reply) -> Option<u64> {
+    match reply {
+        Reply::Nil => Some(0),
+        Reply::Text(text) => text.parse().ok(),
+        Reply::Error(_) => None,
+    }
+}
+
+/// What became of a call.
+enum Outcome {
+    Value(u64),
+    Refused,
+    Unknown,
+}
+
+struct Client<'a> {
+    all: &'a Clients,
+    group: &'a Group,
+    client: u32,
+    at: u32,
+    number: ClientNumber,
+    random: Random,
+}
+
+impl Client<'_> {
+    fn run(mut self, book: &Book<'_>, stop: &AtomicBool) -> Result<()> {
+        let mut connection = None;
+        while !stop.load(Ordering::Relaxed) {
+            let Some(mut kv) = self.connected(connection.take())? else {
+                self.at = self.at % self.all.nodes + 1;
+                thread::sleep(RETRY);
+                continue;
+            };
+            let good = match self.random.below(4) {
+                0 => self.count(&mut kv, book)?,
+                _ => self.call(&mut kv, book)?,
+            };
+            if good {
+                connection = Some(kv);
+            } else {
+                thread::sleep(RETRY);
+            }
+        }
+        Ok(())
+    }
+
+    fn connected(&self, connection: Option<KvClient>) -> rig::Result<Option<KvClient>> {
+        if connection.is_some() {
+            return Ok(connection);
+        }
+        let connected = self.group.connect(self.at)?;
+        Ok(connected.filter(|kv| kv.set_patience(PATIENCE).is_ok()))
+    }
+
+    /// Counts; whether the connection is still good.
+    fn count(&mut self, kv: &mut KvClient, book: &Book<'_>) -> Result<bool> {
+        let asked = outcome(kv.ask(&format!("INCR count:{}", self.client)))?;
+        let mut counts = self.all.counts();
+        let count = counts.entry(self.client).or_default();
+        match asked {
+            Outcome::Value(value) => {
+                count.acknowledged += 1;
+                let count = *count;
+                drop(counts);
+                if !count.admits(value) {
+                    let client = self.client;
+                    return Err(wrong(format!("client {client} counted to {value}, of {count:?}")));
+                }
+                book.answered();
+                Ok(true)
+            }
+            Outcome::Refused => Ok(false),
+            Outcome::Unknown => {
+                count.unknown += 1;
+                book.open().unknown += 1;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Reads or writes a register; whether the connection is still good.
+    fn call(&mut self, kv: &mut KvClient, book: &Book<'_>) -> Result<bool> {
+        let call = Clients::next(&self.all.calls);
+        let register = call / (CALLS_MAX * REGISTERS) * REGISTERS + self.random.below(REGISTERS);
+        let command = if self.random.chance(500) {
+            Command::Read { register }
+        } else {
+            Command::Write { register, value: Clients::next(&self.all.values) }
+        };
+        let words = match command.written() {
+            None => format!("GET r:{register}"),
+            Some(value) => format!("SET r:{register} {value} GET"),
+        };
+        book.open().history.called(self.number, command);
+        let answer = match outcome(kv.ask(&words))? {
+            Outcome::Value(value) => Answer::Output(Output(value)),
+            Outcome::Refused => Answer::Refused,
+            Outcome::Unknown => Answer::Unknown,
+        };
+        let (good, unknown) = (matches!(answer, Answer::Output(_)), answer == Answer::Unknown);
+        book.open().history.answered(self.number, answer);
+        if good {
+            book.answered();
+        }
+        if unknown {
+            book.open().unknown += 1;
+            self.number = self.all.number();
+        }
+        Ok(good)
+    }
+}
+
+/// What an answer of kv says of the call.
+fn outcome(reply: io::Result<Reply>) -> Result<Outcome> {
+    Ok(match reply {
+        Ok(Reply::Error(error)) if error.starts_with("UNKNOWN outcome") => Outcome::Unknown,
+        Ok(Reply::Error(_)) => Outcome::Refused,
+        Ok(reply) => Outcome::Value(
+            number_in(&reply).ok_or_else(|| wrong(format!("an answer like {reply:?}")))?,
+        ),
+        Err(_) => Outcome::Unknown,
+    })
+}

@@ -1,0 +1,97 @@
+//! Programs beside the replicas that a group has to bear.
+
+use std::error::Error;
+use std::io::IoSlice;
+use std::time::Duration;
+
+use cpg::{Connection, Dispatch, Engine, Event, GroupName, Guarantee, Options};
+use plainsong::testing::Random;
+
+use super::{Result, wrong};
+use crate::rig::{Node, Program};
+
+/// More than one message of Corosync's own carries.
+const FLOOD_BYTES: usize = 150_000;
+/// Between two messages of the noise.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A program that sends large messages in a group of its own, until it is killed.
+pub(super) fn flood(node: &Node) -> Result<Program> {
+    spawn(node, "flood", &["--become-flood"])
+}
+
+/// A program that is a member of the replicas' group and sends damaged frames, until it is
+/// killed.
+pub(super) fn noise(node: &Node, seed: u64) -> Result<Program> {
+    spawn(node, "noise", &["--become-noise", &seed.to_string()])
+}
+
+fn spawn(node: &Node, name: &str, arguments: &[&str]) -> Result<Program> {
+    let program = std::env::current_exe()
+        .map_err(|error| wrong(format!("where this program is: {error}")))?
+        .with_file_name("torture");
+    let mut command = node.command(program);
+    command.args(arguments);
+    Ok(node.spawn(name, command)?)
+}
+
+fn join(group: &str) -> std::result::Result<Connection, Box<dyn Error>> {
+    let connection = Engine::Corosync.connect(Options::default())?;
+    connection.join(&GroupName::new(group)?)?;
+    Ok(connection)
+}
+
+/// What `flood` runs.
+///
+/// # Errors
+///
+/// When the daemon is gone, among others.
+pub fn be_flood() -> std::result::Result<(), Box<dyn Error>> {
+    let connection = join("flood")?;
+    let message = vec![0x5a; FLOOD_BYTES];
+    loop {
+        match connection.multicast(Guarantee::Agreed, &[IoSlice::new(&message)]) {
+            Ok(()) | Err(cpg::Error::TryAgain) => {}
+            Err(error) => return Err(error.into()),
+        }
+        connection.wait(Some(PAUSE))?;
+        connection.dispatch(Dispatch::All, |_| ())?;
+    }
+}
+
+/// What `noise` runs: listens to the replicas, and sends what they sent, damaged; or nonsense.
+///
+/// # Errors
+///
+/// When the daemon is gone, among others.
+pub fn be_noise(seed: u64) -> std::result::Result<(), Box<dyn Error>> {
+    let connection = join("kv")?;
+    let mut random = Random::new(seed);
+    let mut heard = Vec::new();
+    loop {
+        connection.wait(Some(PAUSE))?;
+        connection.dispatch(Dispatch::All, |event| {
+            if let Event::Deliver { message, .. } = event {
+                heard = message.to_vec();
+            }
+        })?;
+        let message = damaged(&heard, &mut random);
+        match connection.multicast(Guarantee::Agreed, &[IoSlice::new(&message)]) {
+            Ok(()) | Err(cpg::Error::TryAgain) => {}
+            Err(error) => return Err(error.into()),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn damaged(frame: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = frame.to_vec();
+    let at = random.below(bytes.len() as u64) as usize;
+    match random.below(4) {
+        0 => bytes.truncate(at),
+        1 => bytes.extend_from_slice(&random.number().to_le_bytes()),
+        2 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
+        _ => bytes = (0..random.below(300)).map(|_| random.number() as u8).collect(),
+    }
+    bytes
+}

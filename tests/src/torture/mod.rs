@@ -1,0 +1,134 @@
+//! Real groups that fail: replicas of kv on Corosync daemons, clients that write down all they
+//! do and hear, and faults drawn from a seed.
+//!
+//! A run is rounds. In each, clients work while a fault or two happen; then all is healed, and
+//! every replica must vote and answer again within [`RECOVERY_MAX`]. Then
+//!
+//! - what clients read and wrote must be linearizable,
+//! - what they counted must be what was acknowledged, and no more than that and what may have
+//!   taken effect besides,
+//! - all replicas must answer the same for every key,
+//! - no replica may have stopped by itself or panicked, nor hold more descriptors or memory than
+//!   its limit.
+//!
+//! Everything that happens, and all that daemons and replicas print, is in one log by time,
+//! which is kept when something is wrong.
+
+mod clients;
+mod faults;
+mod group;
+pub mod hostile;
+mod report;
+
+use std::time::{Duration, Instant};
+
+use plainsong::testing::Random;
+
+use crate::rig;
+use clients::Clients;
+pub use faults::Fault;
+use group::Group;
+pub use report::Report;
+
+/// How long after the last fault every replica may take to vote and answer again.
+pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
+/// Corosync takes a node for dead after this long, and has a ring without it after 1.2 times as
+/// long again.
+pub const TOKEN_MS: u32 = 1000;
+/// In so many of a thousand rounds a second fault happens on top of the first.
+const TWO_PER_MILLE: u32 = 300;
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// New rounds are begun for so long.
+    pub time: Duration,
+    /// How many nodes, all of them voters.
+    pub nodes: u32,
+    /// Draws all faults.
+    pub seed: u64,
+    /// Only these; empty for all.
+    pub only: Vec<Fault>,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The rig could not do what it should.
+    #[error(transparent)]
+    Rig(#[from] rig::Error),
+    /// What must never be, and was.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+fn wrong(what: impl Into<String>) -> Failure {
+    Failure::Wrong(what.into())
+}
+
+/// Runs until the time is over and tells each round in a line on standard output.
+///
+/// # Errors
+///
+/// The first thing that is wrong.
+///
+/// # Panics
+///
+/// Never by itself; a panic keeps the log as an error does.
+pub fn run(options: &Options) -> Result<Report> {
+    let mut random = Random::new(options.seed);
+    let group = Group::start(options)?;
+    let clients = Clients::new(options);
+    let mut report = Report::default();
+    let began = Instant::now();
+    while began.elapsed() < options.time {
+        let faults = draw(&mut random, &options.only);
+        let done = round(&group, &clients, &faults, &mut random);
+        let done = done.inspect_err(|error| group.keep(&format!("wrong: {error}")))?;
+        println!("{:>5} s  {done}", began.elapsed().as_secs());
+        report.add(done);
+    }
+    Ok(report)
+}
+
+fn draw(random: &mut Random, only: &[Fault]) -> Vec<Fault> {
+    let all = if only.is_empty() { Fault::ALL } else { only };
+    let mut faults = vec![random.pick(all)];
+    if random.chance(TWO_PER_MILLE) {
+        let second = random.pick(all);
+        // Two lost stores are more than three voters bear.
+        if !(second == Fault::StoreWiped && faults.contains(&second)) {
+            faults.push(second);
+        }
+    }
+    faults
+}
+
+fn round(
+    group: &Group,
+    clients: &Clients,
+    faults: &[Fault],
+    random: &mut Random,
+) -> Result<report::Round> {
+    let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
+    group.note(&format!("round: {}", names.join(" and ")));
+    let (recovery, work) = clients.work(group, |book| {
+        book.wait_for_answers(50)?;
+        book.begin();
+        for fault in faults {
+            fault.inject(group, random)?;
+        }
+        group.heal()?;
+        let healed = Instant::now();
+        group.wait_until_well()?;
+        let recovery = healed.elapsed();
+        book.wait_for_answers(50)?;
+        Ok(recovery)
+    })?;
+    clients.judge(group, &work)?;
+    let (descriptors, memory_kib) = group.check_processes()?;
+    Ok(report::Round { faults: faults.to_vec(), recovery, work, descriptors, memory_kib })
+}
