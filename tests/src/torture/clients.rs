@@ -215,7 +215,9 @@ impl Clients {
 
 fn asked(kv: &mut KvClient, command: &str) -> Result<Reply> {
     match kv.ask(command) {
-        Ok(Reply::Error(error)) => Err(wrong(format!("{command} in a group that is well: {error}"))),
+        Ok(Reply::Error(error)) => {
+            Err(wrong(format!("{command} in a group that is well: {error}")))
+        }
         Ok(reply) => Ok(reply),
         Err(error) => Err(wrong(format!("{command} in a group that is well: {error}"))),
     }

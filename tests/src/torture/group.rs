@@ -91,7 +91,11 @@ impl Group {
     }
 
     /// Does something with a replica that was started.
-    pub(super) fn replica(&self, id: u32, act: impl FnOnce(&Program) -> rig::Result<()>) -> Result<()> {
+    pub(super) fn replica(
+        &self,
+        id: u32,
+        act: impl FnOnce(&Program) -> rig::Result<()>,
+    ) -> Result<()> {
         self.slot(id).as_ref().map_or(Ok(()), act).map_err(Into::into)
     }
 
@@ -199,7 +203,8 @@ impl Group {
         let (mut descriptors_max, mut memory_max) = (0, 0);
         for id in self.ids() {
             let Some(process) = self.slot(id).as_ref().map(Program::id) else { continue };
-            let descriptors = fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+            let descriptors =
+                fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
             let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
             let memory = status.lines().find_map(|line| {
                 line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok()
