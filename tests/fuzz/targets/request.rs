@@ -4,8 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use service::resp::{Decoder, Limits};
 
-const LIMITS: Limits =
-    Limits { arguments_max: 64, line_bytes_max: 256, request_bytes_max: 4096 };
+const LIMITS: Limits = Limits { arguments_max: 64, line_bytes_max: 256, request_bytes_max: 4096 };
 
 // The first byte tells how the rest is cut, as a socket would.
 fuzz_target!(|data: &[u8]| {

@@ -1,5 +1,5 @@
 //! Starts a cluster to try things in by hand, until its standard input ends:
-//! `cluster [NODES]`.
+//! `rig [NODES]`.
 //!
 //! Says how to get into each node. Killed in whatever way, it leaves nothing behind.
 
