@@ -135,7 +135,7 @@ struct Owner {
 
 impl Owner {
     fn new() -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rig"));
         command.arg("2").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
