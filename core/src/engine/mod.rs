@@ -307,12 +307,31 @@ impl<T> Engine<T> {
                 false
             }
             // A replica that knows no cluster belongs to the first that takes it in.
-            (None, Some(theirs)) if matches!(message, Message::Open(_)) => {
+            (None, Some(theirs)) if self.is_taken_in(message) => {
+                if self.cluster.is_some_and(|known| known != theirs) {
+                    self.pool = Pool::default();
+                }
                 self.cluster = Some(theirs);
                 true
             }
+            // Nobody would ever order what another cluster proposes, and it would be waited for.
+            (None, Some(theirs)) if matches!(message, Message::Batch(..)) => {
+                self.cluster == Some(theirs)
+            }
             _ => true,
         }
+    }
+
+    /// Whether a message is of the cluster that this replica belongs to from now on. A ballot is
+    /// nobody else's, so whoever speaks of the epoch open here is of its cluster.
+    fn is_taken_in(&self, message: &Message) -> bool {
+        let epoch = match message {
+            Message::Open(_) => return true,
+            Message::Entries(entries) => entries.epoch,
+            Message::Progress(progress) | Message::Batch(_, Some(progress)) => progress.epoch,
+            _ => return false,
+        };
+        self.live().is_some_and(|live| live.open.ballot == epoch)
     }
 
     fn on_tick(&mut self, out: &mut Vec<Output<T>>) -> Checked {
