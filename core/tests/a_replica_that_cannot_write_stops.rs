@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use common::disk::Kept;
 use common::failing::{Failing, Left};
-use common::ledger::{Command, DEADLINE, Ledger, add, builder, read, wait_until};
+use common::ledger::{Command, Ledger, add, builder, read, try_add, wait_until};
 use cpg::embedded::{Node, Ring};
 use plainsong::engine::{Config, Engine, Input, Now, Output};
 use plainsong::{Incarnation, Nonce, ProposeError, Replica, ReplicaId, StopReason, StoreId};
@@ -54,7 +54,7 @@ impl Site {
 /// Adds numbers until one is refused; returns the first that was not acknowledged.
 fn add_until_refused(replica: &Replica<Ledger>, from: u64) -> (u64, ProposeError) {
     for number in from.. {
-        if let Err(error) = replica.propose(Command::Add(number)).wait_timeout(DEADLINE) {
+        if let Err(error) = try_add(replica, number) {
             return (number, error);
         }
     }

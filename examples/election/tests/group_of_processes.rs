@@ -111,15 +111,15 @@ impl Group {
         begun
     }
 
-    /// Waits until a command has begun with a higher token; who runs it.
+    /// Waits until a command has begun with a higher token; who ran the first such.
     #[track_caller]
     fn leader_after(&self, token: u64) -> (u32, u64) {
         let deadline = Instant::now() + BOUND;
         loop {
-            match self.begun().last() {
-                Some((id, begun)) if *begun > token => return (*id, *begun),
-                _ => assert!(Instant::now() < deadline, "nobody leads:\n{}", self.said()),
+            if let Some(first) = self.begun().into_iter().find(|(_, begun)| *begun > token) {
+                return first;
             }
+            assert!(Instant::now() < deadline, "nobody leads:\n{}", self.said());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
