@@ -326,7 +326,7 @@ impl<T> Engine<T> {
     /// nobody else's, so whoever speaks of the epoch open here is of its cluster.
     fn is_taken_in(&self, message: &Message) -> bool {
         let epoch = match message {
-            Message::Open(_) => return true,
+            Message::Open(open) => return open.ballot >= self.promised,
             Message::Entries(entries) => entries.epoch,
             Message::Progress(progress) | Message::Batch(_, Some(progress)) => progress.epoch,
             _ => return false,
