@@ -35,6 +35,12 @@ pub enum Mistake {
     /// A replica is listed twice.
     #[error("--voters names replica {0} twice: name each once")]
     VoterTwice(u32),
+    /// Whoever reaches the address could do anything.
+    #[error(
+        "--listen {0}: other hosts reach that address, and there are no passwords; listen on \
+         127.0.0.1 or [::1], or add --allow-remote where the network is trusted"
+    )]
+    Remote(SocketAddr),
     /// The socket cannot be made.
     #[error(
         "--engine embedded:{path}: there is no directory {directory}; create it, or choose a path \
@@ -63,6 +69,20 @@ pub fn check_voters(id: u32, voters: &[u32]) -> Result<(), Mistake> {
     }
     let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
     Err(Mistake::NotAVoter { id, voters: voters.join(",") })
+}
+
+/// Checks `--listen` of a service without passwords.
+///
+/// # Errors
+///
+/// Other hosts reach the address, and `--allow-remote` is not given.
+pub fn check_listen(listen: Option<SocketAddr>, allow_remote: bool) -> Result<(), Mistake> {
+    match listen {
+        Some(address) if !address.ip().is_loopback() && !allow_remote => {
+            Err(Mistake::Remote(address))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks `--engine`: the engine itself could only say that the path is no good.

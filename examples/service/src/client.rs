@@ -148,6 +148,42 @@ impl Client {
     }
 }
 
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// Nobody is there, or can say: each address and why.
+    #[error("nobody answers: {0}")]
+    NoAnswer(String),
+    /// Somebody says no.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Asks the servers in turn, until one answers. One whose group has no majority
+/// (`CLUSTERDOWN`) does not: another may do better.
+///
+/// # Errors
+///
+/// The first refusal, or why none of them answered.
+pub async fn ask_first(
+    addresses: &[Address],
+    words: &[impl AsRef<str>],
+) -> Result<Reply, Unanswered> {
+    let mut whys = Vec::new();
+    for address in addresses {
+        let asked = async { Client::connect(address).await?.call(words).await };
+        match asked.await {
+            Ok(Reply::Error(why)) if why.starts_with("CLUSTERDOWN ") => {
+                whys.push(format!("{address}: {why}"));
+            }
+            Ok(Reply::Error(why)) => return Err(Unanswered::Refused(why.to_string())),
+            Ok(reply) => return Ok(reply),
+            Err(why) => whys.push(format!("{address}: {why}")),
+        }
+    }
+    Err(Unanswered::NoAnswer(whys.join("; ")))
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("connection", &self.connection).finish_non_exhaustive()

@@ -8,7 +8,8 @@
 //! | [`operator`] | what operators ask of a replica: who votes, and to go on alone |
 //! | [`arguments`] | parts of command lines |
 //! | [`Stop`] | the signals that end a service |
-//! | [`Listener`], [`answer_requests`], [`Client`] | both ends of its connections |
+//! | [`Listener`], [`answer_requests`], [`Client`], [`ask_first`] | both ends of its connections |
+//! | [`table`](table()) | rows for people |
 //! | [`Job`], [`Signals`] | a command that it runs, and what is passed on to it |
 //! | [`log`](log()), [`metrics`] | what it says on stderr, and to Prometheus |
 
@@ -25,10 +26,11 @@ pub mod resp;
 mod signals;
 mod situation;
 mod stop;
+mod table;
 mod transfer;
 mod watch;
 
-pub use client::{Address, Client};
+pub use client::{Address, Client, Unanswered, ask_first};
 pub use job::{Job, exit_code};
 pub use listener::{Halves, ListenError, Listener, Stream, keep_alive};
 pub use log::{LogFormat, log};
@@ -36,5 +38,6 @@ pub use requests::answer_requests;
 pub use signals::Signals;
 pub use situation::{Obstacle, Situation};
 pub use stop::Stop;
+pub use table::table;
 pub use transfer::Transfer;
 pub use watch::{Line, watch};

@@ -1,19 +1,13 @@
 use std::io;
-use std::net::SocketAddr;
 
-use service::ListenError;
 use service::arguments::Mistake;
+use service::{ListenError, Unanswered};
 
 /// Why the program cannot do what it is to do, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
     Arguments(#[from] Mistake),
-    #[error(
-        "--listen {0}: other hosts reach that address, and there are no passwords; listen on \
-         127.0.0.1 or [::1], or add --allow-remote where the network is trusted"
-    )]
-    Remote(SocketAddr),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("replica {id} cannot start: {why}")]
@@ -35,6 +29,15 @@ pub(super) enum Failure {
          known; look for it before this member is started again"
     )]
     GuardKilled,
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NoAnswer(whys) => Self::NoMember(whys),
+            Unanswered::Refused(why) => Self::Refused(why),
+        }
+    }
 }
 
 impl Failure {

@@ -1,13 +1,12 @@
 //! `election run`: a member.
 
 use std::io;
-use std::net::SocketAddr;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use plainsong::{Replica, ReplicaId};
-use service::arguments::{check_engine, check_voters};
+use service::arguments::{check_engine, check_listen, check_voters};
 use service::{Line, Listener, Situation, Stop, answer_requests, metrics, watch};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
@@ -26,11 +25,7 @@ const STOP_BOUND: Duration = Duration::from_secs(5);
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
     check_voters(arguments.id, &arguments.voters)?;
     check_engine(&arguments.engine)?;
-    if let Some(address) = arguments.listen.filter(is_remote)
-        && !arguments.allow_remote
-    {
-        return Err(Failure::Remote(address));
-    }
+    check_listen(arguments.listen, arguments.allow_remote)?;
     let mut stop = Stop::listen().map_err(Failure::System)?;
     let listeners = Listener::bind(arguments.socket.clone(), arguments.listen).await?;
     let metrics = match arguments.telling.metrics {
@@ -74,10 +69,6 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
     // The process ends with it, so the group hears that it has left.
     drop(replica);
     outcome
-}
-
-fn is_remote(address: &SocketAddr) -> bool {
-    !address.ip().is_loopback()
 }
 
 fn start(arguments: &Run) -> Result<Replica<Machine>, Failure> {

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use service::Client;
 use service::resp::Reply;
+use service::{ask_first, table};
 
-use super::arguments::{Break, Ls, Servers};
+use super::arguments::{Break, Ls};
 use super::failure::Failure;
 
 pub(super) async fn ls(arguments: Ls) -> Result<ExitCode, Failure> {
@@ -15,7 +15,7 @@ pub(super) async fn ls(arguments: Ls) -> Result<ExitCode, Failure> {
     loop {
         let mut words = vec!["LIST".to_string()];
         words.extend(after.iter().flat_map(|name| ["AFTER".to_string(), name.clone()]));
-        let Reply::Array(locks) = ask(&arguments.servers, &words).await? else {
+        let Reply::Array(locks) = ask_first(&arguments.servers.addresses, &words).await? else {
             return Err(Failure::Refused("this is no answer to LIST".into()));
         };
         for lock in &locks {
@@ -40,7 +40,7 @@ pub(super) async fn break_lock(arguments: Break) -> Result<ExitCode, Failure> {
     if arguments.now {
         words.push("NOW".into());
     }
-    match ask(&arguments.servers, &words).await? {
+    match ask_first(&arguments.servers.addresses, &words).await? {
         Reply::Integer(1..) => Ok(ExitCode::SUCCESS),
         Reply::Integer(_) => {
             eprintln!("lock: nobody holds {}", arguments.name);
@@ -48,23 +48,6 @@ pub(super) async fn break_lock(arguments: Break) -> Result<ExitCode, Failure> {
         }
         _ => Err(Failure::Refused("this is no answer to BREAK".into())),
     }
-}
-
-/// Asks the first server that answers.
-async fn ask(servers: &Servers, words: &[String]) -> Result<Reply, Failure> {
-    let mut whys = Vec::new();
-    for address in &servers.addresses {
-        let asked = async { Client::connect(address).await?.call(words).await };
-        match asked.await {
-            Ok(Reply::Error(why)) if why.starts_with("CLUSTERDOWN ") => {
-                whys.push(format!("{address}: {why}"));
-            }
-            Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
-            Ok(reply) => return Ok(reply),
-            Err(why) => whys.push(format!("{address}: {why}")),
-        }
-    }
-    Err(Failure::NoServer(whys.join("; ")))
 }
 
 type Row = [String; 7];
@@ -145,13 +128,7 @@ fn print(rows: Vec<Row>) -> io::Result<()> {
     }
     let head = ["NAME", "MODE", "TOKEN", "REPLICA", "WAITING", "STATE", "OWNER"].map(String::from);
     let rows: Vec<Row> = std::iter::once(head).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
     let mut out = io::stdout().lock();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        writeln!(out, "{}", line.trim_end())?;
-    }
+    out.write_all(table(&rows).as_bytes())?;
     out.flush()
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use plainsong::{Replica, ReplicaId};
-use service::arguments::{check_engine, check_voters};
+use service::arguments::{check_engine, check_listen, check_voters};
 use service::{Line, Listener, Stop, metrics, watch};
 use tokio::sync::mpsc;
 
@@ -27,12 +27,7 @@ const STOP_BOUND: Duration = Duration::from_secs(10);
 pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
     check_voters(arguments.id, &arguments.voters)?;
     check_engine(&arguments.engine)?;
-    if let Some(address) = arguments.listen
-        && !address.ip().is_loopback()
-        && !arguments.allow_remote
-    {
-        return Err(Failure::Remote(address));
-    }
+    check_listen(arguments.listen, arguments.allow_remote)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use plainsong::{AdminError, Replica, ReplicaId, StateMachine, Status};
 
 use crate::resp::{Reply, error};
+use crate::table;
 
 /// What is answered here.
 pub const VERBS: [&str; 2] = ["MEMBERS", "NEWCLUSTER"];
@@ -114,19 +115,6 @@ fn members(status: &Status) -> String {
     }
     if let Some(waiting) = &status.waiting {
         text += &format!("{waiting}\n");
-    }
-    text
-}
-
-/// Aligned columns.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        text += cells.collect::<Vec<_>>().join("  ").trim_end();
-        text.push('\n');
     }
     text
 }

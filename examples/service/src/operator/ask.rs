@@ -3,7 +3,7 @@ use std::io::{self, BufRead, Write};
 use clap::{Args, Subcommand};
 
 use crate::resp::Reply;
-use crate::{Address, Client};
+use crate::{Address, Unanswered, ask_first};
 
 /// What operators ask, on the command line of each program.
 #[derive(Debug, Subcommand)]
@@ -141,18 +141,13 @@ async fn ask(at: &At, words: &[String]) -> Result<String, Failure> {
     if at.addresses.is_empty() {
         return Err(Failure::Nowhere);
     }
-    let mut whys = Vec::new();
-    for address in &at.addresses {
-        let asked = async { Client::connect(address).await?.call(words).await };
-        match asked.await {
-            Ok(Reply::BulkString(text)) => return Ok(String::from_utf8_lossy(&text).into_owned()),
-            Ok(Reply::SimpleString(_)) => return Ok(String::new()),
-            Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
-            Ok(_) => return Err(Failure::Refused("this is no answer of a replica".into())),
-            Err(why) => whys.push(format!("{address}: {why}")),
-        }
+    match ask_first(&at.addresses, words).await {
+        Ok(Reply::BulkString(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Ok(Reply::SimpleString(_)) => Ok(String::new()),
+        Ok(_) => Err(Failure::Refused("this is no answer of a replica".into())),
+        Err(Unanswered::NoAnswer(whys)) => Err(Failure::NoAnswer(whys)),
+        Err(Unanswered::Refused(why)) => Err(Failure::Refused(why)),
     }
-    Err(Failure::NoAnswer(whys.join("; ")))
 }
 
 async fn force_new_cluster(at: &At) -> Result<(), Failure> {
