@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use common::disk::Kept;
 use common::failing::{Failing, Left};
-use common::ledger::{Command, Ledger, add, builder, read, try_add, wait_until};
+use common::ledger::{Ledger, add, builder, read, try_add, wait_until};
 use cpg::embedded::{Node, Ring};
 use plainsong::engine::{Config, Engine, Input, Now, Output};
 use plainsong::{Incarnation, Nonce, ProposeError, Replica, ReplicaId, StopReason, StoreId};
