@@ -24,6 +24,7 @@ impl MemoryLog {
     }
 
     /// How many records are there.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn len(&self) -> u64 {
         self.records.len() as u64
     }

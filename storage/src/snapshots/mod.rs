@@ -4,7 +4,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,11 @@ const CHECKSUM: usize = 4;
 /// looked at in its part of the cache, of which there are 256: so the memory that it takes,
 /// whatever its cache may hold, is some 16,384 rows.
 const ROW_BYTES: usize = 4096;
+/// Rows that a removal takes away at once. Those of a large snapshot would hold up whoever waits
+/// for a chunk of another; the others go one by one with what is written later.
+const ROWS_REMOVED_AT_ONCE: usize = 1024;
+/// For each row written, so that what is removed is gone before as much is written anew.
+const ROWS_REMOVED_PER_ROW: usize = 2;
 
 /// The snapshots on disk.
 ///
@@ -41,6 +46,8 @@ pub struct DiskSnapshots {
     database: sled::Db,
     index: Index,
     drafts: BTreeMap<SnapshotKey, BTreeSet<u64>>,
+    /// What was removed, and may still have rows.
+    removed: VecDeque<SnapshotKey>,
     /// Why the last write failed, if it did.
     failed: Option<String>,
     /// Held as long as this store is open.
@@ -73,11 +80,11 @@ impl DiskSnapshots {
         }
         for name in names {
             if name.starts_with(PREFIX) && !complete.contains(name.as_ref()) {
-                remove_tree(&path, &database, &name)?;
+                remove_rows(&path, &database, &name, usize::MAX)?;
             }
         }
-        let drafts = BTreeMap::new();
-        Ok(Self { path, database, index, drafts, failed: None, _lock: lock })
+        let (drafts, removed) = Default::default();
+        Ok(Self { path, database, index, drafts, removed, failed: None, _lock: lock })
     }
 
     fn tree(&self, key: SnapshotKey) -> Result<sled::Tree, StorageError> {
@@ -97,6 +104,16 @@ impl DiskSnapshots {
             self.failed = Some(error.to_string());
         }
         changed
+    }
+
+    /// Takes away some rows of what was removed.
+    fn clear(&mut self, rows: usize) -> Result<(), StorageError> {
+        if let Some(key) = self.removed.front()
+            && remove_rows(&self.path, &self.database, &name(*key), rows)?
+        {
+            self.removed.pop_front();
+        }
+        Ok(())
     }
 
     fn damaged(&self, key: SnapshotKey, chunk: u64, how: &str) -> StorageError {
@@ -129,6 +146,7 @@ impl SnapshotStore for DiskSnapshots {
             let tree = store.tree(key)?;
             let sum = checksum(key, chunk, &bytes).to_le_bytes();
             let again = !store.drafts.entry(key).or_default().insert(chunk);
+            let rows = (bytes.len() + CHECKSUM).div_ceil(ROW_BYTES);
             guarded(&store.path, || {
                 if again {
                     let old = tree.scan_prefix(chunk.to_be_bytes()).keys();
@@ -139,7 +157,8 @@ impl SnapshotStore for DiskSnapshots {
                     tree.insert(row_name(chunk, row), part)?;
                 }
                 Ok(())
-            })
+            })?;
+            store.clear(rows * ROWS_REMOVED_PER_ROW)
         })
     }
 
@@ -189,7 +208,8 @@ impl SnapshotStore for DiskSnapshots {
             } else if !is_draft {
                 return Ok(());
             }
-            remove_tree(&store.path, &store.database, &name(key))
+            store.removed.push_back(key);
+            store.clear(ROWS_REMOVED_AT_ONCE)
         })
     }
 }
@@ -236,15 +256,23 @@ fn chunks_in(path: &Path, tree: &sled::Tree) -> Result<u64, StorageError> {
     Ok(count)
 }
 
-/// Takes a tree away, row by row: a tree that is dropped as a whole comes into memory as a
-/// whole, and stays there for long.
-fn remove_tree(path: &Path, database: &sled::Db, name: &[u8]) -> Result<(), StorageError> {
+/// Takes so many rows of a tree away, and the tree when it has none; whether it is gone. A tree
+/// that is dropped as a whole comes into memory as a whole, and stays there for long.
+fn remove_rows(
+    path: &Path,
+    database: &sled::Db,
+    name: &[u8],
+    rows: usize,
+) -> Result<bool, StorageError> {
     guarded(path, || {
         let tree = database.open_tree(name)?;
-        while tree.pop_min()?.is_some() {}
-        drop(tree);
-        database.drop_tree(name)?;
-        Ok(())
+        for _ in 0..rows {
+            if tree.pop_min()?.is_none() {
+                drop(tree);
+                return database.drop_tree(name);
+            }
+        }
+        Ok(false)
     })
 }
 

@@ -113,3 +113,34 @@ fn chunks_in_one_row_as_they_were_at_first_are_read() {
     store.tree(key).unwrap().insert(2_u64.to_be_bytes(), row).unwrap();
     assert_eq!(store.read(key, 2), Ok(bytes));
 }
+
+#[test]
+fn a_large_snapshot_is_removed_by_and_by_and_at_the_latest_when_the_store_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
+    let chunks = 2 * (ROWS_REMOVED_AT_ONCE * ROW_BYTES) as u64 / 60_000;
+    let mut write = |store: &mut DiskSnapshots, chunks| {
+        let key = store.begin().unwrap();
+        for chunk in 0..chunks {
+            store.write(key, chunk, Bytes::from(vec![7; 60_000])).unwrap();
+        }
+        store.commit(key, Bytes::new()).unwrap();
+        key
+    };
+    let trees = |store: &DiskSnapshots| {
+        let names = store.database.tree_names();
+        names.iter().filter(|name| name.starts_with(PREFIX)).count()
+    };
+    let first = write(&mut store, chunks);
+    store.remove(first).unwrap();
+    assert_eq!((trees(&store), store.complete().unwrap().len()), (1, 0));
+    assert_eq!(store.read(first, 0), Err(StorageError::NoSnapshot { key: first }));
+    // It is gone before as much was written anew.
+    let second = write(&mut store, chunks * 3 / 4);
+    assert_eq!(trees(&store), 1);
+    store.remove(second).unwrap();
+    assert_eq!(trees(&store), 1);
+    drop(store);
+    let store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
+    assert_eq!(trees(&store), 0);
+}
