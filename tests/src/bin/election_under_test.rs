@@ -1,0 +1,7 @@
+//! The program `election` with the Corosync engine built in, for the tests of this package.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    election::program::run()
+}

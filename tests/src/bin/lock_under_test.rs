@@ -1,0 +1,7 @@
+//! The program `lock` with the Corosync engine built in, for the tests of this package.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lock::program::run()
+}
