@@ -124,7 +124,7 @@ fn who_holds_a_lock_is_cut_off_and_comes_back() -> rig::Result<()> {
     let run = |id: u32| {
         let node = cluster.node(id);
         let mut command = node.command(env!("CARGO_BIN_EXE_lock_under_test"));
-        command.arg("run").arg("--server").arg(socket(id));
+        command.arg("run").arg("--at").arg(socket(id));
         command.args(["--kill-after", "2", "work", "--"]);
         command.args(["sh", "-c", &work.script(id, "LOCK_TOKEN")]);
         node.spawn("lock run", command)

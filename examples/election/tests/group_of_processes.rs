@@ -93,7 +93,7 @@ impl Group {
     }
 
     fn ask(&self, id: u32, verb: &str) -> Output {
-        election().arg(verb).arg("--member").arg(self.socket(id)).output().unwrap()
+        election().arg(verb).arg("--at").arg(self.socket(id)).output().unwrap()
     }
 
     /// What the commands wrote, in order: who, and with which token.
@@ -147,7 +147,7 @@ impl Group {
 
 fn election() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_election"));
-    command.env_remove("RUST_LOG").env_remove("ELECTION_MEMBER");
+    command.env_remove("RUST_LOG").env_remove("PLAINSONG_AT");
     command
 }
 
@@ -286,7 +286,9 @@ fn one_member_goes_on_alone_when_it_is_confirmed_twice() {
         let leads = status.starts_with("leader: 1, ") && status.contains("runs the command");
         leads.then_some(())
     });
-    assert!(group.begun().iter().any(|(id, begun)| *id == 1 && *begun >= token));
+    until("its command", || {
+        group.begun().iter().find(|last| last.0 == 1 && last.1 >= token).copied()
+    });
 }
 
 /// As many as the environment says, and few by default.
@@ -389,7 +391,7 @@ fn mistakes_are_told_with_their_remedy() {
             1,
             "add --allow-remote",
         ),
-        (&["status", "--member", "/nowhere/socket"], 69, "is `election run` running there?"),
+        (&["status", "--at", "./nowhere"], 69, "no replica answers"),
     ] {
         let output = election().args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

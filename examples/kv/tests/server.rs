@@ -138,7 +138,7 @@ fn what_clients_ask_of_a_server_is_answered() {
         ("CONFIG GET append*", "[\"appendonly\" \"no\"]"),
         ("CONFIG GET maxmemory", "[]"),
         ("CONFIG SET save x", "-ERR unknown subcommand 'SET'. Try CONFIG HELP."),
-        ("COMMAND COUNT", ":43"),
+        ("COMMAND COUNT", ":44"),
         ("COMMAND INFO get nope", "[[\"get\" :2 [readonly] :1 :1 :1] nil]"),
         ("LPUSH a b c", "-ERR unknown command 'LPUSH', with args beginning with: 'a' 'b' 'c' "),
         ("GET", "-ERR wrong number of arguments for 'get' command"),

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 fn lock(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lock"));
-    command.args(arguments).env_remove("LOCK_SERVER").output().expect("the lock binary")
+    command.args(arguments).env_remove("PLAINSONG_AT").output().expect("the lock binary")
 }
 
 #[track_caller]
@@ -50,19 +50,19 @@ fn what_cannot_work_is_one_line_with_a_remedy() {
     );
     let nobody = directory.path().join("nobody.sock");
     let nobody = nobody.to_str().unwrap();
-    told(&["ls", "--server", nobody], 69, "is `lock serve` running there?");
-    told(&["run", "--server", nobody, "a", "--", "true"], 69, "no server answers");
+    told(&["ls", "--at", nobody], 69, "is `lock serve` running there?");
+    told(&["run", "--at", nobody, "a", "--", "true"], 69, "no server answers");
 }
 
 #[test]
 fn what_is_not_understood_has_exit_code_64() {
     let long = "x".repeat(201);
-    told(&["run", "a", "--", "true"], 64, "--server");
-    told(&["run", "--server", "nowhere", "a", "--", "true"], 64, "HOST:PORT");
-    told(&["run", "--server", "./s", "a"], 64, "COMMAND");
-    told(&["run", "--server", "./s", &long, "--", "true"], 64, "200 printable ASCII");
-    told(&["run", "--server", "./s", "-w", "-1", "a", "--", "true"], 64, "");
-    told(&["run", "--server", "./s", "--lease", "1", "a", "--", "true"], 64, "from 3 to 86400");
+    told(&["run", "a", "--", "true"], 64, "--at");
+    told(&["run", "--at", "nowhere", "a", "--", "true"], 64, "HOST:PORT");
+    told(&["run", "--at", "./s", "a"], 64, "COMMAND");
+    told(&["run", "--at", "./s", &long, "--", "true"], 64, "200 printable ASCII");
+    told(&["run", "--at", "./s", "-w", "-1", "a", "--", "true"], 64, "");
+    told(&["run", "--at", "./s", "--lease", "1", "a", "--", "true"], 64, "from 3 to 86400");
     told(&["serve", "--id", "1", "--engine", "embedded:x"], 64, "--socket");
     told(&["serve", "--id", "0", "--engine", "embedded:x", "--socket", "s"], 64, "--id");
 }
@@ -77,7 +77,7 @@ fn a_socket_that_a_dead_process_has_left_is_no_obstacle() {
     let serve = ["serve", "--id", "1", "--voters", "1", "--engine", &engine, "--socket", path];
     let mut server = Command::new(env!("CARGO_BIN_EXE_lock")).args(serve).spawn().unwrap();
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while lock(&["try", "--server", path, "a"]).status.code() != Some(0) {
+    while lock(&["try", "--at", path, "a"]).status.code() != Some(0) {
         assert!(std::time::Instant::now() < end, "no server");
     }
     server.kill().unwrap();

@@ -348,7 +348,7 @@ fn a_waiter_whose_server_dies_asks_another() {
     let servers: Vec<&str> =
         group.servers[..2].iter().map(|server| server.socket.to_str().unwrap()).collect();
     let servers = servers.join(",");
-    let arguments = ["run", "--server", &servers, "a", "--", "sh", "-c", "echo done"];
+    let arguments = ["run", "--at", &servers, "a", "--", "sh", "-c", "echo done"];
     let mut waiter = Process::start(&arguments);
     group.waiters("a", 1);
     group.servers[0].process.kill();

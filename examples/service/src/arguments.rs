@@ -1,21 +1,7 @@
 //! Parts of the programs' command lines.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-use crate::LogFormat;
-
-/// What a service tells those who look after it.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Telling {
-    /// How it logs on stderr.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
-    /// Tells metrics to Prometheus at this address, to whoever reaches it.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub metrics: Option<SocketAddr>,
-}
 
 /// What cannot work, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,23 +38,14 @@ pub enum Mistake {
         /// Where it would be.
         directory: String,
     },
-}
-
-/// Checks `--voters` for the replica `id`.
-///
-/// # Errors
-///
-/// Says what is wrong with them.
-pub fn check_voters(id: u32, voters: &[u32]) -> Result<(), Mistake> {
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = voters.iter().find(|voter| !seen.insert(**voter)) {
-        return Err(Mistake::VoterTwice(*twice));
-    }
-    if voters.is_empty() || seen.contains(&id) {
-        return Ok(());
-    }
-    let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
-    Err(Mistake::NotAVoter { id, voters: voters.join(",") })
+    /// The replica does not start.
+    #[error("replica {id} cannot start: {why}")]
+    Start {
+        /// The replica.
+        id: u32,
+        /// Why, and what to do.
+        why: String,
+    },
 }
 
 /// Checks `--listen` of a service without passwords.
@@ -83,37 +60,6 @@ pub fn check_listen(listen: Option<SocketAddr>, allow_remote: bool) -> Result<()
         }
         _ => Ok(()),
     }
-}
-
-/// Checks `--engine`: the engine itself could only say that the path is no good.
-///
-/// # Errors
-///
-/// There is no directory for its socket.
-pub fn check_engine(engine: &cpg::Engine) -> Result<(), Mistake> {
-    let cpg::Engine::Socket(path) = engine else { return Ok(()) };
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() || parent.is_dir() => Ok(()),
-        None => Ok(()),
-        Some(parent) => Err(Mistake::NoDirectory {
-            path: path.display().to_string(),
-            directory: parent.display().to_string(),
-        }),
-    }
-}
-
-/// Reads `--engine` of a program that is the package `package`.
-///
-/// # Errors
-///
-/// It is none, or not built in; then the command that builds it in is named.
-pub fn engine(text: &str, package: &str) -> Result<cpg::Engine, String> {
-    text.parse().map_err(|error| match error {
-        cpg::ParseEngineError::NoCorosync => {
-            format!("{error}: cargo build --release -p {package} --features corosync")
-        }
-        error => error.to_string(),
-    })
 }
 
 /// Reads `--group`.

@@ -5,8 +5,8 @@
 //! | [`resp`] | the Redis protocol, from bytes to requests and from replies to bytes |
 //! | [`number`] | decimal numbers as Redis reads them |
 //! | [`Situation`], [`Transfer`], [`watch`](watch()) | how a replica is, for people, and what changes about it |
-//! | [`operator`] | what operators ask of a replica: who votes, and to go on alone |
-//! | [`arguments`] | parts of command lines |
+//! | [`operator`] | what operators ask of a replica: how it is, who votes, and to go on alone |
+//! | [`Start`], [`arguments`] | how a replica is started, and other parts of command lines |
 //! | [`Stop`] | the signals that end a service |
 //! | [`Listener`], [`answer_requests`], [`Client`], [`ask_first`] | both ends of its connections |
 //! | [`table`](table()) | rows for people |
@@ -25,6 +25,7 @@ mod requests;
 pub mod resp;
 mod signals;
 mod situation;
+mod start;
 mod stop;
 mod table;
 mod transfer;
@@ -37,6 +38,7 @@ pub use log::{LogFormat, log};
 pub use requests::answer_requests;
 pub use signals::Signals;
 pub use situation::{Obstacle, Situation};
+pub use start::Start;
 pub use stop::Stop;
 pub use table::table;
 pub use transfer::Transfer;

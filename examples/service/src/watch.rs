@@ -73,6 +73,16 @@ pub enum Line {
     Progress(String),
 }
 
+impl Line {
+    /// Logs it.
+    pub fn log(self) {
+        match self {
+            Self::Change(line) => tracing::info!("{line}"),
+            Self::Progress(line) => tracing::debug!("{line}"),
+        }
+    }
+}
+
 impl Watch {
     /// Compares with what was told before.
     fn look(&mut self, now: Instant, situations: &[Situation]) -> Vec<Line> {

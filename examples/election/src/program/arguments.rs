@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::Address;
-use service::arguments::{Telling, group_name, seconds};
+use service::Start;
+use service::arguments::{group_name, seconds};
+use service::operator::At;
 
 const ABOUT: &str = "\
 Runs a command at exactly one member of a group: when that member dies, is cut off or stops,
@@ -20,12 +21,13 @@ host that stood still does harm. ELECTION_GROUP and ELECTION_ID tell where it ru
 
 const EXAMPLES: &str = "\
 Examples:
-  export ELECTION_MEMBER=/tmp/e1.sock,/tmp/e2.sock,/tmp/e3.sock
+  export PLAINSONG_AT=/tmp/e1.sock,/tmp/e2.sock,/tmp/e3.sock
   election run reports --id 1 --voters 1,2,3 --engine embedded:/tmp/reports.ring \\
       --socket /tmp/e1.sock -- sh -c 'echo \"I lead, with token $ELECTION_TOKEN\"; sleep 1000'
       and the same with 2 and 3
   election status
   election resign
+      any member will do; --at says the same as PLAINSONG_AT
 
 Exit status: of `run` that of the command, 128 + N if signal N ended it, and 0 if it was asked
 to stop; 69 if no member answers, or the command is not there; 64 if the command line is wrong;
@@ -49,10 +51,8 @@ pub(super) struct Arguments {
 pub(super) enum Action {
     /// Is a member of a group, and runs the command while it leads.
     Run(Box<Run>),
-    /// Tells who leads and who stands.
-    Status(Ask),
     /// Has the leader stop its command and another take over.
-    Resign(Ask),
+    Resign(At),
     #[command(flatten)]
     Operate(service::operator::Operate),
     /// Stops a command when the process that started it is no more.
@@ -65,25 +65,8 @@ pub(super) struct Run {
     /// The name of the group: 1 to 120 printable ASCII characters.
     #[arg(value_parser = group_name)]
     pub(super) group: String,
-    /// The number of this member: from 1, stable, and never shared by two live processes.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) id: u32,
-    /// The members whose majority decides, for the first start of a group only. Must be the
-    /// same for all of them.
-    #[arg(
-        long,
-        value_name = "NUMBER,...",
-        value_delimiter = ',',
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
-    pub(super) voters: Vec<u32>,
-    /// What carries the group: embedded:PATH for processes of one host that meet at a
-    /// Unix socket, corosync for the daemon of this host.
-    #[arg(long, value_name = "ENGINE", value_parser = engine)]
-    pub(super) engine: cpg::Engine,
-    /// Keeps the log and the snapshots in this folder. Without it they are kept in memory.
-    #[arg(long, value_name = "FOLDER")]
-    pub(super) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) start: Start,
     /// Answers operators of this host at a Unix socket, made for its owner only.
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
@@ -103,25 +86,9 @@ pub(super) struct Run {
     /// How long the command has to stop after SIGTERM, before SIGKILL, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(super) kill_after: Duration,
-    #[command(flatten)]
-    pub(super) telling: Telling,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Ask {
-    /// Where members are: HOST:PORT, or the path of a Unix socket. The first that answers is
-    /// asked.
-    #[arg(
-        long = "member",
-        value_name = "ADDRESS,...",
-        value_delimiter = ',',
-        env = "ELECTION_MEMBER",
-        required = true
-    )]
-    pub(super) addresses: Vec<Address>,
 }
 
 #[derive(Debug, Args)]
@@ -130,10 +97,6 @@ pub(super) struct Guard {
     pub(super) kill_after: Duration,
     #[arg(last = true, required = true)]
     pub(super) command: Vec<String>,
-}
-
-fn engine(text: &str) -> Result<cpg::Engine, String> {
-    service::arguments::engine(text, env!("CARGO_PKG_NAME"))
 }
 
 #[cfg(test)]

@@ -1,26 +1,15 @@
-//! `election status` and `election resign`.
+//! `election resign`.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use service::ask_first;
+use service::operator::At;
 use service::resp::Reply;
 
-use super::arguments::Ask;
 use super::failure::Failure;
 
-pub(super) async fn status(arguments: Ask) -> Result<ExitCode, Failure> {
-    match ask_first(&arguments.addresses, &["STATUS"]).await? {
-        Reply::BulkString(text) => {
-            io::stdout().write_all(&text).map_err(Failure::System)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        _ => Err(Failure::Refused("this is no answer to STATUS".into())),
-    }
-}
-
-pub(super) async fn resign(arguments: Ask) -> Result<ExitCode, Failure> {
-    match ask_first(&arguments.addresses, &["RESIGN"]).await? {
+pub(super) async fn resign(at: At) -> Result<ExitCode, Failure> {
+    match ask_first(at.addresses()?, &["RESIGN"]).await? {
         Reply::Integer(1..) => Ok(ExitCode::SUCCESS),
         Reply::Integer(_) => {
             eprintln!("election: nobody leads");

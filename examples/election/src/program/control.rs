@@ -15,25 +15,17 @@ use crate::{Command, Election, Machine, Output};
 /// How long an operator waits for an answer.
 const BOUND: Duration = Duration::from_secs(10);
 
+/// After which a status tells what this member knows by itself.
+const STATUS_BOUND: Duration = Duration::from_secs(2);
+
 /// Answers a request.
 pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) -> Reply {
-    if let Some(reply) = operator::answer(Arc::clone(&replica), &words).await {
-        return reply;
-    }
     let word = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
     let situation = || Situation::of(&replica.status());
     match (&word[..], words.len()) {
         (b"PING", 1) => Reply::SimpleString("PONG".into()),
         (b"INFO", _) => Reply::BulkString(situation().info().into()),
-        (b"STATUS", 1) => {
-            let look = |machine: &Machine| machine.election().clone();
-            let seen = match replica.try_read(Consistency::Linearizable, look) {
-                Ok(pending) => timeout(BOUND, pending.into_future()).await.ok(),
-                Err(_) => None,
-            };
-            let Some(Ok(election)) = seen else { return overdue(&situation()) };
-            Reply::BulkString(told(&election, &situation()).into())
-        }
+        (b"STATUS", 1) => Reply::BulkString(status(&replica).await.into()),
         (b"RESIGN", 1) => {
             let outcome = match replica.try_propose(Command::Resign) {
                 Ok(pending) => timeout(BOUND, pending.into_future()).await.ok(),
@@ -45,7 +37,10 @@ pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) ->
                 None => overdue(&situation()),
             }
         }
-        _ => error("ERR ask for STATUS, RESIGN, MEMBERS, NEWCLUSTER, INFO or PING"),
+        _ => match operator::answer(Arc::clone(&replica), &words).await {
+            Some(reply) => reply,
+            None => error("ERR ask for STATUS, RESIGN, MEMBERS, NEWCLUSTER, INFO or PING"),
+        },
     }
 }
 
@@ -55,8 +50,26 @@ fn overdue(situation: &Situation) -> Reply {
     error(format_args!("CLUSTERDOWN no answer in time: {why}"))
 }
 
-/// For people.
-fn told(election: &Election, situation: &Situation) -> String {
+/// Who leads, how this member is, and the others, for people.
+async fn status(replica: &Replica<Machine>) -> String {
+    let look = |machine: &Machine| machine.election().clone();
+    let read = async |consistency| {
+        let pending = replica.try_read(consistency, look).ok()?;
+        timeout(STATUS_BOUND, pending.into_future()).await.ok()?.ok()
+    };
+    let mut text = String::new();
+    let election = match read(Consistency::Linearizable).await {
+        Some(election) => Some(election),
+        None => {
+            text += "the group does not answer: this is what was last heard here\n";
+            read(Consistency::Local).await
+        }
+    };
+    text += &election.map_or_else(|| "leader: not known here\n".into(), |known| told(&known));
+    text + &operator::told(&replica.status())
+}
+
+fn told(election: &Election) -> String {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
     let mut text = String::new();
@@ -82,6 +95,5 @@ fn told(election: &Election, situation: &Situation) -> String {
         let rest = if candidate.sits_out { ", has resigned" } else { "" };
         let _ = writeln!(text, "stands: {}, priority {}{rest}", run.replica, candidate.priority);
     }
-    let _ = write!(text, "{situation}");
     text
 }

@@ -10,13 +10,11 @@ pub(super) enum Failure {
     Arguments(#[from] Mistake),
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("replica {id} cannot start: {why}")]
-    Start { id: u32, why: String },
     #[error("{0}")]
     Replica(#[from] crate::ReplicaStopped),
     #[error("{0}")]
     System(io::Error),
-    #[error("no member answers: {0}; is `election run` running there? Name others with --member")]
+    #[error("no member answers: {0}; is `election run` running there? Name others with --at")]
     NoMember(String),
     #[error("the member refuses: {0}")]
     Refused(String),

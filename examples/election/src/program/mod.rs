@@ -32,10 +32,9 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.action {
         Action::Run(arguments) => {
-            service::log(LevelFilter::INFO, arguments.telling.log_format);
+            service::log(LevelFilter::INFO, arguments.start.log_format);
             block_on(run::run(*arguments))
         }
-        Action::Status(arguments) => block_on(ask::status(arguments)),
         Action::Resign(arguments) => block_on(ask::resign(arguments)),
         Action::Operate(operate) => block_on(async {
             service::operator::run(operate).await?;

@@ -5,8 +5,8 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plainsong::{Replica, ReplicaId};
-use service::arguments::{check_engine, check_listen, check_voters};
+use plainsong::Replica;
+use service::arguments::check_listen;
 use service::{Line, Listener, Situation, Stop, answer_requests, metrics, watch};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
@@ -23,16 +23,16 @@ const GUARD_BOUND: Duration = Duration::from_millis(200);
 const STOP_BOUND: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
-    check_voters(arguments.id, &arguments.voters)?;
-    check_engine(&arguments.engine)?;
+    arguments.start.check()?;
     check_listen(arguments.listen, arguments.allow_remote)?;
     let mut stop = Stop::listen().map_err(Failure::System)?;
     let listeners = Listener::bind(arguments.socket.clone(), arguments.listen).await?;
-    let metrics = match arguments.telling.metrics {
+    let metrics = match arguments.start.metrics {
         Some(address) => Some(metrics::listen(address).await?),
         None => None,
     };
-    let replica = Arc::new(start(&arguments)?);
+    let replica = arguments.start.replica(&arguments.group, Machine::default())?;
+    let replica = Arc::new(replica);
     if let Some(listener) = metrics {
         let replica = Arc::clone(&replica);
         tokio::spawn(metrics::serve(listener, move || replica.status()));
@@ -71,29 +71,11 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
     outcome
 }
 
-fn start(arguments: &Run) -> Result<Replica<Machine>, Failure> {
-    let id = arguments.id;
-    let mut builder = Replica::builder(ReplicaId(id), Machine::default())
-        .engine(arguments.engine.clone())
-        .group(arguments.group.as_str());
-    if !arguments.voters.is_empty() {
-        builder = builder.bootstrap(arguments.voters.iter().copied().map(ReplicaId));
-    }
-    if let Some(folder) = &arguments.data {
-        builder = builder.folder(folder);
-    }
-    builder.start().map_err(|error| Failure::Start { id, why: error.to_string() })
-}
-
 /// Logs what changes about the replica.
 async fn tell(replica: Arc<Replica<Machine>>) {
     let watchers = vec![replica.subscribe()];
     let situations = || vec![Situation::of(&replica.status())];
-    watch(std::future::pending(), watchers, situations, |line| match line {
-        Line::Change(line) => tracing::info!("{line}"),
-        Line::Progress(line) => tracing::debug!("{line}"),
-    })
-    .await;
+    watch(std::future::pending(), watchers, situations, Line::log).await;
 }
 
 /// Runs the command while this member leads. The exit code, if that was the end of it.
@@ -157,7 +139,7 @@ impl Guarded {
             .args(&arguments.command)
             .env("ELECTION_TOKEN", term.token().to_string())
             .env("ELECTION_GROUP", &arguments.group)
-            .env("ELECTION_ID", arguments.id.to_string())
+            .env("ELECTION_ID", arguments.start.id.to_string())
             .stdin(Stdio::piped())
             // Signals of the terminal are this process' to take.
             .process_group(0)

@@ -1,9 +1,9 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::arguments::{Telling, group_name, seconds};
+use service::Start;
+use service::arguments::{group_name, seconds};
 
 const ABOUT: &str = "\
 A replicated key-value store that speaks the Redis protocol.
@@ -30,10 +30,12 @@ Examples:
       a group of three processes on one host; with --data FOLDER, another folder for each,
       it comes back with everything after all were stopped
 
+  kv status --at 127.0.0.1:7001
   kv members --at 127.0.0.1:7001
   kv members add 4 --at 127.0.0.1:7001
   kv force-new-cluster --at 127.0.0.1:7001
-      who is there and who votes; and what to do when a majority is lost for good
+      how a replica is; who is there and who votes; and what to do when a majority is lost for
+      good. PLAINSONG_AT in the environment says the same as --at
 
 Exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot start, 2 if the command line is wrong;
 69 if no replica answers an operator or it refuses.
@@ -61,8 +63,6 @@ pub(super) enum Action {
     /// Runs one replica until Ctrl-C or SIGTERM.
     #[command(after_help = EXAMPLES)]
     Serve(Serve),
-    /// Tells how a replica is, as `INFO replication` does.
-    Status(Status),
     #[command(flatten)]
     Operate(service::operator::Operate),
 }
@@ -78,59 +78,16 @@ pub(super) struct Demo {
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// The number of this replica: from 1, stable, and never shared by two live processes.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) id: u32,
-    /// The replicas whose majority commits, for the first start of a group only. Must be
-    /// the same for all of them.
-    #[arg(
-        long,
-        value_name = "NUMBER,...",
-        value_delimiter = ',',
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
-    pub(super) voters: Vec<u32>,
+    #[command(flatten)]
+    pub(super) start: Start,
     /// Where to serve clients; port 0 takes any that is free.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7001")]
     pub(super) listen: SocketAddr,
-    /// What carries the group: embedded:PATH for processes of one host that meet at a
-    /// Unix socket, corosync for the daemon of this host.
-    #[arg(long, value_name = "ENGINE", value_parser = engine)]
-    pub(super) engine: cpg::Engine,
     /// The name of the group: 1 to 120 printable ASCII characters.
     #[arg(long, value_name = "NAME", default_value = "kv", value_parser = group_name)]
     pub(super) group: String,
-    /// Keeps the log and the snapshots in this folder, which is made if it is not there.
-    /// Without it they are in memory, and gone with the process.
-    #[arg(long, value_name = "FOLDER")]
-    pub(super) data: Option<PathBuf>,
-    /// Takes a snapshot of the state at every so many entries of the log, each of which holds
-    /// up to 64 KiB of commands. The same at all replicas, which compare their snapshots.
-    #[arg(
-        long,
-        value_name = "ENTRIES",
-        default_value_t = 16_384,
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    pub(super) snapshot_every: u64,
-    /// Keeps so many entries of the log behind the newest snapshot, for replicas that lag a
-    /// little; who lags more is sent the snapshot.
-    #[arg(long, value_name = "ENTRIES", default_value_t = 8192)]
-    pub(super) keep_entries: usize,
-    #[command(flatten)]
-    pub(super) telling: Telling,
     #[command(flatten)]
     pub(super) common: Common,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Status {
-    /// Where the replica serves clients.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7001")]
-    pub(super) address: SocketAddr,
-    /// Goes on looking until Ctrl-C, with a bar while the replica receives the state.
-    #[arg(long)]
-    pub(super) watch: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -141,21 +98,10 @@ pub(super) struct Common {
     pub(super) timeout: Duration,
 }
 
-fn engine(text: &str) -> Result<cpg::Engine, String> {
-    service::arguments::engine(text, env!("CARGO_PKG_NAME"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
-
-    #[cfg(not(feature = "corosync"))]
-    #[test]
-    fn corosync_without_its_feature_names_the_command_that_adds_it() {
-        let refusal = engine("corosync").unwrap_err();
-        assert!(refusal.ends_with("cargo build --release -p kv --features corosync"), "{refusal}");
-    }
 
     #[test]
     fn the_command_line_is_sound() {

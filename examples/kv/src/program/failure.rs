@@ -14,8 +14,6 @@ pub(super) enum Failure {
     Start { id: u32, why: String },
     #[error("cannot start threads to serve clients: {0}")]
     Runtime(io::Error),
-    #[error("cannot ask {address}: {why}; does a replica serve clients there?")]
-    Ask { address: SocketAddr, why: io::Error },
     #[error(transparent)]
     Metrics(#[from] service::ListenError),
     #[error(transparent)]

@@ -1,10 +1,9 @@
-//! The program: the demonstration, the single replica, and a look at one.
+//! The program: the demonstration, the single replica, and its operators.
 
 mod arguments;
 mod demo;
 mod failure;
 mod serve;
-mod status;
 
 use std::process::ExitCode;
 
@@ -19,13 +18,12 @@ use failure::Failure;
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.action {
-        Some(Action::Serve(serve)) => service::log(LevelFilter::INFO, serve.telling.log_format),
+        Some(Action::Serve(serve)) => service::log(LevelFilter::INFO, serve.start.log_format),
         _ => service::log(LevelFilter::WARN, LogFormat::Text),
     }
     let outcome = match arguments.action {
         None => demo::run(&arguments.demo),
         Some(Action::Serve(serve)) => serve::run(serve),
-        Some(Action::Status(status)) => status::run(&status),
         Some(Action::Operate(operate)) => {
             runtime().and_then(|runtime| Ok(runtime.block_on(service::operator::run(operate))?))
         }

@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use plainsong::{Replica, ReplicaId};
-use service::arguments::{check_engine, check_voters};
 use service::{Line, Stop, metrics, watch};
 use tokio::net::TcpListener;
 
@@ -17,29 +15,15 @@ use crate::server::{Config, Server};
 use crate::{STOP_BOUND, Store};
 
 pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
-    check_voters(arguments.id, &arguments.voters)?;
-    check_engine(&arguments.engine)?;
+    arguments.start.check()?;
     let runtime = runtime()?;
     let address = arguments.listen;
     let listener = runtime
         .block_on(TcpListener::bind(address))
         .map_err(|why| Failure::listen(address, why, "--listen"))?;
-    let metrics =
-        arguments.telling.metrics.map(|address| runtime.block_on(metrics::listen(address)));
+    let metrics = arguments.start.metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;
-    let id = arguments.id;
-    let mut builder = Replica::builder(ReplicaId(id), Store::default())
-        .engine(arguments.engine)
-        .group(arguments.group.as_str())
-        .snapshot_every(arguments.snapshot_every)
-        .keep_entries(arguments.keep_entries);
-    if !arguments.voters.is_empty() {
-        builder = builder.bootstrap(arguments.voters.into_iter().map(ReplicaId));
-    }
-    if let Some(folder) = arguments.data {
-        builder = builder.folder(folder);
-    }
-    let replica = builder.start().map_err(|error| Failure::Start { id, why: error.to_string() })?;
+    let replica = arguments.start.replica(&arguments.group, Store::default())?;
     let node = Node::new(replica);
     if let Some(listener) = metrics {
         let node = node.clone();
@@ -62,11 +46,7 @@ async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<
     let mut out = std::io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.situation().id, server.address());
     let _ = out.flush();
-    let log = |line| match line {
-        Line::Change(line) => tracing::info!("{line}"),
-        Line::Progress(line) => tracing::debug!("{line}"),
-    };
-    watch(stop.asked(), vec![node.subscribe()], || vec![node.situation()], log).await;
+    watch(stop.asked(), vec![node.subscribe()], || vec![node.situation()], Line::log).await;
     stop.insist();
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;

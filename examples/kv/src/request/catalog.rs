@@ -88,6 +88,7 @@ pub const CATALOG: &[Entry] = &[
     write("set", -3, ONE, parse::set),
     write("setex", 4, ONE, parse::setex),
     write("setnx", 3, ONE, parse::setnx),
+    local("status", -1, Local::Operate),
     read("strlen", 2, ONE, parse::strlen),
     read("ttl", 2, ONE, parse::ttl),
     read("type", 2, ONE, parse::type_of),

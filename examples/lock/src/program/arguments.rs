@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use service::Address;
-use service::arguments::{Telling, group_name, seconds};
+use service::Start;
+use service::arguments::{group_name, seconds};
+use service::operator::At;
 
 use crate::Name;
 
@@ -26,12 +27,14 @@ Examples:
   lock serve --id 3 --voters 1,2,3 --engine embedded:/tmp/lock.ring --socket /tmp/lock3.sock
       a group of three processes on one host
 
-  export LOCK_SERVER=/tmp/lock1.sock,/tmp/lock2.sock,/tmp/lock3.sock
+  export PLAINSONG_AT=/tmp/lock1.sock,/tmp/lock2.sock,/tmp/lock3.sock
   lock run backup -- sh -c 'echo \"I have the lock, with token $LOCK_TOKEN\"; sleep 60'
   lock run --shared --timeout 5 backup -- cat report
   lock try backup || echo taken
   lock ls
   lock break backup
+  lock status
+      any server of the group will do; --at says the same as PLAINSONG_AT
 
   redis-cli -s /tmp/lock1.sock
       by hand: LOCK backup, LIST, UNLOCK backup, USAGE
@@ -74,22 +77,8 @@ pub(super) enum Action {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("where").args(["socket", "listen"]).required(true).multiple(true)))]
 pub(super) struct Serve {
-    /// The number of this replica: from 1, stable, and never shared by two live processes.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) id: u32,
-    /// The replicas whose majority commits, for the first start of a group only. Must be
-    /// the same for all of them.
-    #[arg(
-        long,
-        value_name = "NUMBER,...",
-        value_delimiter = ',',
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
-    pub(super) voters: Vec<u32>,
-    /// What carries the group: embedded:PATH for processes of one host that meet at a
-    /// Unix socket, corosync for the daemon of this host.
-    #[arg(long, value_name = "ENGINE", value_parser = engine)]
-    pub(super) engine: cpg::Engine,
+    #[command(flatten)]
+    pub(super) start: Start,
     /// The name of the group: 1 to 120 printable ASCII characters.
     #[arg(long, value_name = "NAME", default_value = "lock", value_parser = group_name)]
     pub(super) group: String,
@@ -107,22 +96,6 @@ pub(super) struct Serve {
     /// is no answer, in seconds. The wait for a lock does not count.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) timeout: Duration,
-    #[command(flatten)]
-    pub(super) telling: Telling,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(super) struct Servers {
-    /// Where the servers are: HOST:PORT, or the path of a Unix socket. The first that
-    /// answers is asked.
-    #[arg(
-        long = "server",
-        value_name = "ADDRESS,...",
-        value_delimiter = ',',
-        env = "LOCK_SERVER",
-        required = true
-    )]
-    pub(super) addresses: Vec<Address>,
 }
 
 #[derive(Debug, Args)]
@@ -166,13 +139,13 @@ pub(super) struct Common {
     #[arg(short = 'E', long, value_name = "NUMBER", default_value_t = 1)]
     pub(super) conflict_exit_code: u8,
     #[command(flatten)]
-    pub(super) servers: Servers,
+    pub(super) at: At,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Ls {
     #[command(flatten)]
-    pub(super) servers: Servers,
+    pub(super) at: At,
 }
 
 #[derive(Debug, Args)]
@@ -184,11 +157,7 @@ pub(super) struct Break {
     #[arg(long)]
     pub(super) now: bool,
     #[command(flatten)]
-    pub(super) servers: Servers,
-}
-
-fn engine(text: &str) -> Result<cpg::Engine, String> {
-    service::arguments::engine(text, env!("CARGO_PKG_NAME"))
+    pub(super) at: At,
 }
 
 fn wait(text: &str) -> Result<Duration, String> {
@@ -208,16 +177,6 @@ fn within(text: &str, min: f64, max: f64) -> Result<Duration, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-
-    #[cfg(not(feature = "corosync"))]
-    #[test]
-    fn corosync_without_its_feature_names_the_command_that_adds_it() {
-        let refusal = engine("corosync").unwrap_err();
-        assert!(
-            refusal.ends_with("cargo build --release -p lock --features corosync"),
-            "{refusal}"
-        );
-    }
 
     #[test]
     fn the_command_line_is_sound() {

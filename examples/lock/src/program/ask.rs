@@ -15,7 +15,7 @@ pub(super) async fn ls(arguments: Ls) -> Result<ExitCode, Failure> {
     loop {
         let mut words = vec!["LIST".to_string()];
         words.extend(after.iter().flat_map(|name| ["AFTER".to_string(), name.clone()]));
-        let Reply::Array(locks) = ask_first(&arguments.servers.addresses, &words).await? else {
+        let Reply::Array(locks) = ask_first(arguments.at.addresses()?, &words).await? else {
             return Err(Failure::Refused("this is no answer to LIST".into()));
         };
         for lock in &locks {
@@ -40,7 +40,7 @@ pub(super) async fn break_lock(arguments: Break) -> Result<ExitCode, Failure> {
     if arguments.now {
         words.push("NOW".into());
     }
-    match ask_first(&arguments.servers.addresses, &words).await? {
+    match ask_first(arguments.at.addresses()?, &words).await? {
         Reply::Integer(1..) => Ok(ExitCode::SUCCESS),
         Reply::Integer(_) => {
             eprintln!("lock: nobody holds {}", arguments.name);

@@ -10,11 +10,9 @@ pub(super) enum Failure {
     Arguments(#[from] Mistake),
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("replica {id} cannot start: {why}")]
-    Start { id: u32, why: String },
     #[error("{0}")]
     System(io::Error),
-    #[error("no server answers: {0}; is `lock serve` running there? Name others with --server")]
+    #[error("no server answers: {0}; is `lock serve` running there? Name others with --at")]
     NoServer(String),
     #[error("the server refuses: {0}")]
     Refused(String),

@@ -28,7 +28,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.action {
         Action::Serve(arguments) => {
-            service::log(LevelFilter::INFO, arguments.telling.log_format);
+            service::log(LevelFilter::INFO, arguments.start.log_format);
             serve::run(arguments)
         }
         Action::Run(arguments) => client(run::run(arguments)),

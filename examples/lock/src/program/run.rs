@@ -69,7 +69,7 @@ async fn lock(
     let mut last_good: Option<Instant> = None;
     loop {
         let mut whys = Vec::new();
-        for address in &common.servers.addresses {
+        for address in common.at.addresses()? {
             let mut client = match Client::connect(address).await {
                 Ok(client) => client,
                 Err(why) => {
@@ -84,12 +84,19 @@ async fn lock(
                     return Ok(Some(Held { client, token, asked }));
                 }
                 Ok(Reply::Null) => return Ok(None),
-                Ok(Reply::Error(why)) if is_passing(&why) => whys.push(format!("{address}: {why}")),
+                Ok(Reply::Error(why)) if is_passing(&why) => {
+                    // It served this wait, until it heard that it had been cut off.
+                    if why.starts_with("LOST ") {
+                        served(&mut last_good, asked);
+                    }
+                    whys.push(format!("{address}: {why}"));
+                }
                 Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
                 Ok(_) => return Err(Failure::Refused("this is no answer to LOCK".into())),
                 Err(why) => {
                     eprintln!("lock: lost {address} while waiting ({why}); the wait begins anew");
-                    last_good = Some(Instant::now());
+                    served(&mut last_good, asked);
+                    whys.push(format!("{address}: {why}"));
                 }
             }
         }
@@ -100,6 +107,16 @@ async fn lock(
             return Ok(None);
         }
         sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// A server was lost that served a wait. One that is lost at once, again and again, is not
+/// asked for ever.
+fn served(last_good: &mut Option<Instant>, asked: Instant) {
+    if asked.elapsed() > RETRY_PAUSE {
+        *last_good = Some(Instant::now());
+    } else {
+        last_good.get_or_insert_with(Instant::now);
     }
 }
 

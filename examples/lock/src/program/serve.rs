@@ -4,8 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use plainsong::{Replica, ReplicaId};
-use service::arguments::{check_engine, check_listen, check_voters};
+use service::arguments::check_listen;
 use service::{Line, Listener, Stop, metrics, watch};
 use tokio::sync::mpsc;
 
@@ -25,8 +24,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const STOP_BOUND: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
-    check_voters(arguments.id, &arguments.voters)?;
-    check_engine(&arguments.engine)?;
+    arguments.start.check()?;
     check_listen(arguments.listen, arguments.allow_remote)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -35,17 +33,9 @@ pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
         .map_err(Failure::System)?;
     let listeners = runtime.block_on(Listener::bind(arguments.socket, arguments.listen))?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let metrics =
-        arguments.telling.metrics.map(|address| runtime.block_on(metrics::listen(address)));
+    let metrics = arguments.start.metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;
-    let id = arguments.id;
-    let mut builder = Replica::builder(ReplicaId(id), Machine::new(sender))
-        .engine(arguments.engine)
-        .group(arguments.group.as_str());
-    if !arguments.voters.is_empty() {
-        builder = builder.bootstrap(arguments.voters.into_iter().map(ReplicaId));
-    }
-    let replica = builder.start().map_err(|error| Failure::Start { id, why: error.to_string() })?;
+    let replica = arguments.start.replica(&arguments.group, Machine::new(sender))?;
     let node = Node::new(replica);
     if let Some(listener) = metrics {
         let node = node.clone();
@@ -74,11 +64,7 @@ async fn serve(
     let mut out = io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.situation().id, addresses.join(" "));
     let _ = out.flush();
-    let log = |line| match line {
-        Line::Change(line) => tracing::info!("{line}"),
-        Line::Progress(line) => tracing::debug!("{line}"),
-    };
-    watch(stop.asked(), vec![node.subscribe()], || vec![node.situation()], log).await;
+    watch(stop.asked(), vec![node.subscribe()], || vec![node.situation()], Line::log).await;
     stop.insist();
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;

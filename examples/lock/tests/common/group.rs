@@ -41,7 +41,7 @@ impl Group {
     /// Starts `lock`, as a client of the server at this place.
     pub fn lock(&self, at: usize, verb: &str, arguments: &[&str]) -> Process {
         let socket = self.servers[at].socket.to_str().unwrap();
-        Process::start(&[&[verb, "--server", socket], arguments].concat())
+        Process::start(&[&[verb, "--at", socket], arguments].concat())
     }
 
     /// Starts a shell under a lock.

@@ -40,7 +40,7 @@ impl Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_lock"))
             .args(arguments)
             .env_remove("RUST_LOG")
-            .env_remove("LOCK_SERVER")
+            .env_remove("PLAINSONG_AT")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -5,10 +5,7 @@ use bytes::Bytes;
 use plainsong::{AdminError, Replica, ReplicaId, StateMachine, Status};
 
 use crate::resp::{Reply, error};
-use crate::table;
-
-/// What is answered here.
-pub const VERBS: [&str; 2] = ["MEMBERS", "NEWCLUSTER"];
+use crate::{Situation, table};
 
 /// How long a change of the voters may take before the operator is told that it goes on.
 const BOUND: Duration = Duration::from_secs(30);
@@ -17,7 +14,8 @@ const BOUND: Duration = Duration::from_secs(30);
 ///
 /// | request | answer |
 /// | --- | --- |
-/// | `MEMBERS` | a table for people |
+/// | `STATUS` | how the replica is and what it waits for, and the members, for people |
+/// | `MEMBERS` | the members, who votes and how far each is, as a table for people |
 /// | `MEMBERS ADD id`, `MEMBERS REMOVE id`, `MEMBERS REPLACE old new` | `OK` when it is in force |
 /// | `NEWCLUSTER` | what may be lost, and the word to say if that is wanted |
 /// | `NEWCLUSTER word` | `OK` when the replica goes on alone |
@@ -26,6 +24,7 @@ pub async fn answer<M: StateMachine>(replica: Arc<Replica<M>>, words: &[Bytes]) 
         words.iter().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let asked = match words[..] {
+        ["STATUS"] => return Some(bulk(told(&replica.status()))),
         ["MEMBERS"] => return Some(bulk(members(&replica.status()))),
         ["MEMBERS", "ADD", id] => number(id).map(Asked::Add),
         ["MEMBERS", "REMOVE", id] => number(id).map(Asked::Remove),
@@ -81,6 +80,11 @@ fn number(text: &str) -> Result<ReplicaId, &'static str> {
 
 fn bulk(text: String) -> Reply {
     Reply::BulkString(text.into())
+}
+
+/// How the replica is, and the members.
+pub fn told(status: &Status) -> String {
+    format!("{}\n{}", Situation::of(status), members(status))
 }
 
 /// Who is here and who votes, and how far each is.

@@ -2,12 +2,22 @@ use std::io::{self, BufRead, Write};
 
 use clap::{Args, Subcommand};
 
+use super::bar;
 use crate::resp::Reply;
 use crate::{Address, Unanswered, ask_first};
 
 /// What operators ask, on the command line of each program.
 #[derive(Debug, Subcommand)]
 pub enum Operate {
+    /// Tells how a replica is, what it waits for, and the members of its group.
+    Status {
+        /// Goes on looking until Ctrl-C, with a bar while the replica receives the state.
+        #[arg(long)]
+        watch: bool,
+        /// Where to ask.
+        #[command(flatten)]
+        at: At,
+    },
     /// Tells who is in the group, who votes, and how far each is.
     Members {
         /// The list without it.
@@ -54,11 +64,11 @@ pub enum Change {
     },
 }
 
-/// Which replica is asked.
-#[derive(Debug, Args)]
+/// Which replica is asked, by all verbs of all programs.
+#[derive(Clone, Debug, Args)]
 pub struct At {
-    /// Where replicas are: HOST:PORT, or the path of a Unix socket. The first that answers is
-    /// asked.
+    /// Where replicas serve: HOST:PORT, or the path of a Unix socket with a slash in it. The
+    /// first that answers is asked.
     #[arg(
         long = "at",
         value_name = "ADDRESS,...",
@@ -66,7 +76,18 @@ pub struct At {
         env = "PLAINSONG_AT",
         global = true
     )]
-    pub addresses: Vec<Address>,
+    addresses: Vec<Address>,
+}
+
+impl At {
+    /// The addresses.
+    ///
+    /// # Errors
+    ///
+    /// There is none. (The option is global, which keeps it from being a required one.)
+    pub fn addresses(&self) -> Result<&[Address], Failure> {
+        if self.addresses.is_empty() { Err(Failure::Nowhere) } else { Ok(&self.addresses) }
+    }
 }
 
 /// Why it was not done.
@@ -77,7 +98,9 @@ pub enum Failure {
     #[error("no replica answers: {0}; is one running there? Name others with --at")]
     NoAnswer(String),
     /// Nobody is named.
-    #[error("say where a replica is with --at, HOST:PORT or the path of a Unix socket")]
+    #[error(
+        "say where a replica serves with --at or in PLAINSONG_AT: HOST:PORT, or the path of a Unix socket"
+    )]
     Nowhere,
     /// A replica says no.
     #[error("the replica refuses: {0}")]
@@ -113,6 +136,8 @@ impl Failure {
 pub async fn run(operate: Operate) -> Result<(), Failure> {
     let (at, words) = match operate {
         Operate::ForceNewCluster { at } => return force_new_cluster(&at).await,
+        Operate::Status { watch: true, at } => return bar::watch(&at).await,
+        Operate::Status { watch: false, at } => (at, vec!["STATUS".into()]),
         Operate::Members { change, at } => {
             let words = match change {
                 None | Some(Change::List) => vec!["MEMBERS".into()],
@@ -137,11 +162,8 @@ fn print(reply: &str) -> Result<(), Failure> {
 }
 
 /// Asks the first that answers.
-async fn ask(at: &At, words: &[String]) -> Result<String, Failure> {
-    if at.addresses.is_empty() {
-        return Err(Failure::Nowhere);
-    }
-    match ask_first(&at.addresses, words).await {
+pub(super) async fn ask(at: &At, words: &[String]) -> Result<String, Failure> {
+    match ask_first(at.addresses()?, words).await {
         Ok(Reply::BulkString(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Ok(Reply::SimpleString(_)) => Ok(String::new()),
         Ok(_) => Err(Failure::Refused("this is no answer of a replica".into())),

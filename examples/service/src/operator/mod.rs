@@ -1,10 +1,12 @@
 //! What operators ask of a replica, the same in all programs: how it and its group are, who
 //! votes, and to go on alone when a majority is lost for good.
 //!
-//! A server answers `MEMBERS` and `NEWCLUSTER` by [`answer`]; the command line has [`Operate`].
+//! A server answers `STATUS`, `MEMBERS` and `NEWCLUSTER` by [`answer`]; the command line has
+//! [`Operate`].
 
 mod answer;
 mod ask;
+mod bar;
 
-pub use answer::{VERBS, answer};
-pub use ask::{Failure, Operate, run};
+pub use answer::{answer, told};
+pub use ask::{At, Failure, Operate, run};

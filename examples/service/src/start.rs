@@ -1,0 +1,110 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use plainsong::{Replica, ReplicaId, StateMachine};
+
+use crate::LogFormat;
+use crate::arguments::Mistake;
+
+/// How a replica is started, on the command line of each program.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Start {
+    /// The number of this replica: from 1, stable, and never shared by two live processes.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub id: u32,
+    /// The replicas whose majority commits, for the first start of a group only. Must be
+    /// the same for all of them.
+    #[arg(
+        long,
+        value_name = "NUMBER,...",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub voters: Vec<u32>,
+    /// What carries the group: embedded:PATH for processes of one host that meet at a
+    /// Unix socket, corosync for the daemon of this host.
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: cpg::Engine,
+    /// Keeps the log and the snapshots in this folder, which is made if it is not there.
+    /// Without it they are in memory, and gone with the process.
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Takes a snapshot of the state at every so many entries of the log, each of which holds
+    /// up to 64 KiB of commands. The same at all replicas, which compare their snapshots.
+    #[arg(
+        long,
+        value_name = "ENTRIES",
+        default_value_t = 16_384,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub snapshot_every: u64,
+    /// Keeps so many entries of the log behind the newest snapshot, for replicas that lag a
+    /// little; who lags more is sent the snapshot.
+    #[arg(long, value_name = "ENTRIES", default_value_t = 8192)]
+    pub keep_entries: usize,
+    /// How it logs on stderr.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Tells metrics to Prometheus at this address, to whoever reaches it.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Start {
+    /// Finds what cannot work before anything is started.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong, and what to do about it.
+    pub fn check(&self) -> Result<(), Mistake> {
+        self.check_voters()?;
+        self.check_engine()
+    }
+
+    /// Starts the replica, in this group.
+    ///
+    /// # Errors
+    ///
+    /// Says why it cannot start, and what to do about it.
+    pub fn replica<M: StateMachine>(&self, group: &str, machine: M) -> Result<Replica<M>, Mistake> {
+        let mut builder = Replica::builder(ReplicaId(self.id), machine)
+            .engine(self.engine.clone())
+            .group(group)
+            .snapshot_every(self.snapshot_every)
+            .keep_entries(self.keep_entries);
+        if !self.voters.is_empty() {
+            builder = builder.bootstrap(self.voters.iter().copied().map(ReplicaId));
+        }
+        if let Some(folder) = &self.data {
+            builder = builder.folder(folder);
+        }
+        builder.start().map_err(|error| Mistake::Start { id: self.id, why: error.to_string() })
+    }
+
+    fn check_voters(&self) -> Result<(), Mistake> {
+        let Self { id, voters, .. } = self;
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = voters.iter().find(|voter| !seen.insert(**voter)) {
+            return Err(Mistake::VoterTwice(*twice));
+        }
+        if voters.is_empty() || seen.contains(id) {
+            return Ok(());
+        }
+        let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
+        Err(Mistake::NotAVoter { id: *id, voters: voters.join(",") })
+    }
+
+    /// The engine itself could only say that the path is no good.
+    fn check_engine(&self) -> Result<(), Mistake> {
+        let cpg::Engine::Socket(path) = &self.engine else { return Ok(()) };
+        match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() || parent.is_dir() => Ok(()),
+            None => Ok(()),
+            Some(parent) => Err(Mistake::NoDirectory {
+                path: path.display().to_string(),
+                directory: parent.display().to_string(),
+            }),
+        }
+    }
+}
