@@ -1,6 +1,7 @@
+mod threads;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,16 +13,15 @@ use super::clock::Clock;
 use super::disk::Digests;
 use super::trace::brief;
 use super::watched::Watched;
-use super::world::{World, proposal_of};
+use super::world::World;
 use super::{Answer, Random, Workload};
 use crate::StateMachine;
 use crate::applying::Applier;
 use crate::codec::{self, Frame};
-use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
-use crate::entry::{BatchKind, Commands};
+use crate::engine::{Committed, Engine, Input, Op, Output, StopReason};
 use crate::message::Message;
 use crate::runtime::Reads;
-use crate::snapshot::{Cutter, Joiner, ShelfNews, ShelfOp, SnapshotHead, SnapshotName};
+use crate::snapshot::{ShelfOp, SnapshotHead, SnapshotName};
 use crate::types::{Ballot, ClusterId, Incarnation, Index};
 
 /// How often the engine hears that time passed.
@@ -529,182 +529,6 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 }
                 Err(error) if error.is_retryable() => break,
                 Err(error) => return self.lose(world, clock, error),
-            }
-        }
-        Ok(())
-    }
-
-    /// The log thread: everything that waits shares a sync.
-    fn log_thread<W: Workload<Machine = M>>(
-        &mut self,
-        world: &mut World<W>,
-        clock: &Clock,
-    ) -> Checked<bool> {
-        let now = world.now();
-        let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
-            return Ok(false);
-        };
-        if let Some((ticket, until)) = self.syncing {
-            if now < until {
-                return Ok(false);
-            }
-            self.syncing = None;
-            if now < store.full_until {
-                let reason = "no space left on a simulated disk".into();
-                self.input(world, clock, Input::WriteFailed { reason })?;
-                return Ok(true);
-            }
-            store.sync()?;
-            self.input(world, clock, Input::Written { ticket })?;
-            return Ok(true);
-        }
-        let Some((ticket, _)) = self.writes.back() else { return Ok(false) };
-        let ticket = *ticket;
-        for (_, ops) in self.writes.drain(..) {
-            store.submit(ops)?;
-        }
-        let slow = !world.is_calm && world.random.chance(world.parameters.slow_syncs);
-        let takes = world.random.up_to(world.parameters.sync_max) * if slow { 100 } else { 1 };
-        self.syncing = Some((ticket, now + takes));
-        Ok(false)
-    }
-
-    fn apply_thread<W: Workload<Machine = M>>(
-        &mut self,
-        world: &mut World<W>,
-        clock: &Clock,
-    ) -> Checked<bool> {
-        let now = world.now();
-        match self.applying_until {
-            Some(until) if now >= until => {}
-            Some(_) => return Ok(false),
-            None if self.to_apply.is_empty() => return self.read_locally(world).map(|()| false),
-            None => {
-                let takes = world.random.up_to(world.parameters.apply_max);
-                self.applying_until = Some(now + takes);
-                return Ok(false);
-            }
-        }
-        self.applying_until = None;
-        self.read_locally(world)?;
-        match self.to_apply.pop_front() {
-            None => return Ok(false),
-            Some(Work::Apply(entries)) => {
-                for committed in entries {
-                    self.apply(world, committed)?;
-                }
-            }
-            Some(Work::Reads(reads)) => {
-                for id in reads {
-                    self.look(world, id)?;
-                }
-                self.reads.done();
-                return Ok(true);
-            }
-            Some(Work::Capture(head)) => {
-                self.to_shelve.push_back(Shelving::Write(head, self.machine().snapshot()));
-                return Ok(false);
-            }
-            Some(Work::Restore(name)) => self.restore(world, name)?,
-        }
-        let wake_at = self.machine().wake_at();
-        self.input(world, clock, Input::Applied { index: self.applied, wake_at })?;
-        Ok(true)
-    }
-
-    /// The threads of snapshots do one thing at a time.
-    fn shelf_thread<W: Workload<Machine = M>>(
-        &mut self,
-        world: &mut World<W>,
-        clock: &Clock,
-    ) -> Checked<bool> {
-        let Some(work) = self.to_shelve.pop_front() else { return Ok(false) };
-        let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
-            return Ok(false);
-        };
-        let shelf = &mut store.shelf;
-        let news = match work {
-            Shelving::Op(op) => shelf.carry_out(op),
-            Shelving::Write(head, view) => {
-                let sink = |chunk| shelf.take(chunk).map_err(io::Error::other);
-                let name = Cutter::cut(&head, view, sink)
-                    .map_err(|error| Violation(format!("a snapshot cannot be written: {error}")))?;
-                shelf.taken(name).map(Some)
-            }
-        };
-        let news = match news {
-            Err(error) if store.damage.is_some() => {
-                self.fail(world, error.to_string())?;
-                return Ok(true);
-            }
-            news => news.map_err(|error| Violation(format!("a shelf refuses: {error}")))?,
-        };
-        if let Some(ShelfNews::Refused { name, reason }) = &news {
-            return Err(Violation(format!("L5: {name} came in damaged: {reason}")));
-        }
-        if let Some(news) = news {
-            self.input(world, clock, Input::Shelf(news))?;
-        }
-        Ok(true)
-    }
-
-    fn restore<W: Workload<Machine = M>>(
-        &mut self,
-        world: &mut World<W>,
-        name: SnapshotName,
-    ) -> Checked {
-        let Some(store) = world.stores.get_mut(&self.incarnation.replica) else { return Ok(()) };
-        let shelf = &mut store.shelf;
-        let read = |chunk| shelf.read(name, chunk).map_err(io::Error::other);
-        let restored =
-            Joiner::join(name, read).and_then(|(_, mut rest)| self.applier.restore(&mut rest));
-        match restored {
-            Err(error) if store.damage.is_some() => return self.fail(world, error.to_string()),
-            restored => {
-                restored
-                    .map_err(|error| Violation(format!("{name} cannot be restored: {error}")))?;
-            }
-        }
-        self.applied = name.index();
-        world.restored += 1;
-        Ok(())
-    }
-
-    fn apply<W: Workload<Machine = M>>(
-        &mut self,
-        world: &mut World<W>,
-        committed: Committed<ProposalId>,
-    ) -> Checked {
-        let entry = &committed.entry;
-        let index = entry.position.index;
-        let asked = self.machine().wake_at();
-        let woken = self.applier.machine().woken;
-        let mut outputs = Vec::new();
-        self.applier.apply(entry, |output| outputs.push(output)).map_err(Violation)?;
-        self.applied = index;
-        let woken = self.applier.machine().woken > woken;
-        world.checker.woken(entry, asked, woken)?;
-        let replica = self.incarnation.replica;
-        let looked = if world.is_newest(self.engine.cluster()) {
-            world.workload.applied(replica, index, self.machine())
-        } else {
-            Ok(())
-        };
-        looked.map_err(|what| Violation(format!("{replica} after entry {index}: {what}")))?;
-        let Content::Batch(batch) = &entry.content else { return Ok(()) };
-        if batch.kind != BatchKind::Application {
-            return Ok(());
-        }
-        world.checker.applied(index, outputs.clone())?;
-        if committed.callers.is_empty() {
-            return Ok(());
-        }
-        let answers = Commands(&batch.commands).map(proposal_of).zip(outputs);
-        self.proposed.retain(|id| !committed.callers.contains(id));
-        for (offset, (id, output)) in answers.enumerate() {
-            world.checker.acknowledged(id, index, offset)?;
-            if world.answer(id, Answer::Output(output)).is_some() {
-                world.acknowledged += 1;
             }
         }
         Ok(())
