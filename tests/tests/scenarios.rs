@@ -38,6 +38,7 @@ scenarios! {
     sequencer_loss
     silent_gap
     straddled_message
+    two_voters_at_once
     voter_replaced_after_a_wiped_disk
 }
 

@@ -124,10 +124,13 @@ impl<T> Engine<T> {
         self.send_chunks(out);
     }
 
-    /// Sends on as far as the laggards have dealt with what was sent.
+    /// Sends on as far as the laggards have dealt with what was sent. What newer snapshots have
+    /// pushed out meanwhile they get from nobody, and ask for another.
     fn send_chunks(&mut self, out: &mut Vec<Output<T>>) {
         let busy = self.has_work();
-        let Some(donating) = &mut self.donating else { return };
+        let Self { donating, snapshots, .. } = self;
+        let is_held = |donating: &&mut Donating| snapshots.held().contains(&donating.name);
+        let Some(donating) = donating.as_mut().filter(is_held) else { return };
         let window = if busy { WINDOW_BESIDE_COMMANDS } else { WINDOW };
         while !donating.takers.is_empty() && donating.under_way() < window {
             let Some(chunk) = donating.next() else { break };
@@ -176,8 +179,12 @@ impl<T> Engine<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Input;
+    use super::super::solo::{Solo, member};
     use super::*;
-    use crate::types::{Nonce, ReplicaId};
+    use crate::message::{Offer, Offered};
+    use crate::snapshot::ShelfNews;
+    use crate::types::{Digest, Index, Nonce, Position, ReplicaId};
 
     fn run(replica: u32) -> Incarnation {
         Incarnation { replica: ReplicaId(replica), nonce: Nonce(1) }
@@ -232,5 +239,33 @@ mod tests {
         donating.takers.remove(&run(1));
         donating.takers.get_mut(&run(2)).unwrap().gap = (0, 3);
         assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    /// The snapshot of a log that ends there.
+    fn snapshot(index: u64) -> SnapshotName {
+        let position = Position { index: Index(index), ..Position::default() };
+        SnapshotName { position, digest: Digest(1), bytes: 1000 }
+    }
+
+    #[test]
+    fn a_snapshot_that_newer_ones_have_pushed_out_is_given_no_more() {
+        let mut solo = Solo::new();
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2));
+        let (name, donor) = (snapshot(1), solo.engine.me());
+        solo.input(Input::Shelf(ShelfNews::Taken(name)));
+        let (epoch, what) = (solo.engine.open_epoch(), Offered::Snapshot(name));
+        let offer = Offer { epoch, laggards: vec![run(2)], donor, what };
+        solo.deliver(member(1, 1), Message::Offer(offer));
+        let received = Received { incarnation: run(2), name, donor, seen: 0, gap: Some((0, 1)) };
+        solo.deliver(member(2, 2), Message::Received(received.clone()));
+        assert_eq!(solo.shelf, [ShelfOp::Read { name, chunk: 0 }]);
+        solo.shelf.clear();
+        // So long nothing is heard of it that it is not kept for who receives it.
+        solo.wait(Duration::from_secs(100));
+        solo.input(Input::Shelf(ShelfNews::Taken(snapshot(2))));
+        solo.input(Input::Shelf(ShelfNews::Taken(snapshot(3))));
+        solo.deliver(member(2, 2), Message::Received(received));
+        assert_eq!(solo.shelf, [ShelfOp::Remove(name)]);
     }
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::coordinator::Coordination;
+use super::members::Peer;
 use super::{Canary, Engine, Output};
 use crate::message::Message;
 use crate::types::{Ballot, Nonce, ReplicaId};
@@ -216,11 +217,13 @@ impl<T> Engine<T> {
         !self.log.is_empty() || self.may_form_group() && self.sees_majority()
     }
 
-    /// Rule V3: the list means nothing to a replica that has a log or knows of one.
+    /// Rule V3: the list means nothing to a replica that has a log or knows of one: who has an
+    /// epoch open has one, though it may not have said yet how long it is.
     fn may_form_group(&self) -> bool {
+        let has_none = |peer: &Peer| peer.last.index.0 == 0 && peer.epoch == Ballot::default();
         self.log.is_empty()
             && self.config.bootstrap.contains(&self.me().replica)
-            && self.members.peers().all(|peer| peer.last.index.0 == 0)
+            && self.members.peers().all(has_none)
     }
 
     /// Rule E1: no `Begin` without a majority of the voters in the configuration.
@@ -256,13 +259,13 @@ impl<T> Engine<T> {
     /// Rule E2: the best-ranked at once, others after a random delay that grows with each
     /// failure.
     fn ballot_delay(&mut self, reason: Reason, rank: u32) -> Duration {
-        if reason == Reason::Outbid || rank == 0 && self.election.failures == 0 {
-            return Duration::ZERO;
-        }
         let step = self.config.election_timeout / 4;
         if reason == Reason::Voters {
             // Others that come at the same time are taken in by the same epoch.
             return step;
+        }
+        if reason == Reason::Outbid || rank == 0 && self.election.failures == 0 {
+            return Duration::ZERO;
         }
         let doublings = self.election.failures.min(DOUBLINGS_MAX);
         step * rank + self.election.jitter(step * (1 << doublings))
@@ -291,5 +294,63 @@ impl<T> Engine<T> {
             || !self.marks.is_empty()
             || self.proposals.has_unordered()
             || self.pool.has_next(&self.log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::solo::{member, run};
+    use super::super::{Config, Input, Now};
+    use super::*;
+    use crate::Timestamp;
+    use crate::message::{Announce, Progress};
+    use crate::types::{Index, Position, StoreId};
+
+    fn announces(replica: u32) -> Message {
+        Message::Announce(Announce {
+            incarnation: run(replica, replica.into()),
+            store: StoreId(replica.into()),
+            last: Position::default(),
+            promised: Ballot::default(),
+            first_kept: Index(1),
+            snapshots: Vec::new(),
+            first: true,
+            refused: None,
+        })
+    }
+
+    /// Whether replica 1 begins a ballot to form a group with 2, once that has said that it has
+    /// no log, after replica 3 has said something.
+    fn forms_a_group(said_by_3: Message) -> bool {
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
+        let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1), ReplicaId(2)]);
+        let mut engine = Engine::<u64>::new(config, now);
+        let [local, second, third] = [1, 2, 3].map(|replica| member(replica, replica));
+        let members = vec![local, second, third];
+        let said = [(third, said_by_3), (local, announces(1)), (second, announces(2))];
+        let said = said.map(|(from, message)| Input::Delivered { from, cluster: None, message });
+        let joined = members.clone();
+        let mut inputs = vec![Input::Configuration { local, members, joined }];
+        inputs.extend(said);
+        inputs.push(Input::Drained);
+        let mut out = Vec::new();
+        inputs.into_iter().for_each(|input| engine.step(now, input, &mut out));
+        out.iter().any(|output| matches!(output, Output::Send(Message::Begin(_))))
+    }
+
+    #[test]
+    fn v3_who_has_heard_of_an_epoch_forms_no_group() {
+        assert!(forms_a_group(announces(3)));
+        let epoch = Ballot { counter: 7, ..Ballot::default() };
+        assert!(!forms_a_group(Message::Progress(Progress {
+            epoch,
+            incarnation: run(3, 3),
+            store: StoreId(3),
+            marks: None,
+            acked: Index(5),
+            applied: Index(5),
+            echo: Vec::new(),
+            promised: epoch,
+        })));
     }
 }

@@ -172,6 +172,11 @@ impl Members {
         self.foreign.insert(from, cluster) != Some(cluster)
     }
 
+    /// The cluster of those members that are of another.
+    pub(crate) fn foreign_cluster(&self) -> Option<ClusterId> {
+        self.foreign.values().next().copied()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Member, Option<&Peer>)> {
         self.present.iter().map(|(member, peer)| (*member, peer.as_ref()))
     }
@@ -193,6 +198,12 @@ impl Members {
     pub(crate) fn has_voter(&self, voter: &Voter) -> bool {
         self.peers()
             .any(|peer| peer.incarnation.replica == voter.replica && peer.store == voter.store)
+    }
+
+    /// Whether that replica runs with another store.
+    pub(crate) fn has_other_store(&self, voter: &Voter) -> bool {
+        self.peers()
+            .any(|peer| peer.incarnation.replica == voter.replica && peer.store != voter.store)
     }
 
     pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {

@@ -235,9 +235,10 @@ impl<T> Engine<T> {
         })
     }
 
+    /// It may be complete by now, or have been taken here: then it is held like any other.
     fn abandon_receiving(&mut self, out: &mut Vec<Output<T>>) {
         if let Some(receiving) = self.receiving.take() {
-            out.push(Output::Shelf(ShelfOp::Remove(receiving.name)));
+            out.push(Output::Shelf(ShelfOp::Abandon(receiving.name)));
         }
     }
 

@@ -184,8 +184,9 @@ impl<T> Engine<T> {
         self.members.announce_due = true;
         let pinned = self.pinned();
         let old = self.snapshots.held.len().saturating_sub(HELD_MAX);
-        let old: Vec<_> =
-            self.snapshots.held[..old].iter().copied().filter(|old| Some(*old) != pinned).collect();
+        // The state machine may still have to begin with what it has not reached.
+        let is_done_with = |old: &SnapshotName| Some(*old) != pinned && old.index() <= self.applied;
+        let old: Vec<_> = self.snapshots.held[..old].iter().copied().filter(is_done_with).collect();
         self.snapshots.held.retain(|held| !old.contains(held));
         out.extend(old.into_iter().map(|old| Output::Shelf(ShelfOp::Remove(old))));
         self.compact();

@@ -11,6 +11,7 @@ use super::{Config, Content, Engine, Input, Now, Output};
 use crate::Timestamp;
 use crate::entry::{Batch, BatchKind};
 use crate::message::{Announce, Message};
+use crate::snapshot::ShelfOp;
 use crate::types::{Ballot, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId};
 
 pub(super) struct Solo {
@@ -24,6 +25,8 @@ pub(super) struct Solo {
     pub(super) read: Vec<u64>,
     /// What was sent.
     pub(super) sent: Vec<Message>,
+    /// What was asked of the shelf; nothing answers.
+    pub(super) shelf: Vec<ShelfOp>,
 }
 
 pub(super) fn run(replica: u32, nonce: u64) -> Incarnation {
@@ -50,8 +53,8 @@ impl Solo {
         let mut config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
         config.volatile = volatile;
         let engine = Engine::new(config, now);
-        let (committed, read, sent) = (Vec::new(), Vec::new(), Vec::new());
-        let mut solo = Self { engine, now, committed, wake_at: None, read, sent };
+        let (committed, read, sent, shelf) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut solo = Self { engine, now, committed, wake_at: None, read, sent, shelf };
         solo.configure(&[member(1, 1)], &[member(1, 1)]);
         solo
     }
@@ -140,9 +143,11 @@ impl Solo {
                 self.read.extend(tickets);
                 None
             }
-            Output::Capture(_) | Output::Restore(_) | Output::Shelf(_) | Output::Forgo { .. } => {
+            Output::Shelf(op) => {
+                self.shelf.push(op);
                 None
             }
+            Output::Capture(_) | Output::Restore(_) | Output::Forgo { .. } => None,
             Output::Fail { .. } | Output::FailReads { .. } | Output::Answer { .. } => None,
             Output::Stop => None,
         }

@@ -224,6 +224,9 @@ impl<T> Engine<T> {
             return Some(self.waiting_for_a_group());
         }
         if !self.sees_majority() {
+            if let Some(stranger) = self.stranger() {
+                return Some(stranger);
+            }
             let voters = &self.log.voters().now;
             let here = voters.iter().filter(|voter| self.members.has_voter(voter));
             return Some(format!(
@@ -282,6 +285,15 @@ impl<T> Engine<T> {
                 format!("waiting for the change of the voters from {old} to {new} to be committed")
             }
         })
+    }
+
+    /// Rule V4: whether those here are of another cluster, who will never answer.
+    fn stranger(&self) -> Option<String> {
+        let (mine, theirs) = self.cluster().zip(self.members.foreign_cluster())?;
+        Some(format!(
+            "belongs to cluster {mine}, the group here is cluster {theirs}: start this replica with \
+             an empty store to join that, or give one of the two another group name"
+        ))
     }
 
     fn waiting_for_a_group(&self) -> String {

@@ -224,7 +224,11 @@ impl<T> Engine<T> {
             })
             .collect();
         let wanted = Voters { now: wanted.clone(), previous: wanted, since: Index(0) };
-        let can_commit = wanted.majority(Index(0), |voter| self.members.has_voter(voter));
+        // Of a replica that runs with another store by now, the one that votes is lost, though
+        // the group may not have noticed yet.
+        let is_here =
+            |voter: &Voter| self.members.has_voter(voter) && !self.members.has_other_store(voter);
+        let can_commit = wanted.majority(Index(0), is_here);
         (wanted.now != voters.now && can_commit).then_some(wanted.now)
     }
 
@@ -273,5 +277,69 @@ impl<T> Engine<T> {
         self.requests.waiting.insert(ticket, Awaited::Commit(position.index));
         let history = self.log.history().to_vec();
         self.on_open(Open { ballot, base, digest, history, sequencer: me, voters, time })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Input;
+    use super::super::solo::{Solo, member, run};
+    use super::*;
+    use crate::message::{Message, Progress};
+    use crate::types::{Incarnation, StoreId};
+
+    fn follows(solo: &Solo, incarnation: Incarnation) -> Message {
+        let epoch = solo.engine.open_epoch();
+        Message::Progress(Progress {
+            epoch,
+            incarnation,
+            store: StoreId(incarnation.nonce.0),
+            marks: None,
+            acked: solo.engine.commit,
+            applied: solo.engine.commit,
+            echo: Vec::new(),
+            promised: epoch,
+        })
+    }
+
+    /// Replica 2 follows a group of one, and an operator wants it to vote.
+    fn to_be_changed() -> Solo {
+        let mut solo = Solo::new();
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2, 2));
+        let news = follows(&solo, run(2, 2));
+        solo.deliver(member(2, 2), news);
+        solo.sent.clear();
+        let change = VoterChange::Add(ReplicaId(2));
+        solo.input(Input::ChangeVoters { ticket: 7, change });
+        assert!(solo.engine.wanted_voters().is_some());
+        solo
+    }
+
+    fn begins(solo: &Solo) -> bool {
+        solo.sent.iter().any(|message| matches!(message, Message::Begin(_)))
+    }
+
+    #[test]
+    fn a_change_waits_a_little_for_others_that_come_at_the_same_time() {
+        let mut solo = to_be_changed();
+        assert!(!begins(&solo));
+        solo.wait(solo.engine.config().election_timeout / 4);
+        assert!(begins(&solo));
+    }
+
+    #[test]
+    fn a_change_does_not_count_on_a_store_whose_replica_runs_with_another() {
+        let mut solo = to_be_changed();
+        let members = [member(1, 1), member(2, 2), member(2, 3)];
+        solo.configure(&members, &members[2..]);
+        solo.announce(member(2, 3), run(2, 3));
+        assert_eq!(solo.engine.wanted_voters(), None);
+        // The group has noticed which of them is gone.
+        solo.configure(&[member(1, 1), member(2, 3)], &[]);
+        let news = follows(&solo, run(2, 3));
+        solo.deliver(member(2, 3), news);
+        let wanted = solo.engine.wanted_voters().unwrap_or_default();
+        assert_eq!(wanted.last(), Some(&Voter { replica: ReplicaId(2), store: StoreId(3) }));
     }
 }

@@ -32,7 +32,9 @@ pub enum ShelfOp {
     /// All chunks are written: check them and make the snapshot complete. Answered by
     /// [`ShelfNews::Received`] or [`ShelfNews::Refused`].
     Finish(SnapshotName),
-    /// Forget this snapshot, complete or not.
+    /// Drop what has come in of this snapshot. Once it is complete it stays.
+    Abandon(SnapshotName),
+    /// Forget this snapshot, which is complete.
     Remove(SnapshotName),
 }
 
@@ -178,12 +180,15 @@ impl Shelf {
                 Ok(Some(ShelfNews::Written { name, chunk }))
             }
             ShelfOp::Finish(name) => self.finish(name).map(Some),
+            ShelfOp::Abandon(name) => {
+                if let Some(dropped) = self.receiving.take_if(|receiving| receiving.name == name) {
+                    self.store.remove(dropped.key)?;
+                }
+                Ok(None)
+            }
             ShelfOp::Remove(name) => {
                 if let Some(key) = self.complete.remove(&name) {
                     self.store.remove(key)?;
-                }
-                if let Some(dropped) = self.receiving.take_if(|receiving| receiving.name == name) {
-                    self.store.remove(dropped.key)?;
                 }
                 Ok(None)
             }
@@ -277,5 +282,49 @@ impl Shelf {
 impl std::fmt::Debug for Shelf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shelf").field("complete", &self.names()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plainsong_storage::MemorySnapshots;
+
+    use super::super::Cutter;
+    use super::*;
+    use crate::engine::SnapshotHead;
+
+    /// A snapshot, and its only chunk.
+    fn snapshot() -> (SnapshotName, Bytes) {
+        let head = SnapshotHead { tables: Default::default() };
+        let mut chunks = Vec::new();
+        let name = Cutter::cut(&head, "a state", |chunk| {
+            chunks.push(chunk);
+            Ok(())
+        });
+        (name.unwrap(), chunks.remove(0))
+    }
+
+    #[test]
+    fn a_snapshot_that_is_abandoned_when_it_is_complete_stays() {
+        let mut shelf = Shelf::open(Box::<MemorySnapshots>::default()).unwrap();
+        let (name, bytes) = snapshot();
+        let mut carry_out = |op| shelf.carry_out(op).unwrap();
+        carry_out(ShelfOp::Write { name, chunk: 0, bytes: bytes.clone() });
+        // The engine does not know yet that it is complete.
+        let received = carry_out(ShelfOp::Finish(name));
+        assert!(matches!(received, Some(ShelfNews::Received { .. })), "{received:?}");
+        carry_out(ShelfOp::Abandon(name));
+        let read = carry_out(ShelfOp::Read { name, chunk: 0 });
+        assert_eq!(read, Some(ShelfNews::Read { name, chunk: 0, bytes }));
+    }
+
+    #[test]
+    fn what_has_come_in_of_an_abandoned_snapshot_is_gone() {
+        let mut shelf = Shelf::open(Box::<MemorySnapshots>::default()).unwrap();
+        let (name, bytes) = snapshot();
+        shelf.carry_out(ShelfOp::Write { name, chunk: 0, bytes }).unwrap();
+        shelf.carry_out(ShelfOp::Abandon(name)).unwrap();
+        let finished = shelf.carry_out(ShelfOp::Finish(name));
+        assert!(matches!(finished, Err(ShelfError::Unknown(_))), "{finished:?}");
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -175,14 +176,14 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     }
 
     /// A replica appends an entry. `had_seen` tells whether this run of it had a stamp in its
-    /// log before.
+    /// log before, and `when` from when to when it may have been.
     pub(super) fn appended(
         &mut self,
         entry: &Entry,
         before: Option<Digest>,
         by: Incarnation,
         had_seen: bool,
-        now: Duration,
+        when: Range<Duration>,
     ) -> Checked {
         let index = entry.position.index;
         let known = *self.positions.entry(entry.position).or_insert(entry.digest);
@@ -201,13 +202,13 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             let bound = had_seen.then_some(self.frontier);
             self.bounds.insert(entry.position.epoch, bound);
         } else if let Some(Some(bound)) = self.bounds.get(&entry.position.epoch) {
-            let most = bound.reach(now).saturating_add(SLACK_MS);
+            let most = bound.reach(when.end).saturating_add(SLACK_MS);
             check(is_start || entry.time.0 <= most, || {
                 format!("N11: log time jumps to {} at {}, {most} ms at most", entry.time, index)
             })?;
         }
-        if news && entry.time.0 > self.frontier.reach(now) {
-            self.frontier = Frontier { stamp: entry.time, at: now };
+        if news && entry.time.0 > self.frontier.reach(when.start) {
+            self.frontier = Frontier { stamp: entry.time, at: when.start };
         }
         Ok(())
     }

@@ -37,6 +37,10 @@ impl<W: Workload> Simulation<W> {
             }
         }
         self.force(forcer)?;
+        // Whoever has lost its store joins what is left, instead of forming another group.
+        for at in others.iter().copied().filter(|at| !old.contains(at)) {
+            self.hosts[at].bootstrap.clear();
+        }
         for at in others.iter().copied() {
             let now = self.world.now();
             let after = self.world.random.up_to(self.world.parameters.restart_max);

@@ -21,7 +21,7 @@ pub(super) struct Host<W: Workload> {
     pub(super) replica: ReplicaId,
     node: cpg::NodeId,
     /// Those who form the group; empty at a learner.
-    bootstrap: Vec<ReplicaId>,
+    pub(super) bootstrap: Vec<ReplicaId>,
     pub(super) clock: Clock,
     pub(super) process: Option<Process<W::Machine>>,
     /// When a dead process is started again; never if `None`.
@@ -270,6 +270,11 @@ impl<W: Workload> Host<W> {
         let id = StoreId(world.random.number());
         world.stores.insert(self.replica, Store::new(id)?);
         Ok(())
+    }
+
+    /// The network is to be whole again.
+    pub(super) fn is_to_heal(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.heals))
     }
 
     /// It never comes back.

@@ -84,7 +84,7 @@ mod world;
 
 pub use checker::Violation;
 pub use determinism::check_determinism;
-pub use parameters::Parameters;
+pub use parameters::{Parameters, Theme};
 pub use random::Random;
 pub use seeds::run_seeds;
 pub use simulation::{Report, Simulation};

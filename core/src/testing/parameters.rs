@@ -6,6 +6,20 @@ use super::Random;
 #[cfg(feature = "canaries")]
 use crate::engine::Canary;
 
+/// What a run is meant to bring about. Some of it needs more than faults that meet by chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Theme {
+    /// A mixture of everything.
+    Mixture,
+    /// Short logs and slow transfers: laggards whose log parts from the base before all that
+    /// is kept, and several snapshots under way at once.
+    Transfers,
+    /// Slow disks in a restless network: epochs that open where others still believe in one
+    /// before, and reads and acks that are as late as can be.
+    Stragglers,
+}
+
 /// What a run is like. [`drawn`](Self::drawn) draws all of it from a seed.
 ///
 /// Rates are per mille of the *moments*, which are 10 ms long.
@@ -43,6 +57,11 @@ pub struct Parameters {
     pub slow_syncs: u32,
     /// The longest time it takes to apply what was handed out.
     pub apply_max: Duration,
+    /// The longest time it takes to write the state down. Where that is not over the next
+    /// snapshot is left out, so replicas come to hold different ones.
+    pub capture_max: Duration,
+    /// The longest time that reading or writing a chunk of a snapshot takes.
+    pub chunk_max: Duration,
     /// The longest time that a process does not get to run.
     pub turn_max: Duration,
     /// Events that a process takes from its group at once.
@@ -57,6 +76,8 @@ pub struct Parameters {
     /// Of the epochs that open at a process: the network falls into two parts right then; four
     /// times as often where they change the voters.
     pub splits_at_open: u32,
+    /// Of the epochs that open at a process: a network in parts is whole again right then.
+    pub heals_at_open: u32,
     /// Of the processes that die: the disk is lost as well, where the group can bear it.
     pub wipes: u32,
     /// Of the processes that die: a bit of what is on the disk flips, where the group can bear
@@ -70,6 +91,8 @@ pub struct Parameters {
     pub hang_max: Duration,
     /// A process stops in order.
     pub stops: u32,
+    /// Of the snapshots that a process goes on from: it is killed right then.
+    pub kills_at_restore: u32,
     /// A disk refuses a write.
     pub disk_failures: u32,
     /// An operator asks for other voters.
@@ -111,6 +134,8 @@ pub struct Parameters {
     pub log_bytes_max: usize,
     /// See [`Config`](crate::engine::Config).
     pub writing_bytes_max: usize,
+    /// What the run is meant to bring about.
+    pub theme: Theme,
     /// A rule that all replicas break.
     #[cfg(feature = "canaries")]
     pub canary: Option<Canary>,
@@ -128,7 +153,7 @@ impl Parameters {
         let machines =
             if random.chance(250) { 1 + random.below(replicas.into()) as u32 } else { replicas };
         let election_timeout = ms(random.pick(&[100, 300, 1000]));
-        Self {
+        let drawn = Self {
             seed,
             voters,
             learners,
@@ -153,6 +178,11 @@ impl Parameters {
             kills_at_open: random.pick(&[0, 0, 0, 50, 300]),
             kills_at_promise: random.pick(&[0, 0, 0, 30, 150]),
             splits_at_open: random.pick(&[0, 0, 0, 50, 200]),
+            heals_at_open: 0,
+            kills_at_restore: 0,
+            capture_max: Duration::ZERO,
+            chunk_max: Duration::ZERO,
+            theme: Theme::Mixture,
             wipes: random.pick(&[0, 200, 800]),
             restart_max: ms(random.pick(&[10, 300, 3000])),
             hangs: random.pick(&[0, 0, 2, 10]),
@@ -179,6 +209,62 @@ impl Parameters {
             flips: random.pick(&[0, 200, 800]),
             #[cfg(feature = "canaries")]
             canary: None,
+        };
+        match random.below(8) {
+            0 => drawn.with_transfers(&mut random),
+            1 => drawn.with_stragglers(&mut random),
+            _ => drawn,
         }
+    }
+
+    fn with_transfers(mut self, random: &mut Random) -> Self {
+        let ms = Duration::from_millis;
+        self.theme = Theme::Transfers;
+        self.voters = random.pick(&[2, 3, 3, 5]);
+        self.learners = random.pick(&[0, 2, 3]);
+        self.machines = self.voters + self.learners;
+        self.faulty_for = ms(random.pick(&[5000, 10_000]));
+        self.clients = random.pick(&[1, 4]);
+        self.think_max = ms(random.pick(&[0, 10, 100]));
+        self.patience = ms(500);
+        (self.batches_in_flight_max, self.batch_bytes_max) = (8, random.pick(&[16, 64]));
+        self.snapshot_entries = random.pick(&[3, 10, 30, 60]);
+        self.kept_entries_max = random.pick(&[1, 5, 20]);
+        self.capture_max = ms(random.pick(&[0, 50, 500]));
+        self.chunk_max = ms(random.pick(&[0, 5, 50]));
+        self.kills_at_restore = random.pick(&[0, 100, 400]);
+        self.in_memory = random.chance(100);
+        self.wipes = 800;
+        self.kills = random.pick(&[2, 8]);
+        self.hangs = random.pick(&[2, 10]);
+        self.hang_max = ms(500);
+        self.restart_max = ms(300);
+        self.network.partitions = random.pick(&[2, 10]);
+        self.network.partition_max = ms(random.pick(&[500, 2000]));
+        self.network.detection_max = ms(random.pick(&[10, 100]));
+        self
+    }
+
+    fn with_stragglers(mut self, random: &mut Random) -> Self {
+        let ms = Duration::from_millis;
+        self.theme = Theme::Stragglers;
+        self.voters = random.pick(&[3, 3, 3, 5]);
+        self.machines = self.voters + self.learners;
+        self.in_memory = false;
+        self.sync_max = self.election_timeout.mul_f64(random.pick(&[0.2, 0.4]));
+        self.clients = random.pick(&[2, 4]);
+        self.think_max = ms(random.pick(&[0, 10]));
+        self.turn_max = Duration::from_micros(random.pick(&[0, 500]));
+        self.splits_at_open = random.pick(&[50, 300]);
+        self.heals_at_open = random.pick(&[300, 900]);
+        self.hangs = random.pick(&[2, 10]);
+        self.hang_max = ms(random.pick(&[50, 500]));
+        self.read_timeout = ms(10_000);
+        self.proposal_timeout = None;
+        self.network.partitions = random.pick(&[2, 10]);
+        self.network.partition_max = ms(5000);
+        self.network.detection_max = ms(10);
+        self.network.sync_max = ms(random.pick(&[1, 20]));
+        self
     }
 }

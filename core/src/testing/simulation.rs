@@ -177,6 +177,10 @@ impl<W: Workload> Simulation<W> {
         for offset in 0..self.hosts.len() {
             let at = (first + offset) % self.hosts.len();
             self.hosts[at].turn(&mut self.world)?;
+            if self.hosts[at].is_to_heal() {
+                self.heals_at = None;
+                self.world.network.heal();
+            }
             if self.hosts[at].is_to_split() {
                 self.split();
             }
@@ -297,8 +301,16 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    /// Some replica is to vote, or not.
+    /// Some replica is to vote, or not. Not while a store is lost that anybody counts with: who
+    /// decides may not have noticed it yet.
     fn change_voters(&mut self, at: usize) -> Checked {
+        let is_lost = |voter: &Voter| {
+            let store = self.world.stores.get(&voter.replica);
+            store.is_none_or(|store| store.id != voter.store || store.damage.is_some())
+        };
+        if self.voters_known().any(|voters| voters.now.iter().any(is_lost)) {
+            return Ok(());
+        }
         self.is_changing = true;
         let random = &mut self.world.random;
         let mut any = || ReplicaId(1 + random.below(self.hosts.len() as u64) as u32);

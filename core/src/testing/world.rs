@@ -215,6 +215,10 @@ impl<W: Workload> World<W> {
                     format!("P3: {replica} reports another digest at {} than it holds", report.last)
                 })
             }
+            Message::Announce(announce) => check(announce.promised >= promised, || {
+                let told = announce.promised;
+                format!("P1: {replica} announces {told} and has promised {promised} durably")
+            }),
             Message::Open(open) => self.checker.opened(open),
             Message::Progress(progress) | Message::Batch(_, Some(progress)) => {
                 let Progress { acked, epoch, promised: told, .. } = progress;

@@ -37,12 +37,6 @@ enum Work {
     Restore(SnapshotName),
 }
 
-/// What is to be done with snapshots.
-enum Shelving<M: StateMachine> {
-    Write(Box<SnapshotHead>, M::Snapshot),
-    Op(ShelfOp),
-}
-
 /// One run of a replica: the engine, and what its threads have to do.
 pub(super) struct Process<M: StateMachine> {
     pub(super) incarnation: Incarnation,
@@ -59,6 +53,10 @@ pub(super) struct Process<M: StateMachine> {
     /// The log thread: what waits, and the sync it is in.
     writes: VecDeque<(u64, Vec<Op>)>,
     syncing: Option<(u64, Duration)>,
+    /// How many writes are in that sync.
+    in_sync: usize,
+    /// Since when the engine keeps entries to itself, because so much is being written.
+    full_since: Option<Duration>,
     /// The apply thread: what waits, and until when it is busy with the first.
     to_apply: VecDeque<Work>,
     applying_until: Option<Duration>,
@@ -68,7 +66,11 @@ pub(super) struct Process<M: StateMachine> {
     /// What was proposed here and is not known to be applied.
     pub(super) proposed: BTreeSet<ProposalId>,
     /// The threads of snapshots: what waits.
-    to_shelve: VecDeque<Shelving<M>>,
+    to_shelve: VecDeque<ShelfOp>,
+    /// Until when the shelf is busy with the first.
+    shelving_until: Option<Duration>,
+    /// A view of the state that is being written, and when that is over.
+    capturing: Option<(Box<SnapshotHead>, M::Snapshot, Duration)>,
     applier: Applier<Watched<M>>,
     pub(super) applied: Index,
     /// The last entry given to the apply thread.
@@ -87,6 +89,8 @@ pub(super) struct Process<M: StateMachine> {
     pub(super) dies: bool,
     /// The network falls apart at the end of its turn.
     pub(super) splits: bool,
+    /// The network is whole again at the end of its turn.
+    pub(super) heals: bool,
     /// Its engine has stopped.
     pub(super) stopped: bool,
     /// Until then a process that has stopped stays, for people to look at.
@@ -115,12 +119,16 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             log,
             writes: VecDeque::new(),
             syncing: None,
+            in_sync: 0,
+            full_since: None,
             to_apply: VecDeque::new(),
             applying_until: None,
             reads: Reads::default(),
             local_reads: Vec::new(),
             proposed: BTreeSet::new(),
             to_shelve: VecDeque::new(),
+            shelving_until: None,
+            capturing: None,
             applier,
             applied: Index(0),
             handed_out: Index(0),
@@ -132,6 +140,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             committed_at: Duration::ZERO,
             dies: false,
             splits: false,
+            heals: false,
             stopped: false,
             buried_at: Duration::ZERO,
         }
@@ -159,6 +168,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let mut any = self.take_events(world, clock)?;
         any |= self.log_thread(world, clock)?;
         any |= self.apply_thread(world, clock)?;
+        any |= self.writer_thread(world, clock)?;
         any |= self.shelf_thread(world, clock)?;
         if now.saturating_sub(self.ticked_at) >= TICK {
             self.ticked_at = now;
@@ -273,6 +283,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 world.checker.voters(epoch).is_some_and(|voters| !voters.is_settled(commit));
             let splits = p.splits_at_open * if changes { 4 } else { 1 };
             self.splits |= epoch != self.epoch && strikes(splits, &mut world.random);
+            self.heals |= epoch != self.epoch && strikes(p.heals_at_open, &mut world.random);
             self.dies |= epoch != self.epoch && strikes(p.kills_at_open, &mut world.random);
             self.dies |= self.engine.promised() != self.promised
                 && strikes(p.kills_at_promise, &mut world.random);
@@ -294,6 +305,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                         }
                     } else {
                         self.writes.push_back((ticket, ops));
+                        let is_full = self.writes.len() + self.in_sync >= 2;
+                        self.full_since = is_full.then(|| world.now());
                     }
                 }
                 Output::Apply(entries) => {
@@ -308,12 +321,18 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     if name.index() < self.handed_out {
                         return Err(Violation(format!("L6: {replica} restores {name}")));
                     }
+                    let p = &world.parameters;
+                    let is_fresh = self.handed_out == Index(0);
+                    self.dies |= !world.is_calm
+                        && !is_fresh
+                        && p.kills_at_restore > 0
+                        && world.random.chance(p.kills_at_restore);
                     self.handed_out = name.index();
                     // That was committed long ago.
                     self.committed_at = Duration::ZERO;
                     self.to_apply.push_back(Work::Restore(name));
                 }
-                Output::Shelf(op) => self.to_shelve.push_back(Shelving::Op(op)),
+                Output::Shelf(op) => self.to_shelve.push_back(op),
                 Output::Forgo { tickets } => {
                     for id in tickets {
                         world.checker.forgone(id)?;
@@ -368,6 +387,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
 
     fn note_log<W: Workload<Machine = M>>(&mut self, world: &mut World<W>, ops: &[Op]) -> Checked {
         let now = world.now();
+        let since = self.full_since.take().unwrap_or(now)..now;
         for op in ops {
             if let Op::Append(entry) = op {
                 let had_seen = std::mem::replace(&mut self.has_appended, true);
@@ -380,7 +400,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                         self.log.last()
                     )));
                 }
-                world.checker.appended(entry, before, self.incarnation, had_seen, now)?;
+                let by = self.incarnation;
+                world.checker.appended(entry, before, by, had_seen, since.clone())?;
             }
             if let Op::Cut(after) | Op::Reset(after) = op {
                 world.checker.cut(*after, &self.log)?;

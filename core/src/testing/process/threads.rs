@@ -7,7 +7,7 @@ use super::super::checker::{Checked, ProposalId, Violation};
 use super::super::clock::Clock;
 use super::super::world::{World, proposal_of};
 use super::super::{Answer, Workload};
-use super::{Process, Shelving, Work};
+use super::{Process, Work};
 use crate::StateMachine;
 use crate::engine::{Committed, Content, Input};
 use crate::entry::{BatchKind, Commands};
@@ -28,7 +28,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             if now < until {
                 return Ok(false);
             }
-            self.syncing = None;
+            (self.syncing, self.in_sync) = (None, 0);
             if now < store.full_until {
                 let reason = "no space left on a simulated disk".into();
                 self.input(world, clock, Input::WriteFailed { reason })?;
@@ -40,6 +40,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         }
         let Some((ticket, _)) = self.writes.back() else { return Ok(false) };
         let ticket = *ticket;
+        self.in_sync = self.writes.len();
         for (_, ops) in self.writes.drain(..) {
             store.submit(ops)?;
         }
@@ -82,7 +83,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 return Ok(true);
             }
             Some(Work::Capture(head)) => {
-                self.to_shelve.push_back(Shelving::Write(head, self.machine().snapshot()));
+                let takes = world.random.up_to(world.parameters.capture_max);
+                self.capturing = Some((head, self.machine().snapshot(), now + takes));
                 return Ok(false);
             }
             Some(Work::Restore(name)) => self.restore(world, name)?,
@@ -92,27 +94,55 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         Ok(true)
     }
 
-    /// The threads of snapshots do one thing at a time.
+    /// Writes down the state as it was, while the state machine goes on.
+    pub(super) fn writer_thread<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+    ) -> Checked<bool> {
+        let now = world.now();
+        let Some((head, view, _)) = self.capturing.take_if(|(_, _, until)| now >= *until) else {
+            return Ok(false);
+        };
+        let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
+            return Ok(false);
+        };
+        let shelf = &mut store.shelf;
+        let sink = |chunk| shelf.take(chunk).map_err(io::Error::other);
+        let name = Cutter::cut(&head, view, sink)
+            .map_err(|error| Violation(format!("a snapshot cannot be written: {error}")))?;
+        let news = shelf
+            .taken(name)
+            .map_err(|error| Violation(format!("a snapshot cannot be kept: {error}")))?;
+        self.input(world, clock, Input::Shelf(news))?;
+        Ok(true)
+    }
+
+    /// Does one thing at a time, in order.
     pub(super) fn shelf_thread<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
         clock: &Clock,
     ) -> Checked<bool> {
-        let Some(work) = self.to_shelve.pop_front() else { return Ok(false) };
+        let now = world.now();
+        match self.shelving_until {
+            Some(until) if now >= until => {}
+            Some(_) => return Ok(false),
+            None if self.to_shelve.is_empty() => return Ok(false),
+            None => {
+                let takes = world.random.up_to(world.parameters.chunk_max);
+                self.shelving_until = Some(now + takes);
+                if !takes.is_zero() {
+                    return Ok(false);
+                }
+            }
+        }
+        self.shelving_until = None;
+        let Some(op) = self.to_shelve.pop_front() else { return Ok(false) };
         let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
             return Ok(false);
         };
-        let shelf = &mut store.shelf;
-        let news = match work {
-            Shelving::Op(op) => shelf.carry_out(op),
-            Shelving::Write(head, view) => {
-                let sink = |chunk| shelf.take(chunk).map_err(io::Error::other);
-                let name = Cutter::cut(&head, view, sink)
-                    .map_err(|error| Violation(format!("a snapshot cannot be written: {error}")))?;
-                shelf.taken(name).map(Some)
-            }
-        };
-        let news = match news {
+        let news = match store.shelf.carry_out(op) {
             Err(error) if store.damage.is_some() => {
                 self.fail(world, error.to_string())?;
                 return Ok(true);
