@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kv::Store;
 use kv::command::{Command, Condition, Expiry};
-use plainsong::{Snapshot, StateMachine, Timestamp};
+use plainsong::{Context, Index, Snapshot, StateMachine, Timestamp};
 
 fn set(number: u64, bytes: usize) -> Command {
     Command::Set {
@@ -28,7 +28,7 @@ fn write(store: &mut Store, keys: u64, bytes: usize, count: u64) -> Vec<Duration
     let commands: Vec<Command> = spread.map(|number| set(number, bytes)).collect();
     let took = commands.into_iter().map(|command| {
         let began = Instant::now();
-        black_box(store.execute(Timestamp(1), command));
+        black_box(store.apply(&Context::new(Index(1), Timestamp(1)), command.into()));
         began.elapsed()
     });
     took.collect()
@@ -45,7 +45,9 @@ fn main() -> io::Result<()> {
     let number = |at: usize| std::env::args().nth(at).and_then(|text| text.parse().ok());
     let (keys, bytes) = (number(1).unwrap_or(1_000_000), number(2).unwrap_or(100) as usize);
     let mut store = Store::default();
-    (0..keys).for_each(|number| drop(store.execute(Timestamp(1), set(number, bytes))));
+    (0..keys).for_each(|number| {
+        drop(store.apply(&Context::new(Index(1), Timestamp(1)), set(number, bytes).into()))
+    });
     println!("{keys} keys of {bytes} bytes");
     const WRITES: u64 = 100_000;
     tell("before a capture", write(&mut store, keys, bytes, WRITES));

@@ -1,9 +1,11 @@
 //! What the server needs of a replica.
 
 use bytes::Bytes;
+use plainsong::Consistency;
 use service::Situation;
 use service::resp::Reply;
 
+use crate::View;
 use crate::command::{Ask, Output};
 
 /// A place to ask the store at. The server is written against this, so that its tests
@@ -12,19 +14,21 @@ pub trait Backend: Send + Sync + 'static {
     /// The outcome to come.
     type Pending: Future<Output = Result<Output, Failure>> + Send + Unpin;
 
-    /// Asks without blocking. `in_order` makes a read see what was asked before it and is
-    /// not answered yet.
+    /// Asks without blocking. A read is as fresh as `consistency` says.
     ///
     /// # Errors
     ///
     /// Gives back what was to be asked when the queues are full; try again later.
-    fn try_ask(&self, ask: Ask, in_order: bool) -> Result<Self::Pending, Ask>;
+    fn try_ask(&self, ask: Ask, consistency: Consistency) -> Result<Self::Pending, Ask>;
 
     /// Answers what operators ask.
     fn operate(&self, words: Vec<Bytes>) -> impl Future<Output = Reply> + Send;
 
     /// How things are; a cheap snapshot.
     fn situation(&self) -> Situation;
+
+    /// What is seen of the store without asking.
+    fn view(&self) -> View;
 }
 
 /// Why there is no output.

@@ -7,14 +7,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// To be proposed to the group, and carried out by every replica.
-    Propose(Command),
+    Propose(Proposal),
     /// To be answered by this replica, once it is known to be up to date.
     Read(Query),
 }
 
 impl From<Command> for Ask {
     fn from(command: Command) -> Self {
-        Self::Propose(command)
+        Self::Propose(Proposal::Command(command))
+    }
+}
+
+impl From<Proposal> for Ask {
+    fn from(proposal: Proposal) -> Self {
+        Self::Propose(proposal)
     }
 }
 
@@ -24,9 +30,44 @@ impl From<Query> for Ask {
     }
 }
 
-/// A command in the log.
+/// What the log holds.
 ///
 /// Byte strings are [`Bytes`], which the codec moves as whole slices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proposal {
+    /// A single command.
+    Command(Command),
+    /// Several steps, with nothing between them.
+    Transaction(Transaction),
+}
+
+impl From<Command> for Proposal {
+    fn from(command: Command) -> Self {
+        Self::Command(command)
+    }
+}
+
+/// Steps that are carried out one after the other at one place of the log, or not at all
+/// (`EXEC`). A step that is refused keeps none of the others from being carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Keys, and their versions as [`Query::Versions`] told them. Nothing is done if one of
+    /// them has another version now.
+    pub watched: Vec<(Bytes, u64)>,
+    /// What is to be done.
+    pub steps: Vec<Step>,
+}
+
+/// A step of a [`Transaction`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Changes something.
+    Write(Command),
+    /// Changes nothing; sees what the steps before it have done.
+    Read(Query),
+}
+
+/// A command that may change something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// The value of a key, which is then given another expiry.
@@ -86,10 +127,31 @@ pub enum Command {
         /// Which key.
         key: Bytes,
     },
+    /// Overwrites a part of a value, with zeros before it where the value was shorter; answers
+    /// the new length.
+    SetRange {
+        /// Whose value; an absent key counts as empty.
+        key: Bytes,
+        /// Where the part begins.
+        first: u32,
+        /// What is there then.
+        part: Bytes,
+    },
+    /// Deletes a key on a condition; answers how many there were.
+    DeleteIf {
+        /// Which key.
+        key: Bytes,
+        /// When to do it at all.
+        condition: Condition,
+    },
+    /// Gives several keys their values if none of them is there; answers whether it was done.
+    SetManyIfAbsent(Vec<(Bytes, Bytes)>),
+    /// Deletes all keys.
+    Clear,
 }
 
 /// What a replica answers alone, when it is up to date. Changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     /// The value of a key.
     Get {
@@ -104,6 +166,15 @@ pub enum Query {
     Length {
         /// Whose value.
         key: Bytes,
+    },
+    /// A part of a value; empty for an absent key.
+    Range {
+        /// Whose value.
+        key: Bytes,
+        /// Its first byte, counted from zero, or from the end if negative.
+        first: i64,
+        /// Its last byte, likewise.
+        last: i64,
     },
     /// When a key goes.
     Lifetime {
@@ -123,10 +194,13 @@ pub enum Query {
         /// Which of them to answer: a pattern, see [`crate::glob`].
         pattern: Option<Bytes>,
     },
+    /// The versions of keys, to be compared by a [`Transaction`]. Each change of a key gives it
+    /// a version that no key had before; 0 is an absent key's.
+    Versions(Vec<Bytes>),
 }
 
-/// When to set a key at all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// When to set or delete a key at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// In any case.
     #[default]
@@ -135,6 +209,11 @@ pub enum Condition {
     Absent,
     /// Only a key that is there (`XX`).
     Present,
+    /// Only a key that has this value (`IFEQ`).
+    // Boxed: few commands have one, and each would be larger.
+    Equal(Box<Bytes>),
+    /// Only a key that has another value or is absent (`IFNE`).
+    NotEqual(Box<Bytes>),
 }
 
 /// What becomes of a key's expiry when it is set.
@@ -169,7 +248,7 @@ pub struct ExpireCondition {
 
 /// The form of a [`Query::Lifetime`] answer. -2 stands for an absent key, -1 for one
 /// without expiry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LifetimeForm {
     /// What is left in seconds, rounded.
     LeftS,
@@ -208,8 +287,25 @@ pub enum Output {
         /// The keys that were met.
         keys: Vec<Bytes>,
     },
+    /// Of [`Query::Versions`], in the order of the keys.
+    Versions(Vec<u64>),
+    /// Of each step of a [`Transaction`]; `None` if a watched key was not as it had been, and
+    /// nothing was done.
+    Transaction(Option<Vec<Output>>),
     /// It was refused, and nothing has changed.
     Refused(Refusal),
+}
+
+impl Output {
+    /// The bytes of the values in it.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Value(value) => value.len(),
+            Self::Values(values) => values.iter().flatten().map(Bytes::len).sum(),
+            Self::Scanned { keys, .. } => keys.iter().map(Bytes::len).sum(),
+            _ => 0,
+        }
+    }
 }
 
 /// Why the store refuses a command: in the words of Redis where it has them.
@@ -230,7 +326,7 @@ pub enum Refusal {
     TooLong,
     /// The values that are asked for are more than [`crate::limits::REPLY_BYTES_MAX`].
     #[error(
-        "ERR the reply exceeds the maximum allowed size ({max} bytes): ask for fewer keys at once",
+        "ERR the reply exceeds the maximum allowed size ({max} bytes): ask for less at once",
         max = crate::limits::REPLY_BYTES_MAX
     )]
     ReplyTooLong,

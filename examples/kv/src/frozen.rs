@@ -9,41 +9,57 @@ use crate::keys::Keys;
 use crate::limits::{COMMAND_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::store::{Entry, Place};
 
+/// What the bytes are, and the version of their format.
+const MAGIC: &[u8; 8] = b"PSNGKV\x02\x00";
+
 /// Stands for "no deadline".
 const NEVER: u64 = u64::MAX;
 
-/// The keys of a store at one moment, in their order, and the log's time that it knows.
-///
-/// Written as the time, how many keys there are, and then of each: its length and the key, its
-/// deadline, and the length of its value and the value. All numbers are little endian.
+/// The keys of a store at one moment, in their order, the log's time that it knows, and the
+/// newest version of a key. `docs/formats.md` has the bytes.
 pub struct Frozen {
     pub(crate) keys: Keys,
     pub(crate) now: u64,
+    pub(crate) version: u64,
 }
 
 impl Snapshot for Frozen {
     fn write(self, to: &mut dyn Write) -> io::Result<()> {
+        to.write_all(MAGIC)?;
         to.write_all(&self.now.to_le_bytes())?;
+        to.write_all(&self.version.to_le_bytes())?;
         to.write_all(&(self.keys.len() as u64).to_le_bytes())?;
         for (place, entry) in self.keys.from(0) {
             write_bytes(to, &place.key)?;
             to.write_all(&entry.deadline.unwrap_or(NEVER).to_le_bytes())?;
+            to.write_all(&entry.version.to_le_bytes())?;
             write_bytes(to, &entry.value)?;
         }
         Ok(())
     }
 }
 
-/// Reads what [`Frozen`] wrote: the time, once every entry is taken.
-pub(crate) fn thaw(from: &mut dyn Read, mut take: impl FnMut(Place, Entry)) -> io::Result<u64> {
-    let now = read_number(from)?;
+/// Reads what [`Frozen`] wrote: the time and the newest version, once every entry is taken.
+pub(crate) fn thaw(
+    from: &mut dyn Read,
+    mut take: impl FnMut(Place, Entry),
+) -> io::Result<(u64, u64)> {
+    let mut magic = [0; 8];
+    from.read_exact(&mut magic)?;
+    if magic != *MAGIC {
+        let what = "this is no state of kv, or of another version: start with an empty folder, \
+                    and the others send theirs";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    let (now, newest) = (read_number(from)?, read_number(from)?);
     for _ in 0..read_number(from)? {
         let key = read_bytes(from, COMMAND_BYTES_MAX)?;
         let deadline = Some(read_number(from)?).filter(|deadline| *deadline != NEVER);
+        let version = read_number(from)?;
         let value = read_bytes(from, VALUE_BYTES_MAX)?;
-        take(Place::of(key), Entry { value, deadline });
+        take(Place::of(key), Entry { value, deadline, version });
     }
-    Ok(now)
+    Ok((now, newest))
 }
 
 fn write_bytes(to: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`Store`], [`command`] | the state machine, and what is proposed to it |
+//! | [`View`] | what the server sees of the store without asking |
 //! | [`resp`], [`request`] | from bytes to commands, and from outputs to replies |
 //! | [`server`] | connections: pipelining, back-pressure, deadlines |
 //! | [`backend`], [`node`] | what the server needs of a replica, and the replica |
@@ -20,9 +21,11 @@ pub mod program;
 pub mod request;
 pub mod server;
 mod store;
+mod view;
 
 pub use service::{number, resp};
 pub use store::Store;
+pub use view::{Change, Changes, Event, View};
 
 /// How long an orderly stop waits for clients to take their answers.
 const STOP_BOUND: std::time::Duration = std::time::Duration::from_secs(3);

@@ -39,6 +39,19 @@ pub const SCAN_COUNT_MAX: u32 = 10_000;
 /// commands of one entry can set, so the backlog shrinks with every entry.
 pub const EXPIRED_PER_ENTRY_MAX: usize = 4096;
 
+/// What a key costs besides its bytes and those of its value, about.
+pub const ENTRY_BYTES: usize = 160;
+
+/// So many changes of keys are kept for clients that listen to them. One that lags further
+/// has missed some, and is disconnected.
+pub const CHANGES_MAX: usize = 1 << 16;
+
+/// Changes of longer keys are not told.
+pub const CHANGED_KEY_BYTES_MAX: usize = 4096;
+
+/// The most channels and patterns that a client listens to.
+pub const SUBSCRIPTIONS_MAX: usize = 1024;
+
 /// The most connections at once; the next is told so and closed.
 pub const CONNECTIONS_MAX: usize = 10_000;
 

@@ -10,13 +10,16 @@ use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Status, Ti
 use service::resp::{Reply, error};
 use service::{Situation, operator};
 
-use crate::Store;
 use crate::backend::{Backend, Failure};
 use crate::command::{Ask, Output};
+use crate::{Store, View};
 
 /// A replica of the store as the server sees it. Clones are handles on the same replica.
 #[derive(Clone)]
-pub struct Node(Arc<Replica<Store>>);
+pub struct Node {
+    replica: Arc<Replica<Store>>,
+    view: View,
+}
 
 /// The outcome to come of a command or a read.
 pub struct Outcome(Kind);
@@ -27,25 +30,25 @@ enum Kind {
 }
 
 impl Node {
-    /// A handle on a running replica.
-    pub fn new(replica: Replica<Store>) -> Self {
-        Self(Arc::new(replica))
+    /// A handle on a running replica, and the view of the store that it was started with.
+    pub fn new(replica: Replica<Store>, view: View) -> Self {
+        Self { replica: Arc::new(replica), view }
     }
 
     /// How it is, in full.
     pub fn status(&self) -> Status {
-        self.0.status()
+        self.replica.status()
     }
 
     /// Tells what changes about it.
     pub fn subscribe(&self) -> Watcher<Event> {
-        self.0.subscribe()
+        self.replica.subscribe()
     }
 
     /// Stops the replica in order: it leaves the group. Blocks until it has. Other handles
     /// keep it running until they are dropped.
     pub fn stop(self) {
-        if let Some(replica) = Arc::into_inner(self.0) {
+        if let Some(replica) = Arc::into_inner(self.replica) {
             replica.stop();
         }
     }
@@ -54,17 +57,16 @@ impl Node {
 impl Backend for Node {
     type Pending = Outcome;
 
-    fn try_ask(&self, ask: Ask, in_order: bool) -> Result<Outcome, Ask> {
+    fn try_ask(&self, ask: Ask, consistency: Consistency) -> Result<Outcome, Ask> {
         let kind = match ask {
-            Ask::Propose(command) => {
-                let pending = self.0.try_propose(command);
-                Kind::Command(pending.map_err(|Busy(command)| command)?.into_future())
+            Ask::Propose(proposal) => {
+                let pending = self.replica.try_propose(proposal);
+                Kind::Command(pending.map_err(|Busy(proposal)| proposal)?.into_future())
             }
             Ask::Read(query) => {
-                let consistency =
-                    if in_order { Consistency::InOrder } else { Consistency::Linearizable };
                 let (asked, wall) = (query.clone(), wall());
-                let pending = self.0.try_read(consistency, move |store| store.answer(asked, wall));
+                let pending =
+                    self.replica.try_read(consistency, move |store| store.answer(asked, wall));
                 Kind::Read(pending.map_err(|Busy(())| query)?.into_future())
             }
         };
@@ -72,12 +74,16 @@ impl Backend for Node {
     }
 
     async fn operate(&self, words: Vec<Bytes>) -> Reply {
-        let answer = operator::answer(Arc::clone(&self.0), &words).await;
+        let answer = operator::answer(Arc::clone(&self.replica), &words).await;
         answer.unwrap_or_else(|| error("ERR syntax error"))
     }
 
     fn situation(&self) -> Situation {
-        Situation::of(&self.0.status())
+        Situation::of(&self.replica.status())
+    }
+
+    fn view(&self) -> View {
+        self.view.clone()
     }
 }
 

@@ -3,47 +3,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kv::Store;
 use kv::resp::Reply;
 
 mod common;
-use common::{Client, Random, have, run, text, until};
+use common::{Random, Redis, run, text};
 
 const COMMANDS: usize = 30_000;
-
-/// The program of Debian's package `redis-tools` that is the server when it is called so.
-/// The package `redis-server` adds a link to it, and a service that nobody here wants.
-const SERVER: &str = "redis-check-rdb";
-
-struct Redis(Child);
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn redis(directory: &std::path::Path) -> (Redis, Client<UnixStream>) {
-    let socket = directory.join("redis.sock");
-    let child = Command::new(SERVER)
-        .arg0("redis-server")
-        .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-        .arg(&socket)
-        .current_dir(directory)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server");
-    let redis = Redis(child);
-    let stream =
-        until("redis-server", Duration::from_secs(10), || UnixStream::connect(&socket).ok());
-    (redis, Client::over(stream))
-}
 
 /// An integer of a request: sensible ones, and those at which parsers go wrong.
 fn integer(random: &mut Random) -> &'static str {
@@ -207,12 +175,13 @@ fn same(verb: &str, ours: &Reply, theirs: &Reply) -> bool {
 
 #[test]
 fn random_commands_are_answered_as_redis_answers_them() {
-    if !have(SERVER, "redis-tools") {
+    if !Redis::is_there() {
         return;
     }
     let seed = std::env::var("KV_SEED").ok().map_or(1, |seed| seed.parse().expect("a seed"));
     let directory = tempfile::tempdir().unwrap();
-    let (_redis, mut redis) = redis(directory.path());
+    let server = Redis::start(directory.path());
+    let mut redis = server.client();
     let mut store = Store::default();
     let mut random = Random(seed);
     let mut history = Vec::new();
@@ -237,11 +206,12 @@ fn random_commands_are_answered_as_redis_answers_them() {
 
 #[test]
 fn a_pattern_means_what_it_means_to_redis() {
-    if !have(SERVER, "redis-tools") {
+    if !Redis::is_there() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let (_redis, mut redis) = redis(directory.path());
+    let server = Redis::start(directory.path());
+    let mut redis = server.client();
     let mut random = Random(3);
     let mut keys = Vec::new();
     for _ in 0..60 {

@@ -3,111 +3,18 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kv::Store;
-use kv::backend::{Backend, Failure};
-use kv::command::{Ask, Output};
+
+use kv::command::Output;
 use kv::limits::{IN_FLIGHT_MAX, REQUEST_BYTES_MAX};
 use kv::resp::Reply;
-use kv::server::{Config, Server};
-use plainsong::Timestamp;
-use service::Situation;
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
 
 mod common;
-use common::{Client, request, text, until};
-
-/// A store without a group.
-#[derive(Clone, Default)]
-struct Fake(Arc<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    store: Mutex<Store>,
-    /// Takes nothing.
-    full: AtomicBool,
-    /// Takes commands and does not answer them.
-    silent: AtomicBool,
-    /// Has lost what was proposed.
-    failed: AtomicBool,
-    proposed: AtomicUsize,
-    unanswered: Mutex<Vec<oneshot::Sender<Result<Output, Failure>>>>,
-}
-
-type BoxedOutcome =
-    std::pin::Pin<Box<dyn Future<Output = Result<Output, Failure>> + Send + 'static>>;
-
-impl Backend for Fake {
-    type Pending = BoxedOutcome;
-
-    fn try_ask(&self, ask: Ask, _: bool) -> Result<BoxedOutcome, Ask> {
-        let inner = &self.0;
-        if inner.full.load(Ordering::SeqCst) {
-            return Err(ask);
-        }
-        inner.proposed.fetch_add(1, Ordering::SeqCst);
-        let (sender, receiver) = oneshot::channel();
-        if inner.failed.load(Ordering::SeqCst) {
-            let message = "the replica has stopped: for the test".into();
-            let _ = sender.send(Err(Failure { message, may_still_take_effect: false }));
-        } else {
-            let mut store = inner.store.lock().unwrap();
-            let output = match ask {
-                Ask::Propose(command) => store.execute(Timestamp(1), command),
-                Ask::Read(query) => store.answer(query, Timestamp(1)),
-            };
-            if inner.silent.load(Ordering::SeqCst) {
-                inner.unanswered.lock().unwrap().push(sender);
-            } else {
-                let _ = sender.send(Ok(output));
-            }
-        }
-        Ok(Box::pin(async move { receiver.await.unwrap() }))
-    }
-
-    async fn operate(&self, _: Vec<Bytes>) -> Reply {
-        Reply::Null
-    }
-
-    fn situation(&self) -> Situation {
-        let silent = self.0.silent.load(Ordering::SeqCst) || self.0.full.load(Ordering::SeqCst);
-        let waiting = silent.then(|| "waiting for a majority of 1 2 3: have 3".into());
-        Situation { id: "3".into(), role: "voter".into(), waiting, ..Situation::default() }
-    }
-}
-
-struct Test {
-    runtime: Runtime,
-    server: Server,
-    fake: Fake,
-}
-
-impl Test {
-    fn start(timeout: Duration) -> Self {
-        let fake = Fake::default();
-        let runtime = Runtime::new().unwrap();
-        let server = runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            Server::start(listener, fake.clone(), Config { timeout }).unwrap()
-        });
-        Self { runtime, server, fake }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
-
-    fn client(&self) -> Client {
-        Client::connect(self.address()).unwrap()
-    }
-}
+use common::{Client, Test, request, text, until};
 
 const PATIENT: Duration = Duration::from_secs(30);
 const IMPATIENT: Duration = Duration::from_millis(200);
@@ -136,9 +43,21 @@ fn what_clients_ask_of_a_server_is_answered() {
         ("CLIENT KILL", "-ERR unknown subcommand 'KILL'. Try CLIENT HELP."),
         ("CONFIG GET save", "[\"save\" \"\"]"),
         ("CONFIG GET append*", "[\"appendonly\" \"no\"]"),
-        ("CONFIG GET maxmemory", "[]"),
-        ("CONFIG SET save x", "-ERR unknown subcommand 'SET'. Try CONFIG HELP."),
-        ("COMMAND COUNT", ":44"),
+        ("CONFIG GET maxmemory", "[\"maxmemory\" \"0\"]"),
+        (
+            "CONFIG GET notify* maxmemory-p*",
+            "[\"maxmemory-policy\" \"noeviction\" \
+         \"notify-keyspace-events\" \"KEg$x\"]",
+        ),
+        ("CONFIG GET hash*", "[]"),
+        (
+            "CONFIG SET save x",
+            "-ERR CONFIG SET failed (possibly related to argument 'save') - can't set immutable \
+             config",
+        ),
+        ("CONFIG SET hz 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'hz'"),
+        ("CONFIG REWRITE", "-ERR unknown subcommand 'REWRITE'. Try CONFIG HELP."),
+        ("COMMAND COUNT", ":64"),
         ("COMMAND INFO get nope", "[[\"get\" :2 [readonly] :1 :1 :1] nil]"),
         ("LPUSH a b c", "-ERR unknown command 'LPUSH', with args beginning with: 'a' 'b' 'c' "),
         ("GET", "-ERR wrong number of arguments for 'get' command"),

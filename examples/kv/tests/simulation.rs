@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kv::Store;
-use kv::command::{Command, Condition, Deadline, ExpireCondition, Expiry, Output, Query};
+use kv::command::{
+    Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Proposal, Query,
+    Step, Transaction,
+};
 use plainsong::testing::{
     Answer, ClientNumber, Parameters, Random, Workload, check_determinism, run_seeds,
 };
@@ -74,11 +77,16 @@ fn any_command(random: &mut Random) -> Command {
         0 => Command::GetAndExpire { key: first, expiry: expiry(random) },
         1 => Command::GetAndDelete { key: first },
         2..5 => {
-            let conditions = [Condition::Always, Condition::Absent, Condition::Present];
+            let condition = match random.below(5) {
+                0..2 => Condition::Always,
+                2 => Condition::Absent,
+                3 => Condition::Present,
+                _ => Condition::NotEqual(Box::new(value(random))),
+            };
             Command::Set {
                 key: first,
                 value: value(random),
-                condition: random.pick(&conditions),
+                condition,
                 expiry: expiry(random),
                 get: random.chance(500),
             }
@@ -86,13 +94,43 @@ fn any_command(random: &mut Random) -> Command {
         5 => Command::SetMany(vec![(first, value(random)), (key(random), value(random))]),
         6 => Command::Delete(vec![first, key(random)]),
         7 => Command::Add { key: first, delta: random.below(100) as i64 - 50 },
-        8 => Command::Append { key: first, tail: value(random) },
+        8 => match random.below(4) {
+            0 => Command::DeleteIf {
+                key: first,
+                condition: Condition::NotEqual(Box::new(value(random))),
+            },
+            1 => {
+                Command::SetManyIfAbsent(vec![(first, value(random)), (key(random), value(random))])
+            }
+            2 => {
+                Command::SetRange { key: first, first: random.below(9) as u32, part: value(random) }
+            }
+            _ => Command::Append { key: first, tail: value(random) },
+        },
         _ if random.chance(300) => Command::Persist { key: first },
         _ => {
             let condition = ExpireCondition { present: any(random), longer: any(random) };
             Command::Expire { key: first, deadline: deadline(random), condition }
         }
     }
+}
+
+/// A command or several, which look at each other's keys, and now and then at what was watched.
+fn any_proposal(random: &mut Random) -> Proposal {
+    if random.chance(800) {
+        return any_command(random).into();
+    }
+    let key = |random: &mut Random| Bytes::from(format!("key {}", random.below(8)));
+    let steps = (0..=random.below(4)).map(|_| match random.below(4) {
+        0 => Step::Read(Query::Get { key: key(random) }),
+        1 => Step::Read(Query::Lifetime { key: key(random), form: LifetimeForm::LeftMs }),
+        2 => Step::Read(Query::Versions(vec![key(random), key(random)])),
+        _ => Step::Write(any_command(random)),
+    });
+    let steps = steps.collect();
+    // Absent, as each of the keys is now and then.
+    let watched = random.chance(300).then(|| (key(random), 0));
+    Proposal::Transaction(Transaction { watched: watched.into_iter().collect(), steps })
 }
 
 impl Workload for Clients {
@@ -102,8 +140,12 @@ impl Workload for Clients {
         Store::default()
     }
 
-    fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
-        if random.chance(500) { self.on_register(client, random) } else { any_command(random) }
+    fn command(&mut self, client: ClientNumber, random: &mut Random) -> Proposal {
+        if random.chance(500) {
+            self.on_register(client, random).into()
+        } else {
+            any_proposal(random)
+        }
     }
 
     fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
@@ -150,6 +192,10 @@ fn the_store_is_the_same_everywhere_and_its_registers_are_linearizable() {
 #[test]
 fn the_store_is_deterministic_also_behind_snapshots() {
     let mut random = Random::new(1);
-    let commands = std::iter::repeat_with(|| any_command(&mut random)).take(1000);
+    let any = |random: &mut Random| match random.below(50) {
+        0 => Command::Clear.into(),
+        _ => any_proposal(random),
+    };
+    let commands = std::iter::repeat_with(|| any(&mut random)).take(1000);
     check_determinism(Store::default, commands).unwrap();
 }

@@ -25,13 +25,15 @@ pub(super) fn run(arguments: &Demo) -> Result<(), Failure> {
     let ring = Ring::new();
     let mut nodes = Vec::new();
     for id in IDS {
-        let replica = Replica::builder(ReplicaId(id), Store::default())
+        let store = Store::default();
+        let view = store.view();
+        let replica = Replica::builder(ReplicaId(id), store)
             .engine(ring.node())
             .group("kv")
             .bootstrap(IDS.map(ReplicaId))
             .start()
             .map_err(|error| Failure::Start { id, why: error.to_string() })?;
-        nodes.push(Node::new(replica));
+        nodes.push(Node::new(replica, view));
     }
     let served = runtime.block_on(serve(listeners, &nodes, arguments.common.timeout));
     // What is left of the connections holds handles on the replicas.
@@ -66,7 +68,7 @@ async fn serve(
     let mut stop = Stop::listen().map_err(Failure::Signals)?;
     let mut servers = Vec::new();
     for (listener, node) in listeners.into_iter().zip(nodes) {
-        let server = Server::start(listener, node.clone(), Config { timeout });
+        let server = Server::start(listener, Vec::new(), node.clone(), Config::new(timeout));
         servers.push(server.map_err(Failure::Runtime)?);
     }
     welcome(&servers);

@@ -23,8 +23,10 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
         .map_err(|why| Failure::listen(address, why, "--listen"))?;
     let metrics = arguments.start.metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;
-    let replica = arguments.start.replica(&arguments.group, Store::default())?;
-    let node = Node::new(replica);
+    let store = Store::default();
+    let view = store.view();
+    let replica = arguments.start.replica(&arguments.group, store)?;
+    let node = Node::new(replica, view);
     if let Some(listener) = metrics {
         let node = node.clone();
         runtime.spawn(metrics::serve(listener, move || node.status()));
@@ -40,8 +42,8 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
 
 async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<(), Failure> {
     let mut stop = Stop::listen().map_err(Failure::Signals)?;
-    let server =
-        Server::start(listener, node.clone(), Config { timeout }).map_err(Failure::Runtime)?;
+    let server = Server::start(listener, Vec::new(), node.clone(), Config::new(timeout))
+        .map_err(Failure::Runtime)?;
     // The one line on stdout, for scripts that wait for it.
     let mut out = std::io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.situation().id, server.address());

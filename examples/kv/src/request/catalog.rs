@@ -13,6 +13,8 @@ pub struct Entry {
     pub keys: Keys,
     /// Whether it may write.
     pub writes: bool,
+    /// Whether it may make the store larger.
+    pub grows: bool,
     /// What is done with it.
     pub kind: Kind,
 }
@@ -38,61 +40,93 @@ pub enum Local {
     Client,
     Command,
     Config,
+    Discard,
     Echo,
+    Exec,
     Hello,
     Info,
+    Multi,
     Operate,
     Ping,
+    Psubscribe,
+    Punsubscribe,
     Quit,
+    Readonly,
+    Readwrite,
+    Reset,
     Select,
+    Subscribe,
+    Unsubscribe,
+    Unwatch,
+    Watch,
 }
 
 /// Every command, sorted by name.
 pub const CATALOG: &[Entry] = &[
-    write("append", 3, ONE, parse::append),
+    grow("append", 3, ONE, parse::append),
     local("auth", -2, Local::Auth),
     local("client", -2, Local::Client),
     local("command", -1, Local::Command),
     local("config", -2, Local::Config),
     read("dbsize", 1, NONE, parse::dbsize),
-    write("decr", 2, ONE, parse::decr),
-    write("decrby", 3, ONE, parse::decrby),
+    grow("decr", 2, ONE, parse::decr),
+    grow("decrby", 3, ONE, parse::decrby),
     write("del", -2, ALL, parse::del),
+    write("delex", -2, ONE, parse::delex),
+    local("discard", 1, Local::Discard),
     local("echo", 2, Local::Echo),
+    local("exec", 1, Local::Exec),
     read("exists", -2, ALL, parse::exists),
     write("expire", -3, ONE, parse::expire),
     write("expireat", -3, ONE, parse::expireat),
     read("expiretime", 2, ONE, parse::expiretime),
+    write("flushall", -1, NONE, parse::flush),
+    write("flushdb", -1, NONE, parse::flush),
     read("get", 2, ONE, parse::get),
     write("getdel", 2, ONE, parse::getdel),
     write("getex", -2, ONE, parse::getex),
-    write("getset", 3, ONE, parse::getset),
+    read("getrange", 4, ONE, parse::getrange),
+    grow("getset", 3, ONE, parse::getset),
     local("hello", -1, Local::Hello),
-    write("incr", 2, ONE, parse::incr),
-    write("incrby", 3, ONE, parse::incrby),
+    grow("incr", 2, ONE, parse::incr),
+    grow("incrby", 3, ONE, parse::incrby),
     local("info", -1, Local::Info),
     local("members", -1, Local::Operate),
     read("mget", -2, ALL, parse::mget),
-    write("mset", -3, PAIRS, parse::mset),
+    grow("mset", -3, PAIRS, parse::mset),
+    grow("msetnx", -3, PAIRS, parse::msetnx),
+    local("multi", 1, Local::Multi),
     local("newcluster", -1, Local::Operate),
     write("persist", 2, ONE, parse::persist),
     write("pexpire", -3, ONE, parse::pexpire),
     write("pexpireat", -3, ONE, parse::pexpireat),
     read("pexpiretime", 2, ONE, parse::pexpiretime),
     local("ping", -1, Local::Ping),
-    write("psetex", 4, ONE, parse::psetex),
+    grow("psetex", 4, ONE, parse::psetex),
+    local("psubscribe", -2, Local::Psubscribe),
     read("pttl", 2, ONE, parse::pttl),
+    local("punsubscribe", -1, Local::Punsubscribe),
     local("quit", -1, Local::Quit),
+    local("readonly", 1, Local::Readonly),
+    local("readwrite", 1, Local::Readwrite),
+    local("reset", 1, Local::Reset),
     read("scan", -2, NONE, parse::scan),
     local("select", 2, Local::Select),
-    write("set", -3, ONE, parse::set),
-    write("setex", 4, ONE, parse::setex),
-    write("setnx", 3, ONE, parse::setnx),
+    grow("set", -3, ONE, parse::set),
+    grow("setex", 4, ONE, parse::setex),
+    grow("setnx", 3, ONE, parse::setnx),
+    grow("setrange", 4, ONE, parse::setrange),
     local("status", -1, Local::Operate),
     read("strlen", 2, ONE, parse::strlen),
+    local("subscribe", -2, Local::Subscribe),
+    read("substr", 4, ONE, parse::getrange),
+    read("touch", -2, ALL, parse::exists),
     read("ttl", 2, ONE, parse::ttl),
     read("type", 2, ONE, parse::type_of),
     write("unlink", -2, ALL, parse::del),
+    local("unsubscribe", -1, Local::Unsubscribe),
+    local("unwatch", 1, Local::Unwatch),
+    Entry { keys: ALL, ..local("watch", -2, Local::Watch) },
 ];
 
 const NONE: Keys = (0, 0, 0);
@@ -103,15 +137,20 @@ const PAIRS: Keys = (1, -1, 2);
 type Parse = fn(&'static str, Vec<Bytes>) -> Parsed;
 
 const fn read(name: &'static str, arity: i64, keys: Keys, parse: Parse) -> Entry {
-    Entry { name, arity, keys, writes: false, kind: Kind::Asked(parse) }
+    Entry { name, arity, keys, writes: false, grows: false, kind: Kind::Asked(parse) }
 }
 
 const fn write(name: &'static str, arity: i64, keys: Keys, parse: Parse) -> Entry {
-    Entry { name, arity, keys, writes: true, kind: Kind::Asked(parse) }
+    Entry { name, arity, keys, writes: true, grows: false, kind: Kind::Asked(parse) }
+}
+
+const fn grow(name: &'static str, arity: i64, keys: Keys, parse: Parse) -> Entry {
+    Entry { name, arity, keys, writes: true, grows: true, kind: Kind::Asked(parse) }
 }
 
 const fn local(name: &'static str, arity: i64, local: Local) -> Entry {
-    Entry { name, arity, keys: NONE, writes: false, kind: Kind::Local(local) }
+    let kind = Kind::Local(local);
+    Entry { name, arity, keys: NONE, writes: false, grows: false, kind }
 }
 
 /// Finds a command by its name in any case.
@@ -145,7 +184,7 @@ mod tests {
                 Some(entry.name)
             );
         }
-        assert!(find(b"flushall").is_none());
+        assert!(find(b"lpush").is_none());
         assert!(find(&[b'x'; 100]).is_none());
         assert!(find(b"").is_none());
     }

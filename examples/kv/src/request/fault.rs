@@ -43,6 +43,9 @@ pub enum Fault {
     /// Options of `EXPIRE` that exclude each other.
     #[error("ERR GT and LT options at the same time are not compatible")]
     ExpireGtAndLt,
+    /// A place before the first byte.
+    #[error("ERR offset is out of range")]
+    Offset,
     /// Not a cursor.
     #[error("ERR invalid cursor")]
     Cursor,
@@ -64,6 +67,63 @@ pub enum Fault {
     /// Only version 2 of the protocol is spoken.
     #[error("NOPROTO unsupported protocol version")]
     Protocol,
+    /// The password is asked for first.
+    #[error("NOAUTH Authentication required.")]
+    NotAuthenticated,
+    /// The same, in the words of `HELLO`.
+    #[error(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
+         <proto> AUTH <user> <pass> option can be used to authenticate the client and select the \
+         RESP protocol version at the same time"
+    )]
+    HelloNotAuthenticated,
+    /// There is one user, `default`, and this is not its password.
+    #[error("WRONGPASS invalid username-password pair or user is disabled.")]
+    WrongPassword,
+    /// The store is as large as `--maxmemory` allows.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
+    /// `MULTI` behind `MULTI`.
+    #[error("ERR MULTI calls can not be nested")]
+    MultiInMulti,
+    /// `WATCH` behind `MULTI`.
+    #[error("ERR WATCH inside MULTI is not allowed")]
+    WatchInMulti,
+    /// `EXEC` or `DISCARD` without `MULTI`.
+    #[error("ERR {0} without MULTI")]
+    WithoutMulti(&'static str),
+    /// Not among the commands that can be queued.
+    #[error("ERR Command not allowed inside a transaction")]
+    NotInTransaction,
+    /// A command could not be queued.
+    #[error("EXECABORT Transaction discarded because of previous errors.")]
+    Aborted,
+    /// The transaction could make the store larger, and it must not be.
+    #[error(
+        "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > \
+         'maxmemory'."
+    )]
+    AbortedOutOfMemory,
+    /// A client that listens does nothing else.
+    #[error(
+        "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context"
+    )]
+    Listening(&'static str),
+    /// More than [`crate::limits::SUBSCRIPTIONS_MAX`].
+    #[error(
+        "ERR too many subscriptions ({max} at most for a client)",
+        max = crate::limits::SUBSCRIPTIONS_MAX
+    )]
+    TooManySubscriptions,
+    /// A setting that only the command line sets.
+    #[error(
+        "ERR CONFIG SET failed (possibly related to argument '{0}') - can't set immutable config"
+    )]
+    Immutable(&'static str),
+    /// Not a setting.
+    #[error("ERR Unknown option or number of arguments for CONFIG SET - '{0}'")]
+    UnknownSetting(String),
     /// There are no users and no passwords.
     #[error(
         "ERR AUTH <password> called without any password configured for the default user. Are \

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{Fault, Shape};
 use crate::command::{
-    Ask, Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Query,
+    Ask, Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Proposal, Query,
 };
 use crate::limits::PATTERN_BYTES_MAX;
 use crate::number;
@@ -87,10 +87,12 @@ pub(super) fn set(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     };
     let mut options = Options::default();
     while let Some(option) = arguments.next() {
-        if option.eq_ignore_ascii_case(b"nx") && options.condition != Condition::Present {
-            options.condition = Condition::Absent;
-        } else if option.eq_ignore_ascii_case(b"xx") && options.condition != Condition::Absent {
-            options.condition = Condition::Present;
+        if option.eq_ignore_ascii_case(b"nx") {
+            options.only(Condition::Absent)?;
+        } else if option.eq_ignore_ascii_case(b"xx") {
+            options.only(Condition::Present)?;
+        } else if let Some(compare) = comparison(&option) {
+            options.only(compare(arguments.next().ok_or(Fault::Syntax)?))?;
         } else if option.eq_ignore_ascii_case(b"get") {
             options.get = true;
         } else if option.eq_ignore_ascii_case(b"keepttl") {
@@ -141,7 +143,26 @@ enum Choice {
     PxAt,
 }
 
+/// `IFEQ` and `IFNE`, which a value follows.
+fn comparison(option: &[u8]) -> Option<fn(Bytes) -> Condition> {
+    if option.eq_ignore_ascii_case(b"ifeq") {
+        Some(|value| Condition::Equal(Box::new(value)))
+    } else if option.eq_ignore_ascii_case(b"ifne") {
+        Some(|value| Condition::NotEqual(Box::new(value)))
+    } else {
+        None
+    }
+}
+
 impl Options {
+    fn only(&mut self, condition: Condition) -> Result<(), Fault> {
+        if self.condition != Condition::Always && self.condition != condition {
+            return Err(Fault::Syntax);
+        }
+        self.condition = condition;
+        Ok(())
+    }
+
     fn choose(&mut self, choice: Choice) -> Result<(), Fault> {
         if self.choice.is_some_and(|other| other != choice) {
             return Err(Fault::Syntax);
@@ -207,6 +228,39 @@ pub(super) fn mset(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     plain(Command::SetMany(pairs))
 }
 
+pub(super) fn msetnx(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    match mset(name, arguments)? {
+        (Ask::Propose(Proposal::Command(Command::SetMany(pairs))), _) => {
+            Ok((Command::SetManyIfAbsent(pairs).into(), Shape::Flag))
+        }
+        _ => Err(Fault::Syntax),
+    }
+}
+
+pub(super) fn delex(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let mut arguments = arguments.into_iter().skip(1);
+    let Some(key) = arguments.next() else { return Err(Fault::Arity(name)) };
+    let condition = match (arguments.next(), arguments.next(), arguments.next()) {
+        (None, ..) => Condition::Always,
+        (Some(option), Some(value), None) => comparison(&option).ok_or(Fault::Syntax)?(value),
+        (Some(_), None, _) => return Err(Fault::Syntax),
+        (Some(_), Some(_), Some(_)) => return Err(Fault::Arity(name)),
+    };
+    plain(Command::DeleteIf { key, condition })
+}
+
+/// `FLUSHALL` and `FLUSHDB`: there is one database. Whether the memory is given back at once
+/// makes no difference here.
+pub(super) fn flush(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    match arguments.get(1..) {
+        Some([]) => plain(Command::Clear),
+        Some([how]) if how.eq_ignore_ascii_case(b"async") || how.eq_ignore_ascii_case(b"sync") => {
+            plain(Command::Clear)
+        }
+        _ => Err(Fault::Syntax),
+    }
+}
+
 pub(super) fn del(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
     plain(Command::Delete(rest(arguments)))
 }
@@ -244,6 +298,22 @@ pub(super) fn decrby(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
 pub(super) fn append(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     let [key, tail] = exactly(name, arguments)?;
     plain(Command::Append { key, tail })
+}
+
+pub(super) fn getrange(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key, first, last] = exactly(name, arguments)?;
+    plain(Query::Range { key, first: integer(&first)?, last: integer(&last)? })
+}
+
+pub(super) fn setrange(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
+    let [key, first, part] = exactly(name, arguments)?;
+    let first = integer(&first)?;
+    if first < 0 {
+        return Err(Fault::Offset);
+    }
+    // What is too far is so for the store, too.
+    let first = u32::try_from(first).unwrap_or(u32::MAX);
+    plain(Command::SetRange { key, first, part })
 }
 
 pub(super) fn strlen(name: &'static str, arguments: Vec<Bytes>) -> Parsed {

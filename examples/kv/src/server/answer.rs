@@ -7,6 +7,7 @@ use service::Situation;
 use tokio::time::{Instant, timeout_at};
 
 use super::info;
+use super::queue::{Slot, executed};
 use crate::backend::{Backend, Failure};
 use crate::command::Output;
 use crate::request::Shape;
@@ -36,6 +37,8 @@ pub(super) enum Tell {
     Output(Shape),
     /// The rest of `INFO`, after these sections.
     Info(String),
+    /// Of a transaction: each request's of its own.
+    Transaction(Vec<Slot>),
 }
 
 impl<P> Later<P>
@@ -65,6 +68,7 @@ where
     ) -> Reply {
         let failure = match (outcome, self.tell) {
             (Some(Ok(output)), Tell::Output(shape)) => return shape.reply(output),
+            (Some(Ok(output)), Tell::Transaction(slots)) => return executed(slots, output),
             (Some(Ok(output)), Tell::Info(head)) => return info::with_keyspace(head, &output),
             (_, Tell::Info(head)) => return info::without_keyspace(head, &backend.situation()),
             (Some(Err(failure)), _) => failure,

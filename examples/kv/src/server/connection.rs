@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use plainsong::Consistency;
+use service::Stream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -15,8 +15,9 @@ use super::info;
 use super::listener::{Shared, stopped};
 use super::session::{Meaning, Session};
 use crate::backend::Backend;
-use crate::command::{Ask, Query};
+use crate::command::{Ask, Output, Query};
 use crate::limits::{IN_FLIGHT_MAX, REQUESTS};
+use crate::request::Shape;
 use crate::resp::{Decoder, Reply, encode, error};
 
 /// Replies are written when nothing more is ready, or when they are this much.
@@ -28,6 +29,11 @@ const READ_BYTES: usize = 64 << 10;
 /// How long to leave a full replica alone.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 
+/// To a client that listens, before its connection is closed.
+const MISSED: &str = "ERR changes were missed: this client is too slow, or all keys were deleted \
+                      at once, or the replica was sent another state; subscribe again, and read \
+                      what you need";
+
 /// How long `INFO` waits for the number of keys.
 const INFO_WAIT: Duration = Duration::from_secs(1);
 
@@ -35,13 +41,14 @@ type Answers<B> = mpsc::Sender<Answer<<B as Backend>::Pending>>;
 
 /// Serves a client until it goes, makes a mistake or the server stops. What was read is
 /// answered in any case.
-pub(super) async fn serve<B: Backend>(stream: TcpStream, id: u64, shared: Arc<Shared<B>>) {
-    // Replies are small and written whole.
-    let _ = stream.set_nodelay(true);
-    let (input, output) = stream.into_split();
+pub(super) async fn serve<B: Backend>(stream: Stream, id: u64, shared: Arc<Shared<B>>) {
+    // Who may open it, the file of a socket says.
+    let is_trusted = matches!(stream, Stream::Unix(_));
+    let (input, output) = stream.split();
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
     let unanswered = Arc::new(AtomicUsize::new(0));
-    let session = Session::new(id);
+    let (config, view) = (Arc::clone(&shared.config), shared.backend.view());
+    let session = Session::new(id, config, view, is_trusted);
     let reader = Reader {
         session,
         shared: Arc::clone(&shared),
@@ -67,7 +74,7 @@ struct Reader<B: Backend> {
 }
 
 impl<B: Backend> Reader<B> {
-    async fn run(mut self, mut input: OwnedReadHalf) -> io::Result<()> {
+    async fn run(mut self, mut input: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut stop = self.shared.stop.subscribe();
         let mut decoder = Decoder::new(REQUESTS);
         loop {
@@ -89,6 +96,17 @@ impl<B: Backend> Reader<B> {
             decoder.buffer().reserve(READ_BYTES);
             tokio::select! {
                 read = input.read_buf(decoder.buffer()) => if read? == 0 { return Ok(()) },
+                change = self.session.change() => {
+                    let Some(change) = change else {
+                        let _ = self.answers.send(Answer::Close(error(MISSED))).await;
+                        return Ok(());
+                    };
+                    for message in self.session.messages(&change) {
+                        if self.answers.send(Answer::Now(message)).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
                 () = self.answers.closed() => return Ok(()),
                 () = stopped(&mut stop) => return Ok(()),
             }
@@ -99,6 +117,14 @@ impl<B: Backend> Reader<B> {
     async fn request(&mut self, arguments: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> bool {
         let answer = match self.session.meaning(arguments) {
             Meaning::Reply(reply) => Answer::Now(reply),
+            Meaning::Replies(replies) => {
+                for reply in replies {
+                    if self.answers.send(Answer::Now(reply)).await.is_err() {
+                        return false;
+                    }
+                }
+                return true;
+            }
             Meaning::Close(reply) => {
                 let _ = self.answers.send(Answer::Close(reply)).await;
                 return false;
@@ -107,10 +133,12 @@ impl<B: Backend> Reader<B> {
                 let timeout = self.shared.config.timeout;
                 self.ask(ask, tell, timeout, stop).await
             }
+            Meaning::Watch(keys) => Answer::Now(self.watch(keys, stop).await),
             Meaning::Operate(words) => Answer::Now(self.shared.backend.operate(words).await),
             Meaning::Info(sections) => {
                 let situation = self.shared.backend.situation();
-                let text = sections.text(&situation, &self.shared.counters);
+                let Shared { backend, counters, config, .. } = &*self.shared;
+                let text = sections.text(&situation, counters, &backend.view(), config);
                 if !sections.keyspace {
                     Answer::Now(Reply::BulkString(text.into()))
                 } else if situation.obstacle().is_some() {
@@ -122,6 +150,23 @@ impl<B: Backend> Reader<B> {
             }
         };
         self.answers.send(answer).await.is_ok()
+    }
+
+    /// Learns the versions of keys. The requests behind it wait for that.
+    async fn watch(&mut self, keys: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> Reply {
+        let timeout = self.shared.config.timeout;
+        let (ask, tell) = (Query::Versions(keys.clone()).into(), Tell::Output(Shape::Plain));
+        let mut later = match self.ask(ask, tell, timeout, stop).await {
+            Answer::Later(later) => later,
+            Answer::Now(reply) | Answer::Close(reply) => return reply,
+        };
+        let outcome = later.outcome().await;
+        self.unanswered.fetch_sub(usize::from(later.goes_before), Ordering::Relaxed);
+        if let Some(Ok(Output::Versions(versions))) = outcome {
+            self.session.watch(keys, versions);
+            return Shape::Plain.reply(Output::Done);
+        }
+        later.reply(outcome, &self.shared.backend, timeout)
     }
 
     /// Asks the store, and tries again while the replica is full. That holds up the
@@ -138,8 +183,13 @@ impl<B: Backend> Reader<B> {
         // A client that does not wait for its answers reads what it has written.
         let behind = self.unanswered.load(Ordering::Relaxed) > 0;
         let goes_before = behind || !is_read;
+        let consistency = match (self.session.reads_locally, behind) {
+            (true, _) => Consistency::Local,
+            (false, true) => Consistency::InOrder,
+            (false, false) => Consistency::Linearizable,
+        };
         loop {
-            ask = match self.shared.backend.try_ask(ask, behind) {
+            ask = match self.shared.backend.try_ask(ask, consistency) {
                 Ok(pending) => {
                     self.unanswered.fetch_add(usize::from(goes_before), Ordering::Relaxed);
                     return Answer::Later(Later { pending, tell, is_read, goes_before, deadline });
@@ -150,7 +200,7 @@ impl<B: Backend> Reader<B> {
                 let situation = self.shared.backend.situation();
                 return Answer::Now(match tell {
                     Tell::Info(text) => info::without_keyspace(text, &situation),
-                    Tell::Output(_) => not_proposed(&situation, timeout),
+                    Tell::Output(_) | Tell::Transaction(_) => not_proposed(&situation, timeout),
                 });
             }
             sleep(BUSY_WAIT).await;
@@ -159,7 +209,7 @@ impl<B: Backend> Reader<B> {
 }
 
 struct Writer<B: Backend> {
-    output: OwnedWriteHalf,
+    output: Box<dyn AsyncWrite + Send + Unpin>,
     queue: mpsc::Receiver<Answer<B::Pending>>,
     unanswered: Arc<AtomicUsize>,
     shared: Arc<Shared<B>>,

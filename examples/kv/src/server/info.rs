@@ -5,21 +5,34 @@ use std::fmt::Write;
 use bytes::Bytes;
 use service::Situation;
 
-use super::Counters;
+use super::{Config, Counters};
+use crate::View;
 use crate::command::Output;
 use crate::resp::Reply;
+
+/// The version of Redis whose commands these are.
+const REDIS_VERSION: &str = "7.0.0";
 
 /// Which sections are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sections {
     server: bool,
     clients: bool,
+    memory: bool,
+    persistence: bool,
     replication: bool,
     pub(super) keyspace: bool,
 }
 
 impl Sections {
-    const ALL: Self = Self { server: true, clients: true, replication: true, keyspace: true };
+    const ALL: Self = Self {
+        server: true,
+        clients: true,
+        memory: true,
+        persistence: true,
+        replication: true,
+        keyspace: true,
+    };
 
     /// The sections of these names; all of them without a name. Unknown names ask for
     /// nothing, as in Redis.
@@ -33,6 +46,8 @@ impl Sections {
                 b"all" | b"default" | b"everything" => sections = Self::ALL,
                 b"server" => sections.server = true,
                 b"clients" => sections.clients = true,
+                b"memory" => sections.memory = true,
+                b"persistence" => sections.persistence = true,
                 b"replication" => sections.replication = true,
                 b"keyspace" => sections.keyspace = true,
                 _ => {}
@@ -42,13 +57,22 @@ impl Sections {
     }
 
     /// All that this server knows alone.
-    pub(super) fn text(self, situation: &Situation, counters: &Counters) -> String {
+    pub(super) fn text(
+        self,
+        situation: &Situation,
+        counters: &Counters,
+        view: &View,
+        config: &Config,
+    ) -> String {
         let mut text = String::new();
         if self.server {
             section(
                 &mut text,
                 "Server",
                 &[
+                    // Clients look at it to know what they may ask for.
+                    ("redis_version", REDIS_VERSION.into()),
+                    ("redis_mode", "standalone".into()),
                     ("plainsong_kv_version", env!("CARGO_PKG_VERSION").into()),
                     ("process_id", std::process::id().to_string()),
                     ("tcp_port", counters.port().to_string()),
@@ -65,6 +89,21 @@ impl Sections {
                     ("maxclients", crate::limits::CONNECTIONS_MAX.to_string()),
                 ],
             );
+        }
+        if self.memory {
+            section(
+                &mut text,
+                "Memory",
+                &[
+                    ("used_memory", view.bytes().to_string()),
+                    ("maxmemory", config.memory_bytes_max.unwrap_or(0).to_string()),
+                    ("maxmemory_policy", "noeviction".into()),
+                ],
+            );
+        }
+        if self.persistence {
+            // Clients wait until nothing is loaded.
+            section(&mut text, "Persistence", &[("loading", "0".into())]);
         }
         if self.replication {
             section(&mut text, "Replication", &situation.fields());

@@ -1,39 +1,31 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use service::{Listener, Stream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::connection;
+use super::{Config, connection};
 use crate::backend::Backend;
 use crate::limits::CONNECTIONS_MAX;
-
-/// How a server serves.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// How long a client waits for the outcome of a command before it is told that there
-    /// is none.
-    pub timeout: Duration,
-}
 
 /// A running server. Dropping it stops it at once; [`Server::stop`] stops it in order.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// What the connections of a server share.
 pub(super) struct Shared<B> {
     pub(super) backend: B,
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) counters: Counters,
     pub(super) stop: watch::Sender<bool>,
 }
@@ -43,6 +35,8 @@ pub(super) struct Shared<B> {
 pub(crate) struct Counters {
     started: Instant,
     port: u16,
+    /// All that ever connected.
+    clients: AtomicU64,
     connected: AtomicUsize,
 }
 
@@ -61,29 +55,33 @@ impl Counters {
 }
 
 impl Server {
-    /// Starts to serve on a listener, on the runtime this is called in.
+    /// Starts to serve on a port, and on other listeners, on the runtime this is called in.
     ///
     /// # Errors
     ///
     /// The listener does not know its own address.
     pub fn start<B: Backend>(
-        listener: TcpListener,
+        port: TcpListener,
+        others: Vec<Listener>,
         backend: B,
         config: Config,
     ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
+        let address = port.local_addr()?;
         let (stop, _) = watch::channel(false);
         let counters = Counters {
             started: Instant::now(),
             port: address.port(),
+            clients: AtomicU64::new(0),
             connected: AtomicUsize::new(0),
         };
-        let shared = Arc::new(Shared { backend, config, counters, stop: stop.clone() });
-        let task = tokio::spawn(accept(listener, shared));
-        Ok(Self { address, stop, task })
+        let (config, stop_all) = (Arc::new(config), stop.clone());
+        let shared = Arc::new(Shared { backend, config, counters, stop: stop_all });
+        let listeners = std::iter::once(Listener::Tcp(port)).chain(others);
+        let tasks = listeners.map(|listener| tokio::spawn(accept(listener, Arc::clone(&shared))));
+        Ok(Self { address, stop, tasks: tasks.collect() })
     }
 
-    /// Where it listens.
+    /// Where its port is.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -92,7 +90,12 @@ impl Server {
     /// the connections; those that take longer than `bound` are cut.
     pub async fn stop(mut self, bound: Duration) {
         self.stop.send_replace(true);
-        if timeout(bound, &mut self.task).await.is_err() {
+        let ended = async {
+            for task in &mut self.tasks {
+                let _ = task.await;
+            }
+        };
+        if timeout(bound, ended).await.is_err() {
             tracing::warn!(address = %self.address, ?bound, "cut connections that did not end");
         }
         // Dropping ends what is left.
@@ -101,24 +104,25 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-async fn accept<B: Backend>(listener: TcpListener, shared: Arc<Shared<B>>) {
+async fn accept<B: Backend>(mut listener: Listener, shared: Arc<Shared<B>>) {
     let mut stop = shared.stop.subscribe();
     let mut connections = JoinSet::new();
-    let mut id = 0;
+    let connected = &shared.counters.connected;
     loop {
         tokio::select! {
             () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() >= CONNECTIONS_MAX => refuse(stream).await,
-                Ok((stream, peer)) => {
-                    id += 1;
-                    tracing::debug!(client = id, %peer, "connected");
-                    connections.spawn(counted(stream, id, Arc::clone(&shared)));
+                Ok(stream) if connected.load(Ordering::Relaxed) >= CONNECTIONS_MAX => {
+                    stream.refuse().await;
+                }
+                Ok(stream) => {
+                    connected.fetch_add(1, Ordering::Relaxed);
+                    connections.spawn(counted(stream, Arc::clone(&shared)));
                 }
                 // Out of descriptors, most likely; it may pass.
                 Err(error) => {
@@ -127,7 +131,9 @@ async fn accept<B: Backend>(listener: TcpListener, shared: Arc<Shared<B>>) {
                 }
             }
         }
-        shared.counters.connected.store(connections.len(), Ordering::Relaxed);
+    }
+    if let Listener::Unix(_, path) = &listener {
+        Listener::remove(Some(path));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
@@ -139,12 +145,10 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn counted<B: Backend>(stream: TcpStream, id: u64, shared: Arc<Shared<B>>) {
-    connection::serve(stream, id, shared).await;
+async fn counted<B: Backend>(stream: Stream, shared: Arc<Shared<B>>) {
+    let id = shared.counters.clients.fetch_add(1, Ordering::Relaxed) + 1;
+    tracing::debug!(client = id, "connected");
+    connection::serve(stream, id, Arc::clone(&shared)).await;
+    shared.counters.connected.fetch_sub(1, Ordering::Relaxed);
     tracing::debug!(client = id, "disconnected");
-}
-
-async fn refuse(mut stream: TcpStream) {
-    let said = stream.write_all(b"-ERR max number of clients reached\r\n");
-    let _ = timeout(Duration::from_millis(10), said).await;
 }

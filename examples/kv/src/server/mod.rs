@@ -1,10 +1,18 @@
 //! The server: connections in, commands to the group, replies out.
 
 mod answer;
+mod config;
 mod connection;
+mod describe;
 mod info;
 mod listener;
+mod password;
+mod queue;
 mod session;
+mod settings;
+mod subscriptions;
 
+pub use config::Config;
 pub(crate) use listener::Counters;
-pub use listener::{Config, Server};
+pub use listener::Server;
+pub use password::Password;

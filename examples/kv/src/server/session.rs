@@ -1,48 +1,134 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::answer::Tell;
 use super::info::Sections;
-use crate::command::Ask;
+use super::queue::{Queue, carried, executed};
+use super::subscriptions::{Of, Subscriptions};
+use super::{Config, describe, settings};
+use crate::command::{Ask, Output, Proposal};
 use crate::limits::COMMAND_BYTES_MAX;
-use crate::request::{CATALOG, Entry, Fault, Kind, Local, Shape, find};
+use crate::request::{Entry, Fault, Kind, Local, Shape, find};
 use crate::resp::{Reply, error};
+use crate::{Change, View};
 
 /// What is known of a client, and what its requests mean.
 pub(super) struct Session {
     id: u64,
+    config: Arc<Config>,
+    view: View,
     name: Bytes,
+    /// Whether it need not say the password.
+    is_trusted: bool,
+    is_authenticated: bool,
+    /// Reads are answered by this replica alone, whatever the others have (`READONLY`).
+    pub(super) reads_locally: bool,
+    /// Since `MULTI`.
+    queue: Option<Queue>,
+    /// The keys that were watched, and their versions then.
+    watched: BTreeMap<Bytes, u64>,
+    subscriptions: Subscriptions,
 }
 
 /// What a request means.
 pub(super) enum Meaning {
     Reply(Reply),
+    /// Several replies to one request.
+    Replies(Vec<Reply>),
     Close(Reply),
     Ask(Ask, Tell),
+    /// The versions of these keys are to be given to [`Session::watch`].
+    Watch(Vec<Bytes>),
     Info(Sections),
     Operate(Vec<Bytes>),
 }
 
 impl Session {
-    pub(super) fn new(id: u64) -> Self {
-        Self { id, name: Bytes::new() }
+    pub(super) fn new(id: u64, config: Arc<Config>, view: View, is_trusted: bool) -> Self {
+        let is_authenticated = is_trusted || config.password.is_none();
+        Self {
+            id,
+            config,
+            view,
+            name: Bytes::new(),
+            is_trusted,
+            is_authenticated,
+            reads_locally: false,
+            queue: None,
+            watched: BTreeMap::new(),
+            subscriptions: Subscriptions::default(),
+        }
     }
 
     /// Finds out what a request means. It is not empty.
     pub(super) fn meaning(&mut self, arguments: Vec<Bytes>) -> Meaning {
-        self.try_meaning(arguments).unwrap_or_else(|fault| Meaning::Reply(error(fault)))
+        let meaning = match self.admitted(&arguments) {
+            Ok(entry) if self.queue.is_some() => self.queued(entry, arguments),
+            Ok(entry) => self.carried_out(entry, arguments),
+            Err(fault) => {
+                self.queue.iter_mut().for_each(Queue::abort);
+                Err(fault)
+            }
+        };
+        meaning.unwrap_or_else(|fault| Meaning::Reply(error(fault)))
     }
 
-    fn try_meaning(&mut self, arguments: Vec<Bytes>) -> Result<Meaning, Fault> {
+    /// Takes what a client has watched: keys and their versions. One that it watches already it
+    /// has watched before.
+    pub(super) fn watch(&mut self, keys: Vec<Bytes>, versions: Vec<u64>) {
+        for (key, version) in keys.into_iter().zip(versions) {
+            self.watched.entry(key).or_insert(version);
+        }
+    }
+
+    /// What happens next that the client listens to. `None`: some of it was missed.
+    pub(super) async fn change(&mut self) -> Option<Change> {
+        self.subscriptions.next().await
+    }
+
+    pub(super) fn messages(&self, change: &Change) -> Vec<Reply> {
+        self.subscriptions.messages(change)
+    }
+
+    /// What Redis looks at before it looks at the arguments of a command.
+    fn admitted(&self, arguments: &[Bytes]) -> Result<&'static Entry, Fault> {
         let entry = arguments.first().and_then(|name| find(name));
-        let entry = entry.ok_or_else(|| Fault::unknown(&arguments))?;
+        let entry = entry.ok_or_else(|| Fault::unknown(arguments))?;
         if !entry.takes(arguments.len()) {
             return Err(Fault::Arity(entry.name));
         }
+        let local = match entry.kind {
+            Kind::Local(local) => Some(local),
+            Kind::Asked(_) => None,
+        };
+        let is_open =
+            matches!(local, Some(Local::Auth | Local::Hello | Local::Quit | Local::Reset));
+        if !self.is_authenticated && !is_open {
+            return Err(Fault::NotAuthenticated);
+        }
+        if entry.grows && self.is_full() {
+            return Err(Fault::OutOfMemory);
+        }
+        if !self.subscriptions.is_empty() && !local.is_some_and(Local::is_for_listeners) {
+            return Err(Fault::Listening(entry.name));
+        }
+        Ok(entry)
+    }
+
+    fn is_full(&self) -> bool {
+        self.config.memory_bytes_max.is_some_and(|max| self.view.bytes() > max)
+    }
+
+    fn carried_out(
+        &mut self,
+        entry: &'static Entry,
+        arguments: Vec<Bytes>,
+    ) -> Result<Meaning, Fault> {
         match entry.kind {
             Kind::Asked(parse) => {
-                // Each argument is carried with its length, and the command has options.
-                let bytes: usize = arguments.iter().map(|argument| argument.len() + 16).sum();
-                if bytes > COMMAND_BYTES_MAX {
+                if carried(&arguments) > COMMAND_BYTES_MAX {
                     return Err(Fault::TooLong);
                 }
                 let (ask, shape) = parse(entry.name, arguments)?;
@@ -52,17 +138,72 @@ impl Session {
         }
     }
 
+    /// Behind `MULTI`.
+    fn queued(&mut self, entry: &'static Entry, arguments: Vec<Bytes>) -> Result<Meaning, Fault> {
+        let local = match entry.kind {
+            Kind::Local(local) => Some(local),
+            Kind::Asked(_) => None,
+        };
+        match local {
+            Some(Local::Exec) => return self.exec(),
+            Some(Local::Discard | Local::Quit | Local::Reset) => {
+                return self.carried_out(entry, arguments);
+            }
+            Some(Local::Multi) => return Err(Fault::MultiInMulti),
+            Some(Local::Watch) => return Err(Fault::WatchInMulti),
+            _ => {}
+        }
+        let queued = match local {
+            None => self.enqueue(|queue| queue.ask(entry, arguments)),
+            // What is watched counts until `EXEC`, and for nothing behind it.
+            Some(Local::Unwatch) => self.enqueue(|queue| queue.reply(ok())),
+            Some(Local::Ping | Local::Echo | Local::Select) => {
+                let reply = match self.carried_out(entry, arguments) {
+                    Ok(Meaning::Reply(reply)) => reply,
+                    Ok(_) => error(Fault::NotInTransaction),
+                    Err(fault) => error(fault),
+                };
+                self.enqueue(|queue| queue.reply(reply))
+            }
+            Some(_) => Err(Fault::NotInTransaction),
+        };
+        if let Err(fault) = queued {
+            self.queue.iter_mut().for_each(Queue::abort);
+            return Err(fault);
+        }
+        Ok(Meaning::Reply(Reply::SimpleString("QUEUED".into())))
+    }
+
+    fn enqueue(&mut self, into: impl FnOnce(&mut Queue) -> Result<(), Fault>) -> Result<(), Fault> {
+        self.queue.as_mut().map_or(Ok(()), into)
+    }
+
+    fn exec(&mut self) -> Result<Meaning, Fault> {
+        let Some(queue) = self.queue.take() else { return Err(Fault::WithoutMulti("EXEC")) };
+        let watched = std::mem::take(&mut self.watched);
+        let grows = queue.grows;
+        let (transaction, slots) = queue.close(watched)?;
+        if grows && self.is_full() {
+            return Err(Fault::AbortedOutOfMemory);
+        }
+        if transaction.steps.is_empty() && transaction.watched.is_empty() {
+            return Ok(Meaning::Reply(executed(slots, Output::Transaction(Some(Vec::new())))));
+        }
+        let ask = Proposal::Transaction(transaction).into();
+        Ok(Meaning::Ask(ask, Tell::Transaction(slots)))
+    }
+
     fn local(&mut self, local: Local, arguments: Vec<Bytes>) -> Result<Meaning, Fault> {
         let reply = match (local, arguments.as_slice()) {
-            (Local::Ping, [_]) => Reply::SimpleString("PONG".into()),
-            (Local::Ping | Local::Echo, [_, text]) => Reply::BulkString(text.clone()),
-            (Local::Ping, _) => return Err(Fault::Arity("ping")),
+            (Local::Ping, rest) => self.ping(rest)?,
+            (Local::Echo, [_, text]) => Reply::BulkString(text.clone()),
             (Local::Quit, _) => return Ok(Meaning::Close(ok())),
+            (Local::Reset, _) => self.reset(),
             (Local::Info, [_, sections @ ..]) => {
                 return Ok(Meaning::Info(Sections::named(sections)));
             }
             (Local::Operate, _) => return Ok(Meaning::Operate(arguments)),
-            (Local::Auth, _) => return Err(Fault::Auth),
+            (Local::Auth, [_, words @ ..]) => self.auth(words)?,
             (Local::Select, [_, database]) => match crate::number::parse(database) {
                 Some(0) => ok(),
                 Some(_) => return Err(Fault::Database),
@@ -70,15 +211,99 @@ impl Session {
             },
             (Local::Hello, [_, rest @ ..]) => self.hello(rest)?,
             (Local::Client, [_, part, rest @ ..]) => self.client(part, rest)?,
-            (Local::Config, [_, part, rest @ ..]) => config(part, rest)?,
-            (Local::Command, [_, rest @ ..]) => command(rest)?,
+            (Local::Config, [_, part, rest @ ..]) => self.config(part, rest)?,
+            (Local::Command, [_, rest @ ..]) => describe::command(rest)?,
+            (Local::Multi, _) => {
+                self.queue = Some(Queue::default());
+                ok()
+            }
+            (Local::Exec, _) => return Err(Fault::WithoutMulti("EXEC")),
+            (Local::Discard, _) => {
+                self.queue.take().ok_or(Fault::WithoutMulti("DISCARD"))?;
+                self.watched.clear();
+                ok()
+            }
+            (Local::Watch, [_, keys @ ..]) => return self.watched(keys),
+            (Local::Unwatch, _) => {
+                self.watched.clear();
+                ok()
+            }
+            (Local::Readonly | Local::Readwrite, _) => {
+                self.reads_locally = local == Local::Readonly;
+                ok()
+            }
+            (Local::Subscribe, [_, names @ ..]) => return self.listen(Of::Channels, names),
+            (Local::Psubscribe, [_, names @ ..]) => return self.listen(Of::Patterns, names),
+            (Local::Unsubscribe, [_, names @ ..]) => {
+                return Ok(Meaning::Replies(self.subscriptions.remove(Of::Channels, names)));
+            }
+            (Local::Punsubscribe, [_, names @ ..]) => {
+                return Ok(Meaning::Replies(self.subscriptions.remove(Of::Patterns, names)));
+            }
             _ => return Err(Fault::Syntax),
         };
         Ok(Meaning::Reply(reply))
     }
 
+    fn ping(&self, arguments: &[Bytes]) -> Result<Reply, Fault> {
+        match (arguments, self.subscriptions.is_empty()) {
+            ([_], true) => Ok(Reply::SimpleString("PONG".into())),
+            ([_, text], true) => Ok(Reply::BulkString(text.clone())),
+            ([_], false) => Ok(Reply::Array(vec![text("pong"), text("")])),
+            ([_, said], false) => {
+                Ok(Reply::Array(vec![text("pong"), Reply::BulkString(said.clone())]))
+            }
+            _ => Err(Fault::Arity("ping")),
+        }
+    }
+
+    /// Forgets all that the client has said.
+    fn reset(&mut self) -> Reply {
+        *self = Self::new(self.id, Arc::clone(&self.config), self.view.clone(), self.is_trusted);
+        Reply::SimpleString("RESET".into())
+    }
+
+    /// The keys to watch that are not watched yet.
+    fn watched(&mut self, keys: &[Bytes]) -> Result<Meaning, Fault> {
+        // Copies: views would keep all that was read.
+        let keys: Vec<Bytes> = keys
+            .iter()
+            .filter(|key| !self.watched.contains_key(*key))
+            .map(|key| Bytes::copy_from_slice(key))
+            .collect();
+        let watched = self.watched.keys().chain(&keys);
+        // Half of what a command may carry; the other is for what depends on them.
+        if 2 * watched.map(|key| carried(std::slice::from_ref(key))).sum::<usize>()
+            > COMMAND_BYTES_MAX
+        {
+            return Err(Fault::TooLong);
+        }
+        Ok(if keys.is_empty() { Meaning::Reply(ok()) } else { Meaning::Watch(keys) })
+    }
+
+    fn listen(&mut self, of: Of, names: &[Bytes]) -> Result<Meaning, Fault> {
+        Ok(Meaning::Replies(self.subscriptions.add(of, names, &self.view)?))
+    }
+
+    fn auth(&mut self, words: &[Bytes]) -> Result<Reply, Fault> {
+        let (user, password) = match words {
+            [password] if self.config.password.is_some() => (None, password),
+            [_] => return Err(Fault::Auth),
+            [user, password] => (Some(user), password),
+            _ => return Err(Fault::Syntax),
+        };
+        let is_user = user.is_none_or(|user| user == "default");
+        // Compared in any case: it takes as long whoever is named.
+        let is_password = self.config.password.as_ref().is_none_or(|known| known.is(password));
+        if !(is_user && is_password) {
+            return Err(Fault::WrongPassword);
+        }
+        self.is_authenticated = true;
+        Ok(ok())
+    }
+
     fn hello(&mut self, arguments: &[Bytes]) -> Result<Reply, Fault> {
-        let mut name = None;
+        let (mut name, mut auth) = (None, None);
         if let Some((version, mut options)) = arguments.split_first() {
             if crate::number::parse(version) != Some(2) {
                 return Err(Fault::Protocol);
@@ -89,10 +314,19 @@ impl Session {
                         name = Some(valid_name(wanted)?);
                         rest
                     }
-                    (b"auth", [_, _, ..]) => return Err(Fault::Auth),
+                    (b"auth", [_, _, rest @ ..]) => {
+                        auth = options.get(1..3);
+                        rest
+                    }
                     _ => return Err(Fault::Syntax),
                 };
             }
+        }
+        if let Some(words) = auth {
+            self.auth(words)?;
+        }
+        if !self.is_authenticated {
+            return Err(Fault::HelloNotAuthenticated);
         }
         if let Some(name) = name {
             self.name = name;
@@ -134,63 +368,27 @@ impl Session {
         }
     }
 
+    fn config(&self, part: &Bytes, arguments: &[Bytes]) -> Result<Reply, Fault> {
+        match (part.to_ascii_lowercase().as_slice(), arguments) {
+            (b"get", []) => Err(Fault::Arity("config|get")),
+            (b"get", patterns) => Ok(settings::get(&self.config, patterns)),
+            (b"set", [name, _, ..]) => Err(settings::set(&self.config, name)),
+            (b"set", _) => Err(Fault::Arity("config|set")),
+            _ => Err(unknown_part("CONFIG", part)),
+        }
+    }
+
     fn number(&self) -> Reply {
         Reply::Integer(i64::try_from(self.id).unwrap_or(i64::MAX))
     }
 }
 
-/// `CONFIG GET`: the two settings that `redis-benchmark` asks for. Nothing is saved to
-/// files of Redis's kind.
-fn config(part: &Bytes, patterns: &[Bytes]) -> Result<Reply, Fault> {
-    match (part.to_ascii_lowercase().as_slice(), patterns) {
-        (b"get", []) => Err(Fault::Arity("config|get")),
-        (b"get", patterns) => {
-            let settings = [("save", ""), ("appendonly", "no")];
-            let asked = settings.into_iter().filter(|(name, _)| {
-                let name = name.as_bytes();
-                patterns.iter().any(|p| {
-                    p.len() <= crate::limits::PATTERN_BYTES_MAX
-                        && crate::glob::matches(&p.to_ascii_lowercase(), name)
-                })
-            });
-            Ok(Reply::Array(asked.flat_map(|(name, value)| [text(name), text(value)]).collect()))
-        }
-        _ => Err(unknown_part("CONFIG", part)),
+impl Local {
+    /// Whether a client that listens to changes may ask for it.
+    fn is_for_listeners(self) -> bool {
+        matches!(self, Self::Subscribe | Self::Psubscribe | Self::Unsubscribe | Self::Punsubscribe)
+            || matches!(self, Self::Ping | Self::Quit | Self::Reset)
     }
-}
-
-/// `COMMAND`: what `redis-cli` reads to complete names.
-fn command(arguments: &[Bytes]) -> Result<Reply, Fault> {
-    let Some((part, names)) = arguments.split_first() else {
-        return Ok(Reply::Array(CATALOG.iter().map(described).collect()));
-    };
-    match (part.to_ascii_lowercase().as_slice(), names) {
-        (b"count", []) => Ok(Reply::Integer(CATALOG.len() as i64)),
-        (b"count", _) => Err(Fault::Arity("command|count")),
-        (b"info", []) => command(&[]),
-        (b"info", names) => {
-            let described = |name: &Bytes| find(name).map_or(Reply::Null, described);
-            Ok(Reply::Array(names.iter().map(described).collect()))
-        }
-        _ => Err(unknown_part("COMMAND", part)),
-    }
-}
-
-fn described(entry: &Entry) -> Reply {
-    let (first, last, step) = entry.keys;
-    let flag = match (entry.kind, entry.writes) {
-        (Kind::Local(_), _) => "fast",
-        (Kind::Asked(_), true) => "write",
-        (Kind::Asked(_), false) => "readonly",
-    };
-    Reply::Array(vec![
-        text(entry.name),
-        Reply::Integer(entry.arity),
-        Reply::Array(vec![Reply::SimpleString(flag.into())]),
-        Reply::Integer(first),
-        Reply::Integer(last),
-        Reply::Integer(step),
-    ])
 }
 
 fn valid_name(name: &Bytes) -> Result<Bytes, Fault> {
@@ -202,15 +400,15 @@ fn valid_name(name: &Bytes) -> Result<Bytes, Fault> {
     }
 }
 
-fn unknown_part(command: &'static str, part: &[u8]) -> Fault {
+pub(super) fn unknown_part(command: &'static str, part: &[u8]) -> Fault {
     let name = String::from_utf8_lossy(&part[..part.len().min(128)]).into_owned();
     Fault::UnknownSubcommand { command, name }
 }
 
 fn ok() -> Reply {
-    Shape::Plain.reply(crate::command::Output::Done)
+    Shape::Plain.reply(Output::Done)
 }
 
-fn text(text: &'static str) -> Reply {
+pub(super) fn text(text: &'static str) -> Reply {
     Reply::BulkString(Bytes::from_static(text.as_bytes()))
 }

@@ -14,11 +14,11 @@ pub fn run(store: &mut Store, time: u64, arguments: &[&str]) -> Reply {
         return error(Fault::Arity(entry.name));
     }
     let Kind::Asked(parse) = entry.kind else { panic!("not for the store") };
-    let time = Timestamp(time);
-    store.wake(&Context::new(Index(1), time));
+    let context = Context::new(Index(1), Timestamp(time));
+    store.wake(&context);
     match parse(entry.name, arguments) {
-        Ok((Ask::Propose(command), shape)) => shape.reply(store.execute(time, command)),
-        Ok((Ask::Read(query), shape)) => shape.reply(store.answer(query, time)),
+        Ok((Ask::Propose(command), shape)) => shape.reply(store.apply(&context, command)),
+        Ok((Ask::Read(query), shape)) => shape.reply(store.answer(query, Timestamp(time))),
         Err(fault) => error(fault),
     }
 }

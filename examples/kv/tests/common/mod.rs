@@ -3,18 +3,22 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod client;
+mod fake;
 mod load;
 mod local;
 mod process;
+mod redis;
 
 use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, request, text};
+pub use fake::{Fake, Test};
 pub use load::{Load, Record, check, check_set, together};
 pub use local::run;
 pub use process::{Demo, Process, Serve, ready};
+pub use redis::Redis;
 
 /// How long anything may take.
 pub const BOUND: Duration = Duration::from_secs(30);

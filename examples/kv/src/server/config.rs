@@ -1,0 +1,24 @@
+use std::time::Duration;
+
+use super::Password;
+
+/// How a server serves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a client waits for the outcome of a command before it is told that there
+    /// is none.
+    pub timeout: Duration,
+    /// What clients at a port have to say first. Those at a Unix socket need not: who may open
+    /// it, its file says.
+    pub password: Option<Password>,
+    /// Commands that could make the store larger are refused while it holds more than this. It
+    /// is this server's own: what others of the group let in is let in here, too.
+    pub memory_bytes_max: Option<u64>,
+}
+
+impl Config {
+    /// Without password or limit.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, password: None, memory_bytes_max: None }
+    }
+}

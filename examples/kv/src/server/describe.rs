@@ -1,0 +1,42 @@
+//! `COMMAND`: what `redis-cli` reads to complete names.
+
+use bytes::Bytes;
+
+use super::session::{text, unknown_part};
+use crate::request::{CATALOG, Entry, Fault, Kind, find};
+use crate::resp::Reply;
+
+pub(super) fn command(arguments: &[Bytes]) -> Result<Reply, Fault> {
+    let Some((part, names)) = arguments.split_first() else {
+        return Ok(Reply::Array(CATALOG.iter().map(described).collect()));
+    };
+    match (part.to_ascii_lowercase().as_slice(), names) {
+        (b"count", []) => Ok(Reply::Integer(CATALOG.len() as i64)),
+        (b"count", _) => Err(Fault::Arity("command|count")),
+        (b"info", []) => command(&[]),
+        (b"info", names) => {
+            let described = |name: &Bytes| find(name).map_or(Reply::Null, described);
+            Ok(Reply::Array(names.iter().map(described).collect()))
+        }
+        _ => Err(unknown_part("COMMAND", part)),
+    }
+}
+
+fn described(entry: &Entry) -> Reply {
+    let (first, last, step) = entry.keys;
+    let flag = match (entry.kind, entry.writes) {
+        (Kind::Local(_), _) => "fast",
+        (Kind::Asked(_), true) => "write",
+        (Kind::Asked(_), false) => "readonly",
+    };
+    let grows = entry.grows.then_some("denyoom");
+    let flags = std::iter::once(flag).chain(grows).map(|flag| Reply::SimpleString(flag.into()));
+    Reply::Array(vec![
+        text(entry.name),
+        Reply::Integer(entry.arity),
+        Reply::Array(flags.collect()),
+        Reply::Integer(first),
+        Reply::Integer(last),
+        Reply::Integer(step),
+    ])
+}

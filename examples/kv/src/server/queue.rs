@@ -1,0 +1,117 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::command::{Ask, Output, Proposal, Step, Transaction};
+use crate::limits::COMMAND_BYTES_MAX;
+use crate::request::{Entry, Fault, Kind, Shape};
+use crate::resp::{Reply, error};
+
+/// What each argument is carried with.
+const ARGUMENT_BYTES: usize = 16;
+/// What each step of a transaction is carried with.
+const STEP_BYTES: usize = 32;
+
+/// What a client has queued since `MULTI`.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    steps: Vec<Step>,
+    /// What each request is answered by, in their order.
+    slots: Vec<Slot>,
+    bytes: usize,
+    /// One could not be queued: none will be carried out.
+    is_aborted: bool,
+    /// Whether one may make the store larger.
+    pub(super) grows: bool,
+}
+
+/// What a queued request is answered by.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// The output of the next step.
+    Step(Shape),
+    /// This, whatever happens.
+    Reply(Reply),
+}
+
+/// So many bytes the group carries for these arguments, at most.
+pub(super) fn carried(arguments: &[Bytes]) -> usize {
+    arguments.iter().map(|argument| argument.len() + ARGUMENT_BYTES).sum()
+}
+
+impl Queue {
+    pub(super) fn abort(&mut self) {
+        self.is_aborted = true;
+    }
+
+    /// Queues a request for the store, or what is wrong with it: that is told when the others
+    /// are carried out, as Redis does.
+    pub(super) fn ask(
+        &mut self,
+        entry: &'static Entry,
+        arguments: Vec<Bytes>,
+    ) -> Result<(), Fault> {
+        self.bytes += carried(&arguments) + STEP_BYTES;
+        if self.bytes > COMMAND_BYTES_MAX {
+            return Err(Fault::TooLong);
+        }
+        let Kind::Asked(parse) = entry.kind else { return Err(Fault::NotInTransaction) };
+        self.grows |= entry.grows;
+        // Copies: views would keep all that was read until `EXEC`.
+        let arguments = arguments.iter().map(|argument| Bytes::copy_from_slice(argument)).collect();
+        let slot = match parse(entry.name, arguments) {
+            Ok((Ask::Propose(Proposal::Command(command)), shape)) => {
+                self.steps.push(Step::Write(command));
+                Slot::Step(shape)
+            }
+            Ok((Ask::Read(query), shape)) => {
+                self.steps.push(Step::Read(query));
+                Slot::Step(shape)
+            }
+            Ok((Ask::Propose(Proposal::Transaction(_)), _)) => return Err(Fault::NotInTransaction),
+            Err(fault) => Slot::Reply(error(fault)),
+        };
+        self.slots.push(slot);
+        Ok(())
+    }
+
+    /// Queues what is answered without the store.
+    pub(super) fn reply(&mut self, reply: Reply) -> Result<(), Fault> {
+        self.bytes += STEP_BYTES;
+        if let Reply::BulkString(text) = &reply {
+            self.bytes += text.len();
+        }
+        if self.bytes > COMMAND_BYTES_MAX {
+            return Err(Fault::TooLong);
+        }
+        self.slots.push(Slot::Reply(reply));
+        Ok(())
+    }
+
+    /// All of it, to be carried out if the watched keys are as they were.
+    pub(super) fn close(
+        self,
+        watched: BTreeMap<Bytes, u64>,
+    ) -> Result<(Transaction, Vec<Slot>), Fault> {
+        if self.is_aborted {
+            return Err(Fault::Aborted);
+        }
+        let bytes: usize = watched.keys().map(|key| key.len() + ARGUMENT_BYTES).sum();
+        if self.bytes + bytes > COMMAND_BYTES_MAX {
+            return Err(Fault::TooLong);
+        }
+        let watched = watched.into_iter().collect();
+        Ok((Transaction { watched, steps: self.steps }, self.slots))
+    }
+}
+
+/// What `EXEC` is answered by.
+pub(super) fn executed(slots: Vec<Slot>, output: Output) -> Reply {
+    let Output::Transaction(Some(outputs)) = output else { return Reply::Null };
+    let mut outputs = outputs.into_iter();
+    let replies = slots.into_iter().map(|slot| match slot {
+        Slot::Step(shape) => outputs.next().map_or(Reply::Null, |output| shape.reply(output)),
+        Slot::Reply(reply) => reply,
+    });
+    Reply::Array(replies.collect())
+}

@@ -1,0 +1,51 @@
+//! `CONFIG`: what clients look at before they begin. Settings are made on the command line.
+
+use bytes::Bytes;
+
+use super::Config;
+use crate::glob;
+use crate::limits::{CONNECTIONS_MAX, PATTERN_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::request::Fault;
+use crate::resp::Reply;
+
+/// What the settings of Redis are here. Nothing is saved to files of Redis's kind, and every
+/// change of a key is told.
+fn settings(config: &Config) -> [(&'static str, String); 9] {
+    [
+        ("appendonly", "no".into()),
+        ("databases", "1".into()),
+        ("maxclients", CONNECTIONS_MAX.to_string()),
+        ("maxmemory", config.memory_bytes_max.unwrap_or(0).to_string()),
+        ("maxmemory-policy", "noeviction".into()),
+        ("notify-keyspace-events", "KEg$x".into()),
+        ("proto-max-bulk-len", VALUE_BYTES_MAX.to_string()),
+        ("save", String::new()),
+        ("timeout", "0".into()),
+    ]
+}
+
+/// `CONFIG GET` of these patterns.
+pub(super) fn get(config: &Config, patterns: &[Bytes]) -> Reply {
+    let is_asked = |name: &str| {
+        let matches =
+            |pattern: &Bytes| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes());
+        patterns.iter().any(|pattern| pattern.len() <= PATTERN_BYTES_MAX && matches(pattern))
+    };
+    let asked = settings(config).into_iter().filter(|(name, _)| is_asked(name));
+    let pair = |(name, value): (&'static str, String)| {
+        [Reply::BulkString(Bytes::from_static(name.as_bytes())), Reply::BulkString(value.into())]
+    };
+    Reply::Array(asked.flat_map(pair).collect())
+}
+
+/// Why `CONFIG SET` of this name does nothing.
+pub(super) fn set(config: &Config, name: &[u8]) -> Fault {
+    let mut settings = settings(config).into_iter();
+    match settings.find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
+        Some((known, _)) => Fault::Immutable(known),
+        None => {
+            let name = &name[..name.len().min(128)];
+            Fault::UnknownSetting(String::from_utf8_lossy(name).into_owned())
+        }
+    }
+}

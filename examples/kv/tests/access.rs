@@ -1,0 +1,280 @@
+//! Who is served, how fresh what it reads is, and how much it may store.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use kv::limits::{CHANGED_KEY_BYTES_MAX, CHANGES_MAX, SUBSCRIPTIONS_MAX};
+use kv::server::{Config, Password};
+use plainsong::{Consistency, Snapshot as _, StateMachine as _};
+
+mod common;
+use common::{Test, request, text, until};
+
+const PATIENT: Duration = Duration::from_secs(30);
+
+fn config() -> Config {
+    Config::new(PATIENT)
+}
+
+#[test]
+fn nothing_is_answered_before_the_password() {
+    let password = Password::from_file_text(b"secret\n");
+    let test = Test::start_with(Config { password, ..config() });
+    let mut client = test.client();
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
+    let first = "-NOAUTH Authentication required.";
+    for (request, reply) in [
+        ("GET a", first),
+        ("PING", first),
+        ("MULTI", first),
+        ("SUBSCRIBE a", first),
+        ("MEMBERS", first),
+        ("INFO", first),
+        ("AUTH wrong", wrong),
+        ("AUTH secre", wrong),
+        ("AUTH admin secret", wrong),
+        ("AUTH default", wrong),
+        ("AUTH a b c", "-ERR syntax error"),
+        ("GET a", first),
+        (
+            "HELLO 2",
+            "-NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
+             select the RESP protocol version at the same time",
+        ),
+        ("HELLO 2 AUTH default wrong", wrong),
+        ("GET a", first),
+        ("AUTH secret", "OK"),
+        ("GET a", "nil"),
+        ("AUTH wrong", wrong),
+        ("GET a", "nil"),
+        ("RESET", "RESET"),
+        ("GET a", first),
+        ("AUTH default secret", "OK"),
+        ("GET a", "nil"),
+    ] {
+        assert_eq!(client.ask(request), reply, "{request}");
+    }
+    let mut client = test.client();
+    let hello = client.ask("HELLO 2 AUTH default secret SETNAME me");
+    assert!(hello.contains("\"proto\" :2"), "{hello}");
+    assert_eq!(client.ask("CLIENT GETNAME"), "\"me\"");
+}
+
+#[test]
+fn without_a_password_the_only_user_is_default() {
+    let test = Test::start(PATIENT);
+    let mut client = test.client();
+    assert_eq!(client.ask("AUTH default anything"), "OK");
+    let refused = client.ask("AUTH somebody anything");
+    assert!(refused.starts_with("-WRONGPASS"), "{refused}");
+}
+
+#[test]
+fn a_full_store_takes_nothing_that_makes_it_larger() {
+    let test = Test::start_with(Config { memory_bytes_max: Some(10_000), ..config() });
+    let mut client = test.client();
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+    assert_eq!(client.ask("CONFIG GET maxmemory"), "[\"maxmemory\" \"10000\"]");
+    assert_eq!(text(&client.call(&["SET", "big", &"x".repeat(12_000)]).unwrap()), "OK");
+    for request in ["SET a 1", "INCR a", "APPEND a 1", "MSET a 1", "SETNX a 1", "SETRANGE a 1 x"] {
+        assert_eq!(client.ask(request), oom, "{request}");
+    }
+    assert_eq!(client.ask("STRLEN big"), ":12000", "reads go on");
+    assert_eq!(client.ask("EXPIRE big 100"), ":1", "and what makes nothing larger");
+    assert_eq!(client.ask("MULTI"), "OK");
+    assert_eq!(client.ask("SET a 1"), oom);
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.";
+    assert_eq!(client.ask("EXEC"), aborted);
+    let info = client.ask("INFO memory");
+    assert!(info.contains("used_memory:12163\\r\\nmaxmemory:10000\\r\\n"), "{info}");
+    assert_eq!(client.ask("DEL big"), ":1");
+    assert_eq!(client.ask("SET a 1"), "OK");
+    // Queued in time, but not carried out in time.
+    let mut other = test.client();
+    assert_eq!(client.ask("MULTI"), "OK");
+    assert_eq!(client.ask("SET a 2"), "QUEUED");
+    assert_eq!(text(&other.call(&["SET", "big", &"x".repeat(12_000)]).unwrap()), "OK");
+    assert_eq!(
+        client.ask("EXEC"),
+        "-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > \
+         'maxmemory'."
+    );
+    assert_eq!(client.ask("GET a"), "\"1\"");
+}
+
+#[test]
+fn how_fresh_reads_are_a_connection_says() {
+    let test = Test::start(PATIENT);
+    let (mut local, mut other) = (test.client(), test.client());
+    let asked = |client: &mut common::Client, request: &str| {
+        client.ask(request);
+        std::mem::take(&mut *test.fake.0.reads.lock().unwrap())
+    };
+    assert_eq!(asked(&mut local, "GET a"), [Consistency::Linearizable]);
+    assert_eq!(asked(&mut local, "READONLY"), []);
+    assert_eq!(asked(&mut local, "GET a"), [Consistency::Local]);
+    assert_eq!(asked(&mut local, "SCAN 0"), [Consistency::Local]);
+    assert_eq!(asked(&mut other, "GET a"), [Consistency::Linearizable], "it is its own affair");
+    assert_eq!(asked(&mut local, "SET a 1"), [], "it may write all the same");
+    assert_eq!(asked(&mut local, "READWRITE"), []);
+    assert_eq!(asked(&mut local, "GET a"), [Consistency::Linearizable]);
+    asked(&mut local, "READONLY");
+    asked(&mut local, "RESET");
+    assert_eq!(asked(&mut local, "GET a"), [Consistency::Linearizable]);
+}
+
+#[test]
+fn what_is_queued_and_watched_is_limited() {
+    let test = Test::start(PATIENT);
+    let mut client = test.client();
+    let long = "x".repeat(600_000);
+    assert_eq!(client.ask("MULTI"), "OK");
+    assert_eq!(text(&client.call(&["SET", "a", &long]).unwrap()), "QUEUED");
+    let refused = text(&client.call(&["SET", "b", &long]).unwrap());
+    assert!(refused.starts_with("-ERR string exceeds maximum allowed size"), "{refused}");
+    assert!(client.ask("EXEC").starts_with("-EXECABORT"));
+    let refused = text(&client.call(&["WATCH", &long]).unwrap());
+    assert!(refused.starts_with("-ERR string exceeds maximum allowed size"), "{refused}");
+    assert_eq!(client.ask("DBSIZE"), ":0");
+    // What a transaction answers is limited too; what is refused is not done.
+    let value = "x".repeat(900_000);
+    assert_eq!(text(&client.call(&["SET", "a", &value]).unwrap()), "OK");
+    assert_eq!(client.ask("MULTI"), "OK");
+    for _ in 0..20 {
+        client.ask("GET a");
+    }
+    assert_eq!(client.ask("GETDEL a"), "QUEUED");
+    assert_eq!(client.ask("SET b 1"), "QUEUED");
+    let replies = client.ask("EXEC");
+    let refused = "-ERR the reply exceeds the maximum allowed size (16777216 bytes): ask for less \
+                   at once";
+    assert!(replies.ends_with(&format!("{refused} {refused} OK]")), "{}", replies.len());
+    assert_eq!(client.ask("EXISTS a b"), ":2");
+}
+
+#[test]
+fn no_answer_to_exec_in_time_says_what_is_known() {
+    let test = Test::start(Duration::from_millis(200));
+    let mut client = test.client();
+    client.ask("MULTI");
+    client.ask("SET a 1");
+    test.fake.0.silent.store(true, Ordering::SeqCst);
+    let reply = client.ask("EXEC");
+    assert!(reply.starts_with("-UNKNOWN outcome: no answer within 0.2 s"), "{reply}");
+    let reply = client.ask("WATCH a");
+    assert!(reply.starts_with("-CLUSTERDOWN no answer within 0.2 s"), "{reply}");
+    test.fake.0.silent.store(false, Ordering::SeqCst);
+    test.fake.0.full.store(true, Ordering::SeqCst);
+    client.ask("MULTI");
+    client.ask("SET a 2");
+    let reply = client.ask("EXEC");
+    assert!(reply.ends_with("the command has not taken effect"), "{reply}");
+}
+
+#[test]
+fn who_listens_hears_all_or_is_disconnected() {
+    let test = Test::start(PATIENT);
+    let (mut listener, mut lazy, mut writer) = (test.client(), test.client(), test.client());
+    for client in [&mut listener, &mut lazy] {
+        client.ask("PSUBSCRIBE __keyevent@0__:*");
+    }
+    let writes = 3 * CHANGES_MAX;
+    let mut heard = 0;
+    // The one reads as much as is written, so it hears everything. The other reads nothing.
+    for part in 0..writes / 1024 {
+        let requests: Vec<u8> = (0..1024)
+            .flat_map(|n| request(&["SET", &format!("{}", part * 1024 + n), "1"]))
+            .collect();
+        writer.send(&requests).unwrap();
+        for _ in 0..1024 {
+            writer.reply().unwrap();
+            let message = text(&listener.reply().unwrap());
+            assert!(
+                message.ends_with(&format!("\"__keyevent@0__:set\" \"{heard}\"]")),
+                "{message}"
+            );
+            heard += 1;
+        }
+    }
+    let mut last = String::new();
+    let mut heard = 0;
+    while let Ok(reply) = lazy.reply() {
+        last = text(&reply);
+        heard += 1;
+    }
+    assert!(last.starts_with("-ERR changes were missed"), "{last}");
+    assert!(heard < writes, "{heard} of {writes}");
+}
+
+#[test]
+fn what_cannot_be_told_one_by_one_ends_the_connections_that_listen() {
+    let test = Test::start(PATIENT);
+    let store = &test.fake.0.store;
+    let mut writer = test.client();
+    for what in ["all keys deleted", "another state"] {
+        let mut listener = test.client();
+        listener.ask("PSUBSCRIBE *");
+        if what == "another state" {
+            let mut bytes = Vec::new();
+            let mut store = store.lock().unwrap();
+            store.snapshot().write(&mut bytes).unwrap();
+            store.restore(&mut &bytes[..]).unwrap();
+        } else {
+            writer.ask("FLUSHALL");
+        }
+        let told = text(&listener.reply().unwrap());
+        assert!(told.starts_with("-ERR changes were missed"), "{what}: {told}");
+        assert!(listener.reply().is_err(), "{what}");
+    }
+}
+
+#[test]
+fn long_keys_are_not_told_of() {
+    let test = Test::start(PATIENT);
+    let (mut listener, mut writer) = (test.client(), test.client());
+    listener.ask("SUBSCRIBE __keyevent@0__:set");
+    writer.call(&["SET", &"x".repeat(CHANGED_KEY_BYTES_MAX + 1), "1"]).unwrap();
+    writer.call(&["SET", "short", "1"]).unwrap();
+    assert_eq!(text(&listener.reply().unwrap()), "[\"message\" \"__keyevent@0__:set\" \"short\"]");
+}
+
+#[test]
+fn subscriptions_are_limited() {
+    let test = Test::start(PATIENT);
+    let mut client = test.client();
+    let mut names = vec!["SUBSCRIBE".to_string()];
+    names.extend((0..=SUBSCRIPTIONS_MAX).map(|name| name.to_string()));
+    let refused = text(&client.call(&names).unwrap());
+    assert_eq!(refused, "-ERR too many subscriptions (1024 at most for a client)");
+    let refused = text(&client.call(&["PSUBSCRIBE", &"*".repeat(1025)]).unwrap());
+    assert_eq!(refused, "-ERR pattern exceeds maximum allowed size (1024 bytes)");
+    assert_eq!(client.ask("GET a"), "nil", "it listens to nothing");
+}
+
+#[test]
+fn an_expired_key_is_told_of_when_it_goes() {
+    let test = Test::start(PATIENT);
+    let (mut listener, mut writer) = (test.client(), test.client());
+    writer.ask("SET a 1 PX 5");
+    listener.ask("SUBSCRIBE __keyevent@0__:expired");
+    let context = plainsong::Context::new(plainsong::Index(9), plainsong::Timestamp(50));
+    test.fake.0.store.lock().unwrap().wake(&context);
+    assert_eq!(text(&listener.reply().unwrap()), "[\"message\" \"__keyevent@0__:expired\" \"a\"]");
+}
+
+#[test]
+fn who_hangs_up_is_listened_for_no_more() {
+    let test = Test::start(PATIENT);
+    let mut listener = test.client();
+    listener.ask("PSUBSCRIBE *");
+    let mut writer = test.client();
+    let clients = |client: &mut common::Client| client.ask("INFO clients");
+    assert!(clients(&mut writer).contains("connected_clients:2"));
+    drop(listener);
+    until("one client", PATIENT, || {
+        clients(&mut writer).contains("connected_clients:1").then_some(())
+    });
+}

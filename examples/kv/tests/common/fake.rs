@@ -1,0 +1,119 @@
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv::backend::{Backend, Failure};
+use kv::command::{Ask, Output};
+use kv::resp::Reply;
+use kv::server::{Config, Server};
+use kv::{Store, View};
+use plainsong::{Consistency, Context, Index, StateMachine, Timestamp};
+use service::Situation;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use super::Client;
+
+/// A store without a group.
+#[derive(Clone, Default)]
+pub struct Fake(pub Arc<Inner>);
+
+#[derive(Default)]
+pub struct Inner {
+    pub store: Mutex<Store>,
+    /// Takes nothing.
+    pub full: AtomicBool,
+    /// Takes commands and does not answer them.
+    pub silent: AtomicBool,
+    /// Has lost what was proposed.
+    pub failed: AtomicBool,
+    pub proposed: AtomicUsize,
+    /// How fresh each read was to be.
+    pub reads: Mutex<Vec<Consistency>>,
+    pub unanswered: Mutex<Vec<oneshot::Sender<Result<Output, Failure>>>>,
+}
+
+type BoxedOutcome =
+    std::pin::Pin<Box<dyn Future<Output = Result<Output, Failure>> + Send + 'static>>;
+
+impl Backend for Fake {
+    type Pending = BoxedOutcome;
+
+    fn try_ask(&self, ask: Ask, consistency: Consistency) -> Result<BoxedOutcome, Ask> {
+        let inner = &self.0;
+        if inner.full.load(Ordering::SeqCst) {
+            return Err(ask);
+        }
+        inner.proposed.fetch_add(1, Ordering::SeqCst);
+        let (sender, receiver) = oneshot::channel();
+        if inner.failed.load(Ordering::SeqCst) {
+            let message = "the replica has stopped: for the test".into();
+            let _ = sender.send(Err(Failure { message, may_still_take_effect: false }));
+        } else {
+            let mut store = inner.store.lock().unwrap();
+            let output = match ask {
+                Ask::Propose(proposal) => {
+                    store.apply(&Context::new(Index(1), Timestamp(1)), proposal)
+                }
+                Ask::Read(query) => {
+                    inner.reads.lock().unwrap().push(consistency);
+                    store.answer(query, Timestamp(1))
+                }
+            };
+            if inner.silent.load(Ordering::SeqCst) {
+                inner.unanswered.lock().unwrap().push(sender);
+            } else {
+                let _ = sender.send(Ok(output));
+            }
+        }
+        Ok(Box::pin(async move { receiver.await.unwrap() }))
+    }
+
+    async fn operate(&self, _: Vec<Bytes>) -> Reply {
+        Reply::Null
+    }
+
+    fn view(&self) -> View {
+        self.0.store.lock().unwrap().view()
+    }
+
+    fn situation(&self) -> Situation {
+        let silent = self.0.silent.load(Ordering::SeqCst) || self.0.full.load(Ordering::SeqCst);
+        let waiting = silent.then(|| "waiting for a majority of 1 2 3: have 3".into());
+        Situation { id: "3".into(), role: "voter".into(), waiting, ..Situation::default() }
+    }
+}
+
+/// A server on such a store.
+pub struct Test {
+    pub runtime: Runtime,
+    pub server: Server,
+    pub fake: Fake,
+}
+
+impl Test {
+    pub fn start(timeout: Duration) -> Self {
+        Self::start_with(Config::new(timeout))
+    }
+
+    pub fn start_with(config: Config) -> Self {
+        let fake = Fake::default();
+        let runtime = Runtime::new().unwrap();
+        let server = runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            Server::start(listener, Vec::new(), fake.clone(), config).unwrap()
+        });
+        Self { runtime, server, fake }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address()).unwrap()
+    }
+}

@@ -1,0 +1,51 @@
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{Client, have, until};
+
+/// The program of Debian's package `redis-tools` that is the server when it is called so.
+/// The package `redis-server` adds a link to it, and a service that nobody here wants.
+const SERVER: &str = "redis-check-rdb";
+
+/// A real `redis-server`, to compare with.
+pub struct Redis {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Redis {
+    /// Whether there is one; says so where not.
+    pub fn is_there() -> bool {
+        have(SERVER, "redis-tools")
+    }
+
+    pub fn start(directory: &Path) -> Self {
+        let socket = directory.join("redis.sock");
+        let child = Command::new(SERVER)
+            .arg0("redis-server")
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .arg(&socket)
+            .args(["--notify-keyspace-events", "KEA"])
+            .current_dir(directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server");
+        let redis = Self { child, socket };
+        until("redis-server", Duration::from_secs(10), || UnixStream::connect(&redis.socket).ok());
+        redis
+    }
+
+    pub fn client(&self) -> Client<UnixStream> {
+        Client::over(UnixStream::connect(&self.socket).expect("a connection"))
+    }
+}

@@ -1,0 +1,386 @@
+//! What clients say to the server and are answered: transactions, watched keys, changes that
+//! are told. Where there is a real `redis-server`, it is told the same and must say the same.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+mod common;
+use common::{Client, Random, Redis, Test, text};
+
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// Plays lines of `client | request | reply`, for up to three clients. A request `...` is none:
+/// the client is told something that it did not ask for. A reply `~` is looked at by nobody.
+#[track_caller]
+fn play<S: Read + Write>(who: &str, script: &str, connect: impl Fn() -> Client<S>) {
+    let mut clients: Vec<_> = (0..3).map(|_| connect()).collect();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
+        let [client, request, reply] = parts[..] else { panic!("not a line: {line}") };
+        let client = &mut clients[client.parse::<usize>().unwrap() - 1];
+        let got = match request {
+            "..." => text(&client.reply().expect("a message")),
+            request => client.ask(request),
+        };
+        assert!(reply == "~" || got.trim_end() == reply, "{who}: {line}\n   but {got}");
+    }
+}
+
+/// The same conversation with our server and with Redis.
+#[track_caller]
+fn same(script: &str) {
+    let test = Test::start(PATIENT);
+    play("we", script, || test.client());
+    if Redis::is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let redis = Redis::start(directory.path());
+        play("redis", script, || redis.client());
+    }
+}
+
+/// Of what Redis 7.0 does not know yet.
+#[track_caller]
+fn ours(script: &str) {
+    let test = Test::start(PATIENT);
+    play("we", script, || test.client());
+}
+
+#[test]
+fn a_transaction_is_answered_as_a_whole() {
+    same(
+        r#"
+        1 | MULTI            | OK
+        1 | SET a 1          | QUEUED
+        1 | INCR a           | QUEUED
+        2 | GET a            | nil
+        1 | GET a            | QUEUED
+        1 | GET x            | QUEUED
+        1 | PING             | QUEUED
+        1 | ECHO hello       | QUEUED
+        1 | SELECT 0         | QUEUED
+        1 | SELECT x         | QUEUED
+        1 | SETNX a 5        | QUEUED
+        1 | TYPE a           | QUEUED
+        1 | MGET a x         | QUEUED
+        1 | TTL a            | QUEUED
+        1 | EXISTS a x       | QUEUED
+        1 | EXEC             | [OK :2 "2" nil PONG "hello" OK -ERR value is not an integer or out of range :0 string ["2" nil] :-1 :1]
+        2 | GET a            | "2"
+        1 | MULTI            | OK
+        1 | EXEC             | []
+        1 | GET a            | "2"
+        "#,
+    );
+}
+
+#[test]
+fn a_command_that_fails_in_a_transaction_fails_alone() {
+    same(
+        r#"
+        1 | MULTI        | OK
+        1 | SET a x      | QUEUED
+        1 | INCR a       | QUEUED
+        1 | SET a 1 ZZ   | QUEUED
+        1 | SET a y XX   | QUEUED
+        1 | EXEC         | [OK -ERR value is not an integer or out of range -ERR syntax error OK]
+        1 | GET a        | "y"
+        "#,
+    );
+}
+
+#[test]
+fn a_command_that_cannot_be_queued_discards_the_transaction() {
+    same(
+        r#"
+        1 | MULTI        | OK
+        1 | SET a 1      | QUEUED
+        1 | GET          | -ERR wrong number of arguments for 'get' command
+        1 | SET b 1      | QUEUED
+        1 | EXEC         | -EXECABORT Transaction discarded because of previous errors.
+        1 | EXISTS a b   | :0
+        1 | MULTI        | OK
+        1 | SET a 1      | QUEUED
+        1 | NOSUCH a     | -ERR unknown command 'NOSUCH', with args beginning with: 'a' 
+        1 | EXEC         | -EXECABORT Transaction discarded because of previous errors.
+        1 | EXISTS a     | :0
+        1 | MULTI        | OK
+        1 | SET a 1      | QUEUED
+        1 | NOSUCH       | -ERR unknown command 'NOSUCH', with args beginning with: 
+        1 | DISCARD      | OK
+        1 | MULTI        | OK
+        1 | SET a 1      | QUEUED
+        1 | EXEC         | [OK]
+        "#,
+    );
+}
+
+#[test]
+fn words_of_transactions_in_the_wrong_place_are_refused() {
+    same(
+        r#"
+        1 | EXEC         | -ERR EXEC without MULTI
+        1 | DISCARD      | -ERR DISCARD without MULTI
+        1 | MULTI        | OK
+        1 | MULTI        | -ERR MULTI calls can not be nested
+        1 | WATCH a      | -ERR WATCH inside MULTI is not allowed
+        1 | SET a 1      | QUEUED
+        1 | UNWATCH      | QUEUED
+        1 | EXEC         | [OK OK]
+        1 | EXEC         | -ERR EXEC without MULTI
+        1 | MULTI        | OK
+        1 | SET a 2      | QUEUED
+        1 | DISCARD      | OK
+        1 | DISCARD      | -ERR DISCARD without MULTI
+        1 | GET a        | "1"
+        1 | WATCH        | -ERR wrong number of arguments for 'watch' command
+        "#,
+    );
+}
+
+#[test]
+fn a_watched_key_that_changed_stops_the_transaction() {
+    same(
+        r#"
+        1 | SET a 1      | OK
+        1 | WATCH a b    | OK
+        1 | MULTI        | OK
+        1 | SET a 2      | QUEUED
+        1 | EXEC         | [OK]
+        1 | WATCH a      | OK
+        2 | SET a 3      | OK
+        1 | MULTI        | OK
+        1 | SET a 4      | QUEUED
+        1 | EXEC         | nil
+        1 | GET a        | "3"
+        1 | MULTI        | OK
+        1 | SET a 4      | QUEUED
+        1 | EXEC         | [OK]
+        1 | WATCH b      | OK
+        2 | SET b 1      | OK
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | nil
+        1 | WATCH a      | OK
+        2 | SET a 4      | OK
+        1 | MULTI        | OK
+        1 | EXEC         | nil
+        1 | WATCH a      | OK
+        2 | DEL a        | :1
+        2 | SET a 4      | OK
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | nil
+        1 | WATCH a      | OK
+        2 | EXPIRE a 100 | :1
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | nil
+        1 | WATCH a      | OK
+        1 | SET a 5      | OK
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | nil
+        1 | WATCH a      | OK
+        2 | FLUSHALL     | OK
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | nil
+        "#,
+    );
+}
+
+#[test]
+fn what_changes_no_watched_key_stops_nothing() {
+    same(
+        r#"
+        1 | MSET a 1 b 1 | OK
+        1 | WATCH a      | OK
+        2 | SET b 2      | OK
+        2 | SET a 2 NX   | nil
+        2 | GET a        | "1"
+        2 | EXPIRE a 9 XX | :0
+        2 | DEL nobody   | :0
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | ["1"]
+        1 | WATCH a      | OK
+        1 | UNWATCH      | OK
+        2 | SET a 2      | OK
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | ["2"]
+        1 | WATCH a      | OK
+        1 | MULTI        | OK
+        1 | DISCARD      | OK
+        2 | SET a 3      | OK
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | ["3"]
+        1 | WATCH a      | OK
+        2 | SET a 4      | OK
+        1 | WATCH a      | OK
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | EXEC         | nil
+        1 | WATCH a      | OK
+        2 | SET a 5      | OK
+        1 | RESET        | RESET
+        1 | MULTI        | OK
+        1 | GET a        | QUEUED
+        1 | RESET        | RESET
+        1 | EXEC         | -ERR EXEC without MULTI
+        "#,
+    );
+}
+
+#[test]
+fn random_transactions_of_three_clients_are_answered_as_redis_answers_them() {
+    if !Redis::is_there() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let server = Redis::start(directory.path());
+    let test = Test::start(PATIENT);
+    let seed = std::env::var("KV_SEED").ok().map_or(1, |seed| seed.parse().expect("a seed"));
+    let mut random = Random(seed);
+    let mut redis: Vec<_> = (0..4).map(|_| server.client()).collect();
+    let mut kv: Vec<_> = (0..3).map(|_| test.client()).collect();
+    let mut told = Vec::new();
+    for _ in 0..20_000 {
+        let client = random.below(3);
+        let key = format!("key:{}", random.below(4));
+        let verb = random.one_of(&[
+            "MULTI", "MULTI", "EXEC", "EXEC", "WATCH", "WATCH", "UNWATCH", "DISCARD", "GET", "SET",
+            "SET", "INCR", "APPEND", "DEL", "GETSET", "EXISTS", "PERSIST", "MSETNX", "TOUCH",
+            "SETRANGE", "GETRANGE", "GET a b", "NOSUCH", "FLUSHDB", "SETNX", "STRLEN", "DBSIZE",
+        ]);
+        let number = (random.below(9) as i64 - 4).to_string();
+        let line = match verb {
+            "MULTI" | "EXEC" | "UNWATCH" | "DISCARD" | "GET a b" | "NOSUCH" | "DBSIZE" => {
+                verb.to_string()
+            }
+            // A key that was absent, and is so again, has not changed for us, but for Redis.
+            "WATCH" if redis[3].ask(&format!("EXISTS {key}")) == ":0" => "PING".into(),
+            "FLUSHDB" if random.below(10) > 0 => "PING".into(),
+            "FLUSHDB" => verb.into(),
+            "SET" | "APPEND" | "GETSET" | "SETNX" => format!("{verb} {key} {number}"),
+            "SETRANGE" => format!("{verb} {key} {number} {}", random.below(100)),
+            "GETRANGE" => format!("{verb} {key} {number} {}", random.below(9) as i64 - 4),
+            "MSETNX" => format!("{verb} {key} 1 key:{} 2", random.below(4)),
+            _ => format!("{verb} {key}"),
+        };
+        let (ours, theirs) = (kv[client].ask(&line), redis[client].ask(&line));
+        told.push(format!("{client} | {line} | {theirs}"));
+        let last = told.len().saturating_sub(60);
+        assert_eq!(ours, theirs, "KV_SEED={seed}, after\n{}", told[last..].join("\n"));
+    }
+}
+
+#[test]
+fn a_key_is_set_and_deleted_if_it_has_a_value() {
+    ours(
+        r#"
+        1 | SET a 1 IFEQ 1       | nil
+        1 | EXISTS a             | :0
+        1 | SET a 1 IFNE 1       | OK
+        1 | SET a 2 IFEQ 1       | OK
+        1 | SET a 3 IFEQ 1       | nil
+        1 | SET a 3 IFEQ 1 GET   | "2"
+        1 | GET a                | "2"
+        1 | SET a 3 IFNE 2       | nil
+        1 | SET a 3 IFEQ 2 GET EX 100 | "2"
+        1 | TTL a                | :100
+        1 | SET a 3 IFEQ 3 NX    | -ERR syntax error
+        1 | SET a 3 XX IFEQ 3    | -ERR syntax error
+        1 | SET a 3 IFEQ 3 IFNE 4 | -ERR syntax error
+        1 | SET a 3 IFEQ         | -ERR syntax error
+        1 | DELEX a IFEQ 4       | :0
+        1 | DELEX a IFNE 3       | :0
+        1 | DELEX a IFXX 3       | -ERR syntax error
+        1 | DELEX a IFEQ         | -ERR syntax error
+        1 | DELEX a IFEQ 3       | :1
+        1 | DELEX a IFNE 3       | :0
+        1 | SET a 3              | OK
+        1 | DELEX a              | :1
+        "#,
+    );
+}
+
+#[test]
+fn changes_of_keys_are_told_to_who_listens() {
+    same(
+        r#"
+        1 | SUBSCRIBE __keyspace@0__:a __keyevent@0__:del | ["subscribe" "__keyspace@0__:a" :1]
+        1 | ...                  | ["subscribe" "__keyevent@0__:del" :2]
+        2 | PSUBSCRIBE __keyevent@0__:* | ["psubscribe" "__keyevent@0__:*" :1]
+        3 | SET a 1              | OK
+        1 | ...                  | ["message" "__keyspace@0__:a" "set"]
+        2 | ...                  | ["pmessage" "__keyevent@0__:*" "__keyevent@0__:set" "a"]
+        3 | SET b 1              | OK
+        2 | ...                  | ["pmessage" "__keyevent@0__:*" "__keyevent@0__:set" "b"]
+        3 | SET a 2 NX           | nil
+        3 | GET a                | "1"
+        3 | DEL a b x            | :2
+        1 | ...                  | ["message" "__keyspace@0__:a" "del"]
+        1 | ...                  | ["message" "__keyevent@0__:del" "a"]
+        1 | ...                  | ["message" "__keyevent@0__:del" "b"]
+        2 | ...                  | ["pmessage" "__keyevent@0__:*" "__keyevent@0__:del" "a"]
+        2 | ...                  | ["pmessage" "__keyevent@0__:*" "__keyevent@0__:del" "b"]
+        3 | INCR a               | :1
+        1 | ...                  | ["message" "__keyspace@0__:a" "incrby"]
+        3 | DECRBY a 3           | :-2
+        1 | ...                  | ["message" "__keyspace@0__:a" "incrby"]
+        3 | APPEND a x           | :3
+        1 | ...                  | ["message" "__keyspace@0__:a" "append"]
+        3 | SETRANGE a 0 x       | :3
+        1 | ...                  | ["message" "__keyspace@0__:a" "setrange"]
+        3 | EXPIRE a 100         | :1
+        1 | ...                  | ["message" "__keyspace@0__:a" "expire"]
+        3 | PERSIST a            | :1
+        1 | ...                  | ["message" "__keyspace@0__:a" "persist"]
+        3 | GETEX a EX 100       | ~
+        1 | ...                  | ["message" "__keyspace@0__:a" "expire"]
+        3 | GETEX a PERSIST      | ~
+        1 | ...                  | ["message" "__keyspace@0__:a" "persist"]
+        3 | SET a 1 EX 100       | OK
+        1 | ...                  | ["message" "__keyspace@0__:a" "set"]
+        1 | ...                  | ["message" "__keyspace@0__:a" "expire"]
+        3 | GETDEL a             | "1"
+        1 | ...                  | ["message" "__keyspace@0__:a" "del"]
+        1 | ...                  | ["message" "__keyevent@0__:del" "a"]
+        3 | MULTI                | OK
+        3 | MSET a 1 c 1         | QUEUED
+        3 | EXPIRE a -1          | QUEUED
+        3 | EXEC                 | [OK :1]
+        1 | ...                  | ["message" "__keyspace@0__:a" "set"]
+        1 | ...                  | ["message" "__keyspace@0__:a" "del"]
+        1 | ...                  | ["message" "__keyevent@0__:del" "a"]
+        "#,
+    );
+}
+
+#[test]
+fn a_client_that_listens_does_nothing_else() {
+    same(
+        r#"
+        1 | UNSUBSCRIBE          | ["unsubscribe" nil :0]
+        1 | SUBSCRIBE a b a      | ["subscribe" "a" :1]
+        1 | ...                  | ["subscribe" "b" :2]
+        1 | ...                  | ["subscribe" "a" :2]
+        1 | PSUBSCRIBE c*        | ["psubscribe" "c*" :3]
+        1 | GET a                | -ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context
+        1 | PING                 | ["pong" ""]
+        1 | PING x               | ["pong" "x"]
+        1 | UNSUBSCRIBE b nobody | ["unsubscribe" "b" :2]
+        1 | ...                  | ["unsubscribe" "nobody" :2]
+        1 | PUNSUBSCRIBE         | ["punsubscribe" "c*" :1]
+        1 | UNSUBSCRIBE          | ["unsubscribe" "a" :0]
+        1 | GET a                | nil
+        1 | SUBSCRIBE a          | ["subscribe" "a" :1]
+        1 | RESET                | RESET
+        1 | GET a                | nil
+        "#,
+    );
+}
