@@ -6,10 +6,10 @@
 //! | [`scenario`] | single stories on a simulated group |
 //! | [`simulation`] | thousands of them, drawn from seeds |
 //! | `torture` | real groups on real daemons, while everything fails (feature `corosync`) |
-//! | `kv_client` | a client of kv, for these |
+//! | `client` | a client of kv, for these |
 
 #[cfg(feature = "corosync")]
-pub mod kv_client;
+pub mod client;
 pub mod rig;
 pub mod scenario;
 pub mod simulation;

@@ -367,8 +367,24 @@ impl Node {
             .map_err(|error| self.log.trouble(error))
     }
 
-    /// Ends what [`Node::drop_from`] and [`Node::loss_percent`] began.
+    /// From now on what it sends goes out at so many kilobits a second; what cannot within
+    /// 0.4 s is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Node::cut`].
+    pub fn slow_link(&self, kilobits: u32) -> Result<()> {
+        self.log.note(format!("node {} sends {kilobits} kbit/s", self.id));
+        let rate = format!("{kilobits}kbit");
+        let line = ["qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", &rate];
+        let line = [&line[..], &["burst", "16kb", "latency", "400ms"]].concat();
+        self.run("tc", &line).map(drop)
+    }
+
+    /// Ends what [`Node::drop_from`], [`Node::loss_percent`] and [`Node::slow_link`] began.
     pub(super) fn clear_filter(&self) -> Result<()> {
+        // There is none as a rule, which is an error.
+        self.output("tc", &["qdisc", "del", "dev", "eth0", "root"], RUN_WITHIN)?;
         self.namespace
             .configure(&["nft", "-f", "-"], "add table inet rig\ndelete table inet rig\n")
             .map_err(|error| self.log.trouble(error))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::log::{Line, Log};
 use super::{Error, Result, output};
@@ -112,6 +112,34 @@ impl Program {
             return Ok(());
         }
         Err(self.ended(format!("resume {}", self.source)))
+    }
+
+    /// Lets it have only so many bytes of writable memory more than it has; without a number, as
+    /// many as it wants. Nothing happens if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the system refuses.
+    pub fn limit_memory(&self, more: Option<u64>) -> Result<()> {
+        let child = self.child();
+        let pages = || {
+            let sizes = std::fs::read_to_string(format!("/proc/{}/statm", self.id)).ok()?;
+            sizes.split(' ').nth(5)?.parse::<u64>().ok()
+        };
+        let current = match (more, pages()) {
+            (None, _) => None,
+            (Some(more), Some(pages)) => Some(pages * rustix::param::page_size() as u64 + more),
+            (Some(_), None) => return Ok(()),
+        };
+        self.log.note(format!("{} may have {current:?} bytes of memory", self.source));
+        let limit = Rlimit { current, maximum: None };
+        match prlimit(Some(Pid::from_child(&child)), Resource::Data, limit) {
+            Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => {
+                let failed = Error::system(format!("limit the memory of {}", self.source));
+                Err(self.log.trouble(failed(error.into())))
+            }
+        }
     }
 
     /// Waits until it has ended and all that it printed is in the log.

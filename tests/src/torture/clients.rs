@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use plainsong::testing::{Answer, ClientNumber, Random};
 
+use super::faults::rubbish;
 use super::group::Group;
+use super::locks::Holds;
+use super::service::Service;
 use super::{Options, RECOVERY_MAX, Result, wrong};
-use crate::kv_client::{KvClient, Reply};
+use crate::client::{Client as Connection, Reply};
 use crate::rig;
 use crate::simulation::{Command, History, Output};
 
@@ -23,6 +26,8 @@ const CALLS_MAX: u64 = 40;
 /// How long a client waits for an answer before it goes to another replica. Longer than what
 /// kv waits before it says that the outcome is unknown.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// A key that is to last an hour is looked at for so many rounds.
+const LASTING_ROUNDS: u64 = 4;
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -65,6 +70,7 @@ pub(super) struct Work {
     /// The longest time without an answer to anybody since the first fault.
     pub(super) longest_gap: Duration,
     last_answer: Instant,
+    holds: Holds,
 }
 
 /// The work of a round while it goes on.
@@ -142,13 +148,20 @@ impl Clients {
             unknown: 0,
             longest_gap: Duration::ZERO,
             last_answer: Instant::now(),
+            holds: Holds::default(),
         });
-        let stop = AtomicBool::new(false);
+        let (stop, holds) = (AtomicBool::new(false), Holds::default());
         let book = &Book(&work);
         let done = thread::scope(|scope| {
-            let (stop, mut running) = (&stop, Vec::new());
+            let (stop, holds, mut running) = (&stop, &holds, Vec::new());
+            let random = |client: u32| Random::new(self.seed ^ (round << 16) ^ u64::from(client));
+            for id in group.ids() {
+                let random = random(self.clients + id);
+                running.push(scope.spawn(move || holds.work(group, id, random, stop)));
+                running.push(scope.spawn(move || group.commands.run_under_lock(group, id, stop)));
+            }
             for client in 0..self.clients {
-                let random = Random::new(self.seed ^ (round << 16) ^ u64::from(client));
+                let random = random(client);
                 running.push(scope.spawn(move || {
                     let at = client % self.nodes + 1;
                     let number = self.number();
@@ -163,6 +176,7 @@ impl Clients {
             done
         })?;
         let mut work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
+        work.holds = holds;
         work.registers.1 = self.calls.load(Ordering::Relaxed).div_ceil(CALLS_MAX) + REGISTERS;
         Ok((done, work))
     }
@@ -173,15 +187,23 @@ impl Clients {
 
     /// Whether what they did and heard is right, and the replicas agree on what is there.
     pub(super) fn judge(&self, group: &Group, work: &Work) -> Result<()> {
+        work.holds.judge()?;
+        group.commands.judge()?;
         if let Some(register) = work.history.wrong() {
             group.note(&format!("the history: {:?}", work.history));
             return Err(wrong(format!("what was read and written at r:{register} is wrong")));
         }
         let keys = (work.registers.0..=work.registers.1).map(|register| format!("r:{register}"));
-        let keys: Vec<String> = keys.collect();
+        let mut keys: Vec<String> = keys.collect();
+        let registers = keys.len();
+        let round = self.rounds.load(Ordering::Relaxed);
+        let lasting = |round| format!("lasting:{round}");
+        keys.extend((round.saturating_sub(LASTING_ROUNDS)..round).skip(1).map(lasting));
         let mut first: Option<Vec<Reply>> = None;
         for id in group.ids() {
-            let mut kv = group.connect(id)?.ok_or_else(|| wrong(format!("{id} is not there")))?;
+            let mut kv = group
+                .connect(Service::Kv, id)?
+                .ok_or_else(|| wrong(format!("{id} is not there")))?;
             let mut found = Vec::new();
             for key in &keys {
                 found.push(asked(&mut kv, &format!("GET {key}"))?);
@@ -205,7 +227,16 @@ impl Clients {
                 }
             }
         }
-        let mut kv = group.connect(1)?.ok_or_else(|| wrong("1 is not there"))?;
+        let mut kv = group.connect(Service::Kv, 1)?.ok_or_else(|| wrong("1 is not there"))?;
+        for round in (round.saturating_sub(LASTING_ROUNDS)..round).skip(1) {
+            let key = lasting(round);
+            if asked(&mut kv, &format!("GET {key}"))? == Reply::Nil {
+                return Err(wrong(format!("{key} has expired an hour too early")));
+            }
+        }
+        asked(&mut kv, &format!("SET {} here EX 3600", lasting(round)))?;
+        keys.truncate(registers);
+        keys.extend(rubbish());
         for keys in keys.chunks(50) {
             asked(&mut kv, &format!("DEL {}", keys.join(" ")))?;
         }
@@ -213,7 +244,7 @@ impl Clients {
     }
 }
 
-fn asked(kv: &mut KvClient, command: &str) -> Result<Reply> {
+fn asked(kv: &mut Connection, command: &str) -> Result<Reply> {
     match kv.ask(command) {
         Ok(Reply::Error(error)) => {
             Err(wrong(format!("{command} in a group that is well: {error}")))
@@ -228,7 +259,7 @@ fn number_in(reply: &Reply) -> Option<u64> {
     match reply {
         Reply::Nil => Some(0),
         Reply::Text(text) => text.parse().ok(),
-        Reply::Error(_) => None,
+        Reply::Error(_) | Reply::Array(_) => None,
     }
 }
 
@@ -270,16 +301,16 @@ impl Client<'_> {
         Ok(())
     }
 
-    fn connected(&self, connection: Option<KvClient>) -> rig::Result<Option<KvClient>> {
+    fn connected(&self, connection: Option<Connection>) -> rig::Result<Option<Connection>> {
         if connection.is_some() {
             return Ok(connection);
         }
-        let connected = self.group.connect(self.at)?;
+        let connected = self.group.connect(Service::Kv, self.at)?;
         Ok(connected.filter(|kv| kv.set_patience(PATIENCE).is_ok()))
     }
 
     /// Counts; whether the connection is still good.
-    fn count(&mut self, kv: &mut KvClient, book: &Book<'_>) -> Result<bool> {
+    fn count(&mut self, kv: &mut Connection, book: &Book<'_>) -> Result<bool> {
         let asked = outcome(kv.ask(&format!("INCR count:{}", self.client)))?;
         let mut counts = self.all.counts();
         let count = counts.entry(self.client).or_default();
@@ -305,7 +336,7 @@ impl Client<'_> {
     }
 
     /// Reads or writes a register; whether the connection is still good.
-    fn call(&mut self, kv: &mut KvClient, book: &Book<'_>) -> Result<bool> {
+    fn call(&mut self, kv: &mut Connection, book: &Book<'_>) -> Result<bool> {
         let call = Clients::next(&self.all.calls);
         let register = call / (CALLS_MAX * REGISTERS) * REGISTERS + self.random.below(REGISTERS);
         let command = if self.random.chance(500) {

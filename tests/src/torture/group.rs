@@ -1,29 +1,54 @@
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::commands::Commands;
+use super::service::Service;
 use super::{Options, RECOVERY_MAX, Result, TOKEN_MS, wrong};
-use crate::kv_client::{Info, KvClient, Reply};
+use crate::client::{Client, Info, Reply};
 use crate::rig::{self, Cluster, Line, Node, Program};
 
 /// How often to look at what cannot be waited for.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a replica may take to stop in order.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// What a replica may hold at most.
-const DESCRIPTORS_MAX: usize = 400;
+/// What a replica may hold at most, after all that was done to it has ended.
+const DESCRIPTORS_MAX: usize = 100;
 const MEMORY_KIB_MAX: u64 = 1 << 20;
+/// Of the disk of a node.
+const DISK: &str = "512M";
+/// Lets a program have another time of day than its host: a library of the package faketime,
+/// found by the loader.
+const CLOCK: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 
-/// Daemons and replicas, one of each on every node. Any thread may use it.
+/// What a replica is slow with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delay {
+    /// To make things durable.
+    Syncs,
+    /// To apply commands: its thread sleeps long, and wakes others late.
+    Apply,
+}
+
+/// Daemons and replicas, of each program one on every node. Any thread may use it.
 pub(super) struct Group {
-    /// By node, from 1.
-    replicas: Vec<Mutex<Option<Program>>>,
+    /// By node, from 1, and by service.
+    replicas: Vec<[Mutex<Option<Program>>; Service::ALL.len()]>,
+    /// Programs that are a fault as long as they run.
+    meddlers: Mutex<Vec<Program>>,
+    /// Replicas whose disk was full, and who may have stopped.
+    out_of_space: Mutex<BTreeSet<u32>>,
+    /// Replicas that were taken from the voters.
+    removed: Mutex<BTreeSet<(Service, u32)>>,
     /// Up to where the log was looked through.
     read: Mutex<u64>,
     voters: String,
-    program: PathBuf,
+    /// The key of the cluster.
+    key: Vec<u8>,
+    pub(super) commands: Commands,
     cluster: Cluster,
 }
 
@@ -37,23 +62,37 @@ impl Group {
             .start()?;
         let ids: Vec<u32> = (1..=options.nodes).collect();
         cluster.wait_for_ring(&ids, RECOVERY_MAX)?;
-        let program = std::env::current_exe()
-            .map_err(|error| wrong(format!("where this program is: {error}")))?
-            .with_file_name("kv_under_test");
         let voters: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let key = read(&cluster.node(1).etc().join("authkey"))?;
         let group = Self {
-            replicas: ids.iter().map(|_| Mutex::new(None)).collect(),
+            replicas: ids.iter().map(|_| Default::default()).collect(),
+            meddlers: Mutex::default(),
+            out_of_space: Mutex::default(),
+            removed: Mutex::default(),
             read: Mutex::new(0),
             voters: voters.join(","),
-            program,
+            key,
+            commands: Commands::new(&cluster)?,
             cluster,
         };
+        for id in group.ids() {
+            group.set_clock(id, 0)?;
+            let disk = group.disk(id);
+            group.in_node(
+                id,
+                &format!(
+                    "mkdir {0} && truncate -s {DISK} {0}.img && mkfs.ext4 -q -F -m 0 {0}.img && \
+                     mount -o loop {0}.img {0}",
+                    disk.display()
+                ),
+            )?;
+        }
         group.heal()?;
         group.wait_until_well()?;
         Ok(group)
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> + use<> {
         1..=self.replicas.len() as u32
     }
 
@@ -69,66 +108,168 @@ impl Group {
         self.cluster.note(text);
     }
 
-    fn slot(&self, id: u32) -> MutexGuard<'_, Option<Program>> {
-        self.replicas[id as usize - 1].lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self, service: Service, id: u32) -> MutexGuard<'_, Option<Program>> {
+        open(&self.replicas[id as usize - 1][service as usize])
     }
 
-    fn folder(&self, id: u32) -> PathBuf {
-        self.node(id).directory().join("kv")
+    /// Where the replicas of a node keep all they have, as seen from within.
+    fn disk(&self, id: u32) -> PathBuf {
+        self.node(id).directory().join("disk")
+    }
+
+    fn folder(&self, service: Service, id: u32) -> PathBuf {
+        self.disk(id).join(service.name())
+    }
+
+    /// Carries out a line of the shell in a node.
+    fn in_node(&self, id: u32, line: &str) -> Result<()> {
+        self.node(id).run("sh", &["-c", line]).map(drop).map_err(Into::into)
     }
 
     /// Starts a replica unless it runs.
-    fn start_replica(&self, id: u32) -> Result<()> {
-        let mut slot = self.slot(id);
+    fn start_replica(&self, service: Service, id: u32) -> Result<()> {
+        let mut slot = self.slot(service, id);
         if slot.as_ref().is_some_and(|replica| replica.status().is_none()) {
             return Ok(());
         }
-        let mut command = self.node(id).command(&self.program);
-        command.args(["serve", "--engine", "corosync", "--voters", &self.voters]);
-        command.args(["--id", &id.to_string(), "--timeout", "3", "--data"]).arg(self.folder(id));
-        *slot = Some(self.node(id).spawn("kv", command)?);
+        let mut command = self.node(id).command(service.program()?);
+        command.env("LD_PRELOAD", CLOCK).env("FAKETIME_TIMESTAMP_FILE", self.clock(id));
+        command.envs([("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME_CACHE_DURATION", "1")]);
+        service.arguments(&mut command, id, &self.voters, &self.folder(service, id));
+        if service == Service::Election {
+            command.arg("--").args(self.commands.endless("election", id, "ELECTION_TOKEN"));
+        }
+        *slot = Some(self.node(id).spawn(service.name(), command)?);
         Ok(())
     }
 
-    /// Does something with a replica that was started.
+    /// Does something with a replica that runs, or is paused.
     pub(super) fn replica(
         &self,
+        service: Service,
         id: u32,
         act: impl FnOnce(&Program) -> rig::Result<()>,
     ) -> Result<()> {
-        self.slot(id).as_ref().map_or(Ok(()), act).map_err(Into::into)
+        let slot = self.slot(service, id);
+        let running = slot.as_ref().filter(|replica| replica.status().is_none());
+        running.map_or(Ok(()), act).map_err(Into::into)
+    }
+
+    /// Kills all replicas of a node.
+    pub(super) fn kill_replicas(&self, id: u32) -> Result<()> {
+        Service::ALL.iter().try_for_each(|service| self.replica(*service, id, Program::kill))
     }
 
     /// Takes away the store of a replica that does not run.
-    pub(super) fn wipe(&self, id: u32) -> Result<()> {
-        self.note(&format!("wipe the store of replica {id}"));
-        fs::remove_dir_all(self.folder(id)).map_err(|error| wrong(format!("wipe: {error}")))
+    pub(super) fn wipe(&self, service: Service, id: u32) -> Result<()> {
+        self.note(&format!("wipe the store of {} at node {id}", service.name()));
+        self.in_node(id, &format!("rm -rf {}", self.folder(service, id).display()))
     }
 
     /// Stops a replica in order and starts it again.
-    pub(super) fn restart(&self, id: u32) -> Result<()> {
-        self.replica(id, |replica| {
+    pub(super) fn restart(&self, service: Service, id: u32) -> Result<()> {
+        self.replica(service, id, |replica| {
             replica.terminate()?;
             replica.wait_exit(STOP_WITHIN).map(drop)
         })?;
-        self.start_replica(id)
+        self.start_replica(service, id)
+    }
+
+    /// Leaves no room on the disk of a node, until all is healed.
+    pub(super) fn fill_disk(&self, id: u32) -> Result<()> {
+        self.note(&format!("fill the disk of node {id}"));
+        open(&self.out_of_space).insert(id);
+        let disk = self.disk(id);
+        let most = "fallocate -l $(df --output=avail -B1 . | tail -n 1) ballast";
+        let rest = "dd if=/dev/zero of=ballast.rest bs=4k";
+        self.in_node(id, &format!("cd {} && ({most}; {rest}; true)", disk.display()))
+    }
+
+    fn clock(&self, id: u32) -> PathBuf {
+        self.node(id).directory().join("clock")
+    }
+
+    /// Has the replicas of a node believe that it is so many seconds later, within a second.
+    pub(super) fn set_clock(&self, id: u32, seconds: i64) -> Result<()> {
+        self.note(&format!("the clock of node {id} goes {seconds} s wrong"));
+        let path = self.clock(id);
+        fs::write(&path, format!("{seconds:+}\n"))
+            .map_err(|error| wrong(format!("{}: {error}", path.display())))
+    }
+
+    /// A daemon that has another key than all others.
+    pub(super) fn lose_key(&self, id: u32) -> Result<()> {
+        self.node(id).kill_daemon()?;
+        let other: Vec<u8> = self.key.iter().map(|byte| !byte).collect();
+        write(&self.node(id).etc().join("authkey"), &other)?;
+        Ok(self.node(id).start_daemon()?)
+    }
+
+    fn find_key(&self, id: u32) -> Result<()> {
+        let path = self.node(id).etc().join("authkey");
+        if read(&path)? != self.key {
+            self.node(id).kill_daemon()?;
+            write(&path, &self.key)?;
+        }
+        Ok(())
+    }
+
+    /// Slows a replica down, until all is healed.
+    pub(super) fn delay(&self, service: Service, id: u32, what: Delay, by: Duration) -> Result<()> {
+        let Some(process) = self.slot(service, id).as_ref().map(Program::id) else { return Ok(()) };
+        let (calls, target) = match what {
+            Delay::Syncs => ("fsync,fdatasync,sync_file_range", process),
+            Delay::Apply => match thread_of(process, "-apply") {
+                Some(thread) => ("futex", thread),
+                // It has ended.
+                None => return Ok(()),
+            },
+        };
+        let mut strace = self.node(id).command("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        strace.args(["-e", &format!("inject={calls}:delay_enter={}", by.as_micros())]);
+        // All its threads, or one.
+        strace.args(if what == Delay::Syncs { &["-f", "-p"][..] } else { &["-p"] });
+        strace.arg(target.to_string());
+        let name = format!("{what:?} of {} delayed", service.name());
+        open(&self.meddlers).push(self.node(id).spawn(&name, strace)?);
+        Ok(())
+    }
+
+    /// Takes a replica from the voters, until all is healed; false if the group does not.
+    pub(super) fn remove(&self, service: Service, id: u32) -> Result<bool> {
+        let Some(mut client) = self.connect(service, id)? else { return Ok(false) };
+        open(&self.removed).insert((service, id));
+        let asked = client.set_patience(RECOVERY_MAX);
+        let reply = asked.and_then(|()| client.ask(&format!("MEMBERS REMOVE {id}")));
+        self.note(&format!("removing replica {id} of {}: {reply:?}", service.name()));
+        Ok(matches!(reply, Ok(Reply::Text(_))))
     }
 
     /// Ends all faults: networks are whole, daemons and replicas run.
     pub(super) fn heal(&self) -> Result<()> {
         self.cluster.heal_all()?;
+        for program in std::mem::take(&mut *open(&self.meddlers)) {
+            program.terminate()?;
+            program.wait_exit(STOP_WITHIN)?;
+        }
         for id in self.ids() {
+            self.set_clock(id, 0)?;
+            self.in_node(id, &format!("rm -f {}/ballast*", self.disk(id).display()))?;
+            self.find_key(id)?;
             let daemon = self.node(id).daemon()?;
             if daemon.status().is_some() {
                 self.node(id).start_daemon()?;
             } else {
                 daemon.resume()?;
             }
-            self.replica(id, |replica| match replica.status() {
-                None => replica.resume(),
-                Some(_) => Ok(()),
-            })?;
-            self.start_replica(id)?;
+            for service in Service::ALL {
+                self.replica(service, id, |replica| {
+                    replica.limit_memory(None)?;
+                    replica.resume()
+                })?;
+                self.start_replica(service, id)?;
+            }
         }
         Ok(())
     }
@@ -137,19 +278,22 @@ impl Group {
     /// service manager does: one that starts before its daemon is there ends.
     pub(super) fn wait_until_well(&self) -> Result<()> {
         let deadline = Instant::now() + RECOVERY_MAX;
-        let mut ill: Vec<u32> = self.ids().collect();
+        let mut ill: Vec<(Service, u32)> =
+            self.ids().flat_map(|id| Service::ALL.map(|service| (service, id))).collect();
         loop {
             let mut infos = Vec::new();
-            for id in std::mem::take(&mut ill) {
-                self.start_replica(id)?;
-                let info = self.info(id)?;
-                let votes = ["voter", "sequencer"].contains(&info.field("role"));
-                if !(votes && info.field("obstacle").is_empty() && self.answers(id)?) {
-                    ill.push(id);
-                    infos.push(format!("replica {id}: {}", info.0.replace("\r\n", ", ")));
+            for (service, id) in std::mem::take(&mut ill) {
+                self.start_replica(service, id)?;
+                let info = self.info(service, id)?;
+                if !self.is_well(service, id, &info)? {
+                    ill.push((service, id));
+                    let told = info.0.replace("\r\n", ", ");
+                    infos.push(format!("replica {id} of {}: {told}", service.name()));
                 }
             }
             if ill.is_empty() {
+                open(&self.out_of_space).clear();
+                open(&self.removed).clear();
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -162,29 +306,55 @@ impl Group {
         }
     }
 
-    fn answers(&self, id: u32) -> Result<bool> {
-        let Some(mut kv) = self.connect(id)? else { return Ok(false) };
-        let asked = kv.set_patience(RECOVERY_MAX).and_then(|()| kv.ask("GET well"));
-        Ok(matches!(asked, Ok(Reply::Nil)))
+    /// Whether it votes and answers. What an operator would do for it is done.
+    fn is_well(&self, service: Service, id: u32, info: &Info) -> Result<bool> {
+        match info.field("role") {
+            "voter" | "sequencer" => {
+                Ok(info.field("obstacle").is_empty() && self.answers(service, id)?)
+            }
+            "stopped" if open(&self.out_of_space).contains(&id) => {
+                self.restart(service, id)?;
+                Ok(false)
+            }
+            "stopped" => {
+                let why = info.field("obstacle");
+                Err(wrong(format!("replica {id} of {} has stopped: {why}", service.name())))
+            }
+            "learner" if open(&self.removed).contains(&(service, id)) => {
+                if let Some(mut client) = self.connect(service, id)? {
+                    // It is looked at again, whatever the answer is.
+                    let asked = client.set_patience(RECOVERY_MAX);
+                    let _ = asked.and_then(|()| client.ask(&format!("MEMBERS ADD {id}")));
+                }
+                Ok(false)
+            }
+            _ => Ok(false),
+        }
     }
 
-    pub(super) fn connect(&self, id: u32) -> rig::Result<Option<KvClient>> {
-        KvClient::connect(self.node(id))
+    fn answers(&self, service: Service, id: u32) -> Result<bool> {
+        let Some(mut client) = self.connect(service, id)? else { return Ok(false) };
+        let asked = client.set_patience(RECOVERY_MAX).and_then(|()| client.ask(service.question()));
+        Ok(asked.is_ok_and(|reply| service.is_content(&reply)))
     }
 
-    fn info(&self, id: u32) -> rig::Result<Info> {
-        let connected = self.connect(id)?;
-        let info = connected.and_then(|mut kv| {
-            kv.set_patience(Duration::from_secs(2)).ok()?;
-            kv.info().ok()
+    pub(super) fn connect(&self, service: Service, id: u32) -> rig::Result<Option<Client>> {
+        Client::connect(self.node(id), service.port())
+    }
+
+    fn info(&self, service: Service, id: u32) -> rig::Result<Info> {
+        let connected = self.connect(service, id)?;
+        let info = connected.and_then(|mut client| {
+            client.set_patience(Duration::from_secs(2)).ok()?;
+            client.info().ok()
         });
         Ok(info.unwrap_or_default())
     }
 
     /// The replica that sequences, by the first that knows.
-    pub(super) fn sequencer(&self) -> Result<Option<u32>> {
+    pub(super) fn sequencer(&self, service: Service) -> Result<Option<u32>> {
         for id in self.ids() {
-            if let Ok(sequencer) = self.info(id)?.field("sequencer").parse() {
+            if let Ok(sequencer) = self.info(service, id)?.field("sequencer").parse() {
                 return Ok(Some(sequencer));
             }
         }
@@ -194,35 +364,66 @@ impl Group {
     /// Whether any replica panicked since the last time, and the most descriptors and memory
     /// that one of them holds.
     pub(super) fn check_processes(&self) -> Result<(usize, u64)> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = open(&self.read);
         let from = std::mem::replace(&mut *read, self.cluster.mark());
         let panicked = |line: &&Line| line.number >= from && line.text.contains("panicked at");
         if let Some(line) = self.cluster.logs().iter().find(panicked) {
             return Err(wrong(format!("{}: {}", line.source, line.text)));
         }
-        let (mut descriptors_max, mut memory_max) = (0, 0);
-        for id in self.ids() {
-            let Some(process) = self.slot(id).as_ref().map(Program::id) else { continue };
-            let descriptors =
-                fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
-            let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-            let memory = status.lines().find_map(|line| {
-                line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok()
-            });
-            let memory: u64 = memory.unwrap_or_default();
-            if descriptors > DESCRIPTORS_MAX || memory > MEMORY_KIB_MAX {
-                return Err(wrong(format!(
-                    "replica {id} holds {descriptors} descriptors and {memory} KiB"
-                )));
+        let deadline = Instant::now() + RECOVERY_MAX;
+        loop {
+            let (mut descriptors, mut memory_kib) = (0, 0);
+            for slot in self.replicas.iter().flatten() {
+                let Some(replica) = &*open(slot) else { continue };
+                let holds = holdings(replica.id());
+                descriptors = descriptors.max(holds.0);
+                memory_kib = memory_kib.max(holds.1);
             }
-            descriptors_max = descriptors_max.max(descriptors);
-            memory_max = memory_max.max(memory);
+            if descriptors <= DESCRIPTORS_MAX && memory_kib <= MEMORY_KIB_MAX {
+                return Ok((descriptors, memory_kib));
+            }
+            // Connections end when they are looked at.
+            if Instant::now() > deadline {
+                let holds = format!("{descriptors} descriptors or {memory_kib} KiB");
+                return Err(wrong(format!("a replica still holds {holds}")));
+            }
+            thread::sleep(LOOK);
         }
-        Ok((descriptors_max, memory_max))
     }
 
     /// Writes why the log is to be kept, and keeps it.
     pub(super) fn keep(&self, why: &str) {
         self.cluster.keep(why);
     }
+}
+
+/// The thread of a process whose name ends so.
+fn thread_of(process: u32, end: &str) -> Option<u32> {
+    fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten().find_map(|task| {
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
+        name.trim_end().ends_with(end).then(|| task.file_name().to_str()?.parse().ok())?
+    })
+}
+
+/// Descriptors, and memory in KiB.
+fn holdings(process: u32) -> (usize, u64) {
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let memory = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    (descriptors, memory.unwrap_or_default())
+}
+
+fn open<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| wrong(format!("{}: {error}", path.display())))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    // Its owner alone may read the file, and nobody write it; who is root may.
+    fs::write(path, bytes).map_err(|error| wrong(format!("{}: {error}", path.display())))
 }

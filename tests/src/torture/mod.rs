@@ -15,10 +15,13 @@
 //! which is kept when something is wrong.
 
 mod clients;
+mod commands;
 mod faults;
 mod group;
 pub mod hostile;
+mod locks;
 mod report;
+mod service;
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A client of one replica of kv, in the network of its node.
+//! A client of one replica of kv, lock or election, in the network of its node.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::rig::{self, Node};
 
 /// Where kv listens unless it is told otherwise.
-const PORT: u16 = 7001;
+pub const KV_PORT: u16 = 7001;
 
 /// One connection. Commands are sent in a line, as by hand.
 #[derive(Debug)]
-pub struct KvClient(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 /// What a command was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,28 +20,45 @@ pub enum Reply {
     Text(String),
     /// No value.
     Nil,
+    /// Several answers.
+    Array(Vec<Reply>),
     /// The command failed.
     Error(String),
 }
 
-impl KvClient {
-    /// Connects from within the node; `None` if nobody listens.
+impl Client {
+    /// Connects to a port of the node, from within it; `None` if nobody listens.
     ///
     /// # Errors
     ///
     /// [`rig::Error::System`] if the node's network cannot be entered.
-    pub fn connect(node: &Node) -> rig::Result<Option<Self>> {
-        let connected = node.within_network(|| TcpStream::connect(("127.0.0.1", PORT)))?;
-        Ok(connected.ok().map(|stream| Self(BufReader::new(stream))))
+    pub fn connect(node: &Node, port: u16) -> rig::Result<Option<Self>> {
+        Ok(Self::connect_many(node, port, 1)?.pop())
     }
 
-    /// From now on an answer that takes longer is an error, and the connection of no use.
+    /// The same for many connections, as far as they are taken.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Client::connect`].
+    pub fn connect_many(node: &Node, port: u16, count: usize) -> rig::Result<Vec<Self>> {
+        node.within_network(|| {
+            let connect = |_| TcpStream::connect(("127.0.0.1", port)).ok();
+            let connected = (0..count).map_while(connect);
+            connected.map(|stream| Self(BufReader::new(stream))).collect()
+        })
+    }
+
+    /// From now on an answer, or a place for a request, that takes longer is an error, and the connection of
+    /// no use.
     ///
     /// # Errors
     ///
     /// Those of the socket.
     pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.0.get_ref().set_read_timeout(Some(patience))
+        let stream = self.0.get_ref();
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))
     }
 
     /// Sends bytes as they are.
@@ -61,6 +78,10 @@ impl KvClient {
     /// is not known then.
     pub fn ask(&mut self, command: &str) -> io::Result<Reply> {
         self.send(format!("{command}\r\n").as_bytes())?;
+        self.reply()
+    }
+
+    fn reply(&mut self) -> io::Result<Reply> {
         let mut line = String::new();
         if self.0.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -70,7 +91,13 @@ impl KvClient {
         match kind {
             "+" | ":" => Ok(Reply::Text(rest.to_owned())),
             "-" => Ok(Reply::Error(rest.to_owned())),
-            "$" if rest == "-1" => Ok(Reply::Nil),
+            "$" | "*" if rest == "-1" => Ok(Reply::Nil),
+            "*" => {
+                let count: usize = rest.parse().map_err(io::Error::other)?;
+                let parts: Vec<Reply> =
+                    (0..count).map(|_| self.reply()).collect::<Result<_, _>>()?;
+                Ok(Reply::Array(parts))
+            }
             "$" => {
                 let length: usize = rest.parse().map_err(io::Error::other)?;
                 let mut content = vec![0; length + 2];
@@ -85,7 +112,7 @@ impl KvClient {
     ///
     /// # Errors
     ///
-    /// As of [`KvClient::ask`].
+    /// As of [`Client::ask`].
     pub fn info(&mut self) -> io::Result<Info> {
         match self.ask("INFO replication")? {
             Reply::Text(text) => Ok(Info(text)),

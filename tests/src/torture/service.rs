@@ -1,0 +1,66 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Result, wrong};
+use crate::client::{KV_PORT, Reply};
+
+/// A program that has a replica on every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Service {
+    Kv,
+    Lock,
+    Election,
+}
+
+impl Service {
+    pub(super) const ALL: [Self; 3] = [Self::Kv, Self::Lock, Self::Election];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Lock => "lock",
+            Self::Election => "election",
+        }
+    }
+
+    /// Where it listens, in its node.
+    pub(super) fn port(self) -> u16 {
+        KV_PORT + self as u16
+    }
+
+    /// What a replica that is well can answer.
+    pub(super) fn question(self) -> &'static str {
+        match self {
+            Self::Kv => "GET well",
+            Self::Lock => "LIST",
+            Self::Election => "STATUS",
+        }
+    }
+
+    /// Whether the answer is one of a group that is well.
+    pub(super) fn is_content(self, answer: &Reply) -> bool {
+        match (self, answer) {
+            (Self::Kv | Self::Lock, answer) => !matches!(answer, Reply::Error(_)),
+            (Self::Election, Reply::Text(status)) => status.contains("it runs the command"),
+            (Self::Election, _) => false,
+        }
+    }
+
+    pub(super) fn program(self) -> Result<PathBuf> {
+        let this = std::env::current_exe();
+        let this = this.map_err(|error| wrong(format!("where this program is: {error}")))?;
+        Ok(this.with_file_name(format!("{}_under_test", self.name())))
+    }
+
+    /// Those of the command that is a replica.
+    pub(super) fn arguments(self, command: &mut Command, id: u32, voters: &str, folder: &Path) {
+        match self {
+            Self::Kv => command.args(["serve", "--timeout", "3"]),
+            Self::Lock => command.args(["serve", "--timeout", "3"]),
+            Self::Election => command.args(["run", "work", "--lease", "2", "--kill-after", "1"]),
+        };
+        command.args(["--engine", "corosync", "--voters", voters, "--id", &id.to_string()]);
+        command.args(["--listen", &format!("127.0.0.1:{}", self.port())]);
+        command.arg("--data").arg(folder);
+    }
+}
