@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plainsong::{Consistency, Incarnation, ProposeError, Replica, StopReason, Watcher};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{Command, Election, Machine, Output, Token};
@@ -140,7 +141,8 @@ impl Campaign {
         match self.member.propose(Command::Begin { token }).await {
             Some(Output::Done) => {
                 self.served = token;
-                Ok(Term { member: self.member.clone(), token, heard: asked, changes: None })
+                let until = watch::Sender::new(asked + terms.lease);
+                Ok(Term { member: self.member.clone(), token, until, changes: None })
             }
             _ => Err(Instant::now()),
         }
@@ -159,8 +161,8 @@ impl Campaign {
 pub struct Term {
     member: Member,
     token: Token,
-    /// When it was asked whether this member leads, and it did.
-    heard: Instant,
+    /// A lease after it was asked whether this member leads, and it did.
+    until: watch::Sender<Instant>,
     changes: Option<Watcher<()>>,
 }
 
@@ -190,25 +192,34 @@ impl Term {
         self.token
     }
 
+    /// When the work has to stop, as far as is known now; [`lost`](Self::lost) puts it off. For
+    /// something beside this process that stops the work when this process stands still.
+    pub fn until(&self) -> watch::Receiver<Instant> {
+        self.until.subscribe()
+    }
+
+    fn work_ends_at(&self) -> Instant {
+        *self.until.borrow()
+    }
+
     /// Waits until the work has to stop, and says why. May be dropped and called again; but
     /// nobody else sees to it meanwhile that the work stops.
     pub async fn lost(&mut self) -> Lost {
         loop {
             let asked = Instant::now();
-            let deadline = self.heard + self.member.terms.lease;
-            match timeout_at(deadline, self.member.look()).await {
+            match timeout_at(self.work_ends_at(), self.member.look()).await {
                 Ok(Some(seen)) => {
                     self.changes = Some(seen.changes);
                     let leader = seen.election.leader();
                     if !leader.is_some_and(|l| l.run == self.member.me && l.token == self.token) {
                         return Lost::Replaced;
                     }
-                    self.heard = asked;
+                    self.until.send_replace(asked + self.member.terms.lease);
                 }
                 Ok(None) => sleep(SHORT_PAUSE).await,
                 Err(_) => {}
             }
-            if Instant::now() >= self.heard + self.member.terms.lease {
+            if Instant::now() >= self.work_ends_at() {
                 return Lost::CutOff(self.member.obstacle());
             }
             let pause = self.member.terms.lease / 4;

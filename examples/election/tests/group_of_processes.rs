@@ -413,3 +413,48 @@ fn a_command_that_is_not_there_is_told() {
     assert_eq!(output.status.code(), Some(69), "{said}");
     assert!(said.contains("cannot run /nowhere/command"), "{said}");
 }
+
+/// The process group of a process: the guard of a command leads that of the command.
+fn process_group(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1;
+    fields.split(' ').nth(2).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_command_of_a_leader_that_stands_still_is_stopped_before_the_next_begins() {
+    let mut group = Group::start(WORK, &[&[]; 3]);
+    let (id, token) = group.leader_after(0);
+    for other in 1..=3 {
+        group.is_ready(other);
+    }
+    group.members[id as usize - 1].signal(Signal::STOP);
+    // It cannot hear it.
+    assert_eq!(group.ask(id % 3 + 1, "resign").status.code(), Some(0));
+    // What the next writes would tell of an overlap.
+    let (next, token) = group.leader_after(token);
+    assert_ne!(next, id);
+    group.members[id as usize - 1].signal(Signal::CONT);
+    // It stands again, and leads again when the next is gone.
+    until("the former leader to stand", || {
+        let told = String::from_utf8_lossy(&group.ask(id, "status").stdout).into_owned();
+        told.contains(&format!("stands: {id}, ")).then_some(())
+    });
+    group.members[next as usize - 1].signal(Signal::TERM);
+    assert_eq!(group.members[next as usize - 1].ends().code(), Some(0), "{}", group.said());
+    group.leader_after(token);
+}
+
+#[test]
+fn a_command_whose_guard_is_killed_is_stopped_and_another_takes_over() {
+    let script = format!("echo $$ > pid; {WORK}");
+    let mut group = Group::start(&script, &[&[]; 3]);
+    let (id, token) = group.leader_after(0);
+    let pid = fs::read_to_string(group.path("pid")).unwrap();
+    let guard = process_group(pid.trim().parse().unwrap());
+    kill_process(Pid::from_raw(guard as i32).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(group.members[id as usize - 1].ends().code(), Some(71), "{}", group.said());
+    assert!(group.said().contains("the process that guards the command was killed"));
+    let (next, _) = group.leader_after(token);
+    assert_ne!(next, id);
+}

@@ -358,3 +358,50 @@ fn a_waiter_whose_server_dies_asks_another() {
     waiter.exits_with(0);
     until("what the command prints", || (waiter.out() == ["done"]).then_some(()));
 }
+
+/// A script that writes when its turn begins and ends, and ends a while after it is asked to.
+fn endless_turn(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "trap 'sleep 0.5; echo out $LOCK_TOKEN >>{file}; exit' TERM; echo in $LOCK_TOKEN >>{file}; \
+         while :; do sleep 0.1; done"
+    )
+}
+
+#[test]
+fn the_command_of_a_lease_is_stopped_before_the_next_when_lock_run_stands_still() {
+    let group = Group::start();
+    let file = group.path("turns");
+    let options = ["--lease", "3", "--kill-after", "2", "a"];
+    let mut holder = group.run(0, &options, &endless_turn(&file));
+    lines(&file, 1);
+    let script = format!("echo in $LOCK_TOKEN >>{0}; echo out $LOCK_TOKEN >>{0}", file.display());
+    let mut next = group.run(1, &["a"], &script);
+    group.waiters("a", 1);
+    holder.signal(Signal::STOP);
+    next.exits_with(0);
+    tokens_of_turns(&file, 2);
+    holder.signal(Signal::CONT);
+    holder.exits_with(75);
+}
+
+#[test]
+fn a_command_is_stopped_when_its_server_dies_while_lock_run_stands_still_or_is_dead() {
+    for signal in [Signal::STOP, Signal::KILL] {
+        let mut group = Group::start();
+        let file = group.path("turns");
+        let options = ["--kill-after", "2", "a"];
+        let holder = group.run(0, &options, &endless_turn(&file));
+        lines(&file, 1);
+        let script =
+            format!("echo in $LOCK_TOKEN >>{0}; echo out $LOCK_TOKEN >>{0}", file.display());
+        let mut next = group.run(1, &["a"], &script);
+        group.waiters("a", 1);
+        holder.signal(signal);
+        assert_eq!(group.client(2).ask("LOCK a TIMEOUT 1"), "nil", "the command still has it");
+        let mut dead = group.servers.remove(0);
+        dead.process.kill();
+        next.exits_with(0);
+        tokens_of_turns(&file, 2);
+    }
+}

@@ -102,6 +102,15 @@ impl Client {
         Ok(fcntl_setfd(&self.connection, FdFlags::empty())?)
     }
 
+    /// A handle on the connection, for another process.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn connection(&self) -> io::Result<OwnedFd> {
+        self.connection.try_clone()
+    }
+
     /// Asks without waiting for the reply.
     ///
     /// # Errors

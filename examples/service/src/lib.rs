@@ -10,11 +10,12 @@
 //! | [`Stop`] | the signals that end a service |
 //! | [`Listener`], [`answer_requests`], [`Client`], [`ask_first`] | both ends of its connections |
 //! | [`table`](table()) | rows for people |
-//! | [`Job`], [`Signals`] | a command that it runs, and what is passed on to it |
+//! | [`Job`], [`guard`](guard()), [`Signals`] | a command that it runs, the process that stops it if need be, and what is passed on to it |
 //! | [`log`](log()), [`metrics`] | what it says on stderr, and to Prometheus |
 
 pub mod arguments;
 mod client;
+mod guard;
 mod job;
 mod listener;
 mod log;
@@ -32,7 +33,8 @@ mod transfer;
 mod watch;
 
 pub use client::{Address, Client, Unanswered, ask_first};
-pub use job::{Job, exit_code};
+pub use guard::{GuardArguments, Lifeline, guard};
+pub use job::{Ended, Guarding, Job, exit_code};
 pub use listener::{Halves, ListenError, Listener, Stream, keep_alive};
 pub use log::{LogFormat, log};
 pub use requests::answer_requests;

@@ -10,6 +10,11 @@ use tokio::signal::unix::{self, SignalKind};
 pub struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
+    /// None is passed on.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// From now on these signals do not end this process. To be called in a runtime.
     ///
     /// # Errors

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::Start;
 use service::arguments::{group_name, seconds};
 use service::operator::At;
+use service::{GuardArguments, Start};
 
 const ABOUT: &str = "\
 Runs a command at exactly one member of a group: when that member dies, is cut off or stops,
@@ -55,9 +55,9 @@ pub(super) enum Action {
     Resign(At),
     #[command(flatten)]
     Operate(service::operator::Operate),
-    /// Stops a command when the process that started it is no more.
+    /// Stops a command when the process that started it cannot.
     #[command(hide = true)]
-    Guard(Guard),
+    Guard(GuardArguments),
 }
 
 #[derive(Debug, Args)]
@@ -88,14 +88,6 @@ pub(super) struct Run {
     pub(super) kill_after: Duration,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub(super) command: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Guard {
-    #[arg(long, value_parser = seconds)]
-    pub(super) kill_after: Duration,
-    #[arg(last = true, required = true)]
     pub(super) command: Vec<String>,
 }
 

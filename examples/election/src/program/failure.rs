@@ -22,10 +22,7 @@ pub(super) enum Failure {
     Operator(#[from] service::operator::Failure),
     #[error("cannot run {command}: {why}")]
     Command { command: String, why: io::Error },
-    #[error(
-        "the process that guards the command was killed: whether the command still runs is not \
-         known; look for it before this member is started again"
-    )]
+    #[error("the process that guards the command was killed, so the command was stopped")]
     GuardKilled,
 }
 

@@ -4,7 +4,6 @@ mod arguments;
 mod ask;
 mod control;
 mod failure;
-mod guard;
 mod run;
 
 use std::process::ExitCode;
@@ -17,9 +16,6 @@ use failure::Failure;
 
 /// A wrong command line.
 const USAGE: u8 = 64;
-
-/// Of a guard that has stopped the command.
-const STOPPED: u8 = 75;
 
 /// Runs the program as the command line says.
 pub fn run() -> ExitCode {
@@ -40,7 +36,10 @@ pub fn run() -> ExitCode {
             service::operator::run(operate).await?;
             Ok(ExitCode::SUCCESS)
         }),
-        Action::Guard(arguments) => block_on(guard::run(arguments)),
+        Action::Guard(arguments) => block_on(async {
+            service::guard(arguments).await.map_err(Failure::System)?;
+            Ok(ExitCode::SUCCESS)
+        }),
     };
     match outcome {
         Ok(code) => code,
@@ -53,9 +52,5 @@ pub fn run() -> ExitCode {
 
 fn block_on(task: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(Failure::System)?;
-    let outcome = runtime.block_on(task);
-    // A read of standard input cannot be given up.
-    runtime.shutdown_background();
-    outcome
+    runtime.map_err(Failure::System)?.block_on(task)
 }

@@ -1,15 +1,16 @@
 //! `election run`: a member.
 
-use std::io;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
 use plainsong::Replica;
 use service::arguments::check_listen;
-use service::{Line, Listener, Situation, Stop, answer_requests, metrics, watch};
-use tokio::process::{Child, ChildStdin, Command};
-use tokio::time::timeout;
+use service::{
+    Ended, Guarding, Job, Lifeline, Line, Listener, Signals, Situation, Stop, answer_requests,
+    metrics, watch,
+};
+use tokio::time::{Instant, timeout};
 
 use super::arguments::Run;
 use super::control;
@@ -62,9 +63,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
     };
     tracing::info!("stopping; a second signal ends it at once");
     stop.insist();
-    if !matches!(outcome, Err(Failure::GuardKilled)) {
-        let _ = timeout(STOP_BOUND, campaign.withdraw()).await;
-    }
+    let _ = timeout(STOP_BOUND, campaign.withdraw()).await;
     Listener::remove(arguments.socket.as_deref());
     // The process ends with it, so the group hears that it has left.
     drop(replica);
@@ -85,78 +84,71 @@ async fn serve(
     stop: &mut Stop,
 ) -> Result<Option<ExitCode>, Failure> {
     let token = term.token();
-    tracing::info!(token, "elected: the command begins");
-    let mut guarded = match Guarded::start(arguments, &term) {
-        Ok(guarded) => guarded,
+    let mut until = term.until();
+    let (mut job, mut lifeline) = match start_job(arguments, &term).await {
+        Ok(started) => started,
         Err(failure) => {
             let _ = timeout(STOP_BOUND, term.tell_over()).await;
             return Err(failure);
         }
     };
-    let ended = tokio::select! {
-        status = guarded.ended() => Some(status.map_err(Failure::System)?),
+    tracing::info!(token, "elected: the command begins");
+    let mut signals = Signals::none();
+    let renew = async {
+        while until.changed().await.is_ok() {
+            let until = *until.borrow_and_update();
+            lifeline.extend(until).await;
+        }
+        std::future::pending().await
+    };
+    let end = tokio::select! {
+        ended = job.ended(&mut signals) => match ended.map_err(Failure::System)? {
+            Ended::Command(_) if *term.until().borrow() <= Instant::now() => End::Lost,
+            Ended::Command(status) => End::Ended(status),
+            Ended::Guard => End::Unguarded,
+        },
         why = term.lost() => {
             tracing::warn!(token, "{why}; stopping the command");
-            None
+            End::Lost
         }
-        () = stop.asked() => {
-            tracing::info!(token, "stopping the command");
-            let status = guarded.stop().await?;
-            tracing::debug!(%status, "the command has stopped");
-            let _ = timeout(STOP_BOUND, term.tell_over()).await;
-            return Ok(Some(ExitCode::SUCCESS));
-        }
+        () = stop.asked() => End::Asked,
+        () = renew => End::Lost,
     };
-    let status = match ended {
-        Some(status) => status,
-        None => guarded.stop().await?,
-    };
-    if status.code().is_none() {
-        return Err(Failure::GuardKilled);
+    job.stop(&mut signals).await.map_err(Failure::System)?;
+    tracing::info!(token, ?end, "the command has stopped");
+    if end == End::Lost {
+        term.over();
+        return Ok(None);
     }
-    if ended.is_some() {
-        tracing::info!(token, %status, "the command has ended");
-        let _ = timeout(STOP_BOUND, term.tell_over()).await;
-        return Ok(Some(service::exit_code(status).into()));
+    let _ = timeout(STOP_BOUND, term.tell_over()).await;
+    match end {
+        End::Lost => Ok(None),
+        End::Ended(status) => Ok(Some(service::exit_code(status).into())),
+        End::Unguarded => Err(Failure::GuardKilled),
+        End::Asked => Ok(Some(ExitCode::SUCCESS)),
     }
-    tracing::info!(token, "the command has stopped");
-    term.over();
-    Ok(None)
 }
 
-/// The command, behind its guard: it stops when this process does.
-struct Guarded {
-    child: Child,
-    /// Where it ends, the guard stops the command.
-    lifeline: Option<ChildStdin>,
+/// Why the command runs no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Ended(ExitStatus),
+    Unguarded,
+    Lost,
+    Asked,
 }
 
-impl Guarded {
-    fn start(arguments: &Run, term: &Term) -> Result<Self, Failure> {
-        let program = std::env::current_exe().map_err(Failure::System)?;
-        let child = Command::new(program)
-            .args(["guard", "--kill-after", &arguments.kill_after.as_secs_f64().to_string(), "--"])
-            .args(&arguments.command)
-            .env("ELECTION_TOKEN", term.token().to_string())
-            .env("ELECTION_GROUP", &arguments.group)
-            .env("ELECTION_ID", arguments.start.id.to_string())
-            .stdin(Stdio::piped())
-            // Signals of the terminal are this process' to take.
-            .process_group(0)
-            .spawn();
-        let mut child = child.map_err(Failure::System)?;
-        // Waiting for the child would close it.
-        let lifeline = child.stdin.take();
-        Ok(Self { child, lifeline })
-    }
-
-    async fn ended(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
-    }
-
-    /// Ends the guard's input, and waits until the command has stopped.
-    async fn stop(&mut self) -> Result<ExitStatus, Failure> {
-        drop(self.lifeline.take());
-        self.ended().await.map_err(Failure::System)
-    }
+async fn start_job(arguments: &Run, term: &Term) -> Result<(Job, Lifeline), Failure> {
+    let variables = [
+        ("ELECTION_TOKEN", term.token().to_string()),
+        ("ELECTION_GROUP", arguments.group.clone()),
+        ("ELECTION_ID", arguments.start.id.to_string()),
+    ];
+    let until = Some(*term.until().borrow());
+    let guarding = Guarding { kill_after: arguments.kill_after, until, connection: None };
+    let started = Job::start(&arguments.command, &variables, guarding).await;
+    started.map_err(|why| {
+        let command = arguments.command.first().cloned().unwrap_or_default();
+        Failure::Command { command, why }
+    })
 }

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use service::Start;
 use service::arguments::{group_name, seconds};
 use service::operator::At;
+use service::{GuardArguments, Start};
 
 use crate::Name;
 
@@ -72,6 +72,9 @@ pub(super) enum Action {
     Break(Break),
     #[command(flatten)]
     Operate(service::operator::Operate),
+    /// Stops a command when the process that started it cannot.
+    #[command(hide = true)]
+    Guard(GuardArguments),
 }
 
 #[derive(Debug, Args)]

@@ -39,6 +39,10 @@ pub fn run() -> ExitCode {
             service::operator::run(operate).await?;
             Ok(ExitCode::SUCCESS)
         }),
+        Action::Guard(arguments) => client(async {
+            service::guard(arguments).await.map_err(Failure::System)?;
+            Ok(ExitCode::SUCCESS)
+        }),
     };
     match outcome {
         Ok(code) => code,

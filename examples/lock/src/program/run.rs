@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use service::resp::Reply;
-use service::{Client, Job, Signals, exit_code};
+use service::{Client, Ended, Guarding, Job, Lifeline, Signals, exit_code};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::arguments::{Common, Run, Try};
@@ -55,7 +55,7 @@ pub(super) async fn try_(arguments: Try) -> Result<ExitCode, Failure> {
 struct Held {
     client: Client,
     token: Token,
-    /// When it was asked for, so before the lease began.
+    /// When it was asked for, or last renewed, so before the lease began.
     asked: Instant,
 }
 
@@ -100,20 +100,18 @@ async fn lock(
                 }
             }
         }
-        if !whys.is_empty() && last_good.is_none_or(|good| good.elapsed() > RETRY_BOUND) {
+        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if is_late || last_good.is_none_or(|good| good.elapsed() > RETRY_BOUND) {
             return Err(Failure::NoServer(whys.join("; ")));
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ok(None);
         }
         sleep(RETRY_PAUSE).await;
     }
 }
 
-/// A server was lost that served a wait. One that is lost at once, again and again, is not
-/// asked for ever.
+/// A server was lost that served a wait. One that is lost soon, again and again, is not asked
+/// for ever.
 fn served(last_good: &mut Option<Instant>, asked: Instant) {
-    if asked.elapsed() > RETRY_PAUSE {
+    if asked.elapsed() > RETRY_BOUND {
         *last_good = Some(Instant::now());
     } else {
         last_good.get_or_insert_with(Instant::now);
@@ -159,49 +157,56 @@ impl Held {
         self.client.let_children_inherit().map_err(Failure::System)?;
         let name = common.name.as_str();
         let variables = [("LOCK_NAME", name.to_owned()), ("LOCK_TOKEN", self.token.to_string())];
-        let mut job = match Job::start(command, &variables) {
-            Ok(job) => job,
+        let connection = self.client.connection().map_err(Failure::System)?;
+        let until = common.lease.map(|lease| self.asked + renewal_bound(lease));
+        let guarding =
+            Guarding { kill_after: common.kill_after, until, connection: Some(connection) };
+        let (mut job, mut lifeline) = match Job::start(command, &variables, guarding).await {
+            Ok(started) => started,
             Err(why) => {
                 self.give_back(common).await;
                 let command = command.first().cloned().unwrap_or_default();
                 return Err(Failure::Command { command, why });
             }
         };
-        let outcome = tokio::select! {
-            status = job.ended(&mut signals) => Ok(status.map_err(Failure::System)?),
-            why = self.lost(common) => Err(why),
+        let why = tokio::select! {
+            ended = job.ended(&mut signals) => match ended.map_err(Failure::System)? {
+                Ended::Command(_) if self.is_late(common) => "the lease was not renewed".into(),
+                Ended::Command(status) => {
+                    job.dismiss().await;
+                    self.give_back(common).await;
+                    return Ok(exit_code(status).into());
+                }
+                Ended::Guard => "the process that guards the command was killed".into(),
+            },
+            why = self.lost(common, &mut lifeline) => why,
         };
-        match outcome {
-            Ok(status) => {
-                self.give_back(common).await;
-                Ok(exit_code(status).into())
-            }
-            Err(why) => {
-                let name = &common.name;
-                eprintln!("lock: lost {name}: {why}; stopping the command");
-                job.stop(common.kill_after, &mut signals).await.map_err(Failure::System)?;
-                self.client.end().await;
-                Ok(LOST.into())
-            }
-        }
+        eprintln!("lock: lost {name}: {why}; stopping the command");
+        job.stop(&mut signals).await.map_err(Failure::System)?;
+        self.client.end().await;
+        Ok(LOST.into())
+    }
+
+    /// Whether the guard may have stopped the command.
+    fn is_late(&self, common: &Common) -> bool {
+        common.lease.is_some_and(|lease| self.asked.elapsed() >= renewal_bound(lease))
     }
 
     /// Waits until the lock is lost; says why. Renews the lease meanwhile.
-    async fn lost(&mut self, common: &Common) -> String {
-        match self.keep(common).await {
+    async fn lost(&mut self, common: &Common, lifeline: &mut Lifeline) -> String {
+        match self.keep(common, lifeline).await {
             Ok(why) => why,
             Err(error) => format!("the connection to the server is gone ({error})"),
         }
     }
 
-    async fn keep(&mut self, common: &Common) -> io::Result<String> {
+    async fn keep(&mut self, common: &Common, lifeline: &mut Lifeline) -> io::Result<String> {
         let name = common.name.as_str();
         self.client.send(&["WATCH", name]).await?;
         let Some(lease) = common.lease else { return Ok(lost_by(self.client.reply().await?)) };
         let period = lease / 3;
         let mut ticks = interval_at(self.asked + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut renewed = self.asked;
         loop {
             tokio::select! {
                 reply = self.client.reply() => return Ok(lost_by(reply?)),
@@ -218,8 +223,11 @@ impl Held {
                 }
             };
             let late = || Ok("the lease could not be renewed in time".into());
-            match timeout_at_end_of(renewed + 2 * period, renewal).await {
-                Some(Ok(Reply::Integer(1))) => renewed = asked,
+            match timeout_at_end_of(self.asked + renewal_bound(lease), renewal).await {
+                Some(Ok(Reply::Integer(1))) => {
+                    self.asked = asked;
+                    lifeline.extend(asked + renewal_bound(lease)).await;
+                }
                 Some(Ok(Reply::Integer(_))) => return late(),
                 Some(Ok(lost)) => return Ok(lost_by(lost)),
                 Some(Err(error)) => return Err(error),
@@ -240,6 +248,11 @@ impl Held {
         let _ = timeout(GOODBYE_BOUND, goodbye).await;
         self.client.end().await;
     }
+}
+
+/// After which a lease is taken for lost that was not renewed.
+fn renewal_bound(lease: Duration) -> Duration {
+    lease / 3 * 2
 }
 
 async fn timeout_at_end_of<T>(deadline: Instant, task: impl Future<Output = T>) -> Option<T> {
