@@ -131,7 +131,11 @@ impl Campaign {
             _ => now,
         };
         self.elected = Some((token, since));
-        if let Some(unstopped) = election.unstopped() {
+        #[cfg(feature = "canaries")]
+        let unstopped = election.unstopped().filter(|_| !crate::Canary::overlaps());
+        #[cfg(not(feature = "canaries"))]
+        let unstopped = election.unstopped();
+        if let Some(unstopped) = unstopped {
             let begins = since + Duration::from_millis(unstopped.linger_ms);
             if now < begins {
                 return Err(begins);

@@ -27,6 +27,20 @@ pub struct Election {
     last_token: Token,
     /// How often somebody has come to stand.
     stood: u64,
+    #[cfg(feature = "canaries")]
+    #[serde(skip)]
+    pub(crate) canary: Option<crate::Canary>,
+}
+
+/// Whether this state is broken in that way; never without the feature `canaries`.
+macro_rules! is_broken {
+    ($election:expr, $canary:ident) => {{
+        #[cfg(feature = "canaries")]
+        let is_broken = $election.canary == Some(crate::Canary::$canary);
+        #[cfg(not(feature = "canaries"))]
+        let is_broken = false;
+        is_broken
+    }};
 }
 
 /// Who would lead.
@@ -108,6 +122,12 @@ impl Output {
 }
 
 impl Election {
+    /// Nobody stands, and it is broken in that way.
+    #[cfg(feature = "canaries")]
+    pub fn broken(canary: crate::Canary) -> Self {
+        Self { canary: Some(canary), ..Self::default() }
+    }
+
     /// Who leads.
     pub fn leader(&self) -> Option<&Leader> {
         self.leader.as_ref()
@@ -147,6 +167,9 @@ impl Election {
 
     /// A member has left the group, and may not know it.
     pub fn dismiss(&mut self, now: Timestamp, member: Incarnation) {
+        if is_broken!(self, DepartureIgnored) {
+            return;
+        }
         self.candidates.remove(&member);
         if self.led_by(member).is_some() {
             self.depose();
@@ -196,7 +219,8 @@ impl Election {
     /// stopped before is unstopped still.
     fn depose(&mut self) {
         if let Some(Leader { token, linger_ms, begun: true, .. }) = self.leader.take() {
-            self.unstopped = Some(Unstopped { token, linger_ms });
+            let forgets = is_broken!(self, WorkForgotten);
+            self.unstopped = (!forgets).then_some(Unstopped { token, linger_ms });
         }
     }
 
@@ -209,7 +233,9 @@ impl Election {
         };
         let best = self.candidates.iter().max_by_key(|(_, candidate)| rank(candidate));
         let Some((&run, &Candidate { linger_ms, .. })) = best else { return };
-        self.last_token = self.last_token.saturating_add(1).max(now.0);
+        if !is_broken!(self, TokenStays) {
+            self.last_token = self.last_token.saturating_add(1).max(now.0);
+        }
         let token = self.last_token;
         self.leader = Some(Leader { run, token, begun: false, since: now, linger_ms });
         for candidate in self.candidates.values_mut() {

@@ -22,6 +22,12 @@ impl Default for Machine {
 }
 
 impl Machine {
+    /// Broken in that way.
+    #[cfg(feature = "canaries")]
+    pub fn broken(canary: crate::Canary) -> Self {
+        Self { election: Election::broken(canary), ..Self::default() }
+    }
+
     /// The state.
     pub fn election(&self) -> &Election {
         &self.election
@@ -55,7 +61,13 @@ impl StateMachine for Machine {
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
+        #[cfg(feature = "canaries")]
+        let canary = self.election.canary;
         self.election = plainsong::snapshot::read(from)?;
+        #[cfg(feature = "canaries")]
+        {
+            self.election.canary = canary;
+        }
         self.changes.jump();
         Ok(())
     }

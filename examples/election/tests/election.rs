@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use election::{Command, Election, Machine, Output, Token};
-use plainsong::testing::{Answer, ClientNumber, Parameters, Random, Simulation, Workload};
+use std::collections::BTreeSet;
+
+use plainsong::testing::{Answer, ClientNumber, Parameters, Random, Workload, run_seeds};
 use plainsong::{Context, Incarnation, Index, Nonce, ReplicaId, StateMachine, Timestamp};
 
 const LINGER_MS: u64 = 1000;
@@ -187,53 +189,157 @@ fn draw(random: &mut Random, last_token: Token) -> Command {
     }
 }
 
-#[test]
-fn whatever_happens_the_state_is_one_that_can_be() {
-    for seed in 0..200 {
-        let mut random = Random::new(seed);
-        let mut world = World::default();
-        for _ in 0..200 {
-            world.time += random.below(3);
-            let id = random.below(4) as u32;
-            let before = world.leader();
-            if random.chance(100) {
-                world.leaves(id);
-            } else {
-                let token = world.leader().map_or(0, |(_, token)| token);
-                world.does(id, draw(&mut random, token));
+/// What may be said of an election from what was asked of it.
+#[derive(Default)]
+struct Watched {
+    world: World,
+    /// Work that was begun, and of which nobody has said that it has stopped.
+    works: Option<Token>,
+}
+
+impl Watched {
+    fn step(&mut self, random: &mut Random) -> Result<(), String> {
+        self.world.time += random.below(3);
+        let (id, before) = (random.below(4) as u32, self.world.leader());
+        let time = Timestamp(self.world.time);
+        if random.chance(100) {
+            self.world.election.dismiss(time, run(id));
+            if self.world.leader().is_some_and(|(leader, _)| leader == id) {
+                return Err(format!("{id} has left, and leads"));
             }
-            let (Some((_, before)), Some((_, after))) = (before, world.leader()) else { continue };
-            assert!(after >= before, "seed {seed}");
+        } else {
+            let command = draw(random, before.map_or(0, |(_, token)| token));
+            if self.world.election.execute(time, run(id), command) == Output::Done {
+                self.note(id, command, before);
+            }
+        }
+        self.world.election.check()?;
+        let after = self.world.leader();
+        if let (Some((old, before)), Some((new, after))) = (before, after)
+            && (after < before || (after == before && old != new))
+        {
+            return Err(format!("token {after} of {new} behind {before} of {old}"));
+        }
+        match self.works {
+            Some(works) if after.is_some_and(|(_, token)| token != works) => {
+                let known = self.world.unstopped() == Some(works);
+                known.then_some(()).ok_or_else(|| format!("the work of {works} is forgotten"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&mut self, id: u32, command: Command, leader: Option<(u32, Token)>) {
+        match command {
+            // What was before it has stopped, or had its time.
+            Command::Begin { token } => self.works = Some(token),
+            Command::Stopped { token } if self.works == Some(token) => self.works = None,
+            Command::Withdraw if leader.is_some_and(|(leader, _)| leader == id) => {
+                self.works = self.works.filter(|works| Some((id, *works)) != leader);
+            }
+            _ => {}
         }
     }
 }
 
-/// The machine in groups where everything fails. Its snapshots are the whole state, so it is
-/// enough that replicas agree.
+fn is_sound(election: &Election, seed: u64) -> Result<(), String> {
+    let mut random = Random::new(seed);
+    let world = World { election: election.clone(), time: 0 };
+    let mut watched = Watched { world, works: None };
+    (0..200).try_for_each(|_| watched.step(&mut random))
+}
+
+#[test]
+fn whatever_happens_the_state_is_one_that_can_be() {
+    for seed in 0..200 {
+        is_sound(&Election::default(), seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    }
+}
+
+/// The machine in groups where everything fails.
 struct Members {
+    new: fn() -> Machine,
     last_token: Token,
+    /// How far the order was looked at, and who led there.
+    looked_to: Index,
+    leader: Option<(Incarnation, Token)>,
+}
+
+impl Members {
+    fn of(new: fn() -> Machine) -> Self {
+        Self { new, last_token: 0, looked_to: Index(0), leader: None }
+    }
 }
 
 impl Workload for Members {
     type Machine = Machine;
 
     fn machine(&self) -> Machine {
-        Machine::default()
+        (self.new)()
     }
 
     fn command(&mut self, _: ClientNumber, random: &mut Random) -> Command {
-        self.last_token += random.below(2);
-        draw(random, self.last_token)
+        let token = self.leader.map_or(0, |(_, token)| token);
+        draw(random, token)
     }
 
     fn answered(&mut self, _: ClientNumber, _: Answer<Output>) {}
+
+    fn applied(&mut self, _: ReplicaId, index: Index, machine: &Machine) -> Result<(), String> {
+        machine.election().check()?;
+        if index <= self.looked_to {
+            return Ok(());
+        }
+        let leader = machine.election().leader().map(|leader| (leader.run, leader.token));
+        if let Some((run, token)) = leader
+            && leader != self.leader
+            && token <= self.last_token
+        {
+            return Err(format!("{run:?} leads by token {token}, behind {}", self.last_token));
+        }
+        self.last_token = leader.map_or(0, |(_, token)| token).max(self.last_token);
+        (self.looked_to, self.leader) = (index, leader);
+        Ok(())
+    }
+
+    fn at_rest(&mut self, machine: &Machine, here: &BTreeSet<Incarnation>) -> Result<(), String> {
+        let leader = machine.election().leader();
+        match leader.filter(|leader| !here.contains(&leader.run)) {
+            Some(leader) => Err(format!("{leader:?} leads, who is gone")),
+            None => Ok(()),
+        }
+    }
 }
 
 #[test]
-fn replicas_agree_who_leads() {
-    for seed in 0..20 {
-        let run = Simulation::new(Parameters::drawn(seed), Members { last_token: 0 }).run();
-        run.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+fn replicas_agree_who_leads_and_it_is_somebody_with_a_higher_token_than_before() {
+    run_seeds(20, |_: &Parameters| Members::of(Machine::default));
+}
+
+#[cfg(feature = "canaries")]
+#[test]
+fn elections_that_are_broken_are_noticed() {
+    use election::Canary;
+
+    for canary in Canary::STATE {
+        let noticed = |seed| is_sound(&Election::broken(canary), seed).err().map(|why| (seed, why));
+        let (seed, why) = (0..200).find_map(noticed).unwrap_or_else(|| panic!("{canary:?} lives"));
+        eprintln!("{canary:?}: seed {seed}: {why}");
+    }
+}
+
+#[cfg(feature = "canaries")]
+#[test]
+fn broken_elections_are_noticed_in_groups() {
+    use election::Canary;
+    use plainsong::testing::Simulation;
+
+    let machines: [fn() -> Machine; 2] =
+        [|| Machine::broken(Canary::TokenStays), || Machine::broken(Canary::DepartureIgnored)];
+    for (at, new) in machines.into_iter().enumerate() {
+        let noticed = |seed| Simulation::new(Parameters::drawn(seed), Members::of(new)).run().err();
+        let why = (0..30).find_map(noticed).unwrap_or_else(|| panic!("machine {at} lives"));
+        eprintln!("{why}");
     }
 }
 

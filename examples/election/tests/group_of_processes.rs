@@ -46,13 +46,23 @@ impl Member {
 
 struct Group {
     directory: tempfile::TempDir,
+    variables: &'static [(&'static str, &'static str)],
     members: Vec<Member>,
 }
 
 impl Group {
     fn start(script: &str, options: &[&[&str]; 3]) -> Self {
+        Self::start_with(script, options, &[])
+    }
+
+    /// Also with these variables in the members' environment.
+    fn start_with(
+        script: &str,
+        options: &[&[&str]; 3],
+        variables: &'static [(&'static str, &'static str)],
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut group = Self { directory, members: Vec::new() };
+        let mut group = Self { directory, variables, members: Vec::new() };
         for (id, options) in (1..).zip(options) {
             let member = group.member(id, script, options);
             group.members.push(member);
@@ -80,6 +90,7 @@ impl Group {
             .args(options)
             .args(["--", "sh", "-c", script])
             .current_dir(directory)
+            .envs(self.variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -401,6 +412,45 @@ fn mistakes_are_told_with_their_remedy() {
 }
 
 #[test]
+fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
+    let group = Group::start(WORK, &[&[]; 3]);
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = busy.local_addr().unwrap().to_string();
+    let ring = format!("embedded:{}", group.path("ring").display());
+    let data = group.path("data1").display().to_string();
+    let taken = group.socket(1).display().to_string();
+    group.is_ready(1);
+    for (options, told) in [
+        (["--listen", &busy], "choose another with --listen"),
+        (["--metrics", &busy], "choose another with --metrics"),
+        (["--socket", &taken], "another process does; stop it"),
+        (["--data", &data], &format!("process {}", group.members[0].0.id())),
+    ] {
+        let base = ["run", "work", "--id", "4", "--engine", &ring];
+        let output = election().args(base).args(options).args(["--", "true"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{options:?}: {said}");
+        assert!(said.contains(told), "{options:?}: {said}");
+    }
+    drop(group.members);
+    let base = ["run", "work", "--id", "4", "--engine", &ring, "--data", &data, "--", "true"];
+    let output = election().args(base).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("belongs to") && said.contains("give each its own"), "{said}");
+}
+
+#[cfg(not(feature = "corosync"))]
+#[test]
+fn an_engine_that_is_not_built_in_is_told_with_how_to_build_it() {
+    let run = ["run", "work", "--id", "1", "--engine", "corosync", "--", "true"];
+    let output = election().args(run).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("build its package again with `--features corosync`"), "{said}");
+}
+
+#[test]
 fn a_command_that_is_not_there_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let ring = format!("embedded:{}", directory.path().join("ring").display());
@@ -443,6 +493,25 @@ fn the_command_of_a_leader_that_stands_still_is_stopped_before_the_next_begins()
     group.members[next as usize - 1].signal(Signal::TERM);
     assert_eq!(group.members[next as usize - 1].ends().code(), Some(0), "{}", group.said());
     group.leader_after(token);
+}
+
+/// A successor that does not wait is noticed by what these tests watch.
+#[cfg(feature = "canaries")]
+#[test]
+#[should_panic = "OVERLAP"]
+fn a_successor_that_does_not_wait_is_noticed() {
+    let group = Group::start_with(WORK, &[&[]; 3], &[("ELECTION_CANARY", "overlap")]);
+    let (id, token) = group.leader_after(0);
+    for other in 1..=3 {
+        group.is_ready(other);
+    }
+    group.members[id as usize - 1].signal(Signal::STOP);
+    assert_eq!(group.ask(id % 3 + 1, "resign").status.code(), Some(0));
+    group.leader_after(token);
+    until("an overlap", || {
+        group.begun();
+        None::<()>
+    });
 }
 
 #[test]

@@ -35,6 +35,20 @@ pub struct Locks {
     /// How many claims there are.
     claims: usize,
     last_token: Token,
+    #[cfg(feature = "canaries")]
+    #[serde(skip)]
+    pub(crate) canary: Option<crate::Canary>,
+}
+
+/// Whether this state is broken in that way; never without the feature `canaries`.
+macro_rules! is_broken {
+    ($locks:expr, $canary:ident) => {{
+        #[cfg(feature = "canaries")]
+        let is_broken = $locks.canary == Some(crate::Canary::$canary);
+        #[cfg(not(feature = "canaries"))]
+        let is_broken = false;
+        is_broken
+    }};
 }
 
 /// Held or waited for; otherwise it is not there.
@@ -107,6 +121,9 @@ impl Locks {
 
     /// Who proposed commands for its sessions has left the group.
     pub fn dismiss(&mut self, time: Timestamp, server: Incarnation, events: &mut Vec<Event>) {
+        if is_broken!(self, DepartureIgnored) {
+            return;
+        }
         let [first, last] = [0, u64::MAX].map(|number| Session { server, number });
         let sessions: Vec<Session> = self.sessions.range(first..=last).map(|(s, _)| *s).collect();
         for session in sessions {
@@ -172,7 +189,8 @@ impl Locks {
         if lock.is_some_and(|lock| lock.holders.len() + lock.queue.len() >= CLAIMS_PER_LOCK_MAX) {
             return Output::Refused(Refusal::LockFull);
         }
-        let is_free = lock.is_none_or(|lock| lock.queue.is_empty() && lock.admits(terms.mode));
+        let is_free = lock.is_none_or(|lock| lock.queue.is_empty() && lock.admits(terms.mode))
+            || is_broken!(self, TwoHolders);
         let deadline = match terms.patience {
             _ if is_free => None,
             Patience::None => return Output::Taken,
@@ -312,7 +330,9 @@ impl Locks {
     }
 
     fn next_token(&mut self, now: u64) -> Token {
-        self.last_token = (self.last_token + 1).max(now);
+        if !is_broken!(self, TokenStays) {
+            self.last_token = (self.last_token + 1).max(now);
+        }
         self.last_token
     }
 

@@ -12,12 +12,30 @@ use crate::command::{Command, Event, Output, Refusal};
 pub struct Machine {
     locks: Locks,
     events: Sender<Event>,
+    #[cfg(feature = "canaries")]
+    clock_ahead_ms: u64,
 }
 
 impl Machine {
+    /// No locks yet, and broken in that way.
+    #[cfg(feature = "canaries")]
+    pub fn broken(events: Sender<Event>, canary: crate::Canary) -> Self {
+        let mut machine = Self::new(events);
+        machine.locks.canary = Some(canary);
+        if canary == crate::Canary::OwnClock {
+            machine.clock_ahead_ms = crate::canary::clock_ahead_ms();
+        }
+        machine
+    }
+
     /// No locks yet.
     pub fn new(events: Sender<Event>) -> Self {
-        Self { locks: Locks::default(), events }
+        Self {
+            locks: Locks::default(),
+            events,
+            #[cfg(feature = "canaries")]
+            clock_ahead_ms: 0,
+        }
     }
 
     /// The state.
@@ -42,6 +60,10 @@ impl StateMachine for Machine {
     fn apply(&mut self, context: &Context, command: Command) -> Output {
         let Some(server) = context.proposer() else { return Output::Refused(Refusal::NoServer) };
         let mut events = Vec::new();
+        #[cfg(feature = "canaries")]
+        if self.clock_ahead_ms > 0 {
+            self.locks.expire(Timestamp(context.time().0 + self.clock_ahead_ms), &mut events);
+        }
         let output = self.locks.execute(context.time(), server, command, &mut events);
         self.tell(events);
         output
@@ -52,7 +74,13 @@ impl StateMachine for Machine {
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
+        #[cfg(feature = "canaries")]
+        let canary = self.locks.canary;
         self.locks = plainsong::snapshot::read(from)?;
+        #[cfg(feature = "canaries")]
+        {
+            self.locks.canary = canary;
+        }
         self.tell(vec![Event::Restored]);
         Ok(())
     }

@@ -55,6 +55,42 @@ fn what_cannot_work_is_one_line_with_a_remedy() {
 }
 
 #[test]
+fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (engine, socket, data) = (format!("embedded:{}", path("ring")), path("s"), path("data"));
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = busy.local_addr().unwrap().to_string();
+    let serve = ["serve", "--engine", &engine, "--socket"];
+    let with = |socket, more: &[&'static str]| [&serve[..], &[socket], more].concat();
+    told(&[&with(&socket, &["--id", "1"])[..], &["--listen", &busy]].concat(), 1, "with --listen");
+    told(
+        &[&with(&socket, &["--id", "1"])[..], &["--metrics", &busy]].concat(),
+        1,
+        "with --metrics",
+    );
+    let first = [&with(&socket, &["--id", "1", "--voters", "1"])[..], &["--data", &data]].concat();
+    let mut first = Command::new(env!("CARGO_BIN_EXE_lock")).args(first).spawn().unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while lock(&["try", "--at", &socket, "a"]).status.code() != Some(0) {
+        assert!(std::time::Instant::now() < end, "no server");
+    }
+    let second = path("second");
+    let second = [&with(&second, &["--id", "2"])[..], &["--data", &data]].concat();
+    told(&second, 1, &format!("process {}", first.id()));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    told(&second, 1, "belongs to");
+}
+
+#[cfg(not(feature = "corosync"))]
+#[test]
+fn an_engine_that_is_not_built_in_is_told_with_how_to_build_it() {
+    let serve = ["serve", "--id", "1", "--engine", "corosync", "--socket", "s"];
+    told(&serve, 64, "build its package again with `--features corosync`");
+}
+
+#[test]
 fn what_is_not_understood_has_exit_code_64() {
     let long = "x".repeat(201);
     told(&["run", "a", "--", "true"], 64, "--at");

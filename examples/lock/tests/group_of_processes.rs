@@ -405,3 +405,49 @@ fn a_command_is_stopped_when_its_server_dies_while_lock_run_stands_still_or_is_d
         tokens_of_turns(&file, 2);
     }
 }
+
+#[test]
+fn locks_outlive_a_group_that_stops_and_those_of_its_clients_are_released_in_order() {
+    let mut group = Group::start_with(true);
+    let mut brief = group.client(0);
+    let mut lingering = group.client(1);
+    let before = [brief.lock("LOCK brief"), lingering.lock("LOCK lingering LINGER 30 OWNER me")];
+    for server in &mut group.servers {
+        server.process.kill();
+    }
+    group.servers(true);
+    let mut client = group.client(2);
+    let after = client.lock("LOCK brief");
+    assert!(before.iter().all(|token| *token < after), "{before:?} {after}");
+    assert_eq!(client.ask("LOCK lingering TRY"), "nil");
+    let list = client.ask("LIST");
+    assert!(list.contains(&format!("[:{} \"exclusive\" \"me\"", before[1])), "{list}");
+    assert!(list.contains("\"lost\""), "{list}");
+    assert_eq!(client.ask("BREAK lingering NOW"), ":1");
+    assert!(client.lock("LOCK lingering") > after);
+}
+
+#[test]
+fn status_tells_how_a_server_is_what_it_waits_for_and_who_is_there() {
+    let mut group = Group::start();
+    let status = |group: &Group| {
+        let mut status = group.lock(0, "status", &[]);
+        status.exits_with(0);
+        let last = |line: &String| line.starts_with('3');
+        until("the members", || Some(status.out()).filter(|out| out.iter().any(last)))
+    };
+    let has = |out: &[String], part: &str| out.iter().any(|line| line.starts_with(part));
+    let told = status(&group);
+    for part in ["id: 1", "role: ", "epoch: ", "committed: ", "obstacle:", "transfer:", "REPLICA "]
+    {
+        assert!(has(&told, part), "{part}: {told:?}");
+    }
+    assert!(has(&told, "voters: 1,2,3"), "{told:?}");
+    for server in &mut group.servers[1..] {
+        server.process.kill();
+    }
+    until("what it waits for", || {
+        has(&status(&group), "obstacle: waiting for a majority of 1 2 3: have 1").then_some(())
+    });
+    assert!(status(&group).iter().any(|line| line.starts_with("3  ") && line.contains("not here")));
+}

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 type Grant = (Token, Name, Session);
 
 /// Clients who want a few locks, and know what they were given.
-#[derive(Default)]
 struct Clients {
+    new: NewMachine,
     /// How far the order was looked at, and the grants in force there.
     looked_to: Index,
     grants: BTreeSet<Grant>,
@@ -62,6 +62,8 @@ fn machine() -> Machine {
     Machine::new(mpsc::channel(1).0)
 }
 
+type NewMachine = fn() -> Machine;
+
 fn grants(machine: &Machine) -> BTreeSet<Grant> {
     let listed = machine.locks().list(None, usize::MAX).into_iter();
     let held = |lock: lock::command::LockListed| {
@@ -71,11 +73,25 @@ fn grants(machine: &Machine) -> BTreeSet<Grant> {
     listed.flat_map(held).collect()
 }
 
+impl Clients {
+    fn of(new: NewMachine) -> Self {
+        Self {
+            new,
+            looked_to: Index::default(),
+            grants: BTreeSet::new(),
+            last_token: 0,
+            last_told: 0,
+            called_at: BTreeMap::new(),
+            wrong: None,
+        }
+    }
+}
+
 impl Workload for Clients {
     type Machine = Machine;
 
     fn machine(&self) -> Machine {
-        machine()
+        (self.new)()
     }
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
@@ -133,7 +149,7 @@ impl Workload for Clients {
 
 #[test]
 fn locks_have_one_holder_and_growing_tokens_and_those_of_the_dead_are_released() {
-    let reports = run_seeds(30, |_: &Parameters| Clients::default());
+    let reports = run_seeds(30, |_: &Parameters| Clients::of(machine));
     assert!(reports.iter().any(|report| report.acknowledged > 100), "{reports:?}");
 }
 
@@ -145,4 +161,24 @@ fn the_locks_are_deterministic_also_behind_snapshots() {
         any_command(session, &mut random)
     });
     check_determinism(machine, commands.take(1000)).unwrap();
+}
+
+#[cfg(feature = "canaries")]
+#[test]
+fn locks_that_are_broken_are_noticed() {
+    use lock::Canary;
+    use plainsong::testing::Simulation;
+
+    fn broken<const AT: usize>() -> Machine {
+        Machine::broken(mpsc::channel(1).0, Canary::ALL[AT])
+    }
+    let machines: [NewMachine; 4] = [broken::<0>, broken::<1>, broken::<2>, broken::<3>];
+    for (canary, new) in Canary::ALL.into_iter().zip(machines) {
+        let violation = |seed| {
+            let parameters = Parameters::drawn(seed);
+            Simulation::new(parameters, Clients::of(new)).run().err().map(|why| (seed, why))
+        };
+        let (seed, why) = (0..30).find_map(violation).unwrap_or_else(|| panic!("{canary:?} lives"));
+        eprintln!("{canary:?}: seed {seed}: {why}");
+    }
 }

@@ -38,6 +38,15 @@ pub enum Mistake {
         /// Where it would be.
         directory: String,
     },
+    /// Corosync does not run.
+    #[error(
+        "replica {id} cannot start: there is no Corosync daemon on this host; start it, e.g. by \
+         `systemctl start corosync`, or use --engine embedded:PATH"
+    )]
+    NoDaemon {
+        /// The replica.
+        id: u32,
+    },
     /// The replica does not start.
     #[error("replica {id} cannot start: {why}")]
     Start {

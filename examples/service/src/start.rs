@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use plainsong::{Replica, ReplicaId, StateMachine};
+use plainsong::{Replica, ReplicaId, StartError, StateMachine};
 
 use crate::LogFormat;
 use crate::arguments::Mistake;
@@ -79,7 +79,12 @@ impl Start {
         if let Some(folder) = &self.data {
             builder = builder.folder(folder);
         }
-        builder.start().map_err(|error| Mistake::Start { id: self.id, why: error.to_string() })
+        builder.start().map_err(|error| match error {
+            StartError::Engine(cpg::Error::Library) if self.engine.to_string() == "corosync" => {
+                Mistake::NoDaemon { id: self.id }
+            }
+            error => Mistake::Start { id: self.id, why: error.to_string() },
+        })
     }
 
     fn check_voters(&self) -> Result<(), Mistake> {

@@ -18,13 +18,24 @@ pub struct Serve {
 
 impl Group {
     pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// With folders, or in memory.
+    pub fn start_with(folders: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let servers = [1, 2, 3].map(|id| Serve::start(id, directory.path())).into_iter().collect();
-        let group = Self { directory, servers };
-        for server in &group.servers {
+        let mut group = Self { directory, servers: Vec::new() };
+        group.servers(folders);
+        group
+    }
+
+    /// Starts all servers, of which none may run.
+    pub fn servers(&mut self, folders: bool) {
+        let path = self.directory.path();
+        self.servers = [1, 2, 3].map(|id| Serve::start(id, path, folders)).into_iter().collect();
+        for server in &self.servers {
             server.is_ready();
         }
-        group
     }
 
     /// A path in a directory that is removed in the end.
@@ -69,11 +80,13 @@ impl Group {
 }
 
 impl Serve {
-    fn start(id: u32, directory: &Path) -> Self {
+    fn start(id: u32, directory: &Path, folder: bool) -> Self {
         let socket = directory.join(format!("{id}.sock"));
         let engine = format!("embedded:{}", directory.join("ring").display());
         let (number, path) = (id.to_string(), socket.to_str().unwrap().to_owned());
-        let process = Process::start(&[
+        let data = directory.join(format!("data{id}")).to_str().unwrap().to_owned();
+        let data = if folder { &["--data", &data][..] } else { &[] };
+        let serve = [
             "serve",
             "--id",
             &number,
@@ -85,7 +98,8 @@ impl Serve {
             &path,
             "--timeout",
             "5",
-        ]);
+        ];
+        let process = Process::start(&[&serve, data].concat());
         Self { id, socket, process }
     }
 
