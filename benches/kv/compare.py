@@ -76,7 +76,8 @@ class Kv:
     def start(self, programs):
         for node in NODES:
             on(node, [programs[0], "serve", "--id", str(node), "--voters", "1,2,3", "--engine",
-                      "corosync", "--listen", f"{address(node)}:7001"], f"kv{node}")
+                      "corosync", "--listen", f"{address(node)}:7001", "--allow-remote"],
+               f"kv{node}")
         wait_for(self.name, lambda: all(is_open(node, 7001) for node in NODES))
         ask = ["redis-cli", "-h", address(1), "-p", "7001", "SET", "a", "b"]
         wait_for("a sequencer", lambda: "OK" in subprocess.run(

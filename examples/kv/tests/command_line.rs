@@ -4,6 +4,9 @@
 
 use std::process::{Command, Output};
 
+mod common;
+use common::Serve;
+
 fn kv(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).output().expect("the kv binary")
 }
@@ -37,6 +40,35 @@ fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
         assert!(error.starts_with(told), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
+}
+
+#[test]
+fn what_another_process_has_is_told_with_a_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let data = path("data");
+    let running = Serve::start_alone(&directory.path().join("ring"), &["--data", &data]);
+    let port = running.address.to_string();
+    let start = |id: &str, more: &[&str]| {
+        let engine = format!("embedded:{}", path("other ring"));
+        let arguments = ["serve", "--id", id, "--voters", id, "--engine", &engine];
+        let output = kv(&[&arguments[..], more].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        error
+    };
+    let error = start("1", &["--listen", &port]);
+    assert!(error.starts_with(&format!("kv: cannot listen on {port}: ")), "{error}");
+    assert!(error.contains("stop what listens there, or choose another port with --listen"));
+    let free = ["--listen", "127.0.0.1:0", "--data", &data];
+    let error = start("1", &free);
+    assert!(error.starts_with("kv: replica 1 cannot start: "), "{error}");
+    assert!(error.contains("in use by") || error.contains("process"), "{error}");
+    drop(running);
+    let error = start("2", &free);
+    assert!(error.contains("belongs to replica 1, and this is replica 2"), "{error}");
+    assert!(error.contains("give each its own"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,21 @@ pub(super) enum Failure {
     Listen { address: SocketAddr, why: io::Error, remedy: String },
     #[error(transparent)]
     Arguments(#[from] service::arguments::Mistake),
+    #[error(
+        "--listen {0}: other hosts reach that address: ask for a password with \
+         --requirepass-file or for certificates with --tls-client-ca, listen on 127.0.0.1 or \
+         [::1], or add --allow-remote where the network is trusted"
+    )]
+    Remote(SocketAddr),
+    #[error("cannot read {path}: {why}; name a readable file with --requirepass-file")]
+    PasswordFile { path: String, why: io::Error },
+    #[error(
+        "the first line of {path} is no password: it must have 1 to {max} bytes",
+        max = crate::server::Password::BYTES_MAX
+    )]
+    Password { path: String },
+    #[error(transparent)]
+    Tls(#[from] crate::server::TlsError),
     #[error("--port {0} leaves no room for three ports: choose one up to 65533")]
     Port(u16),
     #[error("replica {id} cannot start: {why}")]
@@ -15,7 +30,7 @@ pub(super) enum Failure {
     #[error("cannot start threads to serve clients: {0}")]
     Runtime(io::Error),
     #[error(transparent)]
-    Metrics(#[from] service::ListenError),
+    Socket(#[from] service::ListenError),
     #[error(transparent)]
     Operator(#[from] service::operator::Failure),
     #[error("cannot wait for signals: {0}")]

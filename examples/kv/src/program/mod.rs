@@ -23,7 +23,7 @@ pub fn run() -> ExitCode {
     }
     let outcome = match arguments.action {
         None => demo::run(&arguments.demo),
-        Some(Action::Serve(serve)) => serve::run(serve),
+        Some(Action::Serve(serve)) => serve::run(*serve),
         Some(Action::Operate(operate)) => {
             runtime().and_then(|runtime| Ok(runtime.block_on(service::operator::run(operate))?))
         }

@@ -1,26 +1,33 @@
 //! One replica.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
 use std::time::Duration;
 
-use service::{Line, Stop, metrics, watch};
+use service::{Line, Listener, Stop, metrics, watch};
 use tokio::net::TcpListener;
 
-use super::arguments::Serve;
+use super::arguments::{Guard, Serve};
 use super::failure::Failure;
 use super::runtime;
 use crate::backend::Backend;
 use crate::node::Node;
-use crate::server::{Config, Server};
+use crate::server::{Config, Password, Server, Tls};
 use crate::{STOP_BOUND, Store};
+
+/// So much of the file of a password is looked at.
+const PASSWORD_FILE_BYTES_MAX: u64 = 4096;
 
 pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     arguments.start.check()?;
+    let config = config(&arguments)?;
     let runtime = runtime()?;
     let address = arguments.listen;
     let listener = runtime
         .block_on(TcpListener::bind(address))
         .map_err(|why| Failure::listen(address, why, "--listen"))?;
+    let others = runtime.block_on(Listener::bind(arguments.socket.clone(), None))?;
     let metrics = arguments.start.metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;
     let store = Store::default();
@@ -31,7 +38,7 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
         let node = node.clone();
         runtime.spawn(metrics::serve(listener, move || node.status()));
     }
-    let served = runtime.block_on(serve(listener, &node, arguments.common.timeout));
+    let served = runtime.block_on(serve(listener, others, &node, config));
     // What is left of the connections holds handles on the replica.
     runtime.shutdown_timeout(Duration::from_millis(100));
     node.stop();
@@ -40,10 +47,47 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve(listener: TcpListener, node: &Node, timeout: Duration) -> Result<(), Failure> {
+/// How clients are served; who they are has to be known where other hosts are among them.
+fn config(arguments: &Serve) -> Result<Config, Failure> {
+    let Guard { requirepass_file, tls_cert, tls_key, tls_client_ca, allow_remote } =
+        &arguments.guard;
+    let is_remote = !arguments.listen.ip().is_loopback();
+    let is_guarded = requirepass_file.is_some() || tls_client_ca.is_some();
+    if is_remote && !is_guarded && !allow_remote {
+        return Err(Failure::Remote(arguments.listen));
+    }
+    let password = requirepass_file.as_deref().map(password).transpose()?;
+    let tls = match (tls_cert, tls_key) {
+        (Some(cert), Some(key)) => Some(Tls::from_files(cert, key, tls_client_ca.as_deref())?),
+        _ => None,
+    };
+    if is_remote && tls.is_none() {
+        tracing::warn!("without --tls-cert, data and passwords cross the network in clear");
+    }
+    let memory_bytes_max = Some(arguments.maxmemory).filter(|max| *max > 0);
+    Ok(Config { password, tls, memory_bytes_max, ..Config::new(arguments.common.timeout) })
+}
+
+fn password(path: &Path) -> Result<Password, Failure> {
+    let shown = path.display().to_string();
+    let read = |file: File| {
+        let mut text = Vec::new();
+        file.take(PASSWORD_FILE_BYTES_MAX).read_to_end(&mut text).map(|_| text)
+    };
+    match File::open(path).and_then(read) {
+        Ok(text) => Password::from_file_text(&text).ok_or(Failure::Password { path: shown }),
+        Err(why) => Err(Failure::PasswordFile { path: shown, why }),
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    others: Vec<Listener>,
+    node: &Node,
+    config: Config,
+) -> Result<(), Failure> {
     let mut stop = Stop::listen().map_err(Failure::Signals)?;
-    let server = Server::start(listener, Vec::new(), node.clone(), Config::new(timeout))
-        .map_err(Failure::Runtime)?;
+    let server = Server::start(listener, others, node.clone(), config).map_err(Failure::Runtime)?;
     // The one line on stdout, for scripts that wait for it.
     let mut out = std::io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.situation().id, server.address());

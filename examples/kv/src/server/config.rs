@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Password;
+use super::{Password, Tls};
 
 /// How a server serves.
 #[derive(Clone, Debug)]
@@ -11,14 +11,16 @@ pub struct Config {
     /// What clients at a port have to say first. Those at a Unix socket need not: who may open
     /// it, its file says.
     pub password: Option<Password>,
+    /// The port is encrypted. A Unix socket is not.
+    pub tls: Option<Tls>,
     /// Commands that could make the store larger are refused while it holds more than this. It
     /// is this server's own: what others of the group let in is let in here, too.
     pub memory_bytes_max: Option<u64>,
 }
 
 impl Config {
-    /// Without password or limit.
+    /// Without password, encryption or limit.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, password: None, memory_bytes_max: None }
+        Self { timeout, password: None, tls: None, memory_bytes_max: None }
     }
 }

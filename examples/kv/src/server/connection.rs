@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use plainsong::Consistency;
-use service::Stream;
+use service::Halves;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -41,10 +41,12 @@ type Answers<B> = mpsc::Sender<Answer<<B as Backend>::Pending>>;
 
 /// Serves a client until it goes, makes a mistake or the server stops. What was read is
 /// answered in any case.
-pub(super) async fn serve<B: Backend>(stream: Stream, id: u64, shared: Arc<Shared<B>>) {
-    // Who may open it, the file of a socket says.
-    let is_trusted = matches!(stream, Stream::Unix(_));
-    let (input, output) = stream.split();
+pub(super) async fn serve<B: Backend>(
+    (input, output): Halves,
+    is_trusted: bool,
+    id: u64,
+    shared: Arc<Shared<B>>,
+) {
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
     let unanswered = Arc::new(AtomicUsize::new(0));
     let (config, view) = (Arc::clone(&shared.config), shared.backend.view());

@@ -18,6 +18,7 @@ const REDIS_VERSION: &str = "7.0.0";
 pub(super) struct Sections {
     server: bool,
     clients: bool,
+    cluster: bool,
     memory: bool,
     persistence: bool,
     replication: bool,
@@ -28,6 +29,7 @@ impl Sections {
     const ALL: Self = Self {
         server: true,
         clients: true,
+        cluster: true,
         memory: true,
         persistence: true,
         replication: true,
@@ -46,6 +48,7 @@ impl Sections {
                 b"all" | b"default" | b"everything" => sections = Self::ALL,
                 b"server" => sections.server = true,
                 b"clients" => sections.clients = true,
+                b"cluster" => sections.cluster = true,
                 b"memory" => sections.memory = true,
                 b"persistence" => sections.persistence = true,
                 b"replication" => sections.replication = true,
@@ -73,6 +76,7 @@ impl Sections {
                     // Clients look at it to know what they may ask for.
                     ("redis_version", REDIS_VERSION.into()),
                     ("redis_mode", "standalone".into()),
+                    ("arch_bits", usize::BITS.to_string()),
                     ("plainsong_kv_version", env!("CARGO_PKG_VERSION").into()),
                     ("process_id", std::process::id().to_string()),
                     ("tcp_port", counters.port().to_string()),
@@ -104,6 +108,10 @@ impl Sections {
         if self.persistence {
             // Clients wait until nothing is loaded.
             section(&mut text, "Persistence", &[("loading", "0".into())]);
+        }
+        if self.cluster {
+            // Of Redis's kind: keys are not divided among servers.
+            section(&mut text, "Cluster", &[("cluster_enabled", "0".into())]);
         }
         if self.replication {
             section(&mut text, "Replication", &situation.fields());

@@ -148,7 +148,16 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn counted<B: Backend>(stream: Stream, shared: Arc<Shared<B>>) {
     let id = shared.counters.clients.fetch_add(1, Ordering::Relaxed) + 1;
     tracing::debug!(client = id, "connected");
-    connection::serve(stream, id, Arc::clone(&shared)).await;
+    // Who may open it, the file of a Unix socket says.
+    let is_trusted = matches!(stream, Stream::Unix(_));
+    let halves = match (stream, &shared.config.tls) {
+        (Stream::Tcp(stream), Some(tls)) => tls.accept(stream).await,
+        (stream, _) => Ok(stream.split()),
+    };
+    match halves {
+        Ok(halves) => connection::serve(halves, is_trusted, id, Arc::clone(&shared)).await,
+        Err(error) => tracing::debug!(client = id, %error, "no encryption"),
+    }
     shared.counters.connected.fetch_sub(1, Ordering::Relaxed);
     tracing::debug!(client = id, "disconnected");
 }

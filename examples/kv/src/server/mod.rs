@@ -11,8 +11,10 @@ mod queue;
 mod session;
 mod settings;
 mod subscriptions;
+mod tls;
 
 pub use config::Config;
 pub(crate) use listener::Counters;
 pub use listener::Server;
 pub use password::Password;
+pub use tls::{Tls, TlsError};

@@ -145,6 +145,11 @@ impl Serve {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_kv")), id, socket, more)
     }
 
+    /// Starts a replica that is a group by itself.
+    pub fn start_alone(socket: &Path, more: &[impl AsRef<str>]) -> Self {
+        Self::start_among("1", Command::new(env!("CARGO_BIN_EXE_kv")), 1, socket, more)
+    }
+
     /// Starts it so that the calls of one kind that concern this file fail as told, as
     /// `strace` injects it; what it sees of these calls is in the file `trace`.
     pub fn start_failing(
@@ -163,9 +168,19 @@ impl Serve {
     }
 
     fn start_by(command: Command, id: u32, socket: &Path, more: &[impl AsRef<str>]) -> Self {
+        Self::start_among("1,2,3", command, id, socket, more)
+    }
+
+    fn start_among(
+        voters: &str,
+        command: Command,
+        id: u32,
+        socket: &Path,
+        more: &[impl AsRef<str>],
+    ) -> Self {
         let engine = format!("embedded:{}", socket.display());
         let id_text = id.to_string();
-        let mut arguments = vec!["serve", "--id", &id_text, "--voters", "1,2,3"];
+        let mut arguments = vec!["serve", "--id", &id_text, "--voters", voters];
         arguments.extend(["--listen", "127.0.0.1:0", "--engine", &engine]);
         arguments.extend(more.iter().map(AsRef::as_ref));
         let mut process = Process::start_by(command, &arguments);

@@ -105,6 +105,12 @@ pub enum Failure {
     /// A replica says no.
     #[error("the replica refuses: {0}")]
     Refused(String),
+    /// The replica serves only who says a password.
+    #[error(
+        "the replica asks for a password there: name its Unix socket, which its `serve --socket` \
+         makes, with --at"
+    )]
+    Password,
     /// It is for one replica only.
     #[error("name the one replica that is to go on alone with --at")]
     NotOne,
@@ -120,7 +126,7 @@ impl Failure {
     /// In the numbers of sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoAnswer(_) | Self::Refused(_) => 69,
+            Self::NoAnswer(_) | Self::Refused(_) | Self::Password => 69,
             Self::Nowhere | Self::NotOne => 64,
             Self::System(_) => 71,
             Self::NotConfirmed => 1,
@@ -168,6 +174,7 @@ pub(super) async fn ask(at: &At, words: &[String]) -> Result<String, Failure> {
         Ok(Reply::SimpleString(_)) => Ok(String::new()),
         Ok(_) => Err(Failure::Refused("this is no answer of a replica".into())),
         Err(Unanswered::NoAnswer(whys)) => Err(Failure::NoAnswer(whys)),
+        Err(Unanswered::Refused(why)) if why.starts_with("NOAUTH ") => Err(Failure::Password),
         Err(Unanswered::Refused(why)) => Err(Failure::Refused(why)),
     }
 }

@@ -1,0 +1,212 @@
+//! A port with a password and TLS, and a Unix socket beside it.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+mod common;
+use common::{BOUND, Client, Serve, have, text, until};
+
+type TlsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
+
+/// A certificate for 127.0.0.1 that hangs on nothing else, and its key.
+fn certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let (cert, key) =
+        (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-out")
+        .arg(&cert)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .expect("openssl");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (cert, key)
+}
+
+/// A client that trusts this certificate only, and shows its own if it has one.
+fn tls(address: SocketAddr, trusted: &Path, own: Option<&(PathBuf, PathBuf)>) -> TlsClient {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(trusted).unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            let cert = CertificateDer::from_pem_file(cert).unwrap();
+            let key = PrivateKeyDer::from_pem_file(key).unwrap();
+            builder.with_client_auth_cert(vec![cert], key).unwrap()
+        }
+    };
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    Client::over(StreamOwned::new(connection, stream))
+}
+
+fn kv(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).output().expect("the kv binary")
+}
+
+fn one(directory: &Path, more: &[&str]) -> Serve {
+    Serve::start_alone(&directory.join("ring"), more)
+}
+
+#[test]
+fn a_password_is_asked_for_at_the_port_and_not_at_the_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(path("password"), "secret\n").unwrap();
+    let (password, socket) = (path("password"), path("kv.sock"));
+    let mut serve = one(directory.path(), &["--requirepass-file", &password, "--socket", &socket]);
+    let mut client = serve.client();
+    assert_eq!(client.ask("GET a"), "-NOAUTH Authentication required.");
+    assert_eq!(client.ask("AUTH secret"), "OK");
+    let mut local = Client::over(UnixStream::connect(&socket).unwrap());
+    until("a replica that commits", BOUND, || (local.ask("SET a 1") == "OK").then_some(()));
+    assert_eq!(client.ask("GET a"), "\"1\"");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "for its owner only: {mode:o}");
+    // The same for operators.
+    let status = kv(&["status", "--at", &socket]);
+    let told = String::from_utf8_lossy(&status.stdout);
+    assert!(status.status.success() && told.starts_with("id: 1\n"), "{told}");
+    let refused = kv(&["status", "--at", &serve.address.to_string()]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(69), "{told}");
+    assert!(told.contains("name its Unix socket") && told.contains("--at"), "{told}");
+    // The password is not to be seen from outside, and the socket goes with the process.
+    let line = std::fs::read(format!("/proc/{}/cmdline", serve.process.pid())).unwrap();
+    assert!(!String::from_utf8_lossy(&line).contains("secret"));
+    drop((client, local));
+    serve.process.signal(Signal::TERM);
+    assert!(serve.process.ended(BOUND).success());
+    assert!(!Path::new(&socket).exists());
+}
+
+#[test]
+fn an_encrypted_port_speaks_tls_only() {
+    if !have("openssl", "openssl") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(directory.path(), "server");
+    let (cert_text, key) = (cert.display().to_string(), key.display().to_string());
+    let serve = one(directory.path(), &["--tls-cert", &cert_text, "--tls-key", &key]);
+    let mut client = tls(serve.address, &cert, None);
+    until("a replica that commits", BOUND, || (client.ask("SET a 1") == "OK").then_some(()));
+    let big = "x".repeat(900_000);
+    for _ in 0..10 {
+        assert_eq!(text(&client.call(&["SET", "big", &big]).unwrap()), "OK");
+        assert_eq!(text(&client.call(&["GET", "big"]).unwrap()), format!("\"{big}\""));
+    }
+    let mut plain = serve.client();
+    plain.send(b"PING\r\n").unwrap();
+    assert!(!matches!(plain.reply(), Ok(reply) if text(&reply) == "PONG"));
+    assert_eq!(client.ask("GET a"), "\"1\"", "it is the other's own mistake");
+}
+
+#[test]
+fn clients_without_the_right_certificate_are_not_served() {
+    if !have("openssl", "openssl") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let server = certificate(directory.path(), "server");
+    let known = certificate(directory.path(), "known");
+    let stranger = certificate(directory.path(), "stranger");
+    let [cert, key, ca] = [&server.0, &server.1, &known.0].map(|path| path.display().to_string());
+    let more = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
+    let serve = one(directory.path(), &more);
+    let mut client = tls(serve.address, &server.0, Some(&known));
+    assert_eq!(client.ask("PING"), "PONG");
+    for own in [None, Some(&stranger)] {
+        let mut client = tls(serve.address, &server.0, own);
+        let asked = client.send(b"PING\r\n").and_then(|()| client.reply());
+        assert!(asked.is_err(), "{own:?}: {asked:?}");
+    }
+    assert_eq!(client.ask("PING"), "PONG");
+}
+
+#[test]
+fn what_guards_the_port_must_make_sense() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(path("empty"), "\n").unwrap();
+    std::fs::write(path("text"), "no certificate\n").unwrap();
+    let (empty, missing, wrong) = (path("empty"), path("missing"), path("text"));
+    let engine = format!("embedded:{}", path("ring"));
+    let serve = |more: &[&str]| {
+        kv(&[&["serve", "--id", "1", "--voters", "1", "--engine", &engine], more].concat())
+    };
+    let remote = ["--listen", "0.0.0.0:0"];
+    let mut wanted = vec![
+        (
+            remote.to_vec(),
+            1,
+            "kv: --listen 0.0.0.0:0: other hosts reach that address: ask for a password with \
+             --requirepass-file or for certificates with --tls-client-ca, listen on 127.0.0.1 or \
+             [::1], or add --allow-remote where the network is trusted",
+        ),
+        (vec!["--requirepass-file", &missing], 1, "name a readable file with --requirepass-file"),
+        (vec!["--requirepass-file", &empty], 1, "must have 1 to 512 bytes"),
+        (vec!["--tls-cert", &missing, "--tls-key", &missing], 1, "with --tls-cert"),
+        (vec!["--tls-cert", &wrong, "--tls-key", &missing], 1, "there is no certificate in"),
+        (vec!["--tls-cert", &wrong], 2, "--tls-key"),
+        (vec!["--tls-client-ca", &wrong], 2, "--tls-cert"),
+        (vec!["--maxmemory", "lots"], 2, "like 1000000, 512mb or 2gb"),
+    ];
+    let made = have("openssl", "openssl").then(|| {
+        let (one, other) =
+            (certificate(directory.path(), "one"), certificate(directory.path(), "other"));
+        [one.0, other.1, other.0].map(|path| path.display().to_string())
+    });
+    if let Some([cert, key, _]) = &made {
+        wanted.push((vec!["--tls-cert", cert, "--tls-key", key], 1, "--tls-key cannot be used"));
+        wanted.push((vec!["--tls-cert", cert, "--tls-key", cert], 1, "with --tls-key"));
+    }
+    for (more, code, told) in wanted {
+        let output = serve(&more);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {error}");
+        assert!(error.contains(told), "{more:?}: {error}");
+    }
+}
+
+#[test]
+fn a_guarded_or_trusted_port_may_be_reached_by_other_hosts() {
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password").display().to_string();
+    std::fs::write(&password, "secret").unwrap();
+    for (number, more) in
+        [["--allow-remote", ""], ["--requirepass-file", &password]].into_iter().enumerate()
+    {
+        let more: Vec<&str> = more.into_iter().filter(|word| !word.is_empty()).collect();
+        let ring = directory.path().join(number.to_string());
+        // The documentation's network: there is nobody, and binding says so behind the check.
+        let engine = format!("embedded:{}", ring.display());
+        let arguments = ["serve", "--id", "1", "--voters", "1", "--engine", &engine];
+        let output = kv(&[&arguments[..], &["--listen", "192.0.2.1:7001"], &more].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains("kv: cannot listen on 192.0.2.1:7001"), "{more:?}: {error}");
+    }
+}
