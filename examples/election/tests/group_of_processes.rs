@@ -440,6 +440,34 @@ fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
     assert!(said.contains("belongs to") && said.contains("give each its own"), "{said}");
 }
 
+#[test]
+fn a_member_of_another_cluster_is_told_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str, id: u32| directory.path().join(format!("{name}{id}"));
+    let run = |id: u32, ring: u32| {
+        let log = fs::File::options().append(true).create(true).open(path("stderr", ring));
+        let number = id.to_string();
+        let child = election()
+            .args(["run", "work", "--id", &number, "--voters", &number])
+            .args(["--engine", &format!("embedded:{}", path("ring", ring).display()), "--data"])
+            .arg(path("data", id))
+            .args(["--", "sh", "-c", &format!("touch ran{id}; exec sleep 1000")])
+            .current_dir(directory.path())
+            .stderr(log.unwrap())
+            .spawn();
+        Member(child.unwrap())
+    };
+    for id in [1, 2] {
+        let _alone = run(id, id);
+        until("a cluster of one", || path("ran", id).exists().then_some(()));
+    }
+    let _both = [1, 2].map(|id| run(id, 3));
+    until("two clusters to be told", || {
+        let told = "belongs to another cluster and is ignored: give one of the two another group";
+        fs::read_to_string(path("stderr", 3)).unwrap().contains(told).then_some(())
+    });
+}
+
 #[cfg(not(feature = "corosync"))]
 #[test]
 fn an_engine_that_is_not_built_in_is_told_with_how_to_build_it() {

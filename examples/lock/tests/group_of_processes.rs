@@ -451,3 +451,28 @@ fn status_tells_how_a_server_is_what_it_waits_for_and_who_is_there() {
     });
     assert!(status(&group).iter().any(|line| line.starts_with("3  ") && line.contains("not here")));
 }
+
+#[test]
+fn a_server_of_another_cluster_is_told_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str, id: u32| directory.path().join(format!("{name}{id}"));
+    let serve = |id: u32, ring: u32| {
+        let engine = format!("embedded:{}", path("ring", ring).display());
+        let [socket, data] = ["socket", "data"].map(|name| path(name, id).display().to_string());
+        let id = id.to_string();
+        let serve = ["serve", "--id", &id, "--voters", &id, "--engine", &engine];
+        Process::start(&[&serve[..], &["--socket", &socket, "--data", &data]].concat())
+    };
+    for id in [1, 2] {
+        let _alone = serve(id, id);
+        let socket = path("socket", id).display().to_string();
+        until("a cluster of one", || {
+            let status = Process::start(&["try", "--at", &socket, "a"]).ended();
+            status.success().then_some(())
+        });
+    }
+    let both = [1, 2].map(|id| serve(id, 3));
+    for server in &both {
+        server.says("belongs to another cluster and is ignored: give one of the two another group");
+    }
+}

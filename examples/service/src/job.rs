@@ -52,14 +52,15 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// The system's, and where there is no command.
+    /// The system's, and where there is no command; [`io::ErrorKind::TimedOut`] where it may not
+    /// run any more by the time that its guard is there.
     pub async fn start(
         command: &[String],
         variables: &[(&str, String)],
         guarding: Guarding,
     ) -> io::Result<(Self, Lifeline)> {
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let kill_after = guarding.kill_after;
+        let Guarding { kill_after, until, .. } = guarding;
         let has_input = guarding.connection.is_some();
         let own_group = !has_input || !io::stdin().is_terminal();
         let (mut guard, mut lifeline) = start_guard(guarding, own_group).await?;
@@ -72,7 +73,9 @@ impl Job {
         if !has_input {
             builder.stdin(Stdio::null());
         }
-        let child = match builder.spawn() {
+        let is_late = until.is_some_and(|until| Instant::now() >= until);
+        let spawned = if is_late { Err(io::ErrorKind::TimedOut.into()) } else { builder.spawn() };
+        let child = match spawned {
             Ok(child) => child,
             Err(why) => {
                 let _ = guard.kill().await;

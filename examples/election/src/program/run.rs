@@ -1,5 +1,6 @@
 //! `election run`: a member.
 
+use std::io;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +88,11 @@ async fn serve(
     let mut until = term.until();
     let (mut job, mut lifeline) = match start_job(arguments, &term).await {
         Ok(started) => started,
+        Err(Failure::Command { why, .. }) if why.kind() == io::ErrorKind::TimedOut => {
+            tracing::warn!(token, "the lease was over before the command could begin");
+            term.over();
+            return Ok(None);
+        }
         Err(failure) => {
             let _ = timeout(STOP_BOUND, term.tell_over()).await;
             return Err(failure);

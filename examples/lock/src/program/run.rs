@@ -163,6 +163,11 @@ impl Held {
             Guarding { kill_after: common.kill_after, until, connection: Some(connection) };
         let (mut job, mut lifeline) = match Job::start(command, &variables, guarding).await {
             Ok(started) => started,
+            Err(why) if why.kind() == io::ErrorKind::TimedOut => {
+                eprintln!("lock: lost {name}: the lease was over before the command could begin");
+                self.client.end().await;
+                return Ok(LOST.into());
+            }
             Err(why) => {
                 self.give_back(common).await;
                 let command = command.first().cloned().unwrap_or_default();
