@@ -15,24 +15,11 @@ impl Series {
         Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| mine / theirs).collect())
     }
 
-    /// The same times a number.
-    pub fn times(&self, factor: f64) -> Self {
-        Self(self.0.iter().map(|value| value * factor).collect())
-    }
-
     /// The one in the middle.
     pub fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-    }
-
-    /// The greater of the two in each round.
-    pub fn or_more(&self, other: &Self) -> Self {
-        if self.0.is_empty() {
-            return other.clone();
-        }
-        Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| mine.max(*theirs)).collect())
     }
 }
 

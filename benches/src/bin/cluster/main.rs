@@ -70,21 +70,22 @@ fn main() -> rig::Result<()> {
     let cluster =
         Cluster::builder().name(&name).encrypted(arguments.encrypted).token_ms(3000).start()?;
     println!("{}", cluster.wait_for_ring(&[1, 2, 3], PATIENCE)?);
-    let raw = arguments.raw.as_deref().map(|program| Raw::start(&cluster, program)).transpose()?;
     let groups: Vec<Group> = arguments
         .program
         .iter()
         .enumerate()
         .map(|(at, program)| Group::start(&cluster, program, at, arguments.folder.as_deref()))
         .collect::<rig::Result<_>>()?;
-    let best = raw.map(|raw| raw.measure(&cluster, &arguments)).transpose()?;
+    let time = Duration::from_secs_f64(arguments.seconds);
+    let screen = |program: &PathBuf| Raw::start(&cluster, program, arguments.rounds.min(3), time);
+    let raw = arguments.raw.as_ref().filter(|_| !arguments.reads).map(screen).transpose()?;
     println!(
         "{:>12} {:>7} {:>10} | {:>9} {:>9} {:>9} {:>7} | ratios",
         "work", "callers", "at", "a second", "p50 us", "p99 us", "cpu us"
     );
     for load in loads(&arguments) {
         for at in &arguments.at {
-            compare(&groups, load, at, arguments.rounds, best.as_ref())?;
+            compare(&groups, load, at, arguments.rounds, raw.as_ref())?;
         }
     }
     Ok(())
@@ -102,18 +103,25 @@ fn loads(arguments: &Arguments) -> Vec<Load> {
     works.into_iter().flat_map(each).collect()
 }
 
-/// All programs in turns, another one first in each round.
+/// All programs in turns, and libcpg alone, another one first in each round.
 fn compare(
     groups: &[Group],
     load: Load,
     at: &str,
     rounds: usize,
-    best: Option<&raw::Best>,
+    raw: Option<&Raw<'_>>,
 ) -> rig::Result<()> {
     let mut found: Vec<Found> = groups.iter().map(|_| Found::default()).collect();
+    let mut limit = Series::default();
     for round in 0..rounds {
-        for turn in 0..groups.len() {
-            let who = (turn + round) % groups.len();
+        for turn in 0..=groups.len() {
+            let who = (turn + round) % (groups.len() + 1);
+            if who == groups.len() {
+                if let Some(raw) = raw {
+                    limit.push(raw.limit(load)?);
+                }
+                continue;
+            }
             let measured = groups[who].measure(load, at)?;
             found[who].rate.push(measured.rate);
             found[who].p50_us.push(measured.p50_us);
@@ -139,8 +147,10 @@ fn compare(
                 one.p50_us.per(&found[0].p50_us)
             );
         }
-        if let Some(best) = best {
-            print!("{}", best.beside(load, &one.rate, &one.p50_us));
+        if raw.is_some() && load.callers == 1 {
+            print!(" p50 to raw {}", one.p50_us.per(&limit));
+        } else if raw.is_some() {
+            print!(" rate to raw {}", one.rate.per(&limit));
         }
         println!();
     }
