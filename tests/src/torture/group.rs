@@ -308,10 +308,8 @@ impl Group {
 
     /// Whether it votes and answers. What an operator would do for it is done.
     fn is_well(&self, service: Service, id: u32, info: &Info) -> Result<bool> {
+        let votes = info.field("voters").split(',').any(|voter| voter == id.to_string());
         match info.field("role") {
-            "voter" | "sequencer" => {
-                Ok(info.field("obstacle").is_empty() && self.answers(service, id)?)
-            }
             "stopped" if open(&self.out_of_space).contains(&id) => {
                 self.restart(service, id)?;
                 Ok(false)
@@ -320,13 +318,17 @@ impl Group {
                 let why = info.field("obstacle");
                 Err(wrong(format!("replica {id} of {} has stopped: {why}", service.name())))
             }
-            "learner" if open(&self.removed).contains(&(service, id)) => {
+            // Who sequences goes on when it votes no more, until there is another epoch.
+            "learner" | "sequencer" if !votes && open(&self.removed).contains(&(service, id)) => {
                 if let Some(mut client) = self.connect(service, id)? {
                     // It is looked at again, whatever the answer is.
                     let asked = client.set_patience(RECOVERY_MAX);
                     let _ = asked.and_then(|()| client.ask(&format!("MEMBERS ADD {id}")));
                 }
                 Ok(false)
+            }
+            "voter" | "sequencer" if votes => {
+                Ok(info.field("obstacle").is_empty() && self.answers(service, id)?)
             }
             _ => Ok(false),
         }
