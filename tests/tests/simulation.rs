@@ -57,7 +57,16 @@ fn the_same_seed_gives_the_same_trace() {
 fn a_broken_rule_is_noticed() {
     use plainsong::engine::Canary;
     // Those that a few seeds are enough for; `tests/simulate --canary all` runs all of them.
-    for canary in [Canary::AckNotDurable, Canary::CommitsAlone, Canary::OrderedTwice] {
+    let quickly_caught = [
+        Canary::PromiseForgotten,
+        Canary::AckNotDurable,
+        Canary::NoFreeze,
+        Canary::RepeatedOpenCuts,
+        Canary::OrderedTwice,
+        Canary::CommitsAlone,
+        Canary::LaggardAcks,
+    ];
+    for canary in quickly_caught {
         let caught = (0..5).any(|seed| run_seed(seed, Some(canary)).is_err());
         assert!(caught, "{}", canary.name());
     }

@@ -175,8 +175,6 @@ canaries! {
         "R1: echoes of learners count";
     EchoesOfHalf, "echoes-of-half",
         "R1: the echoes of half of the voters are enough";
-    EchoesOfNewVotersAlone, "echoes-of-new-voters-alone",
-        "V1: echoes of the new voters are enough while their change is not committed";
     ReadBeforeApplied, "read-before-applied",
         "R2: a read does not wait until its index is applied";
     ReadBeforeCommands, "read-before-commands",

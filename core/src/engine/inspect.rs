@@ -81,6 +81,11 @@ impl<T> Engine<T> {
         self.promised
     }
 
+    /// The epoch of the last entry of the log in memory.
+    pub(crate) fn ends_in(&self) -> Ballot {
+        self.log.last().epoch
+    }
+
     /// The end of the log in memory.
     pub(crate) fn last(&self) -> Index {
         self.log.last().index

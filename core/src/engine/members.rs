@@ -108,6 +108,7 @@ impl Members {
         silence: Duration,
     ) {
         self.doubt(from, incarnation.replica, now, silence);
+        self.foreign.remove(&from);
         let Some(peer) = self.present.get_mut(&from) else { return };
         if peer.is_none_or(|peer| peer.incarnation != incarnation || peer.store != store) {
             self.strangers.remove(&from);
@@ -167,8 +168,12 @@ impl Members {
         self.present.get_mut(&from)?.as_mut()
     }
 
-    /// Notes a member of another cluster; whether that is news.
+    /// Notes a member of another cluster, who is nobody in this one; whether that is news.
     pub(crate) fn foreign(&mut self, from: Member, cluster: ClusterId) -> bool {
+        let known = self.present.get_mut(&from).and_then(Option::take);
+        if known.is_some() {
+            self.unordered = true;
+        }
         self.foreign.insert(from, cluster) != Some(cluster)
     }
 

@@ -185,12 +185,10 @@ impl<T> Engine<T> {
     fn place_round(&mut self) {
         let Some(open) = self.epoch.as_ref().map(|epoch| &epoch.open) else { return };
         let config = &self.config;
-        let alone = config.is_broken(Canary::EchoesOfNewVotersAlone);
-        let commit = if alone { self.log.last().index } else { self.commit };
         let voters = open.voters.now.len();
         let heard = |round: &mut Round| {
             let echoes = round.echoes.len() * 2;
-            open.voters.majority(commit, |voter| round.echoes.contains_key(voter))
+            open.voters.majority(self.commit, |voter| round.echoes.contains_key(voter))
                 || config.is_broken(Canary::EchoesOfLearners) && echoes > voters
                 || config.is_broken(Canary::EchoesOfHalf) && echoes >= voters
         };

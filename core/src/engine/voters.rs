@@ -342,4 +342,14 @@ mod tests {
         let wanted = solo.engine.wanted_voters().unwrap_or_default();
         assert_eq!(wanted.last(), Some(&Voter { replica: ReplicaId(2), store: StoreId(3) }));
     }
+
+    #[test]
+    fn v4_who_turns_out_to_be_of_another_cluster_is_nobody_here() {
+        let mut solo = to_be_changed();
+        let cluster = Some(ClusterId(77));
+        let message = follows(&solo, run(2, 2));
+        solo.input(Input::Delivered { from: member(2, 2), cluster, message });
+        assert!(!solo.engine.members.has(run(2, 2)));
+        assert_eq!(solo.engine.wanted_voters(), None);
+    }
 }

@@ -190,7 +190,9 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         check(known == entry.digest, || {
             format!("log matching: two entries at {}: {known} and {}", entry.position, entry.digest)
         })?;
-        let Some(before) = before else { return Ok(()) };
+        // Behind a snapshot stands what was committed.
+        let committed = || Some(self.committed.get(index.0.checked_sub(2)? as usize)?.digest);
+        let Some(before) = before.or_else(committed) else { return Ok(()) };
         let news = !self.before.contains_key(&(index, entry.digest));
         let known = *self.before.entry((index, entry.digest)).or_insert(before);
         check(known == before, || {

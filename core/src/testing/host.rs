@@ -277,6 +277,11 @@ impl<W: Workload> Host<W> {
         self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.heals))
     }
 
+    /// How many messages the process of the moment has sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.process.as_ref().map_or(0, |process| process.sent)
+    }
+
     /// It never comes back.
     pub(super) fn is_gone(&self) -> bool {
         self.process.is_none() && self.restart_at.is_none()

@@ -12,8 +12,11 @@ use crate::engine::Canary;
 pub enum Theme {
     /// A mixture of everything.
     Mixture,
-    /// Short logs and slow transfers: laggards whose log parts from the base before all that
-    /// is kept, and several snapshots under way at once.
+    /// Logs that are cut at once, and much that a minority orders: laggards whose log parts from
+    /// the base before all that is kept, and is longer than it.
+    ShortLogs,
+    /// Large states and slow disks: transfers that outlive their epoch and their donor, and
+    /// several under way at once.
     Transfers,
     /// Slow disks in a restless network: epochs that open where others still believe in one
     /// before, and reads and acks that are as late as can be.
@@ -211,37 +214,68 @@ impl Parameters {
             canary: None,
         };
         match random.below(8) {
-            0 => drawn.with_transfers(&mut random),
-            1 => drawn.with_stragglers(&mut random),
+            0 => drawn.with_short_logs(&mut random),
+            1 => drawn.with_transfers(&mut random),
+            2 => drawn.with_stragglers(&mut random),
             _ => drawn,
         }
+    }
+
+    fn with_short_logs(mut self, random: &mut Random) -> Self {
+        let ms = Duration::from_millis;
+        self.theme = Theme::ShortLogs;
+        self.voters = random.pick(&[3, 5, 5, 7]);
+        self.learners = random.pick(&[0, 1]);
+        self.machines = self.voters + self.learners;
+        self.faulty_for = ms(random.pick(&[5000, 10_000]));
+        self.clients = 4;
+        self.think_max = ms(random.pick(&[10, 100]));
+        self.patience = ms(random.pick(&[100, 500]));
+        (self.batches_in_flight_max, self.batch_bytes_max) = (8, 16);
+        self.election_timeout = ms(random.pick(&[100, 300]));
+        self.snapshot_entries = random.pick(&[2, 3, 5]);
+        self.kept_entries_max = 1;
+        self.kills_at_restore = random.pick(&[0, 100, 400]);
+        self.in_memory = false;
+        self.kills = random.pick(&[0, 4]);
+        self.hangs = random.pick(&[0, 4]);
+        self.hang_max = ms(500);
+        self.restart_max = ms(300);
+        self.splits_at_open = random.pick(&[100, 400]);
+        self.network.partitions = 10;
+        self.network.partition_max = ms(random.pick(&[200, 1000]));
+        self.network.detection_max = ms(10);
+        self.network.sync_max = ms(random.pick(&[1, 20]));
+        self
     }
 
     fn with_transfers(mut self, random: &mut Random) -> Self {
         let ms = Duration::from_millis;
         self.theme = Theme::Transfers;
-        self.voters = random.pick(&[2, 3, 3, 5]);
-        self.learners = random.pick(&[0, 2, 3]);
+        self.voters = 3;
+        self.learners = random.pick(&[2, 3]);
         self.machines = self.voters + self.learners;
         self.faulty_for = ms(random.pick(&[5000, 10_000]));
-        self.clients = random.pick(&[1, 4]);
-        self.think_max = ms(random.pick(&[0, 10, 100]));
-        self.patience = ms(500);
-        (self.batches_in_flight_max, self.batch_bytes_max) = (8, random.pick(&[16, 64]));
-        self.snapshot_entries = random.pick(&[3, 10, 30, 60]);
-        self.kept_entries_max = random.pick(&[1, 5, 20]);
-        self.capture_max = ms(random.pick(&[0, 50, 500]));
-        self.chunk_max = ms(random.pick(&[0, 5, 50]));
-        self.kills_at_restore = random.pick(&[0, 100, 400]);
-        self.in_memory = random.chance(100);
+        self.clients = 1;
+        self.think_max = ms(random.pick(&[10, 100]));
+        self.election_timeout = ms(random.pick(&[100, 300]));
+        self.snapshot_entries = random.pick(&[10, 30]);
+        self.kept_entries_max = random.pick(&[1, 5]);
+        self.log_bytes_max = 1 << 30;
+        self.writing_bytes_max = 1 << 30;
+        self.capture_max = ms(random.pick(&[0, 50, 300]));
+        self.chunk_max = ms(random.pick(&[10, 40]));
+        self.kills_at_restore = random.pick(&[0, 100]);
+        self.in_memory = false;
+        self.sync_max = ms(1);
+        self.turn_max = Duration::from_micros(500);
         self.wipes = 800;
-        self.kills = random.pick(&[2, 8]);
-        self.hangs = random.pick(&[2, 10]);
-        self.hang_max = ms(500);
-        self.restart_max = ms(300);
-        self.network.partitions = random.pick(&[2, 10]);
-        self.network.partition_max = ms(random.pick(&[500, 2000]));
-        self.network.detection_max = ms(random.pick(&[10, 100]));
+        self.kills = random.pick(&[15, 30]);
+        self.restart_max = ms(random.pick(&[10, 300]));
+        self.network.loss = random.pick(&[0, 0, 20]);
+        self.network.partitions = random.pick(&[0, 2]);
+        self.network.detection_max = ms(10);
+        self.network.sync_max = ms(random.pick(&[1, 20]));
         self
     }
 
@@ -251,18 +285,21 @@ impl Parameters {
         self.voters = random.pick(&[3, 3, 3, 5]);
         self.machines = self.voters + self.learners;
         self.in_memory = false;
+        self.election_timeout = ms(random.pick(&[300, 1000]));
+        self.resend_timeout = self.election_timeout / 10;
         self.sync_max = self.election_timeout.mul_f64(random.pick(&[0.2, 0.4]));
         self.clients = random.pick(&[2, 4]);
         self.think_max = ms(random.pick(&[0, 10]));
         self.turn_max = Duration::from_micros(random.pick(&[0, 500]));
-        self.splits_at_open = random.pick(&[50, 300]);
-        self.heals_at_open = random.pick(&[300, 900]);
-        self.hangs = random.pick(&[2, 10]);
-        self.hang_max = ms(random.pick(&[50, 500]));
+        self.kills = random.pick(&[4, 15]);
+        self.kills_at_open = random.pick(&[0, 100]);
+        self.restart_max = ms(random.pick(&[10, 300]));
+        self.splits_at_open = random.pick(&[100, 400]);
+        self.heals_at_open = random.pick(&[0, 300]);
         self.read_timeout = ms(10_000);
         self.proposal_timeout = None;
-        self.network.partitions = random.pick(&[2, 10]);
-        self.network.partition_max = ms(5000);
+        self.network.partitions = random.pick(&[0, 4]);
+        self.network.partition_max = ms(random.pick(&[500, 2000]));
         self.network.detection_max = ms(10);
         self.network.sync_max = ms(random.pick(&[1, 20]));
         self

@@ -421,9 +421,16 @@ impl<W: Workload> Simulation<W> {
         let (messages, commits) = (self.world.messages, self.world.checker.committed());
         let (epochs, times) = (self.world.checker.epochs(), self.world.checker.times());
         let requests = self.world.requests.len();
+        let heard: Vec<u64> = self.hosts.iter().map(Host::sent).collect();
         while self.world.now() < until {
             self.step()?;
             self.check_wake_ups()?;
+        }
+        for (host, before) in self.hosts.iter().zip(heard) {
+            let here = host.process.is_some() && self.world.is_newest(host.cluster());
+            check(!here || host.sent() >= before + u64::from(timeouts) / 2, || {
+                format!("N7: {} says nothing, not even that it is there", host.replica)
+            })?;
         }
         let times = self.world.checker.times() - times;
         // An operator's request that waited for somebody may come true at any time.

@@ -139,10 +139,10 @@ fn clients(parameters: &Parameters) -> Clients {
     // Now and then a snapshot has several chunks, where not too many are taken.
     let ballast = random.pick(&[0, 0, 0, 0, 200_000, 1_000_000]);
     let is_bearable = parameters.snapshot_entries >= 50;
-    // What is transferred in chunks under several names at once has to be of many of them.
-    let has_transfers = parameters.theme == Theme::Transfers && parameters.snapshot_entries >= 30;
-    let ballast = if has_transfers { random.pick(&[200_000, 600_000]) } else { ballast };
-    let is_bearable = is_bearable || has_transfers;
+    // So large that a transfer takes many chunks.
+    if parameters.theme == Theme::Transfers {
+        return Clients::new(registers, alarms, random.pick(&[300_000, 600_000]));
+    }
     Clients::new(registers, alarms, if is_bearable { ballast } else { 0 })
 }
 

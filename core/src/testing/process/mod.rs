@@ -45,6 +45,8 @@ pub(super) struct Process<M: StateMachine> {
     connection: Option<ClientId>,
     join_at: Duration,
     refusals: u32,
+    /// How many messages.
+    pub(super) sent: u64,
     pub(super) engine: Engine<ProposalId>,
     /// Frames in the order of the engine, the first of which may have been refused.
     unsent: VecDeque<Bytes>,
@@ -114,6 +116,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             connection: None,
             join_at: now,
             refusals: 0,
+            sent: 0,
             engine,
             unsent: VecDeque::new(),
             log,
@@ -294,6 +297,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 Output::Send(message) => {
                     world.note(|| format!("{replica} sends {}", brief(&message)));
                     world.check_message(replica, &self.log, &message)?;
+                    self.check_acks(&message)?;
                     self.unsent.push_back(encode(self.engine.cluster(), &message));
                 }
                 Output::Write { ticket, ops } => {
@@ -366,6 +370,18 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             self.to_apply.push_back(Work::Reads(reads));
         }
         Ok(())
+    }
+
+    /// Rule L4: nothing is acked before the log ends in the epoch.
+    fn check_acks(&self, message: &Message) -> Checked {
+        let (Message::Progress(told) | Message::Batch(_, Some(told))) = message else {
+            return Ok(());
+        };
+        let ends_in = self.engine.ends_in();
+        check(told.acked == Index(0) || ends_in == told.epoch, || {
+            let (replica, acked, epoch) = (self.incarnation.replica, told.acked, told.epoch);
+            format!("L4: {replica} acks {acked} in epoch {epoch}, and its log ends in {ends_in}")
+        })
     }
 
     /// The only reasons to stop in this world are disks that fail, and being asked to.
@@ -546,6 +562,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             match world.network.multicast(connection, frame.clone()) {
                 Ok(()) => {
                     world.messages += 1;
+                    self.sent += 1;
                     self.unsent.pop_front();
                 }
                 Err(error) if error.is_retryable() => break,
