@@ -57,7 +57,7 @@ fn what_clients_ask_of_a_server_is_answered() {
         ),
         ("CONFIG SET hz 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'hz'"),
         ("CONFIG REWRITE", "-ERR unknown subcommand 'REWRITE'. Try CONFIG HELP."),
-        ("COMMAND COUNT", ":64"),
+        ("COMMAND COUNT", ":65"),
         ("COMMAND INFO get nope", "[[\"get\" :2 [readonly] :1 :1 :1] nil]"),
         ("LPUSH a b c", "-ERR unknown command 'LPUSH', with args beginning with: 'a' 'b' 'c' "),
         ("GET", "-ERR wrong number of arguments for 'get' command"),

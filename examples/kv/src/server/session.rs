@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -212,6 +213,7 @@ impl Session {
             (Local::Hello, [_, rest @ ..]) => self.hello(rest)?,
             (Local::Client, [_, part, rest @ ..]) => self.client(part, rest)?,
             (Local::Config, [_, part, rest @ ..]) => self.config(part, rest)?,
+            (Local::Time, _) => time(),
             (Local::Command, [_, rest @ ..]) => describe::command(rest)?,
             (Local::Multi, _) => {
                 self.queue = Some(Queue::default());
@@ -403,6 +405,13 @@ fn valid_name(name: &Bytes) -> Result<Bytes, Fault> {
 pub(super) fn unknown_part(command: &'static str, part: &[u8]) -> Fault {
     let name = String::from_utf8_lossy(&part[..part.len().min(128)]).into_owned();
     Fault::UnknownSubcommand { command, name }
+}
+
+/// By the clock of this server: seconds since the Unix epoch, and microseconds.
+fn time() -> Reply {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let parts = [now.as_secs(), now.subsec_micros().into()];
+    Reply::Array(parts.map(|part| Reply::BulkString(part.to_string().into())).to_vec())
 }
 
 fn ok() -> Reply {

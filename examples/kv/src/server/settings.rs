@@ -4,15 +4,16 @@ use bytes::Bytes;
 
 use super::Config;
 use crate::glob;
-use crate::limits::{CONNECTIONS_MAX, PATTERN_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{CONNECTIONS_MAX, PATTERN_BYTES_MAX, REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::request::Fault;
 use crate::resp::Reply;
 
 /// What the settings of Redis are here. Nothing is saved to files of Redis's kind, and every
 /// change of a key is told.
-fn settings(config: &Config) -> [(&'static str, String); 9] {
+fn settings(config: &Config) -> [(&'static str, String); 11] {
     [
         ("appendonly", "no".into()),
+        ("client-query-buffer-limit", REQUEST_BYTES_MAX.to_string()),
         ("databases", "1".into()),
         ("maxclients", CONNECTIONS_MAX.to_string()),
         ("maxmemory", config.memory_bytes_max.unwrap_or(0).to_string()),
@@ -20,6 +21,7 @@ fn settings(config: &Config) -> [(&'static str, String); 9] {
         ("notify-keyspace-events", "KEg$x".into()),
         ("proto-max-bulk-len", VALUE_BYTES_MAX.to_string()),
         ("save", String::new()),
+        ("tcp-keepalive", "5".into()),
         ("timeout", "0".into()),
     ]
 }
