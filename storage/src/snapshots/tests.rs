@@ -119,7 +119,7 @@ fn a_large_snapshot_is_removed_by_and_by_and_at_the_latest_when_the_store_is_ope
     let folder = tempfile::tempdir().unwrap();
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
     let chunks = 2 * (ROWS_REMOVED_AT_ONCE * ROW_BYTES) as u64 / 60_000;
-    let mut write = |store: &mut DiskSnapshots, chunks| {
+    let write = |store: &mut DiskSnapshots, chunks| {
         let key = store.begin().unwrap();
         for chunk in 0..chunks {
             store.write(key, chunk, Bytes::from(vec![7; 60_000])).unwrap();
