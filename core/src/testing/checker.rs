@@ -151,6 +151,11 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         Ok(fork)
     }
 
+    /// Whether whoever forced this cluster held that.
+    pub(super) fn inherits(&self, index: Index, digest: Digest) -> bool {
+        self.inherited.holds(index, digest)
+    }
+
     /// How much is known to be committed.
     pub(super) fn committed(&self) -> Index {
         Index(self.committed.len() as u64)

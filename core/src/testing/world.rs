@@ -266,7 +266,9 @@ impl<W: Workload> World<W> {
         let epoch = known_in.ok_or_else(|| {
             Violation(format!("N8: {replica} hands out {index}, which it does not know committed"))
         })?;
-        let is_news = index > self.checker.committed();
+        // What whoever forced the cluster held is committed by that alone.
+        let is_news =
+            index > self.checker.committed() && !self.checker.inherits(index, entry.digest);
         let proposals = match &entry.content {
             Content::Batch(batch) if batch.kind == BatchKind::Application => {
                 Commands(&batch.commands).map(proposal_of).collect()

@@ -47,27 +47,51 @@ impl Member {
 struct Group {
     directory: tempfile::TempDir,
     variables: &'static [(&'static str, &'static str)],
+    /// What carries the ring, if that is none of the members.
+    ring: Option<Member>,
     members: Vec<Member>,
 }
 
 impl Group {
     fn start(script: &str, options: &[&[&str]; 3]) -> Self {
-        Self::start_with(script, options, &[])
+        let mut group = Self::empty(&[]);
+        group.start_members(script, options);
+        group
     }
 
-    /// Also with these variables in the members' environment.
-    fn start_with(
-        script: &str,
-        options: &[&[&str]; 3],
-        variables: &'static [(&'static str, &'static str)],
-    ) -> Self {
+    fn empty(variables: &'static [(&'static str, &'static str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut group = Self { directory, variables, members: Vec::new() };
-        for (id, options) in (1..).zip(options) {
-            let member = group.member(id, script, options);
-            group.members.push(member);
-        }
+        Self { directory, variables, ring: None, members: Vec::new() }
+    }
+
+    /// None of its members carries the ring for the others, so that any may stand still. They
+    /// have these variables in their environment.
+    fn start_beside_the_ring(variables: &'static [(&'static str, &'static str)]) -> Self {
+        let mut group = Self::empty(variables);
+        let log = fs::File::create(group.path("ring.stderr")).unwrap();
+        let child = election()
+            .args(["run", "ring", "--id", "1", "--voters", "1", "--engine"])
+            .arg(format!("embedded:{}", group.path("ring").display()))
+            .args(["--", "sleep", "1000"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        group.ring = Some(Member(child));
+        until("a ring", || {
+            let said = fs::read_to_string(group.path("ring.stderr")).unwrap();
+            said.contains("this process is the hub").then_some(())
+        });
+        group.start_members(WORK, &[&[]; 3]);
         group
+    }
+
+    fn start_members(&mut self, script: &str, options: &[&[&str]; 3]) {
+        for (id, options) in (1..).zip(options) {
+            let member = self.member(id, script, options);
+            self.members.push(member);
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -501,7 +525,7 @@ fn process_group(pid: u32) -> u32 {
 
 #[test]
 fn the_command_of_a_leader_that_stands_still_is_stopped_before_the_next_begins() {
-    let mut group = Group::start(WORK, &[&[]; 3]);
+    let mut group = Group::start_beside_the_ring(&[]);
     let (id, token) = group.leader_after(0);
     for other in 1..=3 {
         group.is_ready(other);
@@ -528,7 +552,7 @@ fn the_command_of_a_leader_that_stands_still_is_stopped_before_the_next_begins()
 #[test]
 #[should_panic = "OVERLAP"]
 fn a_successor_that_does_not_wait_is_noticed() {
-    let group = Group::start_with(WORK, &[&[]; 3], &[("ELECTION_CANARY", "overlap")]);
+    let group = Group::start_beside_the_ring(&[("ELECTION_CANARY", "overlap")]);
     let (id, token) = group.leader_after(0);
     for other in 1..=3 {
         group.is_ready(other);

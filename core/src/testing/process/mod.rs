@@ -234,9 +234,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         if let Some((id, open)) = forced.zip(self.engine.open()) {
             let kept = self.engine.log().filter(|entry| entry.position.epoch < open.ballot);
             world.force(id, open, &Digests::of(self.engine.first_kept(), kept))?;
-            let shared = world.checker.committed();
             if let Some(store) = world.stores.get_mut(&self.incarnation.replica) {
-                store.forget_commits(shared);
+                store.forget_commits(open.base.index);
             }
         }
         self.carry_out(world, out)
