@@ -12,12 +12,14 @@ use super::inline;
 pub struct Decoder {
     buffer: BytesMut,
     framer: Framer,
+    arguments_max: usize,
 }
 
 impl Decoder {
     /// Takes requests up to these limits.
     pub fn new(limits: Limits) -> Self {
-        Self { buffer: BytesMut::new(), framer: Framer::new(limits) }
+        let Limits { arguments_max, .. } = limits;
+        Self { buffer: BytesMut::new(), framer: Framer::new(limits), arguments_max }
     }
 
     /// Where to read into.
@@ -40,7 +42,11 @@ impl Decoder {
                 }
                 Framed::Line(length) => {
                     let line = self.buffer.split_to(length).freeze();
-                    inline::split(&line).ok_or(ProtocolError::Quotes)?
+                    let words = inline::split(&line).ok_or(ProtocolError::Quotes)?;
+                    if words.len() > self.arguments_max {
+                        return Err(ProtocolError::Line);
+                    }
+                    words
                 }
             };
             if !arguments.is_empty() {
@@ -83,6 +89,14 @@ mod tests {
             }
         }
         Ok(requests)
+    }
+
+    #[test]
+    fn a_line_has_no_more_words_than_a_request_has_arguments() {
+        let mut decoder = Decoder::new(Limits { arguments_max: 2, ..LIMITS });
+        decoder.buffer().extend_from_slice(b"GET a\r\nMGET a b\r\n");
+        assert_eq!(decoder.request().map(|words| words.map(|words| words.len())), Ok(Some(2)));
+        assert_eq!(decoder.request(), Err(ProtocolError::Line));
     }
 
     #[test]
