@@ -10,9 +10,11 @@
 //! - While the ring is being formed, [`Connection::multicast`] may be taken over and
 //!   ordered seconds later, in another configuration, or answer [`Error::TryAgain`]. All
 //!   other calls, and closing, wait for the daemon, as long as it takes.
-//! - Messages of this member that were heard and not yet dispatched count against
-//!   [`OWN_BYTES_MAX`](crate::embedded::OWN_BYTES_MAX), as with the embedded engine: above
-//!   it, sending answers [`Error::TryAgain`]. Above
+//! - Messages of this member that were sent and not yet dispatched count against
+//!   [`OWN_BYTES_MAX`], as with the embedded engine: above it, sending answers
+//!   [`Error::TryAgain`]. What is on its way and what waits to be dispatched count each for
+//!   itself, so that twice as much can be under way; and where nothing of it is heard for a
+//!   second, what is on its way counts as lost. Above
 //!   [`BACKLOG_BYTES_MAX`](crate::embedded::BACKLOG_BYTES_MAX) of events not dispatched
 //!   the connection is cut off.
 //! - A group has 127 members at most: [`Error::TooManyGroups`]. With more the daemon would
@@ -30,6 +32,7 @@ mod raw;
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -38,6 +41,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use self::ffi::{Dispatcher, Requests};
 use crate::connection::Backend;
+use crate::embedded::OWN_BYTES_MAX;
 use crate::mailbox::{Mailbox, Overflow};
 use crate::{
     Configuration, Connection, Error, Event, GroupEntry, GroupName, Iteration, Member, Options,
@@ -54,6 +58,9 @@ const ROUNDS_MAX: usize = 32;
 /// The daemon and libcpg write beyond their arrays with more than 128 members. One less, as
 /// two may join at the same time.
 const MEMBERS_MAX: usize = 127;
+/// While a ring is formed, what was sent is on its way this long and longer. To take it for
+/// lost does no harm: as much again may be sent.
+const LOST_AFTER: Duration = Duration::from_secs(1);
 /// The quorum service answers at once, unless the daemon hangs.
 const QUORUM_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -66,12 +73,16 @@ pub(crate) fn connect(options: Options) -> Result<Connection> {
     };
     let message_bytes_max = requests.max_atomic_message_size()?;
     let mailbox = Arc::new(Mailbox::without_lingering(local));
-    let asking = Arc::new(Mutex::new(Asking { requests: Some(requests), phase: Phase::New }));
+    let asking =
+        Asking { requests: Some(requests), phase: Phase::New, underway: Underway::default() };
+    let asking = Arc::new(Mutex::new(asking));
+    let heard_bytes = Arc::new(AtomicUsize::new(0));
     let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|_| Error::NoResources)?;
     let hearing = Hearing {
         dispatcher,
         last: Last { mailbox: Arc::clone(&mailbox), asking: Arc::clone(&asking) },
+        heard_bytes: Arc::clone(&heard_bytes),
         stop: stop.try_clone().map_err(|_| Error::NoResources)?,
         local,
         has_left: false,
@@ -82,12 +93,22 @@ pub(crate) fn connect(options: Options) -> Result<Connection> {
         .spawn(move || hearing.run())
         .map_err(|_| Error::NoResources)?;
     let thread = Some(thread);
-    Ok(Connection::new(Corosync { asking, mailbox, local, message_bytes_max, stop, thread }))
+    Ok(Connection::new(Corosync {
+        asking,
+        heard_bytes,
+        mailbox,
+        local,
+        message_bytes_max,
+        stop,
+        thread,
+    }))
 }
 
 /// One handle on the daemon.
 struct Corosync {
     asking: Arc<Mutex<Asking>>,
+    /// Of own messages, ever.
+    heard_bytes: Arc<AtomicUsize>,
     mailbox: Arc<Mailbox>,
     local: Member,
     message_bytes_max: usize,
@@ -101,6 +122,34 @@ struct Asking {
     /// None once the connection has ended.
     requests: Option<Requests>,
     phase: Phase,
+    underway: Underway,
+}
+
+/// Own messages that the daemon took over and that were not heard yet. The daemon would
+/// collect them without a limit for who sends faster than it hears.
+#[derive(Default)]
+struct Underway {
+    /// Ever, without what counts as lost.
+    sent_bytes: usize,
+    /// While no more may be sent: what was heard last, and when.
+    stalled: Option<(usize, Instant)>,
+}
+
+impl Underway {
+    /// Whether more may be sent, or [`Error::TryAgain`] is due.
+    fn may_grow(&mut self, heard_bytes: usize, now: Instant) -> bool {
+        // More is heard than was sent where this process has another handle in the group.
+        self.sent_bytes = self.sent_bytes.max(heard_bytes);
+        let is_stalled = self.sent_bytes - heard_bytes >= OWN_BYTES_MAX;
+        let since = self.stalled.filter(|(then, _)| is_stalled && *then == heard_bytes);
+        self.stalled = is_stalled.then(|| since.unwrap_or((heard_bytes, now)));
+        let is_lost =
+            since.is_some_and(|(_, then)| now.saturating_duration_since(then) >= LOST_AFTER);
+        if is_lost {
+            (self.sent_bytes, self.stalled) = (heard_bytes, None);
+        }
+        !is_stalled || is_lost
+    }
 }
 
 /// A handle serves one membership. After `cpg_leave` the library leaves it in a state in
@@ -154,15 +203,19 @@ impl Backend for Corosync {
 
     fn multicast(&self, message: &[IoSlice<'_>]) -> Result<()> {
         let mut asking = self.ask();
-        let (requests, phase) = asking.open()?;
+        let Asking { requests, phase, underway } = &mut *asking;
+        let requests = requests.as_mut().ok_or(Error::Library)?;
         // libcpg says `CS_OK` to who is no member, and drops the message.
         if !matches!(phase, Phase::In(_)) {
             return Err(Error::NotExist);
         }
-        if !self.mailbox.may_send() {
+        let heard_bytes = self.heard_bytes.load(Ordering::Relaxed);
+        if !self.mailbox.may_send() || !underway.may_grow(heard_bytes, Instant::now()) {
             return Err(Error::TryAgain);
         }
-        requests.multicast(message)
+        requests.multicast(message)?;
+        underway.sent_bytes += message.iter().map(|part| part.len()).sum::<usize>();
+        Ok(())
     }
 
     fn local(&self) -> Member {
@@ -215,6 +268,7 @@ struct Hearing {
     /// Dropped before `last`.
     dispatcher: Dispatcher,
     last: Last,
+    heard_bytes: Arc<AtomicUsize>,
     stop: OwnedFd,
     local: Member,
     has_left: bool,
@@ -275,6 +329,7 @@ impl Hearing {
             match event {
                 Event::Deliver { sender, message } if *sender == local => {
                     mailbox.charge(message.len());
+                    self.heard_bytes.fetch_add(message.len(), Ordering::Relaxed);
                 }
                 Event::Configuration(change) => self.has_left |= is_leave_of(local, change),
                 _ => {}
@@ -317,4 +372,36 @@ fn readable<const COUNT: usize>(
         return Err(Error::Library);
     }
     Ok(fds.map(|events| !events.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_has_a_limit_until_it_counts_as_lost() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut underway = Underway::default();
+        assert!(underway.may_grow(0, at(0)));
+        underway.sent_bytes += OWN_BYTES_MAX;
+        assert!(!underway.may_grow(0, at(5_000)), "a second counts from the first refusal");
+        assert!(!underway.may_grow(0, at(5_999)));
+        assert!(underway.may_grow(0, at(6_000)), "nothing was heard for a second");
+
+        underway.sent_bytes += OWN_BYTES_MAX + 1;
+        assert!(!underway.may_grow(0, at(6_000)));
+        assert!(!underway.may_grow(1, at(6_900)), "something was heard, and not enough");
+        assert!(!underway.may_grow(1, at(7_500)), "so the second begins again");
+        assert!(underway.may_grow(2, at(7_500)));
+    }
+
+    #[test]
+    fn what_others_of_this_process_send_does_not_count() {
+        let now = Instant::now();
+        let mut underway = Underway::default();
+        assert!(underway.may_grow(10 * OWN_BYTES_MAX, now));
+        underway.sent_bytes += OWN_BYTES_MAX;
+        assert!(!underway.may_grow(10 * OWN_BYTES_MAX, now), "no room was gained by it");
+    }
 }
