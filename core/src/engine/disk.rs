@@ -120,6 +120,12 @@ impl Disk {
         self.promise_durable
     }
 
+    /// Whether any promise is durable. A store with a snapshot and without facts would be
+    /// nobody's.
+    pub(crate) fn has_facts(&self) -> bool {
+        self.promise_durable > Ballot::default()
+    }
+
     /// All entries up to here are durable.
     pub(crate) fn durable(&self) -> Index {
         self.durable

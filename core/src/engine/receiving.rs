@@ -182,13 +182,11 @@ impl<T> Engine<T> {
         self.check_received(out);
     }
 
-    /// Has a snapshot checked when all of it is here. Not before the promise is durable:
-    /// a store with a snapshot and without facts would be nobody's.
+    /// Has a snapshot checked when all of it is here, and the store is somebody's.
     fn check_received(&mut self, out: &mut Vec<Output<T>>) {
-        let formatted = self.disk.promise_durable() > Default::default();
         if let Some(receiving) = &mut self.receiving
             && receiving.is_whole()
-            && formatted
+            && self.disk.has_facts()
             && !receiving.checking
         {
             receiving.checking = true;

@@ -10,7 +10,7 @@ use super::origin::Callers;
 use super::{Canary, Checked, Committed, Config, Engine, Op, Output, StopReason, ensure};
 use crate::entry::{Content, Entry};
 use crate::snapshot::{ShelfNews, ShelfOp, SnapshotName};
-use crate::types::{Ballot, Digest, Index, Position};
+use crate::types::{Digest, Index, Position};
 
 /// Complete snapshots that are kept: the newest, and one before it for whoever is being
 /// brought up to date by it.
@@ -111,8 +111,6 @@ impl<T> Engine<T> {
         if self.handed_out >= until {
             return Ok(());
         }
-        // A store with a snapshot and without facts would be nobody's.
-        let formatted = self.disk.promise_durable() > Ballot::default();
         let mut committed = Vec::with_capacity((until.0 - self.handed_out.0) as usize);
         let mut last = self.handed_out;
         for entry in self.log.from(self.handed_out.next()).take_while(|e| e.index() <= until) {
@@ -133,7 +131,7 @@ impl<T> Engine<T> {
             committed.push(Committed { entry: entry.clone(), callers });
             let due = self.snapshots.pass(entry, &self.config);
             // While one is being written the next is left out.
-            if due && formatted && !self.snapshots.taking {
+            if due && self.disk.has_facts() && !self.snapshots.taking {
                 self.snapshots.taking = true;
                 out.push(Output::Apply(std::mem::take(&mut committed)));
                 let ahead = self.config.is_broken(Canary::SnapshotOfTheEnd);

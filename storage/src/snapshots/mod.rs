@@ -146,19 +146,19 @@ impl SnapshotStore for DiskSnapshots {
             let tree = store.tree(key)?;
             let sum = checksum(key, chunk, &bytes).to_le_bytes();
             let again = !store.drafts.entry(key).or_default().insert(chunk);
-            let rows = (bytes.len() + CHECKSUM).div_ceil(ROW_BYTES);
+            let content = [&bytes[..], &sum].concat();
+            let rows = content.chunks(ROW_BYTES);
             guarded(&store.path, || {
                 if again {
                     let old = tree.scan_prefix(chunk.to_be_bytes()).keys();
                     old.map(|row| tree.remove(row?)).collect::<sled::Result<Vec<_>>>()?;
                 }
-                let content = [&bytes[..], &sum].concat();
-                for (row, part) in (0_u16..).zip(content.chunks(ROW_BYTES)) {
+                for (row, part) in (0_u16..).zip(rows.clone()) {
                     tree.insert(row_name(chunk, row), part)?;
                 }
                 Ok(())
             })?;
-            store.clear(rows * ROWS_REMOVED_PER_ROW)
+            store.clear(rows.len() * ROWS_REMOVED_PER_ROW)
         })
     }
 

@@ -10,9 +10,9 @@ use plainsong::testing::{Answer, ClientNumber, Random};
 
 use super::faults::rubbish;
 use super::group::Group;
-use super::locks::Holds;
+use super::locks::{self, Hold};
 use super::service::Service;
-use super::{Options, RECOVERY_MAX, Result, wrong};
+use super::{Options, RECOVERY_MAX, Result, open, wrong};
 use crate::client::{Client as Connection, Reply};
 use crate::rig;
 use crate::simulation::{Command, History, Output};
@@ -70,7 +70,7 @@ pub(super) struct Work {
     /// The longest time without an answer to anybody since the first fault.
     pub(super) longest_gap: Duration,
     last_answer: Instant,
-    holds: Holds,
+    holds: Vec<Hold>,
 }
 
 /// The work of a round while it goes on.
@@ -78,7 +78,7 @@ pub(super) struct Book<'a>(&'a Mutex<Work>);
 
 impl Book<'_> {
     fn open(&self) -> MutexGuard<'_, Work> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        open(self.0)
     }
 
     /// Faults begin now.
@@ -99,6 +99,11 @@ impl Book<'_> {
             thread::sleep(RETRY);
         }
         Ok(())
+    }
+
+    /// Somebody had a lock.
+    pub(super) fn held(&self, hold: Hold) {
+        self.open().holds.push(hold);
     }
 
     fn answered(&self) {
@@ -124,7 +129,7 @@ impl Clients {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<u32, Count>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        open(&self.counts)
     }
 
     fn next(number: &AtomicU64) -> u64 {
@@ -148,16 +153,16 @@ impl Clients {
             unknown: 0,
             longest_gap: Duration::ZERO,
             last_answer: Instant::now(),
-            holds: Holds::default(),
+            holds: Vec::new(),
         });
-        let (stop, holds) = (AtomicBool::new(false), Holds::default());
+        let stop = AtomicBool::new(false);
         let book = &Book(&work);
         let done = thread::scope(|scope| {
-            let (stop, holds, mut running) = (&stop, &holds, Vec::new());
+            let (stop, mut running) = (&stop, Vec::new());
             let random = |client: u32| Random::new(self.seed ^ (round << 16) ^ u64::from(client));
             for id in group.ids() {
                 let random = random(self.clients + id);
-                running.push(scope.spawn(move || holds.work(group, id, random, stop)));
+                running.push(scope.spawn(move || locks::work(book, group, id, random, stop)));
                 running.push(scope.spawn(move || group.commands.run_under_lock(group, id, stop)));
             }
             for client in 0..self.clients {
@@ -176,7 +181,6 @@ impl Clients {
             done
         })?;
         let mut work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
-        work.holds = holds;
         work.registers.1 = self.calls.load(Ordering::Relaxed).div_ceil(CALLS_MAX) + REGISTERS;
         Ok((done, work))
     }
@@ -187,7 +191,7 @@ impl Clients {
 
     /// Whether what they did and heard is right, and the replicas agree on what is there.
     pub(super) fn judge(&self, group: &Group, work: &Work) -> Result<()> {
-        work.holds.judge()?;
+        locks::judge(&work.holds)?;
         group.commands.judge()?;
         if let Some(register) = work.history.wrong() {
             group.note(&format!("the history: {:?}", work.history));
@@ -195,10 +199,10 @@ impl Clients {
         }
         let keys = (work.registers.0..=work.registers.1).map(|register| format!("r:{register}"));
         let mut keys: Vec<String> = keys.collect();
-        let registers = keys.len();
         let round = self.rounds.load(Ordering::Relaxed);
         let lasting = |round| format!("lasting:{round}");
-        keys.extend((round.saturating_sub(LASTING_ROUNDS)..round).skip(1).map(lasting));
+        let rounds_before = (round.saturating_sub(LASTING_ROUNDS)..round).skip(1);
+        let lasting_keys: Vec<String> = rounds_before.map(lasting).collect();
         let mut first: Option<Vec<Reply>> = None;
         for id in group.ids() {
             let mut kv = group
@@ -207,6 +211,13 @@ impl Clients {
             let mut found = Vec::new();
             for key in &keys {
                 found.push(asked(&mut kv, &format!("GET {key}"))?);
+            }
+            for key in &lasting_keys {
+                let reply = asked(&mut kv, &format!("GET {key}"))?;
+                if reply == Reply::Nil {
+                    return Err(wrong(format!("{key} has expired an hour too early at {id}")));
+                }
+                found.push(reply);
             }
             for (client, count) in self.counts().iter() {
                 let key = format!("count:{client}");
@@ -228,14 +239,7 @@ impl Clients {
             }
         }
         let mut kv = group.connect(Service::Kv, 1)?.ok_or_else(|| wrong("1 is not there"))?;
-        for round in (round.saturating_sub(LASTING_ROUNDS)..round).skip(1) {
-            let key = lasting(round);
-            if asked(&mut kv, &format!("GET {key}"))? == Reply::Nil {
-                return Err(wrong(format!("{key} has expired an hour too early")));
-            }
-        }
         asked(&mut kv, &format!("SET {} here EX 3600", lasting(round)))?;
-        keys.truncate(registers);
         keys.extend(rubbish());
         for keys in keys.chunks(50) {
             asked(&mut kv, &format!("DEL {}", keys.join(" ")))?;

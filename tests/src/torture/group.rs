@@ -1,13 +1,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::commands::Commands;
 use super::service::Service;
-use super::{Options, RECOVERY_MAX, Result, TOKEN_MS, wrong};
+use super::{Options, RECOVERY_MAX, Result, TOKEN_MS, open, wrong};
 use crate::client::{Client, Info, Reply};
 use crate::rig::{self, Cluster, Line, Node, Program};
 
@@ -415,10 +415,6 @@ fn holdings(process: u32) -> (usize, u64) {
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
     (descriptors, memory.unwrap_or_default())
-}
-
-fn open<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cpg::{Connection, Dispatch, Engine, Event, GroupName, Guarantee, Options};
 use plainsong::testing::Random;
 
-use super::{Result, wrong};
+use super::{Result, program};
 use crate::rig::{Node, Program};
 
 /// More than one message of Corosync's own carries.
@@ -27,10 +27,7 @@ pub(super) fn noise(node: &Node, seed: u64) -> Result<Program> {
 }
 
 fn spawn(node: &Node, name: &str, arguments: &[&str]) -> Result<Program> {
-    let program = std::env::current_exe()
-        .map_err(|error| wrong(format!("where this program is: {error}")))?
-        .with_file_name("torture");
-    let mut command = node.command(program);
+    let mut command = node.command(program("torture")?);
     command.args(arguments);
     Ok(node.spawn(name, command)?)
 }

@@ -23,6 +23,8 @@ mod locks;
 mod report;
 mod service;
 
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use plainsong::testing::Random;
@@ -72,15 +74,23 @@ fn wrong(what: impl Into<String>) -> Failure {
     Failure::Wrong(what.into())
 }
 
+/// A program that is built beside this one.
+fn program(name: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe();
+    let this = this.map_err(|error| wrong(format!("where this program is: {error}")))?;
+    Ok(this.with_file_name(name))
+}
+
+/// What a thread that panicked held is looked at like any other.
+fn open<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs until the time is over and tells each round in a line on standard output.
 ///
 /// # Errors
 ///
 /// The first thing that is wrong.
-///
-/// # Panics
-///
-/// Never by itself; a panic keeps the log as an error does.
 pub fn run(options: &Options) -> Result<Report> {
     let mut random = Random::new(options.seed);
     let group = Group::start(options)?;

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Result, wrong};
+use super::{Result, program};
 use crate::client::{KV_PORT, Reply};
 
 /// A program that has a replica on every node.
@@ -47,16 +47,13 @@ impl Service {
     }
 
     pub(super) fn program(self) -> Result<PathBuf> {
-        let this = std::env::current_exe();
-        let this = this.map_err(|error| wrong(format!("where this program is: {error}")))?;
-        Ok(this.with_file_name(format!("{}_under_test", self.name())))
+        program(&format!("{}_under_test", self.name()))
     }
 
     /// Those of the command that is a replica.
     pub(super) fn arguments(self, command: &mut Command, id: u32, voters: &str, folder: &Path) {
         match self {
-            Self::Kv => command.args(["serve", "--timeout", "3"]),
-            Self::Lock => command.args(["serve", "--timeout", "3"]),
+            Self::Kv | Self::Lock => command.args(["serve", "--timeout", "3"]),
             Self::Election => command.args(["run", "work", "--lease", "2", "--kill-after", "1"]),
         };
         command.args(["--engine", "corosync", "--voters", voters, "--id", &id.to_string()]);

@@ -171,6 +171,14 @@ impl Entry {
         let arguments = i64::try_from(arguments).unwrap_or(i64::MAX);
         if self.arity < 0 { arguments >= -self.arity } else { arguments == self.arity }
     }
+
+    /// What the server answers alone, if it is that.
+    pub fn local(&self) -> Option<Local> {
+        match self.kind {
+            Kind::Local(local) => Some(local),
+            Kind::Asked(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]

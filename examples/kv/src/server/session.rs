@@ -100,10 +100,7 @@ impl Session {
         if !entry.takes(arguments.len()) {
             return Err(Fault::Arity(entry.name));
         }
-        let local = match entry.kind {
-            Kind::Local(local) => Some(local),
-            Kind::Asked(_) => None,
-        };
+        let local = entry.local();
         let is_open =
             matches!(local, Some(Local::Auth | Local::Hello | Local::Quit | Local::Reset));
         if !self.is_authenticated && !is_open {
@@ -141,10 +138,7 @@ impl Session {
 
     /// Behind `MULTI`.
     fn queued(&mut self, entry: &'static Entry, arguments: Vec<Bytes>) -> Result<Meaning, Fault> {
-        let local = match entry.kind {
-            Kind::Local(local) => Some(local),
-            Kind::Asked(_) => None,
-        };
+        let local = entry.local();
         match local {
             Some(Local::Exec) => return self.exec(),
             Some(Local::Discard | Local::Quit | Local::Reset) => {

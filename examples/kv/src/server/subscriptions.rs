@@ -3,6 +3,7 @@ use std::future::pending;
 
 use bytes::Bytes;
 
+use super::session::text;
 use crate::limits::{PATTERN_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use crate::request::Fault;
 use crate::resp::Reply;
@@ -125,8 +126,4 @@ impl Subscriptions {
 
 fn told(verb: &'static str, name: Reply, count: usize) -> Reply {
     Reply::Array(vec![text(verb), name, Reply::Integer(count as i64)])
-}
-
-fn text(text: &'static str) -> Reply {
-    Reply::BulkString(Bytes::from_static(text.as_bytes()))
 }

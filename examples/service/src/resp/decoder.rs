@@ -12,14 +12,12 @@ use super::inline;
 pub struct Decoder {
     buffer: BytesMut,
     framer: Framer,
-    arguments_max: usize,
 }
 
 impl Decoder {
     /// Takes requests up to these limits.
     pub fn new(limits: Limits) -> Self {
-        let Limits { arguments_max, .. } = limits;
-        Self { buffer: BytesMut::new(), framer: Framer::new(limits), arguments_max }
+        Self { buffer: BytesMut::new(), framer: Framer::new(limits) }
     }
 
     /// Where to read into.
@@ -43,7 +41,7 @@ impl Decoder {
                 Framed::Line(length) => {
                     let line = self.buffer.split_to(length).freeze();
                     let words = inline::split(&line).ok_or(ProtocolError::Quotes)?;
-                    if words.len() > self.arguments_max {
+                    if words.len() > self.framer.limits.arguments_max {
                         return Err(ProtocolError::Line);
                     }
                     words

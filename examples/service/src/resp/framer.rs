@@ -19,7 +19,7 @@ pub struct Limits {
 /// recurse. Its errors are Redis's own.
 #[derive(Debug)]
 pub(super) struct Framer {
-    limits: Limits,
+    pub(super) limits: Limits,
     /// Where in the request to go on.
     at: usize,
     /// How many arguments are still to come; `None` before their number is known.
