@@ -23,16 +23,18 @@
 //! with its second store. Epoch `2/3` is that of the second ballot, by replica 3. At the end
 //! comes what was committed, by index, and who has applied it by then.
 //!
-//! The state machine is an alarm clock: a command `wake-500` asks to be woken half a second later
-//! by the log's time.
+//! The state are the commands that were applied, and an alarm clock: a command `wake-500` asks to
+//! be woken half a second later by the log's time. What a read tells is all of them.
 //!
 //! | command | what it does |
 //! | --- | --- |
 //! | `group replicas=N [learners=N] [detection=MS] [sync=MS]` | N voters, and learners with the numbers after theirs, each on a node of its own; no time passes |
+//! | .. `[snapshot-every=N] [kept=N] [state-kib=N]` | snapshots at the multiples of N entries, so many entries kept behind them, and how large they are at least |
 //! | `run ms=MS` | time passes, and what happens is recorded |
 //! | `status` | everybody's state |
 //! | `log replica=R` | what is durable in the log of R |
 //! | `propose at=R commands=(A,B)` | R is given commands |
+//! | `read at=R` | a linearizable read at R |
 //! | `kill`, `start`, `wipe replica=R` | the process dies, is started again, loses its store while it is dead |
 //! | `hang`, `wake replica=R` | the process stands still, and goes on with a backlog |
 //! | `hold-disk`, `release-disk replica=R` | nothing that R writes gets durable; what was held does |
@@ -46,6 +48,8 @@
 
 mod replica;
 mod stage;
+mod state;
+mod store;
 mod words;
 
 pub use stage::Scenario;

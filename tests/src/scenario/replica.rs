@@ -1,16 +1,18 @@
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cpg::sim::{ClientId, Sim};
 use cpg::{Event, NodeId, Pid};
-use plainsong::engine::{
-    Config, Content, Engine, Entry, Facts, Input, Now, Op, Output, Recovered, Role,
-};
+#[cfg(feature = "canaries")]
+use plainsong::engine::Canary;
+use plainsong::engine::{Config, Engine, Entry, Input, Now, Op, Output, Role};
 use plainsong::message::Message;
+use plainsong::snapshot::{ShelfOp, SnapshotName};
 use plainsong::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId, Timestamp};
 
-use super::words;
+use super::state::State;
+use super::store::Store;
 
 /// How often an engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -31,29 +33,37 @@ pub(super) enum News {
     },
     /// They took effect, and their outputs are not known here.
     Forgoes(Vec<String>),
-    WantsSnapshots,
+    Restores(SnapshotName),
+    /// What a read saw.
+    Sees(String),
+    /// A read comes to nothing, and what the replica waits for.
+    SeesNothing(String),
     Operator(String),
     Stops(String),
+    /// This must never be.
+    Breaks(String),
 }
 
-/// What a replica keeps when its process dies.
-#[derive(Default)]
-struct Store {
-    facts: Option<Facts>,
-    entries: Vec<Entry>,
-    /// How often it was formatted.
-    formats: u64,
+/// What all replicas of a story are told at their start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settings {
+    pub(super) snapshot_entries: Option<u64>,
+    pub(super) kept_entries_max: Option<usize>,
+    /// How large the state is, beside what was applied.
+    pub(super) state_kib: usize,
+    /// A rule that they break.
+    #[cfg(feature = "canaries")]
+    pub(super) canary: Option<Canary>,
 }
 
-impl Store {
-    fn write(&mut self, op: Op) {
-        match op {
-            Op::Facts(facts) => self.facts = Some(facts),
-            Op::Append(entry) => self.entries.push(entry),
-            Op::Cut(after) => self.entries.retain(|entry| entry.position.index <= after),
-            Op::Compact(through) | Op::Reset(through) => {
-                self.entries.retain(|entry| entry.position.index > through);
-            }
+impl Settings {
+    fn apply(self, config: &mut Config) {
+        let Self { snapshot_entries, kept_entries_max, .. } = self;
+        config.snapshot_entries = snapshot_entries.unwrap_or(config.snapshot_entries);
+        config.kept_entries_max = kept_entries_max.unwrap_or(config.kept_entries_max);
+        #[cfg(feature = "canaries")]
+        {
+            config.canary = self.canary;
         }
     }
 }
@@ -62,6 +72,7 @@ impl Store {
 pub(super) struct Replica {
     pub(super) id: ReplicaId,
     bootstrap: Vec<ReplicaId>,
+    settings: Settings,
     store: Store,
     runs: u32,
     pub(super) process: Option<Process>,
@@ -79,27 +90,20 @@ pub(super) struct Process {
     outbox: VecDeque<(Option<ClusterId>, Message)>,
     unsent: VecDeque<Bytes>,
     writes: VecDeque<(u64, Vec<Op>)>,
-    alarms: Alarms,
-}
-
-/// When the state machine wants to be woken.
-#[derive(Default)]
-struct Alarms(BTreeSet<Timestamp>);
-
-impl Alarms {
-    fn apply(&mut self, entry: &Entry) {
-        self.0 = self.0.split_off(&Timestamp(entry.time.0 + 1));
-        let Content::Batch(batch) = &entry.content else { return };
-        let commands = words::commands(batch).into_iter();
-        let after = commands.filter_map(|c| c.strip_prefix("wake-")?.parse().ok());
-        self.0.extend(after.map(|ms: u64| Timestamp(entry.time.0 + ms)));
-    }
+    /// What is to be done with snapshots: one thing in each millisecond.
+    to_shelve: VecDeque<ShelfOp>,
+    state: State,
 }
 
 impl Replica {
-    pub(super) fn new(id: ReplicaId, bootstrap: Vec<ReplicaId>) -> Self {
-        let (store, process) = (Store::default(), None);
-        Self { id, bootstrap, store, runs: 0, process, hangs: false, holds_disk: false }
+    pub(super) fn new(
+        id: ReplicaId,
+        bootstrap: Vec<ReplicaId>,
+        settings: Settings,
+    ) -> Result<Self, String> {
+        let (store, process, runs) = (Store::formatted(0)?, None, 0);
+        let (hangs, holds_disk) = (false, false);
+        Ok(Self { id, bootstrap, settings, store, runs, process, hangs, holds_disk })
     }
 
     pub(super) fn node(&self) -> NodeId {
@@ -114,11 +118,10 @@ impl Replica {
         let number = u64::from(self.id.0) * 100;
         let nonce = Nonce(number + u64::from(self.runs));
         let incarnation = Incarnation { replica: self.id, nonce };
-        let store = StoreId(number + self.store.formats);
-        let config = Config::new(incarnation, store, self.bootstrap.clone());
-        let (facts, entries) = (self.store.facts, self.store.entries.clone());
-        let recovered = Recovered { facts, entries, ..Recovered::default() };
-        let engine = Engine::restart(config, clock(now), recovered);
+        let store = StoreId(number + self.store.formats());
+        let mut config = Config::new(incarnation, store, self.bootstrap.clone());
+        self.settings.apply(&mut config);
+        let engine = Engine::restart(config, clock(now), self.store.recover()?);
         self.process = Some(Process {
             engine: engine.map_err(|error| error.to_string())?,
             pid: Pid(self.runs),
@@ -128,7 +131,8 @@ impl Replica {
             outbox: VecDeque::new(),
             unsent: VecDeque::new(),
             writes: VecDeque::new(),
-            alarms: Alarms::default(),
+            to_shelve: VecDeque::new(),
+            state: State::new(self.settings.state_kib),
         });
         (self.hangs, self.holds_disk) = (false, false);
         Ok(())
@@ -147,12 +151,12 @@ impl Replica {
         if self.process.is_some() {
             return Err(format!("{} runs", self.id));
         }
-        self.store = Store { formats: self.store.formats + 1, ..Store::default() };
+        self.store = Store::formatted(self.store.formats() + 1)?;
         Ok(())
     }
 
     pub(super) fn durable(&self) -> &[Entry] {
-        &self.store.entries
+        self.store.entries()
     }
 
     pub(super) fn process(&mut self) -> Result<&mut Process, String> {
@@ -171,6 +175,7 @@ impl Replica {
         }
         let mut any = self.take_events(sim, mail, news);
         any |= self.write_out(sim.now(), news);
+        any |= self.shelve(sim.now(), news);
         let now = sim.now();
         if let Some(process) = self.process.as_mut()
             && now.saturating_sub(process.ticked_at) >= TICK
@@ -203,18 +208,35 @@ impl Replica {
                         for committed in entries {
                             news.extend(committed.callers.into_iter().map(News::Answers));
                             let index = committed.entry.position.index;
-                            process.alarms.apply(&committed.entry);
-                            let wake_at = process.alarms.0.first().copied();
+                            process.state.apply(&committed.entry);
+                            let wake_at = process.state.wake_at();
                             inputs.push_back(Input::Applied { index, wake_at });
                             news.push(News::Applies(committed.entry));
                         }
                     }
                     Output::Forgo { tickets } => news.push(News::Forgoes(tickets)),
-                    Output::Capture(_) | Output::Restore(_) | Output::Shelf(_) => {
-                        news.push(News::WantsSnapshots);
+                    Output::Capture(head) => match self.store.take(&head, &process.state) {
+                        Ok(taken) => inputs.push_back(Input::Shelf(taken)),
+                        Err(error) => news.push(News::Breaks(error)),
+                    },
+                    Output::Restore(name) => match self.store.restore(name) {
+                        Ok(state) => {
+                            let (index, wake_at) = (name.index(), state.wake_at());
+                            process.state = state;
+                            inputs.push_back(Input::Applied { index, wake_at });
+                            news.push(News::Restores(name));
+                        }
+                        Err(error) => news.push(News::Breaks(error)),
+                    },
+                    Output::Shelf(op) => process.to_shelve.push_back(op),
+                    // What was handed out before is applied.
+                    Output::Read { tickets } => {
+                        news.extend(tickets.iter().map(|_| News::Sees(process.state.to_string())));
                     }
-                    // No story has asked to read yet.
-                    Output::Read { .. } | Output::FailReads { .. } => {}
+                    Output::FailReads { tickets } => {
+                        let why = process.engine.status().waiting.unwrap_or_default();
+                        news.extend(tickets.iter().map(|_| News::SeesNothing(why.clone())));
+                    }
                     Output::Fail { tickets: commands, may_take_effect } => {
                         news.push(News::Fails { commands, may_take_effect });
                     }
@@ -286,6 +308,18 @@ impl Replica {
             self.input(now, Input::Written { ticket }, news);
         }
         any
+    }
+
+    fn shelve(&mut self, now: Duration, news: &mut Vec<News>) -> bool {
+        let Some(op) = self.process.as_mut().and_then(|p| p.to_shelve.pop_front()) else {
+            return false;
+        };
+        match self.store.shelve(op) {
+            Ok(Some(done)) => self.input(now, Input::Shelf(done), news),
+            Ok(None) => {}
+            Err(error) => news.push(News::Breaks(error)),
+        }
+        true
     }
 
     /// Sends in order; what is refused is sent later.

@@ -7,20 +7,31 @@ use bytes::Bytes;
 use cpg::NodeId;
 use cpg::sim::{Faults, Sim};
 use datadriven::{DataDrivenError, TestCase};
+#[cfg(feature = "canaries")]
+use plainsong::engine::Canary;
 use plainsong::engine::{Entry, Input, VoterChange};
 use plainsong::message::Message;
 use plainsong::{Ballot, Digest, Index, ReplicaId};
 
-use super::replica::{Mail, News, Replica};
+use super::replica::{Mail, News, Replica, Settings};
 use super::words;
 
 /// A story under way: see the [module](super).
 #[derive(Default)]
 pub struct Scenario {
     stage: Option<Stage>,
+    /// Of which a `group` says the rest.
+    settings: Settings,
 }
 
 impl Scenario {
+    /// A story of replicas that break a rule, to see whether it goes otherwise.
+    #[cfg(feature = "canaries")]
+    pub fn breaking(canary: Canary) -> Self {
+        let settings = Settings { canary: Some(canary), ..Settings::default() };
+        Self { settings, ..Self::default() }
+    }
+
     /// Carries out one command and tells what came of it.
     ///
     /// # Errors
@@ -45,7 +56,13 @@ impl Scenario {
                 sync_max: ms(case.try_take_arg("sync")?),
                 ..Faults::default()
             };
-            let stage = Stage::new(voters, learners, faults);
+            let settings = Settings {
+                snapshot_entries: case.try_take_arg("snapshot-every")?,
+                kept_entries_max: case.try_take_arg("kept")?,
+                state_kib: case.try_take_arg("state-kib")?.unwrap_or(0),
+                ..self.settings
+            };
+            let stage = Stage::new(voters, learners, faults, settings);
             return Ok(stage.map(|stage| {
                 self.stage = Some(stage);
                 String::new()
@@ -71,10 +88,12 @@ struct Stage {
     committed: BTreeMap<Index, Digest>,
     /// What was applied since the last command, and where.
     applied: BTreeMap<Index, (String, Vec<u32>)>,
+    /// Chunks sent since then: by whom, of the snapshot at which index.
+    chunks: BTreeMap<(u32, Index), Vec<u64>>,
 }
 
 impl Stage {
-    fn new(voters: u32, learners: u32, faults: Faults) -> Result<Self, String> {
+    fn new(voters: u32, learners: u32, faults: Faults, settings: Settings) -> Result<Self, String> {
         let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
         let all = 1..=voters + learners;
         let mut sim = Sim::new(1, all.clone().map(NodeId), faults);
@@ -93,10 +112,11 @@ impl Stage {
             opened: BTreeSet::new(),
             committed: BTreeMap::new(),
             applied: BTreeMap::new(),
+            chunks: BTreeMap::new(),
         };
         for id in all {
             let bootstrap = if id <= voters { listed.clone() } else { Vec::new() };
-            let mut replica = Replica::new(ReplicaId(id), bootstrap);
+            let mut replica = Replica::new(ReplicaId(id), bootstrap, settings)?;
             if id <= voters {
                 replica.start(Duration::ZERO)?;
             }
@@ -119,6 +139,10 @@ impl Stage {
             "propose" => {
                 let (at, commands) = (case.take_arg("at")?, case.take_args("commands")?);
                 self.propose(at, commands)
+            }
+            "read" => {
+                let (at, ticket) = (case.take_arg("at")?, self.new_ticket());
+                self.ask(at, Input::Read { ticket, in_order: false })
             }
             "replace" => {
                 let [old, new] = [case.take_arg("old")?, case.take_arg("new")?].map(ReplicaId);
@@ -265,6 +289,12 @@ impl Stage {
                 News::Sends(Message::Entries(entries)) => {
                     format!("{id} sends entries from [{}] on", entries.first)
                 }
+                News::Sends(Message::Offer(offer)) => format!("{id} {}", words::offer(&offer)),
+                News::Sends(Message::Chunk(chunk)) => {
+                    let stream = (id, chunk.name.index());
+                    self.chunks.entry(stream).or_default().push(chunk.number);
+                    continue;
+                }
                 News::Sends(_) => continue,
                 News::Applies(entry) => {
                     self.apply(id, &entry)?;
@@ -279,9 +309,12 @@ impl Stage {
                 News::Forgoes(commands) => {
                     format!("{id} has no answer to {}, which took effect", words::list(commands))
                 }
-                News::WantsSnapshots => {
-                    return Err("the log is too long: a scenario knows no snapshots".into());
+                News::Restores(name) => {
+                    format!("{id} goes on from the snapshot at [{}]", name.index())
                 }
+                News::Sees(commands) => format!("{id} reads {commands}"),
+                News::SeesNothing(why) => format!("{id} cannot read: {why}"),
+                News::Breaks(what) => return Err(what),
                 News::Operator(answer) => format!("{id} answers the operator: {answer}"),
                 News::Stops(reason) => format!("{id} stops: {reason}"),
             };
@@ -313,6 +346,10 @@ impl Stage {
     fn told(&mut self) -> String {
         let lines = mem::take(&mut *self.trace.lock().unwrap_or_else(PoisonError::into_inner));
         let mut lines = words::together(lines);
+        for ((id, index), numbers) in mem::take(&mut self.chunks) {
+            let numbers = words::list(numbers);
+            lines.push(format!("{id} sends chunks {numbers} of the snapshot at [{index}]"));
+        }
         for (index, (text, mut replicas)) in mem::take(&mut self.applied) {
             replicas.sort_unstable();
             lines.push(format!("[{index}] {text} (applied at {})", words::list(replicas)));

@@ -1,6 +1,6 @@
 use plainsong::Incarnation;
 use plainsong::engine::{Batch, Content, MembersChanged};
-use plainsong::message::{Fetch, Missing, Open};
+use plainsong::message::{Fetch, Missing, Offer, Offered, Open};
 use plainsong::{Ballot, Voter, Voters};
 
 /// `1 2 3`, or `none`.
@@ -78,6 +78,15 @@ pub(super) fn fetch(fetch: &Fetch) -> String {
         Missing::Open => format!("asks how epoch {} was opened", ballot(fetch.epoch)),
         Missing::Entries { after, .. } => format!("asks for what comes after [{}]", after.index),
     }
+}
+
+pub(super) fn offer(offer: &Offer) -> String {
+    let laggards = list(offer.laggards.iter().map(|laggard| laggard.replica));
+    let what = match offer.what {
+        Offered::Entries => "entries".into(),
+        Offered::Snapshot(name) => format!("the snapshot at [{}]", name.index()),
+    };
+    format!("names {} to give {what} to {laggards}", offer.donor.replica)
 }
 
 /// What the network tells, without what depends on how often it turned.

@@ -1,0 +1,77 @@
+use std::io;
+
+use plainsong::engine::{Entry, Facts, Op, Recovered};
+use plainsong::snapshot::{
+    Cutter, Joiner, Shelf, ShelfNews, ShelfOp, SnapshotHead, SnapshotName, read,
+};
+use plainsong_storage::faulty::FaultySnapshots;
+
+use super::state::State;
+
+/// What a replica keeps when its process dies.
+pub(super) struct Store {
+    facts: Option<Facts>,
+    entries: Vec<Entry>,
+    snapshots: FaultySnapshots,
+    shelf: Shelf,
+    /// How often there was another in its place.
+    formats: u64,
+}
+
+impl Store {
+    pub(super) fn formatted(formats: u64) -> Result<Self, String> {
+        let snapshots = FaultySnapshots::new();
+        let shelf = open(&snapshots)?;
+        Ok(Self { facts: None, entries: Vec::new(), snapshots, shelf, formats })
+    }
+
+    pub(super) fn formats(&self) -> u64 {
+        self.formats
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn write(&mut self, op: Op) {
+        match op {
+            Op::Facts(facts) => self.facts = Some(facts),
+            Op::Append(entry) => self.entries.push(entry),
+            Op::Cut(after) => self.entries.retain(|entry| entry.position.index <= after),
+            Op::Reset(_) => self.entries.clear(),
+            Op::Compact(through) => self.entries.retain(|entry| entry.position.index > through),
+        }
+    }
+
+    /// What a process finds that is started with it: of a snapshot that was coming in, nothing.
+    pub(super) fn recover(&mut self) -> Result<Recovered, String> {
+        self.snapshots.crash();
+        self.shelf = open(&self.snapshots)?;
+        let snapshots = self.shelf.names();
+        let head = snapshots.last().map(|name| self.shelf.head(*name)).transpose();
+        let head = head.map_err(|error| error.to_string())?;
+        Ok(Recovered { facts: self.facts, snapshots, head, entries: self.entries.clone() })
+    }
+
+    /// Takes a snapshot of that state.
+    pub(super) fn take(&mut self, head: &SnapshotHead, state: &State) -> Result<ShelfNews, String> {
+        let sink = |chunk| self.shelf.take(chunk).map_err(io::Error::other);
+        let name = Cutter::cut(head, state.clone(), sink).map_err(|error| error.to_string())?;
+        self.shelf.taken(name).map_err(|error| error.to_string())
+    }
+
+    /// The state in a snapshot that is complete.
+    pub(super) fn restore(&mut self, name: SnapshotName) -> Result<State, String> {
+        let chunk = |chunk| self.shelf.read(name, chunk).map_err(io::Error::other);
+        let state = Joiner::join(name, chunk).and_then(|(_, mut rest)| read(&mut rest));
+        state.map_err(|error| format!("{name} cannot be restored: {error}"))
+    }
+
+    pub(super) fn shelve(&mut self, op: ShelfOp) -> Result<Option<ShelfNews>, String> {
+        self.shelf.carry_out(op).map_err(|error| error.to_string())
+    }
+}
+
+fn open(snapshots: &FaultySnapshots) -> Result<Shelf, String> {
+    Shelf::open(Box::new(snapshots.clone())).map_err(|error| error.to_string())
+}
