@@ -15,6 +15,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
 /// What a successor waits beyond the lease and the time to stop: for a busy host.
 const MARGIN: Duration = Duration::from_millis(500);
+/// What a leader may be silent beyond the lease: for a busy host, and for the log's time, which
+/// may jump by a second when another replica gives it.
+const SILENCE_MARGIN: Duration = Duration::from_secs(2);
 
 /// How a member stands, and what it promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,12 @@ impl Terms {
     /// nothing of.
     pub fn linger(&self) -> Duration {
         self.lease + self.stop_within + MARGIN
+    }
+
+    /// How long a leader of which nothing is heard keeps its place, in log time, though it is in
+    /// the group still: it stands still.
+    pub fn patience(&self) -> Duration {
+        self.lease + SILENCE_MARGIN
     }
 }
 
@@ -116,8 +125,9 @@ impl Campaign {
         let now = Instant::now();
         let Member { me, terms, .. } = self.member;
         if !election.candidates().contains_key(&me) {
-            let linger_ms = u64::try_from(terms.linger().as_millis()).unwrap_or(u64::MAX);
-            let stand = Command::Stand { priority: terms.priority, linger_ms };
+            let [patience_ms, linger_ms] = [terms.patience(), terms.linger()]
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            let stand = Command::Stand { priority: terms.priority, patience_ms, linger_ms };
             self.member.propose(stand).await;
             return Err(Instant::now());
         }
@@ -146,7 +156,8 @@ impl Campaign {
             Some(Output::Done) => {
                 self.served = token;
                 let until = watch::Sender::new(asked + terms.lease);
-                Ok(Term { member: self.member.clone(), token, until, changes: None })
+                let (member, renew_at) = (self.member.clone(), asked + terms.lease / 2);
+                Ok(Term { member, token, until, renew_at, changes: None })
             }
             _ => Err(Instant::now()),
         }
@@ -167,6 +178,8 @@ pub struct Term {
     token: Token,
     /// A lease after it was asked whether this member leads, and it did.
     until: watch::Sender<Instant>,
+    /// When to renew the place next.
+    renew_at: Instant,
     changes: Option<Watcher<()>>,
 }
 
@@ -219,6 +232,7 @@ impl Term {
                         return Lost::Replaced;
                     }
                     self.until.send_replace(asked + self.member.terms.lease);
+                    self.renew();
                 }
                 Ok(None) => sleep(SHORT_PAUSE).await,
                 Err(_) => {}
@@ -228,6 +242,17 @@ impl Term {
             }
             let pause = self.member.terms.lease / 4;
             wait_for(&mut self.changes, asked + pause).await;
+        }
+    }
+
+    /// Twice a lease, tells the group that this member is well. Does not wait for the disks: who
+    /// can read may work.
+    fn renew(&mut self) {
+        let now = Instant::now();
+        if now >= self.renew_at
+            && self.member.replica.try_propose(Command::Renew { token: self.token }).is_ok()
+        {
+            self.renew_at = now + self.member.terms.lease / 2;
         }
     }
 

@@ -7,13 +7,16 @@ pub enum Canary {
     TokenStays,
     /// Who has left the group leads still.
     DepartureIgnored,
+    /// A leader that renews nothing leads still.
+    SilenceIgnored,
     /// A successor does not wait for the work before. For the program, by its environment.
     Overlap,
 }
 
 impl Canary {
     /// Those of the state.
-    pub const STATE: [Self; 3] = [Self::WorkForgotten, Self::TokenStays, Self::DepartureIgnored];
+    pub const STATE: [Self; 4] =
+        [Self::WorkForgotten, Self::TokenStays, Self::DepartureIgnored, Self::SilenceIgnored];
 
     /// Whether the program is started with `ELECTION_CANARY=overlap`.
     pub(crate) fn overlaps() -> bool {

@@ -17,8 +17,10 @@ pub type Token = u64;
 ///
 /// A leader begins to work when it has said so ([`Command::Begin`]). If it loses its place
 /// behind that, its work is *unstopped*, until it says that it has stopped, or its successor
-/// has waited for long enough, by a clock of its own, and begins. What time it is means nothing
-/// here, but for tokens.
+/// has waited for long enough, by a clock of its own, and begins.
+///
+/// A leader that has not renewed its place for as long as it said, in log time, has lost it. That
+/// is all that time decides here, besides tokens: work may overlap by no clock's fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Election {
     candidates: BTreeMap<Incarnation, Candidate>,
@@ -48,6 +50,8 @@ macro_rules! is_broken {
 pub struct Candidate {
     /// The higher, the sooner it leads.
     pub priority: i32,
+    /// How long it may lead without renewing its place, in milliseconds of log time.
+    pub patience_ms: u64,
     /// How long its work may go on, in milliseconds, after it has lost its place.
     pub linger_ms: u64,
     /// Grows with each that comes to stand.
@@ -67,7 +71,10 @@ pub struct Leader {
     pub begun: bool,
     /// When it was elected.
     pub since: Timestamp,
+    /// When it loses its place, if it does not begin or renew before.
+    pub until: Timestamp,
     /// As its candidacy says.
+    patience_ms: u64,
     linger_ms: u64,
 }
 
@@ -87,11 +94,18 @@ pub enum Command {
     Stand {
         /// The higher, the sooner.
         priority: i32,
+        /// How long it may lead without renewing its place, in milliseconds of log time.
+        patience_ms: u64,
         /// How long its work may go on after it has lost its place, in milliseconds.
         linger_ms: u64,
     },
     /// The leader begins to work: all work before it has stopped.
     Begin {
+        /// Of its term.
+        token: Token,
+    },
+    /// The leader is well.
+    Renew {
         /// Of its term.
         token: Token,
     },
@@ -146,8 +160,11 @@ impl Election {
     /// Carries out what a member proposes at a moment of log time.
     pub fn execute(&mut self, now: Timestamp, member: Incarnation, command: Command) -> Output {
         let output = match command {
-            Command::Stand { priority, linger_ms } => self.stand(member, priority, linger_ms),
-            Command::Begin { token } => self.begin(member, token),
+            Command::Stand { priority, patience_ms, linger_ms } => {
+                self.stand(member, priority, patience_ms, linger_ms)
+            }
+            Command::Begin { token } => self.begin(now, member, token),
+            Command::Renew { token } => self.renew(now, member, token),
             Command::Stopped { token } => self.stopped(member, token),
             Command::Withdraw => {
                 let token = self.led_by(member).map(|leader| leader.token);
@@ -177,25 +194,61 @@ impl Election {
         self.elect(now);
     }
 
+    /// When [`expire`](Self::expire) has something to do.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.leader.map(|leader| leader.until)
+    }
+
+    /// The leader has not renewed its place in time: it stands still, with its process or its
+    /// host. It stands no more, as it would not lead either if it were elected again; who is
+    /// well after all comes to stand anew.
+    pub fn expire(&mut self, now: Timestamp) {
+        if is_broken!(self, SilenceIgnored) {
+            return;
+        }
+        let Some(run) = self.leader.filter(|leader| leader.until <= now).map(|leader| leader.run)
+        else {
+            return;
+        };
+        self.candidates.remove(&run);
+        self.depose();
+        self.elect(now);
+    }
+
     fn led_by(&mut self, member: Incarnation) -> Option<&mut Leader> {
         self.leader.as_mut().filter(|leader| leader.run == member)
     }
 
-    fn stand(&mut self, member: Incarnation, priority: i32, linger_ms: u64) -> Output {
+    fn stand(
+        &mut self,
+        member: Incarnation,
+        priority: i32,
+        patience_ms: u64,
+        linger_ms: u64,
+    ) -> Output {
         self.stood += 1;
-        let stood = self.stood;
-        let new = Candidate { priority, linger_ms, stood, sits_out: false };
-        let candidate = self.candidates.entry(member).or_insert(new);
-        (candidate.priority, candidate.linger_ms) = (priority, linger_ms);
+        let known = self.candidates.get(&member);
+        let (stood, sits_out) =
+            known.map_or((self.stood, false), |known| (known.stood, known.sits_out));
+        let candidate = Candidate { priority, patience_ms, linger_ms, stood, sits_out };
+        self.candidates.insert(member, candidate);
         Output::Done
     }
 
-    fn begin(&mut self, member: Incarnation, token: Token) -> Output {
+    fn begin(&mut self, now: Timestamp, member: Incarnation, token: Token) -> Output {
+        let output = self.renew(now, member, token);
+        if let (Output::Done, Some(leader)) = (output, &mut self.leader) {
+            leader.begun = true;
+            self.unstopped = None;
+        }
+        output
+    }
+
+    fn renew(&mut self, now: Timestamp, member: Incarnation, token: Token) -> Output {
         let Some(leader) = self.led_by(member).filter(|leader| leader.token == token) else {
             return Output::Void;
         };
-        leader.begun = true;
-        self.unstopped = None;
+        leader.until = Timestamp(now.0.saturating_add(leader.patience_ms));
         Output::Done
     }
 
@@ -232,12 +285,16 @@ impl Election {
             (!candidate.sits_out, candidate.priority, Reverse(candidate.stood))
         };
         let best = self.candidates.iter().max_by_key(|(_, candidate)| rank(candidate));
-        let Some((&run, &Candidate { linger_ms, .. })) = best else { return };
+        let Some((&run, &Candidate { patience_ms, linger_ms, .. })) = best else { return };
         if !is_broken!(self, TokenStays) {
             self.last_token = self.last_token.saturating_add(1).max(now.0);
         }
         let token = self.last_token;
-        self.leader = Some(Leader { run, token, begun: false, since: now, linger_ms });
+        // It renews nothing before it begins, for which it may have to wait.
+        let waits_ms = self.unstopped.map_or(0, |unstopped| unstopped.linger_ms);
+        let until = Timestamp(now.0.saturating_add(patience_ms).saturating_add(waits_ms));
+        let (begun, since) = (false, now);
+        self.leader = Some(Leader { run, token, begun, since, until, patience_ms, linger_ms });
         for candidate in self.candidates.values_mut() {
             candidate.sits_out = false;
         }

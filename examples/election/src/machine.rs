@@ -1,6 +1,6 @@
 use std::io;
 
-use plainsong::{Context, Feed, Index, MembersChanged, StateMachine, Watcher};
+use plainsong::{Context, Feed, Index, MembersChanged, StateMachine, Timestamp, Watcher};
 
 use crate::{Command, Election, Output};
 
@@ -53,6 +53,10 @@ impl StateMachine for Machine {
     fn apply(&mut self, context: &Context, command: Command) -> Output {
         let Some(member) = context.proposer() else { return Output::Void };
         let time = context.time();
+        if let Command::Renew { .. } = command {
+            // A matter of the leader alone, and several times a lease.
+            return self.election.execute(time, member, command);
+        }
         self.change(context.index(), |election| election.execute(time, member, command))
     }
 
@@ -79,5 +83,14 @@ impl StateMachine for Machine {
                 election.dismiss(time, *run);
             }
         });
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.election.next_deadline()
+    }
+
+    fn wake(&mut self, context: &Context) {
+        let time = context.time();
+        self.change(context.index(), |election| election.expire(time));
     }
 }

@@ -9,6 +9,7 @@ use plainsong::testing::{Answer, ClientNumber, Parameters, Random, Workload, run
 use plainsong::{Context, Incarnation, Index, Nonce, ReplicaId, StateMachine, Timestamp};
 
 const LINGER_MS: u64 = 1000;
+const PATIENCE_MS: u64 = 100;
 
 #[derive(Default)]
 struct World {
@@ -18,6 +19,10 @@ struct World {
 
 fn run(id: u32) -> Incarnation {
     Incarnation { replica: ReplicaId(id), nonce: Nonce(id.into()) }
+}
+
+fn stand(priority: i32) -> Command {
+    Command::Stand { priority, patience_ms: PATIENCE_MS, linger_ms: LINGER_MS }
 }
 
 impl World {
@@ -30,8 +35,14 @@ impl World {
 
     #[track_caller]
     fn stands(&mut self, id: u32, priority: i32) {
-        let stand = Command::Stand { priority, linger_ms: LINGER_MS };
-        assert_eq!(self.does(id, stand), Output::Done);
+        assert_eq!(self.does(id, stand(priority)), Output::Done);
+    }
+
+    #[track_caller]
+    fn is_at(&mut self, time: u64) {
+        self.time = time;
+        self.election.expire(Timestamp(time));
+        self.election.check().unwrap();
     }
 
     #[track_caller]
@@ -154,12 +165,44 @@ fn who_resigns_comes_last_and_alone_leads_again_with_another_token() {
 }
 
 #[test]
+fn who_does_not_renew_its_place_loses_it_and_stands_no_more() {
+    let mut world = World::default();
+    for id in [1, 2, 3] {
+        world.stands(id, 0);
+    }
+    let first = world.begins();
+    world.is_at(PATIENCE_MS - 1);
+    assert_eq!(world.does(1, Command::Renew { token: first }), Output::Done);
+    world.is_at(2 * PATIENCE_MS - 2);
+    assert_eq!(world.leader(), Some((1, first)));
+    world.is_at(2 * PATIENCE_MS - 1);
+    assert_eq!((world.leader().unwrap().0, world.unstopped()), (2, Some(first)));
+    assert_eq!(world.does(1, Command::Renew { token: first }), Output::Void);
+    // The next one waits before it begins, and stands still too.
+    let begins_by = world.time + LINGER_MS;
+    world.is_at(begins_by + PATIENCE_MS - 1);
+    assert_eq!(world.leader().unwrap().0, 2);
+    world.is_at(begins_by + PATIENCE_MS);
+    assert_eq!((world.leader().unwrap().0, world.unstopped()), (3, Some(first)));
+    // The first one goes on.
+    assert_eq!(world.does(1, Command::Stopped { token: first }), Output::Done);
+    let second = world.begins();
+    world.stands(1, 0);
+    world.is_at(world.time + PATIENCE_MS);
+    assert_eq!((world.leader().unwrap().0, world.unstopped()), (1, Some(second)));
+    world.leaves(1);
+    assert_eq!((world.leader(), world.election.next_deadline()), (None, None));
+}
+
+#[test]
 fn nobody_speaks_for_another_term() {
     let mut world = World::default();
     world.stands(1, 0);
     world.stands(2, 0);
     let token = world.begins();
     for command in [
+        Command::Renew { token },
+        Command::Renew { token: token + 1 },
         Command::Begin { token },
         Command::Begin { token: token + 1 },
         Command::Stopped { token },
@@ -180,11 +223,12 @@ fn nobody_speaks_for_another_term() {
 /// Any command, more often one that fits.
 fn draw(random: &mut Random, last_token: Token) -> Command {
     let token = last_token.saturating_sub(random.below(3));
-    match random.below(8) {
-        0..2 => Command::Stand { priority: random.below(3) as i32, linger_ms: LINGER_MS },
+    match random.below(9) {
+        0..2 => stand(random.below(3) as i32),
         2..5 => Command::Begin { token },
-        5 => Command::Stopped { token },
-        6 => Command::Withdraw,
+        5 => Command::Renew { token },
+        6 => Command::Stopped { token },
+        7 => Command::Withdraw,
         _ => Command::Resign,
     }
 }
@@ -195,13 +239,20 @@ struct Watched {
     world: World,
     /// Work that was begun, and of which nobody has said that it has stopped.
     works: Option<Token>,
+    /// The latest term, and when its leader was last heard, or could begin.
+    heard: (Token, u64),
 }
 
 impl Watched {
     fn step(&mut self, random: &mut Random) -> Result<(), String> {
-        self.world.time += random.below(3);
-        let (id, before) = (random.below(4) as u32, self.world.leader());
+        self.world.time += if random.chance(50) { LINGER_MS } else { random.below(3) };
+        let (id, elected) = (random.below(4) as u32, self.world.leader());
         let time = Timestamp(self.world.time);
+        self.world.election.expire(time);
+        let before = self.world.leader();
+        if elected != before && self.world.time < self.heard.1 + PATIENCE_MS {
+            return Err(format!("{elected:?} has lost its place, and was heard in time"));
+        }
         if random.chance(100) {
             self.world.election.dismiss(time, run(id));
             if self.world.leader().is_some_and(|(leader, _)| leader == id) {
@@ -214,6 +265,13 @@ impl Watched {
             }
         }
         self.world.election.check()?;
+        let after = self.world.leader().map_or(0, |(_, token)| token);
+        if after != self.heard.0 {
+            let waits = self.world.unstopped().map_or(0, |_| LINGER_MS);
+            self.heard = (after, self.world.time + waits);
+        } else if after != 0 && self.world.time >= self.heard.1 + PATIENCE_MS {
+            return Err(format!("{after} leads, and was not heard since {}", self.heard.1));
+        }
         let after = self.world.leader();
         if let (Some((old, before)), Some((new, after))) = (before, after)
             && (after < before || (after == before && old != new))
@@ -230,6 +288,9 @@ impl Watched {
     }
 
     fn note(&mut self, id: u32, command: Command, leader: Option<(u32, Token)>) {
+        if let Command::Begin { token } | Command::Renew { token } = command {
+            self.heard = (token, self.world.time);
+        }
         match command {
             // What was before it has stopped, or had its time.
             Command::Begin { token } => self.works = Some(token),
@@ -245,8 +306,8 @@ impl Watched {
 fn is_sound(election: &Election, seed: u64) -> Result<(), String> {
     let mut random = Random::new(seed);
     let world = World { election: election.clone(), time: 0 };
-    let mut watched = Watched { world, works: None };
-    (0..200).try_for_each(|_| watched.step(&mut random))
+    let mut watched = Watched { world, works: None, heard: (0, 0) };
+    (0..400).try_for_each(|_| watched.step(&mut random))
 }
 
 #[test]
@@ -347,7 +408,7 @@ fn broken_elections_are_noticed_in_groups() {
 fn a_restored_machine_tells_that_something_may_have_changed() {
     let mut first = Machine::default();
     let context = Context::new(Index(1), Timestamp(1)).proposed_by(run(1));
-    first.apply(&context, Command::Stand { priority: 0, linger_ms: 1 });
+    first.apply(&context, stand(0));
     let mut bytes = Vec::new();
     plainsong::Snapshot::write(first.snapshot(), &mut bytes).unwrap();
     let mut second = Machine::default();

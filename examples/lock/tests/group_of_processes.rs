@@ -386,6 +386,24 @@ fn the_command_of_a_lease_is_stopped_before_the_next_when_lock_run_stands_still(
 }
 
 #[test]
+fn the_command_of_a_lease_is_stopped_before_the_next_when_its_server_stands_still() {
+    let group = Group::start();
+    let file = group.path("turns");
+    // The one that carries the ring would hold up everybody.
+    let [first, second] = [1, 2].map(|at| (group.hub() + at) % 3);
+    let options = ["--lease", "3", "--kill-after", "2", "a"];
+    let mut holder = group.run(first, &options, &endless_turn(&file));
+    lines(&file, 1);
+    let server = &group.servers[first].process;
+    server.signal(Signal::STOP);
+    let script = format!("echo in $LOCK_TOKEN >>{0}; echo out $LOCK_TOKEN >>{0}", file.display());
+    group.run(second, &["a"], &script).exits_with(0);
+    tokens_of_turns(&file, 2);
+    holder.exits_with(75);
+    server.signal(Signal::CONT);
+}
+
+#[test]
 fn a_command_is_stopped_when_its_server_dies_while_lock_run_stands_still_or_is_dead() {
     for signal in [Signal::STOP, Signal::KILL] {
         let mut group = Group::start();
