@@ -22,10 +22,9 @@ impl<T> Engine<T> {
             self.pace.missing_since.get_or_insert(self.now.monotonic);
         }
         let Some(since) = self.pace.missing_since.filter(|_| !self.is_receiving()) else { return };
-        // A laggard asks at once, and then no more often than anybody else.
-        let waited = self.ago(since);
-        let never_asked = lags && !self.pace.fetched;
-        if self.live().is_some() && (never_asked || waited > self.config.resend_timeout) {
+        // At once, for it will not come: a mark is behind its batch in the order of the group.
+        let is_due = !self.pace.fetched || self.ago(since) > self.config.resend_timeout;
+        if self.live().is_some() && is_due {
             // Whoever was asked has not answered.
             self.pace.donor = None;
             self.fetch_entries(out);

@@ -164,7 +164,7 @@ impl<T> Engine<T> {
             self.meet_expectation()?;
         }
         if self.log.last().index >= self.pace.known {
-            self.pace.missing_since = None;
+            (self.pace.missing_since, self.pace.fetched) = (None, false);
         } else {
             self.pace.missing_since.get_or_insert(self.now.monotonic);
         }

@@ -27,7 +27,7 @@ pub(crate) struct Pace {
     pub(crate) known: Index,
     /// Since when a marked batch, or a mark, is missing here.
     pub(crate) missing_since: Option<Duration>,
-    /// Entries of this epoch have been asked for.
+    /// It has been asked for.
     pub(crate) fetched: bool,
     /// Whom the sequencer has named to give entries.
     pub(crate) donor: Option<Incarnation>,

@@ -1,0 +1,90 @@
+//! How long the commands of `kv` stand still when the process that sequences is killed. Driven
+//! by `benches/run failover`.
+//!
+//! ```text
+//! failover ENGINE KV FOLDER KILLS
+//! ```
+//!
+//! Three replicas with their data on disk; 16 clients of one that does not sequence set one key
+//! after the other. What is measured is the longest time without any answer to them, from a
+//! tenth of a second before the kill to two seconds after it: it holds the time until the group
+//! engine says that the process is gone.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use plainsong_benches::processes::{Place, Replica, Result, Writers};
+
+const KEYS: u64 = 10_000;
+const BYTES: usize = 64;
+/// Commands go on for so long before a kill.
+const BEFORE: Duration = Duration::from_secs(1);
+/// Looked at before and after a kill.
+const AROUND: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// The longest time without an answer, without and with a kill.
+fn kill_the_sequencer(place: &Place, group: &mut [Replica]) -> Result<(Duration, Duration)> {
+    let mut sequencer = None;
+    for (at, replica) in group.iter().enumerate() {
+        let info = replica.until_in_step()?;
+        if info.field("role") == "sequencer" {
+            sequencer = Some(at);
+        }
+    }
+    let sequencer = sequencer.ok_or("nobody sequences")?;
+    let entry = &group[(sequencer + 1) % group.len()];
+    let writers = Writers::start(&entry.address, KEYS, BYTES);
+    thread::sleep(BEFORE);
+    let killed = Instant::now();
+    let id = group[sequencer].id;
+    group[sequencer].kill()?;
+    thread::sleep(AROUND.1);
+    let quiet = writers.longest_gap(killed - BEFORE / 2, killed);
+    let gap = writers.longest_gap(killed - AROUND.0, killed + AROUND.1);
+    writers.end();
+    group[sequencer] = place.start(id)?;
+    Ok((quiet, gap))
+}
+
+fn run(place: &Place, kills: usize) -> Result {
+    let mut group: Vec<Replica> = (1..=3).map(|id| place.start_empty(id)).collect::<Result<_>>()?;
+    let (mut quiet, mut gaps) = (Vec::new(), Vec::new());
+    for _ in 0..kills {
+        let (without, with) = kill_the_sequencer(place, &mut group)?;
+        quiet.push(without);
+        gaps.push(with);
+    }
+    for (what, times) in [("half a second without a kill", &mut quiet), ("a kill", &mut gaps)] {
+        times.sort_unstable();
+        let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
+        println!(
+            "longest time without an answer, {what}, {kills} times: median {:.1} ms, p90 {:.1} ms, \
+             p99 {:.1} ms, longest {:.1} ms",
+            at(50).as_secs_f64() * 1e3,
+            at(90).as_secs_f64() * 1e3,
+            at(99).as_secs_f64() * 1e3,
+            at(100).as_secs_f64() * 1e3,
+        );
+    }
+    Ok(())
+}
+
+fn main() -> Result {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [engine, kv, folder, kills] = &arguments[..] else {
+        return Err("failover ENGINE KV FOLDER KILLS".into());
+    };
+    let kills: usize = kills.parse()?;
+    if kills == 0 {
+        return Err("at least one kill".into());
+    }
+    let place = Place {
+        corosync: engine == "corosync",
+        kv: kv.into(),
+        folder: folder.into(),
+        options: &[],
+    };
+    fs::create_dir_all(&place.folder)?;
+    run(&place, kills)
+}
