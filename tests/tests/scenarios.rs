@@ -37,6 +37,7 @@ scenarios! {
     laggard_behind_a_snapshot
     lost_quorum_and_its_return
     partition_and_heal
+    read_of_an_earlier_epoch
     read_over_a_partition
     sequencer_loss
     silent_gap
@@ -66,6 +67,7 @@ fn a_story_goes_otherwise_where_the_rule_is_broken_that_it_tells_of() {
     let rules = [
         ("donor_loss", Canary::SnapshotWithoutDigest),
         ("laggard_behind_a_snapshot", Canary::CutAtCommit),
+        ("read_of_an_earlier_epoch", Canary::EchoesOfOtherEpochs),
         ("read_over_a_partition", Canary::ReadAtOnce),
         ("read_over_a_partition", Canary::EchoesOfLearners),
     ];

@@ -277,7 +277,9 @@ impl<T> Engine<T> {
         (!voters.is_settled(self.commit)).then(|| {
             let ids = |set: &[Voter]| join(set.iter().map(|voter| voter.replica));
             let (old, new) = (ids(&voters.previous), ids(&voters.now));
-            if old == new {
+            if voters.now == voters.previous {
+                format!("waiting for the first entry of epoch {} to be committed", self.promised)
+            } else if old == new {
                 let came = voters.now.iter().filter(|voter| !voters.previous.contains(voter));
                 let came = join(came.map(|voter| voter.replica));
                 format!("waiting for the vote of {came}, whose store is new, to be committed")

@@ -10,11 +10,11 @@ use super::process::Process;
 use super::watched::Watched;
 use super::world::World;
 use super::{ClientNumber, Workload};
-use crate::Timestamp;
 use crate::applying::Applier;
 use crate::codec;
 use crate::engine::{Config, Engine, Input, StopReason, VoterChange};
 use crate::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
+use crate::{Consistency, Timestamp};
 
 /// A replica's place in the world: its machine, the process of the moment, and its clients.
 pub(super) struct Host<W: Workload> {
@@ -209,6 +209,15 @@ impl<W: Workload> Host<W> {
         process.input(world, &self.clock, Input::ChangeVoters { ticket, change })
     }
 
+    /// Somebody reads here what is committed, and only the checker looks at what comes of it.
+    pub(super) fn read(&mut self, world: &mut World<W>) -> Checked {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        world.act_as(process.engine.cluster());
+        let id = world.new_id();
+        process.read(world, &self.clock, id, Consistency::Linearizable)?;
+        process.drain(world, &self.clock)
+    }
+
     /// The cluster that it belongs to, if it runs and belongs to one.
     pub(super) fn cluster(&self) -> Option<ClusterId> {
         self.process.as_ref()?.engine.cluster()
@@ -253,6 +262,16 @@ impl<W: Workload> Host<W> {
         if let Some(process) = &mut self.process {
             process.runs_at = now;
         }
+    }
+
+    /// Its machine.
+    pub(super) fn node(&self) -> cpg::NodeId {
+        self.node
+    }
+
+    /// Its process has opened an epoch just now.
+    pub(super) fn has_opened(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.opened))
     }
 
     /// A fault has struck the process.

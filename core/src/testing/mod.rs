@@ -65,6 +65,7 @@
 //! check_determinism(Counter::default, 0..100).unwrap();
 //! ```
 
+mod ambush;
 mod checker;
 mod clock;
 mod determinism;

@@ -81,6 +81,9 @@ pub struct Parameters {
     pub splits_at_open: u32,
     /// Of the epochs that open at a process: a network in parts is whole again right then.
     pub heals_at_open: u32,
+    /// A machine is cut off until the others have lost a sequencer, and open an epoch with disks
+    /// that stand still.
+    pub ambushes: u32,
     /// Of the processes that die: the disk is lost as well, where the group can bear it.
     pub wipes: u32,
     /// Of the processes that die: a bit of what is on the disk flips, where the group can bear
@@ -182,6 +185,7 @@ impl Parameters {
             kills_at_promise: random.pick(&[0, 0, 0, 30, 150]),
             splits_at_open: random.pick(&[0, 0, 0, 50, 200]),
             heals_at_open: 0,
+            ambushes: 0,
             kills_at_restore: 0,
             capture_max: Duration::ZERO,
             chunk_max: Duration::ZERO,
@@ -289,19 +293,23 @@ impl Parameters {
         self.resend_timeout = self.election_timeout / 10;
         self.sync_max = self.election_timeout.mul_f64(random.pick(&[0.2, 0.4]));
         self.clients = random.pick(&[2, 4]);
-        self.think_max = ms(random.pick(&[0, 10]));
+        self.think_max = ms(random.pick(&[0, 10, 100]));
+        // Whoever is cut off reads what it has not waited for before.
+        self.patience = ms(random.pick(&[100, 500]));
         self.turn_max = Duration::from_micros(random.pick(&[0, 500]));
         self.kills = random.pick(&[4, 15]);
         self.kills_at_open = random.pick(&[0, 100]);
         self.restart_max = ms(random.pick(&[10, 300]));
         self.splits_at_open = random.pick(&[100, 400]);
-        self.heals_at_open = random.pick(&[0, 300]);
+        self.heals_at_open = random.pick(&[0, 100, 300]);
+        self.ambushes = random.pick(&[0, 20, 100]);
         self.read_timeout = ms(10_000);
         self.proposal_timeout = None;
         self.network.partitions = random.pick(&[0, 4]);
         self.network.partition_max = ms(random.pick(&[500, 2000]));
         self.network.detection_max = ms(10);
-        self.network.sync_max = ms(random.pick(&[1, 20]));
+        // What is sent while a ring agrees on its members is the first that it delivers.
+        self.network.sync_max = ms(random.pick(&[1, 20, 100]));
         self
     }
 }

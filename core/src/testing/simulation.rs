@@ -4,6 +4,7 @@ use std::time::Duration;
 use cpg::NodeId;
 use cpg::sim::{Sightings, Sim};
 
+use super::ambush::Ambush;
 use super::checker::{Checked, Violation, check};
 use super::host::{Death, Host};
 use super::trace::Trace;
@@ -37,7 +38,8 @@ pub struct Simulation<W: Workload> {
     /// Operators have asked for other voters.
     is_changing: bool,
     /// When the network that fell apart in the worst moment is whole again.
-    heals_at: Option<Duration>,
+    pub(super) heals_at: Option<Duration>,
+    pub(super) ambush: Option<Ambush>,
 }
 
 /// What a run was like.
@@ -106,6 +108,7 @@ impl<W: Workload> Simulation<W> {
             learners_came: false,
             is_changing: false,
             heals_at: None,
+            ambush: None,
         }
     }
 
@@ -156,7 +159,7 @@ impl<W: Workload> Simulation<W> {
         let now = self.world.now();
         while !self.world.is_calm && now >= self.next_moment {
             self.next_moment += MOMENT;
-            if !self.world.is_disaster {
+            if !self.world.is_disaster && self.ambush.is_none() {
                 self.fail_something()?;
             }
         }
@@ -164,6 +167,8 @@ impl<W: Workload> Simulation<W> {
             self.heals_at = None;
             self.world.network.heal();
         }
+        self.go_on_with_ambush()?;
+        self.world.is_ambush = self.ambush.is_some();
         while let Some(at) = self.world.leaving.iter().position(|(until, _)| now >= *until) {
             let (_, connection) = self.world.leaving.swap_remove(at);
             self.world.network.close(connection);
@@ -177,6 +182,9 @@ impl<W: Workload> Simulation<W> {
         for offset in 0..self.hosts.len() {
             let at = (first + offset) % self.hosts.len();
             self.hosts[at].turn(&mut self.world)?;
+            if self.hosts[at].has_opened() {
+                self.spring_ambush(at);
+            }
             if self.hosts[at].is_to_heal() {
                 self.heals_at = None;
                 self.world.network.heal();
@@ -210,6 +218,10 @@ impl<W: Workload> Simulation<W> {
             (random.chance(p.hangs), random.chance(p.kills), random.chance(p.stops));
         let (disk_fails, jumps) = (random.chance(p.disk_failures), random.chance(p.wall_jumps));
         let changes = random.chance(p.voter_changes);
+        let ambushes = p.ambushes > 0 && random.chance(p.ambushes);
+        if ambushes {
+            self.lay_ambush();
+        }
         if hangs {
             self.hosts[at].hang(&mut self.world);
         }

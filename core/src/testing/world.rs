@@ -34,6 +34,10 @@ pub(super) struct World<W: Workload> {
     pub(super) callers: BTreeMap<ProposalId, ClientNumber>,
     /// Clients that will never know what became of a command.
     pub(super) lost_clients: BTreeSet<ClientNumber>,
+    /// Nothing else fails meanwhile.
+    pub(super) is_ambush: bool,
+    /// No sync that is begun before then is over before.
+    pub(super) disks_stand_until: Duration,
     /// What operators wait for.
     pub(super) requests: BTreeMap<u64, ReplicaId>,
     /// What each store was last told to have acked, and in which epoch.
@@ -73,6 +77,8 @@ impl<W: Workload> World<W> {
             stores: BTreeMap::new(),
             callers: BTreeMap::new(),
             lost_clients: BTreeSet::new(),
+            is_ambush: false,
+            disks_stand_until: Duration::ZERO,
             requests: BTreeMap::new(),
             acked: BTreeMap::new(),
             leaving: Vec::new(),
@@ -134,8 +140,14 @@ impl<W: Workload> World<W> {
     }
 
     pub(super) fn new_proposal(&mut self, client: ClientNumber) -> ProposalId {
+        let id = self.new_id();
+        self.callers.insert(id, client);
+        id
+    }
+
+    /// Of a proposal or a read that nobody waits for.
+    pub(super) fn new_id(&mut self) -> ProposalId {
         self.last_proposal += 1;
-        self.callers.insert(self.last_proposal, client);
         self.last_proposal
     }
 

@@ -87,6 +87,8 @@ pub(super) struct Process<M: StateMachine> {
     promised: Ballot,
     /// When it last learnt of a commit.
     committed_at: Duration,
+    /// It has opened an epoch in its turn.
+    pub(super) opened: bool,
     /// It is killed at the end of its turn.
     pub(super) dies: bool,
     /// The network falls apart at the end of its turn.
@@ -141,6 +143,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             epoch: Ballot::default(),
             promised: Ballot::default(),
             committed_at: Duration::ZERO,
+            opened: false,
             dies: false,
             splits: false,
             heals: false,
@@ -281,7 +284,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         }
         let p = &world.parameters;
         let strikes = |rate: u32, random: &mut Random| rate > 0 && random.chance(rate);
-        if !world.is_calm {
+        self.opened |= epoch != self.epoch;
+        if !world.is_calm && !world.is_ambush {
             let changes =
                 world.checker.voters(epoch).is_some_and(|voters| !voters.is_settled(commit));
             let splits = p.splits_at_open * if changes { 4 } else { 1 };

@@ -46,7 +46,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         }
         let slow = !world.is_calm && world.random.chance(world.parameters.slow_syncs);
         let takes = world.random.up_to(world.parameters.sync_max) * if slow { 100 } else { 1 };
-        self.syncing = Some((ticket, now + takes));
+        self.syncing = Some((ticket, (now + takes).max(world.disks_stand_until)));
         Ok(false)
     }
 
