@@ -1,7 +1,7 @@
 use cpg::Member;
 
 use crate::engine::{Role, Status, StopReason, TransferStatus};
-use crate::types::{Ballot, Index, ReplicaId};
+use crate::types::{Ballot, ClusterId, Index, ReplicaId};
 
 /// What changes about a replica, as [`Replica::subscribe`](crate::Replica::subscribe) tells it:
 /// each with what is now, of which [`Replica::status`](crate::Replica::status) is the whole.
@@ -37,6 +37,9 @@ pub enum Event {
     /// The state of another replica at that index is not the same: the state machine is not
     /// deterministic, or a machine errs.
     Diverged(Index),
+    /// Members of another cluster are in the same CPG group, and are ignored; `None` when they
+    /// are gone.
+    Foreign(Option<ClusterId>),
     /// It has stopped for good.
     Stopped(StopReason),
 }
@@ -67,6 +70,7 @@ pub(crate) fn changes(before: &Status, now: &Status) -> Vec<Event> {
     note(before.transfer != now.transfer, &|| Some(Event::Transfer(now.transfer)));
     note(waiting(before) != waiting(now), &|| Some(Event::Waiting(waiting(now))));
     note(before.diverged != now.diverged, &|| now.diverged.map(Event::Diverged));
+    note(before.foreign != now.foreign, &|| Some(Event::Foreign(now.foreign)));
     note(before.stopped != now.stopped, &|| now.stopped.clone().map(Event::Stopped));
     events
 }

@@ -27,6 +27,7 @@ macro_rules! scenarios {
 scenarios! {
     answer_lost_with_its_sequencer
     bootstrap
+    copied_data_folder
     donor_loss
     duelling_coordinators
     figure_8
@@ -42,8 +43,10 @@ scenarios! {
     sequencer_loss
     silent_gap
     straddled_message
+    two_clusters_in_one_group
     two_voters_at_once
     voter_replaced_after_a_wiped_disk
+    voter_wiped_while_it_is_taken_in
 }
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");

@@ -50,6 +50,8 @@ pub(crate) struct Members {
     pub(crate) refused: BTreeSet<Nonce>,
     /// Other runs with this replica's own id, heard before this run heard itself.
     pub(crate) earlier: BTreeSet<Nonce>,
+    /// Those that were told to stop. A refusal may get lost.
+    pub(crate) later: BTreeSet<Nonce>,
     /// When this run last announced itself.
     pub(crate) announced_at: Duration,
 }
@@ -213,6 +215,14 @@ impl Members {
 
     pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {
         self.peers().any(|peer| peer.incarnation.replica == replica)
+    }
+
+    /// Whether another run of this replica, which this one has heard after itself, is the later
+    /// of the two. Who has announced itself before met this one when a network healed, or this
+    /// one was away when it came: then both know by the nonces alone.
+    pub(crate) fn is_later(&self, other: Nonce, first: bool, mine: Nonce) -> bool {
+        let later = first || other > mine || self.later.contains(&other);
+        later && !self.earlier.contains(&other)
     }
 
     pub(crate) fn highest_promise(&self) -> Ballot {

@@ -48,7 +48,8 @@ impl<T> Engine<T> {
     }
 
     /// Of two live processes with one replica id the later to announce itself is refused
-    /// and stops.
+    /// and stops; where neither heard the other's first announcement, the one with the higher
+    /// nonce.
     pub(crate) fn on_announce(&mut self, from: Member, announce: &Announce) -> Checked {
         let me = self.me();
         if announce.incarnation == me {
@@ -64,7 +65,13 @@ impl<T> Engine<T> {
             let other = announce.incarnation.nonce;
             if !self.members.settled {
                 self.members.earlier.insert(other);
-            } else if announce.first && !self.members.earlier.contains(&other) {
+            } else if self.members.is_later(other, announce.first, me.nonce) {
+                tracing::error!(
+                    replica = %me.replica, %from,
+                    "another process runs with this replica's id, and is told to stop: if its \
+                     folder is a copy, start it again with an empty one"
+                );
+                self.members.later.insert(other);
                 self.members.refused.insert(other);
             }
         }

@@ -60,6 +60,9 @@ pub struct Status {
     /// Where last the state of another replica was found not to be the same: the state machine
     /// is not deterministic, or a machine errs.
     pub diverged: Option<Index>,
+    /// Another cluster whose members are in the same CPG group, and are ignored: one of the two
+    /// should have another group name (rule V4).
+    pub foreign: Option<ClusterId>,
     /// What the replica waits for, in words; `None` when it goes on.
     pub waiting: Option<String>,
     /// Why it stopped.
@@ -168,6 +171,7 @@ impl<T> Engine<T> {
             applied: self.applied,
             transfer: self.transfer(),
             diverged: self.snapshots.differs_at(),
+            foreign: self.members.foreign_cluster(),
             waiting: self.waiting(),
             stopped: self.stopped.clone(),
         }

@@ -211,7 +211,7 @@ impl<T> Engine<T> {
         if self.commit <= epoch.open.base.index || !voters.is_settled(self.commit) {
             return None;
         }
-        let wanted: Vec<Voter> = self
+        let mut wanted: Vec<Voter> = self
             .log
             .desired()
             .iter()
@@ -223,11 +223,20 @@ impl<T> Engine<T> {
                 }
             })
             .collect();
-        let wanted = Voters { now: wanted.clone(), previous: wanted, since: Index(0) };
         // Of a replica that runs with another store by now, the one that votes is lost, though
         // the group may not have noticed yet.
         let is_here =
             |voter: &Voter| self.members.has_voter(voter) && !self.members.has_other_store(voter);
+        // Of those that are not to vote any more as many stay as are missing of those that are:
+        // who is to be replaced votes until the other one does.
+        let desired = self.log.desired();
+        let goes = |voter: &&Voter| !desired.contains(&voter.replica);
+        let mut going: Vec<Voter> = voters.now.iter().filter(goes).copied().collect();
+        going.sort_by_key(|voter| !is_here(voter));
+        let missing = desired.len() - wanted.len();
+        wanted.extend(going.into_iter().take(missing));
+        wanted.sort_unstable();
+        let wanted = Voters { now: wanted.clone(), previous: wanted, since: Index(0) };
         let can_commit = wanted.majority(Index(0), is_here);
         (wanted.now != voters.now && can_commit).then_some(wanted.now)
     }
@@ -314,6 +323,21 @@ mod tests {
         solo.input(Input::ChangeVoters { ticket: 7, change });
         assert!(solo.engine.wanted_voters().is_some());
         solo
+    }
+
+    #[test]
+    fn v1_who_is_to_be_replaced_votes_until_the_other_one_is_in_step() {
+        let mut solo = Solo::new();
+        let change = VoterChange::Replace(ReplicaId(1), ReplicaId(2));
+        solo.input(Input::ChangeVoters { ticket: 7, change });
+        assert_eq!(solo.engine.wanted_voters(), None);
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2, 2));
+        assert_eq!(solo.engine.wanted_voters(), None);
+        let news = follows(&solo, run(2, 2));
+        solo.deliver(member(2, 2), news);
+        let wanted = solo.engine.wanted_voters().unwrap_or_default();
+        assert_eq!(wanted, [Voter { replica: ReplicaId(2), store: StoreId(2) }]);
     }
 
     fn begins(solo: &Solo) -> bool {

@@ -29,6 +29,7 @@
 //! | command | what it does |
 //! | --- | --- |
 //! | `group replicas=N [learners=N] [detection=MS] [sync=MS]` | N voters, and learners with the numbers after theirs, each on a node of its own; no time passes |
+//! | .. `[others=N]` | N more, who list each other and form a cluster of their own |
 //! | .. `[snapshot-every=N] [kept=N] [state-kib=N]` | snapshots at the multiples of N entries, so many entries kept behind them, and how large they are at least |
 //! | `run ms=MS` | time passes, and what happens is recorded |
 //! | `status` | everybody's state |
@@ -36,6 +37,7 @@
 //! | `propose at=R commands=(A,B)` | R is given commands |
 //! | `read at=R` | a linearizable read at R |
 //! | `kill`, `start`, `wipe replica=R` | the process dies, is started again, loses its store while it is dead |
+//! | `copy from=R to=R` | an operator copies the data folder of the first to the node of the second, which is a second run of the first when it is started |
 //! | `hang`, `wake replica=R` | the process stands still, and goes on with a backlog |
 //! | `hold-disk`, `release-disk replica=R` | nothing that R writes gets durable; what was held does |
 //! | `replace old=R new=R` | an operator asks R (old) to be replaced as a voter, at the sequencer |

@@ -71,6 +71,7 @@ impl Settings {
 /// A replica's place: its store, and the process of the moment.
 pub(super) struct Replica {
     pub(super) id: ReplicaId,
+    pub(super) node: NodeId,
     bootstrap: Vec<ReplicaId>,
     settings: Settings,
     store: Store,
@@ -103,11 +104,16 @@ impl Replica {
     ) -> Result<Self, String> {
         let (store, process, runs) = (Store::formatted(0)?, None, 0);
         let (hangs, holds_disk) = (false, false);
-        Ok(Self { id, bootstrap, settings, store, runs, process, hangs, holds_disk })
+        let node = NodeId(id.0);
+        Ok(Self { id, node, bootstrap, settings, store, runs, process, hangs, holds_disk })
     }
 
-    pub(super) fn node(&self) -> NodeId {
-        NodeId(self.id.0)
+    /// An operator copies the data folder to that node, to start the replica there.
+    pub(super) fn copied_to(&self, node: NodeId) -> Result<Self, String> {
+        let mut copy = Self::new(self.id, self.bootstrap.clone(), self.settings)?;
+        copy.store = self.store.copied()?;
+        copy.node = node;
+        Ok(copy)
     }
 
     pub(super) fn start(&mut self, now: Duration) -> Result<(), String> {
@@ -116,7 +122,7 @@ impl Replica {
         }
         self.runs += 1;
         let number = u64::from(self.id.0) * 100;
-        let nonce = Nonce(number + u64::from(self.runs));
+        let nonce = Nonce(u64::from(self.node.0) * 100 + u64::from(self.runs));
         let incarnation = Incarnation { replica: self.id, nonce };
         let store = StoreId(number + self.store.formats());
         let mut config = Config::new(incarnation, store, self.bootstrap.clone());
@@ -237,6 +243,7 @@ impl Replica {
                         let why = process.engine.status().waiting.unwrap_or_default();
                         news.extend(tickets.iter().map(|_| News::SeesNothing(why.clone())));
                     }
+                    Output::Fail { tickets, .. } if tickets.is_empty() => {}
                     Output::Fail { tickets: commands, may_take_effect } => {
                         news.push(News::Fails { commands, may_take_effect });
                     }
@@ -256,7 +263,7 @@ impl Replica {
     }
 
     fn take_events(&mut self, sim: &mut Sim, mail: &Mail, news: &mut Vec<News>) -> bool {
-        let (now, node) = (sim.now(), self.node());
+        let (now, node) = (sim.now(), self.node);
         let Some(process) = self.process.as_mut() else { return false };
         let Some(client) = process.client else {
             if now >= process.joins_at {

@@ -11,7 +11,7 @@ use datadriven::{DataDrivenError, TestCase};
 use plainsong::engine::Canary;
 use plainsong::engine::{Entry, Input, VoterChange};
 use plainsong::message::Message;
-use plainsong::{Ballot, Digest, Index, ReplicaId};
+use plainsong::{Ballot, ClusterId, Digest, Index, ReplicaId};
 
 use super::replica::{Mail, News, Replica, Settings};
 use super::words;
@@ -49,6 +49,7 @@ impl Scenario {
     ) -> Result<Result<String, String>, DataDrivenError> {
         if case.directive == "group" {
             let voters: u32 = case.take_arg("replicas")?;
+            let others: u32 = case.try_take_arg("others")?.unwrap_or(0);
             let learners = case.try_take_arg("learners")?.unwrap_or(0);
             let ms = |ms: Option<u64>| Duration::from_millis(ms.unwrap_or(0));
             let faults = Faults {
@@ -62,7 +63,7 @@ impl Scenario {
                 state_kib: case.try_take_arg("state-kib")?.unwrap_or(0),
                 ..self.settings
             };
-            let stage = Stage::new(voters, learners, faults, settings);
+            let stage = Stage::new([voters, others, learners], faults, settings);
             return Ok(stage.map(|stage| {
                 self.stage = Some(stage);
                 String::new()
@@ -75,6 +76,9 @@ impl Scenario {
     }
 }
 
+/// An index in the log of a cluster.
+type Place = (Option<ClusterId>, Index);
+
 struct Stage {
     sim: Sim,
     trace: Arc<Mutex<Vec<String>>>,
@@ -84,18 +88,22 @@ struct Stage {
     /// Ballots of which it was told who began and who opened them.
     begun: BTreeSet<Ballot>,
     opened: BTreeSet<Ballot>,
-    /// What was committed, for all time.
-    committed: BTreeMap<Index, Digest>,
+    /// What was committed in each cluster, for all time.
+    committed: BTreeMap<Place, Digest>,
     /// What was applied since the last command, and where.
-    applied: BTreeMap<Index, (String, Vec<u32>)>,
+    applied: BTreeMap<Place, (String, Vec<u32>)>,
     /// Chunks sent since then: by whom, of the snapshot at which index.
     chunks: BTreeMap<(u32, Index), Vec<u64>>,
 }
 
 impl Stage {
-    fn new(voters: u32, learners: u32, faults: Faults, settings: Settings) -> Result<Self, String> {
-        let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
-        let all = 1..=voters + learners;
+    fn new(
+        [voters, others, learners]: [u32; 3],
+        faults: Faults,
+        settings: Settings,
+    ) -> Result<Self, String> {
+        let groups = [1..=voters, voters + 1..=voters + others];
+        let all = 1..=voters + others + learners;
         let mut sim = Sim::new(1, all.clone().map(NodeId), faults);
         let trace = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&trace);
@@ -115,9 +123,11 @@ impl Stage {
             chunks: BTreeMap::new(),
         };
         for id in all {
-            let bootstrap = if id <= voters { listed.clone() } else { Vec::new() };
-            let mut replica = Replica::new(ReplicaId(id), bootstrap, settings)?;
-            if id <= voters {
+            let group = groups.iter().find(|group| group.contains(&id));
+            let listed = group.map(|group| group.clone().map(ReplicaId).collect());
+            let is_listed = listed.is_some();
+            let mut replica = Replica::new(ReplicaId(id), listed.unwrap_or_default(), settings)?;
+            if is_listed {
                 replica.start(Duration::ZERO)?;
             }
             stage.replicas.insert(id, replica);
@@ -151,6 +161,10 @@ impl Stage {
             "admit" => {
                 let new = ReplicaId(case.take_arg("replica")?);
                 self.change_voters(VoterChange::Add(new))
+            }
+            "copy" => {
+                let (from, to): (u32, u32) = (case.take_arg("from")?, case.take_arg("to")?);
+                self.copy(from, to)
             }
             "force" => {
                 let (at, ticket) = (case.take_arg("replica")?, self.new_ticket());
@@ -193,6 +207,12 @@ impl Stage {
 
     fn replica(&mut self, id: u32) -> Result<&mut Replica, String> {
         self.replicas.get_mut(&id).ok_or_else(|| format!("there is no replica {id}"))
+    }
+
+    fn copy(&mut self, from: u32, to: u32) -> Result<String, String> {
+        let copy = self.replica(from)?.copied_to(NodeId(to))?;
+        self.replicas.insert(to, copy);
+        Ok(self.told())
     }
 
     fn direct_replica(&mut self, what: &str, id: u32) -> Result<String, String> {
@@ -330,12 +350,13 @@ impl Stage {
     /// Whatever the story: one entry at each index.
     fn apply(&mut self, id: u32, entry: &Entry) -> Result<(), String> {
         let index = entry.position.index;
-        let known = *self.committed.entry(index).or_insert(entry.digest);
+        let cluster = self.replica(id)?.process.as_ref().and_then(|p| p.engine.cluster());
+        let known = *self.committed.entry((cluster, index)).or_insert(entry.digest);
         if known != entry.digest {
             return Err(format!("two entries are committed at index {index}"));
         }
         let text = words::entry(entry.position.epoch, &entry.content);
-        let (_, replicas) = self.applied.entry(index).or_insert((text, Vec::new()));
+        let (_, replicas) = self.applied.entry((cluster, index)).or_insert((text, Vec::new()));
         if !replicas.contains(&id) {
             replicas.push(id);
         }
@@ -350,7 +371,7 @@ impl Stage {
             let numbers = words::list(numbers);
             lines.push(format!("{id} sends chunks {numbers} of the snapshot at [{index}]"));
         }
-        for (index, (text, mut replicas)) in mem::take(&mut self.applied) {
+        for ((_, index), (text, mut replicas)) in mem::take(&mut self.applied) {
             replicas.sort_unstable();
             lines.push(format!("[{index}] {text} (applied at {})", words::list(replicas)));
         }
@@ -366,6 +387,10 @@ impl Stage {
             };
             let status = process.engine.status();
             let epoch = status.epoch.map_or_else(|| "none".into(), words::ballot);
+            if let Some(reason) = status.stopped {
+                text += &format!("{id} has stopped: {reason}\n");
+                continue;
+            }
             text += &format!(
                 "{id} {} of epoch {epoch}, log to {}, applied to {}{}\n",
                 status.role,
@@ -373,6 +398,9 @@ impl Stage {
                 status.applied,
                 status.waiting.map_or_else(String::new, |what| format!("; {what}"))
             );
+            if let Some(foreign) = status.foreign {
+                text += &format!("{id} ignores members of cluster {foreign}\n");
+            }
         }
         text
     }

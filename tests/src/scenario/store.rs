@@ -53,6 +53,14 @@ impl Store {
         Ok(Recovered { facts: self.facts, snapshots, head, entries: self.entries.clone() })
     }
 
+    pub(super) fn copied(&self) -> Result<Self, String> {
+        if !self.shelf.names().is_empty() {
+            return Err("a story copies no snapshots".into());
+        }
+        let (facts, entries) = (self.facts, self.entries.clone());
+        Ok(Self { facts, entries, ..Self::formatted(self.formats)? })
+    }
+
     /// Takes a snapshot of that state.
     pub(super) fn take(&mut self, head: &SnapshotHead, state: &State) -> Result<ShelfNews, String> {
         let sink = |chunk| self.shelf.take(chunk).map_err(io::Error::other);

@@ -117,6 +117,12 @@ fn members(status: &Status) -> String {
             transfer.donor, transfer.index, transfer.bytes, transfer.of_bytes
         );
     }
+    if let Some(foreign) = status.foreign {
+        text += &format!(
+            "members of cluster {foreign} are in the same CPG group and are ignored: give one of \
+             the two clusters another group name\n"
+        );
+    }
     if let Some(waiting) = &status.waiting {
         text += &format!("{waiting}\n");
     }
