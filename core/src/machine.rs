@@ -16,15 +16,15 @@ use crate::{Incarnation, Index};
 ///
 /// # Threads
 ///
-/// One thread of the replica owns the machine and calls it, one command after the other.
-/// A slow `apply` slows the replica down but nothing else of the group.
+/// One thread of the replica changes the machine, one command after the other. Reads may look
+/// at it from several threads at once, in between. A slow `apply` slows the replica down but nothing else of the group.
 ///
 /// # Snapshots
 ///
 /// Every replica takes a snapshot of its state at the same places of the log, forgets what
 /// came before, and gives it to replicas that lag too far. A state that can be cloned and
 /// serialised needs one line, [`snapshot_by_clone`](crate::snapshot_by_clone).
-pub trait StateMachine: Send + 'static {
+pub trait StateMachine: Send + Sync + 'static {
     /// What is proposed. Encoded once, by the replica that proposes it; decoded once at
     /// each replica.
     type Command: Serialize + DeserializeOwned + Send + 'static;

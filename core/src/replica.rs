@@ -95,9 +95,10 @@ impl<M: StateMachine> Replica<M> {
     ///
     /// # Threads
     ///
-    /// `look` is called by the thread that applies commands, between two entries of the
-    /// log. While it runs nothing is applied here, so it should take what it needs and be
-    /// done.
+    /// `look` is called between two entries of the log, by the thread that applies commands or,
+    /// for [`Consistency::Local`] while nothing is being applied, by this one before `read`
+    /// returns: local reads of several threads run beside each other. While it runs nothing is
+    /// applied here, so it should take what it needs and be done.
     ///
     /// # Order
     ///

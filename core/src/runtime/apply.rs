@@ -3,18 +3,18 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 
+use super::home::Home;
 use super::shelf::{self, Request};
 use super::{Feedback, Shared, ToApply, panic_text};
 use crate::StateMachine;
-use crate::applying::Applier;
 use crate::engine::{Committed, SnapshotHead};
 use crate::pending::Caller;
 use crate::read::Read;
 
-/// Owns the state machine: applies committed commands in order, each once, and answers
+/// Changes the state machine: applies committed commands in order, each once, and answers
 /// who proposed them here.
 pub(crate) struct ApplyThread<M: StateMachine> {
-    applier: Applier<M>,
+    home: Arc<Home<M>>,
     inbox: Receiver<ToApply<M>>,
     local_reads: Receiver<Read<M>>,
     views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
@@ -23,9 +23,15 @@ pub(crate) struct ApplyThread<M: StateMachine> {
     shared: Arc<Shared>,
 }
 
+impl<M: StateMachine> Drop for ApplyThread<M> {
+    fn drop(&mut self) {
+        self.home.leave();
+    }
+}
+
 impl<M: StateMachine> ApplyThread<M> {
     pub(crate) fn new(
-        machine: M,
+        home: Arc<Home<M>>,
         inbox: Receiver<ToApply<M>>,
         local_reads: Receiver<Read<M>>,
         views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
@@ -33,7 +39,7 @@ impl<M: StateMachine> ApplyThread<M> {
         feedback: Sender<Feedback>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { applier: Applier::new(machine), inbox, local_reads, views, shelf, feedback, shared }
+        Self { home, inbox, local_reads, views, shelf, feedback, shared }
     }
 
     pub(crate) fn run(mut self) {
@@ -46,7 +52,10 @@ impl<M: StateMachine> ApplyThread<M> {
                 },
                 recv(self.local_reads) -> read => {
                     match read {
-                        Ok(read) => read(Ok(self.applier.machine())),
+                        Ok(read) => {
+                            self.home.look(|machine| read(Ok(machine)));
+                            self.home.waits_no_more();
+                        }
                         // The handle is gone; what is committed is applied none the less.
                         Err(_) => self.local_reads = never(),
                     }
@@ -83,34 +92,36 @@ impl<M: StateMachine> ApplyThread<M> {
                 last
             }
             ToApply::Reads(reads) => {
-                reads.into_iter().for_each(|read| read(Ok(self.applier.machine())));
+                self.home.look(|machine| reads.into_iter().for_each(|read| read(Ok(machine))));
                 return Ok(Some(Feedback::Read));
             }
             ToApply::Capture(head) => {
                 // The writer is gone only when the replica stops.
-                let _ = self.views.send((head, self.applier.machine().snapshot()));
+                let _ = self.views.send((head, self.home.look(M::snapshot)));
                 None
             }
             ToApply::Restore(name) => {
                 let state = shelf::open(name, &self.shelf);
-                let restored = state.and_then(|mut state| self.applier.restore(&mut state));
+                let restored = state
+                    .and_then(|mut state| self.home.change(|applier| applier.restore(&mut state)));
                 restored.map_err(|error| {
                     Feedback::SnapshotFailed(format!("{name} cannot be restored: {error}"))
                 })?;
                 Some(name.index())
             }
         };
-        let wake_at = self.applier.machine().wake_at();
+        let wake_at = self.home.look(M::wake_at);
         Ok(index.map(|index| Feedback::Applied { index, wake_at }))
     }
 
     fn apply(&mut self, committed: Committed<Caller<M::Output>>) -> Result<(), String> {
         let mut callers = committed.callers.into_iter();
-        self.applier.apply(&committed.entry, |output| {
+        let answer = |output| {
             if let Some(caller) = callers.next() {
                 // Whoever dropped its `Pending` does not want to know.
                 let _ = caller.send(Ok(output));
             }
-        })
+        };
+        self.home.change(|applier| applier.apply(&committed.entry, answer))
     }
 }

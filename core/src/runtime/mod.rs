@@ -4,12 +4,13 @@
 //! | --- | --- | --- |
 //! | group | the connection and the engine | nothing but the wait for the next event |
 //! | log | the `LogStore` | the disk |
-//! | apply | the state machine | the application's `apply`, and what it reads |
+//! | apply | the changes of the state machine | the application's `apply`, and what it reads |
 //! | writer | a view of the state | the application's `Snapshot::write` |
 //! | shelf | the `SnapshotStore` | the disk |
 
 mod apply;
 mod group;
+mod home;
 mod log;
 mod reads;
 mod room;
@@ -25,6 +26,7 @@ use cpg::{Connection, GroupName, Options};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
+use self::home::Home;
 use self::room::{Place, Room};
 use crate::engine::{AdminError, Committed, Engine, SnapshotHead, Status, VoterChange};
 use crate::event::changes;
@@ -172,6 +174,7 @@ pub(crate) struct Runtime<M: StateMachine> {
     pub(crate) asked: Sender<Asked>,
     /// Given up before the threads are joined: the group thread answers until then.
     inboxes: Option<Inboxes<M>>,
+    home: Arc<Home<M>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -182,7 +185,7 @@ struct Inboxes<M: StateMachine> {
     room: Arc<Room>,
     /// Linearizable.
     reads: Sender<Read<M>>,
-    /// Of the state as it is.
+    /// Of the state as it is, while it is being changed.
     local_reads: Sender<Read<M>>,
 }
 
@@ -218,12 +221,14 @@ impl<M: StateMachine> Runtime<M> {
             events: Feed::new(EVENTS_MAX),
             stop: AtomicBool::new(false),
         });
+        let home = Arc::new(Home::new(machine));
         let room = Room::new(PROPOSALS_BYTES_MAX);
         let inboxes = Inboxes { in_order, room, reads, local_reads };
         let mut runtime = Self {
             shared: Arc::clone(&shared),
             asked,
             inboxes: Some(inboxes),
+            home: Arc::clone(&home),
             threads: Vec::new(),
         };
         let log = log::LogThread::new(store, log_inbox, feedback.clone(), Arc::clone(&shared));
@@ -234,7 +239,7 @@ impl<M: StateMachine> Runtime<M> {
         let writer = shelf::WriterThread { views, requests: to_keep.clone() };
         runtime.spawn(format!("{name}-writer"), move || writer.run())?;
         let apply = apply::ApplyThread::new(
-            machine,
+            home,
             apply_inbox,
             to_read_locally,
             to_writer,
@@ -273,7 +278,7 @@ impl<M: StateMachine> Runtime<M> {
         Ok(())
     }
 
-    /// Hands a read to the thread that knows when it may run.
+    /// Hands a read to the thread that knows when it may run; a local one runs at once if it can.
     pub(crate) fn read(
         &self,
         read: Read<M>,
@@ -282,7 +287,11 @@ impl<M: StateMachine> Runtime<M> {
     ) -> Result<(), TrySendError<()>> {
         let Some(inboxes) = &self.inboxes else { return Err(TrySendError::Disconnected(())) };
         match consistency {
-            Consistency::Local => return send(&inboxes.local_reads, read, wait),
+            Consistency::Local => {
+                let Err(read) = self.home.look_now(read) else { return Ok(()) };
+                let sent = send(&inboxes.local_reads, read, wait);
+                return sent.inspect_err(|_| self.home.waits_no_more());
+            }
             Consistency::Linearizable => send(&inboxes.reads, read, wait)?,
             Consistency::InOrder => send(&inboxes.in_order, InOrder::Read(read), wait)?,
         }
