@@ -33,6 +33,16 @@ fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
             "kv: --engine embedded:/nonexistent/kv.ring: there is no directory /nonexistent; create \
              it, or choose a path in one that exists\n",
         ),
+        (
+            [&["--id", "1", "--voters", "1", "--durability", "disk"], &engine[..]].concat(),
+            "kv: --durability disk: there is no folder to keep the log in; add --data FOLDER\n",
+        ),
+        (
+            [&["--id", "1", "--durability", "memory", "--data", "/nonexistent/kv"], &engine[..]]
+                .concat(),
+            "kv: --durability memory, and --data /nonexistent/kv, which keeps the log on disk: \
+             leave out --data, or say --durability disk\n",
+        ),
     ] {
         let output = serve(&arguments);
         let error = String::from_utf8_lossy(&output.stderr);
@@ -84,11 +94,20 @@ fn what_is_not_understood_has_exit_code_2() {
         (vec!["--id", "1", "--engine", "embedded:x", "--timeout", "0"], "0.001"),
         (vec!["--id", "1"], "--engine"),
         (vec!["--engine", "embedded:x"], "--id"),
+        (vec!["--id", "1", "--engine", "embedded:x", "--durability", "ssd"], "memory, disk"),
     ] {
         let output = serve(&arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
         assert!(error.contains(told), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn help_tells_what_each_durability_promises() {
+    let help = String::from_utf8(kv(&["serve", "--help"]).stdout).unwrap();
+    for part in ["- memory:", "everything is lost", "- disk:", "and a power cut"] {
+        assert!(help.contains(part), "{part}: {help}");
     }
 }
 

@@ -19,11 +19,14 @@ impl Group {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut group = Self { directory, replicas: Vec::new() };
-        for id in 1..=3 {
-            group.replicas.push(Serve::start(id, &group.socket(), &["--timeout", "5"]));
-        }
-        group.wait();
+        group.start_in_memory();
         group
+    }
+
+    fn start_in_memory(&mut self) {
+        let arguments = ["--timeout", "5", "--durability", "memory"];
+        self.replicas = [1, 2, 3].map(|id| Serve::start(id, &self.socket(), &arguments)).into();
+        self.wait();
     }
 
     /// A group whose replicas keep their stores on disk.
@@ -41,7 +44,7 @@ impl Group {
         let data = self.directory.path().join(format!("data-{id}")).display().to_string();
         // So often that snapshots are taken and the log is cut all the time.
         let often = ["--snapshot-every", "40", "--keep-entries", "10"];
-        let mut arguments = vec!["--timeout", "5", "--data", &data];
+        let mut arguments = vec!["--timeout", "5", "--durability", "disk", "--data", &data];
         arguments.extend(often);
         self.replicas.push(Serve::start(id, &self.socket(), &arguments));
     }
@@ -193,6 +196,20 @@ fn nothing_acknowledged_is_lost_when_all_are_killed_and_come_back() {
             check(replica, &together(&all));
         }
     }
+}
+
+#[test]
+fn what_is_in_memory_outlives_one_and_is_gone_with_all() {
+    let mut group = Group::start();
+    assert_eq!(group.replicas[0].client().ask("SET a 1"), "OK");
+    group.replicas.remove(0).process.kill();
+    assert_eq!(group.replicas[0].client().ask("GET a"), "\"1\"");
+    for replica in &mut group.replicas {
+        replica.process.kill();
+    }
+    group.replicas.clear();
+    group.start_in_memory();
+    assert_eq!(group.replicas[0].client().ask("GET a"), "nil");
 }
 
 /// How often the replicas are killed: `PLAINSONG_KILLS`, or this.

@@ -21,6 +21,15 @@ pub enum Mistake {
     /// A replica is listed twice.
     #[error("--voters names replica {0} twice: name each once")]
     VoterTwice(u32),
+    /// There is no place to be durable.
+    #[error("--durability disk: there is no folder to keep the log in; add --data FOLDER")]
+    NoFolder,
+    /// What is on disk is not in memory alone.
+    #[error(
+        "--durability memory, and --data {0}, which keeps the log on disk: leave out --data, or \
+         say --durability disk"
+    )]
+    NotInMemory(String),
     /// Whoever reaches the address could do anything.
     #[error(
         "--listen {0}: other hosts reach that address, and there are no passwords; listen on \

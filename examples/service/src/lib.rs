@@ -40,7 +40,7 @@ pub use log::{LogFormat, log};
 pub use requests::answer_requests;
 pub use signals::Signals;
 pub use situation::{Obstacle, Situation};
-pub use start::Start;
+pub use start::{Durability, Start};
 pub use stop::Stop;
 pub use table::table;
 pub use transfer::Transfer;

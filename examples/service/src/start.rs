@@ -26,10 +26,14 @@ pub struct Start {
     /// Unix socket, corosync for the daemon of this host.
     #[arg(long, value_name = "ENGINE")]
     pub engine: cpg::Engine,
-    /// Keeps the log and the snapshots in this folder, which is made if it is not there.
-    /// Without it they are in memory, and gone with the process.
+    /// Keeps the log and the snapshots in this folder, which is made if it is not there, and is
+    /// this replica's alone.
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
+    /// Where what is acknowledged is kept. It is what --data makes it: only said, so that a
+    /// service whose --data was forgotten does not start.
+    #[arg(long, value_name = "WHERE", value_enum)]
+    pub durability: Option<Durability>,
     /// Takes a snapshot of the state at every so many entries of the log, each of which holds
     /// up to 64 KiB of commands. The same at all replicas, which compare their snapshots.
     #[arg(
@@ -51,6 +55,17 @@ pub struct Start {
     pub metrics: Option<SocketAddr>,
 }
 
+/// Where what is acknowledged is kept: at a majority of the voters, in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Durability {
+    /// In the memory of a majority, without --data. It outlives the end of fewer voters than
+    /// that; when a majority has ended, everything is lost.
+    Memory,
+    /// Synced to the disks of a majority, in --data FOLDER. It outlives the end of all
+    /// processes, and a power cut.
+    Disk,
+}
+
 impl Start {
     /// Finds what cannot work before anything is started.
     ///
@@ -59,6 +74,7 @@ impl Start {
     /// Says what is wrong, and what to do about it.
     pub fn check(&self) -> Result<(), Mistake> {
         self.check_voters()?;
+        self.check_durability()?;
         self.check_engine()
     }
 
@@ -98,6 +114,16 @@ impl Start {
         }
         let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
         Err(Mistake::NotAVoter { id: *id, voters: voters.join(",") })
+    }
+
+    fn check_durability(&self) -> Result<(), Mistake> {
+        match (self.durability, &self.data) {
+            (Some(Durability::Disk), None) => Err(Mistake::NoFolder),
+            (Some(Durability::Memory), Some(folder)) => {
+                Err(Mistake::NotInMemory(folder.display().to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The engine itself could only say that the path is no good.
