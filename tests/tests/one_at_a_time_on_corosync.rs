@@ -144,3 +144,54 @@ fn who_holds_a_lock_is_cut_off_and_comes_back() -> rig::Result<()> {
     assert_eq!(work.wait_for_token_after(token).0, 1);
     Ok(())
 }
+
+/// How often the leader is killed: `PLAINSONG_KILLS`, or this.
+const KILLS: u32 = 4;
+
+#[test]
+fn who_leads_is_killed_or_stands_still_again_and_again() -> rig::Result<()> {
+    if !rig::usable() {
+        return Ok(());
+    }
+    let kills = std::env::var("PLAINSONG_KILLS").ok().and_then(|kills| kills.parse().ok());
+    let (cluster, work) = cluster()?;
+    let start = |id: u32| {
+        let node = cluster.node(id);
+        let mut command = node.command(env!("CARGO_BIN_EXE_election_under_test"));
+        command.args(["run", "work", "--engine", "corosync", "--voters", "1,2,3"]);
+        command.args(["--id", &id.to_string(), "--durability", "disk", "--data"]);
+        command.arg(node.directory().join("election"));
+        command.args(["--lease", "2", "--kill-after", "2", "--"]);
+        command.args(["sh", "-c", &work.script(id, "ELECTION_TOKEN")]);
+        node.spawn("election", command)
+    };
+    let mut members: Vec<Program> = (1..=3).map(start).collect::<rig::Result<_>>()?;
+    work.wait_for_token_after(0);
+    let mut gaps = [Vec::new(), Vec::new()];
+    for kill in 0..kills.unwrap_or(KILLS) {
+        members.iter().for_each(wait_until_it_votes);
+        // The command may have gone to another by itself, on a machine that is too busy.
+        let Some((leader, token)) = work.begun().last().copied() else { continue };
+        let at = leader as usize - 1;
+        let stands_still = kill % 2 == 1;
+        let since = Instant::now();
+        if stands_still {
+            members[at].pause()?
+        } else {
+            members[at].kill()?
+        }
+        let (next, _) = work.wait_for_token_after(token);
+        gaps[usize::from(stands_still)].push(since.elapsed());
+        assert_ne!(next, leader);
+        if stands_still { members[at].resume()? } else { members[at] = start(leader)? }
+    }
+    for (what, mut gaps) in ["killed", "standing still"].into_iter().zip(gaps) {
+        gaps.sort_unstable();
+        let [median, longest] = [gaps.get(gaps.len() / 2), gaps.last()];
+        println!(
+            "{} times {what}: until the next began {median:?}, at most {longest:?}",
+            gaps.len()
+        );
+    }
+    Ok(())
+}

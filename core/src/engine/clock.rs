@@ -29,6 +29,16 @@ impl LogClock {
         self.anchor = Some(self.seen.unwrap_or((now.wall, now.monotonic)));
     }
 
+    /// What a sequencer stamps by now at least, if it goes on, and its clock runs as it did.
+    pub(crate) fn expected(&self, now: Now) -> Timestamp {
+        let by_now = self.seen.map_or(Timestamp(0), |(stamp, at)| {
+            let gone = now.monotonic.saturating_sub(at).as_millis() as u64;
+            Timestamp(stamp.0.saturating_add(gone - gone / 1000))
+        });
+        // Where the wall clock here is behind, this replica could stamp no more either.
+        now.wall.min(by_now)
+    }
+
     /// The stamp of the next entry: never before `last`, never further ahead than the
     /// monotonic clock allows.
     pub(crate) fn stamp(&self, now: Now, last: Timestamp) -> Timestamp {

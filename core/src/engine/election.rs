@@ -109,7 +109,7 @@ impl Election {
 impl<T> Engine<T> {
     /// Starts a ballot when one is due, or goes on with the one under way.
     pub(crate) fn consider_ballot(&mut self, out: &mut Vec<Output<T>>) {
-        if self.has_work() {
+        if self.has_work() || self.is_wake_overdue() {
             self.election.work_since.get_or_insert(self.now.monotonic);
         } else {
             self.election.work_since = None;

@@ -17,6 +17,13 @@ impl<T> Engine<T> {
             self.order(Content::Time);
         }
     }
+
+    /// Whether another should have ordered a `Time` by now.
+    pub(crate) fn is_wake_overdue(&self) -> bool {
+        let expected = self.clock.expected(self.now);
+        let applied = self.applied == self.log.last().index;
+        applied && !self.is_sequencing() && self.wake_at.is_some_and(|at| at <= expected)
+    }
 }
 
 #[cfg(test)]

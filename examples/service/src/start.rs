@@ -30,8 +30,8 @@ pub struct Start {
     /// this replica's alone.
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
-    /// Where what is acknowledged is kept. It is what --data makes it: only said, so that a
-    /// service whose --data was forgotten does not start.
+    /// Says where what is acknowledged is kept, which --data decides: a replica whose --data was
+    /// forgotten then does not start.
     #[arg(long, value_name = "WHERE", value_enum)]
     pub durability: Option<Durability>,
     /// Takes a snapshot of the state at every so many entries of the log, each of which holds
