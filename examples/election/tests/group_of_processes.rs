@@ -6,13 +6,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-
-/// How long things may take on a busy machine.
-const BOUND: Duration = Duration::from_secs(90);
+use service::testing::{Process, until};
 
 /// Holds a lock while it runs, so that another at the same time is noticed. It does not
 /// stop at once.
@@ -23,33 +21,12 @@ const WORK: &str = "
     trap 'sleep 0.2; exit' TERM
     while :; do sleep 0.05; done";
 
-/// A member. Its process is killed when this is dropped.
-struct Member(Child);
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Member {
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.0.id() as i32).unwrap(), signal).unwrap();
-    }
-
-    #[track_caller]
-    fn ends(&mut self) -> ExitStatus {
-        until("the end of a member", || self.0.try_wait().unwrap())
-    }
-}
-
 struct Group {
     directory: tempfile::TempDir,
     variables: &'static [(&'static str, &'static str)],
     /// What carries the ring, if that is none of the members.
-    ring: Option<Member>,
-    members: Vec<Member>,
+    ring: Option<Process>,
+    members: Vec<Process>,
 }
 
 impl Group {
@@ -68,21 +45,13 @@ impl Group {
     /// have these variables in their environment.
     fn start_beside_the_ring(variables: &'static [(&'static str, &'static str)]) -> Self {
         let mut group = Self::empty(variables);
-        let log = fs::File::create(group.path("ring.stderr")).unwrap();
-        let child = election()
-            .args(["run", "ring", "--id", "1", "--voters", "1", "--engine"])
-            .arg(format!("embedded:{}", group.path("ring").display()))
-            .args(["--", "sleep", "1000"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        group.ring = Some(Member(child));
-        until("a ring", || {
-            let said = fs::read_to_string(group.path("ring.stderr")).unwrap();
-            said.contains("this process is the hub").then_some(())
-        });
+        let mut command = election();
+        command.args(["run", "ring", "--id", "1", "--voters", "1", "--engine"]);
+        command.arg(format!("embedded:{}", group.path("ring").display()));
+        command.args(["--", "sleep", "1000"]);
+        let ring = Process::by(command);
+        ring.says("this process is the hub");
+        group.ring = Some(ring);
         group.start_members(WORK, &[&[]; 3]);
         group
     }
@@ -98,10 +67,10 @@ impl Group {
         self.directory.path().join(name)
     }
 
-    fn member(&self, id: u32, script: &str, options: &[&str]) -> Member {
+    fn member(&self, id: u32, script: &str, options: &[&str]) -> Process {
         let directory = self.directory.path();
-        let log = fs::File::options().append(true).create(true).open(self.path("stderr")).unwrap();
-        let child = election()
+        let mut command = election();
+        command
             .args(["run", "work", "--id", &id.to_string()])
             // Who comes to a group that exists names no voters.
             .args(if id <= 3 { &["--voters", "1,2,3"][..] } else { &[] })
@@ -114,13 +83,8 @@ impl Group {
             .args(options)
             .args(["--", "sh", "-c", script])
             .current_dir(directory)
-            .envs(self.variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Member(child)
+            .envs(self.variables.iter().copied());
+        Process::by(command)
     }
 
     fn socket(&self, id: u32) -> PathBuf {
@@ -149,18 +113,11 @@ impl Group {
     /// Waits until a command has begun with a higher token; who ran the first such.
     #[track_caller]
     fn leader_after(&self, token: u64) -> (u32, u64) {
-        let deadline = Instant::now() + BOUND;
-        loop {
-            if let Some(first) = self.begun().into_iter().find(|(_, begun)| *begun > token) {
-                return first;
-            }
-            assert!(Instant::now() < deadline, "nobody leads:\n{}", self.said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("a leader", || self.begun().into_iter().find(|(_, begun)| *begun > token))
     }
 
     fn said(&self) -> String {
-        fs::read_to_string(self.path("stderr")).unwrap_or_default()
+        self.members.iter().flat_map(Process::err).collect::<Vec<_>>().join("\n")
     }
 
     fn replace(&mut self, id: u32, script: &str) {
@@ -184,18 +141,6 @@ fn election() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_election"));
     command.env_remove("RUST_LOG").env_remove("PLAINSONG_AT");
     command
-}
-
-#[track_caller]
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + BOUND;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {BOUND:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -341,8 +286,7 @@ fn when_the_leader_is_killed_another_takes_over_and_no_two_run_at_once() {
         }
         // The command may have gone to another by itself, on a machine that is too busy.
         last = *group.begun().last().unwrap();
-        group.members[last.0 as usize - 1].0.kill().unwrap();
-        group.members[last.0 as usize - 1].0.wait().unwrap();
+        group.members[last.0 as usize - 1].kill();
         let next = group.leader_after(last.1);
         group.replace(last.0, WORK);
         last = next;
@@ -362,7 +306,7 @@ fn who_is_asked_to_stop_stops_its_command_and_the_next_begins_at_once() {
     let mut group = Group::start(WORK, &[&[]; 3]);
     let (id, token) = group.leader_after(0);
     group.members[id as usize - 1].signal(Signal::TERM);
-    assert_eq!(group.members[id as usize - 1].ends().code(), Some(0), "{}", group.said());
+    group.members[id as usize - 1].exits_with(0);
     let (next, _) = group.leader_after(token);
     assert_ne!(next, id);
 }
@@ -398,7 +342,7 @@ fn when_the_command_ends_the_member_ends_with_its_code_and_another_takes_over() 
     let mut token = 0;
     for _ in 0..2 {
         let (id, next) = group.leader_after(token);
-        assert_eq!(group.members[id as usize - 1].ends().code(), Some(7), "{}", group.said());
+        group.members[id as usize - 1].exits_with(7);
         token = next;
     }
 }
@@ -448,7 +392,7 @@ fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
         (["--listen", &busy], "choose another with --listen"),
         (["--metrics", &busy], "choose another with --metrics"),
         (["--socket", &taken], "another process does; stop it"),
-        (["--data", &data], &format!("process {}", group.members[0].0.id())),
+        (["--data", &data], &format!("process {}", group.members[0].pid())),
     ] {
         let base = ["run", "work", "--id", "4", "--engine", &ring];
         let output = election().args(base).args(options).args(["--", "true"]).output().unwrap();
@@ -469,27 +413,24 @@ fn a_member_of_another_cluster_is_told_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str, id: u32| directory.path().join(format!("{name}{id}"));
     let run = |id: u32, ring: u32| {
-        let log = fs::File::options().append(true).create(true).open(path("stderr", ring));
         let number = id.to_string();
-        let child = election()
+        let mut command = election();
+        command
             .args(["run", "work", "--id", &number, "--voters", &number])
             .args(["--engine", &format!("embedded:{}", path("ring", ring).display()), "--data"])
             .arg(path("data", id))
             .args(["--", "sh", "-c", &format!("touch ran{id}; exec sleep 1000")])
-            .current_dir(directory.path())
-            .stderr(log.unwrap())
-            .spawn();
-        Member(child.unwrap())
+            .current_dir(directory.path());
+        Process::by(command)
     };
     for id in [1, 2] {
         let _alone = run(id, id);
         until("a cluster of one", || path("ran", id).exists().then_some(()));
     }
-    let _both = [1, 2].map(|id| run(id, 3));
-    until("two clusters to be told", || {
-        let told = "belongs to another cluster and is ignored: give one of the two another group";
-        fs::read_to_string(path("stderr", 3)).unwrap().contains(told).then_some(())
-    });
+    let both = [1, 2].map(|id| run(id, 3));
+    for member in &both {
+        member.says("belongs to another cluster and is ignored: give one of the two another group");
+    }
 }
 
 #[cfg(not(feature = "corosync"))]
@@ -543,7 +484,7 @@ fn a_leader_that_stands_still_loses_its_place_and_its_command_stops_before_the_n
         told.contains(&format!("stands: {id}, ")).then_some(())
     });
     group.members[next as usize - 1].signal(Signal::TERM);
-    assert_eq!(group.members[next as usize - 1].ends().code(), Some(0), "{}", group.said());
+    group.members[next as usize - 1].exits_with(0);
     group.leader_after(token);
 }
 
@@ -590,7 +531,7 @@ fn a_command_whose_guard_is_killed_is_stopped_and_another_takes_over() {
     let pid = fs::read_to_string(group.path("pid")).unwrap();
     let guard = process_group(pid.trim().parse().unwrap());
     kill_process(Pid::from_raw(guard as i32).unwrap(), Signal::KILL).unwrap();
-    assert_eq!(group.members[id as usize - 1].ends().code(), Some(71), "{}", group.said());
+    group.members[id as usize - 1].exits_with(71);
     assert!(group.said().contains("the process that guards the command was killed"));
     let (next, _) = group.leader_after(token);
     assert_ne!(next, id);

@@ -274,7 +274,5 @@ fn who_hangs_up_is_listened_for_no_more() {
     let clients = |client: &mut common::Client| client.ask("INFO clients");
     assert!(clients(&mut writer).contains("connected_clients:2"));
     drop(listener);
-    until("one client", PATIENT, || {
-        clients(&mut writer).contains("connected_clients:1").then_some(())
-    });
+    until("one client", || clients(&mut writer).contains("connected_clients:1").then_some(()));
 }

@@ -3,14 +3,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 mod common;
-use common::{Client, Demo, Process, have, until};
-
-const BOUND: Duration = Duration::from_secs(20);
+use common::{Client, Demo, have, kv, until};
 
 fn redis_cli(port: u16, arguments: &[&str]) -> String {
     let output = Command::new("redis-cli")
@@ -76,10 +73,10 @@ fn it_tells_what_happens_and_stops_on_ctrl_c_and_sigterm() {
             ("replica 3: ", "members 1 2 3"),
             ("committed: replica 1 at ", ""),
         ] {
-            until(&format!("a line {start}...{end}"), BOUND, || told(start, end).then_some(()));
+            until(&format!("a line {start}...{end}"), || told(start, end).then_some(()));
         }
         demo.process.signal(signal);
-        let status = demo.process.ended(BOUND);
+        let status = demo.process.ended();
         assert_eq!(status.code(), Some(0), "{signal:?}");
         assert_eq!(demo.process.err(), [""; 0], "nothing on stderr");
     }
@@ -89,9 +86,9 @@ fn it_tells_what_happens_and_stops_on_ctrl_c_and_sigterm() {
 fn a_busy_port_is_named_with_what_to_do() {
     let demo = Demo::start();
     let port = demo.addresses[0].port().to_string();
-    let mut second = Process::start(&["--port", &port]);
-    assert_eq!(second.ended(BOUND).code(), Some(1));
-    let told = until("a line on stderr", BOUND, || Some(second.err()).filter(|l| !l.is_empty()));
+    let mut second = kv(&["--port", &port]);
+    assert_eq!(second.ended().code(), Some(1));
+    let told = until("a line on stderr", || Some(second.err()).filter(|l| !l.is_empty()));
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with(&format!("kv: cannot listen on 127.0.0.1:{port}: ")), "{told:?}");
     assert!(told[0].ends_with("choose another port with --port"), "{told:?}");

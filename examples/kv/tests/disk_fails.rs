@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod common;
-use common::{BOUND, Load, Record, Serve, check, have, ready, skipped, together, until};
+use common::{Load, Record, Serve, check, have, ready, skipped, together, until};
 use rustix::process::Signal;
 
 /// Whose disk fails.
@@ -84,7 +84,7 @@ impl Group {
     fn write_until_the_victim_stops(&mut self, bytes: usize) -> String {
         let load = self.load(bytes);
         let victim = self.victim();
-        let why = until("the replica whose disk fails to stop", BOUND, || {
+        let why = until("the replica whose disk fails to stop", || {
             (victim.info("role") == "stopped").then(|| victim.info("obstacle"))
         });
         // It is there for questions, and for nothing else.
@@ -98,7 +98,7 @@ impl Group {
         let said = |line: &String| line.contains("replica stops") && line.contains("ERROR");
         assert!(victim.process.err().iter().any(said), "its log says so");
         for replica in &self.replicas[..2] {
-            until("the others to have it gone", BOUND, || {
+            until("the others to have it gone", || {
                 let members = replica.info("members");
                 (!members.split(',').any(|id| id == "1")).then_some(())
             });
@@ -123,7 +123,7 @@ impl Group {
         load.goes_on(200);
         self.records.push(load.end());
         self.check(3);
-        until("its vote", BOUND, || {
+        until("its vote", || {
             let role = self.victim().info("role");
             (role == "voter" || role == "sequencer").then_some(())
         });
@@ -132,7 +132,7 @@ impl Group {
     fn end_victim(&mut self) {
         let mut victim = self.replicas.pop().unwrap();
         victim.process.signal(Signal::TERM);
-        assert_eq!(victim.process.ended(BOUND).code(), Some(0));
+        assert_eq!(victim.process.ended().code(), Some(0));
     }
 }
 

@@ -2,13 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 mod common;
-use common::{BOUND, Load, Random, Record, Serve, check, ready, together, until};
+use common::{Load, Random, Record, Serve, check, ready, together, until};
+use service::testing::lock_holder;
 
 struct Group {
     directory: tempfile::TempDir,
@@ -60,7 +59,7 @@ impl Group {
     }
 
     fn sequencer(&self) -> usize {
-        until("a sequencer", BOUND, || {
+        until("a sequencer", || {
             let id: u32 = self.replicas[0].info("sequencer").parse().ok()?;
             self.replicas.iter().position(|replica| replica.id == id)
         })
@@ -72,16 +71,6 @@ impl Group {
         let pid = pid.expect("a process that serves the socket");
         self.replicas.iter().position(|replica| replica.process.pid() == pid).expect("one of ours")
     }
-}
-
-/// Who holds the lock on a file, as the kernel lists it.
-fn lock_holder(path: &Path) -> Option<u32> {
-    let inode = std::fs::metadata(path).ok()?.ino().to_string();
-    std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, kind, _, _, pid, file, ..] = fields[..] else { return None };
-        (kind == "FLOCK" && file.rsplit(':').next() == Some(&inode)).then(|| pid.parse().ok())?
-    })
 }
 
 /// Kills a replica under load, sees the others go on and the books balanced, and returns
@@ -122,7 +111,7 @@ fn a_replica_that_comes_back_says_what_it_waits_for() {
     let back = Serve::start(dead.id, &group.socket(), &["--timeout", "0.5"]);
     // Its store is empty. What it does not have yet it waits for, and says so; if it
     // answers, it knows everything.
-    until("a word on what it waits for", BOUND, || {
+    until("a word on what it waits for", || {
         back.info("obstacle").starts_with("waiting ").then_some(())
     });
     let replies = ["GET 0:0:1", "SET a 1", "GET 0:1:1"].map(|request| back.client().ask(request));
@@ -133,7 +122,7 @@ fn a_replica_that_comes_back_says_what_it_waits_for() {
     if errors.count() < replies.len() {
         check(&back, &records);
     }
-    until("a line in its log", BOUND, || {
+    until("a line in its log", || {
         back.process.err().iter().any(|line| line.contains("; waiting ")).then_some(())
     });
     // It disturbs nobody.
@@ -150,7 +139,7 @@ fn without_a_majority_clients_are_told_so() {
         replica.process.kill();
     }
     let alone = &group.replicas[0];
-    let waiting = until("a word on what it waits for", BOUND, || {
+    let waiting = until("a word on what it waits for", || {
         Some(alone.info("obstacle")).filter(|obstacle| obstacle.contains("majority"))
     });
     assert_eq!(waiting, "waiting for a majority of 1 2 3: have 1");
@@ -166,7 +155,7 @@ fn replicas_that_are_stopped_in_order_leave_at_once() {
     let sequencer = group.sequencer();
     let mut leaver = group.replicas.remove(sequencer);
     leaver.process.signal(rustix::process::Signal::TERM);
-    assert_eq!(leaver.process.ended(BOUND).code(), Some(0));
+    assert_eq!(leaver.process.ended().code(), Some(0));
     for replica in &group.replicas {
         ready(replica.address);
         assert_eq!(replica.client().ask("SET a 1"), "OK");

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 mod common;
-use common::{BOUND, Client, Serve, have, text, until};
+use common::{Client, Serve, have, text, until};
 
 type TlsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
 
@@ -82,7 +82,7 @@ fn a_password_is_asked_for_at_the_port_and_not_at_the_socket() {
     assert_eq!(client.ask("GET a"), "-NOAUTH Authentication required.");
     assert_eq!(client.ask("AUTH secret"), "OK");
     let mut local = Client::over(UnixStream::connect(&socket).unwrap());
-    until("a replica that commits", BOUND, || (local.ask("SET a 1") == "OK").then_some(()));
+    until("a replica that commits", || (local.ask("SET a 1") == "OK").then_some(()));
     assert_eq!(client.ask("GET a"), "\"1\"");
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "for its owner only: {mode:o}");
@@ -99,7 +99,7 @@ fn a_password_is_asked_for_at_the_port_and_not_at_the_socket() {
     assert!(!String::from_utf8_lossy(&line).contains("secret"));
     drop((client, local));
     serve.process.signal(Signal::TERM);
-    assert!(serve.process.ended(BOUND).success());
+    assert!(serve.process.ended().success());
     assert!(!Path::new(&socket).exists());
 }
 
@@ -113,7 +113,7 @@ fn an_encrypted_port_speaks_tls_only() {
     let (cert_text, key) = (cert.display().to_string(), key.display().to_string());
     let serve = one(directory.path(), &["--tls-cert", &cert_text, "--tls-key", &key]);
     let mut client = tls(serve.address, &cert, None);
-    until("a replica that commits", BOUND, || (client.ask("SET a 1") == "OK").then_some(()));
+    until("a replica that commits", || (client.ask("SET a 1") == "OK").then_some(()));
     let big = "x".repeat(900_000);
     for _ in 0..10 {
         assert_eq!(text(&client.call(&["SET", "big", &big]).unwrap()), "OK");

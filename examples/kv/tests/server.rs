@@ -191,7 +191,7 @@ fn a_client_cannot_have_more_in_flight_than_the_limit() {
     let more = IN_FLIGHT_MAX * 3;
     client.send(&request(&["INCR", "n"]).repeat(more)).unwrap();
     let proposed = || test.fake.0.proposed.load(Ordering::SeqCst);
-    until("proposals up to the limit", PATIENT, || (proposed() >= IN_FLIGHT_MAX).then_some(()));
+    until("proposals up to the limit", || (proposed() >= IN_FLIGHT_MAX).then_some(()));
     // Two more may be in hand: one being written, one being queued.
     let bound = Instant::now() + Duration::from_millis(200);
     while Instant::now() < bound {
@@ -231,10 +231,10 @@ fn an_orderly_stop_answers_what_was_read() {
     let mut client = test.client();
     client.send(&request(&["SET", "a", "1"])).unwrap();
     let proposed = || test.fake.0.proposed.load(Ordering::SeqCst);
-    until("the proposal", PATIENT, || (proposed() == 1).then_some(()));
+    until("the proposal", || (proposed() == 1).then_some(()));
     let Test { runtime, server, fake } = test;
     let stopped = runtime.spawn(server.stop(PATIENT));
-    until("a closed port", PATIENT, || Client::connect(address).err());
+    until("a closed port", || Client::connect(address).err());
     for sender in fake.0.unanswered.lock().unwrap().drain(..) {
         sender.send(Ok(Output::Done)).unwrap();
     }
@@ -250,7 +250,7 @@ fn a_stop_is_not_held_up_by_an_outcome_that_never_comes() {
     let mut client = test.client();
     client.send(&request(&["SET", "a", "1"])).unwrap();
     let proposed = || test.fake.0.proposed.load(Ordering::SeqCst);
-    until("the proposal", PATIENT, || (proposed() == 1).then_some(()));
+    until("the proposal", || (proposed() == 1).then_some(()));
     let before = Instant::now();
     test.runtime.block_on(test.server.stop(IMPATIENT));
     assert!(before.elapsed() < Duration::from_secs(5));

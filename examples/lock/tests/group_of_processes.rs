@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 
 mod common;
-use common::{Group, Process, until};
+use common::{Group, lock, until};
 
 /// Waits until a file has so many lines, and returns them.
 #[track_caller]
@@ -349,11 +349,11 @@ fn a_waiter_whose_server_dies_asks_another() {
         group.servers[..2].iter().map(|server| server.socket.to_str().unwrap()).collect();
     let servers = servers.join(",");
     let arguments = ["run", "--at", &servers, "a", "--", "sh", "-c", "echo done"];
-    let mut waiter = Process::start(&arguments);
+    let mut waiter = lock(&arguments);
     group.waiters("a", 1);
     group.servers[0].process.kill();
     waiter.says("the wait begins anew");
-    assert!(!waiter.has_ended());
+    assert!(waiter.status().is_none());
     drop(holder);
     waiter.exits_with(0);
     until("what the command prints", || (waiter.out() == ["done"]).then_some(()));
@@ -479,13 +479,13 @@ fn a_server_of_another_cluster_is_told_with_what_to_do() {
         let [socket, data] = ["socket", "data"].map(|name| path(name, id).display().to_string());
         let id = id.to_string();
         let serve = ["serve", "--id", &id, "--voters", &id, "--engine", &engine];
-        Process::start(&[&serve[..], &["--socket", &socket, "--data", &data]].concat())
+        lock(&[&serve[..], &["--socket", &socket, "--data", &data]].concat())
     };
     for id in [1, 2] {
         let _alone = serve(id, id);
         let socket = path("socket", id).display().to_string();
         until("a cluster of one", || {
-            let status = Process::start(&["try", "--at", &socket, "a"]).ended();
+            let status = lock(&["try", "--at", &socket, "a"]).ended();
             status.success().then_some(())
         });
     }

@@ -3,10 +3,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+
+use service::testing::{Process, until};
 
 mod common;
-use common::until;
 
 /// The blocks of commands, with paths in this folder.
 fn blocks(directory: &Path) -> Vec<String> {
@@ -15,26 +16,8 @@ fn blocks(directory: &Path) -> Vec<String> {
     readme.split("```\n").skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// A shell that finds the program under test.
 fn shell(script: &str) -> Command {
-    let program = Path::new(env!("CARGO_BIN_EXE_lock"));
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::null());
-    command.env("PATH", format!("{}:{path}", program.parent().unwrap().display()));
-    command
-}
-
-/// Processes that are killed in the end.
-struct Servers(Vec<Child>);
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        for server in &mut self.0 {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-    }
+    service::testing::shell(common::PROGRAM, script)
 }
 
 #[test]
@@ -43,9 +26,9 @@ fn the_commands_of_the_readme_do_what_it_says() {
     let blocks = blocks(directory.path());
     let [build, servers, clients, by_hand] = &blocks[..] else { panic!("{blocks:?}") };
     assert!(build.starts_with("cargo build --release -p lock"));
-    let start = |line: &str| shell(&format!("exec {line}")).stdout(Stdio::null()).spawn().unwrap();
-    let servers = Servers(servers.lines().map(start).collect());
-    assert_eq!(servers.0.len(), 3);
+    let start = |line: &str| Process::by(shell(&format!("exec {line}")));
+    let servers: Vec<Process> = servers.lines().map(start).collect();
+    assert_eq!(servers.len(), 3);
     let first = directory.path().join("lock1.sock").display().to_string();
     until("a server that answers", || {
         let status = shell(&format!("lock try --at {first} first")).status().unwrap();
@@ -54,7 +37,7 @@ fn the_commands_of_the_readme_do_what_it_says() {
     // Otherwise the first command may not have the lock yet when the second wants it.
     let clients =
         clients.replace("sleep 60' &", "sleep 60' &\nuntil lock ls | grep -q backup; do :; done");
-    let output = shell(&clients).output().unwrap();
+    let output = shell(&clients).stdout(Stdio::piped()).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
     for part in [

@@ -29,6 +29,8 @@ mod situation;
 mod start;
 mod stop;
 mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transfer;
 mod watch;
 

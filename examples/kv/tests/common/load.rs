@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use super::{BOUND, Client, Serve, text, until};
+use super::{Client, Serve, text, until};
 
 const WRITERS: usize = 4;
 
@@ -49,7 +49,7 @@ impl Load {
     pub fn goes_on(&self, writes: u64) {
         let goal = self.acknowledged.load(Ordering::SeqCst) + writes;
         let reached = || (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(());
-        until("more acknowledged writes", BOUND, reached);
+        until("more acknowledged writes", reached);
     }
 
     pub fn end(self) -> Vec<Record> {

@@ -11,30 +11,14 @@ mod redis;
 
 use std::io::Write;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 pub use client::{Client, request, text};
 pub use fake::{Fake, Test};
 pub use load::{Load, Record, check, check_set, together};
 pub use local::run;
-pub use process::{Demo, Process, Serve, ready};
+pub use process::{Demo, PROGRAM, Serve, kv, ready};
 pub use redis::Redis;
-
-/// How long anything may take.
-pub const BOUND: Duration = Duration::from_secs(30);
-
-/// Waits until something is there, and fails with its name when the deadline passes.
-#[track_caller]
-pub fn until<T>(what: &str, bound: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + bound;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {bound:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+pub use service::testing::{BOUND, until};
 
 /// Whether a program is there. On a developer's machine a test without it says so and is
 /// skipped; under `CI=true` it fails.

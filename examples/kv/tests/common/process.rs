@@ -1,118 +1,28 @@
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use service::testing::{Process, until};
 
-use super::{Client, until};
+use super::Client;
 
-const START: Duration = Duration::from_secs(20);
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kv");
 
-/// A `kv` process. It is killed when this is dropped, also by a failing test.
-pub struct Process {
-    child: Child,
-    out: Lines,
-    err: Lines,
+pub fn kv(arguments: &[&str]) -> Process {
+    Process::start(PROGRAM, arguments)
 }
 
-/// What a process has printed so far.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Lines {
-    fn collect(from: impl Read + Send + 'static) -> Self {
-        let lines = Self::default();
-        let shared = lines.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(from).lines().map_while(Result::ok) {
-                shared.0.lock().unwrap().push(line);
-            }
-        });
-        lines
-    }
-
-    fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Process {
-    pub fn start(arguments: &[&str]) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_kv")), arguments)
-    }
-
-    /// Starts the program by a command that becomes it.
-    fn start_by(mut command: Command, arguments: &[&str]) -> Self {
-        let mut child = command
-            .args(arguments)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the kv binary");
-        let out = Lines::collect(child.stdout.take().unwrap());
-        let err = Lines::collect(child.stderr.take().unwrap());
-        Self { child, out, err }
-    }
-
-    pub fn out(&self) -> Vec<String> {
-        self.out.all()
-    }
-
-    pub fn err(&self) -> Vec<String> {
-        self.err.all()
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
-        kill_process(pid, signal).expect("a process to signal");
-    }
-
-    /// Kills it as the power does.
-    pub fn kill(&mut self) {
-        self.child.kill().expect("a process to kill");
-        self.child.wait().expect("its end");
-    }
-
-    #[track_caller]
-    pub fn ended(&mut self, bound: Duration) -> ExitStatus {
-        until("the end of the process", bound, || self.child.try_wait().unwrap())
-    }
-
-    /// The addresses of the lines `replica N: ADDRESS`, once there are so many.
-    fn addresses(&mut self, count: usize) -> Vec<SocketAddr> {
-        until("addresses on stdout", START, || {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("kv ended with {status}: {:?} {:?}", self.out(), self.err());
-            }
-            let lines = self.out();
-            let address = |line: &String| line.trim().split_once(": ")?.1.parse().ok();
-            let found: Vec<SocketAddr> = lines.iter().filter_map(address).collect();
-            (found.len() == count).then_some(found)
-        })
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            eprintln!("--- a kv process printed:");
-            for line in self.out().iter().chain(&self.err()) {
-                eprintln!("{line}");
-            }
+/// The addresses of the lines `replica N: ADDRESS`, once there are so many.
+fn addresses(process: &mut Process, count: usize) -> Vec<SocketAddr> {
+    until("addresses on stdout", || {
+        if let Some(status) = process.status() {
+            panic!("kv ended with {status}: {:?} {:?}", process.out(), process.err());
         }
-    }
+        let lines = process.out();
+        let address = |line: &String| line.trim().split_once(": ")?.1.parse().ok();
+        let found: Vec<SocketAddr> = lines.iter().filter_map(address).collect();
+        (found.len() == count).then_some(found)
+    })
 }
 
 /// The demonstration, on free ports, with its group formed.
@@ -123,8 +33,8 @@ pub struct Demo {
 
 impl Demo {
     pub fn start() -> Self {
-        let mut process = Process::start(&["--port", "0"]);
-        let addresses = process.addresses(3);
+        let mut process = kv(&["--port", "0"]);
+        let addresses = addresses(&mut process, 3);
         for address in &addresses {
             ready(*address);
         }
@@ -142,12 +52,12 @@ pub struct Serve {
 impl Serve {
     /// Starts a replica of a group of three that meet at a socket.
     pub fn start(id: u32, socket: &Path, more: &[impl AsRef<str>]) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_kv")), id, socket, more)
+        Self::start_by(Command::new(PROGRAM), id, socket, more)
     }
 
     /// Starts a replica that is a group by itself.
     pub fn start_alone(socket: &Path, more: &[impl AsRef<str>]) -> Self {
-        Self::start_among("1", Command::new(env!("CARGO_BIN_EXE_kv")), 1, socket, more)
+        Self::start_among("1", Command::new(PROGRAM), 1, socket, more)
     }
 
     /// Starts it so that the calls of one kind that concern this file fail as told, as
@@ -163,7 +73,7 @@ impl Serve {
         // The tracer is a process beside, so that the child is the program itself.
         command.args(["-D", "-f", "-qq", "-o"]).arg(trace).arg("-P").arg(file);
         command.args(["-e", &format!("inject={call}:{fault}")]);
-        command.arg(env!("CARGO_BIN_EXE_kv"));
+        command.arg(PROGRAM);
         Self::start_by(command, id, socket, more)
     }
 
@@ -173,7 +83,7 @@ impl Serve {
 
     fn start_among(
         voters: &str,
-        command: Command,
+        mut command: Command,
         id: u32,
         socket: &Path,
         more: &[impl AsRef<str>],
@@ -183,8 +93,9 @@ impl Serve {
         let mut arguments = vec!["serve", "--id", &id_text, "--voters", voters];
         arguments.extend(["--listen", "127.0.0.1:0", "--engine", &engine]);
         arguments.extend(more.iter().map(AsRef::as_ref));
-        let mut process = Process::start_by(command, &arguments);
-        let address = process.addresses(1)[0];
+        command.args(arguments);
+        let mut process = Process::by(command);
+        let address = addresses(&mut process, 1)[0];
         Self { id, process, address }
     }
 
@@ -210,7 +121,7 @@ pub fn info(client: &mut Client, field: &str) -> String {
 
 /// Waits until a replica commits.
 pub fn ready(address: SocketAddr) {
-    until("a replica that commits", START, || {
+    until("a replica that commits", || {
         let mut client = Client::connect(address).ok()?;
         (info(&mut client, "obstacle").is_empty()).then_some(())?;
         (client.ask("DBSIZE").starts_with(':')).then_some(())

@@ -41,7 +41,7 @@ impl Redis {
             .spawn()
             .expect("redis-server");
         let redis = Self { child, socket };
-        until("redis-server", Duration::from_secs(10), || UnixStream::connect(&redis.socket).ok());
+        until("redis-server", || UnixStream::connect(&redis.socket).ok());
         redis
     }
 

@@ -1,7 +1,8 @@
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Client, Process, until};
+use service::testing::{Process, lock_holder, until};
+
+use super::{Client, lock};
 
 /// A group of three `lock serve` processes.
 pub struct Group {
@@ -52,7 +53,7 @@ impl Group {
     /// Starts `lock`, as a client of the server at this place.
     pub fn lock(&self, at: usize, verb: &str, arguments: &[&str]) -> Process {
         let socket = self.servers[at].socket.to_str().unwrap();
-        Process::start(&[&[verb, "--at", socket], arguments].concat())
+        lock(&[&[verb, "--at", socket], arguments].concat())
     }
 
     /// Starts a shell under a lock.
@@ -99,7 +100,7 @@ impl Serve {
             "--timeout",
             "5",
         ];
-        let process = Process::start(&[&serve, data].concat());
+        let process = lock(&[&serve, data].concat());
         Self { id, socket, process }
     }
 
@@ -119,14 +120,4 @@ impl Serve {
             client.try_reply().ok()?.starts_with('[').then_some(())
         });
     }
-}
-
-/// Who holds the lock on a file, as the kernel lists it.
-fn lock_holder(path: &Path) -> Option<u32> {
-    let inode = std::fs::metadata(path).ok()?.ino().to_string();
-    std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, kind, _, _, pid, file, ..] = fields[..] else { return None };
-        (kind == "FLOCK" && file.rsplit(':').next() == Some(&inode)).then(|| pid.parse().ok())?
-    })
 }

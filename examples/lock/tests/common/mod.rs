@@ -4,26 +4,14 @@
 
 mod client;
 mod group;
-mod process;
-
-use std::time::{Duration, Instant};
 
 pub use client::{Client, text};
 pub use group::{Group, Serve};
-pub use process::Process;
+use service::testing::Process;
+pub use service::testing::{BOUND, until};
 
-/// How long things may take on a busy machine.
-pub const BOUND: Duration = Duration::from_secs(40);
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_lock");
 
-/// Waits until something is there, and fails with its name when the deadline passes.
-#[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + BOUND;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {BOUND:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub fn lock(arguments: &[&str]) -> Process {
+    Process::start(PROGRAM, arguments)
 }

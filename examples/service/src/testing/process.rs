@@ -7,7 +7,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::until;
 
-/// A `lock` process. It is killed when this is dropped, also by a failing test.
+/// A process of a program under test. It is killed when this is dropped, also by a failing test,
+/// which then tells what it printed.
+#[derive(Debug)]
 pub struct Process {
     child: Child,
     out: Lines,
@@ -15,7 +17,7 @@ pub struct Process {
 }
 
 /// What a process has printed so far.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {
@@ -36,35 +38,46 @@ impl Lines {
 }
 
 impl Process {
-    pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lock"))
-            .args(arguments)
+    /// Starts a program.
+    pub fn start(program: &str, arguments: &[impl AsRef<str>]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments.iter().map(AsRef::as_ref));
+        Self::by(command)
+    }
+
+    /// Starts a program by a command that becomes it.
+    pub fn by(mut command: Command) -> Self {
+        let mut child = command
             .env_remove("RUST_LOG")
             .env_remove("PLAINSONG_AT")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the lock binary");
+            .expect("the program");
         let out = Lines::collect(child.stdout.take().unwrap());
         let err = Lines::collect(child.stderr.take().unwrap());
         Self { child, out, err }
     }
 
+    /// The lines on stdout so far.
     pub fn out(&self) -> Vec<String> {
         self.out.all()
     }
 
+    /// The lines on stderr so far.
     pub fn err(&self) -> Vec<String> {
         self.err.all()
     }
 
+    /// Its number.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// Sends a signal to it alone.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
         kill_process(pid, signal).expect("a process to signal");
     }
 
@@ -74,13 +87,15 @@ impl Process {
         self.child.wait().expect("its end");
     }
 
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+    /// How it has ended, if it has.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
+    /// Waits for its end.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
-        until("the end of the process", || self.child.try_wait().unwrap())
+        until("the end of the process", || self.status())
     }
 
     /// Waits until it has said that on stderr.
@@ -89,7 +104,7 @@ impl Process {
         until(part, || self.err().iter().any(|line| line.contains(part)).then_some(()));
     }
 
-    /// Its exit status, told together with what it said.
+    /// Waits for its end by that exit status, and tells what it said if it is another.
     #[track_caller]
     pub fn exits_with(&mut self, code: i32) {
         let status = self.ended();
@@ -102,7 +117,7 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- a lock process printed:");
+            eprintln!("--- process {} printed:", self.pid());
             for line in self.out().iter().chain(&self.err()) {
                 eprintln!("{line}");
             }

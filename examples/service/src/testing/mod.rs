@@ -1,0 +1,49 @@
+//! For tests of the programs as processes, which fail by panicking.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod process;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub use process::Process;
+
+/// How long anything may take, on a busy machine too.
+pub const BOUND: Duration = Duration::from_secs(90);
+
+/// Waits until something is there, and fails with its name when [`BOUND`] is over.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + BOUND;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {BOUND:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A shell for commands of a README, which finds the program under test.
+pub fn shell(program: &str, script: &str) -> Command {
+    let folder = Path::new(program).parent().expect("a program in a folder").display();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("PATH", format!("{folder}:{path}"));
+    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Who holds the lock on a file, as the kernel lists it: beside the socket of a ring, the process
+/// that carries it.
+pub fn lock_holder(path: &Path) -> Option<u32> {
+    let inode = std::fs::metadata(path).ok()?.ino().to_string();
+    std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, kind, _, _, pid, file, ..] = fields[..] else { return None };
+        (kind == "FLOCK" && file.rsplit(':').next() == Some(&inode)).then(|| pid.parse().ok())?
+    })
+}
