@@ -57,12 +57,10 @@ impl Scenario {
                 sync_max: ms(case.try_take_arg("sync")?),
                 ..Faults::default()
             };
-            let settings = Settings {
-                snapshot_entries: case.try_take_arg("snapshot-every")?,
-                kept_entries_max: case.try_take_arg("kept")?,
-                state_kib: case.try_take_arg("state-kib")?.unwrap_or(0),
-                ..self.settings
-            };
+            let mut settings = self.settings;
+            settings.snapshot_entries = case.try_take_arg("snapshot-every")?;
+            settings.kept_entries_max = case.try_take_arg("kept")?;
+            settings.state_kib = case.try_take_arg("state-kib")?.unwrap_or(0);
             let stage = Stage::new([voters, others, learners], faults, settings);
             return Ok(stage.map(|stage| {
                 self.stage = Some(stage);
