@@ -52,12 +52,15 @@ impl<T> Engine<T> {
         if self.is_broken(Canary::NoOpenAsked) {
             return;
         }
-        let wanted = self.pace.wanted;
         let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
         let asked = self.pace.asked_at.is_some_and(|at| self.ago(at) < self.config.resend_timeout);
-        if wanted >= self.promised && wanted > open && !asked {
+        // What others have promised once, in a cluster that is no more, must not hide what is
+        // open here.
+        let epochs = [self.pace.wanted, self.pace.rumoured];
+        let wanted = epochs.into_iter().find(|epoch| *epoch >= self.promised && *epoch > open);
+        if let Some(wanted) = wanted.filter(|_| !asked) {
             self.pace.asked_at = Some(self.now.monotonic);
-            self.pace.wanted = Ballot::default();
+            (self.pace.wanted, self.pace.rumoured) = Default::default();
             self.fetch(wanted, Missing::Open, out);
         }
     }

@@ -83,7 +83,7 @@ impl<T> Engine<T> {
         }
         self.members.hold(announce.incarnation, announce.snapshots.clone());
         self.election.counter_seen = self.election.counter_seen.max(announce.promised.counter);
-        self.pace.wanted = self.pace.wanted.max(announce.promised);
+        self.pace.rumoured = self.pace.rumoured.max(announce.promised);
         self.compare_states()
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Pace {
     pub(crate) donor: Option<Incarnation>,
     /// An epoch of which traffic was seen and that is not open here (rule B9).
     pub(crate) wanted: Ballot,
+    /// An epoch that somebody has promised, and that nobody may have opened.
+    pub(crate) rumoured: Ballot,
     /// When this replica last asked for an `Open`.
     pub(crate) asked_at: Option<Duration>,
 }
