@@ -8,4 +8,4 @@ mod series;
 
 pub use load::{Load, Measured};
 pub use machine::{Map, Put};
-pub use series::Series;
+pub use series::{Series, percentile};

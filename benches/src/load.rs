@@ -9,7 +9,7 @@ use bytes::Bytes;
 use plainsong::{Consistency, Pending, Replica};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{Map, Put};
+use crate::{Map, Put, percentile};
 
 /// Before it is measured.
 const WARM: Duration = Duration::from_millis(200);
@@ -100,11 +100,8 @@ impl Load {
             asked.wait();
         });
         latencies.sort_by(f64::total_cmp);
-        let percentile = |share: f64| {
-            let at = (latencies.len() as f64 * share) as usize;
-            latencies.get(at).copied().unwrap_or(f64::NAN)
-        };
-        Measured { rate, p50_us: percentile(0.5), p99_us: percentile(0.99) }
+        let at = |share: f64| percentile(&latencies, share).unwrap_or(f64::NAN);
+        Measured { rate, p50_us: at(0.5), p99_us: at(0.99) }
     }
 }
 

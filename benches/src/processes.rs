@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::percentile;
+
 /// Of a measurement that may fail.
 pub type Result<V = ()> = std::result::Result<V, Box<dyn Error>>;
 
@@ -284,10 +286,7 @@ impl Writers {
             .map(|(_, took)| *took)
             .collect();
         times.sort_unstable();
-        let at = |share: f64| {
-            let at = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
-            times.get(at).copied().unwrap_or_default().as_secs_f64() * 1e3
-        };
+        let at = |share: f64| percentile(&times, share).unwrap_or_default().as_secs_f64() * 1e3;
         let rate = times.len() as f64 / (to - from).as_secs_f64();
         format!(
             "{rate:.0}/s, p50 {:.1} ms, p99 {:.1} ms, longest {:.0} ms",

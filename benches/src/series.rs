@@ -30,3 +30,9 @@ impl fmt::Display for Series {
         write!(f, "{:.2} ({least:.2} to {most:.2})", self.median())
     }
 }
+
+/// Of sorted values the one that such a share of them does not exceed, of all of them the last.
+pub fn percentile<V: Copy>(sorted: &[V], share: f64) -> Option<V> {
+    let at = (sorted.len() as f64 * share) as usize;
+    sorted.get(at.min(sorted.len().saturating_sub(1))).copied()
+}

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use plainsong_benches::percentile;
+
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// How many keys, or nodes, are written to.
@@ -225,12 +227,12 @@ fn measure<C: Client>(
         Result::Ok((took, elapsed))
     })?;
     took.sort_by(f64::total_cmp);
-    let at = |share: f64| took.get((took.len() as f64 * share) as usize).copied();
+    let at = |share: f64| percentile(&took, share).unwrap_or(f64::NAN);
     println!(
         "{:.0} {:.3} {:.3}",
         (took.len() * pipeline) as f64 / elapsed.as_secs_f64(),
-        at(0.5).unwrap_or(f64::NAN),
-        at(0.99).unwrap_or(f64::NAN),
+        at(0.5),
+        at(0.99),
     );
     Ok(())
 }

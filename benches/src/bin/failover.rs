@@ -14,6 +14,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use plainsong_benches::percentile;
 use plainsong_benches::processes::{Place, Replica, Result, Writers};
 
 const KEYS: u64 = 10_000;
@@ -57,14 +58,14 @@ fn run(place: &Place, kills: usize) -> Result {
     }
     for (what, times) in [("half a second without a kill", &mut quiet), ("a kill", &mut gaps)] {
         times.sort_unstable();
-        let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
+        let at = |share: f64| percentile(times, share).unwrap_or_default().as_secs_f64() * 1e3;
         println!(
             "longest time without an answer, {what}, {kills} times: median {:.1} ms, p90 {:.1} ms, \
              p99 {:.1} ms, longest {:.1} ms",
-            at(50).as_secs_f64() * 1e3,
-            at(90).as_secs_f64() * 1e3,
-            at(99).as_secs_f64() * 1e3,
-            at(100).as_secs_f64() * 1e3,
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(1.0),
         );
     }
     Ok(())

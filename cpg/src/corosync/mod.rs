@@ -168,17 +168,17 @@ impl Corosync {
 }
 
 impl Asking {
-    /// The way to the daemon, and what it may be used for.
-    fn open(&mut self) -> Result<(&mut Requests, &mut Phase)> {
+    /// The way to the daemon, what it may be used for, and what is on its way.
+    fn open(&mut self) -> Result<(&mut Requests, &mut Phase, &mut Underway)> {
         let requests = self.requests.as_mut().ok_or(Error::Library)?;
-        Ok((requests, &mut self.phase))
+        Ok((requests, &mut self.phase, &mut self.underway))
     }
 }
 
 impl Backend for Corosync {
     fn join(&self, group: &GroupName) -> Result<()> {
         let mut asking = self.ask();
-        let (requests, phase) = asking.open()?;
+        let (requests, phase, _) = asking.open()?;
         match phase {
             Phase::New => {}
             Phase::In(_) => return Err(Error::Exist),
@@ -194,7 +194,7 @@ impl Backend for Corosync {
 
     fn leave(&self) -> Result<()> {
         let mut asking = self.ask();
-        let (requests, phase) = asking.open()?;
+        let (requests, phase, _) = asking.open()?;
         let Phase::In(group) = phase else { return Err(Error::NotExist) };
         requests.leave(group)?;
         *phase = Phase::Left;
@@ -203,8 +203,7 @@ impl Backend for Corosync {
 
     fn multicast(&self, message: &[IoSlice<'_>]) -> Result<()> {
         let mut asking = self.ask();
-        let Asking { requests, phase, underway } = &mut *asking;
-        let requests = requests.as_mut().ok_or(Error::Library)?;
+        let (requests, phase, underway) = asking.open()?;
         // libcpg says `CS_OK` to who is no member, and drops the message.
         if !matches!(phase, Phase::In(_)) {
             return Err(Error::NotExist);
