@@ -15,6 +15,11 @@ use crate::types::{Digest, Index, Position};
 /// Complete snapshots that are kept: the newest, and one before it for whoever is being
 /// brought up to date by it.
 const HELD_MAX: usize = 2;
+/// A large state is taken at one of so many places at least, powers of two. Too low: the disk is
+/// busy with snapshots. Too high: a restart has many entries to apply; the log grows too long while
+/// one is written.
+const SPACING_OF_ENTRIES_MAX: u64 = 16;
+const SPACING_OF_BYTES_MAX: u64 = 2;
 /// So many election timeouts a snapshot that is being transferred is kept after it was last
 /// heard of.
 const PINNED_TIMEOUTS: u32 = 10;
@@ -89,14 +94,21 @@ impl Snapshots {
         self.held.dedup();
     }
 
-    /// An entry is handed out; whether the state behind it is to be taken. That follows from
-    /// the log alone, so all replicas take the same.
+    /// An entry is handed out; whether the state behind it is to be taken.
+    ///
+    /// Where that may be follows from the log alone, so all replicas take the same. Of a large
+    /// state it is every 2nd, 4th, … of these places: whatever size each knows of it, the places
+    /// of who takes fewer are among those of who takes more.
     fn pass(&mut self, entry: &Entry, config: &Config) -> bool {
         let bytes_before = self.tables.bytes;
         self.tables.add(entry);
         let Config { snapshot_entries, snapshot_bytes, .. } = *config;
-        entry.position.index.0.is_multiple_of(snapshot_entries)
-            || self.tables.bytes / snapshot_bytes > bytes_before / snapshot_bytes
+        let size = self.held.last().map_or(0, |newest| newest.bytes);
+        let spacing = (size / snapshot_bytes.saturating_mul(2)).next_power_of_two();
+        let bytes = snapshot_bytes.saturating_mul(spacing.min(SPACING_OF_BYTES_MAX));
+        let entries = snapshot_entries.saturating_mul(spacing.min(SPACING_OF_ENTRIES_MAX));
+        entry.position.index.0.is_multiple_of(entries)
+            || self.tables.bytes / bytes > bytes_before / bytes
     }
 }
 
@@ -258,5 +270,53 @@ impl<T> Engine<T> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Timestamp;
+    use crate::entry::{Batch, BatchKind};
+    use crate::types::{Nonce, Origin, ReplicaId, StoreId};
+
+    /// Where snapshots are taken of a state that was so large when it was last taken.
+    fn places(size: u64, entry_bytes: usize, entries: u64) -> Vec<u64> {
+        let incarnation = crate::types::Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
+        let mut config = Config::new(incarnation, StoreId(1), vec![ReplicaId(1)]);
+        (config.snapshot_entries, config.snapshot_bytes) = (10, 1000);
+        let newest = SnapshotName { bytes: size, ..SnapshotName::default() };
+        let mut snapshots = Snapshots { held: vec![newest], ..Snapshots::default() };
+        let commands = Bytes::from(vec![0; entry_bytes]);
+        let due = (1..=entries).filter(|number| {
+            let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) };
+            let (kind, commands) = (BatchKind::Application, commands.clone());
+            let batch = Batch { origin, number: *number, kind, count: 1, commands };
+            let position = Position { index: Index(*number), ..Position::default() };
+            let content = Content::Batch(batch);
+            let entry = Entry { position, time: Timestamp(0), content, digest: Digest(0) };
+            snapshots.pass(&entry, &config)
+        });
+        due.collect()
+    }
+
+    #[test]
+    fn a_large_state_is_taken_less_often_and_where_a_small_one_is_too() {
+        let sizes = [0, 1999, 2000, 5000, 17_000, u64::MAX];
+        for entry_bytes in [0, 150] {
+            let all: Vec<Vec<u64>> =
+                sizes.iter().map(|size| places(*size, entry_bytes, 640)).collect();
+            for pair in all.windows(2) {
+                assert!(!pair[1].is_empty());
+                assert!(pair[1].iter().all(|place| pair[0].contains(place)), "{pair:?}");
+            }
+        }
+        assert_eq!(places(1999, 0, 40), [10, 20, 30, 40]);
+        assert_eq!(places(2000, 0, 40), [10, 20, 30, 40]);
+        assert_eq!(places(5000, 0, 40), [20, 40]);
+        assert_eq!(places(u64::MAX, 0, 640), [160, 320, 480, 640], "there is a limit");
+        assert_eq!(places(5000, 1500, 9), [2, 3, 4, 6, 7, 8]);
     }
 }
