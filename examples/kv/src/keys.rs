@@ -10,7 +10,7 @@ const PARTS_BITS: u32 = 12;
 
 /// All keys in the order of their places, and quick to clone: the clones share their parts
 /// until one of them changes a key, and then only that part is copied. So a snapshot of a
-/// million keys takes milliseconds, and the first change of each part after it less than one.
+/// million keys takes less than a millisecond, and so does the first change of each part after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     parts: Vec<Arc<BTreeMap<Place, Entry>>>,
