@@ -13,7 +13,7 @@ fn nothing_is_lost_or_done_twice_while_everything_fails() {
     if !rig::usable() {
         return;
     }
-    let minutes = std::env::var("PLAINSONG_TORTURE_MINUTES").unwrap_or_else(|_| "1.5".into());
+    let minutes = std::env::var("PLAINSONG_TORTURE_MINUTES").unwrap_or_else(|_| "3".into());
     let since = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970");
     let seed = since.as_secs().to_string();
     let status = Command::new(env!("CARGO_BIN_EXE_torture"))

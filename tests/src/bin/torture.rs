@@ -33,6 +33,8 @@ struct Arguments {
     #[arg(long, hide = true)]
     become_flood: bool,
     #[arg(long, hide = true)]
+    become_uninvited: bool,
+    #[arg(long, hide = true)]
     become_noise: Option<u64>,
 }
 
@@ -40,6 +42,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.become_flood {
         return ended(hostile::be_flood());
+    }
+    if arguments.become_uninvited {
+        return ended(hostile::be_uninvited());
     }
     if let Some(seed) = arguments.become_noise {
         return ended(hostile::be_noise(seed));
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
         }
         Err(failure) => {
             eprintln!("{failure}");
-            eprintln!("again: tests/torture --nodes {nodes} --minutes {minutes} --seed {seed}");
+            eprintln!("again: {options}");
             ExitCode::FAILURE
         }
     }

@@ -22,6 +22,10 @@ const RUN_WITHIN: Duration = Duration::from_secs(10);
 /// How long a daemon may take to tell its membership. One that is paused never does.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
+/// How fast packets go that are to arrive late: one of 1,500 bytes takes 3 ms, and no more than
+/// twenty wait.
+const DETOUR: &str = "4mbit";
+
 /// Gives the node files of its own where Corosync and its programs look for them.
 /// `/run` comes last, since the others may be reached through it.
 const SETUP: &str = "
@@ -361,6 +365,7 @@ impl Node {
             add table inet rig
             add chain inet rig drops { type filter hook input priority 0; }
             add chain inet rig losses { type filter hook input priority 1; }
+            add chain inet rig delays { type filter hook postrouting priority 0; }
         ";
         self.namespace
             .configure(&["nft", "-f", "-"], &format!("{filter}\n{commands}"))
@@ -381,7 +386,36 @@ impl Node {
         self.run("tc", &line).map(drop)
     }
 
-    /// Ends what [`Node::drop_from`], [`Node::loss_percent`] and [`Node::slow_link`] began.
+    /// From now on this many percent, at random, of the packets that it sends go out at
+    /// [`DETOUR`] instead of at once, so that others overtake them by up to 60 ms.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Node::cut`].
+    ///
+    /// # Panics
+    ///
+    /// If it is more than 100.
+    pub fn reorder(&self, percent: u32) -> Result<()> {
+        assert!(percent <= 100, "{percent} % are more than there is");
+        self.log.note(format!("node {} sends {percent} % late", self.id));
+        let lines = format!(
+            "qdisc replace dev eth0 root handle 1: htb default 1\n\
+             class add dev eth0 parent 1: classid 1:1 htb rate 10gbit\n\
+             class add dev eth0 parent 1: classid 1:2 htb rate {DETOUR}\n\
+             qdisc add dev eth0 parent 1:2 pfifo limit 20\n"
+        );
+        self.namespace
+            .configure(&["tc", "-batch", "-"], &lines)
+            .map_err(|error| self.log.trouble(error))?;
+        self.filter(&format!(
+            "flush chain inet rig delays\nadd rule inet rig delays oifname eth0 \
+             numgen random mod 100 < {percent} meta priority set 1:2\n"
+        ))
+    }
+
+    /// Ends what [`Node::drop_from`], [`Node::loss_percent`], [`Node::slow_link`] and
+    /// [`Node::reorder`] began.
     pub(super) fn clear_filter(&self) -> Result<()> {
         // There is none as a rule, which is an error.
         self.output("tc", &["qdisc", "del", "dev", "eth0", "root"], RUN_WITHIN)?;

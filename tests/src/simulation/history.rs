@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use plainsong::testing::{Answer, ClientNumber};
 use todc_utils::linearizability::WGLChecker;
@@ -103,6 +104,23 @@ impl History {
     pub fn wrong(&self) -> Option<u64> {
         let wrong = self.registers.iter().find(|(_, register)| !register.is_linearizable());
         wrong.map(|(register, _)| *register)
+    }
+}
+
+/// A line for each call and each answer, by register, in their order. A call without an answer
+/// had an unknown outcome.
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, register) in &self.registers {
+            writeln!(f, "register {number}")?;
+            for (process, action) in &register.actions {
+                match action {
+                    Action::Call(call) => writeln!(f, "  {process} calls {:?}", call.command)?,
+                    Action::Response(call) => writeln!(f, "  {process} hears {:?}", call.result)?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 

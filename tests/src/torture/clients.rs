@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -136,12 +137,26 @@ impl Clients {
         number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Lets clients work while something is done.
+    /// Lets clients work while something is done, and judges what they did. If anything is wrong,
+    /// the log has what they called and heard.
     pub(super) fn work<T>(
         &self,
         group: &Group,
         during: impl FnOnce(&Book<'_>) -> Result<T>,
     ) -> Result<(T, Work)> {
+        let (done, work) = self.work_while(group, during);
+        let judged = done.and_then(|done| self.judge(group, &work).map(|()| done));
+        if judged.is_err() {
+            work.history.to_string().lines().for_each(|line| group.note(line));
+        }
+        judged.map(|done| (done, work))
+    }
+
+    fn work_while<T>(
+        &self,
+        group: &Group,
+        during: impl FnOnce(&Book<'_>) -> Result<T>,
+    ) -> (Result<T>, Work) {
         // Registers of the round before are not touched again.
         let first = self.calls.load(Ordering::Relaxed).next_multiple_of(CALLS_MAX * REGISTERS);
         self.calls.store(first, Ordering::Relaxed);
@@ -175,14 +190,14 @@ impl Clients {
             }
             let done = during(book);
             stop.store(true, Ordering::Relaxed);
-            for client in running {
-                client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            }
-            done
-        })?;
+            running
+                .into_iter()
+                .map(|client| client.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .fold(done, |done, client| done.and_then(|done| client.map(|()| done)))
+        });
         let mut work = work.into_inner().unwrap_or_else(PoisonError::into_inner);
         work.registers.1 = self.calls.load(Ordering::Relaxed).div_ceil(CALLS_MAX) + REGISTERS;
-        Ok((done, work))
+        (done, work)
     }
 
     fn number(&self) -> ClientNumber {
@@ -190,11 +205,10 @@ impl Clients {
     }
 
     /// Whether what they did and heard is right, and the replicas agree on what is there.
-    pub(super) fn judge(&self, group: &Group, work: &Work) -> Result<()> {
+    fn judge(&self, group: &Group, work: &Work) -> Result<()> {
         locks::judge(&work.holds)?;
         group.commands.judge()?;
         if let Some(register) = work.history.wrong() {
-            group.note(&format!("the history: {:?}", work.history));
             return Err(wrong(format!("what was read and written at r:{register} is wrong")));
         }
         let keys = (work.registers.0..=work.registers.1).map(|register| format!("r:{register}"));

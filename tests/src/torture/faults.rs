@@ -6,7 +6,7 @@ use plainsong::testing::Random;
 
 use super::group::{Delay, Group};
 use super::service::Service;
-use super::{Result, TOKEN_MS, hostile};
+use super::{Result, TOKEN_MS, embedded, hostile, wrong};
 use crate::client::Client;
 use crate::rig::Program;
 
@@ -56,6 +56,8 @@ faults! {
         "Every replica in turn is stopped in order and started again, the next when it is well";
     MembersChanged, "members-changed",
         "A voter is removed, and added again at the end";
+    MembersInTurn, "members-in-turn",
+        "Every voter in turn is removed, and added again before the next";
     NodeCut, "node-cut",
         "A node hears and is heard by nobody";
     NetworkParted, "network-parted",
@@ -68,6 +70,8 @@ faults! {
         "Some or all nodes lose packets";
     PacketsDelayed, "packets-delayed",
         "What a node sends waits in a queue, of which the end is dropped";
+    PacketsReordered, "packets-reordered",
+        "Some of what a node sends arrives after what it sent later";
     LinkFlaps, "link-flaps",
         "A node is cut off and joined several times in a second";
     CutInRingChange, "cut-in-ring-change",
@@ -78,6 +82,10 @@ faults! {
         "Another program sends messages of 150 KB while a node is cut off and comes back";
     DamagedFrames, "damaged-frames",
         "A member of the group sends frames that are cut short, damaged or nonsense";
+    NoPermission, "no-permission",
+        "A process whose user has no right to it asks the daemon without pause";
+    EmbeddedNonsense, "embedded-nonsense",
+        "The socket of an embedded group beside hears nonsense, and its hub is killed";
     BadClients, "bad-clients",
         "Clients send garbage, go away without a word, and take no answers";
     ManyClients, "many-clients",
@@ -175,6 +183,15 @@ impl Fault {
                     last(random);
                 }
             }
+            Self::MembersInTurn => {
+                group.heal()?;
+                for id in group.ids() {
+                    group.wait_until_well()?;
+                    for service in Service::ALL {
+                        group.remove(service, id)?;
+                    }
+                }
+            }
             Self::NodeCut => {
                 group.node(one).cut()?;
                 last(random);
@@ -197,6 +214,10 @@ impl Fault {
             }
             Self::PacketsDelayed => {
                 group.node(one).slow_link(random.pick(&[256, 1024, 4096]))?;
+                last(random);
+            }
+            Self::PacketsReordered => {
+                group.node(one).reorder(random.pick(&[5, 20, 50]))?;
                 last(random);
             }
             Self::LinkFlaps => {
@@ -238,6 +259,15 @@ impl Fault {
                 last(random);
                 noise.kill()?;
             }
+            Self::NoPermission => {
+                let uninvited = hostile::uninvited(group.node(one))?;
+                last(random);
+                if let Some(status) = uninvited.status() {
+                    return Err(wrong(format!("who has no permission ended with {status}")));
+                }
+                uninvited.kill()?;
+            }
+            Self::EmbeddedNonsense => embedded::hears_nonsense(group, one, random)?,
             Self::BadClients => bad_clients(group, random)?,
             Self::ManyClients => many_clients(group, random)?,
             Self::SlowDisk => {
@@ -267,6 +297,16 @@ impl Fault {
         }
         Ok(())
     }
+
+    /// What somebody must have said of it, so that an operator knows.
+    pub(super) fn told(self) -> Option<&'static str> {
+        match self {
+            Self::DamagedFrames => Some("sends what cannot be read"),
+            Self::NoPermission => Some("Denied connection"),
+            Self::EmbeddedNonsense => Some("a process is cut off"),
+            _ => None,
+        }
+    }
 }
 
 /// A replica: in every second case the one that sequences.
@@ -276,8 +316,13 @@ fn victim(group: &Group, service: Service, one: u32, random: &mut Random) -> Res
 
 /// Lets a fault last.
 fn last(random: &mut Random) {
+    thread::sleep(span(random));
+}
+
+/// How long a fault lasts.
+pub(super) fn span(random: &mut Random) -> Duration {
     let span = Duration::from_millis(random.pick(&SPANS_MS));
-    thread::sleep(span / 2 + random.up_to(span));
+    span / 2 + random.up_to(span)
 }
 
 fn part(group: &Group, random: &mut Random, parts: u64) -> Result<()> {

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What a replica may hold at most, after all that was done to it has ended.
 const DESCRIPTORS_MAX: usize = 100;
-const MEMORY_KIB_MAX: u64 = 1 << 20;
+const MEMORY_KIB_MAX: u64 = 384 << 10;
 /// Of the disk of a node.
 const DISK: &str = "512M";
 /// Lets a program have another time of day than its host: a library of the package faketime,
@@ -41,8 +41,9 @@ pub(super) struct Group {
     meddlers: Mutex<Vec<Program>>,
     /// Replicas whose disk was full, and who may have stopped.
     out_of_space: Mutex<BTreeSet<u32>>,
-    /// Replicas that were taken from the voters.
-    removed: Mutex<BTreeSet<(Service, u32)>>,
+    /// Replicas that were taken from the voters, and whether it is known that they were: what
+    /// is not may still come into force when all is well.
+    removed: Mutex<BTreeMap<(Service, u32), bool>>,
     /// Up to where the log was looked through.
     read: Mutex<u64>,
     voters: String,
@@ -151,8 +152,14 @@ impl Group {
         act: impl FnOnce(&Program) -> rig::Result<()>,
     ) -> Result<()> {
         let slot = self.slot(service, id);
-        let running = slot.as_ref().filter(|replica| replica.status().is_none());
-        running.map_or(Ok(()), act).map_err(Into::into)
+        let Some(replica) = slot.as_ref().filter(|replica| replica.status().is_none()) else {
+            return Ok(());
+        };
+        match act(replica) {
+            // It ended meanwhile: some do when their disk is full.
+            Err(_) if replica.status().is_some() => Ok(()),
+            acted => acted.map_err(Into::into),
+        }
     }
 
     /// Kills all replicas of a node.
@@ -239,11 +246,12 @@ impl Group {
     /// Takes a replica from the voters, until all is healed; false if the group does not.
     pub(super) fn remove(&self, service: Service, id: u32) -> Result<bool> {
         let Some(mut client) = self.connect(service, id)? else { return Ok(false) };
-        open(&self.removed).insert((service, id));
         let asked = client.set_patience(RECOVERY_MAX);
         let reply = asked.and_then(|()| client.ask(&format!("MEMBERS REMOVE {id}")));
         self.note(&format!("removing replica {id} of {}: {reply:?}", service.name()));
-        Ok(matches!(reply, Ok(Reply::Text(_))))
+        let known = matches!(reply, Ok(Reply::Text(_)));
+        open(&self.removed).insert((service, id), known);
+        Ok(known)
     }
 
     /// Ends all faults: networks are whole, daemons and replicas run.
@@ -293,7 +301,7 @@ impl Group {
             }
             if ill.is_empty() {
                 open(&self.out_of_space).clear();
-                open(&self.removed).clear();
+                open(&self.removed).retain(|_, known| !*known);
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -319,7 +327,9 @@ impl Group {
                 Err(wrong(format!("replica {id} of {} has stopped: {why}", service.name())))
             }
             // Who sequences goes on when it votes no more, until there is another epoch.
-            "learner" | "sequencer" if !votes && open(&self.removed).contains(&(service, id)) => {
+            "learner" | "sequencer"
+                if !votes && open(&self.removed).contains_key(&(service, id)) =>
+            {
                 if let Some(mut client) = self.connect(service, id)? {
                     // It is looked at again, whatever the answer is.
                     let asked = client.set_patience(RECOVERY_MAX);
@@ -391,6 +401,16 @@ impl Group {
             }
             thread::sleep(LOOK);
         }
+    }
+
+    /// The number of the next line of the log.
+    pub(super) fn mark(&self) -> u64 {
+        self.cluster.mark()
+    }
+
+    /// Whether anybody said so from a line of the log on.
+    pub(super) fn was_told(&self, from: u64, words: &str) -> bool {
+        self.cluster.logs().iter().any(|line| line.number >= from && line.text.contains(words))
     }
 
     /// Writes why the log is to be kept, and keeps it.

@@ -1,17 +1,21 @@
 //! Programs beside the replicas that a group has to bear.
 
 use std::error::Error;
+use std::fs;
 use std::io::IoSlice;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use cpg::{Connection, Dispatch, Engine, Event, GroupName, Guarantee, Options};
 use plainsong::testing::Random;
 
-use super::{Result, program};
+use super::{Result, program, wrong};
 use crate::rig::{Node, Program};
 
 /// More than one message of Corosync's own carries.
 const FLOOD_BYTES: usize = 150_000;
+/// A user whom no `uidgid.d` names.
+const STRANGER: u32 = 4321;
 /// Between two messages of the noise.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -24,6 +28,18 @@ pub(super) fn flood(node: &Node) -> Result<Program> {
 /// killed.
 pub(super) fn noise(node: &Node, seed: u64) -> Result<Program> {
     spawn(node, "noise", &["--become-noise", &seed.to_string()])
+}
+
+/// A program of a user who may not use the daemon, and tries without pause, until it is killed.
+pub(super) fn uninvited(node: &Node) -> Result<Program> {
+    // Where anybody may run it.
+    let copy = node.directory().join("uninvited");
+    let copied = fs::copy(program("torture")?, &copy)
+        .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)));
+    copied.map_err(|error| wrong(format!("{}: {error}", copy.display())))?;
+    let mut command = node.command_as(STRANGER, STRANGER, &copy);
+    command.arg("--become-uninvited");
+    Ok(node.spawn("uninvited", command)?)
 }
 
 fn spawn(node: &Node, name: &str, arguments: &[&str]) -> Result<Program> {
@@ -53,6 +69,20 @@ pub fn be_flood() -> std::result::Result<(), Box<dyn Error>> {
         }
         connection.wait(Some(PAUSE))?;
         connection.dispatch(Dispatch::All, |_| ())?;
+    }
+}
+
+/// What `uninvited` runs: ends only if it is let in.
+///
+/// # Errors
+///
+/// When it is let in.
+pub fn be_uninvited() -> std::result::Result<(), Box<dyn Error>> {
+    loop {
+        if Engine::Corosync.connect(Options::default()).is_ok() {
+            return Err("the daemon let in who has no permission".into());
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

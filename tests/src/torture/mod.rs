@@ -12,10 +12,11 @@
 //!   its limit.
 //!
 //! Everything that happens, and all that daemons and replicas print, is in one log by time,
-//! which is kept when something is wrong.
+//! which is kept when something is wrong, with what clients called and heard at its end.
 
 mod clients;
 mod commands;
+mod embedded;
 mod faults;
 mod group;
 pub mod hostile;
@@ -23,6 +24,7 @@ mod locks;
 mod report;
 mod service;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -54,6 +56,16 @@ pub struct Options {
     pub seed: u64,
     /// Only these; empty for all.
     pub only: Vec<Fault>,
+}
+
+/// The command that does it.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { time, nodes, seed, only } = self;
+        let minutes = time.as_secs_f64() / 60.0;
+        write!(f, "tests/torture --nodes {nodes} --minutes {minutes} --seed {seed}")?;
+        only.iter().try_for_each(|fault| write!(f, " --only {}", fault.name()))
+    }
 }
 
 /// Why a run failed.
@@ -100,7 +112,9 @@ pub fn run(options: &Options) -> Result<Report> {
     while began.elapsed() < options.time {
         let faults = draw(&mut random, &options.only);
         let done = round(&group, &clients, &faults, &mut random);
-        let done = done.inspect_err(|error| group.keep(&format!("wrong: {error}")))?;
+        let done = done.inspect_err(|error| {
+            group.keep(&format!("wrong: {error}; again: {options}"));
+        })?;
         println!("{:>5} s  {done}", began.elapsed().as_secs());
         report.add(done);
     }
@@ -126,6 +140,7 @@ fn round(
     faults: &[Fault],
     random: &mut Random,
 ) -> Result<report::Round> {
+    let mark = group.mark();
     let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
     group.note(&format!("round: {}", names.join(" and ")));
     let (recovery, work) = clients.work(group, |book| {
@@ -141,7 +156,13 @@ fn round(
         book.wait_for_answers(50)?;
         Ok(recovery)
     })?;
-    clients.judge(group, &work)?;
+    // Two may hide each other.
+    if let [fault] = faults
+        && let Some(words) = fault.told()
+        && !group.was_told(mark, words)
+    {
+        return Err(wrong(format!("nobody said of {} \"{words}\"", fault.name())));
+    }
     let (descriptors, memory_kib) = group.check_processes()?;
     Ok(report::Round { faults: faults.to_vec(), recovery, work, descriptors, memory_kib })
 }
