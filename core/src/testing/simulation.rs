@@ -22,6 +22,9 @@ const MOMENT: Duration = Duration::from_millis(10);
 /// through the group.
 const LATE_MS: u64 = 2000;
 
+/// With stores lost at this rate, they are lost beside changes of the voters too.
+const LATE_WIPES: u32 = 800;
+
 /// A group of replicas in a world where everything fails that may fail, without a thread, a
 /// clock or I/O: one seed draws everything, so a run repeats.
 ///
@@ -256,7 +259,7 @@ impl<W: Workload> Simulation<W> {
             return victim.0 > listed || self.losses < (listed - 1) / 2;
         }
         // A change that is asked for may name a store in the moment in which it is lost.
-        if self.is_changing {
+        if self.is_changing && !(self.never_shrinks() && self.others_are_whole(victim)) {
             return false;
         }
         let is_lost = |voter: &&Voter| {
@@ -268,15 +271,45 @@ impl<W: Workload> Simulation<W> {
                 })
                 || self.hosts[voter.replica.0 as usize - 1].is_gone()
         };
-        let bears = |set: &[Voter]| set.iter().filter(is_lost).count() * 2 < set.len();
+        let bears = |set: &Vec<Voter>| set.iter().filter(is_lost).count() * 2 < set.len();
+        self.sets_that_count().all(bears)
+    }
+
+    /// Whether voters are only added and replaced, so that any set bears the loss of one.
+    fn never_shrinks(&self) -> bool {
+        let p = &self.world.parameters;
+        p.voters >= 3 && p.wipes >= LATE_WIPES
+    }
+
+    /// Whether all other stores are there, and are those that everybody counts with.
+    fn others_are_whole(&self, victim: ReplicaId) -> bool {
+        let is_whole = |replica: &ReplicaId| {
+            let store = self.world.stores.get(replica);
+            !self.hosts[replica.0 as usize - 1].is_gone()
+                && store.is_some_and(|store| {
+                    store.damage.is_none() && store.full_until < Duration::MAX
+                })
+        };
+        let is_current = |voter: &Voter| {
+            let store = self.world.stores.get(&voter.replica);
+            store.is_some_and(|store| store.id == voter.store)
+        };
+        let mut all = self.hosts.iter().map(|host| host.replica);
+        all.all(|replica| replica == victim || is_whole(&replica))
+            && self.sets_that_count().flatten().all(is_current)
+    }
+
+    /// The sets of voters of which majorities may be needed.
+    fn sets_that_count(&self) -> impl Iterator<Item = &Vec<Voter>> {
         let known = self.hosts.iter().filter_map(|host| {
             let voters = self.world.stores.get(&host.replica)?.digests.voters()?;
             let commit = host.process.as_ref().map_or(Index(0), |p| p.engine.commit());
             Some((voters, commit))
         });
         let open = self.world.checker.last_open().map(|open| (&open.voters, Index(0)));
-        known.chain(open).all(|(voters, commit)| {
-            bears(&voters.now) && (voters.is_settled(commit) || bears(&voters.previous))
+        known.chain(open).flat_map(|(voters, commit)| {
+            let previous = (!voters.is_settled(commit)).then_some(&voters.previous);
+            std::iter::once(&voters.now).chain(previous)
         })
     }
 
@@ -327,9 +360,10 @@ impl<W: Workload> Simulation<W> {
         let random = &mut self.world.random;
         let mut any = || ReplicaId(1 + random.below(self.hosts.len() as u64) as u32);
         let (one, other) = (any(), any());
-        let change = match random.below(3) {
+        let kind = random.below(3);
+        let change = match kind {
             0 => VoterChange::Add(one),
-            1 => VoterChange::Remove(one),
+            1 if !self.never_shrinks() => VoterChange::Remove(one),
             _ => VoterChange::Replace(one, other),
         };
         self.hosts[at].ask(&mut self.world, change)
@@ -386,7 +420,7 @@ impl<W: Workload> Simulation<W> {
         let count = self.hosts.len();
         let first = self.world.random.below(count as u64) as usize;
         for at in (0..count).map(|offset| (first + offset) % count) {
-            if self.world.random.chance(500) && self.can_lose(at) {
+            if self.world.random.chance(500) && !self.is_changing && self.can_lose(at) {
                 self.hosts[at].die(&mut self.world, Death::Kill)?;
                 self.hosts[at].restart_at = None;
             }
