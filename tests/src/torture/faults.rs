@@ -302,7 +302,7 @@ impl Fault {
     pub(super) fn told(self) -> Option<&'static str> {
         match self {
             Self::DamagedFrames => Some("sends what cannot be read"),
-            Self::NoPermission => Some("Denied connection"),
+            Self::NoPermission => Some("no permission to use the group engine"),
             Self::EmbeddedNonsense => Some("a process is cut off"),
             _ => None,
         }

@@ -72,15 +72,21 @@ pub fn be_flood() -> std::result::Result<(), Box<dyn Error>> {
     }
 }
 
-/// What `uninvited` runs: ends only if it is let in.
+/// What `uninvited` runs: tells the first refusal, and ends only if it is let in.
 ///
 /// # Errors
 ///
 /// When it is let in.
 pub fn be_uninvited() -> std::result::Result<(), Box<dyn Error>> {
+    let mut told = false;
     loop {
-        if Engine::Corosync.connect(Options::default()).is_ok() {
-            return Err("the daemon let in who has no permission".into());
+        match Engine::Corosync.connect(Options::default()) {
+            Ok(_) => return Err("the daemon let in who has no permission".into()),
+            Err(error @ cpg::Error::Access) if !told => {
+                println!("{error}");
+                told = true;
+            }
+            Err(_) => {}
         }
         std::thread::sleep(PAUSE);
     }
