@@ -183,7 +183,7 @@ impl Frame {
         [IoSlice::new(&self.head), IoSlice::new(&self.commands)]
     }
 
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, feature = "testing"))]
     pub(crate) fn bytes(&self) -> Bytes {
         [&self.head[..], &self.commands].concat().into()
     }

@@ -51,6 +51,8 @@ use self::log::Log;
 use self::members::Members;
 use self::offering::Offering;
 use self::origin::Proposals;
+#[cfg(feature = "testing")]
+pub(crate) use self::origin::put_command;
 use self::pool::Pool;
 use self::progress::Pace;
 use self::reading::Reads;

@@ -362,7 +362,8 @@ impl<T> Proposals<T> {
     }
 }
 
-fn put_command(into: &mut BytesMut, command: &[u8]) {
+/// Adds a command to those of a batch: its length, then itself.
+pub(crate) fn put_command(into: &mut BytesMut, command: &[u8]) {
     into.put_u32_le(command.len() as u32);
     into.extend_from_slice(command);
 }

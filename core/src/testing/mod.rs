@@ -80,6 +80,7 @@ mod seeds;
 mod simulation;
 mod trace;
 mod watched;
+mod wire;
 mod workload;
 mod world;
 
@@ -89,4 +90,5 @@ pub use parameters::{Parameters, Theme};
 pub use random::Random;
 pub use seeds::run_seeds;
 pub use simulation::{Report, Simulation};
+pub use wire::BatchFrame;
 pub use workload::{Answer, ClientNumber, Commands, Workload};

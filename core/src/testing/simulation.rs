@@ -286,9 +286,8 @@ impl<W: Workload> Simulation<W> {
         let is_whole = |replica: &ReplicaId| {
             let store = self.world.stores.get(replica);
             !self.hosts[replica.0 as usize - 1].is_gone()
-                && store.is_some_and(|store| {
-                    store.damage.is_none() && store.full_until < Duration::MAX
-                })
+                && store
+                    .is_some_and(|store| store.damage.is_none() && store.full_until < Duration::MAX)
         };
         let is_current = |voter: &Voter| {
             let store = self.world.stores.get(&voter.replica);

@@ -1,0 +1,64 @@
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{self, DecodeError, Frame};
+use crate::engine::put_command;
+use crate::entry::{Batch, BatchKind, Commands};
+use crate::message::Message;
+use crate::types::{ClusterId, Nonce, Origin, ReplicaId};
+
+/// Commands in the frame of one batch, as a replica sends them: for measurements of what that
+/// costs.
+#[derive(Debug)]
+pub struct BatchFrame(Frame);
+
+impl BatchFrame {
+    /// Encodes commands, gathers them into a batch with room for so many bytes, and puts a frame
+    /// with its checksum around.
+    ///
+    /// # Panics
+    ///
+    /// If a command does not encode.
+    pub fn new<C: Serialize>(commands: &[C], room: usize) -> Self {
+        let mut gathered = BytesMut::with_capacity(room);
+        for command in commands {
+            let encoded = codec::encode(command);
+            assert!(encoded.is_ok(), "a command encodes: {encoded:?}");
+            encoded.iter().for_each(|encoded| put_command(&mut gathered, encoded));
+        }
+        let batch = Batch {
+            origin: Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) },
+            number: 1,
+            kind: BatchKind::Application,
+            count: commands.len() as u32,
+            commands: gathered.freeze(),
+        };
+        Self(Frame::new(Some(ClusterId(1)), &Message::Batch(batch, None)))
+    }
+
+    /// What arrives: all of it.
+    pub fn bytes(&self) -> Bytes {
+        self.0.bytes()
+    }
+
+    /// Checks and decodes what has arrived, and hands each command on, as whoever applies them
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// As of what comes from the group. Commands before it have been handed on.
+    pub fn read<C: DeserializeOwned>(
+        frame: &Bytes,
+        mut each: impl FnMut(C),
+    ) -> Result<(), DecodeError> {
+        let (_, message) = codec::decode_frame(frame)?;
+        let Message::Batch(batch, _) = message else { return Err(DecodeError::Kind(0)) };
+        for command in Commands(&batch.commands) {
+            let failed =
+                |error: bincode::Error| DecodeError::Body { kind: 5, reason: error.to_string() };
+            each(codec::decode(command).map_err(failed)?);
+        }
+        Ok(())
+    }
+}
