@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::commands::Commands;
 use super::service::Service;
-use super::{Options, RECOVERY_MAX, Result, TOKEN_MS, open, wrong};
+use super::{Options, RECOVERY_MAX, Result, TOKEN_MS, hostile, open, wrong};
 use crate::client::{Client, Info, Reply};
 use crate::rig::{self, Cluster, Line, Node, Program};
 
@@ -78,6 +78,7 @@ impl Group {
         };
         for id in group.ids() {
             group.set_clock(id, 0)?;
+            hostile::prepare(group.node(id))?;
             let disk = group.disk(id);
             group.in_node(
                 id,

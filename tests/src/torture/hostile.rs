@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::io::IoSlice;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cpg::{Connection, Dispatch, Engine, Event, GroupName, Guarantee, Options};
@@ -30,14 +31,22 @@ pub(super) fn noise(node: &Node, seed: u64) -> Result<Program> {
     spawn(node, "noise", &["--become-noise", &seed.to_string()])
 }
 
+/// Puts this program where anybody may run it. Before there are other threads: a process that one
+/// of them starts meanwhile would hold the file open for writing, and it could not be run.
+pub(super) fn prepare(node: &Node) -> Result<()> {
+    let copy = copy_in(node);
+    fs::copy(program("torture")?, &copy)
+        .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
+        .map_err(|error| wrong(format!("{}: {error}", copy.display())))
+}
+
+fn copy_in(node: &Node) -> PathBuf {
+    node.directory().join("uninvited")
+}
+
 /// A program of a user who may not use the daemon, and tries without pause, until it is killed.
 pub(super) fn uninvited(node: &Node) -> Result<Program> {
-    // Where anybody may run it.
-    let copy = node.directory().join("uninvited");
-    let copied = fs::copy(program("torture")?, &copy)
-        .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)));
-    copied.map_err(|error| wrong(format!("{}: {error}", copy.display())))?;
-    let mut command = node.command_as(STRANGER, STRANGER, &copy);
+    let mut command = node.command_as(STRANGER, STRANGER, copy_in(node));
     command.arg("--become-uninvited");
     Ok(node.spawn("uninvited", command)?)
 }
