@@ -64,6 +64,8 @@ faults! {
         "The nodes fall into two parts";
     NetworkInThree, "network-in-three",
         "The nodes fall into three parts";
+    PairParted, "pair-parted",
+        "Two nodes do not hear each other, and all others hear both";
     OneWay, "one-way",
         "A node hears no other node, which all hear it";
     PacketsLost, "packets-lost",
@@ -198,6 +200,10 @@ impl Fault {
             }
             Self::NetworkParted => part(group, random, 2)?,
             Self::NetworkInThree => part(group, random, 3)?,
+            Self::PairParted => {
+                group.cluster().cut_between(one, one % nodes as u32 + 1)?;
+                last(random);
+            }
             Self::OneWay => {
                 for other in group.ids().filter(|id| *id != one) {
                     group.node(one).drop_from(other)?;
