@@ -387,7 +387,7 @@ impl Node {
     }
 
     /// From now on this many percent, at random, of the packets that it sends go out at
-    /// [`DETOUR`] instead of at once, so that others overtake them by up to 60 ms.
+    /// a pace of their own instead of at once, so that others overtake them by up to 60 ms.
     ///
     /// # Errors
     ///
