@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 
-# Connections, and writes that each has under way.
-LOADS = [(50, 1), (50, 16), (500, 1)]
-WRITES = 20_000
+# What is done, by how many connections, and how much each has under way.
+LOADS = [("set", 50, 1), ("set", 50, 16), ("set", 500, 1), ("get", 50, 1), ("get", 50, 16)]
+# How much of it with redis-benchmark, for each that a connection has under way.
+COUNT = 20_000
 SECONDS = 2
 HOME = "/run/cluster/kv"
 NODES = [1, 2, 3]
@@ -46,10 +47,10 @@ def wait_for(what, holds):
         time.sleep(0.1)
 
 
-def redis_benchmark(host, port, connections, pipeline, writes):
+def redis_benchmark(host, port, what, connections, pipeline):
     run = subprocess.run(
-        ["redis-benchmark", "-h", host, "-p", str(port), "-t", "set", "-d", "64", "-r", "1000",
-         "-n", str(writes), "-c", str(connections), "-P", str(pipeline), "--csv"],
+        ["redis-benchmark", "-h", host, "-p", str(port), "-t", what, "-d", "64", "-r", "1000",
+         "-n", str(COUNT * pipeline), "-c", str(connections), "-P", str(pipeline), "--csv"],
         check=True, capture_output=True, text=True)
     row = run.stdout.strip().splitlines()[-1].replace('"', "").split(",")
     # "test","rps","avg","min","p50","p95","p99","max"
@@ -65,8 +66,8 @@ class Redis:
                "--appendonly", "no", "--protected-mode", "no"], "redis")
         wait_for(self.name, lambda: is_open(1, 6379))
 
-    def measure(self, connections, pipeline):
-        return redis_benchmark(address(1), 6379, connections, pipeline, WRITES)
+    def measure(self, what, connections, pipeline):
+        return redis_benchmark(address(1), 6379, what, connections, pipeline)
 
 
 class Kv:
@@ -83,8 +84,8 @@ class Kv:
         wait_for("a sequencer", lambda: "OK" in subprocess.run(
             ask, capture_output=True, text=True, timeout=60).stdout)
 
-    def measure(self, connections, pipeline):
-        return redis_benchmark(address(1), 7001, connections, pipeline, WRITES)
+    def measure(self, what, connections, pipeline):
+        return redis_benchmark(address(1), 7001, what, connections, pipeline)
 
 
 class ZooKeeper:
@@ -123,8 +124,8 @@ class ZooKeeper:
                 pass
         return False
 
-    def measure(self, connections, pipeline):
-        return clients(self.clients, "zookeeper", lambda: address(self.leader), 2181,
+    def measure(self, what, connections, pipeline):
+        return clients(self.clients, "zookeeper", what, lambda: address(self.leader), 2181,
                        connections, pipeline, self.leads)
 
 
@@ -146,14 +147,14 @@ class Etcd:
         wait_for(self.name, lambda: all(is_open(node, 2379) for node in NODES))
         time.sleep(3)
 
-    def measure(self, connections, pipeline):
-        return clients(self.clients, "etcd", lambda: address(1), 2379, connections, pipeline,
-                       lambda: is_open(1, 2379))
+    def measure(self, what, connections, pipeline):
+        return clients(self.clients, "etcd", what, lambda: address(1), 2379, connections,
+                       pipeline, lambda: is_open(1, 2379))
 
 
-def clients(program, which, host, port, connections, pipeline, is_back):
+def clients(program, which, what, host, port, connections, pipeline, is_back):
     for _ in range(5):
-        run = subprocess.run([program, which, f"{host()}:{port}", str(connections),
+        run = subprocess.run([program, which, what, f"{host()}:{port}", str(connections),
                               str(pipeline), str(SECONDS)], capture_output=True, text=True)
         if run.returncode == 0:
             return tuple(float(number) for number in run.stdout.split())
@@ -173,13 +174,13 @@ def main():
     for one in there:
         one.start(programs)
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {rounds} rounds, 64 bytes")
-    for connections, pipeline in LOADS:
+    for what, connections, pipeline in LOADS:
         found = {one.name: [] for one in there}
         for turn in range(rounds):
             first = turn % len(there)
             for one in there[first:] + there[:first]:
-                found[one.name].append(one.measure(connections, pipeline))
-        print(f"{connections} connections, {pipeline} under way on each:")
+                found[one.name].append(one.measure(what, connections, pipeline))
+        print(f"{what}, {connections} connections, {pipeline} under way on each:")
         for name, all_found in found.items():
             rate, half, most = (statistics.median(column) for column in zip(*all_found))
             line = f"  {name:26} {rate:9.0f}/s, p50 {half:7.2f} ms, p99 {most:7.2f} ms"

@@ -1,14 +1,14 @@
 //! Clients of other replicated stores, as `redis-benchmark` is one of kv: so many connections,
-//! each with so many writes of 64 bytes under way, which are sent together and waited for
-//! together. Prints writes a second, and the median and 99th percentile of what such a round
-//! took, in milliseconds.
+//! each with so many writes or linearizable reads of 64 bytes under way, which are sent together
+//! and waited for together. Prints how many a second, and the median and 99th percentile of what
+//! such a round took, in milliseconds.
 //!
 //! ```text
-//! clients zookeeper|etcd HOST:PORT CONNECTIONS PIPELINE SECONDS
+//! clients zookeeper|etcd set|get HOST:PORT CONNECTIONS PIPELINE SECONDS
 //! ```
 //!
-//! ZooKeeper is spoken to by its own protocol (`setData`), etcd by its gateway for JSON over
-//! HTTP, which costs it more than gRPC would.
+//! ZooKeeper is spoken to by its own protocol (`setData`; `sync` and `getData`), etcd by its
+//! gateway for JSON over HTTP, which costs it more than gRPC would.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -29,14 +29,26 @@ const VALUE: [u8; 64] = [b'v'; 64];
 const VALUE_BASE64: &str =
     "dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dg==";
 
+/// What is asked for, of whom, by how many at a time, and for how long.
+struct Load<'a> {
+    reads: bool,
+    address: &'a str,
+    connections: usize,
+    pipeline: usize,
+    seconds: f64,
+}
+
 trait Client: Sized {
     fn connect(address: &str) -> Result<Self>;
 
-    /// Makes what is written to.
+    /// Makes what is written to and read.
     fn prepare(&mut self) -> Result<()>;
 
     /// Sends so many writes and waits for all answers.
     fn write(&mut self, keys: &[usize]) -> Result<()>;
+
+    /// The same with linearizable reads.
+    fn read(&mut self, keys: &[usize]) -> Result<()>;
 }
 
 struct ZooKeeper {
@@ -68,11 +80,31 @@ impl Packet {
 
 impl ZooKeeper {
     const CREATE: i32 = 1;
+    const GET_DATA: i32 = 4;
     const SET_DATA: i32 = 5;
+    const SYNC: i32 = 9;
     const EXISTS_ALREADY: i32 = -110;
 
     fn path(key: usize) -> Vec<u8> {
         format!("/key{key}").into_bytes()
+    }
+
+    /// A request, as far as it names a node.
+    fn request(&mut self, kind: i32, key: usize) -> Packet {
+        self.next = self.next.wrapping_add(1).max(1);
+        Packet::default().int(self.next).int(kind).bytes(&Self::path(key))
+    }
+
+    /// Sends requests and waits for so many answers.
+    fn ask(&mut self, all: &Packet, count: usize) -> Result<()> {
+        self.stream.get_mut().write_all(&all.0)?;
+        for _ in 0..count {
+            match self.outcome()? {
+                0 => {}
+                code => return Err(format!("ZooKeeper does not do it: {code}").into()),
+            }
+        }
+        Ok(())
     }
 
     fn answer(&mut self) -> Result<Vec<u8>> {
@@ -118,18 +150,22 @@ impl Client for ZooKeeper {
     fn write(&mut self, keys: &[usize]) -> Result<()> {
         let mut all = Packet::default();
         for key in keys {
-            self.next = self.next.wrapping_add(1).max(1);
-            let set = Packet::default().int(self.next).int(Self::SET_DATA);
-            all = all.bytes(&set.bytes(&Self::path(*key)).bytes(&VALUE).int(-1).0);
+            let set = self.request(Self::SET_DATA, *key);
+            all = all.bytes(&set.bytes(&VALUE).int(-1).0);
         }
-        self.stream.get_mut().write_all(&all.0)?;
-        for _ in keys {
-            match self.outcome()? {
-                0 => {}
-                code => return Err(format!("ZooKeeper sets nothing: {code}").into()),
-            }
+        self.ask(&all, keys.len())
+    }
+
+    fn read(&mut self, keys: &[usize]) -> Result<()> {
+        let mut all = Packet::default();
+        for key in keys {
+            all = all.bytes(&self.request(Self::SYNC, *key).0);
+            let mut get = self.request(Self::GET_DATA, *key);
+            let no_watch = 0;
+            get.0.push(no_watch);
+            all = all.bytes(&get.0);
         }
-        Ok(())
+        self.ask(&all, 2 * keys.len())
     }
 }
 
@@ -143,25 +179,40 @@ impl Client for Etcd {
     }
 
     fn prepare(&mut self) -> Result<()> {
-        Ok(())
+        (0..KEYS).try_for_each(|key| self.write(&[key]))
     }
 
     fn write(&mut self, keys: &[usize]) -> Result<()> {
-        let mut all = String::new();
-        for key in keys {
-            // Twelve characters of base 64, whatever they stand for.
-            let body = format!(r#"{{"key":"keyA{key:08}","value":"{VALUE_BASE64}"}}"#);
-            all += &format!(
-                "POST /v3/kv/put HTTP/1.1\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-        }
-        self.0.get_mut().write_all(all.as_bytes())?;
-        keys.iter().try_for_each(|_| self.answer())
+        let body =
+            |key: &usize| format!(r#"{{"key":"{}","value":"{VALUE_BASE64}"}}"#, Self::key(*key));
+        self.ask("put", keys.iter().map(body))
+    }
+
+    fn read(&mut self, keys: &[usize]) -> Result<()> {
+        self.ask("range", keys.iter().map(|key| format!(r#"{{"key":"{}"}}"#, Self::key(*key))))
     }
 }
 
 impl Etcd {
+    /// Twelve characters of base 64, whatever they stand for.
+    fn key(key: usize) -> String {
+        format!("keyA{key:08}")
+    }
+
+    /// Sends requests and waits for their answers.
+    fn ask(&mut self, what: &str, bodies: impl Iterator<Item = String>) -> Result<()> {
+        let (mut all, mut count) = (String::new(), 0);
+        for body in bodies {
+            let length = body.len();
+            all += &format!(
+                "POST /v3/kv/{what} HTTP/1.1\r\nHost: etcd\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            count += 1;
+        }
+        self.0.get_mut().write_all(all.as_bytes())?;
+        (0..count).try_for_each(|_| self.answer())
+    }
+
     fn answer(&mut self) -> Result<()> {
         let (mut line, mut length, mut ok) = (String::new(), 0, false);
         while line != "\r\n" {
@@ -182,19 +233,22 @@ impl Etcd {
 
 /// What each round of a connection took once all are warm, in milliseconds.
 fn keep_busy<C: Client>(
-    address: &str,
+    load: &Load<'_>,
     first: usize,
-    pipeline: usize,
     counts: &AtomicBool,
     stop: &AtomicBool,
 ) -> Result<Vec<f64>> {
+    let Load { address, pipeline, .. } = *load;
     let mut client = C::connect(address)?;
     let (mut took, mut key) = (Vec::new(), first * 7919);
     while !stop.load(Ordering::Relaxed) {
         let keys: Vec<usize> = (key..key + pipeline).map(|key| key % KEYS).collect();
         key += pipeline;
         let since = Instant::now();
-        client.write(&keys)?;
+        match load.reads {
+            true => client.read(&keys)?,
+            false => client.write(&keys)?,
+        }
         if counts.load(Ordering::Relaxed) {
             took.push(since.elapsed().as_secs_f64() * 1e3);
         }
@@ -202,17 +256,13 @@ fn keep_busy<C: Client>(
     Ok(took)
 }
 
-fn measure<C: Client>(
-    address: &str,
-    connections: usize,
-    pipeline: usize,
-    seconds: f64,
-) -> Result<()> {
+fn measure<C: Client>(load: &Load<'_>) -> Result<()> {
+    let Load { address, connections, pipeline, seconds, .. } = *load;
     C::connect(address)?.prepare()?;
     let (counts, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let (mut took, elapsed) = thread::scope(|scope| {
         let (counts, stop) = (&counts, &stop);
-        let busy = |first| keep_busy::<C>(address, first, pipeline, counts, stop);
+        let busy = |first| keep_busy::<C>(load, first, counts, stop);
         let all: Vec<_> = (0..connections).map(|first| scope.spawn(move || busy(first))).collect();
         thread::sleep(WARM);
         let since = Instant::now();
@@ -239,13 +289,20 @@ fn measure<C: Client>(
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [which, address, connections, pipeline, seconds] = &arguments[..] else {
-        return Err("usage: clients zookeeper|etcd HOST:PORT CONNECTIONS PIPELINE SECONDS".into());
+    let [which, what, address, connections, pipeline, seconds] = &arguments[..] else {
+        let usage = "clients zookeeper|etcd set|get HOST:PORT CONNECTIONS PIPELINE SECONDS";
+        return Err(format!("usage: {usage}").into());
     };
-    let (connections, pipeline) = (connections.parse()?, pipeline.parse()?);
+    let load = Load {
+        reads: what == "get",
+        address,
+        connections: connections.parse()?,
+        pipeline: pipeline.parse()?,
+        seconds: seconds.parse()?,
+    };
     match &which[..] {
-        "zookeeper" => measure::<ZooKeeper>(address, connections, pipeline, seconds.parse()?),
-        "etcd" => measure::<Etcd>(address, connections, pipeline, seconds.parse()?),
+        "zookeeper" => measure::<ZooKeeper>(&load),
+        "etcd" => measure::<Etcd>(&load),
         other => Err(format!("clients of {other} are not here").into()),
     }
 }

@@ -32,6 +32,9 @@ struct Arguments {
     /// Have the daemons encrypt what they send.
     #[arg(long)]
     encrypted: bool,
+    /// A setting of Corosync's, as `system.sched_rr=no`; may be given several times.
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = setting)]
+    setting: Vec<[String; 3]>,
     /// Keep the stores on disk, below this folder.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -67,8 +70,11 @@ struct Found {
 fn main() -> rig::Result<()> {
     let arguments = Arguments::parse();
     let name = format!("benches-{}", std::process::id());
-    let cluster =
-        Cluster::builder().name(&name).encrypted(arguments.encrypted).token_ms(3000).start()?;
+    let builder = Cluster::builder().name(&name).encrypted(arguments.encrypted).token_ms(3000);
+    let with = |builder: rig::Builder, [section, key, value]: &[String; 3]| {
+        builder.setting(section, key, value)
+    };
+    let cluster = arguments.setting.iter().fold(builder, with).start()?;
     println!("{}", cluster.wait_for_ring(&[1, 2, 3], PATIENCE)?);
     let groups: Vec<Group> = arguments
         .program
@@ -89,6 +95,15 @@ fn main() -> rig::Result<()> {
         }
     }
     Ok(())
+}
+
+fn setting(text: &str) -> Result<[String; 3], String> {
+    let parts = || {
+        let (section, rest) = text.split_once('.')?;
+        let (key, value) = rest.split_once('=')?;
+        Some([section, key, value].map(str::to_owned))
+    };
+    parts().ok_or_else(|| "it has the form SECTION.KEY=VALUE".to_owned())
 }
 
 fn loads(arguments: &Arguments) -> Vec<Load> {
