@@ -11,6 +11,7 @@ use std::process::Command;
 mod common;
 use common::{Load, Record, Serve, check, have, ready, skipped, together, until};
 use rustix::process::Signal;
+use service::testing::Process;
 
 /// Whose disk fails.
 const VICTIM: u32 = 1;
@@ -218,6 +219,19 @@ fn the_disk_of_the_snapshots_is_full() {
     disk.make_room();
     group.goes_on_with_a_disk_that_is_well();
     group.replicas.clear();
+}
+
+#[test]
+fn the_disk_that_it_tells_its_log_to_is_full() {
+    let mut group = Group::start(tempfile::tempdir().unwrap(), OFTEN);
+    let mute = Process::without_room_for_its_log(common::PROGRAM);
+    let victim = Serve::start_by(mute, VICTIM, &group.socket(), &group.arguments(VICTIM));
+    group.take_in(victim);
+    let load = group.load(500);
+    load.goes_on(300);
+    group.records.push(load.end());
+    group.check(3);
+    group.end_victim();
 }
 
 /// One call that concerns a file of the victim's fails, once, the so many-th time.

@@ -5,9 +5,10 @@
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
+use service::testing::Process;
 
 mod common;
-use common::{Group, lock, until};
+use common::{Group, PROGRAM, lock, until};
 
 /// Waits until a file has so many lines, and returns them.
 #[track_caller]
@@ -238,6 +239,21 @@ fn a_broken_lock_stops_the_command_by_force_if_need_be_and_passes_on_then() {
     holder.exits_with(75);
     holder.says("an operator has broken the lock");
     group.lock(2, "break", &["nobody-holds-it"]).exits_with(1);
+}
+
+#[test]
+fn a_command_is_stopped_and_its_status_is_right_when_nobody_can_be_told_why() {
+    let group = Group::start();
+    let file = group.path("pid");
+    let script = format!("echo $$ >{}; exec sleep 1000", file.display());
+    let mut mute = Process::without_room_for_its_log(PROGRAM);
+    mute.args(["run", "--at"]).arg(&group.servers[0].socket);
+    mute.args(["a", "--", "sh", "-c", &script]);
+    let mut holder = Process::by(mute);
+    let command = pid(&file);
+    group.lock(2, "break", &["a"]).exits_with(0);
+    holder.exits_with(75);
+    assert!(!is_alive(command));
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! | [`Listener`], [`answer_requests`], [`Client`], [`ask_first`] | both ends of its connections |
 //! | [`table`](table()) | rows for people |
 //! | [`Job`], [`guard`](guard()), [`Signals`] | a command that it runs, the process that stops it if need be, and what is passed on to it |
-//! | [`log`](log()), [`metrics`] | what it says on stderr, and to Prometheus |
+//! | [`log`](log()), [`say`], [`metrics`] | what it says on stderr, and to Prometheus |
 
 pub mod arguments;
 mod client;
@@ -38,7 +38,7 @@ pub use client::{Address, Client, Unanswered, ask_first};
 pub use guard::{GuardArguments, Lifeline, guard};
 pub use job::{Ended, Guarding, Job, exit_code};
 pub use listener::{Halves, ListenError, Listener, Stream, keep_alive};
-pub use log::{LogFormat, log};
+pub use log::{LogFormat, log, say};
 pub use requests::answer_requests;
 pub use signals::Signals;
 pub use situation::{Obstacle, Situation};

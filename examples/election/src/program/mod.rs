@@ -44,7 +44,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("election: {failure}");
+            service::say(format_args!("election: {failure}"));
             failure.exit_code().into()
         }
     }

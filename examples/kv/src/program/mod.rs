@@ -31,7 +31,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("kv: {failure}");
+            service::say(format_args!("kv: {failure}"));
             failure.exit_code().into()
         }
     }

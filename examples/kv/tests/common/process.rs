@@ -77,7 +77,8 @@ impl Serve {
         Self::start_by(command, id, socket, more)
     }
 
-    fn start_by(command: Command, id: u32, socket: &Path, more: &[impl AsRef<str>]) -> Self {
+    /// Starts it by a command that becomes the program.
+    pub fn start_by(command: Command, id: u32, socket: &Path, more: &[impl AsRef<str>]) -> Self {
         Self::start_among("1,2,3", command, id, socket, more)
     }
 

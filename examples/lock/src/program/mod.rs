@@ -47,7 +47,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("lock: {failure}");
+            service::say(format_args!("lock: {failure}"));
             failure.exit_code().into()
         }
     }

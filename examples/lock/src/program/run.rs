@@ -94,7 +94,9 @@ async fn lock(
                 Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
                 Ok(_) => return Err(Failure::Refused("this is no answer to LOCK".into())),
                 Err(why) => {
-                    eprintln!("lock: lost {address} while waiting ({why}); the wait begins anew");
+                    service::say(format_args!(
+                        "lock: lost {address} while waiting ({why}); the wait begins anew"
+                    ));
                     served(&mut last_good, asked);
                     whys.push(format!("{address}: {why}"));
                 }
@@ -164,7 +166,9 @@ impl Held {
         let (mut job, mut lifeline) = match Job::start(command, &variables, guarding).await {
             Ok(started) => started,
             Err(why) if why.kind() == io::ErrorKind::TimedOut => {
-                eprintln!("lock: lost {name}: the lease was over before the command could begin");
+                service::say(format_args!(
+                    "lock: lost {name}: the lease was over before the command could begin"
+                ));
                 self.client.end().await;
                 return Ok(LOST.into());
             }
@@ -186,7 +190,7 @@ impl Held {
             },
             why = self.lost(common, &mut lifeline) => why,
         };
-        eprintln!("lock: lost {name}: {why}; stopping the command");
+        service::say(format_args!("lock: lost {name}: {why}; stopping the command"));
         job.stop(&mut signals).await.map_err(Failure::System)?;
         self.client.end().await;
         Ok(LOST.into())

@@ -45,6 +45,13 @@ impl Process {
         Self::by(command)
     }
 
+    /// A command that becomes a program whose stderr is a disk that is full.
+    pub fn without_room_for_its_log(program: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full", program]);
+        command
+    }
+
     /// Starts a program by a command that becomes it.
     pub fn by(mut command: Command) -> Self {
         let mut child = command
