@@ -73,6 +73,12 @@ impl Group {
         self.replicas.iter().for_each(|replica| ready(replica.address));
     }
 
+    /// The key that the victim's next snapshot gets (docs/formats.md).
+    fn next_snapshot(&self) -> String {
+        let index = fs::read(self.data(VICTIM).join("store/snapshots.index")).unwrap();
+        u64::from_le_bytes(index[8..16].try_into().unwrap()).to_string()
+    }
+
     fn victim(&self) -> &Serve {
         self.replicas.last().unwrap()
     }
@@ -243,7 +249,7 @@ fn fails_once(call: &str, file: &str, time: u64, what: &str) {
     // What is made when a folder is formatted is not what is looked at here.
     group.start_victim();
     group.end_victim();
-    let path = group.data(VICTIM).join("store").join(file);
+    let path = group.data(VICTIM).join("store").join(file.replace('N', &group.next_snapshot()));
     group.start_victim_failing((call, &path, &format!("error=EIO:when={time}")));
     let why = group.write_until_the_victim_stops(500);
     assert!(why.contains(what), "{why}");
@@ -270,6 +276,7 @@ fn fails_once(call: &str, file: &str, time: u64, what: &str) {
 }
 
 const LOG: &str = "log.redb";
+const NEXT_SNAPSHOT: &str = "snapshots/N/db";
 
 #[test]
 fn a_write_of_the_log_fails() {
@@ -283,10 +290,10 @@ fn a_sync_of_the_log_fails() {
 
 #[test]
 fn a_write_of_the_snapshots_fails() {
-    fails_once("pwrite64", "snapshots/db", 4, "a snapshot failed");
+    fails_once("pwrite64", NEXT_SNAPSHOT, 1, "a snapshot failed");
 }
 
 #[test]
 fn a_sync_of_the_snapshots_fails() {
-    fails_once("fsync", "snapshots/db", 2, "a snapshot failed");
+    fails_once("fsync", NEXT_SNAPSHOT, 2, "a snapshot failed");
 }

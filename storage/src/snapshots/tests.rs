@@ -1,3 +1,5 @@
+use std::os::unix::fs::MetadataExt;
+
 use super::*;
 use crate::Folder;
 use crate::conformance::Draw;
@@ -31,7 +33,7 @@ fn a_flipped_bit_is_found_out_or_without_effect() {
     let store = folder.path().join("store");
     let mut found = 0;
     let mut draw = Draw::new(2);
-    for name in ["snapshots.index", "snapshots/db", "snapshots/conf"] {
+    for name in ["snapshots.index", "snapshots/1/db", "snapshots/1/conf"] {
         let path = store.join(name);
         let whole = fs::read(&path).unwrap();
         for _ in 0..60 {
@@ -66,27 +68,30 @@ fn copy_all(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_snapshot_that_the_database_lost_is_found_out() {
-    let (folder, _, _) = folder_with_a_snapshot(2);
+fn a_snapshot_that_is_not_there_any_more_is_found_out() {
+    let (folder, key, _) = folder_with_a_snapshot(2);
     let path = folder.path().join("store/snapshots");
-    fs::remove_dir_all(&path).unwrap();
     let open = || Folder::open(&folder, b"mine").unwrap().snapshots();
-    assert!(open().unwrap_err().to_string().contains("snapshots is damaged: it is missing"));
-    drop(open_database(&path).unwrap());
+    fs::remove_file(folder_of(&path, key).join("db")).unwrap();
+    let refused = open().unwrap().read(key, 0).unwrap_err().to_string();
+    assert!(refused.contains("chunk 0 of snapshot 1 is missing"), "{refused}");
+    fs::remove_dir_all(folder_of(&path, key)).unwrap();
     let refused = open().unwrap_err().to_string();
     assert!(refused.contains("snapshot 1 is missing"), "{refused}");
+    fs::remove_dir_all(&path).unwrap();
+    assert!(open().unwrap_err().to_string().contains("snapshots is damaged: it is missing"));
 }
 
 #[test]
 fn a_chunk_that_the_database_lost_is_found_out() {
     let (folder, key, _) = folder_with_a_snapshot(3);
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
-    let tree = store.tree(key).unwrap();
-    tree.remove(row_name(1, 2)).unwrap();
+    let database = store.database(key).unwrap();
+    database.remove(row_name(1, 2)).unwrap();
     let refused = store.read(key, 1).unwrap_err().to_string();
     assert!(refused.contains("chunk 1 of snapshot 1 is not what was written"), "{refused}");
-    for row in tree.scan_prefix(1_u64.to_be_bytes()).keys() {
-        tree.remove(row.unwrap()).unwrap();
+    for row in database.scan_prefix(1_u64.to_be_bytes()).keys() {
+        database.remove(row.unwrap()).unwrap();
     }
     let refused = store.read(key, 1).unwrap_err().to_string();
     assert!(refused.contains("chunk 1 of snapshot 1 is missing"), "{refused}");
@@ -97,7 +102,7 @@ fn a_chunk_that_is_written_again_replaces_the_longer_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
     let (key, mut draw) = (store.begin().unwrap(), Draw::new(3));
-    for length in [20_000, 4096, 4092, 0, 9000] {
+    for length in [20_000, ROW_BYTES, ROW_BYTES - CHECKSUM, 0, 9000] {
         let bytes = draw.bytes(length);
         store.write(key, 7, bytes.clone()).unwrap();
         assert_eq!(store.read(key, 7), Ok(bytes), "{length}");
@@ -110,37 +115,69 @@ fn chunks_in_one_row_as_they_were_at_first_are_read() {
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
     let (key, bytes) = (store.begin().unwrap(), Draw::new(4).bytes(60_000));
     let row = [&bytes[..], &checksum(key, 2, &bytes).to_le_bytes()].concat();
-    store.tree(key).unwrap().insert(2_u64.to_be_bytes(), row).unwrap();
+    store.database(key).unwrap().insert(2_u64.to_be_bytes(), row).unwrap();
     assert_eq!(store.read(key, 2), Ok(bytes));
 }
 
-#[test]
-fn a_large_snapshot_is_removed_by_and_by_and_at_the_latest_when_the_store_is_opened() {
+/// Bytes on the disk in all files below a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let sizes = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => size(&entry.path()),
+        false => entry.metadata().unwrap().blocks() * 512,
+    });
+    sizes.sum()
+}
+
+/// A store with a complete snapshot of 24 MB, and where it is.
+fn store_of_24_mb() -> (tempfile::TempDir, PathBuf, DiskSnapshots, SnapshotKey) {
     let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store/snapshots");
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
-    let chunks = 2 * (ROWS_REMOVED_AT_ONCE * ROW_BYTES) as u64 / 60_000;
-    let write = |store: &mut DiskSnapshots, chunks| {
-        let key = store.begin().unwrap();
-        for chunk in 0..chunks {
-            store.write(key, chunk, Bytes::from(vec![7; 60_000])).unwrap();
-        }
-        store.commit(key, Bytes::new()).unwrap();
-        key
-    };
-    let trees = |store: &DiskSnapshots| {
-        let names = store.database.tree_names();
-        names.iter().filter(|name| name.starts_with(PREFIX)).count()
-    };
-    let first = write(&mut store, chunks);
-    store.remove(first).unwrap();
-    assert_eq!((trees(&store), store.complete().unwrap().len()), (1, 0));
-    assert_eq!(store.read(first, 0), Err(StorageError::NoSnapshot { key: first }));
-    // It is gone before as much was written anew.
-    let second = write(&mut store, chunks * 3 / 4);
-    assert_eq!(trees(&store), 1);
-    store.remove(second).unwrap();
-    assert_eq!(trees(&store), 1);
+    let (key, mut draw) = (store.begin().unwrap(), Draw::new(5));
+    for chunk in 0..400 {
+        store.write(key, chunk, draw.bytes(60_000)).unwrap();
+    }
+    store.commit(key, Bytes::new()).unwrap();
+    (folder, path, store, key)
+}
+
+#[test]
+fn a_snapshot_takes_little_more_on_the_disk_than_it_has() {
+    let (_folder, path, ..) = store_of_24_mb();
+    let size = size(&path);
+    assert!(size < 28_000_000, "{size} bytes for 24,000,000");
+}
+
+#[test]
+fn what_is_removed_is_gone_from_the_disk_at_once() {
+    let (_folder, path, mut store, key) = store_of_24_mb();
+    store.remove(key).unwrap();
+    assert_eq!(store.read(key, 0), Err(StorageError::NoSnapshot { key }));
+    let size = size(&path);
+    assert!(size < 100_000, "{size} bytes are left");
+}
+
+#[test]
+fn a_draft_of_a_process_that_is_gone_is_gone_from_the_disk() {
+    let (folder, path, mut store, key) = store_of_24_mb();
+    let draft = store.begin().unwrap();
+    store.write(draft, 0, Bytes::from_static(b"lost")).unwrap();
     drop(store);
-    let store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
-    assert_eq!(trees(&store), 0);
+    let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
+    assert_eq!(folders(&path).unwrap(), [(key, folder_of(&path, key))]);
+    assert_eq!(store.read(draft, 0), Err(StorageError::NoSnapshot { key: draft }));
+}
+
+#[test]
+fn a_chunk_far_ahead_lays_no_rows_for_all_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open_database(folder.path()).unwrap();
+    let mut draft = Draft { database, chunks: BTreeSet::new(), laid: 0 };
+    let laid = [0, 1, 2, 1_000_000, 3, 1_000_001, u64::MAX].map(|chunk| draft.lay(chunk));
+    let ahead = CHUNKS_LAID_AHEAD;
+    assert_eq!(laid[..4], [0..0, 1..2, 2..4, 1_000_000..1_000_000 + ahead]);
+    assert!(laid[4].is_empty());
+    assert_eq!(laid[5], 1_000_000 + ahead..1_000_001 + ahead);
+    assert_eq!(laid[6].end - laid[6].start, 0);
 }

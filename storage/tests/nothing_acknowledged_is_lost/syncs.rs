@@ -26,13 +26,14 @@ fn a_snapshot_is_named_only_after_all_its_files_were_synced() {
             named[..renamed].iter().rposition(|line| what.iter().all(|word| line.contains(word)));
         found.unwrap_or_else(|| panic!("no {what:?} before the rename in\n{trace}"))
     };
-    let written = before(&["pwrite64(", "/store/snapshots/db>"]);
-    let flushed = before(&["sync_file_range(", "/store/snapshots/db>"]);
-    let synced = before(&["fsync(", "/store/snapshots/db>"]);
+    let written = before(&["pwrite64(", "/store/snapshots/1/db>"]);
+    let flushed = before(&["sync_file_range(", "/store/snapshots/1/db>"]);
+    let synced = before(&["fsync(", "/store/snapshots/1/db>"]);
     assert!(written < synced && flushed < synced, "the file is synced after all is written");
+    let own = before(&["fsync(", "/store/snapshots/1>"]);
     let folder = before(&["fsync(", "/store/snapshots>"]);
     let index = before(&["fsync(", "/store/snapshots.index.new>"]);
-    assert!(synced < index && folder < index, "the index is written after that");
+    assert!(synced < index && own < index && folder < index, "the index is written after that");
     assert!(renamed < last(&["fsync(", "/store>"]), "its name is durable at the end");
 }
 
