@@ -119,6 +119,29 @@ fn chunks_in_one_row_as_they_were_at_first_are_read() {
     assert_eq!(store.read(key, 2), Ok(bytes));
 }
 
+#[test]
+fn snapshots_in_one_database_as_they_were_once_get_their_own() {
+    let (folder, key, written) = folder_with_a_snapshot(3);
+    let path = folder.path().join("store/snapshots");
+    let one = open_database(&path).unwrap();
+    let tree = one.open_tree("snapshot 1").unwrap();
+    for (chunk, bytes) in (0..).zip(&written) {
+        let content = [&bytes[..], &checksum(key, chunk, bytes).to_le_bytes()].concat();
+        for (row, part) in content.chunks(4096).enumerate() {
+            tree.insert(row_name(chunk, row), part).unwrap();
+        }
+    }
+    drop((one, tree));
+    // As a crash left it that came while another row was copied.
+    let begun = open_database(&folder_of(&path, key)).unwrap();
+    begun.clear().unwrap();
+    begun.insert(row_name(0, 0), "something else").unwrap();
+    drop(begun);
+    assert_eq!(read_all(folder.path(), key, 3), Ok(written.clone()));
+    assert!(!path.join("db").exists());
+    assert_eq!(read_all(folder.path(), key, 3), Ok(written));
+}
+
 /// Bytes on the disk in all files below a folder.
 fn size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
