@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cpg::embedded::Ring;
 use plainsong::{Consistency, Context, Replica, ReplicaId, StateMachine};
@@ -48,24 +48,48 @@ fn alone() -> Replica<Sum> {
     replica
 }
 
+/// Waits until nothing is being applied: then a local read runs on the thread that asks.
+fn idle(replica: &Replica<Sum>) {
+    let me = thread::current().id();
+    let runs_on = || replica.read(Consistency::Local, |_| thread::current().id());
+    let end = Instant::now() + DEADLINE;
+    while runs_on().wait_timeout(DEADLINE) != Ok(me) {
+        assert!(Instant::now() < end, "it never was");
+    }
+}
+
+/// Those who are here at the same time.
+#[derive(Default)]
+struct Meeting(Mutex<u32>, Condvar);
+
+impl Meeting {
+    /// Whether so many have come.
+    fn is_joined_by(&self, count: u32) -> bool {
+        let mut here = lock(&self.0);
+        *here += 1;
+        self.1.notify_all();
+        let waited = self.1.wait_timeout_while(here, DEADLINE, |here| *here < count);
+        !waited.unwrap().1.timed_out()
+    }
+}
+
 #[test]
 fn local_reads_run_beside_each_other_and_beside_linearizable_ones() {
     let replica = alone();
-    let all_look = Arc::new(Barrier::new(3));
+    // Whoever proposed is answered a moment before its command is done with.
+    idle(&replica);
+    let meeting = Arc::new(Meeting::default());
     let look = |consistency| {
-        let all_look = Arc::clone(&all_look);
-        replica.read(consistency, move |sum| {
-            all_look.wait();
-            sum.0
-        })
+        let meeting = Arc::clone(&meeting);
+        replica.read(consistency, move |_| meeting.is_joined_by(3))
     };
     thread::scope(|scope| {
         let linearizable = look(Consistency::Linearizable);
         // Only the apply thread would look at it for both of them one after the other.
         let others: Vec<_> =
             (0..2).map(|_| scope.spawn(|| look(Consistency::Local).wait())).collect();
-        assert_eq!(linearizable.wait_timeout(DEADLINE), Ok(1));
-        assert!(others.into_iter().all(|other| other.join().unwrap() == Ok(1)));
+        assert_eq!(linearizable.wait_timeout(DEADLINE * 2), Ok(true));
+        assert!(others.into_iter().all(|other| other.join().unwrap() == Ok(true)));
     });
 }
 
