@@ -457,6 +457,7 @@ mod tests {
                 donor: incarnation,
                 seen: 8,
                 gap: Some((4, 9)),
+                missing: 7,
             }),
             Message::Entries(Entries {
                 epoch: ballot,

@@ -289,6 +289,8 @@ pub struct Received {
     pub seen: u64,
     /// The first chunks missing: from one, before another; `None` when it has all.
     pub gap: Option<(u64, u64)>,
+    /// How many chunks are missing or not written yet.
+    pub missing: u64,
 }
 
 /// Consecutive entries, of this epoch and those before it. Taken only in the epoch that

@@ -153,6 +153,8 @@ canaries! {
         "L6: who goes on from a snapshot keeps the voters it knew";
     SnapshotWithoutDigest, "snapshot-without-digest",
         "L6: who goes on from a snapshot keeps the digest it had";
+    NeverHeldBack, "never-held-back",
+        "L7: commands are ordered as fast as they come, whoever receives the state";
     CutBeforeSnapshot, "cut-before-snapshot",
         "L6: the log is compacted before a snapshot holds it";
     RestartNotMended, "restart-not-mended",

@@ -7,7 +7,7 @@ use crate::message::{Entries, Fetch, Message, Missing};
 use crate::types::{Ballot, Digest, Position};
 
 /// Bytes of contents in one `Entries`: less than a frame carries.
-const PIECE_BYTES_MAX: usize = 256 << 10;
+pub(super) const PIECE_BYTES_MAX: usize = 256 << 10;
 /// Entries in one, so that their heads fit beside the commands.
 const PIECE_ENTRIES_MAX: usize = 1024;
 
@@ -71,6 +71,7 @@ impl<T> Engine<T> {
     }
 
     pub(crate) fn on_fetch(&mut self, fetch: &Fetch, out: &mut Vec<Output<T>>) {
+        self.hear_fetch(fetch);
         let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == fetch.epoch) else {
             return;
         };

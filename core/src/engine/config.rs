@@ -47,11 +47,13 @@ pub struct Config {
     /// Bytes of entries from which on the margin behind the newest snapshot is given up. Too
     /// low: whoever lags needs a snapshot, where some entries would do. Too high: that much
     /// memory.
-    pub kept_bytes_max: usize,
+    pub kept_bytes_max: u64,
     /// Bytes of entries in memory from which on the log does not grow before a snapshot that
-    /// is being written lets it shrink, or the state machine has caught up. Too low: a
-    /// replica that is busy with a snapshot falls behind. Too high: that much memory.
-    pub log_bytes_max: usize,
+    /// is being written lets it shrink, or the state machine has caught up. Up to seven eighths
+    /// of it is kept for whoever receives a snapshot, and commands are held back so that this is
+    /// enough (rule L7). Too low: a replica that is busy with a snapshot falls behind, and
+    /// commands are slow while another receives one. Too high: that much memory.
+    pub log_bytes_max: u64,
     /// Bytes that may wait for the disk of the log before it does not grow. Too low: a disk
     /// that stalls makes its replica lag at once. Too high: that much memory.
     pub writing_bytes_max: usize,

@@ -15,6 +15,8 @@ use crate::types::Incarnation;
 const WINDOW: u64 = 8;
 /// The same while commands are under way, so that they keep most of the ring.
 const WINDOW_BESIDE_COMMANDS: u64 = 2;
+/// They do not any more when what follows the snapshot takes that part of what the log may.
+const PRESSES_FROM: u64 = 4;
 /// After so many election timeouts without a word a laggard is not waited for.
 const SILENT_TIMEOUTS: u32 = 4;
 
@@ -93,9 +95,10 @@ impl<T> Engine<T> {
     }
 
     pub(crate) fn on_received(&mut self, received: &Received, out: &mut Vec<Output<T>>) {
-        let Received { incarnation, name, donor, seen, gap } = *received;
+        let Received { incarnation, name, donor, seen, gap, .. } = *received;
         let now = self.now.monotonic;
         self.snapshots.pin(name, now);
+        self.hear_received(received);
         let me = self.me();
         let Some(donating) = self.donating.as_mut().filter(|donating| donating.name == name) else {
             return;
@@ -127,7 +130,11 @@ impl<T> Engine<T> {
     /// Sends on as far as the laggards have dealt with what was sent. What newer snapshots have
     /// pushed out meanwhile they get from nobody, and ask for another.
     fn send_chunks(&mut self, out: &mut Vec<Output<T>>) {
-        let busy = self.has_work();
+        // Once much has been written since, commands wait for the snapshot, and not it for them.
+        let presses = |donating: &Donating| {
+            self.log.bytes_after(donating.name.index()) > self.config.log_bytes_max / PRESSES_FROM
+        };
+        let busy = self.has_work() && !self.donating.as_ref().is_some_and(presses);
         let Self { donating, snapshots, .. } = self;
         let is_held = |donating: &&mut Donating| snapshots.held().contains(&donating.name);
         let Some(donating) = donating.as_mut().filter(is_held) else { return };
@@ -257,7 +264,8 @@ mod tests {
         let (epoch, what) = (solo.engine.open_epoch(), Offered::Snapshot(name));
         let offer = Offer { epoch, laggards: vec![run(2)], donor, what };
         solo.deliver(member(1, 1), Message::Offer(offer));
-        let received = Received { incarnation: run(2), name, donor, seen: 0, gap: Some((0, 1)) };
+        let received =
+            Received { incarnation: run(2), name, donor, seen: 0, gap: Some((0, 1)), missing: 1 };
         solo.deliver(member(2, 2), Message::Received(received.clone()));
         assert_eq!(solo.shelf, [ShelfOp::Read { name, chunk: 0 }]);
         solo.shelf.clear();

@@ -80,8 +80,10 @@ pub(crate) struct Log {
     /// At the end.
     end: Tables,
     entries: VecDeque<Entry>,
-    /// Of the entries kept.
-    bytes: usize,
+    /// What all entries up to each of these took, kept or not.
+    costs: VecDeque<u64>,
+    /// The same of those before the first entry kept.
+    cost_before: u64,
     /// Epochs and the index each begins at, from the one that `start` is in.
     history: Vec<(Ballot, Index)>,
 }
@@ -149,20 +151,34 @@ impl Log {
         self.start.position.index.next()
     }
 
+    /// About the memory that all entries took which ever came into this log and were not cut.
+    pub(crate) fn cost(&self) -> u64 {
+        self.costs.back().copied().unwrap_or(self.cost_before)
+    }
+
     /// About the memory that the entries kept take.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn bytes(&self) -> u64 {
+        self.cost() - self.cost_before
+    }
+
+    /// What of that the entries after `index` take.
+    pub(crate) fn bytes_after(&self, index: Index) -> u64 {
+        let kept = index.0.checked_sub(self.first_kept().0);
+        let before = match kept.and_then(|offset| usize::try_from(offset).ok()) {
+            Some(offset) => self.costs.get(offset).copied().unwrap_or(self.cost()),
+            None => self.cost_before,
+        };
+        self.cost() - before
     }
 
     /// Through which index entries have to go, so that the others take no more than that.
-    pub(crate) fn first_within(&self, bytes_max: usize) -> Index {
-        let mut bytes = self.bytes;
-        let over = self.entries.iter().take_while(|entry| {
-            let too_many = bytes > bytes_max;
-            bytes -= cost(entry);
-            too_many
-        });
-        over.last().map_or(self.start.position.index, Entry::index)
+    pub(crate) fn first_within(&self, bytes_max: u64) -> Index {
+        let start = self.start.position.index;
+        if self.bytes() <= bytes_max {
+            return start;
+        }
+        let kept = self.costs.partition_point(|cost| self.cost() - cost > bytes_max);
+        Index(start.0 + kept as u64 + 1)
     }
 
     pub(crate) fn last_batch(&self, replica: ReplicaId) -> Option<&LastBatch> {
@@ -228,7 +244,7 @@ impl Log {
             self.history.push((entry.position.epoch, entry.index()));
         }
         self.end.add(&entry);
-        self.bytes += cost(&entry);
+        self.costs.push_back(self.cost() + cost(&entry));
         self.entries.push_back(entry);
         &self.entries[self.entries.len() - 1]
     }
@@ -255,7 +271,7 @@ impl Log {
         assert!(shared >= self.start.position.index, "what is compacted is never cut");
         let kept = usize::try_from(shared.0 - self.start.position.index.0).unwrap_or(usize::MAX);
         let gone = self.entries.split_off(kept.min(self.entries.len()));
-        self.bytes -= gone.iter().map(cost).sum::<usize>();
+        self.costs.truncate(kept);
         self.history.retain(|(_, first)| *first <= shared);
         self.end = self.start.clone();
         for entry in &self.entries {
@@ -268,8 +284,8 @@ impl Log {
     pub(crate) fn compact(&mut self, through: Index) {
         while let Some(entry) = self.entries.front().filter(|entry| entry.index() <= through) {
             self.start.add(entry);
-            self.bytes -= cost(entry);
             self.entries.pop_front();
+            self.cost_before = self.costs.pop_front().unwrap_or(self.cost_before);
         }
         // What is compacted is committed, so every later base holds it, and where it parts
         // from another log is never asked. So the history does not grow for ever.
@@ -280,8 +296,8 @@ impl Log {
 }
 
 /// About the memory that an entry takes.
-fn cost(entry: &Entry) -> usize {
-    size_of::<Entry>() + entry.content.bytes()
+fn cost(entry: &Entry) -> u64 {
+    (size_of::<Entry>() + entry.content.bytes()) as u64
 }
 
 /// The epoch of an index by an epoch history.
@@ -392,7 +408,10 @@ mod tests {
         assert_eq!(log.from(Index(4)).count(), 1);
         assert_eq!(log.from(Index(9)).count(), 0);
         assert!(log.follows(&origin(1, 1), 2));
-        assert_eq!(log.bytes(), 2 * size_of::<Entry>());
+        let each = size_of::<Entry>() as u64;
+        assert_eq!((log.bytes(), log.cost()), (2 * each, 4 * each));
+        let after = [0, 2, 3, 4, 9].map(|index| log.bytes_after(Index(index)) / each);
+        assert_eq!(after, [2, 2, 1, 0, 0]);
         assert_eq!(log.first_within(log.bytes()), Index(2));
         assert_eq!(log.first_within(log.bytes() - 1), Index(3));
         assert_eq!(log.first_within(0), Index(4));

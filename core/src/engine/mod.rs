@@ -15,6 +15,7 @@ mod election;
 #[cfg(feature = "testing")]
 mod inspect;
 mod io;
+mod laggards;
 mod log;
 mod members;
 mod membership;
@@ -47,6 +48,7 @@ use self::disk::Disk;
 use self::donating::Donating;
 use self::election::Election;
 pub use self::io::{Committed, Facts, Input, Now, Op, Output};
+use self::laggards::Laggards;
 use self::log::Log;
 use self::members::Members;
 use self::offering::Offering;
@@ -124,6 +126,7 @@ pub struct Engine<T> {
     offering: Offering,
     donating: Option<Donating>,
     receiving: Option<Receiving>,
+    laggards: Laggards,
     stopped: Option<StopReason>,
 }
 
@@ -166,6 +169,7 @@ impl<T> Engine<T> {
             offering: Offering::default(),
             donating: None,
             receiving: None,
+            laggards: Laggards::default(),
             stopped: None,
             config,
         }
@@ -270,7 +274,7 @@ impl<T> Engine<T> {
             }
             Message::Fetch(fetch) => {
                 self.on_fetch(&fetch, out);
-                Ok(())
+                self.order_pool()
             }
             Message::Entries(entries) => self.on_entries(entries, out),
             Message::Offer(offer) => {
@@ -283,7 +287,7 @@ impl<T> Engine<T> {
             }
             Message::Received(received) => {
                 self.on_received(&received, out);
-                Ok(())
+                self.order_pool()
             }
         }
     }
@@ -344,6 +348,7 @@ impl<T> Engine<T> {
         self.order_time();
         self.go_on_receiving(out);
         self.go_on_donating(out);
+        self.tend_laggards();
         self.tend_reads(out);
         self.heartbeat();
         Ok(())
@@ -354,8 +359,8 @@ impl<T> Engine<T> {
         self.ask_for_open(out);
         self.consider_ballot(out);
         self.order_notice();
-        self.send_batches(out)?;
         self.order_pool()?;
+        self.send_batches(out)?;
         self.confirm()?;
         self.hint_commit();
         self.write(out)?;

@@ -45,7 +45,7 @@ impl<T> Engine<T> {
     /// next of its origin.
     pub(crate) fn order_pool(&mut self) -> Checked {
         self.order_notice();
-        while self.is_sequencing() && self.full().is_none() {
+        while self.is_sequencing() && self.full().is_none() && self.may_order() {
             let gaps = self.is_broken(Canary::OrderedWithGaps);
             let strangers = self.is_broken(Canary::BatchesOfStrangers);
             let log = &self.log;
@@ -62,6 +62,7 @@ impl<T> Engine<T> {
     /// the entry is confirmed here and now.
     pub(crate) fn order(&mut self, content: Content) {
         self.append(self.open_epoch(), self.stamp(), content);
+        self.laggards.ordered_at = self.now.monotonic;
         self.pace.tell();
     }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Bound;
 
 use super::log::Log;
 use crate::entry::Batch;
@@ -16,6 +17,8 @@ const BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Pool {
     batches: BTreeMap<(Origin, u64), Batch>,
     bytes: usize,
+    /// Whose batch was last ordered.
+    served: Option<Origin>,
 }
 
 impl Pool {
@@ -54,10 +57,14 @@ impl Pool {
         });
     }
 
-    /// Takes a batch that is the next of its origin, if there is any.
+    /// Takes a batch that is the next of its origin, if there is any; of each origin in turn, so
+    /// that nobody waits for ever when less is ordered than comes.
     pub(crate) fn take_next(&mut self, is_next: impl Fn(&Origin, u64) -> bool) -> Option<Batch> {
-        let next = self.batches.keys().find(|(origin, number)| is_next(origin, *number));
-        let (origin, number) = next.copied()?;
+        let others = self.served.map_or(Bound::Unbounded, |o| Bound::Excluded((o, u64::MAX)));
+        let later = self.batches.range((others, Bound::Unbounded)).map(|(key, _)| key);
+        let mut all = later.chain(self.batches.keys());
+        let (origin, number) = *all.find(|(origin, number)| is_next(origin, *number))?;
+        self.served = Some(origin);
         self.take(origin, number)
     }
 

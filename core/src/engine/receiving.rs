@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::laggards::Laggards;
 use super::log::Log;
 use super::origin::Overtaken;
 use super::{Canary, Checked, Engine, Output, SnapshotHead};
@@ -208,8 +209,9 @@ impl<T> Engine<T> {
         receiving.told = receiving.seen;
         receiving.told_at = now;
         let Receiving { name, donor, seen, .. } = *receiving;
-        let gap = receiving.gap();
-        out.push(Output::Send(Message::Received(Received { incarnation, name, donor, seen, gap })));
+        let (gap, missing) = (receiving.gap(), name.chunks() - receiving.count);
+        let received = Received { incarnation, name, donor, seen, gap, missing };
+        out.push(Output::Send(Message::Received(received)));
     }
 
     /// What got lost is asked for again, in the end from another donor.
@@ -218,10 +220,13 @@ impl<T> Engine<T> {
         let Some(receiving) = &self.receiving else { return };
         if !receiving.checking && !self.wants(&receiving.name) && self.live().is_some() {
             self.abandon_receiving(out);
-        } else if !receiving.is_whole()
-            && self.ago(receiving.heard_at) > self.config.resend_timeout
-            && self.ago(receiving.told_at) > self.config.resend_timeout
-        {
+        } else if if receiving.is_whole() {
+            // While it is looked at, the others have to know that it is still wanted.
+            self.ago(receiving.told_at) > self.config.election_timeout
+        } else {
+            self.ago(receiving.heard_at) > self.config.resend_timeout
+                && self.ago(receiving.told_at) > self.config.resend_timeout
+        } {
             self.tell_received(out);
         }
     }
@@ -285,6 +290,8 @@ impl<T> Engine<T> {
         }
         tracing::info!(replica = %self.me().replica, %name, "goes on from a snapshot");
         self.log = Log::behind(tables.clone());
+        // What is known of others is in terms of the log that was.
+        self.laggards = Laggards::default();
         self.commit = name.index();
         self.handed_out = name.index();
         self.disk.reset(name.index());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::laggards::KEPT_TIMEOUTS;
 use super::log::Tables;
 use super::origin::Callers;
 use super::{Canary, Checked, Committed, Config, Engine, Op, Output, StopReason, ensure};
@@ -20,9 +21,6 @@ const HELD_MAX: usize = 2;
 /// one is written.
 const SPACING_OF_ENTRIES_MAX: u64 = 16;
 const SPACING_OF_BYTES_MAX: u64 = 2;
-/// So many election timeouts a snapshot that is being transferred is kept after it was last
-/// heard of.
-const PINNED_TIMEOUTS: u32 = 10;
 
 /// What the protocol has to know at the position of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,13 +202,14 @@ impl<T> Engine<T> {
         self.compact();
     }
 
-    fn pinned(&self) -> Option<SnapshotName> {
-        let span = self.config.election_timeout * PINNED_TIMEOUTS;
+    /// The snapshot that is being transferred.
+    pub(crate) fn pinned(&self) -> Option<SnapshotName> {
+        let span = self.config.election_timeout * KEPT_TIMEOUTS;
         self.snapshots.pinned.filter(|(_, heard)| self.ago(*heard) < span).map(|(name, _)| name)
     }
 
     /// Forgets old entries that the newest snapshot holds, but for a margin for whoever lags
-    /// a little, and for whoever is being brought up to an older one.
+    /// a little, and for what is kept for those who take in what they lack.
     pub(crate) fn compact(&mut self) {
         let newest = self.snapshots.held.last().map(SnapshotName::index);
         let early = self.is_broken(Canary::CutBeforeSnapshot);
@@ -218,15 +217,14 @@ impl<T> Engine<T> {
         let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
         let start = self.log.start().position.index;
         let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));
-        let pinned = self.pinned().map_or(newest, |name| name.index());
-        let mut through = spare.min(pinned);
+        let kept = self.kept_for_laggards().unwrap_or(newest).min(newest).min(self.handed_out);
+        let too_much = self.log.bytes() > kept_bytes_max;
+        let within = if too_much { self.log.first_within(kept_bytes_max / 4 * 3) } else { start };
+        let through = spare.max(within).min(kept);
         // In steps, so that it is not done for every entry.
-        let mut worth_it = through.0 > start.0 + kept_entries_max as u64 / 4;
-        if self.log.bytes() > kept_bytes_max {
-            through = through.max(self.log.first_within(kept_bytes_max / 4 * 3));
-            worth_it = true;
-        }
-        let through = through.min(newest).min(self.handed_out);
+        let freed = self.log.bytes() - self.log.bytes_after(through);
+        let worth_it = through.0 > start.0 + kept_entries_max as u64 / 4
+            || too_much && freed > kept_bytes_max / 16;
         if worth_it && through > start {
             self.log.compact(through);
             self.disk.push(Op::Compact(through));

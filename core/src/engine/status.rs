@@ -255,7 +255,7 @@ impl<T> Engine<T> {
                 epoch.open.sequencer.replica
             ));
         }
-        if let Some(waiting) = self.waiting_for_room() {
+        if let Some(waiting) = self.waiting_for_room().or_else(|| self.waiting_for_laggard()) {
             return Some(waiting);
         }
         if self.pace.missing_since.is_some() {

@@ -137,7 +137,7 @@ pub struct Parameters {
     /// See [`Config`](crate::engine::Config).
     pub snapshot_entries: u64,
     /// See [`Config`](crate::engine::Config).
-    pub log_bytes_max: usize,
+    pub log_bytes_max: u64,
     /// See [`Config`](crate::engine::Config).
     pub writing_bytes_max: usize,
     /// What the run is meant to bring about.

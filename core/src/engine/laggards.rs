@@ -1,0 +1,244 @@
+//! Who receives the state, what is kept for it, and how much is ordered meanwhile (rule L7).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::catching_up::PIECE_BYTES_MAX;
+use super::log::Log;
+use super::{Canary, Engine};
+use crate::message::{Fetch, Missing, Received};
+use crate::types::{Incarnation, Index};
+
+/// So many election timeouts what a laggard needs is kept after it was last heard of.
+pub(super) const KEPT_TIMEOUTS: u32 = 10;
+/// After so many election timeouts without a word commands are not held back for it.
+const SILENT_TIMEOUTS: u32 = 4;
+/// While commands are held back, a batch is ordered so many times in an election timeout.
+/// Too low: commands seem to stand still, and others start ballots. Too high: the log grows
+/// though it must not.
+const ORDERED_PER_TIMEOUT: u32 = 4;
+/// For so long in all commands are held back for one run of a replica. Too low: a large state
+/// does not arrive beside many writes. Too high: a replica that is too slow for the group holds
+/// it up.
+const HELD_BACK_MAX: Duration = Duration::from_mins(15);
+
+/// Of what the log in memory may take, in eighths: what follows a snapshot may grow to the first
+/// while the snapshot comes, to the second until it is followed, and is given up after the last.
+const GROWS_TO: u64 = 5;
+const FOLLOWED_FROM: u64 = 6;
+const GIVEN_UP_AFTER: u64 = 7;
+
+/// A replica that takes in what it lacks.
+#[derive(Debug)]
+struct Laggard {
+    /// It needs what follows this index.
+    after: Index,
+    stage: Stage,
+    heard_at: Duration,
+}
+
+/// How far it is, and up to which cost of the log ([`Log::cost`]) commands may be ordered before
+/// it is further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Receives a snapshot, of which so many bytes are missing.
+    Receives { missing: u64, allowed: u64 },
+    /// Has the snapshot, and fetches what follows.
+    Follows { allowed: u64 },
+    /// Fetches entries, and never needed a snapshot: commands do not wait for it.
+    Fetches,
+}
+
+/// Those that are known.
+#[derive(Debug, Default)]
+pub(crate) struct Laggards {
+    known: BTreeMap<Incarnation, Laggard>,
+    /// For how long commands were held back for whom.
+    waited: BTreeMap<Incarnation, Duration>,
+    /// When that was last added to.
+    ticked_at: Duration,
+    /// When they were last found to be held back.
+    held_back_at: Option<Duration>,
+    /// When a batch was last ordered.
+    pub(crate) ordered_at: Duration,
+}
+
+/// How large the log may become, by [`Log::cost`], before so much follows an index.
+fn cost_where(log: &Log, after: Index, eighths: u64, log_bytes_max: u64) -> u64 {
+    log.cost() - log.bytes_after(after) + log_bytes_max / 8 * eighths
+}
+
+impl Laggards {
+    /// One has told how much of a snapshot it lacks.
+    ///
+    /// What is left of the room is shared out over what is missing: whatever comes in allows its
+    /// part, so that both end together.
+    fn receives(&mut self, received: &Received, log: &Log, log_bytes_max: u64, now: Duration) {
+        let Received { incarnation, name, missing, .. } = *received;
+        let (after, missing) = (name.index(), missing.saturating_mul(name.chunk_bytes(0)));
+        let full_at = |eighths| cost_where(log, after, eighths, log_bytes_max);
+        let known = self.known.get(&incarnation).filter(|known| known.after == after);
+        let allowed = match known.map(|known| known.stage) {
+            Some(Stage::Receives { missing: before, allowed }) if missing <= before => {
+                let room = full_at(GROWS_TO).saturating_sub(allowed);
+                let got = u128::from(room) * u128::from(before - missing);
+                allowed + u64::try_from(got / u128::from(before.max(1))).unwrap_or(room)
+            }
+            Some(Stage::Follows { .. }) => return,
+            _ => log.cost() + log_bytes_max / 64,
+        };
+        // When all is here it has yet to be looked at, for which there is no measure.
+        let allowed = if missing == 0 { full_at(FOLLOWED_FROM) } else { allowed };
+        let stage = Stage::Receives { missing, allowed };
+        self.known.insert(incarnation, Laggard { after, stage, heard_at: now });
+    }
+
+    /// One asks for what follows an index. Who comes from a snapshot has to come nearer: for what
+    /// it takes in, half as much may be added.
+    fn fetches(
+        &mut self,
+        incarnation: Incarnation,
+        after: Index,
+        log: &Log,
+        log_bytes_max: u64,
+        now: Duration,
+    ) {
+        let lacks = log.bytes_after(after);
+        let known = self.known.get(&incarnation);
+        let stage = match known.map(|known| (known.after, known.stage)) {
+            // It asks for more than it could be given: the snapshot is still to come.
+            Some((index, Stage::Receives { .. })) if after < index => {
+                self.known.entry(incarnation).and_modify(|known| known.heard_at = now);
+                return;
+            }
+            Some((_, Stage::Receives { .. })) => {
+                Stage::Follows { allowed: log.cost() + log_bytes_max / 64 }
+            }
+            Some((index, Stage::Follows { allowed })) if after >= index => {
+                let taken = log.bytes_after(index) - lacks;
+                Stage::Follows { allowed: allowed + taken / 2 }
+            }
+            _ if after < log.start().position.index => return,
+            _ => Stage::Fetches,
+        };
+        if lacks <= PIECE_BYTES_MAX as u64 {
+            self.known.remove(&incarnation);
+        } else {
+            self.known.insert(incarnation, Laggard { after, stage, heard_at: now });
+        }
+    }
+}
+
+impl<T> Engine<T> {
+    /// One tells how much of a snapshot it lacks.
+    pub(crate) fn hear_received(&mut self, received: &Received) {
+        if !self.members.has(received.incarnation) {
+            return;
+        }
+        let (max, now) = (self.config.log_bytes_max, self.now.monotonic);
+        self.laggards.receives(received, &self.log, max, now);
+    }
+
+    /// One asks for what it lacks of the log.
+    pub(crate) fn hear_fetch(&mut self, fetch: &Fetch) {
+        let of_member = self.members.has(fetch.incarnation);
+        if let (true, Missing::Entries { after, .. }) = (of_member, fetch.missing) {
+            let (max, now) = (self.config.log_bytes_max, self.now.monotonic);
+            self.laggards.fetches(fetch.incarnation, after.index, &self.log, max, now);
+        }
+    }
+
+    /// From which index on entries are kept for laggards, and whoever receives that snapshot. What
+    /// has become too much is not.
+    pub(crate) fn kept_for_laggards(&self) -> Option<Index> {
+        let span = self.config.election_timeout * KEPT_TIMEOUTS;
+        let known = self.laggards.known.values();
+        let heard = known.filter(|known| self.ago(known.heard_at) < span).map(|known| known.after);
+        let most = self.config.log_bytes_max / 8 * GIVEN_UP_AFTER;
+        let snapshot = self.pinned().map(|name| name.index());
+        let start = self.log.start().position.index;
+        let can_be = |after: &Index| *after >= start && self.log.bytes_after(*after) <= most;
+        heard.chain(snapshot).filter(can_be).min()
+    }
+
+    /// Rule L7: whether a batch may be ordered now. For who receives the state the others wait,
+    /// or it would have to begin again; but not so that they seem to stand still.
+    pub(crate) fn may_order(&self) -> bool {
+        let pause = self.config.election_timeout / ORDERED_PER_TIMEOUT;
+        self.holding_back().is_none() || self.ago(self.laggards.ordered_at) >= pause
+    }
+
+    /// For whom commands are held back.
+    fn holding_back(&self) -> Option<Incarnation> {
+        let span = self.config.election_timeout * SILENT_TIMEOUTS;
+        let waits = |(incarnation, laggard): &(&Incarnation, &Laggard)| match laggard.stage {
+            Stage::Receives { allowed, .. } | Stage::Follows { allowed } => {
+                self.log.cost() > allowed
+                    && self.ago(laggard.heard_at) < span
+                    && self.members.has(**incarnation)
+                    && self.waited_for(**incarnation) < HELD_BACK_MAX
+            }
+            Stage::Fetches => false,
+        };
+        if self.is_broken(Canary::NeverHeldBack) {
+            return None;
+        }
+        self.laggards.known.iter().find(waits).map(|(incarnation, _)| *incarnation)
+    }
+
+    fn waited_for(&self, laggard: Incarnation) -> Duration {
+        self.laggards.waited.get(&laggard).copied().unwrap_or_default()
+    }
+
+    /// At a tick.
+    pub(crate) fn tend_laggards(&mut self) {
+        let now = self.now.monotonic;
+        let span = self.config.election_timeout * KEPT_TIMEOUTS;
+        let since = now.saturating_sub(std::mem::replace(&mut self.laggards.ticked_at, now));
+        let held_back_for = self.holding_back().filter(|_| self.is_sequencing());
+        let Self { members, laggards, .. } = self;
+        let Laggards { known, waited, held_back_at, .. } = laggards;
+        known.retain(|_, laggard| now.saturating_sub(laggard.heard_at) < span);
+        waited.retain(|run, _| members.has(*run));
+        let Some(run) = held_back_for else { return };
+        let replica = run.replica;
+        if held_back_at.is_none_or(|at| now.saturating_sub(at) > span) {
+            tracing::info!(
+                laggard = %replica,
+                "commands are ordered no faster than this replica receives the state"
+            );
+        }
+        *held_back_at = Some(now);
+        let total = waited.entry(run).or_default();
+        *total += since.min(span);
+        if *total >= HELD_BACK_MAX {
+            tracing::warn!(
+                laggard = %replica, waited = ?*total,
+                "commands are not held back any longer for a replica that receives the state more \
+                 slowly than they come; it may have to begin again: have clients write less, or \
+                 see to its disk and network"
+            );
+        }
+    }
+
+    /// The same for people.
+    pub(crate) fn waiting_for_laggard(&self) -> Option<String> {
+        let is_new = |at: &Duration| self.ago(*at) < self.config.election_timeout;
+        self.laggards.held_back_at.filter(|at| self.is_sequencing() && is_new(at))?;
+        let mut known = self.laggards.known.iter();
+        let (run, laggard) = known.find(|(_, known)| known.stage != Stage::Fetches)?;
+        Some(match laggard.stage {
+            Stage::Receives { missing, .. } => format!(
+                "ordering commands no faster than replica {} receives the state: it lacks {missing} \
+                 bytes",
+                run.replica
+            ),
+            _ => format!(
+                "ordering commands no faster than replica {} takes in what followed the state: it \
+                 lacks {} bytes",
+                run.replica,
+                self.log.bytes_after(laggard.after)
+            ),
+        })
+    }
+}
