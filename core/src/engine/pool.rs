@@ -122,6 +122,25 @@ mod tests {
     }
 
     #[test]
+    fn each_origin_has_its_turn() {
+        let mut log = Log::default();
+        let mut pool = Pool::default();
+        let at = |replica| Origin { replica: ReplicaId(replica), counter: 1, nonce: Nonce(1) };
+        let joined = [1, 2].map(|replica| at(replica).incarnation()).to_vec();
+        let notice = MembersChanged { joined, left: Vec::new() };
+        log.append(Ballot::default(), Timestamp(0), Content::Notice(notice));
+        for (replica, number) in [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)] {
+            pool.insert(&log, Batch { origin: at(replica), ..batch(1, number) });
+        }
+        let mut order = Vec::new();
+        while let Some(batch) = pool.take_next(|origin, number| log.is_next(origin, number)) {
+            order.push((batch.origin.replica.0, batch.number));
+            log.append(Ballot::default(), Timestamp(0), Content::Batch(batch));
+        }
+        assert_eq!(order, [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3)]);
+    }
+
+    #[test]
     fn forgets_what_was_superseded() {
         let mut log = Log::default();
         let mut pool = Pool::default();

@@ -265,7 +265,7 @@ impl Parameters {
         self.election_timeout = ms(random.pick(&[100, 300]));
         self.snapshot_entries = random.pick(&[10, 30]);
         self.kept_entries_max = random.pick(&[1, 5]);
-        self.log_bytes_max = 1 << 30;
+        self.log_bytes_max = random.pick(&[12_000, 30_000, 1 << 30]);
         self.writing_bytes_max = 1 << 30;
         self.capture_max = ms(random.pick(&[0, 50, 300]));
         self.chunk_max = ms(random.pick(&[10, 40]));

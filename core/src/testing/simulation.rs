@@ -9,7 +9,7 @@ use super::checker::{Checked, Violation, check};
 use super::host::{Death, Host};
 use super::trace::Trace;
 use super::world::World;
-use super::{Parameters, Workload};
+use super::{Parameters, Theme, Workload};
 use crate::StateMachine;
 use crate::engine::{Role, VoterChange};
 use crate::snapshot::Snapshot;
@@ -21,6 +21,12 @@ const MOMENT: Duration = Duration::from_millis(10);
 /// How long a wake-up may take in an idle group, by the log's time: some ticks, and a way
 /// through the group.
 const LATE_MS: u64 = 2000;
+
+/// Who is that close to the commit index follows the others.
+const NEAR_ENTRIES: u64 = 20;
+
+/// The longest time that a chunk takes beside clients who write as fast as they can.
+const SLOW_CHUNK: Duration = Duration::from_millis(200);
 
 /// With stores lost at this rate, they are lost beside changes of the voters too.
 const LATE_WIPES: u32 = 800;
@@ -394,6 +400,10 @@ impl<W: Workload> Simulation<W> {
                 format!("liveness: nothing new is committed\n{}", self.who_is_where())
             })?;
         }
+        if self.world.parameters.theme == Theme::Transfers {
+            self.take_in_beside_writers(bound)?;
+        }
+        let began_to_settle = self.world.now();
         self.world.is_busy = false;
         let mut converged_at = None;
         let settles = self.world.parameters.election_timeout * 6;
@@ -409,10 +419,45 @@ impl<W: Workload> Simulation<W> {
                 // A time that is ordered has yet to come to everybody.
                 converged_at = None;
             }
-            check(now < began + bound, || {
+            check(now < began_to_settle + bound, || {
                 format!("liveness: replicas do not agree\n{}", self.who_is_where())
             })?;
         }
+    }
+
+    /// Rule L7: whoever comes with an empty store gets what it lacks while clients write as fast
+    /// as they can.
+    fn take_in_beside_writers(&mut self, bound: Duration) -> Checked {
+        let is_here = |host: &Host<W>| {
+            host.process.as_ref().is_some_and(|process| !process.stopped)
+                && self.world.is_newest(host.cluster())
+        };
+        let at = (0..self.hosts.len()).rev().find(|at| is_here(&self.hosts[*at]));
+        let Some(at) = at.filter(|at| self.can_lose(*at)) else { return Ok(()) };
+        self.hosts[at].die(&mut self.world, Death::Wipe)?;
+        self.hosts[at].restart_at = Some(self.world.now());
+        let p = &mut self.world.parameters;
+        let usual = (p.think_max, p.chunk_max);
+        (p.think_max, p.chunk_max) = (Duration::ZERO, SLOW_CHUNK);
+        let began = self.world.now();
+        let is_near = |simulation: &Self| {
+            let committed = simulation.world.checker.committed();
+            let process = simulation.hosts[at].process.as_ref();
+            process.is_some_and(|p| p.engine.last().0 + NEAR_ENTRIES >= committed.0)
+        };
+        while !is_near(self) {
+            self.step()?;
+            check(self.world.now() < began + bound, || {
+                format!(
+                    "L7: {} does not catch up with those who write\n{}",
+                    self.hosts[at].replica,
+                    self.who_is_where()
+                )
+            })?;
+        }
+        let p = &mut self.world.parameters;
+        (p.think_max, p.chunk_max) = usual;
+        Ok(())
     }
 
     fn leave_some_dead(&mut self) -> Checked {
