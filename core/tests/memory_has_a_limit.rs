@@ -71,7 +71,7 @@ struct Stalling {
 
 impl LogStore for Stalling {
     fn recover(&mut self) -> Result<Recovered, StorageError> {
-        self.log.recover()
+        self.log.recover(from)
     }
 
     fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {

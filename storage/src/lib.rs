@@ -68,6 +68,17 @@ pub enum Op {
     Reset(u64),
 }
 
+/// Whether one more record may be returned, where as many as have so many bytes are wanted, but
+/// one at least.
+fn as_many_as(bytes_max: usize) -> impl FnMut(&Record) -> bool {
+    let mut bytes: usize = 0;
+    move |record| {
+        let is_first = bytes == 0;
+        bytes += (record.head.len() + record.body.len()).max(1);
+        is_first || bytes <= bytes_max
+    }
+}
+
 /// What a store holds when it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -75,18 +86,27 @@ pub struct Recovered {
     pub facts: Option<Bytes>,
     /// Every record up to here is gone.
     pub compacted: u64,
-    /// The records, dense and in order, the first behind `compacted`.
+    /// The records, dense and in order, the first behind `compacted`, or the one asked for.
     pub records: Vec<Record>,
 }
 
 /// The log and the durable facts of one replica. Owned by one thread.
 pub trait LogStore: Send {
-    /// What the store holds. Called once, before any write.
+    /// What the store holds. Called once, before any write. Records before `from` are checked
+    /// like all others, and not returned.
     ///
     /// # Errors
     ///
     /// When the store cannot be read, or holds what cannot be believed.
-    fn recover(&mut self) -> Result<Recovered, StorageError>;
+    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError>;
+
+    /// The records from that index on: as many as have `bytes_max` bytes, but one at least;
+    /// none if the first is not there. All that was written before is found.
+    ///
+    /// # Errors
+    ///
+    /// When a record cannot be read, or is not what was written.
+    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError>;
 
     /// Carries out these operations in order. When it returns, all of them are durable,
     /// as the kind of store defines it, by one sync.

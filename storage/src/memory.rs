@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::{LogStore, Op, Record, Recovered, StorageError};
+use crate::{LogStore, Op, Record, Recovered, StorageError, as_many_as};
 
 /// A log in memory: gone with the process, so whoever starts again has a new store.
 #[derive(Debug, Default)]
@@ -72,9 +72,16 @@ impl MemoryLog {
 }
 
 impl LogStore for MemoryLog {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
-        let records = self.records.iter().cloned().collect();
+    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
+        let records = self.records.iter().filter(|record| record.index >= from).cloned().collect();
         Ok(Recovered { facts: self.facts.clone(), compacted: self.compacted, records })
+    }
+
+    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
+        let Some(skipped) = first.checked_sub(self.compacted + 1) else { return Ok(Vec::new()) };
+        let records = self.records.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX));
+        let mut fits = as_many_as(bytes_max);
+        Ok(records.take_while(|record| fits(record)).cloned().collect())
     }
 
     fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
@@ -92,19 +99,19 @@ mod tests {
     }
 
     fn indices(log: &mut MemoryLog) -> Vec<u64> {
-        log.recover().unwrap().records.iter().map(|record| record.index).collect()
+        log.recover(0).unwrap().records.iter().map(|record| record.index).collect()
     }
 
     #[test]
     fn holds_what_was_written_in_order() {
         let mut log = MemoryLog::new();
-        assert_eq!(log.recover(), Ok(Recovered::default()));
+        assert_eq!(log.recover(0), Ok(Recovered::default()));
         log.write(vec![append(1), append(2), Op::Facts(Bytes::from_static(b"a")), append(3)])
             .unwrap();
         log.write(vec![Op::Cut(2), append(3), append(4), Op::Facts(Bytes::from_static(b"b"))])
             .unwrap();
         assert_eq!(indices(&mut log), [1, 2, 3, 4]);
-        assert_eq!(log.recover().unwrap().facts, Some(Bytes::from_static(b"b")));
+        assert_eq!(log.recover(0).unwrap().facts, Some(Bytes::from_static(b"b")));
         log.write(vec![Op::Compact(2), append(5)]).unwrap();
         assert_eq!(indices(&mut log), [3, 4, 5]);
         log.write(vec![Op::Compact(5), append(6)]).unwrap();

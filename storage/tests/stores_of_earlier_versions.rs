@@ -41,7 +41,7 @@ fn write(path: &Path) {
 fn check(path: &Path) {
     let folder = Folder::open(path, b"another").unwrap();
     assert_eq!(folder.identity().as_ref(), IDENTITY);
-    let held = folder.log().unwrap().recover().unwrap();
+    let held = folder.log().unwrap().recover(0).unwrap();
     let records = (3..=7).map(record).collect();
     assert_eq!(held, Recovered { facts: Some("facts".into()), compacted: 2, records });
     let mut snapshots = folder.snapshots().unwrap();

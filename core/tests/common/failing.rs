@@ -64,7 +64,7 @@ impl<S> Failing<S> {
 
 impl LogStore for Failing<MemoryLog> {
     fn recover(&mut self) -> Result<Recovered, StorageError> {
-        self.store.recover()
+        self.store.recover(from)
     }
 
     fn write(&mut self, mut ops: Vec<Op>) -> Result<(), StorageError> {

@@ -24,6 +24,7 @@ pub fn check_log(logs: &mut impl Logs) {
     a_reset_takes_away_all(logs);
     refuses_what_does_not_fit(logs);
     returns_records_of_any_length(logs);
+    reads_what_was_written(logs);
     for seed in 0..8 {
         check_writes(logs, seed, 60);
     }
@@ -41,7 +42,7 @@ fn append(indices: impl IntoIterator<Item = u64>) -> Vec<Op> {
 /// Closes and opens the log, and checks that it holds these records, and returns the facts.
 fn holds<L: Logs>(logs: &mut L, log: L::Log, records: &[Record]) -> (L::Log, Option<Bytes>) {
     let mut log = logs.reopen(log);
-    let held = log.recover().unwrap();
+    let held = log.recover(0).unwrap();
     assert_eq!(held.records, records);
     (log, held.facts)
 }
@@ -52,7 +53,7 @@ fn records(indices: impl IntoIterator<Item = u64>) -> Vec<Record> {
 
 fn holds_what_was_written_in_order(logs: &mut impl Logs) {
     let mut log = logs.empty();
-    assert_eq!(log.recover(), Ok(Recovered::default()));
+    assert_eq!(log.recover(0), Ok(Recovered::default()));
     log.write(append(1..=3)).unwrap();
     log.write(append([4])).unwrap();
     let (mut log, facts) = holds(logs, log, &records(1..=4));
@@ -147,6 +148,29 @@ fn returns_records_of_any_length(logs: &mut impl Logs) {
     holds(logs, log, &written);
 }
 
+fn reads_what_was_written(logs: &mut impl Logs) {
+    let mut log = logs.empty();
+    assert_eq!(log.read(1, 1000), Ok(Vec::new()));
+    log.write(append(1..=9)).unwrap();
+    let each = record(1).head.len() + record(1).body.len();
+    assert_eq!(log.read(1, usize::MAX), Ok(records(1..=9)));
+    assert_eq!(log.read(3, 2 * each), Ok(records(3..=4)));
+    assert_eq!(log.read(3, 2 * each - 1), Ok(records([3])));
+    assert_eq!(log.read(9, 0), Ok(records([9])), "one at least");
+    assert_eq!(log.read(10, 1000), Ok(Vec::new()));
+    let mut ops = vec![Op::Compact(3), Op::Cut(6)];
+    ops.extend(append([7]));
+    log.write(ops).unwrap();
+    assert_eq!(log.read(3, 1000), Ok(Vec::new()));
+    assert_eq!(log.read(4, 1000), Ok(records(4..=7)));
+    let mut log = logs.reopen(log);
+    assert_eq!(log.recover(6).unwrap().records, records(6..=7));
+    assert_eq!(log.read(4, 1000), Ok(records(4..=7)));
+    log.write(vec![Op::Reset(20)]).unwrap();
+    assert_eq!(log.read(7, 1000), Ok(Vec::new()));
+    assert_eq!(log.read(20, 1000), Ok(Vec::new()));
+}
+
 /// Writes what is drawn from this seed, and compares with a log in memory, which has the
 /// same written to it, now and then opening the log again.
 pub fn check_writes(logs: &mut impl Logs, seed: u64, writes: u64) {
@@ -157,9 +181,16 @@ pub fn check_writes(logs: &mut impl Logs, seed: u64, writes: u64) {
         let ops = draw_write(&mut draw, &mut model.first, &mut model.last);
         log.write(ops.clone()).unwrap();
         model.log.write(ops).unwrap();
+        let first = model.first + draw.below(model.last - model.first + 2);
+        let read = draw.length(100_000);
+        assert_eq!(
+            log.read(first, read),
+            model.log.read(first, read),
+            "seed {seed}, write {write}"
+        );
         if draw.below(10) == 0 || write + 1 == writes {
             log = logs.reopen(log);
-            assert_eq!(log.recover(), model.log.recover(), "seed {seed}, write {write}");
+            assert_eq!(log.recover(0), model.log.recover(0), "seed {seed}, write {write}");
         }
     }
 }

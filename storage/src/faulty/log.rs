@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use crate::{LogStore, MemoryLog, Op, Recovered, StorageError};
+use crate::{LogStore, MemoryLog, Op, Record, Recovered, StorageError};
 
 /// A log on a disk whose machine can lose power at any moment.
 ///
@@ -56,6 +57,15 @@ impl FaultyLog {
         Some(index)
     }
 
+    fn check(&self, indices: RangeInclusive<u64>) -> Result<(), StorageError> {
+        let is_there =
+            |index: &&u64| indices.contains(*index) && self.synced.record(**index).is_some();
+        self.damaged.iter().find(is_there).map_or(Ok(()), |index| {
+            let what = format!("the sum of record {index} is wrong");
+            Err(StorageError::damaged(Path::new("a simulated log"), what))
+        })
+    }
+
     /// How many operations are under way.
     pub fn unsynced(&self) -> usize {
         self.unsynced.len()
@@ -68,13 +78,15 @@ impl FaultyLog {
 }
 
 impl LogStore for FaultyLog {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
-        let is_there = |index: &&u64| self.synced.record(**index).is_some();
-        if let Some(index) = self.damaged.iter().find(is_there) {
-            let what = format!("the sum of record {index} is wrong");
-            return Err(StorageError::damaged(Path::new("a simulated log"), what));
-        }
-        self.synced.recover()
+    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
+        self.check(0..=u64::MAX)?;
+        self.synced.recover(from)
+    }
+
+    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
+        let records = self.synced.read(first, bytes_max)?;
+        records.last().map_or(Ok(()), |last| self.check(first..=last.index))?;
+        Ok(records)
     }
 
     fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
@@ -88,7 +100,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::Record;
 
     fn append(index: u64) -> Op {
         Op::Append(Record { index, head: Bytes::new(), body: Bytes::new() })
@@ -99,7 +110,7 @@ mod tests {
     }
 
     fn found(log: &mut FaultyLog) -> (Option<Bytes>, Vec<u64>) {
-        let Recovered { facts, records, .. } = log.recover().unwrap();
+        let Recovered { facts, records, .. } = log.recover(0).unwrap();
         (facts, records.iter().map(|record| record.index).collect())
     }
 
@@ -131,7 +142,7 @@ mod tests {
         assert_eq!(log.damage(7), None);
         log.write(vec![append(1), append(2), append(3)]).unwrap();
         assert_eq!(log.damage(4), Some(2));
-        let error = log.recover().unwrap_err().to_string();
+        let error = log.recover(0).unwrap_err().to_string();
         assert!(error.contains("record 2"), "{error}");
         log.write(vec![Op::Compact(2)]).unwrap();
         assert_eq!(found(&mut log), (None, vec![3]));

@@ -16,7 +16,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend, Table, TableDefinition};
 
 use crate::folder::Lock;
-use crate::{LogStore, Op, Recovered, StorageError};
+use crate::{LogStore, Op, Record, Recovered, StorageError, as_many_as};
 use state::State;
 use watermark::Watermark;
 
@@ -133,6 +133,16 @@ impl DiskLog {
         Ok(Self { path, database, state, watermark, failed: None, _lock: None })
     }
 
+    /// The record that has to be at this index, of a row.
+    fn record(&self, expected: u64, index: u64, frame: &[u8]) -> Result<Record, StorageError> {
+        let record = frame::decode(frame).filter(|record| record.index == expected);
+        record.filter(|_| index == expected).ok_or_else(|| self.damaged(expected))
+    }
+
+    fn damaged(&self, index: u64) -> StorageError {
+        StorageError::damaged(&self.path, format!("record {index} is not what was written"))
+    }
+
     /// Carries out all operations in one transaction, and returns the state after it.
     fn transact(&self, ops: Vec<Op>) -> Result<State, WriteError> {
         let mut state = self.state.clone();
@@ -151,11 +161,7 @@ impl DiskLog {
 }
 
 impl LogStore for DiskLog {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
-        let damaged = |index: u64| {
-            let what = format!("record {index} is not what was written");
-            StorageError::damaged(&self.path, what)
-        };
+    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
         let mut records = Vec::new();
         let mut expected = self.state.compacted;
         let transaction = self.database.begin_read().map_err(|e| broken(&self.path, e))?;
@@ -163,17 +169,35 @@ impl LogStore for DiskLog {
         for row in table.range(..STATE).map_err(|e| broken(&self.path, e))? {
             expected += 1;
             let (index, frame) = row.map_err(|e| broken(&self.path, e))?;
-            let record = frame::decode(frame.value()).filter(|record| record.index == expected);
-            if index.value() != expected {
-                return Err(damaged(expected));
+            let record = self.record(expected, index.value(), frame.value())?;
+            if expected >= from {
+                records.push(record);
             }
-            records.push(record.ok_or_else(|| damaged(expected))?);
         }
         if expected != self.state.last {
-            return Err(damaged(expected + 1));
+            return Err(self.damaged(expected + 1));
         }
         let State { facts, compacted, .. } = self.state.clone();
         Ok(Recovered { facts, compacted, records })
+    }
+
+    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
+        if first <= self.state.compacted || first > self.state.last {
+            return Ok(Vec::new());
+        }
+        let transaction = self.database.begin_read().map_err(|e| broken(&self.path, e))?;
+        let table = transaction.open_table(LOG).map_err(|e| broken(&self.path, e))?;
+        let rows = table.range(first..STATE).map_err(|e| broken(&self.path, e))?;
+        let (mut records, mut fits) = (Vec::new(), as_many_as(bytes_max));
+        for (expected, row) in (first..=self.state.last).zip(rows) {
+            let (index, frame) = row.map_err(|e| broken(&self.path, e))?;
+            let record = self.record(expected, index.value(), frame.value())?;
+            if !fits(&record) {
+                break;
+            }
+            records.push(record);
+        }
+        if records.is_empty() { Err(self.damaged(first)) } else { Ok(records) }
     }
 
     fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {

@@ -40,7 +40,7 @@ fn stops_the_log(call: &str, time: u64) {
     let again = after.lines().skip(1).find(|line| line.contains("fdatasync"));
     assert_eq!(again, None, "a sync after the failure");
     let mut log = Folder::open(&folder, b"mine").unwrap().log().unwrap();
-    let held = log.recover().unwrap().records.len() as u64;
+    let held = log.recover(0).unwrap().records.len() as u64;
     assert!(held == acknowledged || held == acknowledged + 1, "{held} of {acknowledged}");
 }
 

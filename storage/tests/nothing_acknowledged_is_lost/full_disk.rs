@@ -59,11 +59,11 @@ fn a_full_disk_stops_the_log_and_with_room_again_it_goes_on() {
     assert!(matches!(refused, StorageError::Failed { .. }), "{refused}");
     drop(log);
     let mut log = open(&path);
-    let held = log.recover().unwrap().records;
+    let held = log.recover(0).unwrap().records;
     assert!(held.len() as u64 >= acknowledged);
     assert_eq!(held, (1..=held.len() as u64).map(record).collect::<Vec<_>>());
     let next = held.len() as u64 + 1;
     log.write(vec![Op::Append(record(next))]).unwrap();
     drop(log);
-    assert_eq!(open(&path).recover().unwrap().records.len() as u64, next);
+    assert_eq!(open(&path).recover(0).unwrap().records.len() as u64, next);
 }

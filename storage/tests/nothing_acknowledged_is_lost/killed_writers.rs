@@ -58,11 +58,11 @@ fn a_log_whose_writers_are_killed_loses_nothing_acknowledged() {
             model.write();
         }
         let mut log = Folder::open(&folder, b"mine").unwrap().log().unwrap();
-        let held = log.recover().unwrap();
-        if held != model.log.recover().unwrap() {
+        let held = log.recover(0).unwrap();
+        if held != model.log.recover(0).unwrap() {
             model.write();
             unacknowledged += 1;
-            assert_eq!(held, model.log.recover().unwrap(), "kill {kill}, write {acknowledged}");
+            assert_eq!(held, model.log.recover(0).unwrap(), "kill {kill}, write {acknowledged}");
         }
     }
     println!(

@@ -31,7 +31,7 @@ impl Peer for Plainsong {
 
     fn held(&mut self) -> Result<Held> {
         let mut held = Held::default();
-        for record in self.log.recover()?.records {
+        for record in self.log.recover(0)?.records {
             held.add(record.index, &stored(&record.body))?;
         }
         Ok(held)

@@ -15,7 +15,7 @@ fn written(folder: &Path, seed: u64, writes: u64) -> (Tape, Vec<Recovered>) {
         let ops = draw_write(&mut draw, &mut first, &mut last);
         log.write(ops.clone()).unwrap();
         model.write(ops).unwrap();
-        after.push(model.recover().unwrap());
+        after.push(model.recover(0).unwrap());
         tape.note(Step::Acknowledged(log.state.serial));
     }
     (tape, after)
@@ -66,7 +66,7 @@ fn a_log_goes_on_after_a_crash() {
     assert_eq!(recovered, after[31]);
     let index = log.state.last + 1;
     log.write(vec![Op::Append(Record { index, head: "more".into(), body: "".into() })]).unwrap();
-    assert_eq!(log.recover().unwrap().records.last().unwrap().index, index);
+    assert_eq!(log.recover(0).unwrap().records.last().unwrap().index, index);
 }
 
 #[test]

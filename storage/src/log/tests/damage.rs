@@ -16,7 +16,7 @@ fn bytes_of_a_log(folder: &Path, closed: bool) -> (Vec<u8>, u64, Recovered) {
         log.write(vec![Op::Append(Record { index, head: "head".into(), body })]).unwrap();
     }
     log.write(vec![Op::Cut(RECORDS - 1), Op::Compact(3)]).unwrap();
-    let (serial, held) = (log.state.serial, log.recover().unwrap());
+    let (serial, held) = (log.state.serial, log.recover(0).unwrap());
     let before = image.bytes_now();
     drop(log);
     (if closed { image.bytes_now() } else { before }, serial, held)

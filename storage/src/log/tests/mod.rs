@@ -22,7 +22,7 @@ fn open_on(
     let _ = std::fs::remove_file(folder.join("log.synced"));
     Watermark::format(folder, synced)?;
     let mut log = DiskLog::open_on(folder.join(NAME), backend, Watermark::open(folder)?)?;
-    let recovered = log.recover()?;
+    let recovered = log.recover(0)?;
     Ok((log, recovered))
 }
 
