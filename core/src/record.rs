@@ -43,7 +43,10 @@ pub(crate) fn recover(
     shelf: &mut Shelf,
 ) -> Result<Recovered, RestartError> {
     let unreadable = |reason: String| RestartError::Unreadable(reason);
-    let Stored { facts, records, .. } = log.recover().map_err(|e| unreadable(e.to_string()))?;
+    let snapshots = shelf.names();
+    // What is before the newest snapshot is not needed, but for the entry that it ends with.
+    let from = snapshots.last().map_or(0, |name| name.index().0);
+    let Stored { facts, records, .. } = log.recover(from).map_err(|e| unreadable(e.to_string()))?;
     let facts: Option<Facts> = facts
         .map(|facts| codec::decode(&facts))
         .transpose()
@@ -56,10 +59,24 @@ pub(crate) fn recover(
         })?;
         entries.push(entry);
     }
-    let snapshots = shelf.names();
     let head = snapshots.last().map(|name| shelf.head(*name)).transpose();
     let head = head.map_err(|error| unreadable(error.to_string()))?;
     Ok(Recovered { facts, snapshots, head, entries })
+}
+
+/// Reads entries back, from the first on: as many as have so many bytes, but one at least; none if
+/// the first is not there.
+pub(crate) fn read(
+    log: &mut dyn LogStore,
+    first: Index,
+    bytes_max: usize,
+) -> Result<Vec<Entry>, String> {
+    let records = log.read(first.0, bytes_max).map_err(|error| error.to_string())?;
+    let entry = |record: Record| {
+        let index = record.index;
+        decode(record).map_err(|reason| format!("record {index} does not decode: {reason}"))
+    };
+    records.into_iter().map(entry).collect()
 }
 
 /// Reads the record of an entry.

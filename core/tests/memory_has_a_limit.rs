@@ -10,7 +10,9 @@ use std::thread;
 use common::ledger::{DEADLINE, wait_until};
 use cpg::embedded::{Node, Ring};
 use plainsong::{Builder, Busy, Context, Replica, ReplicaId, StateMachine};
-use plainsong_storage::{LogStore, MemoryLog, MemorySnapshots, Op, Recovered, StorageError};
+use plainsong_storage::{
+    LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered, StorageError,
+};
 
 const LARGE: usize = 900_000;
 
@@ -70,8 +72,12 @@ struct Stalling {
 }
 
 impl LogStore for Stalling {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
         self.log.recover(from)
+    }
+
+    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
+        self.log.read(first, bytes_max)
     }
 
     fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {

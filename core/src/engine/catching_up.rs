@@ -9,7 +9,17 @@ use crate::types::{Ballot, Digest, Position};
 /// Bytes of contents in one `Entries`: less than a frame carries.
 pub(super) const PIECE_BYTES_MAX: usize = 256 << 10;
 /// Entries in one, so that their heads fit beside the commands.
-const PIECE_ENTRIES_MAX: usize = 1024;
+pub(super) const PIECE_ENTRIES_MAX: usize = 1024;
+
+/// The next piece of a log for somebody who has it up to some position.
+pub(super) enum Piece {
+    /// It is in memory.
+    Here(Entries),
+    /// It is in the store, and there is more behind it.
+    Stored,
+    /// That position is not in this log, or compacted, or its end.
+    Nowhere,
+}
 
 impl<T> Engine<T> {
     /// Rule N5: what is missing is fetched; nobody else is disturbed.
@@ -87,8 +97,11 @@ impl<T> Engine<T> {
             }
             Missing::Entries { after, digest, donor: Some(donor), .. } => {
                 if donor == self.me() && epoch.in_step {
-                    let piece = self.entries_after(after, digest);
-                    out.extend(piece.map(|piece| Output::Send(Message::Entries(piece))));
+                    match self.piece_after(after, digest) {
+                        Piece::Here(piece) => out.push(Output::Send(Message::Entries(piece))),
+                        Piece::Stored => self.look_back(fetch.incarnation, after, out),
+                        Piece::Nowhere => {}
+                    }
                 }
             }
             Missing::Entries { after, digest, donor: None, partial } => {
@@ -99,12 +112,14 @@ impl<T> Engine<T> {
         }
     }
 
-    /// The next piece of the log for somebody who has it up to `after`; `None` if that is
-    /// not in this log, or compacted, or its end.
-    pub(crate) fn entries_after(&self, after: Position, digest: Digest) -> Option<Entries> {
+    /// The next piece of the log for somebody who has it up to `after`.
+    pub(super) fn piece_after(&self, after: Position, digest: Digest) -> Piece {
         let first = after.index.next();
         if self.log.epoch_at(after.index) != after.epoch || first < self.log.first_kept() {
-            return None;
+            return Piece::Nowhere;
+        }
+        if first < self.log.first_in_memory() {
+            return Piece::Stored;
         }
         let (mut bytes, mut end) = (0, digest);
         let mut entries = Vec::new();
@@ -118,13 +133,10 @@ impl<T> Engine<T> {
         }
         let last = self.log.last().index;
         let more = first.0 + (entries.len() as u64) <= last.0;
-        (!entries.is_empty()).then_some(Entries {
-            epoch: self.promised,
-            first,
-            entries,
-            digest: end,
-            more,
-        })
+        if entries.is_empty() {
+            return Piece::Nowhere;
+        }
+        Piece::Here(Entries { epoch: self.promised, first, entries, digest: end, more })
     }
 
     /// Rules L4 and L5: takes entries of the epoch open here, where they go on from the

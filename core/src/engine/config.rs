@@ -48,12 +48,19 @@ pub struct Config {
     /// low: whoever lags needs a snapshot, where some entries would do. Too high: that much
     /// memory.
     pub kept_bytes_max: u64,
+    /// Bytes of the newest entries that are kept in memory; of earlier ones, once they are applied,
+    /// only the store has them, unless it is in memory itself. Too low: who lags a little waits for
+    /// the disk. Too high: that much memory.
+    pub cached_bytes_max: u64,
     /// Bytes of entries in memory from which on the log does not grow before a snapshot that
-    /// is being written lets it shrink, or the state machine has caught up. Up to seven eighths
-    /// of it is kept for whoever receives a snapshot, and commands are held back so that this is
-    /// enough (rule L7). Too low: a replica that is busy with a snapshot falls behind, and
-    /// commands are slow while another receives one. Too high: that much memory.
+    /// is being written lets it shrink, or the state machine has caught up. Too low: a replica
+    /// that is busy falls behind. Too high: that much memory.
     pub log_bytes_max: u64,
+    /// The same of the log in the store, where that is not in memory. Up to seven eighths of what
+    /// the log may take are kept for whoever receives a snapshot, and commands are held back so
+    /// that this is enough (rule L7). Too low: commands are slow while a replica receives a
+    /// snapshot. Too high: that much room on the disk, and a restart that takes longer.
+    pub stored_bytes_max: u64,
     /// Bytes that may wait for the disk of the log before it does not grow. Too low: a disk
     /// that stalls makes its replica lag at once. Too high: that much memory.
     pub writing_bytes_max: usize,
@@ -80,7 +87,9 @@ impl Config {
             snapshot_bytes: 64 << 20,
             kept_entries_max: 8192,
             kept_bytes_max: 256 << 20,
+            cached_bytes_max: 64 << 20,
             log_bytes_max: 512 << 20,
+            stored_bytes_max: 1 << 30,
             writing_bytes_max: 64 << 20,
             #[cfg(feature = "canaries")]
             canary: None,

@@ -132,7 +132,7 @@ impl<T> Engine<T> {
     fn send_chunks(&mut self, out: &mut Vec<Output<T>>) {
         // Once much has been written since, commands wait for the snapshot, and not it for them.
         let presses = |donating: &Donating| {
-            self.log.bytes_after(donating.name.index()) > self.config.log_bytes_max / PRESSES_FROM
+            self.log.bytes_after(donating.name.index()) > self.log_bytes_max() / PRESSES_FROM
         };
         let busy = self.has_work() && !self.donating.as_ref().is_some_and(presses);
         let Self { donating, snapshots, .. } = self;

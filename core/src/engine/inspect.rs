@@ -58,12 +58,12 @@ impl<T> Engine<T> {
 
     /// The log in memory.
     pub(crate) fn log(&self) -> impl Iterator<Item = &Entry> {
-        self.log.from(self.log.first_kept())
+        self.log.from(self.log.first_in_memory())
     }
 
     /// Where the log in memory begins.
-    pub(crate) fn first_kept(&self) -> Index {
-        self.log.first_kept()
+    pub(crate) fn first_in_memory(&self) -> Index {
+        self.log.first_in_memory()
     }
 
     /// Who votes, by the log in memory.

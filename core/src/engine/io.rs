@@ -88,6 +88,16 @@ pub enum Input<T> {
         /// Why.
         reason: String,
     },
+    /// These entries were read from the store; none if the first was not there.
+    LogRead {
+        /// Of [`Output::ReadLog`], in order.
+        entries: Vec<Entry>,
+    },
+    /// The log in the store cannot be read.
+    ReadFailed {
+        /// Why.
+        reason: String,
+    },
     /// The apply thread has applied all entries up to here.
     Applied {
         /// The last.
@@ -114,6 +124,15 @@ pub enum Output<T> {
         ticket: u64,
         /// What.
         ops: Vec<Op>,
+    },
+    /// Read the log in the store, from that entry on, as many as have so many bytes but one at
+    /// least, behind all earlier writes. Answered by [`Input::LogRead`]; one is under way at a
+    /// time. Never with a store in memory.
+    ReadLog {
+        /// The first entry.
+        first: Index,
+        /// In bytes.
+        bytes_max: usize,
     },
     /// Apply these committed entries, in order.
     Apply(Vec<Committed<T>>),

@@ -22,7 +22,7 @@ const ORDERED_PER_TIMEOUT: u32 = 4;
 /// it up.
 const HELD_BACK_MAX: Duration = Duration::from_mins(15);
 
-/// Of what the log in memory may take, in eighths: what follows a snapshot may grow to the first
+/// Of what the log may take where it is kept, in eighths: what follows a snapshot may grow to the first
 /// while the snapshot comes, to the second until it is followed, and is given up after the last.
 const GROWS_TO: u64 = 5;
 const FOLLOWED_FROM: u64 = 6;
@@ -118,7 +118,7 @@ impl Laggards {
                 let taken = log.bytes_after(index) - lacks;
                 Stage::Follows { allowed: allowed + taken / 2 }
             }
-            _ if after < log.start().position.index => return,
+            _ if after < log.gone() => return,
             _ => Stage::Fetches,
         };
         if lacks <= PIECE_BYTES_MAX as u64 {
@@ -135,7 +135,7 @@ impl<T> Engine<T> {
         if !self.members.has(received.incarnation) {
             return;
         }
-        let (max, now) = (self.config.log_bytes_max, self.now.monotonic);
+        let (max, now) = (self.log_bytes_max(), self.now.monotonic);
         self.laggards.receives(received, &self.log, max, now);
     }
 
@@ -143,7 +143,7 @@ impl<T> Engine<T> {
     pub(crate) fn hear_fetch(&mut self, fetch: &Fetch) {
         let of_member = self.members.has(fetch.incarnation);
         if let (true, Missing::Entries { after, .. }) = (of_member, fetch.missing) {
-            let (max, now) = (self.config.log_bytes_max, self.now.monotonic);
+            let (max, now) = (self.log_bytes_max(), self.now.monotonic);
             self.laggards.fetches(fetch.incarnation, after.index, &self.log, max, now);
         }
     }
@@ -154,10 +154,10 @@ impl<T> Engine<T> {
         let span = self.config.election_timeout * KEPT_TIMEOUTS;
         let known = self.laggards.known.values();
         let heard = known.filter(|known| self.ago(known.heard_at) < span).map(|known| known.after);
-        let most = self.config.log_bytes_max / 8 * GIVEN_UP_AFTER;
+        let most = self.log_bytes_max() / 8 * GIVEN_UP_AFTER;
         let snapshot = self.pinned().map(|name| name.index());
-        let start = self.log.start().position.index;
-        let can_be = |after: &Index| *after >= start && self.log.bytes_after(*after) <= most;
+        let gone = self.log.gone();
+        let can_be = |after: &Index| *after >= gone && self.log.bytes_after(*after) <= most;
         heard.chain(snapshot).filter(can_be).min()
     }
 
@@ -275,7 +275,7 @@ mod tests {
         fn new() -> Self {
             let mut solo = Solo::new();
             let config = &mut solo.engine.config;
-            (config.log_bytes_max, config.kept_bytes_max) = (LOG_BYTES_MAX, LOG_BYTES_MAX / 2);
+            (config.stored_bytes_max, config.kept_bytes_max) = (LOG_BYTES_MAX, LOG_BYTES_MAX / 2);
             config.kept_entries_max = 4;
             let members = [member(1, 1), member(2, 2), member(3, 3)];
             solo.configure(&members, &members[1..]);
@@ -423,7 +423,9 @@ mod tests {
         }
         pair.received(CHUNKS);
         assert!(!is_free(&mut pair), "not for so long");
-        (0..4).for_each(|_| drop(pair.wait(second)));
+        for _ in 0..4 {
+            pair.wait(second);
+        }
         pair.received(CHUNKS);
         assert!(is_free(&mut pair), "it is too slow");
     }
@@ -440,7 +442,7 @@ mod tests {
             let position = pair.solo.engine.log.last();
             let name = SnapshotName { position, ..pair.name };
             pair.solo.input(Input::Shelf(ShelfNews::Taken(name)));
-            pair.solo.engine.log.start().position.index
+            pair.solo.engine.log.gone()
         };
         assert!(take(&mut pair) <= first, "the snapshot is not installed yet");
         let half = Index(first.0 + (pair.solo.engine.log.last().index.0 - first.0) / 2);

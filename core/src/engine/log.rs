@@ -69,22 +69,29 @@ impl Tables {
     }
 }
 
-/// The log as the engine sees it: the newest entries, and what follows from all of them.
+/// The log as the engine sees it: the newest entries, what follows from all of them, and how far
+/// back the store goes, which may hold more than is in memory.
 ///
 /// Only confirmed entries are in it. At the sequencer an entry is confirmed when it is
 /// positioned, because its own word is the mark.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// At the position before the first entry kept.
+    /// At the position before the first entry in memory.
     start: Tables,
     /// At the end.
     end: Tables,
     entries: VecDeque<Entry>,
     /// What all entries up to each of these took, kept or not.
     costs: VecDeque<u64>,
-    /// The same of those before the first entry kept.
+    /// The same of those before the first entry in memory.
     cost_before: u64,
-    /// Epochs and the index each begins at, from the one that `start` is in.
+    /// Up to here entries are gone from the store too.
+    gone: Index,
+    /// What those took.
+    cost_gone: u64,
+    /// What all entries up to some index took, for some of those that are in the store only.
+    stored: VecDeque<(Index, u64)>,
+    /// Epochs and the index each begins at, from the one that `gone` is in.
     history: Vec<(Ballot, Index)>,
 }
 
@@ -93,10 +100,10 @@ impl Log {
     pub(crate) fn behind(start: Tables) -> Self {
         let Position { epoch, index } = start.position;
         let history = if index > Index(0) { vec![(epoch, index)] } else { Vec::new() };
-        Self { end: start.clone(), start, history, ..Self::default() }
+        Self { end: start.clone(), start, gone: index, history, ..Self::default() }
     }
 
-    /// What follows from the entries that are not kept.
+    /// What follows from the entries that are not in memory.
     pub(crate) fn start(&self) -> &Tables {
         &self.start
     }
@@ -147,7 +154,17 @@ impl Log {
         self.end.position.index == Index(0)
     }
 
+    /// Up to here entries are gone from memory and from the store.
+    pub(crate) fn gone(&self) -> Index {
+        self.gone
+    }
+
+    /// The first entry that is in the store, if not in memory.
     pub(crate) fn first_kept(&self) -> Index {
+        self.gone.next()
+    }
+
+    pub(crate) fn first_in_memory(&self) -> Index {
         self.start.position.index.next()
     }
 
@@ -156,29 +173,54 @@ impl Log {
         self.costs.back().copied().unwrap_or(self.cost_before)
     }
 
-    /// About the memory that the entries kept take.
+    /// About the memory that the entries in memory take.
     pub(crate) fn bytes(&self) -> u64 {
         self.cost() - self.cost_before
     }
 
-    /// What of that the entries after `index` take.
-    pub(crate) fn bytes_after(&self, index: Index) -> u64 {
-        let kept = index.0.checked_sub(self.first_kept().0);
-        let before = match kept.and_then(|offset| usize::try_from(offset).ok()) {
-            Some(offset) => self.costs.get(offset).copied().unwrap_or(self.cost()),
-            None => self.cost_before,
-        };
-        self.cost() - before
+    /// About what the entries in the store would take.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.cost() - self.cost_gone
     }
 
-    /// Through which index entries have to go, so that the others take no more than that.
+    /// What of that the entries after `index` take; of those that are not in memory, a little more.
+    pub(crate) fn bytes_after(&self, index: Index) -> u64 {
+        self.cost() - self.cost_to(index)
+    }
+
+    fn cost_to(&self, index: Index) -> u64 {
+        if let Some(offset) = index.0.checked_sub(self.first_in_memory().0) {
+            let cost = usize::try_from(offset).ok().and_then(|offset| self.costs.get(offset));
+            return cost.copied().unwrap_or(self.cost());
+        }
+        if index == self.start.position.index {
+            return self.cost_before;
+        }
+        let after = self.stored.partition_point(|(stored, _)| *stored <= index);
+        after.checked_sub(1).map_or(self.cost_gone, |at| self.stored[at].1)
+    }
+
+    /// Through which index entries have to go from the store, so that the others take no more
+    /// than that.
     pub(crate) fn first_within(&self, bytes_max: u64) -> Index {
+        if self.stored_bytes() <= bytes_max {
+            return self.gone;
+        }
+        if self.bytes() > bytes_max {
+            return self.first_in_memory_within(bytes_max);
+        }
+        let after = self.stored.partition_point(|(_, cost)| self.cost() - cost > bytes_max);
+        self.stored.get(after).map_or(self.start.position.index, |(index, _)| *index)
+    }
+
+    /// The same of memory.
+    pub(crate) fn first_in_memory_within(&self, bytes_max: u64) -> Index {
         let start = self.start.position.index;
         if self.bytes() <= bytes_max {
             return start;
         }
-        let kept = self.costs.partition_point(|cost| self.cost() - cost > bytes_max);
-        Index(start.0 + kept as u64 + 1)
+        let over = self.costs.partition_point(|cost| self.cost() - cost > bytes_max);
+        Index(start.0 + over as u64 + 1)
     }
 
     pub(crate) fn last_batch(&self, replica: ReplicaId) -> Option<&LastBatch> {
@@ -212,13 +254,13 @@ impl Log {
     }
 
     pub(crate) fn get(&self, index: Index) -> Option<&Entry> {
-        let offset = index.0.checked_sub(self.first_kept().0)?;
+        let offset = index.0.checked_sub(self.first_in_memory().0)?;
         self.entries.get(usize::try_from(offset).ok()?)
     }
 
-    /// The entries from `first` to the end.
+    /// The entries from `first` to the end, of those in memory.
     pub(crate) fn from(&self, first: Index) -> impl Iterator<Item = &Entry> {
-        let skipped = first.0.saturating_sub(self.first_kept().0);
+        let skipped = first.0.saturating_sub(self.first_in_memory().0);
         self.entries.range(
             usize::try_from(skipped)
                 .map_or(self.entries.len(), |skipped| skipped.min(self.entries.len()))..,
@@ -268,7 +310,7 @@ impl Log {
 
     /// Takes away the entries after `shared` and gives them back.
     pub(crate) fn cut(&mut self, shared: Index) -> VecDeque<Entry> {
-        assert!(shared >= self.start.position.index, "what is compacted is never cut");
+        assert!(shared >= self.start.position.index, "what is applied is never cut");
         let kept = usize::try_from(shared.0 - self.start.position.index.0).unwrap_or(usize::MAX);
         let gone = self.entries.split_off(kept.min(self.entries.len()));
         self.costs.truncate(kept);
@@ -280,17 +322,31 @@ impl Log {
         gone
     }
 
-    /// Forgets the entries up to `through`; what follows from them stays.
-    pub(crate) fn compact(&mut self, through: Index) {
+    /// The entries up to `through` leave memory, and stay in the store; what follows from them
+    /// stays too. What they took is remembered in steps of so many bytes.
+    pub(crate) fn forget(&mut self, through: Index, step: u64) {
         while let Some(entry) = self.entries.front().filter(|entry| entry.index() <= through) {
             self.start.add(entry);
-            self.entries.pop_front();
             self.cost_before = self.costs.pop_front().unwrap_or(self.cost_before);
+            let last = self.stored.back().map_or(self.cost_gone, |(_, cost)| *cost);
+            if self.cost_before - last > step {
+                self.stored.push_back((entry.index(), self.cost_before));
+            }
+            self.entries.pop_front();
         }
+    }
+
+    /// The entries up to `through` are gone, from the store too.
+    pub(crate) fn compact(&mut self, through: Index) {
+        self.forget(through, u64::MAX);
+        let through = through.min(self.start.position.index).max(self.gone);
+        self.cost_gone = self.cost_to(through);
+        self.gone = through;
+        let past = self.stored.partition_point(|(index, _)| *index <= through);
+        self.stored.drain(..past);
         // What is compacted is committed, so every later base holds it, and where it parts
         // from another log is never asked. So the history does not grow for ever.
-        let start = self.start.position.index;
-        let past = self.history.partition_point(|(_, first)| *first <= start);
+        let past = self.history.partition_point(|(_, first)| *first <= through);
         self.history.drain(..past.saturating_sub(1));
     }
 }
@@ -415,6 +471,46 @@ mod tests {
         assert_eq!(log.first_within(log.bytes()), Index(2));
         assert_eq!(log.first_within(log.bytes() - 1), Index(3));
         assert_eq!(log.first_within(0), Index(4));
+    }
+
+    #[test]
+    fn what_has_left_memory_counts_until_it_is_gone_from_the_store() {
+        let mut log = log_of(&[1, 1, 2, 2, 3, 3]);
+        let each = size_of::<Entry>() as u64;
+        log.compact(Index(1));
+        log.forget(Index(4), 0);
+        assert_eq!((log.first_kept(), log.first_in_memory()), (Index(2), Index(5)));
+        assert_eq!((log.bytes(), log.stored_bytes(), log.cost()), (2 * each, 5 * each, 6 * each));
+        assert_eq!((log.get(Index(4)), log.from(Index(2)).count()), (None, 2));
+        assert_eq!([1, 3, 5].map(|index| log.epoch_at(Index(index)).counter), [1, 2, 3]);
+        let after = [0, 1, 2, 3, 4, 5, 6].map(|index| log.bytes_after(Index(index)) / each);
+        assert_eq!(after, [5, 5, 4, 3, 2, 1, 0]);
+        let within = [5, 4, 3, 2, 1, 0].map(|count| log.first_within(count * each).0);
+        assert_eq!(within, [1, 2, 3, 4, 5, 6]);
+        let in_memory = [5, 2, 1, 0].map(|count| log.first_in_memory_within(count * each).0);
+        assert_eq!(in_memory, [4, 4, 5, 6]);
+        log.compact(Index(3));
+        assert_eq!((log.first_kept(), log.first_in_memory()), (Index(4), Index(5)));
+        assert_eq!((log.bytes(), log.stored_bytes()), (2 * each, 3 * each));
+        assert_eq!(log.history(), [(ballot(2), Index(3)), (ballot(3), Index(5))]);
+        assert_eq!(log.cut(Index(5)).len(), 1);
+        assert_eq!((log.bytes(), log.stored_bytes()), (each, 2 * each));
+        log.compact(Index(5));
+        assert_eq!((log.bytes(), log.stored_bytes(), log.gone()), (0, 0, Index(5)));
+    }
+
+    #[test]
+    fn what_has_left_memory_is_told_to_a_step() {
+        let mut log = log_of(&[1; 20]);
+        let each = size_of::<Entry>() as u64;
+        log.forget(Index(20), 3 * each);
+        for index in 0..=20 {
+            let after = log.bytes_after(Index(index)) / each;
+            assert!(after >= 20 - index && after <= 24 - index, "{index}: {after}");
+        }
+        assert!(log.stored.len() < 7);
+        log.compact(Index(10));
+        assert!(log.stored_bytes() / each >= 10 && log.stored_bytes() / each <= 14);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod inspect;
 mod io;
 mod laggards;
 mod log;
+mod looking_back;
 mod members;
 mod membership;
 mod offering;
@@ -50,6 +51,7 @@ use self::election::Election;
 pub use self::io::{Committed, Facts, Input, Now, Op, Output};
 use self::laggards::Laggards;
 use self::log::Log;
+use self::looking_back::LookingBack;
 use self::members::Members;
 use self::offering::Offering;
 use self::origin::Proposals;
@@ -127,6 +129,7 @@ pub struct Engine<T> {
     donating: Option<Donating>,
     receiving: Option<Receiving>,
     laggards: Laggards,
+    looking_back: LookingBack,
     stopped: Option<StopReason>,
 }
 
@@ -170,6 +173,7 @@ impl<T> Engine<T> {
             donating: None,
             receiving: None,
             laggards: Laggards::default(),
+            looking_back: LookingBack::default(),
             stopped: None,
             config,
         }
@@ -239,6 +243,8 @@ impl<T> Engine<T> {
             }
             Input::Written { ticket } => self.on_written(ticket, out),
             Input::WriteFailed { reason } => Err(StopReason::WriteFailed(reason)),
+            Input::LogRead { entries } => self.on_log_read(entries, out),
+            Input::ReadFailed { reason } => Err(StopReason::ReadFailed(reason)),
             Input::Applied { index, wake_at } => {
                 self.applied = self.applied.max(index);
                 self.wake_at = wake_at;

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use cpg::Member;
 
+use super::catching_up::Piece;
 use super::members::Peer;
 use super::{Engine, Output};
 use crate::message::{Message, Offer, Offered};
 use crate::snapshot::SnapshotName;
 use crate::types::{Digest, Incarnation, Position};
+
+/// So many bytes less have to go to a laggard for it to get a snapshot, where entries would do.
+const SHORTER_BY: u64 = 1 << 20;
 
 /// What a sequencer has offered in its epoch.
 #[derive(Debug, Default)]
@@ -41,18 +45,36 @@ impl<T> Engine<T> {
         if after == self.log.last() {
             return;
         }
-        let Some(piece) = self.entries_after(after, digest) else {
-            self.offer_snapshot(laggard, after, partial, out);
-            return;
-        };
-        let donor = self.donor_of_entries(laggard, after).filter(|_| piece.more);
-        match donor {
-            Some(donor) => {
-                self.offering.entries.insert(laggard, self.now.monotonic);
-                self.offer(vec![laggard], donor, Offered::Entries, out);
+        let piece = match self.piece_after(after, digest) {
+            Piece::Here(piece) if !piece.more => {
+                out.push(Output::Send(Message::Entries(piece)));
+                return;
             }
-            None => out.push(Output::Send(Message::Entries(piece))),
+            Piece::Nowhere => return self.offer_snapshot(laggard, after, partial, out),
+            _ if self.is_shorter_by_snapshot(after) => {
+                return self.offer_snapshot(laggard, after, partial, out);
+            }
+            piece => piece,
+        };
+        if let Some(donor) = self.donor_of_entries(laggard, after) {
+            self.offering.entries.insert(laggard, self.now.monotonic);
+            return self.offer(vec![laggard], donor, Offered::Entries, out);
         }
+        match piece {
+            Piece::Here(piece) => out.push(Output::Send(Message::Entries(piece))),
+            Piece::Stored => self.look_back(laggard, after, out),
+            Piece::Nowhere => {}
+        }
+    }
+
+    /// Whether the newest snapshot here and what follows it are less than all entries that a
+    /// laggard lacks, by so much that it is worth beginning with it.
+    fn is_shorter_by_snapshot(&self, after: Position) -> bool {
+        let newest = self.snapshots.held().last().filter(|name| name.index() > after.index);
+        newest.is_some_and(|name| {
+            let with_it = name.bytes + self.log.bytes_after(name.index());
+            self.log.bytes_after(after.index) > with_it + SHORTER_BY
+        })
     }
 
     fn offer(
@@ -93,10 +115,10 @@ impl<T> Engine<T> {
         partial: Option<SnapshotName>,
         out: &mut Vec<Output<T>>,
     ) {
-        let start = self.log.start().position.index;
+        let gone = self.log.gone();
         let usable = |name: &SnapshotName| {
             // What follows it must be in this log.
-            name.index() >= start && name.index() > after.index && name.index() <= self.commit
+            name.index() >= gone && name.index() > after.index && name.index() <= self.commit
         };
         let me = self.me();
         let own = self.snapshots.held().iter().map(|name| (me, *name));

@@ -82,7 +82,9 @@ impl<T> Engine<T> {
         if !self.is_sequencing() {
             return None;
         }
-        let first = self.pace.told.next().max(self.log.first_kept());
+        // What has left memory is not told again: who missed it fetches it.
+        self.pace.told = self.pace.told.max(self.log.start().position.index);
+        let first = self.pace.told.next();
         let (mut bytes, mut end) = (0, None);
         let mut entries = Vec::new();
         for entry in self.log.from(first) {
@@ -111,9 +113,9 @@ impl<T> Engine<T> {
         }
         if self.is_sequencing() {
             // Heard back: the others were sent the same.
-            // What is compacted is not told again.
-            if marks.first <= self.pace.heard.next().max(self.log.first_kept()) {
-                self.pace.heard = self.pace.heard.max(last);
+            let heard = self.pace.heard.max(self.log.start().position.index);
+            if marks.first <= heard.next() {
+                self.pace.heard = heard.max(last);
             }
             return Ok(());
         }
@@ -254,6 +256,7 @@ impl<T> Engine<T> {
     /// Marks that the sequencer has not heard back are told again.
     pub(crate) fn resend_marks(&mut self) {
         let waited = self.now.monotonic.saturating_sub(self.pace.told_at);
+        self.pace.heard = self.pace.heard.max(self.log.start().position.index);
         if self.is_sequencing()
             && self.pace.heard < self.pace.told
             && waited > self.config.resend_timeout

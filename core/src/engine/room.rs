@@ -1,6 +1,6 @@
 //! What bounds the log in memory.
 
-use super::Engine;
+use super::{Config, Engine};
 
 /// What the log waits for before it grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +22,22 @@ impl<T> Engine<T> {
         if self.disk.waiting_bytes() > self.config.writing_bytes_max {
             return Some(Full::Disk);
         }
-        if self.log.bytes() <= self.config.log_bytes_max {
-            return None;
-        }
-        if self.snapshots.is_taking() {
+        if self.log.stored_bytes() > self.log_bytes_max() && self.snapshots.is_taking() {
             return Some(Full::Snapshot);
         }
-        (self.applied < self.commit).then_some(Full::Applying)
+        let is_large = self.log.bytes() > self.config.log_bytes_max;
+        (is_large && self.applied < self.commit).then_some(Full::Applying)
+    }
+
+    /// What the log may take where it is kept.
+    pub(crate) fn log_bytes_max(&self) -> u64 {
+        let Config { volatile, log_bytes_max, stored_bytes_max, .. } = self.config;
+        if volatile { log_bytes_max } else { stored_bytes_max }
     }
 
     /// The same for people.
     pub(crate) fn waiting_for_room(&self) -> Option<String> {
-        let (log, commit) = (self.log.bytes(), self.commit);
+        let (log, stored, commit) = (self.log.bytes(), self.log.stored_bytes(), self.commit);
         Some(match self.full()? {
             Full::Disk => format!(
                 "waiting for the disk of the log, which is slower than the group: {} bytes are to \
@@ -41,11 +45,11 @@ impl<T> Engine<T> {
                 self.disk.waiting_bytes()
             ),
             Full::Snapshot => format!(
-                "waiting for a snapshot to be written, so that the log, of {log} bytes, can be cut"
+                "waiting for a snapshot to be written, so that the log, of {stored} bytes, can be cut"
             ),
             Full::Applying => format!(
                 "waiting for the state machine to apply up to index {commit}: the log has {log} \
-                 bytes"
+                 bytes in memory"
             ),
         })
     }

@@ -21,6 +21,8 @@ const HELD_MAX: usize = 2;
 /// one is written.
 const SPACING_OF_ENTRIES_MAX: u64 = 16;
 const SPACING_OF_BYTES_MAX: u64 = 2;
+/// How large the log in the store is, from any index on, is known to that part of its limit.
+const STORED_STEPS: u64 = 4096;
 
 /// What the protocol has to know at the position of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,24 +213,37 @@ impl<T> Engine<T> {
     /// Forgets old entries that the newest snapshot holds, but for a margin for whoever lags
     /// a little, and for what is kept for those who take in what they lack.
     pub(crate) fn compact(&mut self) {
+        self.forget_applied();
         let newest = self.snapshots.held.last().map(SnapshotName::index);
         let early = self.is_broken(Canary::CutBeforeSnapshot);
         let Some(newest) = newest.max(early.then_some(self.handed_out)) else { return };
         let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
-        let start = self.log.start().position.index;
+        let gone = self.log.gone();
         let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));
         let kept = self.kept_for_laggards().unwrap_or(newest).min(newest).min(self.handed_out);
-        let too_much = self.log.bytes() > kept_bytes_max;
-        let within = if too_much { self.log.first_within(kept_bytes_max / 4 * 3) } else { start };
+        let too_much = self.log.stored_bytes() > kept_bytes_max;
+        let within = if too_much { self.log.first_within(kept_bytes_max / 4 * 3) } else { gone };
         let through = spare.max(within).min(kept);
         // In steps, so that it is not done for every entry.
-        let freed = self.log.bytes() - self.log.bytes_after(through);
-        let worth_it = through.0 > start.0 + kept_entries_max as u64 / 4
+        let freed = self.log.stored_bytes() - self.log.bytes_after(through);
+        let worth_it = through.0 > gone.0 + kept_entries_max as u64 / 4
             || too_much && freed > kept_bytes_max / 16;
-        if worth_it && through > start {
+        if worth_it && through > gone {
             self.log.compact(through);
             self.disk.push(Op::Compact(through));
         }
+    }
+
+    /// What is applied and durable need not be in memory, but for the newest, where a store can
+    /// be read back.
+    fn forget_applied(&mut self) {
+        let Config { cached_bytes_max, volatile, .. } = self.config;
+        if volatile || self.log.bytes() <= cached_bytes_max {
+            return;
+        }
+        let within = self.log.first_in_memory_within(cached_bytes_max / 4 * 3);
+        let through = within.min(self.applied).min(self.disk.durable());
+        self.log.forget(through, self.log_bytes_max() / STORED_STEPS);
     }
 
     /// Compares the states at the indices of snapshots. A difference means that the state

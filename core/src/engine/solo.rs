@@ -27,6 +27,8 @@ pub(super) struct Solo {
     pub(super) sent: Vec<Message>,
     /// What was asked of the shelf; nothing answers.
     pub(super) shelf: Vec<ShelfOp>,
+    /// From which entries on the store was to be read; nothing answers.
+    pub(super) looked_back: Vec<Index>,
 }
 
 pub(super) fn run(replica: u32, nonce: u64) -> Incarnation {
@@ -54,7 +56,9 @@ impl Solo {
         config.volatile = volatile;
         let engine = Engine::new(config, now);
         let (committed, read, sent, shelf) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut solo = Self { engine, now, committed, wake_at: None, read, sent, shelf };
+        let looked_back = Vec::new();
+        let mut solo =
+            Self { engine, now, committed, wake_at: None, read, sent, shelf, looked_back };
         solo.configure(&[member(1, 1)], &[member(1, 1)]);
         solo
     }
@@ -145,6 +149,10 @@ impl Solo {
             }
             Output::Shelf(op) => {
                 self.shelf.push(op);
+                None
+            }
+            Output::ReadLog { first, .. } => {
+                self.looked_back.push(first);
                 None
             }
             Output::Capture(_) | Output::Restore(_) | Output::Forgo { .. } => None,

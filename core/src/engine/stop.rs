@@ -26,6 +26,9 @@ pub enum StopReason {
     /// The log could not be written.
     #[error("the log could not be written: {0}; mend the cause and start the replica again")]
     WriteFailed(String),
+    /// The log could not be read.
+    #[error("the log could not be read: {0}; mend the cause and start the replica again")]
+    ReadFailed(String),
     /// A snapshot could not be written or read.
     #[error("a snapshot failed: {0}; mend the cause and start the replica again")]
     SnapshotFailed(String),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use cpg::{Connection, Dispatch, Event, Guarantee, Member};
 use crossbeam_channel::{Receiver, Sender, select};
 
-use super::log::Write;
+use super::log::ToLog;
 use super::reads::Reads;
 use super::{
     Asked, AskedFor, Feedback, InOrder, LEAVE_TIMEOUT, Meeting, Proposal, Queued, Shared, ToApply,
@@ -47,7 +47,7 @@ pub(crate) struct GroupThread<M: StateMachine> {
     requests: BTreeMap<u64, oneshot::Sender<Result<(), AdminError>>>,
     next_request: u64,
     news: Receiver<Feedback>,
-    to_log: Sender<Write>,
+    to_log: Sender<ToLog>,
     to_apply: Sender<ToApply<M>>,
     to_shelf: Sender<ShelfOp>,
     /// When to try again to reach the group engine.
@@ -95,7 +95,7 @@ impl<M: StateMachine> GroupThread<M> {
         to_read: Receiver<Read<M>>,
         asked: Receiver<Asked>,
         news: Receiver<Feedback>,
-        to_log: Sender<Write>,
+        to_log: Sender<ToLog>,
         to_apply: Sender<ToApply<M>>,
         to_shelf: Sender<ShelfOp>,
     ) -> Self {
@@ -187,7 +187,10 @@ impl<M: StateMachine> GroupThread<M> {
                 // Of a store in memory nothing is ever read again.
                 Output::Write { .. } if self.engine.config().volatile => {}
                 Output::Write { ticket, ops } => {
-                    let _ = self.to_log.try_send(Write { ticket, ops });
+                    let _ = self.to_log.try_send(ToLog::Write { ticket, ops });
+                }
+                Output::ReadLog { first, bytes_max } => {
+                    let _ = self.to_log.try_send(ToLog::Read { first, bytes_max });
                 }
                 Output::Apply(entries) => {
                     let _ = self.to_apply.try_send(ToApply::Entries(entries));
@@ -320,6 +323,8 @@ impl<M: StateMachine> GroupThread<M> {
             match news {
                 Feedback::Written(ticket) => self.step(Input::Written { ticket }),
                 Feedback::WriteFailed(reason) => self.step(Input::WriteFailed { reason }),
+                Feedback::LogRead(entries) => self.step(Input::LogRead { entries }),
+                Feedback::LogUnreadable(reason) => self.step(Input::ReadFailed { reason }),
                 Feedback::Applied { index, wake_at } => {
                     self.step(Input::Applied { index, wake_at });
                 }

@@ -28,7 +28,7 @@ use plainsong_storage::LogStore;
 
 use self::home::Home;
 use self::room::{Place, Room};
-use crate::engine::{AdminError, Committed, Engine, SnapshotHead, Status, VoterChange};
+use crate::engine::{AdminError, Committed, Engine, Entry, SnapshotHead, Status, VoterChange};
 use crate::event::changes;
 use crate::pending::{Caller, ProposeError};
 use crate::read::{Consistency, Read};
@@ -91,6 +91,9 @@ pub(crate) enum InOrder<M: StateMachine> {
 enum Feedback {
     Written(u64),
     WriteFailed(String),
+    /// Of the store, from the entry on that was asked for.
+    LogRead(Vec<Entry>),
+    LogUnreadable(String),
     Applied {
         index: Index,
         wake_at: Option<Timestamp>,

@@ -159,6 +159,12 @@ impl Store {
         Ok(())
     }
 
+    /// The log as it is on the disk, from that entry on.
+    pub(super) fn read(&mut self, first: Index, bytes_max: usize) -> Checked<Vec<Entry>> {
+        record::read(&mut self.log, first, bytes_max)
+            .map_err(|error| Violation(format!("a log cannot be read: {error}")))
+    }
+
     /// How many operations are under way.
     pub(super) fn unsynced(&self) -> usize {
         self.log.unsynced()

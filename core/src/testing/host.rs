@@ -141,6 +141,7 @@ impl<W: Workload> Host<W> {
         config.applying_max = p.applying_max;
         config.kept_entries_max = p.kept_entries_max;
         (config.log_bytes_max, config.kept_bytes_max) = (p.log_bytes_max, p.log_bytes_max / 2);
+        (config.stored_bytes_max, config.cached_bytes_max) = (p.log_bytes_max, p.cached_bytes_max);
         config.writing_bytes_max = p.writing_bytes_max;
         config.snapshot_entries = p.snapshot_entries;
         config.volatile = p.in_memory;

@@ -137,6 +137,8 @@ pub struct Parameters {
     /// See [`Config`](crate::engine::Config).
     pub snapshot_entries: u64,
     /// See [`Config`](crate::engine::Config).
+    pub cached_bytes_max: u64,
+    /// See [`Config`](crate::engine::Config); of the log in memory and in the store.
     pub log_bytes_max: u64,
     /// See [`Config`](crate::engine::Config).
     pub writing_bytes_max: usize,
@@ -211,6 +213,7 @@ impl Parameters {
             kept_entries_max: random.pick(&[5, 50, 10_000]),
             snapshot_entries: random.pick(&[10, 50, 200, 10_000]),
             log_bytes_max: random.pick(&[2000, 20_000, 1 << 30]),
+            cached_bytes_max: random.pick(&[0, 1000, 10_000, 1 << 30]),
             writing_bytes_max: random.pick(&[20, 500, 1 << 30]),
             disaster: false,
             flips: random.pick(&[0, 200, 800]),

@@ -22,7 +22,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     ) -> Checked {
         self.proposed.insert(id);
         let now = clock.now(world.now()).monotonic;
-        let deadline = world.parameters.proposal_timeout.map(|timeout| now + timeout);
+        // Once the faults have ended clients wait as long as it takes.
+        let timeout = world.parameters.proposal_timeout.filter(|_| !world.is_calm);
+        let deadline = timeout.map(|timeout| now + timeout);
         self.input(world, clock, Input::Propose { ticket: id, command, deadline })
     }
 

@@ -25,8 +25,9 @@ const LATE_MS: u64 = 2000;
 /// Who is that close to the commit index follows the others.
 const NEAR_ENTRIES: u64 = 20;
 
-/// The longest time that a chunk takes beside clients who write as fast as they can.
-const SLOW_CHUNK: Duration = Duration::from_millis(200);
+/// The longest time that a chunk takes beside clients who write as fast as they can, of an election
+/// timeout.
+const SLOW_CHUNK: f64 = 0.6;
 
 /// With stores lost at this rate, they are lost beside changes of the voters too.
 const LATE_WIPES: u32 = 800;
@@ -438,7 +439,7 @@ impl<W: Workload> Simulation<W> {
         self.hosts[at].restart_at = Some(self.world.now());
         let p = &mut self.world.parameters;
         let usual = (p.think_max, p.chunk_max);
-        (p.think_max, p.chunk_max) = (Duration::ZERO, SLOW_CHUNK);
+        (p.think_max, p.chunk_max) = (Duration::ZERO, p.election_timeout.mul_f64(SLOW_CHUNK));
         let began = self.world.now();
         let is_near = |simulation: &Self| {
             let committed = simulation.world.checker.committed();

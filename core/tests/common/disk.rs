@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use plainsong_storage::{
-    LogStore, MemoryLog, MemorySnapshots, Op, Recovered, SnapshotKey, SnapshotStore, StorageError,
-    StoredSnapshot,
+    LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered, SnapshotKey, SnapshotStore,
+    StorageError, StoredSnapshot,
 };
 
 /// A handle on a store; clones are handles on the same one.
@@ -26,8 +26,12 @@ impl<S> Kept<S> {
 }
 
 impl LogStore for Kept<MemoryLog> {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
-        self.with(MemoryLog::recover)
+    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
+        self.with(|log| log.recover(from))
+    }
+
+    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
+        self.with(|log| log.read(first, bytes_max))
     }
 
     fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use plainsong_storage::{
-    LogStore, MemoryLog, MemorySnapshots, Op, Recovered, SnapshotKey, SnapshotStore, StorageError,
-    StoredSnapshot,
+    LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered, SnapshotKey, SnapshotStore,
+    StorageError, StoredSnapshot,
 };
 
 use super::disk::Kept;
@@ -63,8 +63,12 @@ impl<S> Failing<S> {
 }
 
 impl LogStore for Failing<MemoryLog> {
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
         self.store.recover(from)
+    }
+
+    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
+        self.store.read(first, bytes_max)
     }
 
     fn write(&mut self, mut ops: Vec<Op>) -> Result<(), StorageError> {

@@ -49,6 +49,7 @@ pub(super) enum News {
 pub(super) struct Settings {
     pub(super) snapshot_entries: Option<u64>,
     pub(super) kept_entries_max: Option<usize>,
+    pub(super) cached_bytes_max: Option<u64>,
     /// How large the state is, beside what was applied.
     pub(super) state_kib: usize,
     /// A rule that they break.
@@ -58,7 +59,8 @@ pub(super) struct Settings {
 
 impl Settings {
     fn apply(self, config: &mut Config) {
-        let Self { snapshot_entries, kept_entries_max, .. } = self;
+        let Self { snapshot_entries, kept_entries_max, cached_bytes_max, .. } = self;
+        config.cached_bytes_max = cached_bytes_max.unwrap_or(config.cached_bytes_max);
         config.snapshot_entries = snapshot_entries.unwrap_or(config.snapshot_entries);
         config.kept_entries_max = kept_entries_max.unwrap_or(config.kept_entries_max);
         #[cfg(feature = "canaries")]
@@ -210,6 +212,11 @@ impl Replica {
                         news.push(News::Sends(message));
                     }
                     Output::Write { ticket, ops } => process.writes.push_back((ticket, ops)),
+                    Output::ReadLog { first, .. } => {
+                        let there = self.store.entries().iter();
+                        let there = there.filter(|entry| entry.position.index >= first);
+                        inputs.push_back(Input::LogRead { entries: there.cloned().collect() });
+                    }
                     Output::Apply(entries) => {
                         for committed in entries {
                             news.extend(committed.callers.into_iter().map(News::Answers));

@@ -60,6 +60,7 @@ impl Scenario {
             let mut settings = self.settings;
             settings.snapshot_entries = case.try_take_arg("snapshot-every")?;
             settings.kept_entries_max = case.try_take_arg("kept")?;
+            settings.cached_bytes_max = case.try_take_arg("cached")?;
             settings.state_kib = case.try_take_arg("state-kib")?.unwrap_or(0);
             let stage = Stage::new([voters, others, learners], faults, settings);
             return Ok(stage.map(|stage| {

@@ -55,6 +55,8 @@ pub(super) struct Process<M: StateMachine> {
     /// The log thread: what waits, and the sync it is in.
     writes: VecDeque<(u64, Vec<Op>)>,
     syncing: Option<(u64, Duration)>,
+    /// Of the log, from which entry on and how many bytes.
+    to_read: VecDeque<(Index, usize)>,
     /// How many writes are in that sync.
     in_sync: usize,
     /// Since when the engine keeps entries to itself, because so much is being written.
@@ -124,6 +126,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             log,
             writes: VecDeque::new(),
             syncing: None,
+            to_read: VecDeque::new(),
             in_sync: 0,
             full_since: None,
             to_apply: VecDeque::new(),
@@ -236,7 +239,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let forced = self.engine.cluster().filter(|id| Some(*id) != before);
         if let Some((id, open)) = forced.zip(self.engine.open()) {
             let kept = self.engine.log().filter(|entry| entry.position.epoch < open.ballot);
-            world.force(id, open, &Digests::of(self.engine.first_kept(), kept))?;
+            world.force(id, open, &Digests::of(self.engine.first_in_memory(), kept))?;
             if let Some(store) = world.stores.get_mut(&self.incarnation.replica) {
                 store.forget_commits(open.base.index);
             }
@@ -316,6 +319,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                         let is_full = self.writes.len() + self.in_sync >= 2;
                         self.full_since = is_full.then(|| world.now());
                     }
+                }
+                Output::ReadLog { first, bytes_max } => {
+                    self.to_read.push_back((first, bytes_max));
                 }
                 Output::Apply(entries) => {
                     for committed in &entries {

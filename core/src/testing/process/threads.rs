@@ -24,6 +24,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
             return Ok(false);
         };
+        if let Some((first, bytes_max)) = self.to_read.pop_front() {
+            let entries = store.read(first, bytes_max)?;
+            self.input(world, clock, Input::LogRead { entries })?;
+            return Ok(true);
+        }
         if let Some((ticket, until)) = self.syncing {
             if now < until {
                 return Ok(false);
