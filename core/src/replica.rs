@@ -17,6 +17,9 @@ use crate::snapshot::Shelf;
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
 use crate::{Admin, Event, StateMachine, Watcher, codec, record, runtime};
 
+/// So many entries are kept for who lags, where they need not be in memory.
+const KEPT_ENTRIES_ON_DISK: usize = 1 << 18;
+
 /// One replica of a state machine: the handle by which an application uses it.
 ///
 /// May be shared among threads. Dropping it stops the replica in order, as
@@ -306,8 +309,9 @@ impl<M: StateMachine> Builder<M> {
         self
     }
 
-    /// Keeps that many entries of the log behind the newest snapshot, by default 8,192, for
-    /// replicas that lag a little. Who lags more gets the snapshot.
+    /// Keeps that many entries of the log behind the newest snapshot, for replicas that lag a
+    /// little: by default 8,192 in memory, and 262,144 on disk, but no more than 256 MiB. Who lags
+    /// more gets the snapshot, and so does who needs less with it.
     pub fn keep_entries(mut self, entries: usize) -> Self {
         self.kept_entries = Some(entries);
         self
@@ -344,7 +348,8 @@ impl<M: StateMachine> Builder<M> {
         let mut config = Config::new(incarnation, StoreId(random()?), bootstrap);
         config.volatile = volatile;
         config.snapshot_entries = self.snapshot_entries.unwrap_or(config.snapshot_entries);
-        config.kept_entries_max = self.kept_entries.unwrap_or(config.kept_entries_max);
+        let kept_entries = if volatile { config.kept_entries_max } else { KEPT_ENTRIES_ON_DISK };
+        config.kept_entries_max = self.kept_entries.unwrap_or(kept_entries);
         let replica = runtime::restart(config, recovered)?;
         let meeting = Meeting { engine, group };
         let connection = meeting.join().map_err(StartError::Engine)?;

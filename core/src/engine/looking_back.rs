@@ -70,3 +70,96 @@ impl<T> Engine<T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::solo::{Solo, member, run};
+    use super::super::{Input, StopReason};
+    use crate::engine::Entry;
+    use crate::message::{Entries, Fetch, Message, Missing};
+    use crate::types::{Index, Position};
+
+    /// A sequencer whose entries have left memory, and all of them as the store has them. Replicas
+    /// 2 and 3 are there.
+    fn sequencer() -> (Solo, Vec<Entry>) {
+        let mut solo = Solo::new();
+        let members = [member(1, 1), member(2, 2), member(3, 3)];
+        solo.configure(&members, &members[1..]);
+        solo.announce(member(2, 2), run(2, 2));
+        solo.announce(member(3, 3), run(3, 3));
+        for ticket in 0..20 {
+            let command = Bytes::from_static(b"a command");
+            solo.input(Input::Propose { ticket, command, deadline: None });
+        }
+        let stored = solo.engine.log.from(Index(1)).cloned().collect();
+        solo.engine.config.cached_bytes_max = 0;
+        let index = solo.engine.applied;
+        solo.input(Input::Applied { index, wake_at: None });
+        assert_eq!(solo.engine.log.bytes(), 0);
+        solo.sent.clear();
+        (solo, stored)
+    }
+
+    fn fetches(solo: &mut Solo, replica: u32, after: Position) {
+        let incarnation = run(replica, replica.into());
+        let donor = Some(solo.engine.me());
+        let digest = solo.engine.log.digest();
+        let missing = Missing::Entries { after, digest, donor, partial: None };
+        let fetch = Fetch { epoch: solo.engine.open_epoch(), incarnation, missing };
+        solo.deliver(member(replica, replica), Message::Fetch(fetch));
+    }
+
+    fn sent(solo: &mut Solo) -> Vec<Entries> {
+        let sent = std::mem::take(&mut solo.sent).into_iter();
+        let entries = sent.filter_map(|message| match message {
+            Message::Entries(entries) => Some(entries),
+            _ => None,
+        });
+        entries.collect()
+    }
+
+    #[test]
+    fn what_has_left_memory_is_read_for_one_after_the_other() {
+        let (mut solo, stored) = sequencer();
+        let at = |index: usize| stored[index - 1].position;
+        fetches(&mut solo, 2, at(3));
+        fetches(&mut solo, 3, at(7));
+        assert_eq!(solo.looked_back, [Index(4)], "one at a time");
+        solo.input(Input::LogRead { entries: stored[3..8].to_vec() });
+        assert_eq!(solo.looked_back, [Index(4), Index(8)]);
+        let [piece] = &sent(&mut solo)[..] else { panic!("one piece") };
+        assert_eq!((piece.first, piece.entries.len(), piece.more), (Index(4), 5, true));
+        assert_eq!(piece.digest, stored[7].digest);
+        // It is gone by now: who asked asks again.
+        solo.input(Input::LogRead { entries: Vec::new() });
+        assert!(sent(&mut solo).is_empty());
+        fetches(&mut solo, 2, at(8));
+        assert_eq!(solo.looked_back[2..], [Index(9)]);
+    }
+
+    #[test]
+    fn what_is_still_in_memory_is_not_taken_from_the_store() {
+        let (mut solo, mut stored) = sequencer();
+        solo.engine.config.cached_bytes_max = 1 << 20;
+        let last = stored[stored.len() - 1].clone();
+        let command = Bytes::from_static(b"one more");
+        solo.input(Input::Propose { ticket: 20, command, deadline: None });
+        fetches(&mut solo, 2, stored[17].position);
+        // In its place the store may have what was cut.
+        let position = Position { index: last.index().next(), ..last.position };
+        stored.push(Entry { position, ..last.clone() });
+        solo.input(Input::LogRead { entries: stored[18..].to_vec() });
+        let [piece] = &sent(&mut solo)[..] else { panic!("one piece") };
+        assert_eq!(piece.digest, last.digest);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_stops_its_replica() {
+        let (mut solo, _) = sequencer();
+        let (mut out, reason) = (Vec::new(), "record 4 is not what was written".to_owned());
+        solo.engine.step(solo.now, Input::ReadFailed { reason: reason.clone() }, &mut out);
+        assert_eq!(solo.engine.status().stopped, Some(StopReason::ReadFailed(reason)));
+    }
+}

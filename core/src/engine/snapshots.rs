@@ -242,6 +242,7 @@ impl<T> Engine<T> {
             return;
         }
         let within = self.log.first_in_memory_within(cached_bytes_max / 4 * 3);
+        // In place of what is not durable yet the store may have what was cut.
         let through = within.min(self.applied).min(self.disk.durable());
         self.log.forget(through, self.log_bytes_max() / STORED_STEPS);
     }

@@ -44,9 +44,10 @@ pub struct Start {
     )]
     pub snapshot_every: u64,
     /// Keeps so many entries of the log behind the newest snapshot, for replicas that lag a
-    /// little; who lags more is sent the snapshot.
-    #[arg(long, value_name = "ENTRIES", default_value_t = 8192)]
-    pub keep_entries: usize,
+    /// little; who lags more is sent the snapshot. [default: 8192, and 262144 with --data, but no
+    /// more than 256 MiB]
+    #[arg(long, value_name = "ENTRIES")]
+    pub keep_entries: Option<usize>,
     /// How it logs on stderr.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -87,8 +88,10 @@ impl Start {
         let mut builder = Replica::builder(ReplicaId(self.id), machine)
             .engine(self.engine.clone())
             .group(group)
-            .snapshot_every(self.snapshot_every)
-            .keep_entries(self.keep_entries);
+            .snapshot_every(self.snapshot_every);
+        if let Some(entries) = self.keep_entries {
+            builder = builder.keep_entries(entries);
+        }
         if !self.voters.is_empty() {
             builder = builder.bootstrap(self.voters.iter().copied().map(ReplicaId));
         }
