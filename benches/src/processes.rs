@@ -30,7 +30,7 @@ pub struct Place {
     /// For data, logs and the embedded ring.
     pub folder: PathBuf,
     /// More arguments of `kv serve`.
-    pub options: &'static [&'static str],
+    pub options: Vec<String>,
 }
 
 /// A `kv serve`, killed when dropped.
@@ -78,7 +78,7 @@ impl Place {
         let address = format!("{host}:{}", 7000 + id);
         let mut command = self.command(id, &self.kv);
         command.args(["serve", "--id", &id.to_string(), "--listen", &address]);
-        command.args(["--engine", &self.engine(), "--timeout", "60"]).args(self.options);
+        command.args(["--engine", &self.engine(), "--timeout", "60"]).args(&self.options);
         command.arg("--data");
         command.arg(self.data(id));
         if id <= 3 {

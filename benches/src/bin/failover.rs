@@ -84,7 +84,7 @@ fn main() -> Result {
         corosync: engine == "corosync",
         kv: kv.into(),
         folder: folder.into(),
-        options: &[],
+        options: Vec::new(),
     };
     fs::create_dir_all(&place.folder)?;
     run(&place, kills)

@@ -2,10 +2,11 @@
 //! and how much memory it takes at both ends. Driven by `benches/transfer/run`.
 //!
 //! ```text
-//! transfer ENGINE KV FLOOD FOLDER KEYS BYTES SECONDS_BEHIND
+//! transfer ENGINE KV FLOOD FOLDER KEYS BYTES SECONDS_BEHIND KEPT
 //! ```
 //!
-//! Three replicas hold `KEYS` keys with values of `BYTES` each, on disk. With `corosync` each
+//! Three replicas hold `KEYS` keys with values of `BYTES` each, on disk, and keep `KEPT` entries of
+//! the log behind their snapshots: with few of them, who lags gets the state. With `corosync` each
 //! replica runs in the network namespace `nodeN`, else all on this host.
 
 use std::collections::VecDeque;
@@ -143,6 +144,19 @@ fn memory_of(what: &str, replica: &Replica, before: u64) -> Result {
     Ok(())
 }
 
+/// What these hold now; from now on their peaks count anew.
+fn memory_before(group: &[Replica]) -> Result<Vec<u64>> {
+    group.iter().try_for_each(Replica::forget_peak)?;
+    group.iter().map(|replica| Ok(replica.memory()?.0)).collect()
+}
+
+fn memory_of_all(group: &[Replica], before: &[u64], joiner: &Replica) -> Result {
+    for (replica, before) in group.iter().zip(before) {
+        memory_of(&format!("replica {}", replica.id), replica, *before)?;
+    }
+    memory_of("the joiner", joiner, 0)
+}
+
 fn run(bench: &Bench) -> Result {
     println!("raw: {:.0} MB/s in messages of a chunk's size", bench.raw()?);
     let mut group: Vec<Replica> =
@@ -154,24 +168,21 @@ fn run(bench: &Bench) -> Result {
     println!("{} keys of {} bytes set at {rate:.0}/s", bench.keys, bench.bytes);
 
     println!("an empty joiner, nothing else to do:");
-    let before: Vec<u64> = group.iter().map(|r| Ok(r.memory()?.0)).collect::<Result<_>>()?;
-    group.iter().try_for_each(Replica::forget_peak)?;
+    let before = memory_before(&group)?;
     let began = Instant::now();
     let joiner = bench.place.start_empty(4)?;
     println!("  {}", brought_up(&[&joiner], began)?);
-    for (replica, before) in group.iter().zip(before) {
-        memory_of(&format!("replica {}", replica.id), replica, before)?;
-    }
-    memory_of("the joiner", &joiner, 0)?;
+    memory_of_all(&group, &before, &joiner)?;
     drop(joiner);
 
     println!("an empty joiner beside commands:");
     let mut joiner = None;
+    let before = memory_before(&group)?;
     beside_commands(bench, &group[0], || {
         let began = Instant::now();
         brought_up(&[joiner.insert(bench.place.start_empty(4)?)], began)
     })?;
-    memory_of("the joiner", joiner.as_ref().ok_or("a joiner")?, 0)?;
+    memory_of_all(&group, &before, joiner.as_ref().ok_or("a joiner")?)?;
 
     println!("the same one, {} s behind, beside commands:", bench.behind.as_secs());
     drop(joiner.take());
@@ -236,16 +247,15 @@ fn run(bench: &Bench) -> Result {
 
 fn main() -> Result {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [engine, kv, flood, folder, keys, bytes, behind] = &arguments[..] else {
-        return Err("transfer ENGINE KV FLOOD FOLDER KEYS BYTES SECONDS_BEHIND".into());
+    let [engine, kv, flood, folder, keys, bytes, behind, kept] = &arguments[..] else {
+        return Err("transfer ENGINE KV FLOOD FOLDER KEYS BYTES SECONDS_BEHIND KEPT".into());
     };
     let bench = Bench {
         place: Place {
             corosync: engine == "corosync",
             kv: kv.into(),
             folder: folder.into(),
-            // So little of the log that who lags gets the state.
-            options: &["--keep-entries", "64"],
+            options: vec!["--keep-entries".into(), kept.clone()],
         },
         flood: flood.into(),
         keys: keys.parse()?,

@@ -24,7 +24,7 @@ pub(super) enum Piece {
 impl<T> Engine<T> {
     /// Rule N5: what is missing is fetched; nobody else is disturbed.
     pub(crate) fn fetch_missing(&mut self, out: &mut Vec<Output<T>>) {
-        if self.is_broken(Canary::NoFetch) || self.full().is_some() {
+        if self.is_broken(Canary::NoFetch) || !self.takes_entries() {
             return;
         }
         let lags = self.live().is_some_and(|epoch| !epoch.in_step);
@@ -41,6 +41,13 @@ impl<T> Engine<T> {
         }
     }
 
+    /// There is room again: what was not taken is asked for again.
+    pub(crate) fn fetch_refused(&mut self, out: &mut Vec<Output<T>>) {
+        if self.pace.refused && self.takes_entries() {
+            self.fetch_entries(out);
+        }
+    }
+
     /// Rule L1.
     pub(crate) fn fetch_entries(&mut self, out: &mut Vec<Output<T>>) {
         let Some(epoch) = self.live() else { return };
@@ -52,7 +59,7 @@ impl<T> Engine<T> {
             donor: self.pace.donor,
             partial: self.receiving.as_ref().map(|receiving| receiving.name),
         };
-        self.pace.fetched = true;
+        (self.pace.fetched, self.pace.refused) = (true, false);
         self.pace.missing_since = Some(self.now.monotonic);
         self.fetch(self.promised, missing, out);
     }
@@ -152,10 +159,13 @@ impl<T> Engine<T> {
         // The sequencer never takes entries from others (rule N3).
         if epoch.sequencing
             || !epoch.shares
-            || self.full().is_some()
             || piece.first > last.next()
             || piece.first.0 + count <= last.0 + 1
         {
+            return Ok(());
+        }
+        if !self.takes_entries() {
+            self.pace.refused = true;
             return Ok(());
         }
         let known = (last.0 + 1 - piece.first.0) as usize;

@@ -160,6 +160,7 @@ impl<T> Engine<T> {
         };
         if let Some((_, sent)) = donating.reading.front().copied().filter(|next| next.0 == chunk) {
             donating.reading.pop_front();
+            donating.moved_at = self.now.monotonic;
             let chunk = Chunk { name, number: chunk, donor, sent, bytes };
             out.push(Output::Send(Message::Chunk(chunk)));
         }
@@ -175,7 +176,8 @@ impl<T> Engine<T> {
         donating.takers.retain(|incarnation, taker| {
             members.has(*incarnation) && now.saturating_sub(taker.heard_at) < silent
         });
-        if now.saturating_sub(donating.moved_at) > resend * 2 {
+        // What the disk has not given yet did not get lost.
+        if donating.reading.is_empty() && now.saturating_sub(donating.moved_at) > resend * 2 {
             donating.moved_at = now;
             let sent = donating.sent;
             donating.takers.values_mut().for_each(|taker| taker.seen = sent);

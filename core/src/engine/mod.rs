@@ -249,6 +249,7 @@ impl<T> Engine<T> {
                 self.applied = self.applied.max(index);
                 self.wake_at = wake_at;
                 self.compact();
+                self.fetch_refused(out);
                 Ok(())
             }
             Input::Shelf(news) => self.on_shelf_news(news, out),

@@ -29,6 +29,8 @@ pub(crate) struct Pace {
     pub(crate) missing_since: Option<Duration>,
     /// It has been asked for.
     pub(crate) fetched: bool,
+    /// What came was not taken, for want of room.
+    pub(crate) refused: bool,
     /// Whom the sequencer has named to give entries.
     pub(crate) donor: Option<Incarnation>,
     /// An epoch of which traffic was seen and that is not open here (rule B9).

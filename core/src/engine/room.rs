@@ -2,6 +2,10 @@
 
 use super::{Config, Engine};
 
+/// Entries that were fetched and are not applied may take that part of what the log may take in
+/// memory.
+const UNAPPLIED_PART: u64 = 4;
+
 /// What the log waits for before it grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
@@ -27,6 +31,14 @@ impl<T> Engine<T> {
         }
         let is_large = self.log.bytes() > self.config.log_bytes_max;
         (is_large && self.applied < self.commit).then_some(Full::Applying)
+    }
+
+    /// Whether entries that were fetched find room: not before those in memory are applied, which
+    /// may have to wait for a snapshot to be restored. They can be had again, so few are enough.
+    pub(crate) fn takes_entries(&self) -> bool {
+        let is_large = self.log.bytes() > self.config.log_bytes_max / UNAPPLIED_PART;
+        let is_behind = !self.config.volatile && is_large && self.applied < self.commit;
+        self.full().is_none() && !is_behind
     }
 
     /// What the log may take where it is kept.

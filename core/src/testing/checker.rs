@@ -214,8 +214,11 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
                 format!("N11: log time jumps to {} at {}, {most} ms at most", entry.time, index)
             })?;
         }
-        if news && entry.time.0 > self.frontier.reach(when.start) {
-            self.frontier = Frontier { stamp: entry.time, at: when.start };
+        // Who stamped it may have seen it long before it wrote it, and others before it.
+        let seen = Frontier { stamp: entry.time, at: when.start };
+        let further = seen.reach(when.end) > self.frontier.reach(when.end);
+        if (news || sequencer == Some(by)) && further {
+            self.frontier = seen;
         }
         Ok(())
     }

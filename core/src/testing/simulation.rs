@@ -438,8 +438,9 @@ impl<W: Workload> Simulation<W> {
         self.hosts[at].die(&mut self.world, Death::Wipe)?;
         self.hosts[at].restart_at = Some(self.world.now());
         let p = &mut self.world.parameters;
-        let usual = (p.think_max, p.chunk_max);
+        let usual = (p.think_max, p.chunk_max, p.capture_max);
         (p.think_max, p.chunk_max) = (Duration::ZERO, p.election_timeout.mul_f64(SLOW_CHUNK));
+        p.capture_max = p.chunk_max * 5;
         let began = self.world.now();
         let is_near = |simulation: &Self| {
             let committed = simulation.world.checker.committed();
@@ -457,7 +458,7 @@ impl<W: Workload> Simulation<W> {
             })?;
         }
         let p = &mut self.world.parameters;
-        (p.think_max, p.chunk_max) = usual;
+        (p.think_max, p.chunk_max, p.capture_max) = usual;
         Ok(())
     }
 
