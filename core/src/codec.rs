@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 4 | magic `PSNG` |
-//! | 2 | version of the format, now 1 |
+//! | 2 | version of the format, now 2 |
 //! | 2 | kind of the message |
 //! | 16 | cluster id, zero while it is unknown |
 //! | 4 | length of the body in bincode |
@@ -27,7 +27,7 @@ use crate::message::{BatchMessage, Chunk, ChunkMessage, Entries, EntriesMessage,
 use crate::types::ClusterId;
 
 /// The version of frames that this build writes and reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"PSNG";
 const HEADER: usize = 36;
@@ -508,8 +508,8 @@ mod tests {
     #[test]
     fn an_unknown_version_is_named() {
         let mut frame = Frame::new(None, &messages()[0]).bytes().to_vec();
-        frame[4] = 2;
-        assert_eq!(decode_frame(&frame.into()), Err(DecodeError::Version { found: 2 }));
+        frame[4] = VERSION as u8 + 1;
+        assert_eq!(decode_frame(&frame.into()), Err(DecodeError::Version { found: VERSION + 1 }));
     }
 
     #[test]

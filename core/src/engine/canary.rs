@@ -139,6 +139,8 @@ canaries! {
         "L4: a log that does not end in the epoch is acked";
     ForeignHeard, "foreign-heard",
         "V4: messages of another cluster are listened to";
+    CutFromStore, "cut-from-store",
+        "L3: entries are given from the store that are not applied, and may have been cut";
     EntriesOfOtherEpochs, "entries-of-other-epochs",
         "L5: entries are taken that were sent in another epoch";
     ChunksOfOthers, "chunks-of-others",

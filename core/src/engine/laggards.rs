@@ -20,11 +20,11 @@ const ORDERED_PER_TIMEOUT: u32 = 4;
 /// For so long in all commands are held back for one run of a replica. Too low: a large state
 /// does not arrive beside many writes. Too high: a replica that is too slow for the group holds
 /// it up.
-const HELD_BACK_MAX: Duration = Duration::from_mins(15);
+const HELD_BACK_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Of what the log may take where it is kept, in eighths: what follows a snapshot may grow to the first
 /// while the snapshot comes, to the second until it is followed, and is given up after the last.
-const GROWS_TO: u64 = 5;
+const GROWS_TO: u64 = 4;
 const FOLLOWED_FROM: u64 = 6;
 const GIVEN_UP_AFTER: u64 = 7;
 
@@ -93,16 +93,10 @@ impl Laggards {
         self.known.insert(incarnation, Laggard { after, stage, heard_at: now });
     }
 
-    /// One asks for what follows an index. Who comes from a snapshot has to come nearer: for what
-    /// it takes in, half as much may be added.
-    fn fetches(
-        &mut self,
-        incarnation: Incarnation,
-        after: Index,
-        log: &Log,
-        log_bytes_max: u64,
-        now: Duration,
-    ) {
+    /// One asks for what follows an index. Who comes from a snapshot has to come nearer: beyond the
+    /// room that there is while it installs the snapshot, for what it takes in half as much may be
+    /// added.
+    fn fetches(&mut self, incarnation: Incarnation, after: Index, log: &Log, now: Duration) {
         let lacks = log.bytes_after(after);
         let known = self.known.get(&incarnation);
         let stage = match known.map(|known| (known.after, known.stage)) {
@@ -111,9 +105,7 @@ impl Laggards {
                 self.known.entry(incarnation).and_modify(|known| known.heard_at = now);
                 return;
             }
-            Some((_, Stage::Receives { .. })) => {
-                Stage::Follows { allowed: log.cost() + log_bytes_max / 64 }
-            }
+            Some((_, Stage::Receives { allowed, .. })) => Stage::Follows { allowed },
             Some((index, Stage::Follows { allowed })) if after >= index => {
                 let taken = log.bytes_after(index) - lacks;
                 Stage::Follows { allowed: allowed + taken / 2 }
@@ -143,8 +135,21 @@ impl<T> Engine<T> {
     pub(crate) fn hear_fetch(&mut self, fetch: &Fetch) {
         let of_member = self.members.has(fetch.incarnation);
         if let (true, Missing::Entries { after, .. }) = (of_member, fetch.missing) {
-            let (max, now) = (self.log_bytes_max(), self.now.monotonic);
-            self.laggards.fetches(fetch.incarnation, after.index, &self.log, max, now);
+            let now = self.now.monotonic;
+            self.laggards.fetches(fetch.incarnation, after.index, &self.log, now);
+        }
+    }
+
+    /// One tells how far it has written what it took in. It may have to apply much before it asks
+    /// for more, and is not forgotten meanwhile.
+    pub(crate) fn hear_laggard(&mut self, incarnation: Incarnation, acked: Index) {
+        let now = self.now.monotonic;
+        match self.laggards.known.get_mut(&incarnation) {
+            Some(known) if acked > known.after => {
+                self.laggards.fetches(incarnation, acked, &self.log, now);
+            }
+            Some(known) => known.heard_at = now,
+            None => {}
         }
     }
 
@@ -251,9 +256,9 @@ mod tests {
     use super::super::solo::{Solo, member, run};
     use super::*;
     use crate::entry::{Batch, BatchKind};
-    use crate::message::Message;
+    use crate::message::{Message, Progress};
     use crate::snapshot::{CHUNK_BYTES, ShelfNews, SnapshotName};
-    use crate::types::{Digest, Origin, Position, ReplicaId};
+    use crate::types::{Digest, Origin, Position, ReplicaId, StoreId};
 
     const LOG_BYTES_MAX: u64 = 4 << 20;
     const EIGHTH: u64 = LOG_BYTES_MAX / 8;
@@ -357,6 +362,7 @@ mod tests {
         pair.propose();
         pair.fetches(pair.name.index().0);
         let before = pair.propose();
+        assert_about(before, FOLLOWED_FROM * EIGHTH);
         let after = pair.name.index().0 + 10;
         let taken = before - pair.solo.engine.log.bytes_after(Index(after));
         pair.fetches(after);
@@ -428,6 +434,43 @@ mod tests {
         }
         pair.received(CHUNKS);
         assert!(is_free(&mut pair), "it is too slow");
+    }
+
+    #[test]
+    fn l7_who_lives_is_not_forgotten_while_it_applies_what_it_has() {
+        let mut pair = Pair::new();
+        pair.received(0);
+        pair.propose();
+        pair.fetches(pair.name.index().0);
+        let lives = |pair: &mut Pair, acked| {
+            let epoch = pair.solo.engine.open_epoch();
+            pair.solo.deliver(
+                member(2, 2),
+                Message::Progress(Progress {
+                    epoch,
+                    incarnation: run(2, 2),
+                    store: StoreId(2),
+                    marks: None,
+                    acked,
+                    applied: Index(0),
+                    echo: Vec::new(),
+                    promised: epoch,
+                }),
+            );
+        };
+        let timeout = pair.solo.engine.config.election_timeout;
+        for _ in 0..KEPT_TIMEOUTS * 2 {
+            pair.wait(timeout);
+            lives(&mut pair, Index(0));
+        }
+        let (first, before) = (pair.name.index(), pair.grown());
+        assert_eq!(pair.solo.engine.kept_for_laggards(), Some(first));
+        assert!(pair.propose() <= before + BATCH, "commands are still held back");
+        lives(&mut pair, Index(first.0 + 7));
+        assert_eq!(pair.solo.engine.kept_for_laggards(), Some(Index(first.0 + 7)));
+        let last = pair.solo.engine.log.last().index;
+        lives(&mut pair, last);
+        assert!(pair.solo.engine.laggards.known.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::catching_up::{PIECE_BYTES_MAX, PIECE_ENTRIES_MAX};
-use super::{Checked, Engine, Output, ensure};
+use super::{Canary, Checked, Engine, Output, ensure};
 use crate::entry::{Entry, EntryHead};
 use crate::message::{Entries, Message};
 use crate::types::{Incarnation, Position};
@@ -46,14 +46,15 @@ impl<T> Engine<T> {
         let Some(after) = self.looking_back.under_way.take() else { return Ok(()) };
         // What is in memory may have been cut since.
         let start = self.log.start().position.index;
-        entries.retain(|entry| entry.index() <= start);
+        let any = self.is_broken(Canary::CutFromStore);
+        entries.retain(|entry| entry.index() <= start || any);
         entries.truncate(PIECE_ENTRIES_MAX);
         let fits = after.epoch == self.log.epoch_at(after.index)
             && entries.first().is_some_and(|first| first.index() == after.index.next());
         if let Some(last) = entries.last().filter(|_| fits && self.is_in_step()) {
             let (index, epoch) = (last.index(), last.position.epoch);
             let known = self.log.epoch_at(index);
-            ensure(epoch == known || index <= self.log.gone(), || {
+            ensure(epoch == known || index <= self.log.gone() || any, || {
                 format!("entry {index} of the store is of epoch {epoch}, and should be of {known}")
             })?;
             let digest = last.digest;

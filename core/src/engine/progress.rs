@@ -138,6 +138,7 @@ impl<T> Engine<T> {
             self.election.sequencer_heard_at = self.now.monotonic;
         }
         let Progress { incarnation, store, acked, echo, .. } = progress;
+        self.hear_laggard(incarnation, acked);
         let voter = Voter { replica: incarnation.replica, store };
         if progress.promised == progress.epoch {
             self.on_echoes(voter, acked, &echo);

@@ -4,7 +4,7 @@ use super::{Config, Engine};
 
 /// Entries that were fetched and are not applied may take that part of what the log may take in
 /// memory.
-const UNAPPLIED_PART: u64 = 4;
+const UNAPPLIED_PART: u64 = 8;
 
 /// What the log waits for before it grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

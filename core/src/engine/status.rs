@@ -259,8 +259,12 @@ impl<T> Engine<T> {
             return Some(waiting);
         }
         if self.pace.missing_since.is_some() {
-            let missing = self.log.last().index.next();
-            return Some(format!("waiting for entry {missing}, which was lost on the way"));
+            let (missing, known) = (self.log.last().index.next(), self.pace.known);
+            return Some(if known > missing {
+                format!("waiting to catch up: entries {missing} to {known} are still to come")
+            } else {
+                format!("waiting for entry {missing}, which was lost on the way")
+            });
         }
         if !self.log.members().contains(&self.me()) {
             return Some(format!(
