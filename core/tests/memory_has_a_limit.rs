@@ -9,7 +9,7 @@ use std::thread;
 
 use common::ledger::{DEADLINE, wait_until};
 use cpg::embedded::{Node, Ring};
-use plainsong::{Builder, Busy, Context, Replica, ReplicaId, StateMachine};
+use plainsong::{Builder, Busy, Consistency, Context, Index, Replica, ReplicaId, StateMachine};
 use plainsong_storage::{
     LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered, StorageError,
 };
@@ -63,6 +63,49 @@ fn commands_that_nobody_takes_wait_outside() {
         assert_eq!(sum, (taken + 1) * LARGE as u64);
         drop(others);
     });
+}
+
+/// Keeps all that it is given.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Hoard(Vec<bytes::Bytes>);
+
+impl StateMachine for Hoard {
+    type Command = bytes::Bytes;
+    type Output = ();
+
+    fn apply(&mut self, _: &Context, command: bytes::Bytes) {
+        self.0.push(command);
+    }
+
+    plainsong::snapshot_by_clone!();
+}
+
+#[test]
+fn who_lags_gets_entries_that_have_left_memory() {
+    // More than the 64 MiB that stay in memory, in a store that can be read back. A snapshot would
+    // be no shorter.
+    const COMMANDS: usize = 80;
+    let ring = Ring::new();
+    let start = |id: u32, voters: &[u32]| {
+        let builder = Replica::builder(ReplicaId(id), Hoard::default()).engine(ring.node());
+        builder
+            .group("hoard")
+            .bootstrap(voters.iter().copied().map(ReplicaId))
+            .stores(MemoryLog::new(), MemorySnapshots::new())
+            .start()
+            .unwrap()
+    };
+    let group = [1, 2, 3].map(|id| start(id, &[1, 2, 3]));
+    let pending: Vec<_> = (0..COMMANDS).map(|_| group[0].propose(large())).collect();
+    pending.into_iter().for_each(|pending| pending.wait_timeout(DEADLINE).unwrap());
+    let joiner = start(4, &[]);
+    let last = group[0].status().last;
+    wait_until("the joiner to have applied all", || joiner.status().applied >= last);
+    let held = |replica: &Replica<Hoard>| {
+        replica.read(Consistency::Local, |hoard| hoard.0.clone()).wait_timeout(DEADLINE).unwrap()
+    };
+    assert!(held(&joiner) == held(&group[0]) && held(&joiner).len() == COMMANDS);
+    assert_eq!(joiner.status().first_kept, Index(1), "it has all entries");
 }
 
 /// A log whose disk stands still as long as a test wants it.
