@@ -30,6 +30,7 @@ scenarios! {
     copied_data_folder
     donor_loss
     duelling_coordinators
+    entries_from_the_store
     figure_8
     forced_new_cluster
     hole_before_a_ring_change

@@ -22,8 +22,9 @@ const ORDERED_PER_TIMEOUT: u32 = 4;
 /// it up.
 const HELD_BACK_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// Of what the log may take where it is kept, in eighths: what follows a snapshot may grow to the first
-/// while the snapshot comes, to the second until it is followed, and is given up after the last.
+/// Of what the log may take where it is kept, in eighths: what follows a snapshot may grow to the
+/// first while the snapshot comes, to the second while it is installed, and is given up after the
+/// last.
 const GROWS_TO: u64 = 4;
 const FOLLOWED_FROM: u64 = 6;
 const GIVEN_UP_AFTER: u64 = 7;

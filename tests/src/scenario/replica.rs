@@ -9,7 +9,7 @@ use plainsong::engine::Canary;
 use plainsong::engine::{Config, Engine, Entry, Input, Now, Op, Output, Role};
 use plainsong::message::Message;
 use plainsong::snapshot::{ShelfOp, SnapshotName};
-use plainsong::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId, Timestamp};
+use plainsong::{ClusterId, Incarnation, Index, Nonce, ReplicaId, StoreId, Timestamp};
 
 use super::state::State;
 use super::store::Store;
@@ -34,6 +34,8 @@ pub(super) enum News {
     /// They took effect, and their outputs are not known here.
     Forgoes(Vec<String>),
     Restores(SnapshotName),
+    /// It reads its log in the store, from that entry on.
+    LooksBack(Index),
     /// What a read saw.
     Sees(String),
     /// A read comes to nothing, and what the replica waits for.
@@ -213,6 +215,7 @@ impl Replica {
                     }
                     Output::Write { ticket, ops } => process.writes.push_back((ticket, ops)),
                     Output::ReadLog { first, .. } => {
+                        news.push(News::LooksBack(first));
                         let there = self.store.entries().iter();
                         let there = there.filter(|entry| entry.position.index >= first);
                         inputs.push_back(Input::LogRead { entries: there.cloned().collect() });

@@ -331,6 +331,7 @@ impl Stage {
                 News::Restores(name) => {
                     format!("{id} goes on from the snapshot at [{}]", name.index())
                 }
+                News::LooksBack(first) => format!("{id} looks into its store, from [{first}] on"),
                 News::Sees(commands) => format!("{id} reads {commands}"),
                 News::SeesNothing(why) => format!("{id} cannot read: {why}"),
                 News::Breaks(what) => return Err(what),
