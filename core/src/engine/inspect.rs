@@ -4,7 +4,7 @@ use super::Engine;
 use crate::Timestamp;
 use crate::entry::Entry;
 use crate::message::Open;
-use crate::types::{Ballot, Index, Voters};
+use crate::types::{Ballot, Digest, Index, Voters};
 
 impl<T> Engine<T> {
     /// The epoch that was opened here last, frozen or not.
@@ -59,6 +59,11 @@ impl<T> Engine<T> {
     /// The log in memory.
     pub(crate) fn log(&self) -> impl Iterator<Item = &Entry> {
         self.log.from(self.log.first_in_memory())
+    }
+
+    /// The digest of an entry in memory.
+    pub(crate) fn digest_at(&self, index: Index) -> Option<Digest> {
+        self.log.get(index).map(|entry| entry.digest)
     }
 
     /// Where the log in memory begins.

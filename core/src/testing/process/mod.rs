@@ -305,6 +305,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     world.note(|| format!("{replica} sends {}", brief(&message)));
                     world.check_message(replica, &self.log, &message)?;
                     self.check_acks(&message)?;
+                    self.check_entries(&message)?;
                     self.unsent.push_back(encode(self.engine.cluster(), &message));
                 }
                 Output::Write { ticket, ops } => {
@@ -380,6 +381,19 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             self.to_apply.push_back(Work::Reads(reads));
         }
         Ok(())
+    }
+
+    /// Rule L3: what is given is what is in the log.
+    fn check_entries(&self, message: &Message) -> Checked {
+        let Message::Entries(piece) = message else { return Ok(()) };
+        let last = Index(piece.first.0 + piece.entries.len() as u64 - 1);
+        let holds = self.engine.digest_at(last).is_none_or(|digest| digest == piece.digest);
+        check(holds, || {
+            format!(
+                "L3: {} gives entries to {last} that it does not hold",
+                self.incarnation.replica
+            )
+        })
     }
 
     /// Rule L4: nothing is acked before the log ends in the epoch.
