@@ -4,7 +4,7 @@
 use super::{Canary, Checked, Engine, Output, StopReason, ensure};
 use crate::entry::EntryHead;
 use crate::message::{Entries, Fetch, Message, Missing};
-use crate::types::{Ballot, Digest, Position};
+use crate::types::{Ballot, Digest, Incarnation, Position};
 
 /// Bytes of contents in one `Entries`: less than a frame carries.
 pub(super) const PIECE_BYTES_MAX: usize = 256 << 10;
@@ -104,11 +104,8 @@ impl<T> Engine<T> {
             }
             Missing::Entries { after, digest, donor: Some(donor), .. } => {
                 if donor == self.me() && epoch.in_step {
-                    match self.piece_after(after, digest) {
-                        Piece::Here(piece) => out.push(Output::Send(Message::Entries(piece))),
-                        Piece::Stored => self.look_back(fetch.incarnation, after, out),
-                        Piece::Nowhere => {}
-                    }
+                    let piece = self.piece_after(after, digest);
+                    self.give(piece, fetch.incarnation, after, out);
                 }
             }
             Missing::Entries { after, digest, donor: None, partial } => {
@@ -116,6 +113,21 @@ impl<T> Engine<T> {
                     self.answer_laggard(fetch.incarnation, after, digest, partial, out);
                 }
             }
+        }
+    }
+
+    /// Sends a piece to somebody who has the log up to `after`, or has it read for that.
+    pub(super) fn give(
+        &mut self,
+        piece: Piece,
+        laggard: Incarnation,
+        after: Position,
+        out: &mut Vec<Output<T>>,
+    ) {
+        match piece {
+            Piece::Here(piece) => out.push(Output::Send(Message::Entries(piece))),
+            Piece::Stored => self.look_back(laggard, after, out),
+            Piece::Nowhere => {}
         }
     }
 

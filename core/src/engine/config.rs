@@ -46,7 +46,7 @@ pub struct Config {
     pub kept_entries_max: usize,
     /// Bytes of entries from which on the margin behind the newest snapshot is given up. Too
     /// low: whoever lags needs a snapshot, where some entries would do. Too high: that much
-    /// memory.
+    /// memory, or room on the disk.
     pub kept_bytes_max: u64,
     /// Bytes of the newest entries that are kept in memory; of earlier ones, once they are applied,
     /// only the store has them, unless it is in memory itself. Too low: who lags a little waits for

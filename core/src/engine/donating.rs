@@ -17,8 +17,9 @@ const WINDOW: u64 = 8;
 const WINDOW_BESIDE_COMMANDS: u64 = 2;
 /// They do not any more when what follows the snapshot takes that part of what the log may.
 const PRESSES_FROM: u64 = 4;
-/// After so many election timeouts without a word a laggard is not waited for.
-const SILENT_TIMEOUTS: u32 = 4;
+/// After so many election timeouts without a word a laggard is not waited for, by its donor or by
+/// commands.
+pub(super) const SILENT_TIMEOUTS: u32 = 4;
 
 /// A snapshot that this replica sends.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::catching_up::PIECE_BYTES_MAX;
+use super::donating::SILENT_TIMEOUTS;
 use super::log::Log;
 use super::{Canary, Engine};
 use crate::message::{Fetch, Missing, Received};
@@ -11,8 +12,6 @@ use crate::types::{Incarnation, Index};
 
 /// So many election timeouts what a laggard needs is kept after it was last heard of.
 pub(super) const KEPT_TIMEOUTS: u32 = 10;
-/// After so many election timeouts without a word commands are not held back for it.
-const SILENT_TIMEOUTS: u32 = 4;
 /// While commands are held back, a batch is ordered so many times in an election timeout.
 /// Too low: commands seem to stand still, and others start ballots. Too high: the log grows
 /// though it must not.
@@ -167,11 +166,11 @@ impl<T> Engine<T> {
         heard.chain(snapshot).filter(can_be).min()
     }
 
-    /// Rule L7: whether a batch may be ordered now. For who receives the state the others wait,
+    /// Rule L7: whether no batch may be ordered now. For who receives the state the others wait,
     /// or it would have to begin again; but not so that they seem to stand still.
-    pub(crate) fn may_order(&self) -> bool {
+    pub(crate) fn is_held_back(&self) -> bool {
         let pause = self.config.election_timeout / ORDERED_PER_TIMEOUT;
-        self.holding_back().is_none() || self.ago(self.laggards.ordered_at) >= pause
+        self.holding_back().is_some() && self.ago(self.laggards.ordered_at) < pause
     }
 
     /// For whom commands are held back.

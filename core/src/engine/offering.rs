@@ -45,25 +45,16 @@ impl<T> Engine<T> {
         if after == self.log.last() {
             return;
         }
-        let piece = match self.piece_after(after, digest) {
-            Piece::Here(piece) if !piece.more => {
-                out.push(Output::Send(Message::Entries(piece)));
-                return;
-            }
-            Piece::Nowhere => return self.offer_snapshot(laggard, after, partial, out),
-            _ if self.is_shorter_by_snapshot(after) => {
-                return self.offer_snapshot(laggard, after, partial, out);
-            }
-            piece => piece,
-        };
-        if let Some(donor) = self.donor_of_entries(laggard, after) {
+        let piece = self.piece_after(after, digest);
+        let is_all = matches!(&piece, Piece::Here(piece) if !piece.more);
+        let is_nowhere = matches!(piece, Piece::Nowhere);
+        if is_nowhere || !is_all && self.is_shorter_by_snapshot(after) {
+            self.offer_snapshot(laggard, after, partial, out);
+        } else if !is_all && let Some(donor) = self.donor_of_entries(laggard, after) {
             self.offering.entries.insert(laggard, self.now.monotonic);
-            return self.offer(vec![laggard], donor, Offered::Entries, out);
-        }
-        match piece {
-            Piece::Here(piece) => out.push(Output::Send(Message::Entries(piece))),
-            Piece::Stored => self.look_back(laggard, after, out),
-            Piece::Nowhere => {}
+            self.offer(vec![laggard], donor, Offered::Entries, out);
+        } else {
+            self.give(piece, laggard, after, out);
         }
     }
 

@@ -45,7 +45,7 @@ impl<T> Engine<T> {
     /// next of its origin.
     pub(crate) fn order_pool(&mut self) -> Checked {
         self.order_notice();
-        while self.is_sequencing() && self.full().is_none() && self.may_order() {
+        while self.may_order() {
             let gaps = self.is_broken(Canary::OrderedWithGaps);
             let strangers = self.is_broken(Canary::BatchesOfStrangers);
             let log = &self.log;
@@ -56,6 +56,11 @@ impl<T> Engine<T> {
             self.order(Content::Batch(batch));
         }
         Ok(())
+    }
+
+    /// Whether this replica gives a batch its position now.
+    pub(crate) fn may_order(&self) -> bool {
+        self.is_sequencing() && self.full().is_none() && !self.is_held_back()
     }
 
     /// Rule N3: positions are given once, at the end. The sequencer's word is the mark, so
@@ -82,8 +87,6 @@ impl<T> Engine<T> {
         if !self.is_sequencing() {
             return None;
         }
-        // What has left memory is not told again: who missed it fetches it.
-        self.pace.told = self.pace.told.max(self.log.start().position.index);
         let first = self.pace.told.next();
         let (mut bytes, mut end) = (0, None);
         let mut entries = Vec::new();
@@ -113,9 +116,8 @@ impl<T> Engine<T> {
         }
         if self.is_sequencing() {
             // Heard back: the others were sent the same.
-            let heard = self.pace.heard.max(self.log.start().position.index);
-            if marks.first <= heard.next() {
-                self.pace.heard = heard.max(last);
+            if marks.first <= self.pace.heard.next() {
+                self.pace.heard = self.pace.heard.max(last);
             }
             return Ok(());
         }
@@ -256,7 +258,6 @@ impl<T> Engine<T> {
     /// Marks that the sequencer has not heard back are told again.
     pub(crate) fn resend_marks(&mut self) {
         let waited = self.now.monotonic.saturating_sub(self.pace.told_at);
-        self.pace.heard = self.pace.heard.max(self.log.start().position.index);
         if self.is_sequencing()
             && self.pace.heard < self.pace.told
             && waited > self.config.resend_timeout

@@ -386,8 +386,7 @@ impl<T> Engine<T> {
     /// Rule N4: the sequencer positions its own batch when it hands it over to be sent;
     /// the batch carries the marks for all before it and for itself.
     fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) -> Checked {
-        let may_order = self.is_sequencing() && self.full().is_none() && self.may_order();
-        if may_order && self.log.is_next(&batch.origin, batch.number) {
+        if self.may_order() && self.log.is_next(&batch.origin, batch.number) {
             self.order(Content::Batch(batch.clone()));
             self.write(out)?;
         }

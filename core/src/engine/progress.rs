@@ -47,6 +47,12 @@ impl Pace {
         self.news = true;
     }
 
+    /// Marks up to there cannot be told again.
+    pub(crate) fn left_memory(&mut self, through: Index) {
+        self.told = self.told.max(through);
+        self.heard = self.heard.max(through);
+    }
+
     /// A new epoch goes on from `base`.
     pub(crate) fn opened(&mut self, base: Index) {
         // The `EpochStart` behind the base is known from `Open` itself (rule B8).

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::laggards::Laggards;
 use super::log::Log;
 use super::origin::Overtaken;
-use super::{Canary, Checked, Engine, Output, SnapshotHead};
+use super::{Canary, Checked, Config, Engine, Output, SnapshotHead};
 use crate::message::{Chunk, Message, Offered, Received};
 use crate::snapshot::{ShelfOp, SnapshotName};
 use crate::types::{Incarnation, Index};
@@ -219,14 +219,17 @@ impl<T> Engine<T> {
         self.check_received(out);
         let Some(receiving) = &self.receiving else { return };
         if !receiving.checking && !self.wants(&receiving.name) && self.live().is_some() {
-            self.abandon_receiving(out);
-        } else if if receiving.is_whole() {
+            return self.abandon_receiving(out);
+        }
+        let Config { election_timeout, resend_timeout, .. } = self.config;
+        let is_due = if receiving.is_whole() {
             // While it is looked at, the others have to know that it is still wanted.
-            self.ago(receiving.told_at) > self.config.election_timeout
+            self.ago(receiving.told_at) > election_timeout
         } else {
-            self.ago(receiving.heard_at) > self.config.resend_timeout
-                && self.ago(receiving.told_at) > self.config.resend_timeout
-        } {
+            self.ago(receiving.heard_at) > resend_timeout
+                && self.ago(receiving.told_at) > resend_timeout
+        };
+        if is_due {
             self.tell_received(out);
         }
     }

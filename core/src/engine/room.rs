@@ -1,4 +1,4 @@
-//! What bounds the log in memory.
+//! What bounds the log, in memory and in its store.
 
 use super::{Config, Engine};
 
@@ -57,7 +57,8 @@ impl<T> Engine<T> {
                 self.disk.waiting_bytes()
             ),
             Full::Snapshot => format!(
-                "waiting for a snapshot to be written, so that the log, of {stored} bytes, can be cut"
+                "waiting for a snapshot to be written, so that the log, of {stored} bytes, can be \
+                 cut"
             ),
             Full::Applying => format!(
                 "waiting for the state machine to apply up to index {commit}: the log has {log} \

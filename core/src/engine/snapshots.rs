@@ -214,6 +214,12 @@ impl<T> Engine<T> {
     /// a little, and for what is kept for those who take in what they lack.
     pub(crate) fn compact(&mut self) {
         self.forget_applied();
+        self.forget_old();
+        // What has left memory is not told again: who missed it fetches it.
+        self.pace.left_memory(self.log.start().position.index);
+    }
+
+    fn forget_old(&mut self) {
         let newest = self.snapshots.held.last().map(SnapshotName::index);
         let early = self.is_broken(Canary::CutBeforeSnapshot);
         let Some(newest) = newest.max(early.then_some(self.handed_out)) else { return };
