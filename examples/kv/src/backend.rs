@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use plainsong::Consistency;
 use service::Situation;
-use service::resp::Reply;
 
 use crate::View;
 use crate::command::{Ask, Output};
+use crate::resp::Reply;
 
 /// A place to ask the store at. The server is written against this, so that its tests
 /// can make a replica slow, full or silent.

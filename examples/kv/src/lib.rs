@@ -19,11 +19,12 @@ pub mod limits;
 pub mod node;
 pub mod program;
 pub mod request;
+pub mod resp;
 pub mod server;
 mod store;
 mod view;
 
-pub use service::{number, resp};
+pub use service::number;
 pub use store::Store;
 pub use view::{Change, Changes, Event, View};
 

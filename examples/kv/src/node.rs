@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Status, Timestamp, Watcher};
-use service::resp::{Reply, error};
 use service::{Situation, operator};
 
 use crate::backend::{Backend, Failure};
 use crate::command::{Ask, Output};
+use crate::resp::{Reply, error};
 use crate::{Store, View};
 
 /// A replica of the store as the server sees it. Clones are handles on the same replica.
@@ -75,7 +75,7 @@ impl Backend for Node {
 
     async fn operate(&self, words: Vec<Bytes>) -> Reply {
         let answer = operator::answer(Arc::clone(&self.replica), &words).await;
-        answer.unwrap_or_else(|| error("ERR syntax error"))
+        answer.map_or_else(|| error("ERR syntax error"), Reply::from)
     }
 
     fn situation(&self) -> Situation {

@@ -17,28 +17,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 mod common;
-use common::{Client, Serve, have, text, until};
+use common::{Client, Serve, certificate, have, text, until};
 
 type TlsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
-
-/// A certificate for 127.0.0.1 that hangs on nothing else, and its key.
-fn certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
-    let (cert, key) =
-        (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-out")
-        .arg(&cert)
-        .arg("-keyout")
-        .arg(&key)
-        .output()
-        .expect("openssl");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    (cert, key)
-}
 
 /// A client that trusts this certificate only, and shows its own if it has one.
 fn tls(address: SocketAddr, trusted: &Path, own: Option<&(PathBuf, PathBuf)>) -> TlsClient {

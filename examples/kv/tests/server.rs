@@ -29,7 +29,7 @@ fn what_clients_ask_of_a_server_is_answered() {
         ("ECHO hello", "\"hello\""),
         ("SELECT 0", "OK"),
         ("SELECT 1", "-ERR DB index is out of range"),
-        ("HELLO 3", "-NOPROTO unsupported protocol version"),
+        ("HELLO 4", "-NOPROTO unsupported protocol version"),
         (
             "AUTH x",
             "-ERR AUTH <password> called without any password configured for the default \
@@ -58,7 +58,7 @@ fn what_clients_ask_of_a_server_is_answered() {
         ("CONFIG SET hz 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'hz'"),
         ("CONFIG REWRITE", "-ERR unknown subcommand 'REWRITE'. Try CONFIG HELP."),
         ("COMMAND COUNT", ":65"),
-        ("COMMAND INFO get nope", "[[\"get\" :2 [readonly] :1 :1 :1] nil]"),
+        ("COMMAND INFO get nope", "[[\"get\" :2 [readonly] :1 :1 :1] nil-list]"),
         ("LPUSH a b c", "-ERR unknown command 'LPUSH', with args beginning with: 'a' 'b' 'c' "),
         ("GET", "-ERR wrong number of arguments for 'get' command"),
         ("SET a 1", "OK"),

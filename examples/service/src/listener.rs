@@ -184,6 +184,25 @@ impl Stream {
         }
     }
 
+    /// Returns the two ends as `HOST:PORT`, or `PATH:0` for a Unix socket: the server's, then the
+    /// client's.
+    pub fn ends(&self) -> (String, String) {
+        match self {
+            Self::Unix(stream) => {
+                let path = stream.local_addr().ok();
+                let path = path.as_ref().and_then(|address| address.as_pathname());
+                let end = format!("{}:0", path.unwrap_or(Path::new("?")).display());
+                (end.clone(), end)
+            }
+            Self::Tcp(stream) => {
+                let end = |end: io::Result<SocketAddr>| {
+                    end.map_or_else(|_| "?:0".into(), |end| end.to_string())
+                };
+                (end(stream.local_addr()), end(stream.peer_addr()))
+            }
+        }
+    }
+
     /// Tells one client too many so.
     pub async fn refuse(self) {
         let (_input, mut output) = self.split();

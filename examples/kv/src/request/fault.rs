@@ -64,9 +64,15 @@ pub enum Fault {
     /// There is only database 0.
     #[error("ERR DB index is out of range")]
     Database,
-    /// Only version 2 of the protocol is spoken.
+    /// Versions 2 and 3 of the protocol are spoken.
     #[error("NOPROTO unsupported protocol version")]
     Protocol,
+    /// The version of the protocol is not a number.
+    #[error("ERR Protocol version is not an integer or out of range")]
+    ProtocolNumber,
+    /// Not an option of `HELLO`, or one without its value.
+    #[error("ERR Syntax error in HELLO option '{0}'")]
+    HelloOption(String),
     /// The password is asked for first.
     #[error("NOAUTH Authentication required.")]
     NotAuthenticated,
@@ -109,7 +115,7 @@ pub enum Fault {
         "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
          allowed in this context"
     )]
-    Listening(&'static str),
+    Listening(std::borrow::Cow<'static, str>),
     /// More than [`crate::limits::SUBSCRIPTIONS_MAX`].
     #[error(
         "ERR too many subscriptions ({max} at most for a client)",
@@ -133,6 +139,18 @@ pub enum Fault {
     /// A name that would break the list of clients.
     #[error("ERR Client names cannot contain spaces, newlines or special characters.")]
     ClientName,
+    /// Not an option of `CLIENT SETINFO`.
+    #[error("ERR Unrecognized option '{0}'")]
+    ClientInfo(String),
+    /// A value of `CLIENT SETINFO` that would break the list of clients.
+    #[error("ERR {0} cannot contain spaces, newlines or special characters.")]
+    ClientInfoValue(String),
+    /// Not a kind of client in `CLIENT LIST`.
+    #[error("ERR Unknown client type '{0}'")]
+    ClientType(String),
+    /// Not a number of a client.
+    #[error("ERR Invalid client ID")]
+    ClientId,
 }
 
 impl Fault {

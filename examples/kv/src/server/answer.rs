@@ -11,13 +11,23 @@ use super::queue::{Slot, executed};
 use crate::backend::{Backend, Failure};
 use crate::command::Output;
 use crate::request::Shape;
-use crate::resp::{Reply, error};
+use crate::resp::{Protocol, Reply, error};
+
+/// The form in which replies are written from some request on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) protocol: Protocol,
+    /// Nothing but messages is written (`CLIENT REPLY OFF`).
+    pub(super) is_quiet: bool,
+}
 
 /// The answer to one request, now or later. Answers are written in the order of the
 /// requests.
 pub(super) enum Answer<P> {
     Now(Reply),
     Later(Later<P>),
+    /// No answer: those that follow have this form.
+    Form(Form),
     /// The last one: the connection is closed behind it.
     Close(Reply),
 }

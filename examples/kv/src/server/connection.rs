@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::answer::{Answer, Later, Tell, not_proposed};
+use super::answer::{Answer, Form, Later, Tell, not_proposed};
+use super::clients::Client;
 use super::info;
 use super::listener::{Shared, stopped};
 use super::session::{Meaning, Session};
@@ -43,21 +44,23 @@ type Answers<B> = mpsc::Sender<Answer<<B as Backend>::Pending>>;
 /// answered in any case.
 pub(super) async fn serve<B: Backend>(
     (input, output): Halves,
-    is_trusted: bool,
-    id: u64,
+    client: Arc<Client>,
     shared: Arc<Shared<B>>,
 ) {
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
     let unanswered = Arc::new(AtomicUsize::new(0));
     let (config, view) = (Arc::clone(&shared.config), shared.backend.view());
-    let session = Session::new(id, config, view, is_trusted);
+    let id = client.id;
+    let session = Session::new(client, Arc::clone(&shared.clients), config, view);
     let reader = Reader {
         session,
+        form: Form::default(),
         shared: Arc::clone(&shared),
         answers,
         unanswered: Arc::clone(&unanswered),
     };
-    let writer = Writer { output, queue, unanswered, shared, buffer: BytesMut::new() };
+    let (form, buffer) = (Form::default(), BytesMut::new());
+    let writer = Writer { output, queue, unanswered, shared, form, buffer };
     // One task: the two take turns, and a reply finds its client's task awake.
     let (read, written) = tokio::join!(reader.run(input), writer.run());
     for result in [read, written] {
@@ -69,6 +72,8 @@ pub(super) async fn serve<B: Backend>(
 
 struct Reader<B: Backend> {
     session: Session,
+    /// In which the answers to the last request are written.
+    form: Form,
     shared: Arc<Shared<B>>,
     answers: Answers<B>,
     /// Commands of this client that are not answered, and reads behind them.
@@ -117,7 +122,15 @@ impl<B: Backend> Reader<B> {
 
     /// Handles a request; says whether there may be another.
     async fn request(&mut self, arguments: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> bool {
-        let answer = match self.session.meaning(arguments) {
+        let meaning = self.session.meaning(arguments);
+        let form = self.session.form();
+        if form != self.form {
+            self.form = form;
+            if self.answers.send(Answer::Form(form)).await.is_err() {
+                return false;
+            }
+        }
+        let answer = match meaning {
             Meaning::Reply(reply) => Answer::Now(reply),
             Meaning::Replies(replies) => {
                 for reply in replies {
@@ -142,7 +155,7 @@ impl<B: Backend> Reader<B> {
                 let Shared { backend, counters, config, .. } = &*self.shared;
                 let text = sections.text(&situation, counters, &backend.view(), config);
                 if !sections.keyspace {
-                    Answer::Now(Reply::BulkString(text.into()))
+                    Answer::Now(Reply::Verbatim(text.into()))
                 } else if situation.obstacle().is_some() {
                     Answer::Now(info::without_keyspace(text, &situation))
                 } else {
@@ -161,6 +174,7 @@ impl<B: Backend> Reader<B> {
         let mut later = match self.ask(ask, tell, timeout, stop).await {
             Answer::Later(later) => later,
             Answer::Now(reply) | Answer::Close(reply) => return reply,
+            Answer::Form(_) => return error("ERR no answer"),
         };
         let outcome = later.outcome().await;
         self.unanswered.fetch_sub(usize::from(later.goes_before), Ordering::Relaxed);
@@ -215,6 +229,7 @@ struct Writer<B: Backend> {
     queue: mpsc::Receiver<Answer<B::Pending>>,
     unanswered: Arc<AtomicUsize>,
     shared: Arc<Shared<B>>,
+    form: Form,
     buffer: BytesMut,
 }
 
@@ -225,8 +240,14 @@ impl<B: Backend> Writer<B> {
                 Answer::Now(reply) => (reply, false),
                 Answer::Close(reply) => (reply, true),
                 Answer::Later(later) => (self.wait_for(later).await?, false),
+                Answer::Form(form) => {
+                    self.form = form;
+                    continue;
+                }
             };
-            encode(&mut self.buffer, &reply);
+            if !self.form.is_quiet || matches!(reply, Reply::Push(_)) {
+                encode(&mut self.buffer, &reply, self.form.protocol);
+            }
             if last {
                 break;
             }

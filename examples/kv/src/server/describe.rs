@@ -15,7 +15,7 @@ pub(super) fn command(arguments: &[Bytes]) -> Result<Reply, Fault> {
         (b"count", _) => Err(Fault::Arity("command|count")),
         (b"info", []) => command(&[]),
         (b"info", names) => {
-            let described = |name: &Bytes| find(name).map_or(Reply::Null, described);
+            let described = |name: &Bytes| find(name).map_or(Reply::NullArray, described);
             Ok(Reply::Array(names.iter().map(described).collect()))
         }
         _ => Err(unknown_part("COMMAND", part)),
@@ -34,7 +34,7 @@ fn described(entry: &Entry) -> Reply {
     Reply::Array(vec![
         text(entry.name),
         Reply::Integer(entry.arity),
-        Reply::Array(flags.collect()),
+        Reply::Set(flags.collect()),
         Reply::Integer(first),
         Reply::Integer(last),
         Reply::Integer(step),

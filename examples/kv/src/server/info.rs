@@ -142,7 +142,7 @@ pub(super) fn with_keyspace(mut text: String, output: &Output) -> Reply {
         _ => Vec::new(),
     };
     section(&mut text, "Keyspace", &fields);
-    Reply::BulkString(text.into())
+    Reply::Verbatim(text.into())
 }
 
 /// The whole, when the group did not say how many keys there are.
@@ -152,5 +152,5 @@ pub(super) fn without_keyspace(mut text: String, situation: &Situation) -> Reply
         None => "the group did not answer in time".into(),
     };
     section(&mut text, "Keyspace", &[("unknown", why)]);
-    Reply::BulkString(text.into())
+    Reply::Verbatim(text.into())
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::clients::Clients;
 use super::{Config, connection};
 use crate::backend::Backend;
 use crate::limits::CONNECTIONS_MAX;
@@ -27,6 +28,7 @@ pub(super) struct Shared<B> {
     pub(super) backend: B,
     pub(super) config: Arc<Config>,
     pub(super) counters: Counters,
+    pub(super) clients: Arc<Clients>,
     pub(super) stop: watch::Sender<bool>,
 }
 
@@ -75,7 +77,8 @@ impl Server {
             connected: AtomicUsize::new(0),
         };
         let (config, stop_all) = (Arc::new(config), stop.clone());
-        let shared = Arc::new(Shared { backend, config, counters, stop: stop_all });
+        let clients = Arc::default();
+        let shared = Arc::new(Shared { backend, config, counters, clients, stop: stop_all });
         let listeners = std::iter::once(Listener::Tcp(port)).chain(others);
         let tasks = listeners.map(|listener| tokio::spawn(accept(listener, Arc::clone(&shared))));
         Ok(Self { address, stop, tasks: tasks.collect() })
@@ -150,12 +153,14 @@ async fn counted<B: Backend>(stream: Stream, shared: Arc<Shared<B>>) {
     tracing::debug!(client = id, "connected");
     // Who may open it, the file of a Unix socket says.
     let is_trusted = matches!(stream, Stream::Unix(_));
+    let (local, peer) = stream.ends();
+    let client = shared.clients.enter(id, is_trusted, peer, local);
     let halves = match (stream, &shared.config.tls) {
         (Stream::Tcp(stream), Some(tls)) => tls.accept(stream).await,
         (stream, _) => Ok(stream.split()),
     };
     match halves {
-        Ok(halves) => connection::serve(halves, is_trusted, id, Arc::clone(&shared)).await,
+        Ok(halves) => connection::serve(halves, Arc::clone(&client), Arc::clone(&shared)).await,
         Err(error) => tracing::debug!(client = id, %error, "no encryption"),
     }
     shared.counters.connected.fetch_sub(1, Ordering::Relaxed);

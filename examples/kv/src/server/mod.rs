@@ -1,6 +1,7 @@
 //! The server: connections in, commands to the group, replies out.
 
 mod answer;
+mod clients;
 mod config;
 mod connection;
 mod describe;

@@ -40,6 +40,11 @@ pub(super) fn carried(arguments: &[Bytes]) -> usize {
 }
 
 impl Queue {
+    /// Returns the number of requests queued.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn abort(&mut self) {
         self.is_aborted = true;
     }
@@ -107,7 +112,7 @@ impl Queue {
 
 /// What `EXEC` is answered by.
 pub(super) fn executed(slots: Vec<Slot>, output: Output) -> Reply {
-    let Output::Transaction(Some(outputs)) = output else { return Reply::Null };
+    let Output::Transaction(Some(outputs)) = output else { return Reply::NullArray };
     let mut outputs = outputs.into_iter();
     let replies = slots.into_iter().map(|slot| match slot {
         Slot::Step(shape) => outputs.next().map_or(Reply::Null, |output| shape.reply(output)),

@@ -1,10 +1,14 @@
+mod greeting;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::answer::Tell;
+use super::answer::{Form, Tell};
+use super::clients::{Client, Clients};
 use super::info::Sections;
 use super::queue::{Queue, carried, executed};
 use super::subscriptions::{Of, Subscriptions};
@@ -12,17 +16,17 @@ use super::{Config, describe, settings};
 use crate::command::{Ask, Output, Proposal};
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::request::{Entry, Fault, Kind, Local, Shape, find};
-use crate::resp::{Reply, error};
+use crate::resp::{Protocol, Reply, error};
 use crate::{Change, View};
 
 /// What is known of a client, and what its requests mean.
 pub(super) struct Session {
-    id: u64,
+    client: Arc<Client>,
+    everybody: Arc<Clients>,
     config: Arc<Config>,
     view: View,
-    name: Bytes,
-    /// Whether it need not say the password.
-    is_trusted: bool,
+    protocol: Protocol,
+    replies: Replies,
     is_authenticated: bool,
     /// Reads are answered by this replica alone, whatever the others have (`READONLY`).
     pub(super) reads_locally: bool,
@@ -31,6 +35,17 @@ pub(super) struct Session {
     /// The keys that were watched, and their versions then.
     watched: BTreeMap<Bytes, u64>,
     subscriptions: Subscriptions,
+}
+
+/// Whether requests are answered (`CLIENT REPLY`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replies {
+    On,
+    Off,
+    /// The next request is not answered.
+    SkipNext,
+    /// This request is not answered.
+    Skip,
 }
 
 /// What a request means.
@@ -47,14 +62,20 @@ pub(super) enum Meaning {
 }
 
 impl Session {
-    pub(super) fn new(id: u64, config: Arc<Config>, view: View, is_trusted: bool) -> Self {
-        let is_authenticated = is_trusted || config.password.is_none();
+    pub(super) fn new(
+        client: Arc<Client>,
+        everybody: Arc<Clients>,
+        config: Arc<Config>,
+        view: View,
+    ) -> Self {
+        let is_authenticated = client.is_trusted || config.password.is_none();
         Self {
-            id,
+            client,
+            everybody,
             config,
             view,
-            name: Bytes::new(),
-            is_trusted,
+            protocol: Protocol::default(),
+            replies: Replies::On,
             is_authenticated,
             reads_locally: false,
             queue: None,
@@ -65,15 +86,36 @@ impl Session {
 
     /// Finds out what a request means. It is not empty.
     pub(super) fn meaning(&mut self, arguments: Vec<Bytes>) -> Meaning {
+        self.replies = match self.replies {
+            Replies::SkipNext => Replies::Skip,
+            Replies::Skip => Replies::On,
+            replies => replies,
+        };
         let meaning = match self.admitted(&arguments) {
-            Ok(entry) if self.queue.is_some() => self.queued(entry, arguments),
-            Ok(entry) => self.carried_out(entry, arguments),
+            Ok(entry) => {
+                self.note(full_name(entry, &arguments));
+                let is_seen = entry.local().is_some() || self.queue.is_some();
+                let meaning = match self.queue {
+                    Some(_) => self.queued(entry, arguments),
+                    None => self.carried_out(entry, arguments),
+                };
+                if is_seen {
+                    self.show();
+                }
+                meaning
+            }
             Err(fault) => {
                 self.queue.iter_mut().for_each(Queue::abort);
                 Err(fault)
             }
         };
         meaning.unwrap_or_else(|fault| Meaning::Reply(error(fault)))
+    }
+
+    /// Returns the form in which the request that was handled last is answered.
+    pub(super) fn form(&self) -> Form {
+        let is_quiet = matches!(self.replies, Replies::Off | Replies::Skip);
+        Form { protocol: self.protocol, is_quiet }
     }
 
     /// Takes what a client has watched: keys and their versions. One that it watches already it
@@ -109,10 +151,15 @@ impl Session {
         if entry.grows && self.is_full() {
             return Err(Fault::OutOfMemory);
         }
-        if !self.subscriptions.is_empty() && !local.is_some_and(Local::is_for_listeners) {
-            return Err(Fault::Listening(entry.name));
+        if self.is_only_listening() && !local.is_some_and(Local::is_for_listeners) {
+            return Err(Fault::Listening(full_name(entry, arguments)));
         }
         Ok(entry)
+    }
+
+    /// Whether the client may do nothing but listen: a message could be taken for a reply.
+    fn is_only_listening(&self) -> bool {
+        self.protocol == Protocol::Resp2 && !self.subscriptions.is_empty()
     }
 
     fn is_full(&self) -> bool {
@@ -205,7 +252,7 @@ impl Session {
                 None => return Err(Fault::NotAnInteger),
             },
             (Local::Hello, [_, rest @ ..]) => self.hello(rest)?,
-            (Local::Client, [_, part, rest @ ..]) => self.client(part, rest)?,
+            (Local::Client, [_, part, rest @ ..]) => return self.client(part, rest),
             (Local::Config, [_, part, rest @ ..]) => self.config(part, rest)?,
             (Local::Time, _) => time(),
             (Local::Command, [_, rest @ ..]) => describe::command(rest)?,
@@ -242,7 +289,7 @@ impl Session {
     }
 
     fn ping(&self, arguments: &[Bytes]) -> Result<Reply, Fault> {
-        match (arguments, self.subscriptions.is_empty()) {
+        match (arguments, !self.is_only_listening()) {
             ([_], true) => Ok(Reply::SimpleString("PONG".into())),
             ([_, text], true) => Ok(Reply::BulkString(text.clone())),
             ([_], false) => Ok(Reply::Array(vec![text("pong"), text("")])),
@@ -255,7 +302,9 @@ impl Session {
 
     /// Forgets all that the client has said.
     fn reset(&mut self) -> Reply {
-        *self = Self::new(self.id, Arc::clone(&self.config), self.view.clone(), self.is_trusted);
+        let (client, everybody) = (Arc::clone(&self.client), Arc::clone(&self.everybody));
+        client.state().reset();
+        *self = Self::new(client, everybody, Arc::clone(&self.config), self.view.clone());
         Reply::SimpleString("RESET".into())
     }
 
@@ -298,72 +347,6 @@ impl Session {
         Ok(ok())
     }
 
-    fn hello(&mut self, arguments: &[Bytes]) -> Result<Reply, Fault> {
-        let (mut name, mut auth) = (None, None);
-        if let Some((version, mut options)) = arguments.split_first() {
-            if crate::number::parse(version) != Some(2) {
-                return Err(Fault::Protocol);
-            }
-            while let Some((option, rest)) = options.split_first() {
-                options = match (option.to_ascii_lowercase().as_slice(), rest) {
-                    (b"setname", [wanted, rest @ ..]) => {
-                        name = Some(valid_name(wanted)?);
-                        rest
-                    }
-                    (b"auth", [_, _, rest @ ..]) => {
-                        auth = options.get(1..3);
-                        rest
-                    }
-                    _ => return Err(Fault::Syntax),
-                };
-            }
-        }
-        if let Some(words) = auth {
-            self.auth(words)?;
-        }
-        if !self.is_authenticated {
-            return Err(Fault::HelloNotAuthenticated);
-        }
-        if let Some(name) = name {
-            self.name = name;
-        }
-        Ok(Reply::Array(vec![
-            text("server"),
-            text("plainsong-kv"),
-            text("version"),
-            text(env!("CARGO_PKG_VERSION")),
-            text("proto"),
-            Reply::Integer(2),
-            text("id"),
-            self.number(),
-            text("mode"),
-            text("standalone"),
-            text("role"),
-            text("master"),
-            text("modules"),
-            Reply::Array(Vec::new()),
-        ]))
-    }
-
-    fn client(&mut self, part: &Bytes, arguments: &[Bytes]) -> Result<Reply, Fault> {
-        match (part.to_ascii_lowercase().as_slice(), arguments) {
-            (b"id", []) => Ok(self.number()),
-            (b"id", _) => Err(Fault::Arity("client|id")),
-            (b"getname", []) if self.name.is_empty() => Ok(Reply::Null),
-            (b"getname", []) => Ok(Reply::BulkString(self.name.clone())),
-            (b"getname", _) => Err(Fault::Arity("client|getname")),
-            (b"setname", [name]) => {
-                self.name = valid_name(name)?;
-                Ok(ok())
-            }
-            (b"setname", _) => Err(Fault::Arity("client|setname")),
-            // What clients say of themselves when they connect.
-            (b"setinfo", [_, _]) => Ok(ok()),
-            (b"setinfo", _) => Err(Fault::Arity("client|setinfo")),
-            _ => Err(unknown_part("CLIENT", part)),
-        }
-    }
-
     fn config(&self, part: &Bytes, arguments: &[Bytes]) -> Result<Reply, Fault> {
         match (part.to_ascii_lowercase().as_slice(), arguments) {
             (b"get", []) => Err(Fault::Arity("config|get")),
@@ -372,10 +355,6 @@ impl Session {
             (b"set", _) => Err(Fault::Arity("config|set")),
             _ => Err(unknown_part("CONFIG", part)),
         }
-    }
-
-    fn number(&self) -> Reply {
-        Reply::Integer(i64::try_from(self.id).unwrap_or(i64::MAX))
     }
 }
 
@@ -387,12 +366,14 @@ impl Local {
     }
 }
 
-fn valid_name(name: &Bytes) -> Result<Bytes, Fault> {
-    if name.len() <= 128 && name.iter().all(u8::is_ascii_graphic) {
-        // A copy: the name is kept, and with it a view would keep all that was read.
-        Ok(Bytes::copy_from_slice(name))
-    } else {
-        Err(Fault::ClientName)
+/// Returns the name of a command, with its subcommand if it has any: `client|list`.
+fn full_name(entry: &Entry, arguments: &[Bytes]) -> Cow<'static, str> {
+    match (entry.local(), arguments.get(1)) {
+        (Some(Local::Client | Local::Config | Local::Command), Some(part)) => {
+            let part = String::from_utf8_lossy(&part[..part.len().min(128)]);
+            format!("{}|{}", entry.name, part.to_ascii_lowercase()).into()
+        }
+        _ => entry.name.into(),
     }
 }
 

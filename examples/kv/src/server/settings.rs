@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Config;
+use super::session::text;
 use crate::glob;
 use crate::limits::{CONNECTIONS_MAX, PATTERN_BYTES_MAX, REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::request::Fault;
@@ -34,10 +35,9 @@ pub(super) fn get(config: &Config, patterns: &[Bytes]) -> Reply {
         patterns.iter().any(|pattern| pattern.len() <= PATTERN_BYTES_MAX && matches(pattern))
     };
     let asked = settings(config).into_iter().filter(|(name, _)| is_asked(name));
-    let pair = |(name, value): (&'static str, String)| {
-        [Reply::BulkString(Bytes::from_static(name.as_bytes())), Reply::BulkString(value.into())]
-    };
-    Reply::Array(asked.flat_map(pair).collect())
+    let pair =
+        |(name, value): (&'static str, String)| (text(name), Reply::BulkString(value.into()));
+    Reply::Map(asked.map(pair).collect())
 }
 
 /// Why `CONFIG SET` of this name does nothing.

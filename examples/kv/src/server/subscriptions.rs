@@ -94,14 +94,14 @@ impl Subscriptions {
         for (channel, payload) in [by_key, by_event] {
             let (channel, payload) = (Bytes::from(channel), Reply::BulkString(payload));
             if self.channels.contains(&channel) {
-                messages.push(Reply::Array(vec![
+                messages.push(Reply::Push(vec![
                     text("message"),
                     Reply::BulkString(channel.clone()),
                     payload.clone(),
                 ]));
             }
             for pattern in self.patterns.iter().filter(|glob| glob::matches(glob, &channel)) {
-                messages.push(Reply::Array(vec![
+                messages.push(Reply::Push(vec![
                     text("pmessage"),
                     Reply::BulkString(pattern.clone()),
                     Reply::BulkString(channel.clone()),
@@ -119,11 +119,16 @@ impl Subscriptions {
         }
     }
 
+    /// Returns the number of channels and of patterns.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.channels.len(), self.patterns.len())
+    }
+
     fn count(&self) -> usize {
         self.channels.len() + self.patterns.len()
     }
 }
 
 fn told(verb: &'static str, name: Reply, count: usize) -> Reply {
-    Reply::Array(vec![text(verb), name, Reply::Integer(count as i64)])
+    Reply::Push(vec![text(verb), name, Reply::Integer(count as i64)])
 }

@@ -2,9 +2,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use kv::resp::Reply;
-use redis_protocol::resp2::decode::decode_bytes_mut;
 
 /// A client with nothing between it and the bytes.
 pub struct Client<S = TcpStream> {
@@ -37,12 +36,15 @@ impl<S: Read + Write> Client<S> {
     /// Reads one reply; `UnexpectedEof` when the server has closed the connection.
     pub fn reply(&mut self) -> io::Result<Reply> {
         loop {
-            match decode_bytes_mut(&mut self.buffer) {
-                Ok(Some((reply, _, _))) => return Ok(reply),
+            match decode(&self.buffer) {
+                Ok(Some((reply, used))) => {
+                    self.buffer.advance(used);
+                    return Ok(reply);
+                }
                 Ok(None) => {}
-                Err(error) => return Err(io::Error::other(error.to_string())),
+                Err(why) => return Err(io::Error::other(why)),
             }
-            let mut part = [0; 16384];
+            let mut part = [0; 65536];
             match self.stream.read(&mut part)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 length => self.buffer.extend_from_slice(&part[..length]),
@@ -74,17 +76,85 @@ pub fn request(arguments: &[impl AsRef<[u8]>]) -> Vec<u8> {
     bytes
 }
 
-/// A reply on one line: `OK`, `-ERR ...`, `:1`, `"value"`, `nil`, `["a" nil]`.
+/// Decodes a reply in either version of the protocol, and says how long it is. `None` asks for
+/// more bytes.
+fn decode(bytes: &[u8]) -> Result<Option<(Reply, usize)>, String> {
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+    let head = std::str::from_utf8(&bytes[..end]).map_err(|why| why.to_string())?;
+    let (mark, head) = head.trim_end_matches('\r').split_at(1);
+    let (number, end) = (|| head.parse::<i64>().map_err(|_| format!("{mark}{head}")), end + 1);
+    let reply = match mark {
+        "+" => Reply::SimpleString(head.to_owned().into()),
+        "-" => Reply::Error(head.into()),
+        ":" => Reply::Integer(number()?),
+        "," => Reply::Double(head.parse().map_err(|_| head)?),
+        "#" => Reply::Boolean(head == "t"),
+        "_" => Reply::Null,
+        "$" if number()? < 0 => Reply::Null,
+        "*" if number()? < 0 => Reply::NullArray,
+        "$" | "=" => {
+            let length = number()? as usize;
+            let Some(text) = bytes.get(end..end + length) else { return Ok(None) };
+            if bytes.len() < end + length + 2 {
+                return Ok(None);
+            }
+            let text = Bytes::copy_from_slice(text);
+            let reply = if mark == "=" {
+                Reply::Verbatim(text.slice(4..))
+            } else {
+                Reply::BulkString(text)
+            };
+            return Ok(Some((reply, end + length + 2)));
+        }
+        "*" | "~" | ">" | "%" => return decode_list(mark, number()? as usize, bytes, end),
+        _ => return Err(format!("not a reply: {mark}{head}")),
+    };
+    Ok(Some((reply, end)))
+}
+
+fn decode_list(
+    mark: &str,
+    count: usize,
+    bytes: &[u8],
+    mut at: usize,
+) -> Result<Option<(Reply, usize)>, String> {
+    let mut parts = Vec::new();
+    for _ in 0..count * if mark == "%" { 2 } else { 1 } {
+        let Some((part, used)) = decode(&bytes[at..])? else { return Ok(None) };
+        parts.push(part);
+        at += used;
+    }
+    let reply = match mark {
+        "~" => Reply::Set(parts),
+        ">" => Reply::Push(parts),
+        "%" => Reply::Map(parts.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()),
+        _ => Reply::Array(parts),
+    };
+    Ok(Some((reply, at)))
+}
+
+/// A reply on one line: `OK`, `-ERR ...`, `:1`, `"value"`, `nil`, `nil-list`, `["a" nil]`; of
+/// version 3
+/// also `{"key" :1}`, `~["a"]`, `>["message"]`, `,1.5`, `#true`, `="text"`.
 pub fn text(reply: &Reply) -> String {
     let plain = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let list = |parts: &[Reply]| parts.iter().map(text).collect::<Vec<_>>().join(" ");
     match reply {
         Reply::SimpleString(text) => plain(text),
-        Reply::Error(error) => format!("-{}", &**error),
+        Reply::Error(error) => format!("-{error}"),
         Reply::Integer(number) => format!(":{number}"),
         Reply::BulkString(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+        Reply::Verbatim(bytes) => format!("=\"{}\"", bytes.escape_ascii()),
         Reply::Null => "nil".into(),
-        Reply::Array(parts) => {
-            format!("[{}]", parts.iter().map(text).collect::<Vec<_>>().join(" "))
+        Reply::NullArray => "nil-list".into(),
+        Reply::Array(parts) => format!("[{}]", list(parts)),
+        Reply::Set(parts) => format!("~[{}]", list(parts)),
+        Reply::Push(parts) => format!(">[{}]", list(parts)),
+        Reply::Map(pairs) => {
+            let pairs = pairs.iter().map(|(key, value)| format!("{} {}", text(key), text(value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(" "))
         }
+        Reply::Double(number) => format!(",{number}"),
+        Reply::Boolean(is_true) => format!("#{is_true}"),
     }
 }

@@ -16,7 +16,7 @@ pub use client::{Client, request, text};
 pub use fake::{Fake, Test};
 pub use load::{Load, Record, check, check_set, together};
 pub use local::run;
-pub use process::{Demo, PROGRAM, Serve, kv, ready};
+pub use process::{Demo, PROGRAM, Serve, certificate, kv, ready};
 pub use redis::Redis;
 pub use service::testing::{BOUND, until};
 

@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use service::testing::{Process, until};
@@ -127,4 +127,23 @@ pub fn ready(address: SocketAddr) {
         (info(&mut client, "obstacle").is_empty()).then_some(())?;
         (client.ask("DBSIZE").starts_with(':')).then_some(())
     });
+}
+
+/// A certificate for 127.0.0.1 that hangs on nothing else, and its key.
+pub fn certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let (cert, key) =
+        (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-out")
+        .arg(&cert)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .expect("openssl");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (cert, key)
 }

@@ -1,0 +1,156 @@
+//! The clients of a server, as `CLIENT LIST` shows them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::resp::Protocol;
+
+/// All clients that are connected to a server, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Clients(Mutex<BTreeMap<u64, Arc<Client>>>);
+
+/// A client: what does not change while it is connected, and what it said last.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) id: u64,
+    /// Whether it may do everything without a password.
+    pub(super) is_trusted: bool,
+    address: String,
+    local: String,
+    since: Instant,
+    state: Mutex<State>,
+}
+
+/// What `CLIENT LIST` shows of a client and changes.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) name: Bytes,
+    pub(super) library: Bytes,
+    pub(super) library_version: Bytes,
+    pub(super) command: Cow<'static, str>,
+    pub(super) active: Instant,
+    pub(super) channels: usize,
+    pub(super) patterns: usize,
+    /// Number of commands queued since `MULTI`.
+    pub(super) queued: Option<usize>,
+    pub(super) protocol: Protocol,
+}
+
+/// Keeps a client in the list until it is dropped.
+pub(super) struct Entered {
+    clients: Arc<Clients>,
+    client: Arc<Client>,
+}
+
+impl Clients {
+    /// Adds a client at these two ends of its connection.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        id: u64,
+        is_trusted: bool,
+        address: String,
+        local: String,
+    ) -> Entered {
+        let since = Instant::now();
+        let state = Mutex::new(State::new(since));
+        let client = Arc::new(Client { id, is_trusted, address, local, since, state });
+        lock(&self.0).insert(id, Arc::clone(&client));
+        Entered { clients: Arc::clone(self), client }
+    }
+
+    /// Returns one line for each client that `is_asked_for`.
+    pub(super) fn list(&self, is_asked_for: impl Fn(&Client) -> bool) -> String {
+        // A copy of the list, so that nobody waits to enter while lines are written.
+        let clients: Vec<_> = lock(&self.0).values().cloned().collect();
+        clients.iter().filter(|client| is_asked_for(client)).map(|client| client.line()).collect()
+    }
+}
+
+impl Deref for Entered {
+    type Target = Arc<Client>;
+
+    fn deref(&self) -> &Arc<Client> {
+        &self.client
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        lock(&self.clients.0).remove(&self.client.id);
+    }
+}
+
+impl Client {
+    /// Changes what is known of the client.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        let state = self.state();
+        state.channels + state.patterns > 0
+    }
+
+    /// Returns the client's line in `CLIENT LIST`, in the form and order of Redis. Sizes of
+    /// buffers are not measured: they are 0.
+    pub(super) fn line(&self) -> String {
+        let state = self.state().clone();
+        let flags = match (state.queued, state.channels + state.patterns) {
+            (Some(_), _) => "x",
+            (None, 0) => "N",
+            (None, _) => "P",
+        };
+        format!(
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub={} \
+             psub={} ssub=0 multi={} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+             oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+             lib-ver={}\n",
+            self.id,
+            self.address,
+            self.local,
+            String::from_utf8_lossy(&state.name),
+            self.since.elapsed().as_secs(),
+            state.active.elapsed().as_secs(),
+            state.channels,
+            state.patterns,
+            state.queued.map_or(-1, |queued| queued as i64),
+            state.command,
+            state.protocol.number(),
+            String::from_utf8_lossy(&state.library),
+            String::from_utf8_lossy(&state.library_version),
+        )
+    }
+}
+
+impl State {
+    /// Forgets what `RESET` forgets.
+    pub(super) fn reset(&mut self) {
+        let (library, library_version) =
+            (std::mem::take(&mut self.library), std::mem::take(&mut self.library_version));
+        *self = Self { library, library_version, ..Self::new(self.active) };
+    }
+
+    fn new(active: Instant) -> Self {
+        Self {
+            name: Bytes::new(),
+            library: Bytes::new(),
+            library_version: Bytes::new(),
+            command: Cow::Borrowed("NULL"),
+            active,
+            channels: 0,
+            patterns: 0,
+            queued: None,
+            protocol: Protocol::default(),
+        }
+    }
+}
+
+/// Nothing that is done under these locks can leave the value half changed.
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
