@@ -12,12 +12,19 @@ pub enum Consistency {
     /// no disk; all reads that wait share them.
     #[default]
     Linearizable,
-    /// As [`Linearizable`](Self::Linearizable), and it also sees every command that was
-    /// proposed at this replica before, answered or not: what a pipeline of commands and
-    /// reads needs. It waits for them to be committed.
+    /// A [`Linearizable`](Self::Linearizable) read that also sees every command that was
+    /// proposed at this replica before it, answered or not, unless that command never takes
+    /// effect. It waits until those commands are applied here.
+    ///
+    /// This is a lower bound only. The read may also see commands that were proposed *after*
+    /// it, at this replica or elsewhere, because it does not hold them back. See
+    /// [`Replica::read`](crate::Replica::read#order) for reads that must not.
     InOrder,
-    /// The state as it is at this replica, which may lag behind the others, however far.
+    /// The current state of this replica, which may lag behind the others by any amount.
     /// Needs no other replica, and works without a majority.
+    ///
+    /// Sees every command whose answer came from this replica before. May or may not see
+    /// commands that are proposed here and not answered yet.
     Local,
 }
 

@@ -105,7 +105,13 @@ impl<M: StateMachine> Replica<M> {
     ///
     /// # Order
     ///
-    /// Reads of one kind that are asked for by one thread see the state in that order.
+    /// Reads of one [`Consistency`] that are asked for by one thread see the state in that order.
+    ///
+    /// No read holds back commands: a read that is not answered yet may see commands that are
+    /// proposed after it, at every consistency. To place a read exactly between two commands,
+    /// either wait for its answer before proposing the second one, or make it a command of the
+    /// state machine that changes nothing, so that it has its own place in the log. The example
+    /// `kv` does both, to keep the order of each client's pipeline.
     ///
     /// # Errors
     ///

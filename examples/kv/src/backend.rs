@@ -5,7 +5,7 @@ use plainsong::Consistency;
 use service::Situation;
 
 use crate::View;
-use crate::command::{Ask, Output};
+use crate::command::{Output, Proposal, Query};
 use crate::resp::Reply;
 
 /// A place to ask the store at. The server is written against this, so that its tests
@@ -14,12 +14,25 @@ pub trait Backend: Send + Sync + 'static {
     /// The outcome to come.
     type Pending: Future<Output = Result<Output, Failure>> + Send + Unpin;
 
-    /// Asks without blocking. A read is as fresh as `consistency` says.
+    /// Proposes without blocking. Proposals take effect in the order of the calls.
     ///
     /// # Errors
     ///
-    /// Gives back what was to be asked when the queues are full; try again later.
-    fn try_ask(&self, ask: Ask, consistency: Consistency) -> Result<Self::Pending, Ask>;
+    /// Gives back the proposal when the queues are full; try again later.
+    fn try_propose(&self, proposal: Proposal) -> Result<Self::Pending, Proposal>;
+
+    /// Reads without blocking, as fresh as `consistency` says. `unplaced` is dropped when the
+    /// read has looked at the state or never will: what is proposed after that is not seen by it.
+    ///
+    /// # Errors
+    ///
+    /// Gives back the query when the queues are full; try again later.
+    fn try_read(
+        &self,
+        query: Query,
+        consistency: Consistency,
+        unplaced: impl Send + 'static,
+    ) -> Result<Self::Pending, Query>;
 
     /// Answers what operators ask.
     fn operate(&self, words: Vec<Bytes>) -> impl Future<Output = Reply> + Send;

@@ -30,6 +30,13 @@ impl From<Query> for Ask {
     }
 }
 
+impl Ask {
+    /// Whether it changes nothing.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self, Self::Read(_))
+    }
+}
+
 /// What the log holds.
 ///
 /// Byte strings are [`Bytes`], which the codec moves as whole slices.
@@ -56,6 +63,13 @@ pub struct Transaction {
     pub watched: Vec<(Bytes, u64)>,
     /// What is to be done.
     pub steps: Vec<Step>,
+}
+
+impl Transaction {
+    /// A query that is carried out at its place in the log, as a single step.
+    pub(crate) fn of_query(query: Query) -> Self {
+        Self { watched: Vec::new(), steps: vec![Step::Read(query)] }
+    }
 }
 
 /// A step of a [`Transaction`].
@@ -237,6 +251,22 @@ pub enum Deadline {
     At(i64),
 }
 
+impl Query {
+    /// About how many bytes it takes in the log; no less.
+    pub(crate) fn log_bytes(&self) -> usize {
+        let keys: &[Bytes] = match self {
+            Self::Get { key }
+            | Self::Length { key }
+            | Self::Range { key, .. }
+            | Self::Lifetime { key, .. } => std::slice::from_ref(key),
+            Self::GetMany(keys) | Self::Exists(keys) | Self::Versions(keys) => keys,
+            Self::Scan { pattern, .. } => pattern.as_slice(),
+            Self::Count => &[],
+        };
+        keys.iter().map(|key| key.len() + 8).sum::<usize>() + 128
+    }
+}
+
 /// When to change an expiry at all. A key without one counts as living for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireCondition {
@@ -297,6 +327,14 @@ pub enum Output {
 }
 
 impl Output {
+    /// The output of the only step of a transaction.
+    pub(crate) fn of_only_step(self) -> Self {
+        match self {
+            Self::Transaction(Some(mut outputs)) if outputs.len() == 1 => outputs.remove(0),
+            other => other,
+        }
+    }
+
     /// The bytes of the values in it.
     pub(crate) fn bytes(&self) -> usize {
         match self {

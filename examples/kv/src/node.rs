@@ -10,7 +10,7 @@ use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Status, Ti
 use service::{Situation, operator};
 
 use crate::backend::{Backend, Failure};
-use crate::command::{Ask, Output};
+use crate::command::{Output, Proposal, Query};
 use crate::resp::{Reply, error};
 use crate::{Store, View};
 
@@ -57,20 +57,25 @@ impl Node {
 impl Backend for Node {
     type Pending = Outcome;
 
-    fn try_ask(&self, ask: Ask, consistency: Consistency) -> Result<Outcome, Ask> {
-        let kind = match ask {
-            Ask::Propose(proposal) => {
-                let pending = self.replica.try_propose(proposal);
-                Kind::Command(pending.map_err(|Busy(proposal)| proposal)?.into_future())
-            }
-            Ask::Read(query) => {
-                let (asked, wall) = (query.clone(), wall());
-                let pending =
-                    self.replica.try_read(consistency, move |store| store.answer(asked, wall));
-                Kind::Read(pending.map_err(|Busy(())| query)?.into_future())
-            }
+    fn try_propose(&self, proposal: Proposal) -> Result<Outcome, Proposal> {
+        let pending = self.replica.try_propose(proposal).map_err(|Busy(proposal)| proposal)?;
+        Ok(Outcome(Kind::Command(pending.into_future())))
+    }
+
+    fn try_read(
+        &self,
+        query: Query,
+        consistency: Consistency,
+        unplaced: impl Send + 'static,
+    ) -> Result<Outcome, Query> {
+        let (asked, wall) = (query.clone(), wall());
+        let look = move |store: &Store| {
+            let answer = store.answer(asked, wall);
+            drop(unplaced);
+            answer
         };
-        Ok(Outcome(kind))
+        let pending = self.replica.try_read(consistency, look).map_err(|Busy(())| query)?;
+        Ok(Outcome(Kind::Read(pending.into_future())))
     }
 
     async fn operate(&self, words: Vec<Bytes>) -> Reply {

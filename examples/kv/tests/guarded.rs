@@ -2,47 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 mod common;
-use common::{Client, Serve, certificate, have, text, until};
-
-type TlsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
-
-/// A client that trusts this certificate only, and shows its own if it has one.
-fn tls(address: SocketAddr, trusted: &Path, own: Option<&(PathBuf, PathBuf)>) -> TlsClient {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(trusted).unwrap()).unwrap();
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let config = match own {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => {
-            let cert = CertificateDer::from_pem_file(cert).unwrap();
-            let key = PrivateKeyDer::from_pem_file(key).unwrap();
-            builder.with_client_auth_cert(vec![cert], key).unwrap()
-        }
-    };
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    Client::over(StreamOwned::new(connection, stream))
-}
+use common::{Client, Serve, certificate, have, text, tls, until};
 
 fn kv(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).output().expect("the kv binary")

@@ -7,6 +7,7 @@ use service::Situation;
 use tokio::time::{Instant, timeout_at};
 
 use super::info;
+use super::order::Way;
 use super::queue::{Slot, executed};
 use crate::backend::{Backend, Failure};
 use crate::command::Output;
@@ -37,8 +38,7 @@ pub(super) struct Later<P> {
     pub(super) pending: P,
     pub(super) tell: Tell,
     pub(super) is_read: bool,
-    /// Reads that come after it have to come behind it.
-    pub(super) goes_before: bool,
+    pub(super) way: Way,
     pub(super) deadline: Instant,
 }
 
@@ -76,6 +76,13 @@ where
         backend: &B,
         timeout: Duration,
     ) -> Reply {
+        // A read that took its place in the log is the only step of a transaction there.
+        let is_step = self.is_read && self.way == Way::Proposal;
+        let is_timely = outcome.is_some();
+        let outcome = match outcome {
+            Some(Ok(output)) if is_step => Some(Ok(output.of_only_step())),
+            outcome => outcome,
+        };
         let failure = match (outcome, self.tell) {
             (Some(Ok(output)), Tell::Output(shape)) => return shape.reply(output),
             (Some(Ok(output)), Tell::Transaction(slots)) => return executed(slots, output),
@@ -87,14 +94,14 @@ where
                 may_still_take_effect: true,
             },
         };
-        // What a read leaves unknown does no harm.
-        if failure.may_still_take_effect && !self.is_read {
-            error(format_args!(
+        match (failure.may_still_take_effect, self.is_read) {
+            (true, false) => error(format_args!(
                 "UNKNOWN outcome: {}; the command may still take effect",
                 failure.message
-            ))
-        } else {
-            error(format_args!("CLUSTERDOWN {}", failure.message))
+            )),
+            // A read has no effect, whatever becomes of it.
+            (true, true) if is_timely => error("CLUSTERDOWN the answer was lost: read again"),
+            _ => error(format_args!("CLUSTERDOWN {}", failure.message)),
         }
     }
 }

@@ -1,6 +1,5 @@
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,10 +13,11 @@ use super::answer::{Answer, Form, Later, Tell, not_proposed};
 use super::clients::Client;
 use super::info;
 use super::listener::{Shared, stopped};
+use super::order::{Order, Progress, Way};
 use super::session::{Meaning, Session};
 use crate::backend::Backend;
-use crate::command::{Ask, Output, Query};
-use crate::limits::{IN_FLIGHT_MAX, REQUESTS};
+use crate::command::{Ask, Output, Proposal, Query, Transaction};
+use crate::limits::{COMMAND_BYTES_MAX, IN_FLIGHT_MAX, REQUESTS};
 use crate::request::Shape;
 use crate::resp::{Decoder, Reply, encode, error};
 
@@ -48,19 +48,15 @@ pub(super) async fn serve<B: Backend>(
     shared: Arc<Shared<B>>,
 ) {
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
-    let unanswered = Arc::new(AtomicUsize::new(0));
+    let order = Order::default();
+    let progress = order.progress();
     let (config, view) = (Arc::clone(&shared.config), shared.backend.view());
     let id = client.id;
     let session = Session::new(client, Arc::clone(&shared.clients), config, view);
-    let reader = Reader {
-        session,
-        form: Form::default(),
-        shared: Arc::clone(&shared),
-        answers,
-        unanswered: Arc::clone(&unanswered),
-    };
+    let reader =
+        Reader { session, form: Form::default(), shared: Arc::clone(&shared), answers, order };
     let (form, buffer) = (Form::default(), BytesMut::new());
-    let writer = Writer { output, queue, unanswered, shared, form, buffer };
+    let writer = Writer { output, queue, progress, shared, form, buffer };
     // One task: the two take turns, and a reply finds its client's task awake.
     let (read, written) = tokio::join!(reader.run(input), writer.run());
     for result in [read, written] {
@@ -76,8 +72,7 @@ struct Reader<B: Backend> {
     form: Form,
     shared: Arc<Shared<B>>,
     answers: Answers<B>,
-    /// Commands of this client that are not answered, and reads behind them.
-    unanswered: Arc<AtomicUsize>,
+    order: Order,
 }
 
 impl<B: Backend> Reader<B> {
@@ -122,6 +117,10 @@ impl<B: Backend> Reader<B> {
 
     /// Handles a request; says whether there may be another.
     async fn request(&mut self, arguments: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> bool {
+        if self.session.needs_settled(&arguments) {
+            // What is not settled in time has no known place before this request anyway.
+            let _ = self.order.settled(Instant::now() + self.shared.config.timeout).await;
+        }
         let meaning = self.session.meaning(arguments);
         let form = self.session.form();
         if form != self.form {
@@ -177,49 +176,88 @@ impl<B: Backend> Reader<B> {
             Answer::Form(_) => return error("ERR no answer"),
         };
         let outcome = later.outcome().await;
-        self.unanswered.fetch_sub(usize::from(later.goes_before), Ordering::Relaxed);
-        if let Some(Ok(Output::Versions(versions))) = outcome {
-            self.session.watch(keys, versions);
-            return Shape::Plain.reply(Output::Done);
+        self.order.progress().answered(later.way);
+        match outcome.map(|outcome| outcome.map(Output::of_only_step)) {
+            Some(Ok(Output::Versions(versions))) => {
+                self.session.watch(keys, versions);
+                Shape::Plain.reply(Output::Done)
+            }
+            outcome => later.reply(outcome, &self.shared.backend, timeout),
         }
-        later.reply(outcome, &self.shared.backend, timeout)
     }
 
-    /// Asks the store, and tries again while the replica is full. That holds up the
-    /// requests behind it, and so the client; nothing blocks a thread.
+    /// Asks the store, when nothing can pass it any more, and tries again while the replica is
+    /// full. That holds up the requests behind it, and so the client; nothing blocks a thread.
     async fn ask(
-        &self,
-        mut ask: Ask,
+        &mut self,
+        ask: Ask,
         tell: Tell,
         timeout: Duration,
         stop: &mut watch::Receiver<bool>,
     ) -> Answer<B::Pending> {
         let deadline = Instant::now() + timeout;
-        let is_read = matches!(ask, Ask::Read(_));
-        // A client that does not wait for its answers reads what it has written.
-        let behind = self.unanswered.load(Ordering::Relaxed) > 0;
-        let goes_before = behind || !is_read;
-        let consistency = match (self.session.reads_locally, behind) {
-            (true, _) => Consistency::Local,
-            (false, true) => Consistency::InOrder,
-            (false, false) => Consistency::Linearizable,
+        let is_read = ask.is_read();
+        let (mut ask, way) = self.placed(ask, deadline).await;
+        let consistency = match self.session.reads_locally {
+            true => Consistency::Local,
+            false => Consistency::Linearizable,
         };
-        loop {
-            ask = match self.shared.backend.try_ask(ask, consistency) {
+        let mut is_in_time = self.order.turn(way, consistency, deadline).await;
+        while is_in_time {
+            ask = match self.try_ask(ask, consistency) {
                 Ok(pending) => {
-                    self.unanswered.fetch_add(usize::from(goes_before), Ordering::Relaxed);
-                    return Answer::Later(Later { pending, tell, is_read, goes_before, deadline });
+                    return Answer::Later(Later { pending, tell, is_read, way, deadline });
                 }
                 Err(ask) => ask,
             };
-            if Instant::now() >= deadline || *stop.borrow_and_update() {
-                let situation = self.shared.backend.situation();
-                return Answer::Now(match tell {
-                    Tell::Info(text) => info::without_keyspace(text, &situation),
-                    Tell::Output(_) | Tell::Transaction(_) => not_proposed(&situation, timeout),
-                });
+            is_in_time = Instant::now() < deadline && !*stop.borrow_and_update();
+            if is_in_time {
+                sleep(BUSY_WAIT).await;
             }
-            sleep(BUSY_WAIT).await;
+        }
+        let situation = self.shared.backend.situation();
+        Answer::Now(match tell {
+            Tell::Info(text) => info::without_keyspace(text, &situation),
+            Tell::Output(_) | Tell::Transaction(_) => not_proposed(&situation, timeout),
+        })
+    }
+
+    /// Decides how a request takes its place, and puts a read that takes it in the log into the
+    /// form of a proposal.
+    async fn placed(&self, ask: Ask, deadline: Instant) -> (Ask, Way) {
+        let query = match ask {
+            Ask::Propose(_) => return (ask, Way::Proposal),
+            Ask::Read(query) => query,
+        };
+        if query.log_bytes() > COMMAND_BYTES_MAX {
+            // The log cannot hold it, so it waits for the proposals before it instead.
+            let _ = self.order.settled(deadline).await;
+            return (Ask::Read(query), Way::PlainRead);
+        }
+        match self.order.way_of_read() {
+            Way::PlainRead => (Ask::Read(query), Way::PlainRead),
+            Way::Proposal => {
+                (Proposal::Transaction(Transaction::of_query(query)).into(), Way::Proposal)
+            }
+        }
+    }
+
+    fn try_ask(&mut self, ask: Ask, consistency: Consistency) -> Result<B::Pending, Ask> {
+        let backend = &self.shared.backend;
+        match ask {
+            Ask::Propose(proposal) => {
+                let pending = backend.try_propose(proposal).map_err(Ask::Propose)?;
+                self.order.begin_proposal();
+                Ok(pending)
+            }
+            Ask::Read(query) => {
+                let unplaced = self.order.begin_read(consistency);
+                let pending = backend.try_read(query, consistency, unplaced);
+                pending.map_err(|query| {
+                    self.order.progress().answered(Way::PlainRead);
+                    Ask::Read(query)
+                })
+            }
         }
     }
 }
@@ -227,7 +265,7 @@ impl<B: Backend> Reader<B> {
 struct Writer<B: Backend> {
     output: Box<dyn AsyncWrite + Send + Unpin>,
     queue: mpsc::Receiver<Answer<B::Pending>>,
-    unanswered: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
     shared: Arc<Shared<B>>,
     form: Form,
     buffer: BytesMut,
@@ -276,7 +314,7 @@ impl<B: Backend> Writer<B> {
                 later.outcome().await
             }
         };
-        self.unanswered.fetch_sub(usize::from(later.goes_before), Ordering::Relaxed);
+        self.progress.answered(later.way);
         Ok(later.reply(outcome, &self.shared.backend, self.shared.config.timeout))
     }
 

@@ -7,6 +7,7 @@ mod connection;
 mod describe;
 mod info;
 mod listener;
+mod order;
 mod password;
 mod queue;
 mod session;

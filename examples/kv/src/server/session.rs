@@ -157,6 +157,17 @@ impl Session {
         Ok(entry)
     }
 
+    /// Whether what a request does, beside the store, depends on what the proposals before it
+    /// have done: whether there is room, and what a client that listens has yet to be told.
+    pub(super) fn needs_settled(&self, arguments: &[Bytes]) -> bool {
+        let entry = arguments.first().and_then(|name| find(name));
+        entry.is_some_and(|entry| match entry.local() {
+            Some(Local::Subscribe | Local::Psubscribe) => true,
+            Some(Local::Exec) => self.is_full(),
+            _ => entry.grows && self.is_full(),
+        })
+    }
+
     /// Whether the client may do nothing but listen: a message could be taken for a reply.
     fn is_only_listening(&self) -> bool {
         self.protocol == Protocol::Resp2 && !self.subscriptions.is_empty()

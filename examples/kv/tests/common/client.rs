@@ -29,6 +29,12 @@ impl<S: Read + Write> Client<S> {
         Self { stream, buffer: BytesMut::new() }
     }
 
+    /// The connection, while nothing has been read ahead from it.
+    pub fn into_stream(self) -> S {
+        assert!(self.buffer.is_empty(), "something was read already");
+        self.stream
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv::backend::{Backend, Failure};
-use kv::command::{Ask, Output};
+use kv::command::{Output, Proposal, Query};
 use kv::resp::Reply;
 use kv::server::{Config, Server};
 use kv::{Store, View};
@@ -42,34 +42,25 @@ type BoxedOutcome =
 impl Backend for Fake {
     type Pending = BoxedOutcome;
 
-    fn try_ask(&self, ask: Ask, consistency: Consistency) -> Result<BoxedOutcome, Ask> {
-        let inner = &self.0;
-        if inner.full.load(Ordering::SeqCst) {
-            return Err(ask);
+    fn try_propose(&self, proposal: Proposal) -> Result<BoxedOutcome, Proposal> {
+        if self.0.full.load(Ordering::SeqCst) {
+            return Err(proposal);
         }
-        inner.proposed.fetch_add(1, Ordering::SeqCst);
-        let (sender, receiver) = oneshot::channel();
-        if inner.failed.load(Ordering::SeqCst) {
-            let message = "the replica has stopped: for the test".into();
-            let _ = sender.send(Err(Failure { message, may_still_take_effect: false }));
-        } else {
-            let mut store = inner.store.lock().unwrap();
-            let output = match ask {
-                Ask::Propose(proposal) => {
-                    store.apply(&Context::new(Index(1), Timestamp(1)), proposal)
-                }
-                Ask::Read(query) => {
-                    inner.reads.lock().unwrap().push(consistency);
-                    store.answer(query, Timestamp(1))
-                }
-            };
-            if inner.silent.load(Ordering::SeqCst) {
-                inner.unanswered.lock().unwrap().push(sender);
-            } else {
-                let _ = sender.send(Ok(output));
-            }
+        let context = Context::new(Index(1), Timestamp(1));
+        Ok(self.outcome(|store| store.apply(&context, proposal)))
+    }
+
+    fn try_read(
+        &self,
+        query: Query,
+        consistency: Consistency,
+        _: impl Send + 'static,
+    ) -> Result<BoxedOutcome, Query> {
+        if self.0.full.load(Ordering::SeqCst) {
+            return Err(query);
         }
-        Ok(Box::pin(async move { receiver.await.unwrap() }))
+        self.0.reads.lock().unwrap().push(consistency);
+        Ok(self.outcome(|store| store.answer(query, Timestamp(1))))
     }
 
     async fn operate(&self, _: Vec<Bytes>) -> Reply {
@@ -84,6 +75,28 @@ impl Backend for Fake {
         let silent = self.0.silent.load(Ordering::SeqCst) || self.0.full.load(Ordering::SeqCst);
         let waiting = silent.then(|| "waiting for a majority of 1 2 3: have 3".into());
         Situation { id: "3".into(), role: "voter".into(), waiting, ..Situation::default() }
+    }
+}
+
+impl Fake {
+    /// Asks the store at once; the outcome comes when it may.
+    fn outcome(&self, ask: impl FnOnce(&mut Store) -> Output) -> BoxedOutcome {
+        let inner = &self.0;
+        inner.proposed.fetch_add(1, Ordering::SeqCst);
+        let (sender, receiver) = oneshot::channel();
+        if inner.failed.load(Ordering::SeqCst) {
+            let message = "the replica has stopped: for the test".into();
+            let _ = sender.send(Err(Failure { message, may_still_take_effect: false }));
+        } else {
+            let mut store = inner.store.lock().unwrap();
+            let output = ask(&mut store);
+            if inner.silent.load(Ordering::SeqCst) {
+                inner.unanswered.lock().unwrap().push(sender);
+            } else {
+                let _ = sender.send(Ok(output));
+            }
+        }
+        Box::pin(async move { receiver.await.unwrap() })
     }
 }
 

@@ -8,6 +8,7 @@ mod load;
 mod local;
 mod process;
 mod redis;
+mod tls;
 
 use std::io::Write;
 use std::process::Command;
@@ -19,6 +20,7 @@ pub use local::run;
 pub use process::{Demo, PROGRAM, Serve, certificate, kv, ready};
 pub use redis::Redis;
 pub use service::testing::{BOUND, until};
+pub use tls::{TlsClient, tls, tls_over};
 
 /// Whether a program is there. On a developer's machine a test without it says so and is
 /// skipped; under `CI=true` it fails.

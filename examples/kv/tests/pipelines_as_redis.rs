@@ -1,0 +1,182 @@
+//! Random pipelines of reads and writes, on a real `redis-server` and on a group of three
+//! replicas: the replies must be the same. Each client has keys of its own, so that its replies
+//! depend on its own commands only. `KV_SEED=N` repeats a run, but for the timing.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+mod common;
+use common::{
+    BOUND, Client, Random, Redis, Serve, certificate, have, ready, request, text, tls, until,
+};
+
+/// Of each client.
+const PIPELINES: usize = 60;
+const COMMANDS_MAX: usize = 120;
+
+/// A connection of any kind.
+type AnyClient = Client<Box<dyn ReadWrite + Send>>;
+
+trait ReadWrite: Read + Write {}
+impl<S: Read + Write> ReadWrite for S {}
+
+fn any(stream: impl Read + Write + Send + 'static) -> AnyClient {
+    Client::over(Box::new(stream))
+}
+
+/// The next command, or what makes up a transaction, of the client with this prefix.
+fn commands(random: &mut Random, prefix: &str) -> Vec<Vec<String>> {
+    let key = |random: &mut Random| format!("{prefix}:{}", random.below(4));
+    let simple = |random: &mut Random| {
+        let verb = random.one_of(&[
+            "GET", "GET", "GET", "GET", "MGET", "EXISTS", "STRLEN", "GETRANGE", "TTL", "TYPE",
+            "SET", "SET", "SETNX", "INCR", "INCRBY", "APPEND", "DEL", "GETDEL", "GETSET",
+            "SETRANGE", "EXPIRE", "PERSIST", "MSET", "TOUCH",
+        ]);
+        let mut words = vec![verb.to_string(), key(random)];
+        let more: &[&str] = match verb {
+            "MGET" | "EXISTS" | "DEL" | "TOUCH" => &[],
+            "GETRANGE" => &["0", "2"],
+            "SET" | "SETNX" | "GETSET" | "MSET" => &["5"],
+            "INCRBY" => &["10"],
+            "APPEND" => &["1"],
+            "SETRANGE" => &["1", "7"],
+            "EXPIRE" => &["100000"],
+            _ => &[],
+        };
+        words.extend(more.iter().map(ToString::to_string));
+        if matches!(verb, "MGET" | "EXISTS" | "DEL") {
+            words.push(key(random));
+        }
+        words
+    };
+    let line = |line: &str| line.split(' ').map(String::from).collect::<Vec<_>>();
+    if random.below(12) > 0 {
+        return vec![simple(random)];
+    }
+    let mut all = Vec::new();
+    if random.below(2) == 0 {
+        all.push(vec!["WATCH".into(), key(random)]);
+        (0..random.below(3)).for_each(|_| all.push(simple(random)));
+    }
+    all.push(line("MULTI"));
+    (0..random.below(4)).for_each(|_| all.push(simple(random)));
+    all.push(line(random.one_of(&["EXEC", "EXEC", "EXEC", "DISCARD"])));
+    all
+}
+
+/// The same pipelines for both; `READONLY` and `READWRITE` in between are for ours only.
+fn compare(mut ours: AnyClient, mut theirs: Client<UnixStream>, prefix: &str, seed: u64) {
+    let mut random = Random(seed);
+    for number in 0..PIPELINES {
+        let mut pipeline = Vec::new();
+        let length = 1 + random.below(COMMANDS_MAX);
+        while pipeline.len() < length {
+            pipeline.extend(commands(&mut random, prefix));
+        }
+        let (mut to_ours, mut to_theirs) = (Vec::new(), Vec::new());
+        // Which replies are those to modes.
+        let mut modes = Vec::new();
+        let mut in_transaction = false;
+        for words in &pipeline {
+            if !in_transaction && random.below(10) == 0 {
+                to_ours.extend(request(&[random.one_of(&["READONLY", "READWRITE"])]));
+                modes.push(true);
+            }
+            in_transaction = words[0] == "MULTI" || in_transaction && words[0] != "EXEC";
+            in_transaction &= words[0] != "DISCARD";
+            to_ours.extend(request(words));
+            to_theirs.extend(request(words));
+            modes.push(false);
+        }
+        ours.send(&to_ours).unwrap();
+        theirs.send(&to_theirs).unwrap();
+        let mut told = pipeline.iter();
+        let mut history = Vec::new();
+        for is_mode in modes {
+            let mine = text(&ours.reply().unwrap());
+            if is_mode {
+                assert_eq!(mine, "OK");
+                continue;
+            }
+            let (words, redis) = (told.next().unwrap(), text(&theirs.reply().unwrap()));
+            history.push(format!("{} -> {redis}", words.join(" ")));
+            let last = &history[history.len().saturating_sub(20)..];
+            let same = mine == redis || words[0] == "TTL" && mine.starts_with(":99");
+            assert!(
+                same,
+                "client {prefix}, KV_SEED={seed}, pipeline {number}: we say {mine}, after\n{}",
+                last.join("\n")
+            );
+        }
+    }
+}
+
+struct Group {
+    serves: Vec<Serve>,
+    cert: PathBuf,
+    sockets: Vec<PathBuf>,
+}
+
+impl Group {
+    /// Three replicas, the second of which is encrypted; each has a Unix socket too.
+    fn start(directory: &Path) -> Self {
+        let (cert, key) = certificate(directory, "server");
+        let sockets: Vec<PathBuf> =
+            (1..=3).map(|id| directory.join(format!("{id}.sock"))).collect();
+        let serve = |id: u32| {
+            let socket = sockets[id as usize - 1].display().to_string();
+            let mut more = vec!["--socket".to_string(), socket];
+            if id == 2 {
+                more.extend(["--tls-cert".into(), cert.display().to_string()]);
+                more.extend(["--tls-key".into(), key.display().to_string()]);
+            }
+            Serve::start(id, &directory.join("ring"), &more)
+        };
+        let serves: Vec<Serve> = (1..=3).map(serve).collect();
+        for serve in serves.iter().filter(|serve| serve.id != 2) {
+            ready(serve.address);
+        }
+        until("a replica that commits", || {
+            let mut client = Client::over(UnixStream::connect(&sockets[1]).ok()?);
+            client.ask("DBSIZE").starts_with(':').then_some(())
+        });
+        Self { serves, cert, sockets }
+    }
+
+    /// Clients of each replica, and of each kind.
+    fn clients(&self) -> Vec<AnyClient> {
+        let mut clients = Vec::new();
+        for (serve, socket) in self.serves.iter().zip(&self.sockets) {
+            let stream = UnixStream::connect(socket).unwrap();
+            stream.set_read_timeout(Some(BOUND)).unwrap();
+            clients.push(any(stream));
+            clients.push(match serve.id {
+                2 => any(tls(serve.address, &self.cert, None).into_stream()),
+                _ => any(serve.client().into_stream()),
+            });
+        }
+        clients
+    }
+}
+
+#[test]
+fn random_pipelines_are_answered_as_redis_answers_them() {
+    if !Redis::is_there() || !have("openssl", "openssl") {
+        return;
+    }
+    let seed = std::env::var("KV_SEED").ok().map_or(1, |seed| seed.parse().expect("a seed"));
+    let directory = tempfile::tempdir().unwrap();
+    let redis = Redis::start(directory.path());
+    let group = Group::start(directory.path());
+    thread::scope(|scope| {
+        for (number, ours) in group.clients().into_iter().enumerate() {
+            let theirs = redis.client();
+            scope.spawn(move || compare(ours, theirs, &number.to_string(), seed + number as u64));
+        }
+    });
+}
