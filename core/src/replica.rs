@@ -358,7 +358,10 @@ impl<M: StateMachine> Builder<M> {
         config.kept_entries_max = self.kept_entries.unwrap_or(kept_entries);
         let replica = runtime::restart(config, recovered)?;
         let meeting = Meeting { engine, group };
-        let connection = meeting.join().map_err(StartError::Engine)?;
+        let connection = meeting.join().map_err(|error| match meeting.engine.check() {
+            Err(why) => StartError::Socket(why.to_string()),
+            Ok(()) => StartError::Engine(error),
+        })?;
         let runtime = Runtime::start(self.machine, replica, meeting, connection, log, shelf)
             .map_err(|error| StartError::Thread(error.to_string()))?;
         Ok(Replica { runtime, proposal_timeout: self.proposal_timeout })
@@ -428,6 +431,9 @@ pub enum StartError {
         /// Who was started with it.
         id: ReplicaId,
     },
+    /// The processes of the embedded engine cannot meet at its socket.
+    #[error("the group engine: {0}")]
+    Socket(String),
     /// The group engine refused.
     #[error("cannot join the group: {0}")]
     Engine(cpg::Error),

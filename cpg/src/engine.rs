@@ -8,8 +8,10 @@ use crate::{Connection, Options, Result, embedded};
 ///
 /// Written in text, as for a command line:
 ///
-/// - `embedded:PATH`: the processes of this host that meet at the Unix socket `PATH`. No
+/// - `embedded:PATH`: the processes of this host and user that meet at the Unix socket `PATH`. No
 ///   daemon, no root. One ring, which may carry many groups.
+/// - `embedded`: the same at a path in the user's private runtime directory, which is made if it
+///   is not there: `/run/user/UID/plainsong/ring`, and `/run/plainsong/ring` for root.
 /// - `corosync`: the Corosync daemon of this host, and through it the other hosts.
 ///
 /// A third form has no text: [`embedded::Ring`] for members within one process.
@@ -35,13 +37,27 @@ impl Engine {
     /// [`Error::Timeout`](crate::Error::Timeout) when it does not answer,
     /// [`Error::Access`](crate::Error::Access) without permission,
     /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) when there can be no
-    /// socket at the path.
+    /// socket at the path, [`Error::Security`](crate::Error::Security) when another user has its
+    /// place or could take it. For a socket, [`check`](Self::check) says more.
     pub fn connect(&self, options: Options) -> Result<Connection> {
         match self {
             Self::Process(node) => node.connect(options),
             Self::Socket(path) => embedded::connect(path, options),
             #[cfg(feature = "corosync")]
             Self::Corosync => crate::corosync::connect(options),
+        }
+    }
+
+    /// Checks what can keep processes from meeting at a socket, and says it with the path and what
+    /// to do. Changes nothing. Other engines have nothing to check.
+    ///
+    /// # Errors
+    ///
+    /// Why [`connect`](Self::connect) would fail.
+    pub fn check(&self) -> Result<(), embedded::SocketError> {
+        match self {
+            Self::Socket(path) => embedded::check(path),
+            _ => Ok(()),
         }
     }
 }
@@ -51,11 +67,17 @@ impl Engine {
 #[non_exhaustive]
 pub enum ParseEngineError {
     /// Neither of the known forms.
-    #[error("no engine is called {0:?}: use embedded:PATH or corosync")]
+    #[error("no engine is called {0:?}: use embedded, embedded:PATH or corosync")]
     Unknown(String),
     /// `embedded:` without a path.
     #[error("the embedded engine needs a path to meet at: embedded:PATH")]
     NoPath,
+    /// `embedded` for a user without a private directory.
+    #[error(
+        "this user has no directory in /run/user to meet in: name a path in a private directory, \
+         embedded:PATH"
+    )]
+    NoDefault,
     /// `corosync` in a build without it.
     #[error(
         "this program was built without Corosync: install libcpg-dev, libquorum-dev and pkg-config, \
@@ -71,7 +93,9 @@ impl FromStr for Engine {
         match text.split_once(':') {
             Some(("embedded", "")) => Err(ParseEngineError::NoPath),
             Some(("embedded", path)) => Ok(Self::Socket(path.into())),
-            None if text == "embedded" => Err(ParseEngineError::NoPath),
+            None if text == "embedded" => {
+                embedded::default_path().map(Self::Socket).ok_or(ParseEngineError::NoDefault)
+            }
             #[cfg(feature = "corosync")]
             None if text == "corosync" => Ok(Self::Corosync),
             #[cfg(not(feature = "corosync"))]

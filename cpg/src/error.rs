@@ -41,10 +41,11 @@ pub enum Error {
     #[error("another call on this connection is under way: wait for it")]
     Busy,
     /// `CS_ERR_ACCESS`: no permission. For Corosync: add the user to
-    /// `/etc/corosync/uidgid.d`. For the embedded engine: the socket's permissions.
+    /// `/etc/corosync/uidgid.d`. For the embedded engine: start all processes of a ring as the
+    /// same user.
     #[error(
         "no permission to use the group engine: allow this user in /etc/corosync/uidgid.d, \
-         or for the embedded engine by the permissions of its socket"
+         or for the embedded engine start all processes of the ring as the same user"
     )]
     Access,
     /// `CS_ERR_NOT_EXIST`: not a member of a group.
@@ -104,8 +105,12 @@ pub enum Error {
     /// `CS_ERR_TOO_MANY_GROUPS`: the engine's limit of groups or of members of a group.
     #[error("too many groups or members: leave some first")]
     TooManyGroups,
-    /// `CS_ERR_SECURITY`: keys differ, or a check of credentials failed.
-    #[error("refused for security: check keys and credentials")]
+    /// `CS_ERR_SECURITY`: keys differ, or a check of credentials failed. For the embedded engine:
+    /// the process at the other end, a file of the ring or its directory belongs to another user.
+    #[error(
+        "refused for security: check keys and credentials, and for the embedded engine that the \
+         socket, its directory and the other processes belong to this user"
+    )]
     Security,
     /// A code that this version of the crate does not know.
     #[error("the group engine answered with the unknown error {0}: see its documentation")]

@@ -96,9 +96,14 @@ fn the_ring_of_one_host_has_no_quorum() {
 fn errors_say_what_to_do() {
     let meeting = Meeting::new();
     for (arguments, wanted) in [
-        (&["members", "gr\u{fc}n"][..], "an argument is not valid"),
-        (&["--engine", "carrier-pigeon", "groups"], "use embedded:PATH or corosync"),
-        (&["--engine", "embedded:/nowhere/ring", "groups"], "cannot connect to the group engine"),
+        (&["members", "gr\u{fc}n"][..], "a group name has 1 to 120 printable ASCII characters"),
+        (&["--engine", "carrier-pigeon", "groups"], "use embedded, embedded:PATH or corosync"),
+        (
+            &["--engine", "embedded:/nowhere/ring", "groups"],
+            "there is no directory /nowhere; create it",
+        ),
+        (&["--engine", "embedded:/", "groups"], "there can be no socket at \"/\""),
+        (&["--engine", "embedded:/etc/passwd", "groups"], "/etc/passwd is an ordinary file"),
         (&[], "Usage: cpg"),
     ] {
         let Output { status, stderr, .. } = program(&meeting, arguments).output().unwrap();

@@ -188,6 +188,45 @@ fn a_member_that_never_reads_is_cut_off() {
     assert!(sent >= 60, "what is within the limit is kept for it");
 }
 
+/// A member that always reads, and never much.
+#[test]
+fn a_member_that_reads_slowly_is_cut_off() {
+    let meeting = Meeting::new();
+    let mut child = meeting.child(Options::default());
+    child.join(&group()).unwrap();
+    let mut slow = UnixStream::connect(meeting.path()).unwrap();
+    slow.write_all(&hello(1, std::process::id(), &[0])).unwrap();
+    slow.write_all(&frame(JOIN, &[&[7], b"witness"])).unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = vec![0; 65_536];
+        // Its pace is what is tested.
+        while slow.read(&mut bytes).is_ok_and(|count| count > 0) {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+    let mut left = Vec::new();
+    let message = vec![1; 1_000_000];
+    let mut sent = 0;
+    // At the pace of the reader it would take four minutes.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while left.is_empty() {
+        assert!(Instant::now() < deadline, "all have its pace: {sent} megabytes");
+        match child.multicast(Guarantee::Agreed, &[&message]) {
+            Ok(()) => sent += 1,
+            Err(Error::TryAgain) => {}
+            Err(error) => panic!("{error}"),
+        }
+        while let Some(event) = child.next(Duration::ZERO).unwrap() {
+            if let Event::Configuration(change) = event {
+                left.extend(change.left);
+            }
+        }
+    }
+    assert_eq!(left[0].reason, Reason::ProcessDown);
+    assert!(sent >= 60, "what is within the limit is kept for it");
+    reader.join().unwrap();
+}
+
 #[test]
 fn a_hub_that_makes_no_sense_ends_the_connection() {
     let meeting = Meeting::new();

@@ -28,18 +28,30 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | `PATH` | the socket, mode 0600. Whoever may write to it may take part; other permissions, once set, stay |
+//! | `PATH` | the socket, mode 0600 |
 //! | `PATH.lock` | locked by the hub; the kernel frees it when the hub dies |
 //! | `PATH.ring` | the ring's sequence, and for whom a new hub has to wait |
 //!
-//! They may be removed when no process uses them, and not before. All members are on node
-//! 1, under their real process ids; they must see each other's (one pid namespace) and,
-//! to take over, be able to write the files. Who takes part is trusted with the group's
-//! content, but cannot harm others by what it sends to the hub.
+//! A ring belongs to one user. Both ends of a connection ask the kernel for the user of the other
+//! end and refuse every other, root included. Files of other users and symbolic links are refused
+//! and never changed, and so is a directory that belongs to another user, or that everybody may
+//! write to without a sticky bit ([`Error::Security`](crate::Error::Security)). Use a private
+//! directory, such as `/run/user/UID`: in a shared one, another user can take the name first.
+//! [`Engine::check`](crate::Engine::check) says what is wrong with a path.
+//!
+//! The hub puts removed files back within a second. Their sticky bits keep systemd-tmpfiles from
+//! removing them. A process that starts while they are missing makes a ring of its own; then the
+//! older ring ends, so that its members join the new one. Paths may be of any length; the last part
+//! of a path longer than 107 bytes has at most 82.
+//!
+//! All members are on node 1, under their real process ids; they must see each other's (one pid
+//! namespace). A member is trusted with the group's content, but cannot harm others by what it
+//! sends to the hub: what it says is checked, and so is what it hands to a new hub.
 //!
 //! | what | then |
 //! | --- | --- |
-//! | a process is stopped (`SIGSTOP`) | nobody is held up. It hears all when it goes on, or was cut off when 64 MiB waited for it or a hub had to be replaced without it |
+//! | a process is stopped (`SIGSTOP`) | nobody is held up for more than 300 ms. When it goes on it receives everything, or was cut off when 64 MiB waited for it or a hub had to be replaced without it |
+//! | a process reads slowly | the ring waits for it as long as it reads 16 MiB a second; beyond that as for one that is stopped |
 //! | the hub's process is stopped | the ring stands still, as with a stopped daemon, until it goes on or is killed; connecting gives [`Error::Timeout`](crate::Error::Timeout) |
 //! | a process is more than 16 MiB behind when the hub dies | it is cut off. The hub waits for those who read, lest that happens |
 //! | more than 1024 connections | [`Error::NoResources`](crate::Error::NoResources) |
@@ -57,7 +69,8 @@ pub use socket::fuzz;
 use crate::mailbox::Mailbox;
 pub use node::Node;
 pub use ring::Ring;
-pub(crate) use socket::connect;
+pub use socket::SocketError;
+pub(crate) use socket::{check, connect, default_path};
 
 /// The largest message in bytes, as for Corosync (`IPC_REQUEST_SIZE` less 1 KiB).
 pub const MESSAGE_BYTES_MAX: usize = 1_047_552;

@@ -14,7 +14,7 @@
 //! use plainsong::{Replica, ReplicaId};
 //!
 //! let replica = Replica::builder(ReplicaId(1), Machine::default())
-//!     .engine("embedded:/tmp/reports.ring".parse::<cpg::Engine>()?)
+//!     .engine("embedded".parse::<cpg::Engine>()?)
 //!     .bootstrap([1, 2, 3].map(ReplicaId))
 //!     .start()?;
 //! let mut campaign = Campaign::new(Arc::new(replica), Terms::default());

@@ -14,7 +14,7 @@ fn shell(script: &str) -> Command {
 fn the_commands_of_the_readme_do_what_it_says() {
     let directory = tempfile::tempdir().unwrap();
     let here = format!("{}/", directory.path().display());
-    let readme = include_str!("../README.md").replace("/tmp/", &here);
+    let readme = include_str!("../README.md").replace("$XDG_RUNTIME_DIR/", &here);
     let blocks: Vec<&str> = readme.split("```\n").skip(1).step_by(2).collect();
     let [build, members, operator] = blocks[..] else { panic!("{blocks:?}") };
     assert!(build.starts_with("cargo build --release -p election"));

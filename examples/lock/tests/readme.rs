@@ -11,8 +11,8 @@ mod common;
 
 /// The blocks of commands, with paths in this folder.
 fn blocks(directory: &Path) -> Vec<String> {
-    let readme =
-        include_str!("../README.md").replace("/tmp/", &format!("{}/", directory.display()));
+    let here = format!("{}/", directory.display());
+    let readme = include_str!("../README.md").replace("$XDG_RUNTIME_DIR/", &here);
     readme.split("```\n").skip(1).step_by(2).map(str::to_owned).collect()
 }
 

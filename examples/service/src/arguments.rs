@@ -36,21 +36,18 @@ pub enum Mistake {
          127.0.0.1 or [::1], or add --allow-remote where the network is trusted"
     )]
     Remote(SocketAddr),
-    /// The socket cannot be made.
-    #[error(
-        "--engine embedded:{path}: there is no directory {directory}; create it, or choose a path \
-         in one that exists"
-    )]
-    NoDirectory {
-        /// Of the socket.
-        path: String,
-        /// Where it would be.
-        directory: String,
+    /// Processes cannot meet there.
+    #[error("--engine {engine}: {why}")]
+    Engine {
+        /// The engine.
+        engine: String,
+        /// Why, and what to do.
+        why: String,
     },
     /// Corosync does not run.
     #[error(
         "replica {id} cannot start: there is no Corosync daemon on this host; start it, e.g. by \
-         `systemctl start corosync`, or use --engine embedded:PATH"
+         `systemctl start corosync`, or use --engine embedded"
     )]
     NoDaemon {
         /// The replica.

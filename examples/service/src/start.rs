@@ -22,8 +22,8 @@ pub struct Start {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub voters: Vec<u32>,
-    /// What carries the group: embedded:PATH for processes of one host that meet at a
-    /// Unix socket, corosync for the daemon of this host.
+    /// What carries the group: embedded for the processes of this user and host, embedded:PATH
+    /// for those that meet at this Unix socket, corosync for the daemon of this host.
     #[arg(long, value_name = "ENGINE")]
     pub engine: cpg::Engine,
     /// Keeps the log and the snapshots in this folder, which is made if it is not there, and is
@@ -131,14 +131,9 @@ impl Start {
 
     /// The engine itself could only say that the path is no good.
     fn check_engine(&self) -> Result<(), Mistake> {
-        let cpg::Engine::Socket(path) = &self.engine else { return Ok(()) };
-        match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() || parent.is_dir() => Ok(()),
-            None => Ok(()),
-            Some(parent) => Err(Mistake::NoDirectory {
-                path: path.display().to_string(),
-                directory: parent.display().to_string(),
-            }),
-        }
+        self.engine.check().map_err(|why| Mistake::Engine {
+            engine: self.engine.to_string(),
+            why: why.to_string(),
+        })
     }
 }

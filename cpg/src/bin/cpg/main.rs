@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use cpg::{
     Connection, Dispatch, Engine, Error, Event, GroupName, Guarantee, Iteration, Options, Ring,
+    embedded,
 };
 
 /// How long a ring may take to form before a command gives up.
@@ -24,9 +25,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Parser)]
 #[command(name = "cpg", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// What gives the order: `embedded:PATH` for the processes of this host that meet at the
-    /// Unix socket PATH, or `corosync` for this host's daemon, which is the default where this
-    /// program was built with it.
+    /// What gives the order: `embedded:PATH` for the processes of this user that meet at the
+    /// Unix socket PATH, `embedded` for those at the default path in /run, or `corosync` for this
+    /// host's daemon, which is the default where this program was built with it.
     #[arg(
         long,
         short,
@@ -47,7 +48,7 @@ Examples:
   cpg send choir 'la la'             say something to it
   cpg groups                         which groups there are, and their members
   cpg ring                           which nodes order messages together
-  cpg -e embedded:/tmp/ring groups   the same without Corosync";
+  cpg -e embedded groups             the same without Corosync";
 
 #[derive(Subcommand)]
 enum What {
@@ -56,6 +57,7 @@ enum What {
     /// Lists the members of a group as node:process, one a line.
     Members {
         /// The group.
+        #[arg(value_parser = group_name)]
         group: GroupName,
     },
     /// Joins a group and prints each event: messages, who comes and goes, new rings.
@@ -63,6 +65,7 @@ enum What {
     /// Others see this process as a member as long as it listens.
     Listen {
         /// The group.
+        #[arg(value_parser = group_name)]
         group: GroupName,
         /// Ends after that many messages.
         #[arg(long, short, value_name = "NUMBER")]
@@ -71,6 +74,7 @@ enum What {
     /// Joins a group, sends messages, waits until they are in order, and leaves.
     Send {
         /// The group.
+        #[arg(value_parser = group_name)]
         group: GroupName,
         /// The messages, each argument one. Without any, each line of standard input is one.
         messages: Vec<String>,
@@ -106,8 +110,10 @@ fn main() -> ExitCode {
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("no engine is named: --engine embedded:PATH, or build with the feature `corosync`")]
+    #[error("no engine is named: --engine embedded, or build with the feature `corosync`")]
     NoEngine,
+    #[error("cannot connect to the group engine")]
+    Socket(#[source] embedded::SocketError),
     #[error("cannot {0}")]
     Group(&'static str, #[source] Error),
     #[error("nothing came within {PATIENCE:?} while waiting for {0}")]
@@ -125,8 +131,12 @@ fn to(what: &'static str) -> impl FnOnce(Error) -> Failure {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let engine = arguments.engine.clone().or_else(default_engine).ok_or(Failure::NoEngine)?;
-    let connect =
-        |options| insist(|| engine.connect(options)).map_err(to("connect to the group engine"));
+    let connect = |options| {
+        insist(|| engine.connect(options)).map_err(|error| match engine.check() {
+            Err(why) => Failure::Socket(why),
+            Ok(()) => Failure::Group("connect to the group engine", error),
+        })
+    };
     match &arguments.command {
         What::Groups => {
             let connection = connect(Options::default())?;
@@ -158,6 +168,12 @@ fn engine(text: &str) -> Result<Engine, String> {
             format!("{error}: cargo build --release -p cpg-rs-bindings --features cli,corosync")
         }
         error => error.to_string(),
+    })
+}
+
+fn group_name(text: &str) -> Result<GroupName, String> {
+    text.parse().map_err(|_| {
+        format!("a group name has 1 to {} printable ASCII characters", GroupName::LENGTH_MAX)
     })
 }
 

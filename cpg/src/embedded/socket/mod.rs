@@ -12,7 +12,8 @@
 //! | --- | --- |
 //! | `client`, `follower` | a connection, and its thread |
 //! | `track` | where a client is in the order, and what it keeps for a new hub |
-//! | `meeting`, `roster` | finding or becoming the hub, and the files for that |
+//! | `place`, `default`, `roster` | the files of a ring, and who may own them |
+//! | `meeting` | finding or becoming the hub |
 //! | `hub` | sockets, the order of the groups, and taking over |
 //! | `wire`, `reader`, `outbox` | frames, and sockets that do not block |
 //!
@@ -22,20 +23,27 @@
 //! its connection.
 
 mod client;
+mod default;
 mod follower;
 mod hub;
 mod meeting;
 mod outbox;
+mod place;
 mod reader;
 mod roster;
 mod track;
 mod wire;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 
+use place::Place;
+
 pub(crate) use client::connect;
+pub(crate) use default::default_path;
+pub use place::SocketError;
 #[cfg(fuzzing)]
 pub use wire::fuzz;
 
@@ -46,8 +54,12 @@ const OUTPUT_BYTES_MAX: usize = 64 << 20;
 /// anybody: so that nobody who can keep up falls behind what is kept.
 const OUTPUT_BYTES_HIGH: usize = 8 << 20;
 
-/// How long the hub waits like that for a client that reads nothing at all.
+/// How long the hub waits like that for a client that reads nothing at all,
 const PATIENCE: Duration = Duration::from_millis(300);
+
+/// and how fast a client has to read, lest that is used up. The ring is never slower than this
+/// for long because of one client.
+const READING_BYTES_PER_SECOND_MIN: u64 = 16 << 20;
 
 /// How many bytes of entries each client keeps for a new hub.
 const KEPT_BYTES_MAX: usize = 16 << 20;
@@ -71,6 +83,15 @@ const CLOSING_TIME_MAX: Duration = Duration::from_secs(1);
 /// A client's random name. Pids may come again, this does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct ClientId(u64);
+
+/// Checks what can keep processes from meeting at a path, without changing anything.
+pub(crate) fn check(path: &Path) -> Result<(), SocketError> {
+    if default_path().as_deref() == Some(path) && path.parent().is_some_and(|path| !path.exists()) {
+        // Made when it is used.
+        return Ok(());
+    }
+    Place::open(path)?.check()
+}
 
 /// How long a poll may take that is to end at `deadline`: a little more, lest it comes up
 /// short.

@@ -1,15 +1,24 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
-use super::ClientId;
+use rustix::fs::OFlags;
+
+use super::place::{SocketError, open_own};
+use super::{ClientId, PEERS_MAX};
 use crate::Pid;
 
 /// Above this size, in bytes, the file is written anew with what still counts.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Maximum number of bytes that are read of it: what is appended, and a line for each connection
+/// there can be.
+const READ_BYTES_MAX: u64 = FILE_BYTES_MAX + 64 * (PEERS_MAX as u64 + 1);
+
+/// The greatest sequence that a file may name; beyond it rings could not be counted on.
+const RING_MAX: u64 = u64::MAX / 2;
 
 /// The ring's sequence and who is connected, in a file beside the socket.
 ///
@@ -27,12 +36,16 @@ pub(super) struct Roster {
 
 impl Roster {
     /// Reads what an earlier hub has left; nothing is as good as an empty one.
-    pub(super) fn load(path: PathBuf) -> io::Result<Self> {
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+    pub(super) fn load(path: PathBuf) -> Result<Self, SocketError> {
+        let mut text = Vec::new();
+        match open_own(&path, OFlags::RDONLY) {
+            Ok((file, _)) => {
+                let read = file.take(READ_BYTES_MAX).read_to_end(&mut text);
+                read.map_err(|why| SocketError::System { path: path.clone(), why })?;
+            }
+            Err(SocketError::System { why, .. }) if why.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
-        };
+        }
         let mut roster = Self { path, file: None, length: 0, ring: 0, clients: BTreeMap::new() };
         let text = String::from_utf8_lossy(&text);
         for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
@@ -47,10 +60,13 @@ impl Roster {
         let hex = number.and_then(|word| u64::from_str_radix(word, 16).ok()).map(ClientId);
         match (what, number, hex, words.next()) {
             (Some("ring"), Some(number), ..) => {
-                self.ring = number.parse().unwrap_or(0).max(self.ring);
+                let ring = number.parse().ok().filter(|ring| *ring <= RING_MAX);
+                self.ring = ring.unwrap_or(0).max(self.ring);
             }
             (Some("+"), _, Some(id), Some(pid)) => {
-                if let Ok(pid) = pid.parse() {
+                if let Ok(pid) = pid.parse()
+                    && self.clients.len() < PEERS_MAX
+                {
                     self.clients.insert(id, Pid(pid));
                 }
             }
@@ -109,7 +125,8 @@ impl Roster {
         }
     }
 
-    fn rewrite(&mut self) -> io::Result<()> {
+    /// Writes the file anew, in place of what has its name.
+    pub(super) fn rewrite(&mut self) -> io::Result<()> {
         let mut text = format!("ring {}\n", self.ring);
         for (id, pid) in &self.clients {
             // Writing to a string cannot fail.
@@ -117,8 +134,13 @@ impl Roster {
         }
         let mut new = self.path.clone().into_os_string();
         new.push(".new");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // What a hub has left that was killed here; never what a symbolic link leads to.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let (mut file, _) = open_own(new.as_ref(), flags).map_err(io::Error::other)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&new, &self.path)?;
         // Grows with the connections there are, lest a large ring rewrites at each change.
@@ -130,6 +152,8 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     #[test]

@@ -21,9 +21,9 @@ host that stood still does harm. ELECTION_GROUP and ELECTION_ID tell where it ru
 
 const EXAMPLES: &str = "\
 Examples:
-  export PLAINSONG_AT=/tmp/e1.sock,/tmp/e2.sock,/tmp/e3.sock
-  election run reports --id 1 --voters 1,2,3 --engine embedded:/tmp/reports.ring \\
-      --socket /tmp/e1.sock -- sh -c 'echo \"I lead, with token $ELECTION_TOKEN\"; sleep 1000'
+  export PLAINSONG_AT=$XDG_RUNTIME_DIR/e1.sock,$XDG_RUNTIME_DIR/e2.sock,$XDG_RUNTIME_DIR/e3.sock
+  election run reports --id 1 --voters 1,2,3 --engine embedded:$XDG_RUNTIME_DIR/reports.ring \\
+      --socket $XDG_RUNTIME_DIR/e1.sock -- sh -c 'echo \"I lead, with token $ELECTION_TOKEN\"; sleep 1000'
       and the same with 2 and 3
   election status
   election resign

@@ -25,9 +25,9 @@ Examples:
   redis-cli -p 7002 INFO replication
   redis-benchmark -p 7002 -t set,get -P 16 -q
 
-  kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded:/tmp/kv.ring
-  kv serve --id 2 --voters 1,2,3 --listen 127.0.0.1:7002 --engine embedded:/tmp/kv.ring
-  kv serve --id 3 --voters 1,2,3 --listen 127.0.0.1:7003 --engine embedded:/tmp/kv.ring
+  kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded
+  kv serve --id 2 --voters 1,2,3 --listen 127.0.0.1:7002 --engine embedded
+  kv serve --id 3 --voters 1,2,3 --listen 127.0.0.1:7003 --engine embedded
       a group of three processes on one host; with --data FOLDER, another folder for each,
       it comes back with everything after all were stopped
 

@@ -22,12 +22,12 @@ the lock in LOCK_NAME.";
 
 const EXAMPLES: &str = "\
 Examples:
-  lock serve --id 1 --voters 1,2,3 --engine embedded:/tmp/lock.ring --socket /tmp/lock1.sock
-  lock serve --id 2 --voters 1,2,3 --engine embedded:/tmp/lock.ring --socket /tmp/lock2.sock
-  lock serve --id 3 --voters 1,2,3 --engine embedded:/tmp/lock.ring --socket /tmp/lock3.sock
+  lock serve --id 1 --voters 1,2,3 --engine embedded:$XDG_RUNTIME_DIR/lock.ring --socket $XDG_RUNTIME_DIR/lock1.sock
+  lock serve --id 2 --voters 1,2,3 --engine embedded:$XDG_RUNTIME_DIR/lock.ring --socket $XDG_RUNTIME_DIR/lock2.sock
+  lock serve --id 3 --voters 1,2,3 --engine embedded:$XDG_RUNTIME_DIR/lock.ring --socket $XDG_RUNTIME_DIR/lock3.sock
       a group of three processes on one host
 
-  export PLAINSONG_AT=/tmp/lock1.sock,/tmp/lock2.sock,/tmp/lock3.sock
+  export PLAINSONG_AT=$XDG_RUNTIME_DIR/lock1.sock,$XDG_RUNTIME_DIR/lock2.sock,$XDG_RUNTIME_DIR/lock3.sock
   lock run backup -- sh -c 'echo \"I have the lock, with token $LOCK_TOKEN\"; sleep 60'
   lock run --shared --timeout 5 backup -- cat report
   lock try backup || echo taken
@@ -36,7 +36,7 @@ Examples:
   lock status
       any server of the group will do; --at says the same as PLAINSONG_AT
 
-  redis-cli -s /tmp/lock1.sock
+  redis-cli -s $XDG_RUNTIME_DIR/lock1.sock
       by hand: LOCK backup, LIST, UNLOCK backup, USAGE
 
 Exit status: of `run` and `try` that of the command, 128 + N if signal N ended it; 1 if the

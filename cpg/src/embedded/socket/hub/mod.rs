@@ -1,11 +1,12 @@
 //! The process that puts everything in order.
 
+mod assembly;
+pub(super) mod keeper;
 mod order;
 mod peer;
 mod recovery;
 mod worker;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::roster::Roster;
 use crate::embedded::ring::RING_STEP;
+use keeper::Keeper;
 use worker::Worker;
 
 /// The name of a connection to this hub.
@@ -37,15 +39,14 @@ struct Stop {
 impl Hub {
     /// Starts a hub with the lock held and the listener ready: forms a new ring, with the
     /// clients of the last hub if there are any.
-    pub(super) fn start(lock: File, listener: OwnedFd, mut roster: Roster) -> io::Result<Self> {
+    pub(super) fn start(keeper: Keeper, listener: OwnedFd, mut roster: Roster) -> io::Result<Self> {
         roster.set_ring(roster.ring() + RING_STEP)?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let stop = Arc::new(Stop { flag: AtomicBool::new(false), bell });
         let seen = stop.clone();
         let thread = thread::Builder::new().name("cpg-hub".into()).spawn(move || {
-            Worker::new(listener, roster, &seen).run();
-            // Freed last: whoever gets it finds nobody listening.
-            drop(lock);
+            // The lock is freed last: whoever gets it finds nobody listening.
+            drop(Worker::new(listener, roster, keeper, &seen).run());
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }

@@ -1,12 +1,14 @@
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::embedded::socket::outbox::Outbox;
 use crate::embedded::socket::reader::Reader;
 use crate::embedded::socket::wire::{Participant, ToClient};
-use crate::embedded::socket::{GREETING_TIME_MAX, OUTPUT_BYTES_HIGH, OUTPUT_BYTES_MAX, PATIENCE};
+use crate::embedded::socket::{
+    GREETING_TIME_MAX, OUTPUT_BYTES_HIGH, OUTPUT_BYTES_MAX, PATIENCE, READING_BYTES_PER_SECOND_MIN,
+};
 use crate::{Error, GroupName, Pid};
 
 /// One connection to the hub.
@@ -19,8 +21,7 @@ pub(super) struct Peer {
     output: Outbox,
     /// Its last write failed: it is gone, but what it has sent before is still read.
     is_deaf: bool,
-    /// When it last took something, or had nothing to take.
-    progress: Instant,
+    patience: Patience,
 }
 
 /// Where a connection is.
@@ -49,7 +50,7 @@ impl Peer {
             reader: Reader::default(),
             output: Outbox::default(),
             is_deaf: false,
-            progress: now,
+            patience: Patience::default(),
         }
     }
 
@@ -91,16 +92,23 @@ impl Peer {
         self.output.bytes() > OUTPUT_BYTES_MAX
     }
 
-    /// Is behind and reads on, so that it is worth waiting for.
-    pub(super) fn is_behind(&self, now: Instant) -> bool {
-        self.output.bytes() > OUTPUT_BYTES_HIGH && now.duration_since(self.progress) < PATIENCE
+    /// How long the others wait for it, as it is behind and reads on; `None` if they do not.
+    pub(super) fn held_for(&self) -> Option<Duration> {
+        let is_behind = self.output.bytes() > OUTPUT_BYTES_HIGH;
+        Some(self.patience.0).filter(|left| is_behind && !left.is_zero())
+    }
+
+    /// Takes into account that the others have waited for so long.
+    pub(super) fn waited(&mut self, time: Duration) {
+        if self.held_for().is_some() {
+            self.patience.spend(time);
+        }
     }
 
     /// Writes what the socket takes.
-    pub(super) fn flush(&mut self, now: Instant) {
+    pub(super) fn flush(&mut self) {
         match self.output.flush(&self.socket) {
-            Ok(0) if self.has_output() => {}
-            Ok(_) => self.progress = now,
+            Ok(count) => self.patience.earn(count),
             Err(_) => {
                 self.is_deaf = true;
                 self.output.clear();
@@ -122,5 +130,54 @@ impl Peer {
             Phase::Greeting(until) | Phase::Parting(until) => Some(*until),
             _ => None,
         }
+    }
+}
+
+/// For how long all may still wait for a member that is behind. Waiting uses it up, and what the
+/// member reads earns it back: so all wait for one that reads at a good rate, as long as it takes,
+/// while one that reads slowly takes little of their time and is soon behind for good.
+struct Patience(Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(PATIENCE)
+    }
+}
+
+impl Patience {
+    fn spend(&mut self, time: Duration) {
+        self.0 = self.0.saturating_sub(time);
+    }
+
+    fn earn(&mut self, bytes: usize) {
+        let nanoseconds =
+            (bytes as u64).saturating_mul(1_000_000_000) / READING_BYTES_PER_SECOND_MIN;
+        self.0 = self.0.saturating_add(Duration::from_nanos(nanoseconds)).min(PATIENCE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns for how long all have waited in ten seconds for a member that reads so much each
+    /// 20 ms.
+    fn waited(bytes: usize) -> Duration {
+        let (mut patience, mut waited) = (Patience::default(), Duration::ZERO);
+        for _ in 0..500 {
+            patience.earn(bytes);
+            let step = patience.0.min(Duration::from_millis(20));
+            patience.spend(step);
+            waited += step;
+        }
+        waited
+    }
+
+    #[test]
+    fn all_wait_for_a_member_only_while_it_reads_at_a_good_rate() {
+        assert_eq!(waited(0), PATIENCE, "one that is stopped");
+        let slow = waited(6_400);
+        assert!(slow < PATIENCE + Duration::from_millis(250), "320 KB/s: {slow:?}");
+        assert_eq!(waited(400_000), Duration::from_secs(10), "20 MB/s");
     }
 }

@@ -3,8 +3,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::Token;
+use super::assembly::Assembly;
 use crate::embedded::socket::ClientId;
-use crate::embedded::socket::wire::{Held, Nonsense, Participant};
+use crate::embedded::socket::wire::{Entry, Held, Nonsense, Participant};
 use crate::{GroupName, Pid};
 
 /// What a new hub does before it goes on where the last one stopped.
@@ -44,17 +45,6 @@ pub(super) struct Recovered {
     pub(super) survivors: Vec<(Token, Participant, Vec<Bytes>)>,
 }
 
-/// The entries of one group while they are gathered.
-#[derive(Default)]
-struct Assembly {
-    reports: BTreeMap<Token, (Participant, Held)>,
-    /// The entries after `base`, without a gap.
-    entries: Vec<Bytes>,
-    base: u64,
-    /// Who is being asked, and up to which sequence.
-    asked: Option<(Token, u64)>,
-}
-
 impl Recovery {
     /// Begins, with those who were connected to the last hub.
     pub(super) fn new(clients: BTreeMap<ClientId, Pid>) -> Self {
@@ -76,8 +66,7 @@ impl Recovery {
         self.waiting.remove(&who.id);
         if let Some(held) = held {
             let group = self.groups.entry(held.group.clone()).or_default();
-            group.reports.insert(token, (who, held));
-            group.restart();
+            group.report(token, who, held);
         }
         true
     }
@@ -92,51 +81,34 @@ impl Recovery {
         for group in self.groups.values_mut() {
             group.disconnected(token);
         }
-        self.groups.retain(|_, group| !group.reports.is_empty());
+        self.groups.retain(|_, group| !group.is_empty());
     }
 
     /// Those who were asked for entries and have not sent them all.
     pub(super) fn asked(&self) -> BTreeSet<Token> {
-        self.groups.values().filter_map(|group| group.asked).map(|(token, _)| token).collect()
+        self.groups.values().filter_map(Assembly::asked).collect()
     }
 
-    /// Takes an entry that was asked for.
+    /// Takes an entry that was asked for, and the frame it came in.
     pub(super) fn entry(
         &mut self,
         token: Token,
-        sequence: u64,
+        entry: &Entry,
         frame: Bytes,
     ) -> Result<(), Nonsense> {
-        for group in self.groups.values_mut() {
-            match group.asked {
-                Some((asked, to)) if asked == token => {
-                    if sequence != group.end() + 1 || sequence > to {
-                        return Err(Nonsense("an entry that was not asked for"));
-                    }
-                    group.entries.push(frame);
-                    return Ok(());
-                }
-                _ => {}
-            }
+        match self.groups.values_mut().find(|group| group.is_asked(token)) {
+            Some(group) => group.entry(entry, frame),
+            // Of a question that was dropped meanwhile.
+            None => Ok(()),
         }
-        // Of a question that was dropped meanwhile.
-        Ok(())
     }
 
     /// Takes that all entries asked for were sent.
     pub(super) fn fetch_end(&mut self, token: Token) -> Result<(), Nonsense> {
-        for group in self.groups.values_mut() {
-            match group.asked {
-                Some((asked, to)) if asked == token => {
-                    if group.end() != to {
-                        return Err(Nonsense("fewer entries than were reported"));
-                    }
-                    group.asked = None;
-                }
-                _ => {}
-            }
+        match self.groups.values_mut().find(|group| group.is_asked(token)) {
+            Some(group) => group.fetch_end(),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Says what to do next. To be called after any change.
@@ -149,7 +121,7 @@ impl Recovery {
         for group in self.groups.values_mut() {
             group.step(&mut step);
         }
-        self.groups.retain(|_, group| !group.reports.is_empty());
+        self.groups.retain(|_, group| !group.is_empty());
         step.is_done = self.groups.values().all(Assembly::is_done);
         step
     }
@@ -160,76 +132,12 @@ impl Recovery {
     }
 }
 
-impl Assembly {
-    /// Begins anew. Only while nobody is asked, or a late answer would look like nonsense.
-    fn restart(&mut self) {
-        self.entries.clear();
-        self.base = self.reports.values().map(|(_, held)| held.last).min().unwrap_or(0);
-    }
-
-    /// Goes on without one of those who reported. What others are sending stays good, and
-    /// what it has sent as far as another one has it, too.
-    fn disconnected(&mut self, token: Token) {
-        if self.reports.remove(&token).is_none() {
-            return;
-        }
-        self.asked = self.asked.filter(|(asked, _)| *asked != token);
-        let known = self.greatest().saturating_sub(self.base);
-        self.entries.truncate(usize::try_from(known).unwrap_or(usize::MAX));
-    }
-
-    /// The sequence of the last entry there is.
-    fn end(&self) -> u64 {
-        self.base + self.entries.len() as u64
-    }
-
-    fn greatest(&self) -> u64 {
-        self.reports.values().map(|(_, held)| held.last).max().unwrap_or(0)
-    }
-
-    fn is_done(&self) -> bool {
-        self.asked.is_none() && self.end() == self.greatest()
-    }
-
-    fn step(&mut self, step: &mut Step) {
-        while self.asked.is_none() && !self.is_done() {
-            let next = self.end() + 1;
-            let source = self
-                .reports
-                .iter()
-                .filter(|(_, (_, held))| held.first <= next && next <= held.last)
-                .max_by_key(|(_, (_, held))| held.last);
-            if let Some((token, (_, held))) = source {
-                self.asked = Some((*token, held.last));
-                step.fetch.push((*token, next, held.last));
-            } else {
-                // Nobody has kept what the hindmost lack.
-                let behind = self.reports.iter().filter(|(_, (_, held))| held.last < next);
-                step.lost.extend(behind.map(|(token, _)| *token));
-                self.reports.retain(|_, (_, held)| held.last >= next);
-                self.restart();
-            }
-        }
-    }
-
-    fn finish(self, group: GroupName) -> Option<Recovered> {
-        let last = self.greatest();
-        let members = self.reports.values().find(|(_, held)| held.last == last)?.1.members.clone();
-        let survivors = self
-            .reports
-            .iter()
-            .map(|(token, (who, held))| {
-                let has = usize::try_from(held.last - self.base).unwrap_or(usize::MAX);
-                (*token, *who, self.entries.iter().skip(has).cloned().collect())
-            })
-            .collect();
-        Some(Recovered { group, last, members, survivors })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Reason;
+    use crate::embedded::socket::KEPT_BYTES_MAX;
+    use crate::embedded::socket::wire::{Gone, ToClient, What};
 
     fn who(id: u64) -> Participant {
         Participant { id: ClientId(id), pid: Pid(u32::try_from(id).unwrap()) }
@@ -247,14 +155,25 @@ mod tests {
         Recovery::new((1..=clients).map(|id| (ClientId(id), who(id).pid)).collect())
     }
 
+    /// By the entry of each sequence, the client of that number joins.
+    fn entry(sequence: u64) -> Entry {
+        let joined = vec![Gone { who: who(sequence), reason: Reason::Join }];
+        let members = (1..=sequence).map(who).collect();
+        Entry { sequence, what: What::Change { members, joined, left: vec![] } }
+    }
+
     fn frame(sequence: u64) -> Bytes {
-        sequence.to_le_bytes().to_vec().into()
+        ToClient::Entry(entry(sequence)).encode()
+    }
+
+    fn send(recovery: &mut Recovery, token: Token, entry: &Entry) -> Result<(), Nonsense> {
+        recovery.entry(token, entry, ToClient::Entry(entry.clone()).encode())
     }
 
     /// Lets a client answer.
     fn answer(recovery: &mut Recovery, token: Token, from: u64, to: u64) {
         for sequence in from..=to {
-            recovery.entry(token, sequence, frame(sequence)).unwrap();
+            send(recovery, token, &entry(sequence)).unwrap();
         }
         recovery.fetch_end(token).unwrap();
     }
@@ -316,7 +235,7 @@ mod tests {
         assert!(recovery.report(Token(12), who(2), held(1, 9)));
         assert!(recovery.report(Token(13), who(3), held(1, 4)));
         assert_eq!(recovery.step(), fetch(12, 3, 9));
-        recovery.entry(Token(12), 3, frame(3)).unwrap();
+        send(&mut recovery, Token(12), &entry(3)).unwrap();
         recovery.disconnected(Token(12));
         assert_eq!(recovery.step(), fetch(13, 4, 4), "what it did send is good");
         answer(&mut recovery, Token(13), 4, 4);
@@ -333,7 +252,7 @@ mod tests {
         assert!(recovery.report(Token(12), who(2), held(1, 4)));
         assert!(recovery.report(Token(13), who(3), held(1, 1)));
         assert_eq!(recovery.step(), fetch(12, 2, 4));
-        recovery.entry(Token(12), 2, frame(2)).unwrap();
+        send(&mut recovery, Token(12), &entry(2)).unwrap();
         recovery.disconnected(Token(13));
         assert_eq!(recovery.step(), Step::default(), "it is still being asked");
         answer(&mut recovery, Token(12), 3, 4);
@@ -361,8 +280,100 @@ mod tests {
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
         assert!(recovery.report(Token(12), who(2), held(1, 9)));
         assert_eq!(recovery.step(), fetch(12, 3, 9));
-        assert!(recovery.entry(Token(12), 4, frame(4)).is_err());
+        assert!(send(&mut recovery, Token(12), &entry(4)).is_err());
         assert!(recovery.fetch_end(Token(12)).is_err());
+    }
+
+    /// Two clients, the second of which has entries 3 and 4 to give.
+    fn asked() -> Recovery {
+        let mut recovery = recovery(2);
+        assert!(recovery.report(Token(11), who(1), held(1, 2)));
+        assert!(recovery.report(Token(12), who(2), held(1, 4)));
+        assert_eq!(recovery.step(), fetch(12, 3, 4));
+        recovery
+    }
+
+    #[test]
+    fn entries_that_cannot_follow_are_refused() {
+        let change = |joined: &[u64], left: &[u64], members: &[u64]| {
+            let gone = |id: &u64| Gone { who: who(*id), reason: Reason::ProcessDown };
+            let joined = joined.iter().map(gone).collect();
+            let left = left.iter().map(gone).collect();
+            What::Change { members: members.iter().copied().map(who).collect(), joined, left }
+        };
+        let message = |from| What::Message { from, op: 1, message: Bytes::new() };
+        let stranger = Participant { id: ClientId(1), pid: Pid(99) };
+        let nonsense = [
+            message(who(3)),
+            message(stranger),
+            change(&[3], &[], &[1, 2]),
+            change(&[2], &[], &[1, 2]),
+            change(&[], &[3], &[1, 2]),
+            change(&[], &[1], &[1, 2]),
+            change(&[], &[], &[1]),
+            change(&[3], &[], &[1, 3]),
+            change(&[3], &[], &[1, 2, 3, 3]),
+        ];
+        for what in nonsense {
+            let entry = Entry { sequence: 3, what };
+            assert!(send(&mut asked(), Token(12), &entry).is_err(), "{entry:?}");
+        }
+        let right = [
+            message(who(2)),
+            What::Ring { ring: 8 },
+            change(&[3], &[], &[1, 2, 3]),
+            change(&[], &[1], &[2]),
+            change(&[3], &[1, 2], &[3]),
+        ];
+        for what in right {
+            let entry = Entry { sequence: 3, what };
+            assert_eq!(send(&mut asked(), Token(12), &entry), Ok(()), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn entries_must_lead_to_the_members_that_were_reported() {
+        let mut recovery = asked();
+        for sequence in [3, 4] {
+            let entry = Entry { sequence, what: What::Ring { ring: 8 } };
+            send(&mut recovery, Token(12), &entry).unwrap();
+        }
+        assert!(recovery.fetch_end(Token(12)).is_err());
+        recovery.disconnected(Token(12));
+        assert_eq!(recovery.step(), done(), "it goes on without that client");
+        let [recovered] = recovery.finish().try_into().unwrap();
+        assert_eq!((recovered.last, recovered.members.len()), (2, 2));
+        assert!(recovered.survivors[0].2.is_empty(), "and passes nothing on");
+    }
+
+    #[test]
+    fn most_of_those_that_report_the_same_place_are_believed() {
+        let mut recovery = recovery(4);
+        let mut lie = held(1, 2).unwrap();
+        lie.members = vec![who(1)];
+        assert!(recovery.report(Token(11), who(1), Some(lie)));
+        assert!(recovery.report(Token(12), who(2), held(1, 2)));
+        assert!(recovery.report(Token(13), who(3), held(1, 2)));
+        recovery.forget(ClientId(4));
+        assert_eq!(recovery.step(), done());
+        let [recovered] = recovery.finish().try_into().unwrap();
+        assert_eq!(recovered.members, [who(1), who(2)]);
+    }
+
+    #[test]
+    fn a_client_sends_no_more_than_clients_keep() {
+        let mut recovery = recovery(2);
+        assert!(recovery.report(Token(11), who(1), held(1, 2)));
+        let mut claim = held(1, 2).unwrap();
+        claim.last = u64::MAX / 2;
+        assert!(recovery.report(Token(12), who(2), Some(claim)));
+        assert_eq!(recovery.step(), fetch(12, 3, u64::MAX / 2));
+        let message = Bytes::from(vec![0; 1_000_000]);
+        let sent = (3..).take_while(|sequence| {
+            let what = What::Message { from: who(2), op: *sequence, message: message.clone() };
+            send(&mut recovery, Token(12), &Entry { sequence: *sequence, what }).is_ok()
+        });
+        assert_eq!(sent.count(), KEPT_BYTES_MAX / 1_000_000);
     }
 
     #[test]

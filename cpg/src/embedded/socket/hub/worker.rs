@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
-use rustix::process::{Pid as ProcessId, PidfdFlags, pidfd_open};
+use rustix::process::{Pid as ProcessId, PidfdFlags, geteuid, pidfd_open};
 
+use super::keeper::{Keeper, Kept};
 use super::order::{Known, Order};
 use super::peer::{Peer, Phase};
 use super::recovery::Recovery;
 use super::{Stop, Token};
+use crate::embedded::socket::outbox::Outbox;
 use crate::embedded::socket::reader::scratch;
 use crate::embedded::socket::roster::Roster;
 use crate::embedded::socket::wire::{Held, Nonsense, Participant, ToClient, ToHub, VERSION};
-use crate::embedded::socket::{ClientId, PATIENCE, PEERS_MAX, REPORT_TIME_MAX, until};
+use crate::embedded::socket::{ClientId, PEERS_MAX, REPORT_TIME_MAX, until};
 use crate::{Error, Pid, Reason};
 
 /// How long a hub that stops waits until its clients have read the last of it.
@@ -28,6 +30,7 @@ pub(super) struct Worker<'a> {
     stop: &'a Stop,
     listener: OwnedFd,
     roster: Roster,
+    keeper: Keeper,
     peers: BTreeMap<Token, Peer>,
     order: Order,
     takeover: Option<Takeover>,
@@ -54,7 +57,7 @@ enum Ready {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(listener: OwnedFd, roster: Roster, stop: &'a Stop) -> Self {
+    pub(super) fn new(listener: OwnedFd, roster: Roster, keeper: Keeper, stop: &'a Stop) -> Self {
         let now = Instant::now();
         let mut recovery = Recovery::new(roster.clients().clone());
         let processes = watch(&mut recovery);
@@ -68,6 +71,7 @@ impl<'a> Worker<'a> {
             stop,
             listener,
             roster,
+            keeper,
             peers: BTreeMap::new(),
             order: Order::default(),
             takeover,
@@ -77,8 +81,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Goes on until told to stop.
-    pub(super) fn run(mut self) {
+    /// Goes on until told to stop. Returns what holds the lock, when nobody listens any more.
+    pub(super) fn run(mut self) -> Keeper {
         let mut stop_at = None;
         loop {
             self.take_over();
@@ -94,21 +98,36 @@ impl<'a> Worker<'a> {
                     break;
                 }
             };
-            self.now = Instant::now();
+            let before = std::mem::replace(&mut self.now, Instant::now());
+            for peer in self.peers.values_mut() {
+                peer.waited(self.now - before);
+            }
             for ready in ready {
                 self.handle(ready);
             }
             self.expire();
+            match self.keeper.look(self.now, &mut self.roster) {
+                Kept::AsItWas => {}
+                Kept::Anew(listener) => {
+                    self.accept();
+                    self.listener = listener;
+                }
+                Kept::Lost => {
+                    tracing::error!("another hub has taken this ring's place: this one stops");
+                    break;
+                }
+            }
             if stop_at.is_none() && self.stop.flag.load(Ordering::Acquire) {
                 stop_at = Some(self.now + PARTING_TIME_MAX);
             }
         }
         tracing::info!("this process is no longer the hub of an embedded ring");
+        self.keeper
     }
 
     fn poll(&self, stop_at: Option<Instant>) -> Result<Vec<Ready>, Errno> {
-        let is_held = self.peers.values().any(|peer| peer.is_behind(self.now));
-        let input = if is_held { PollFlags::empty() } else { PollFlags::IN };
+        let held_for = self.peers.values().filter_map(Peer::held_for).min();
+        let input = if held_for.is_some() { PollFlags::empty() } else { PollFlags::IN };
         let mut fds = vec![
             PollFd::new(&self.listener, PollFlags::IN),
             PollFd::new(&self.stop.bell, PollFlags::IN),
@@ -123,7 +142,7 @@ impl<'a> Worker<'a> {
             fds.push(PollFd::new(&peer.socket, input | output));
             whose.push(Ready::Peer(*token));
         }
-        let timeout = self.deadline(is_held, stop_at).map(until);
+        let timeout = self.deadline(held_for, stop_at).map(until);
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
@@ -133,12 +152,13 @@ impl<'a> Worker<'a> {
     }
 
     /// Until when nothing can happen without a descriptor.
-    fn deadline(&self, is_held: bool, stop_at: Option<Instant>) -> Option<Instant> {
+    fn deadline(&self, held_for: Option<Duration>, stop_at: Option<Instant>) -> Option<Instant> {
         let peers = self.peers.values().filter_map(Peer::deadline);
         peers
             .chain(self.takeover.as_ref().map(|takeover| takeover.until))
-            .chain(is_held.then(|| self.now + PATIENCE))
+            .chain(held_for.map(|left| self.now + left))
             .chain(stop_at)
+            .chain([self.keeper.deadline()])
             .min()
     }
 
@@ -177,6 +197,17 @@ impl<'a> Worker<'a> {
                 }
             };
             let Ok(credentials) = socket_peercred(&socket) else { continue };
+            if credentials.uid != geteuid() {
+                tracing::warn!(
+                    uid = credentials.uid.as_raw(),
+                    "a process of another user is refused"
+                );
+                // As far as that goes without waiting: it gets nothing else here.
+                let mut output = Outbox::default();
+                output.push(ToClient::Refused(Error::Security).encode());
+                let _ = output.flush(&socket);
+                continue;
+            }
             let pid = Pid(credentials.pid.as_raw_nonzero().get().unsigned_abs());
             self.last_token += 1;
             let mut peer = Peer::new(UnixStream::from(socket), pid, self.now);
@@ -257,9 +288,9 @@ impl<'a> Worker<'a> {
                     peer.part(self.now);
                 }
             }
-            (Phase::Reported(_), ToHub::Entry { sequence, frame }) => {
+            (Phase::Reported(_), ToHub::Entry { entry, frame }) => {
                 if let Some(takeover) = &mut self.takeover {
-                    takeover.recovery.entry(token, sequence, frame)?;
+                    takeover.recovery.entry(token, &entry, frame)?;
                 }
             }
             (Phase::Reported(_), ToHub::FetchEnd) => {
@@ -376,7 +407,7 @@ impl<'a> Worker<'a> {
                 }
             }
             for peer in self.peers.values_mut().filter(|peer| peer.has_output()) {
-                peer.flush(self.now);
+                peer.flush();
             }
             let overdue = self.peers.iter().find(|(_, peer)| peer.is_overdue());
             let Some(token) = overdue.map(|(token, _)| *token) else { break };

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::{Gone, Held, NODE, Nonsense, Participant, Result, What, kind};
+use super::{Gone, Held, NODE, Nonsense, Participant, Result, SEQUENCE_MAX, What, kind};
 use crate::embedded::socket::ClientId;
 use crate::embedded::{MEMBERS_MAX, MESSAGE_BYTES_MAX};
 use crate::{GroupEntry, GroupName, Member, Pid, Reason};
@@ -37,6 +37,15 @@ impl Fields<'_> {
 
     pub(super) fn u64(&mut self) -> Result<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// The place of an entry.
+    pub(super) fn sequence(&mut self) -> Result<u64> {
+        let sequence = self.u64()?;
+        if sequence > SEQUENCE_MAX {
+            return Err(Nonsense("a sequence that no group reaches"));
+        }
+        Ok(sequence)
     }
 
     pub(super) fn name(&mut self) -> Result<GroupName> {
@@ -80,7 +89,7 @@ impl Fields<'_> {
     }
 
     pub(super) fn held(&mut self) -> Result<Held> {
-        let (group, first, last) = (self.name()?, self.u64()?, self.u64()?);
+        let (group, first, last) = (self.name()?, self.sequence()?, self.sequence()?);
         if first == 0 || first > last {
             return Err(Nonsense("entries are held that cannot be"));
         }

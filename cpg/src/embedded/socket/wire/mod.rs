@@ -26,6 +26,9 @@ pub(super) const FRAME_BYTES_MAX: usize = 2 << 20;
 /// The only node there is in this form.
 pub(super) const NODE: NodeId = NodeId(1);
 
+/// The greatest sequence of an entry: no group gets that far, and counting on cannot overflow.
+const SEQUENCE_MAX: u64 = u64::MAX / 2;
+
 /// Bytes of a frame before its fields: length and kind.
 const HEAD: usize = 5;
 
@@ -75,9 +78,9 @@ pub(super) enum ToHub {
         op: u64,
         message: Bytes,
     },
-    /// One of the entries asked for by `Fetch`, as it was received.
+    /// One of the entries asked for by `Fetch`, and the frame in which it was received.
     Entry {
-        sequence: u64,
+        entry: Entry,
         frame: Bytes,
     },
     FetchEnd,
@@ -224,8 +227,9 @@ impl ToHub {
                 Self::Multicast { op, message: fields.message(frame)? }
             }
             kind::MESSAGE | kind::CHANGE | kind::RING_ENTRY => {
-                let sequence = fields.u64()?;
-                return Ok(Self::Entry { sequence, frame: frame.clone() });
+                let sequence = fields.sequence()?;
+                let entry = Entry { sequence, what: fields.what(kind, frame)? };
+                Self::Entry { entry, frame: frame.clone() }
             }
             kind::FETCH_END => Self::FetchEnd,
             kind::BYE => Self::Bye,
@@ -269,10 +273,10 @@ impl ToClient {
                 Self::Refused(error.ok_or(Nonsense("refused without an error"))?)
             }
             kind::MESSAGE | kind::CHANGE | kind::RING_ENTRY => {
-                let sequence = fields.u64()?;
+                let sequence = fields.sequence()?;
                 Self::Entry(Entry { sequence, what: fields.what(kind, frame)? })
             }
-            kind::FETCH => Self::Fetch { from: fields.u64()?, to: fields.u64()? },
+            kind::FETCH => Self::Fetch { from: fields.sequence()?, to: fields.sequence()? },
             kind::ANSWER => {
                 let count = fields.u32()?;
                 Self::Answer((0..count).map(|_| fields.row()).collect::<Result<_>>()?)

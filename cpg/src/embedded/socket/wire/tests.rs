@@ -65,8 +65,24 @@ fn what_is_said_is_what_is_heard() {
 #[test]
 fn an_entry_comes_back_as_it_went_out() {
     let what = What::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") };
-    let frame = ToClient::Entry(Entry { sequence: 5, what }).encode();
-    assert_eq!(ToHub::decode(&frame), Ok(ToHub::Entry { sequence: 5, frame }));
+    let entry = Entry { sequence: 5, what };
+    let frame = ToClient::Entry(entry.clone()).encode();
+    assert_eq!(ToHub::decode(&frame), Ok(ToHub::Entry { entry, frame }));
+}
+
+#[test]
+fn an_entry_is_checked_before_it_is_passed_on() {
+    let what = What::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") };
+    let beyond = ToClient::Entry(Entry { sequence: SEQUENCE_MAX + 1, what }).encode();
+    let cut = frame(kind::CHANGE, |out| {
+        out.put_u64_le(5);
+        out.put_u8(200);
+    });
+    let long = frame(kind::RING_ENTRY, |out| out.put_bytes(0, 17));
+    for frame in [beyond, cut, long] {
+        assert!(ToHub::decode(&frame).is_err(), "{frame:?}");
+        assert!(ToClient::decode(&frame).is_err(), "{frame:?}");
+    }
 }
 
 #[test]
