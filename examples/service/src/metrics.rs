@@ -1,5 +1,4 @@
-//! Metrics of a replica for Prometheus, over as much of HTTP as that needs: whatever is asked
-//! for, the metrics are the answer.
+//! Metrics of a replica for Prometheus at `/metrics`, over as much of HTTP as that needs.
 
 use std::fmt::{Display, Write};
 use std::net::SocketAddr;
@@ -63,14 +62,28 @@ async fn answer(mut stream: TcpStream, status: impl Fn() -> Status) {
             return;
         }
     }
-    let body = text(&status());
+    let _ = stream.write_all(response(&head, || text(&status())).as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+/// Returns the response to a request with this head.
+fn response(head: &[u8], metrics: impl FnOnce() -> String) -> String {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = target.split('?').next().unwrap_or_default();
+    let (state, body) = match (method, path) {
+        ("GET" | "HEAD", "/metrics") => ("200 OK", metrics()),
+        (_, "/metrics") => ("405 Method Not Allowed\r\nAllow: GET, HEAD", String::new()),
+        _ => ("404 Not Found", "not found: the metrics are at /metrics\n".into()),
+    };
     let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\
+        "HTTP/1.1 {state}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n",
         body.len()
     );
-    let _ = stream.write_all((head + &body).as_bytes()).await;
-    let _ = stream.shutdown().await;
+    if method == "HEAD" { head } else { head + &body }
 }
 
 /// In Prometheus' text format.
@@ -112,13 +125,13 @@ fn text(status: &Status) -> String {
             status.diverged.map_or(0, |index| index.0),
         ),
         (
-            "transfer_bytes",
-            "Bytes here of the snapshot that it receives.",
+            "transfer_received_bytes",
+            "Bytes received so far of the snapshot that it receives.",
             transfer.map_or(0, |t| t.0),
         ),
         (
-            "transfer_bytes_total",
-            "Bytes of the snapshot that it receives.",
+            "transfer_size_bytes",
+            "Size in bytes of the snapshot that it receives.",
             transfer.map_or(0, |t| t.1),
         ),
     ] {
@@ -148,5 +161,33 @@ impl Metrics {
         }
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "plainsong_{name}{labels} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(request: &str) -> String {
+        let response = response(request.as_bytes(), || "metrics\n".into());
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        format!("{} {body}", head.lines().next().unwrap().trim_start_matches("HTTP/1.1 "))
+    }
+
+    #[test]
+    fn only_metrics_are_found() {
+        let nothing = "404 Not Found not found: the metrics are at /metrics\n";
+        for (request, expected) in [
+            ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK metrics\n"),
+            ("GET /metrics?name=x HTTP/1.1\r\n\r\n", "200 OK metrics\n"),
+            ("HEAD /metrics HTTP/1.1\r\n\r\n", "200 OK "),
+            ("POST /metrics HTTP/1.1\r\n\r\n", "405 Method Not Allowed "),
+            ("GET / HTTP/1.1\r\n\r\n", nothing),
+            ("GET /metricsx HTTP/1.1\r\n\r\n", nothing),
+            ("GET /favicon.ico HTTP/1.1\r\n\r\n", nothing),
+            ("\r\n\r\n", nothing),
+        ] {
+            assert_eq!(state(request), expected, "{request:?}");
+        }
     }
 }
