@@ -186,7 +186,10 @@ impl Replica {
     /// Looks until it follows, has applied something and waits for nothing.
     pub fn until_in_step(&self) -> Result<Info> {
         self.until("being in step", |info| {
-            let follows = ["learner", "voter", "sequencer"].contains(&info.field("role"));
+            // kv has a role of Redis's kind beside the one in its group.
+            let role = [info.field("plainsong_role"), info.field("role")];
+            let follows =
+                ["learner", "voter", "sequencer"].iter().any(|follows| role.contains(follows));
             let applied = info.number("applied") > 0;
             (follows && applied && info.field("obstacle").is_empty()).then(|| Info(info.0.clone()))
         })

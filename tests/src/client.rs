@@ -126,6 +126,14 @@ impl Client {
 pub struct Info(pub String);
 
 impl Info {
+    /// What the replica does in its group. kv has another role of Redis's kind beside it.
+    pub fn role(&self) -> &str {
+        match self.field("plainsong_role") {
+            "" => self.field("role"),
+            role => role,
+        }
+    }
+
     /// A field by its name; empty if there is none.
     pub fn field(&self, name: &str) -> &str {
         self.0

@@ -175,7 +175,7 @@ fn goes_on_when_its_daemon_is_killed_and_the_replica_comes_back() -> rig::Result
         info.field("obstacle").starts_with("waiting for the group engine to come back")
     })?;
     node.start_daemon()?;
-    group.wait_for(gone, "return as a voter", |info| info.field("role") == "voter")?;
+    group.wait_for(gone, "return as a voter", |info| info.role() == "voter")?;
     let expected = group.counter(other(gone))?;
     assert_eq!(group.counter(gone)?, expected, "it has what it missed");
     Ok(())
@@ -196,7 +196,7 @@ fn goes_on_when_its_node_is_cut_off_and_takes_it_back() -> rig::Result<()> {
         info.field("obstacle").starts_with("waiting for a majority of 1 2 3: have")
     })?;
     node.heal()?;
-    group.wait_for(gone, "return as a voter", |info| info.field("role") == "voter")?;
+    group.wait_for(gone, "return as a voter", |info| info.role() == "voter")?;
     let expected = group.counter(other(gone))?;
     assert_eq!(group.counter(gone)?, expected, "it has what it missed");
     Ok(())

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::keys::Keys;
+
 /// What is asked of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -10,6 +12,16 @@ pub enum Ask {
     Propose(Proposal),
     /// To be answered by this replica, once it is known to be up to date.
     Read(Query),
+}
+
+impl Ask {
+    /// Returns the channel that a message is published on.
+    pub(crate) fn channel(&self) -> Option<&Bytes> {
+        match self {
+            Self::Propose(Proposal::Command(Command::Publish { channel, .. })) => Some(channel),
+            _ => None,
+        }
+    }
 }
 
 impl From<Command> for Ask {
@@ -162,6 +174,38 @@ pub enum Command {
     SetManyIfAbsent(Vec<(Bytes, Bytes)>),
     /// Deletes all keys.
     Clear,
+    /// Adds to a floating point number; answers the sum.
+    AddFloat {
+        /// Whose value; an absent key counts as zero.
+        key: Bytes,
+        /// What is added, as the client wrote it: see [`crate::extended`].
+        delta: Bytes,
+    },
+    /// Gives a key another name, and its expiry with it.
+    Rename {
+        /// Which key.
+        key: Bytes,
+        /// Its new name. A key that has it is replaced.
+        to: Bytes,
+        /// Do nothing if there is a key of that name, and answer whether it was done.
+        if_absent: bool,
+    },
+    /// Gives another key the same value and expiry; answers whether it was done.
+    Copy {
+        /// Which key.
+        key: Bytes,
+        /// The other key.
+        to: Bytes,
+        /// Whether to replace a key that is there.
+        replace: bool,
+    },
+    /// Sends a message to the clients that listen to a channel, at all replicas. Changes nothing.
+    Publish {
+        /// The channel.
+        channel: Bytes,
+        /// The message.
+        message: Bytes,
+    },
 }
 
 /// What a replica answers alone, when it is up to date. Changes nothing.
@@ -211,6 +255,35 @@ pub enum Query {
     /// The versions of keys, to be compared by a [`Transaction`]. Each change of a key gives it
     /// a version that no key had before; 0 is an absent key's.
     Versions(Vec<Bytes>),
+    /// One of the keys, chosen by a random number: the first one in the order of the hashes from
+    /// there on.
+    Random(u64),
+    /// A property of a key.
+    Property {
+        /// Which key.
+        key: Bytes,
+        /// What is asked.
+        property: Property,
+    },
+    /// All keys as they are now, for the server to search.
+    Keys,
+    /// The place in the log of the last command that was carried out.
+    Position,
+}
+
+/// What `OBJECT` and `MEMORY` tell of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Property {
+    /// The form in which Redis keeps such a value.
+    Encoding,
+    /// How many references Redis has to such a value.
+    References,
+    /// The seconds since the last access, which are not counted: 0.
+    IdleTime,
+    /// How often it is accessed, which is not counted: refused as by Redis without LFU.
+    Frequency,
+    /// About how many bytes it takes.
+    Bytes,
 }
 
 /// When to set or delete a key at all.
@@ -261,7 +334,8 @@ impl Query {
             | Self::Lifetime { key, .. } => std::slice::from_ref(key),
             Self::GetMany(keys) | Self::Exists(keys) | Self::Versions(keys) => keys,
             Self::Scan { pattern, .. } => pattern.as_slice(),
-            Self::Count => &[],
+            Self::Property { key, .. } => std::slice::from_ref(key),
+            Self::Count | Self::Random(_) | Self::Keys | Self::Position => &[],
         };
         keys.iter().map(|key| key.len() + 8).sum::<usize>() + 128
     }
@@ -324,6 +398,8 @@ pub enum Output {
     Transaction(Option<Vec<Output>>),
     /// It was refused, and nothing has changed.
     Refused(Refusal),
+    /// Of [`Query::Keys`].
+    Keys(AllKeys),
 }
 
 impl Output {
@@ -346,6 +422,24 @@ impl Output {
     }
 }
 
+/// All keys of a store at one moment. Clones share them, and the store copies only what it
+/// changes afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllKeys {
+    pub(crate) keys: Keys,
+    pub(crate) now: u64,
+}
+
+impl AllKeys {
+    /// The keys that have not expired, in parts of some hundreds for a million keys.
+    pub fn parts(&self) -> impl Iterator<Item = impl Iterator<Item = &Bytes>> {
+        self.keys.parts().map(|part| {
+            let live = part.iter().filter(|(_, entry)| entry.is_live(self.now));
+            live.map(|(place, _)| &place.key)
+        })
+    }
+}
+
 /// Why the store refuses a command: in the words of Redis where it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -353,6 +447,22 @@ pub enum Refusal {
     /// The value is not the decimal form of a number of 64 bits.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
+    /// The value, or what is to be added, is not a number.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// The sum is too large for a floating point number.
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    /// The key that is to be renamed is not there.
+    #[error("ERR no such key")]
+    NoSuchKey,
+    /// Accesses are not counted.
+    #[error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
+         that when switching between policies at runtime LRU and LFU data will take some time to \
+         adjust."
+    )]
+    NoFrequency,
     /// The sum does not fit.
     #[error("ERR increment or decrement would overflow")]
     Overflow,

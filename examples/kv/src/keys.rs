@@ -53,6 +53,11 @@ impl Keys {
         Arc::make_mut(part).remove(place)
     }
 
+    /// The parts in order.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &BTreeMap<Place, Entry>> {
+        self.parts.iter().map(|part| &**part)
+    }
+
     /// Those whose hash is not less, in order.
     pub(crate) fn from(&self, hash: u64) -> impl Iterator<Item = (&Place, &Entry)> {
         let first = Place { hash, key: Bytes::new() };

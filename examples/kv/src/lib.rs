@@ -12,10 +12,12 @@
 
 pub mod backend;
 pub mod command;
+pub mod extended;
 mod frozen;
 pub mod glob;
 mod keys;
 pub mod limits;
+mod listening;
 pub mod node;
 pub mod program;
 pub mod request;
@@ -26,7 +28,7 @@ mod view;
 
 pub use service::number;
 pub use store::Store;
-pub use view::{Change, Changes, Event, View};
+pub use view::{Change, Changes, Event, Message, Notice, View};
 
 /// How long an orderly stop waits for clients to take their answers.
 const STOP_BOUND: std::time::Duration = std::time::Duration::from_secs(3);

@@ -49,6 +49,10 @@ pub const CHANGES_MAX: usize = 1 << 16;
 /// Changes of longer keys are not told.
 pub const CHANGED_KEY_BYTES_MAX: usize = 4096;
 
+/// The most notices that a client is told and are not written yet. At the limit its next ones
+/// wait where they are kept for all clients.
+pub const NOTICES_QUEUED_MAX: usize = 32;
+
 /// The most channels and patterns that a client listens to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 
@@ -61,3 +65,8 @@ pub const SCAN_KEY_BYTES_MAX: usize = 256 << 10;
 
 /// The longest pattern in bytes: it is tried on every key that `SCAN` looks at.
 pub const PATTERN_BYTES_MAX: usize = 1024;
+
+/// The most that published messages which are kept for slow clients have together, in bytes,
+/// with about as much more for each as for a key. A client that lags further has missed some, and
+/// is disconnected.
+pub const MESSAGES_BYTES_MAX: usize = 32 << 20;

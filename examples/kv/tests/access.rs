@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kv::limits::{CHANGED_KEY_BYTES_MAX, CHANGES_MAX, SUBSCRIPTIONS_MAX};
+use kv::limits::{CHANGED_KEY_BYTES_MAX, CHANGES_MAX, MESSAGES_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use kv::server::{Config, Password};
 use plainsong::{Consistency, Snapshot as _, StateMachine as _};
 
@@ -89,7 +89,9 @@ fn a_full_store_takes_nothing_that_makes_it_larger() {
     let aborted = "-EXECABORT Transaction discarded because of previous errors.";
     assert_eq!(client.ask("EXEC"), aborted);
     let info = client.ask("INFO memory");
-    assert!(info.contains("used_memory:12163\\r\\nmaxmemory:10000\\r\\n"), "{info}");
+    for field in ["used_memory:12163\\r\\n", "maxmemory:10000\\r\\n"] {
+        assert!(info.contains(field), "{info}");
+    }
     assert_eq!(client.ask("DEL big"), ":1");
     assert_eq!(client.ask("SET a 1"), "OK");
     // Queued in time, but not carried out in time.
@@ -275,4 +277,44 @@ fn who_hangs_up_is_listened_for_no_more() {
     assert!(clients(&mut writer).contains("connected_clients:2"));
     drop(listener);
     until("one client", || clients(&mut writer).contains("connected_clients:1").then_some(()));
+}
+
+#[test]
+fn a_client_that_lags_behind_messages_is_told_so() {
+    let test = Test::start(PATIENT);
+    let (mut listener, mut writer) = (test.client(), test.client());
+    assert_eq!(listener.ask("SUBSCRIBE news"), "[\"subscribe\" \"news\" :1]");
+    // Nothing of that is read, until more is kept back than may be.
+    let message = "x".repeat(900_000);
+    let count = 4 * MESSAGES_BYTES_MAX / message.len();
+    for _ in 0..count {
+        assert_eq!(text(&writer.call(&["PUBLISH", "news", &message]).unwrap()), ":1");
+    }
+    let mut heard = 0;
+    loop {
+        let reply = text(&listener.reply().unwrap());
+        if reply.starts_with("-ERR changes were missed") {
+            break;
+        }
+        assert!(reply.starts_with("[\"message\" \"news\" "), "{reply:.99}");
+        heard += 1;
+    }
+    assert!(heard < count, "{heard} of {count}");
+    assert!(listener.reply().is_err());
+}
+
+#[test]
+fn a_client_that_does_not_listen_to_keys_goes_on_when_all_are_deleted() {
+    let test = Test::start(PATIENT);
+    let (mut listener, mut writer) = (test.client(), test.client());
+    listener.ask("SUBSCRIBE news");
+    listener.ask("PSUBSCRIBE other*");
+    assert_eq!(writer.ask("FLUSHALL"), "OK");
+    assert_eq!(writer.ask("PUBLISH news hi"), ":1");
+    assert_eq!(text(&listener.reply().unwrap()), "[\"message\" \"news\" \"hi\"]");
+    // A pattern that may be one of changes of keys.
+    listener.ask("PSUBSCRIBE *");
+    assert_eq!(writer.ask("FLUSHALL"), "OK");
+    let reply = text(&listener.reply().unwrap());
+    assert!(reply.starts_with("-ERR changes were missed"), "{reply}");
 }

@@ -92,7 +92,7 @@ impl Group {
         let load = self.load(bytes);
         let victim = self.victim();
         let why = until("the replica whose disk fails to stop", || {
-            (victim.info("role") == "stopped").then(|| victim.info("obstacle"))
+            (victim.info("plainsong_role") == "stopped").then(|| victim.info("obstacle"))
         });
         // It is there for questions, and for nothing else.
         let mut client = victim.client();
@@ -131,7 +131,7 @@ impl Group {
         self.records.push(load.end());
         self.check(3);
         until("its vote", || {
-            let role = self.victim().info("role");
+            let role = self.victim().info("plainsong_role");
             (role == "voter" || role == "sequencer").then_some(())
         });
     }

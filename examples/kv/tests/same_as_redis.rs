@@ -52,6 +52,36 @@ fn strange(random: &mut Random) -> String {
     }
 }
 
+/// A floating point number in one of the forms that C reads, or something like it.
+fn float(random: &mut Random) -> String {
+    let digits = |random: &mut Random, base: usize| -> String {
+        let bound = if random.below(4) == 0 { 40 } else { 12 };
+        let count = random.below(bound);
+        let digit = |_| char::from_digit(random.below(base) as u32, base as u32).unwrap();
+        (0..count).map(digit).collect()
+    };
+    let sign = random.one_of(&["", "", "-", "+"]);
+    let (prefix, base, mark) = match random.below(8) {
+        0 => ("0x", 16, "p"),
+        _ => ("", 10, "e"),
+    };
+    let whole = digits(random, base);
+    let fraction = match random.below(2) {
+        0 => format!(".{}", digits(random, base)),
+        _ => String::new(),
+    };
+    let exponent = match random.below(6) {
+        0 => format!("{mark}{}", random.below(80) as i64 - 40),
+        1 => format!("{mark}{}", random.below(10_200) as i64 - 5_100),
+        2 if random.below(4) == 0 => mark.into(),
+        _ => String::new(),
+    };
+    match random.below(60) {
+        0 => random.one_of(&["inf", "-Infinity", "nan", "", ".", "1 ", " 1", "0x", "1e+"]).into(),
+        _ => format!("{sign}{prefix}{whole}{fraction}{exponent}"),
+    }
+}
+
 /// A lifetime that does not end while the test runs, or makes no sense.
 fn lifetime(random: &mut Random) -> String {
     match random.below(4) {
@@ -95,7 +125,11 @@ fn command(random: &mut Random) -> Vec<String> {
         "INCR",
         "DECR",
         "INCRBY",
+        "INCRBYFLOAT",
         "DECRBY",
+        "RENAME",
+        "RENAMENX",
+        "COPY",
         "APPEND",
         "STRLEN",
         "DBSIZE",
@@ -119,6 +153,13 @@ fn command(random: &mut Random) -> Vec<String> {
         "SETNX" | "GETSET" | "APPEND" => words.extend([key(random), value(random)]),
         "SETEX" | "PSETEX" => words.extend([key(random), lifetime(random), value(random)]),
         "INCRBY" | "DECRBY" => words.extend([key(random), integer(random).into()]),
+        "INCRBYFLOAT" => words.extend([key(random), float(random)]),
+        "RENAME" | "RENAMENX" | "COPY" => {
+            words.extend([key(random), key(random)]);
+            if verb == "COPY" && random.below(2) == 0 {
+                words.push("REPLACE".into());
+            }
+        }
         "EXPIRE" | "PEXPIRE" | "EXPIREAT" | "PEXPIREAT" => {
             let at = verb.ends_with("AT");
             words.extend([key(random), if at { moment(random) } else { lifetime(random) }]);
@@ -202,6 +243,42 @@ fn random_commands_are_answered_as_redis_answers_them() {
             );
         }
     }
+}
+
+#[test]
+fn random_floating_point_numbers_are_added_as_redis_adds_them() {
+    // Elsewhere Redis calculates with numbers of another size.
+    if !Redis::is_there() || !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let seed = std::env::var("KV_SEED").ok().map_or(1, |seed| seed.parse().expect("a seed"));
+    let directory = tempfile::tempdir().unwrap();
+    let server = Redis::start(directory.path());
+    let mut redis = server.client();
+    let mut store = Store::default();
+    let mut random = Random(seed);
+    let (mut sums, mut first) = (0, "0".to_owned());
+    for _ in 0..20_000 {
+        if random.below(3) > 0 {
+            first = float(&mut random);
+        }
+        let second = match random.below(8) {
+            // Nearly the opposite, so that little is left.
+            0 => format!("-{}", first.trim_start_matches(['-', '+'])),
+            _ => float(&mut random),
+        };
+        let mut answers = [String::new(), String::new()];
+        for words in [["SET", "f", &first], ["INCRBYFLOAT", "f", &second]] {
+            answers = [text(&run(&mut store, 1, &words)), text(&redis.call(&words).unwrap())];
+        }
+        let [ours, theirs] = answers;
+        assert_eq!(ours, theirs, "KV_SEED={seed}: {first:?} + {second:?}");
+        sums += usize::from(ours.starts_with('"'));
+        if ours.starts_with('"') {
+            first = ours.trim_matches('"').into();
+        }
+    }
+    assert!(sums > 5_000, "only {sums} were numbers");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn what_clients_ask_of_a_server_is_answered() {
         ),
         ("CONFIG SET hz 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'hz'"),
         ("CONFIG REWRITE", "-ERR unknown subcommand 'REWRITE'. Try CONFIG HELP."),
-        ("COMMAND COUNT", ":65"),
+        ("COMMAND COUNT", ":77"),
         ("COMMAND INFO get nope", "[[\"get\" :2 [readonly] :1 :1 :1] nil-list]"),
         ("LPUSH a b c", "-ERR unknown command 'LPUSH', with args beginning with: 'a' 'b' 'c' "),
         ("GET", "-ERR wrong number of arguments for 'get' command"),
@@ -255,4 +255,81 @@ fn a_stop_is_not_held_up_by_an_outcome_that_never_comes() {
     test.runtime.block_on(test.server.stop(IMPATIENT));
     assert!(before.elapsed() < Duration::from_secs(5));
     assert!(client.reply().is_err());
+}
+
+/// The fields of `INFO`, by name.
+fn info(client: &mut Client) -> std::collections::BTreeMap<String, String> {
+    let reply = client.call(&["INFO"]).unwrap();
+    let Reply::BulkString(text) = reply else { panic!("{reply:?}") };
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn info_has_what_monitors_of_redis_read() {
+    let test = Test::start(PATIENT);
+    let mut client = test.client();
+    let before = info(&mut client);
+    for request in ["SET a 1", "GET a", "GET a", "GET b", "MGET a b c"] {
+        client.ask(request);
+    }
+    drop(test.client());
+    let after = info(&mut client);
+    let number = |fields: &std::collections::BTreeMap<String, String>, name: &str| {
+        fields[name].parse::<i64>().unwrap_or_else(|_| panic!("{name}: {}", fields[name]))
+    };
+    let more = |name| number(&after, name) - number(&before, name);
+    // The first INFO was counted after it was answered.
+    assert_eq!(more("total_commands_processed"), 6);
+    assert_eq!((more("keyspace_hits"), more("keyspace_misses")), (3, 3));
+    assert!(more("total_net_input_bytes") > 50 && more("total_net_output_bytes") > 500);
+    until("a second client that was counted", || {
+        (number(&info(&mut client), "total_connections_received") == 2).then_some(())
+    });
+    assert_eq!(after["run_id"].len(), 40);
+    assert_eq!(after["run_id"], before["run_id"]);
+    assert!(number(&after, "used_memory_rss") > 1 << 20, "{after:?}");
+    assert!(number(&after, "used_memory_peak") >= number(&after, "used_memory"));
+    // All that `redis-cli --stat` shows, and common exporters.
+    for name in [
+        "aof_rewrite_in_progress",
+        "blocked_clients",
+        "connected_clients",
+        "connected_slaves",
+        "evicted_keys",
+        "expired_keys",
+        "instantaneous_ops_per_sec",
+        "loading",
+        "master_repl_offset",
+        "maxclients",
+        "maxmemory",
+        "process_id",
+        "pubsub_channels",
+        "pubsub_patterns",
+        "rdb_bgsave_in_progress",
+        "rejected_connections",
+        "uptime_in_seconds",
+        "used_memory",
+    ] {
+        number(&after, name);
+    }
+    assert_eq!(after["db0"], "keys=1,expires=0,avg_ttl=0");
+}
+
+#[test]
+fn a_replica_that_can_commit_is_a_master() {
+    let test = Test::start(IMPATIENT);
+    let mut client = test.client();
+    let role = |client: &mut Client| {
+        let fields = info(client);
+        (fields["role"].clone(), fields["plainsong_role"].clone())
+    };
+    assert_eq!(role(&mut client), ("master".into(), "voter".into()));
+    assert!(client.ask("ROLE").starts_with("[\"master\" "));
+    // It waits for a majority.
+    test.fake.0.full.store(true, Ordering::SeqCst);
+    assert_eq!(role(&mut client), ("slave".into(), "voter".into()));
+    assert_eq!(info(&mut client)["master_link_status"], "down");
+    assert!(client.ask("ROLE").starts_with("[\"slave\" "));
 }

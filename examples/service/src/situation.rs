@@ -31,6 +31,8 @@ pub struct Situation {
     pub transfer: Option<Transfer>,
     /// Why it has stopped.
     pub stopped: Option<String>,
+    /// The last position that each of the other replicas has said to have stored.
+    pub acked: Vec<u64>,
     /// Whether a majority of the voters is in the group as seen from here.
     pub majority: bool,
 }
@@ -80,6 +82,7 @@ impl Situation {
             waiting: status.waiting.clone(),
             transfer: status.transfer.as_ref().map(Transfer::of),
             stopped: status.stopped.as_ref().map(ToString::to_string),
+            acked: acked_by_others(status),
             majority: status.stopped.is_none() && here * 2 > status.voters.len(),
         }
     }
@@ -99,6 +102,13 @@ impl fmt::Display for Situation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fields().iter().try_for_each(|(name, value)| writeln!(f, "{name}: {value}"))
     }
+}
+
+fn acked_by_others(status: &Status) -> Vec<u64> {
+    let is_other = |member: &&MemberStatus| {
+        member.replica.is_some_and(|replica| replica != status.incarnation.replica)
+    };
+    status.members.iter().filter(is_other).map(|member| member.acked.0).collect()
 }
 
 /// A member by its replica; one that has not said yet which it is, as a question mark.

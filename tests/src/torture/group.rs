@@ -318,7 +318,7 @@ impl Group {
     /// Whether it votes and answers. What an operator would do for it is done.
     fn is_well(&self, service: Service, id: u32, info: &Info) -> Result<bool> {
         let votes = info.field("voters").split(',').any(|voter| voter == id.to_string());
-        match info.field("role") {
+        match info.role() {
             "stopped" if open(&self.out_of_space).contains(&id) => {
                 self.restart(service, id)?;
                 Ok(false)

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use super::keyspace;
 use super::parse::{self, Parsed};
 
 /// A command of the Redis protocol that this server knows.
@@ -45,20 +46,24 @@ pub enum Local {
     Exec,
     Hello,
     Info,
+    Keys,
     Multi,
     Operate,
     Ping,
     Psubscribe,
+    Pubsub,
     Punsubscribe,
     Quit,
     Readonly,
     Readwrite,
     Reset,
+    Role,
     Select,
     Subscribe,
     Time,
     Unsubscribe,
     Unwatch,
+    Wait,
     Watch,
 }
 
@@ -69,6 +74,7 @@ pub const CATALOG: &[Entry] = &[
     local("client", -2, Local::Client),
     local("command", -1, Local::Command),
     local("config", -2, Local::Config),
+    grow("copy", -3, TWO, keyspace::copy),
     read("dbsize", 1, NONE, parse::dbsize),
     grow("decr", 2, ONE, parse::decr),
     grow("decrby", 3, ONE, parse::decrby),
@@ -91,13 +97,17 @@ pub const CATALOG: &[Entry] = &[
     local("hello", -1, Local::Hello),
     grow("incr", 2, ONE, parse::incr),
     grow("incrby", 3, ONE, parse::incrby),
+    grow("incrbyfloat", 3, ONE, keyspace::incrbyfloat),
     local("info", -1, Local::Info),
+    local("keys", 2, Local::Keys),
     local("members", -1, Local::Operate),
+    read("memory", -2, SECOND, keyspace::memory),
     read("mget", -2, ALL, parse::mget),
     grow("mset", -3, PAIRS, parse::mset),
     grow("msetnx", -3, PAIRS, parse::msetnx),
     local("multi", 1, Local::Multi),
     local("newcluster", -1, Local::Operate),
+    read("object", -2, SECOND, keyspace::object),
     write("persist", 2, ONE, parse::persist),
     write("pexpire", -3, ONE, parse::pexpire),
     write("pexpireat", -3, ONE, parse::pexpireat),
@@ -106,11 +116,17 @@ pub const CATALOG: &[Entry] = &[
     grow("psetex", 4, ONE, parse::psetex),
     local("psubscribe", -2, Local::Psubscribe),
     read("pttl", 2, ONE, parse::pttl),
+    write("publish", 3, NONE, keyspace::publish),
+    local("pubsub", -2, Local::Pubsub),
     local("punsubscribe", -1, Local::Punsubscribe),
     local("quit", -1, Local::Quit),
+    read("randomkey", 1, NONE, keyspace::randomkey),
     local("readonly", 1, Local::Readonly),
     local("readwrite", 1, Local::Readwrite),
+    write("rename", 3, TWO, keyspace::rename),
+    write("renamenx", 3, TWO, keyspace::renamenx),
     local("reset", 1, Local::Reset),
+    local("role", 1, Local::Role),
     read("scan", -2, NONE, parse::scan),
     local("select", 2, Local::Select),
     grow("set", -3, ONE, parse::set),
@@ -128,11 +144,14 @@ pub const CATALOG: &[Entry] = &[
     write("unlink", -2, ALL, parse::del),
     local("unsubscribe", -1, Local::Unsubscribe),
     local("unwatch", 1, Local::Unwatch),
+    local("wait", 3, Local::Wait),
     Entry { keys: ALL, ..local("watch", -2, Local::Watch) },
 ];
 
 const NONE: Keys = (0, 0, 0);
 const ONE: Keys = (1, 1, 1);
+const SECOND: Keys = (2, 2, 1);
+const TWO: Keys = (1, 2, 1);
 const ALL: Keys = (1, -1, 1);
 const PAIRS: Keys = (1, -1, 2);
 

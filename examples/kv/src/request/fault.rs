@@ -136,6 +136,24 @@ pub enum Fault {
          you sure your configuration is correct?"
     )]
     Auth,
+    /// Neither scripts nor functions run here.
+    #[error(
+        "ERR {0} is not supported: a script cannot be a command of the log; compare and set with \
+         SET key value IFEQ old or DELEX key IFEQ old, or use WATCH with MULTI and EXEC"
+    )]
+    Script(String),
+    /// The value, or what is to be added, is not a number.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// `COPY` of a key to itself.
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    /// The timeout of `WAIT` is not a number.
+    #[error("ERR timeout is not an integer or out of range")]
+    Timeout,
+    /// The timeout of `WAIT` is less than 0.
+    #[error("ERR timeout is negative")]
+    NegativeTimeout,
     /// A name that would break the list of clients.
     #[error("ERR Client names cannot contain spaces, newlines or special characters.")]
     ClientName,
@@ -153,12 +171,28 @@ pub enum Fault {
     ClientId,
 }
 
+/// The commands that run scripts and functions, or manage them.
+const SCRIPTS: &[&str] =
+    &["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro", "function", "script"];
+
 impl Fault {
+    /// An unknown subcommand, as Redis tells of it.
+    pub(crate) fn unknown_part(command: &'static str, part: &[u8]) -> Self {
+        let name = String::from_utf8_lossy(&part[..part.len().min(128)]).into_owned();
+        Self::UnknownSubcommand { command, name }
+    }
+
     /// An unknown command, as Redis tells of it.
     pub(crate) fn unknown(arguments: &[bytes::Bytes]) -> Self {
         let shown = |bytes: &[u8], max: usize| {
             String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned()
         };
+        let is_script = |name: &bytes::Bytes| {
+            SCRIPTS.iter().any(|script| name.eq_ignore_ascii_case(script.as_bytes()))
+        };
+        if let Some(name) = arguments.first().filter(|name| is_script(name)) {
+            return Self::Script(shown(name, 128).to_ascii_uppercase());
+        }
         let mut list = String::new();
         for argument in arguments.iter().skip(1) {
             let Some(room @ 1..) = 128_usize.checked_sub(list.len()) else { break };

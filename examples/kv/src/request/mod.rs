@@ -4,10 +4,13 @@
 
 mod catalog;
 mod fault;
+mod keyspace;
 mod parse;
 mod shape;
 
 pub use catalog::{CATALOG, Entry, Keys, Kind, Local, find};
 pub use fault::Fault;
+pub(crate) use keyspace::wait;
 pub use parse::Parsed;
 pub use shape::Shape;
+pub(crate) use shape::text_lines;

@@ -23,12 +23,12 @@ enum Unit {
     Ms,
 }
 
-fn plain(ask: impl Into<Ask>) -> Parsed {
+pub(super) fn plain(ask: impl Into<Ask>) -> Parsed {
     Ok((ask.into(), Shape::Plain))
 }
 
 /// The arguments after the name of the command, when there are `N`.
-fn exactly<const N: usize>(
+pub(super) fn exactly<const N: usize>(
     name: &'static str,
     mut arguments: Vec<Bytes>,
 ) -> Result<[Bytes; N], Fault> {
@@ -36,7 +36,7 @@ fn exactly<const N: usize>(
     arguments.try_into().map_err(|_| Fault::Arity(name))
 }
 
-fn integer(text: &[u8]) -> Result<i64, Fault> {
+pub(super) fn integer(text: &[u8]) -> Result<i64, Fault> {
     number::parse(text).ok_or(Fault::NotAnInteger)
 }
 

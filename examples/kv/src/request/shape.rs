@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use crate::command::Output;
 use crate::resp::{Reply, error};
 
@@ -12,12 +14,15 @@ pub enum Shape {
     Type,
     /// No keys, whatever there are: a `SCAN` for another type than strings.
     Nothing,
+    /// These lines, whatever the output (`HELP`).
+    Lines(&'static [&'static str]),
 }
 
 impl Shape {
     /// The reply that tells an output.
     pub fn reply(self, output: Output) -> Reply {
         match (self, output) {
+            (Self::Lines(lines), _) => text_lines(lines),
             (Self::Flag, Output::Done) => Reply::Integer(1),
             (Self::Flag, Output::Absent) => Reply::Integer(0),
             (Self::Type, Output::Integer(0)) => Reply::SimpleString("none".into()),
@@ -36,12 +41,18 @@ impl Shape {
             ),
             (_, Output::Refused(refusal)) => error(refusal),
             // For the server itself, which asks for them.
-            (_, Output::Versions(_) | Output::Transaction(_)) => Reply::Null,
+            (_, Output::Versions(_) | Output::Transaction(_) | Output::Keys(_)) => Reply::Null,
         }
     }
 }
 
-fn scanned(cursor: u64, keys: Vec<bytes::Bytes>) -> Reply {
+/// Returns the lines of a command's `HELP`.
+pub(crate) fn text_lines(lines: &[&'static str]) -> Reply {
+    let line = |line: &&'static str| Reply::SimpleString(Bytes::from_static(line.as_bytes()));
+    Reply::Array(lines.iter().map(line).collect())
+}
+
+fn scanned(cursor: u64, keys: Vec<Bytes>) -> Reply {
     let keys = keys.into_iter().map(Reply::BulkString).collect();
     Reply::Array(vec![Reply::BulkString(cursor.to_string().into()), Reply::Array(keys)])
 }

@@ -1,14 +1,17 @@
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use service::Situation;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::info;
 use super::order::Way;
-use super::queue::{Slot, executed};
+use super::queue::{Slot, executed, receivers};
 use crate::backend::{Backend, Failure};
 use crate::command::Output;
 use crate::request::Shape;
@@ -27,6 +30,8 @@ pub(super) struct Form {
 pub(super) enum Answer<P> {
     Now(Reply),
     Later(Later<P>),
+    /// A message that the client listens for, and its place among those that wait to be written.
+    Message(Reply, Arc<OwnedSemaphorePermit>),
     /// No answer: those that follow have this form.
     Form(Form),
     /// The last one: the connection is closed behind it.
@@ -45,6 +50,8 @@ pub(super) struct Later<P> {
 /// What is made of the output.
 pub(super) enum Tell {
     Output(Shape),
+    /// The number of clients of this server that listen to a channel.
+    Receivers(Bytes),
     /// The rest of `INFO`, after these sections.
     Info(String),
     /// Of a transaction: each request's of its own.
@@ -85,7 +92,12 @@ where
         };
         let failure = match (outcome, self.tell) {
             (Some(Ok(output)), Tell::Output(shape)) => return shape.reply(output),
-            (Some(Ok(output)), Tell::Transaction(slots)) => return executed(slots, output),
+            (Some(Ok(output)), Tell::Transaction(slots)) => {
+                return executed(slots, output, &backend.view());
+            }
+            (Some(Ok(_)), Tell::Receivers(channel)) => {
+                return receivers(&backend.view(), &channel);
+            }
             (Some(Ok(output)), Tell::Info(head)) => return info::with_keyspace(head, &output),
             (_, Tell::Info(head)) => return info::without_keyspace(head, &backend.situation()),
             (Some(Err(failure)), _) => failure,

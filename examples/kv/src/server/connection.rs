@@ -1,12 +1,13 @@
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use plainsong::Consistency;
 use service::Halves;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::answer::{Answer, Form, Later, Tell, not_proposed};
@@ -15,9 +16,10 @@ use super::info;
 use super::listener::{Shared, stopped};
 use super::order::{Order, Progress, Way};
 use super::session::{Meaning, Session};
+use super::waiting::{acknowledged, matching, role};
 use crate::backend::Backend;
 use crate::command::{Ask, Output, Proposal, Query, Transaction};
-use crate::limits::{COMMAND_BYTES_MAX, IN_FLIGHT_MAX, REQUESTS};
+use crate::limits::{COMMAND_BYTES_MAX, IN_FLIGHT_MAX, NOTICES_QUEUED_MAX, REQUESTS};
 use crate::request::Shape;
 use crate::resp::{Decoder, Reply, encode, error};
 
@@ -78,12 +80,16 @@ struct Reader<B: Backend> {
 impl<B: Backend> Reader<B> {
     async fn run(mut self, mut input: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut stop = self.shared.stop.subscribe();
+        let room = Arc::new(Semaphore::new(NOTICES_QUEUED_MAX));
         let mut decoder = Decoder::new(REQUESTS);
         loop {
+            let mut requests = 0;
             loop {
                 match decoder.request() {
                     Ok(Some(arguments)) => {
+                        requests += 1;
                         if !self.request(arguments, &mut stop).await {
+                            self.shared.statistics.count_commands(requests);
                             return Ok(());
                         }
                     }
@@ -95,16 +101,28 @@ impl<B: Backend> Reader<B> {
                     }
                 }
             }
+            self.shared.statistics.count_commands(requests);
             decoder.buffer().reserve(READ_BYTES);
             tokio::select! {
-                read = input.read_buf(decoder.buffer()) => if read? == 0 { return Ok(()) },
-                change = self.session.change() => {
-                    let Some(change) = change else {
+                read = input.read_buf(decoder.buffer()) => match read? {
+                    0 => return Ok(()),
+                    bytes => {
+                        let input_bytes = &self.shared.statistics.input_bytes;
+                        input_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                    }
+                },
+                (place, notice) = async {
+                    let place = Arc::clone(&room).acquire_owned().await;
+                    (place, self.session.change().await)
+                } => {
+                    let (Ok(place), Some(notice)) = (place, notice) else {
                         let _ = self.answers.send(Answer::Close(error(MISSED))).await;
                         return Ok(());
                     };
-                    for message in self.session.messages(&change) {
-                        if self.answers.send(Answer::Now(message)).await.is_err() {
+                    let place = Arc::new(place);
+                    for message in self.session.messages(&notice) {
+                        let answer = Answer::Message(message, Arc::clone(&place));
+                        if self.answers.send(answer).await.is_err() {
                             return Ok(());
                         }
                     }
@@ -148,11 +166,26 @@ impl<B: Backend> Reader<B> {
                 self.ask(ask, tell, timeout, stop).await
             }
             Meaning::Watch(keys) => Answer::Now(self.watch(keys, stop).await),
+            Meaning::Keys(pattern) => Answer::Now(match self.output(Query::Keys, stop).await {
+                Ok(Output::Keys(all)) => matching(&all, &pattern).await,
+                Ok(output) => Shape::Plain.reply(output),
+                Err(reply) => reply,
+            }),
+            Meaning::Wait(replicas, timeout) => {
+                let deadline = Instant::now() + timeout.min(self.shared.config.timeout);
+                Answer::Now(match self.output(Query::Position, stop).await {
+                    Ok(position) => {
+                        acknowledged(&self.shared.backend, &position, replicas, deadline).await
+                    }
+                    Err(reply) => reply,
+                })
+            }
+            Meaning::Role => Answer::Now(role(&self.shared.backend.situation())),
             Meaning::Operate(words) => Answer::Now(self.shared.backend.operate(words).await),
             Meaning::Info(sections) => {
                 let situation = self.shared.backend.situation();
-                let Shared { backend, counters, config, .. } = &*self.shared;
-                let text = sections.text(&situation, counters, &backend.view(), config);
+                let Shared { backend, counters, statistics, config, .. } = &*self.shared;
+                let text = sections.text(&situation, counters, statistics, &backend.view(), config);
                 if !sections.keyspace {
                     Answer::Now(Reply::Verbatim(text.into()))
                 } else if situation.obstacle().is_some() {
@@ -166,23 +199,37 @@ impl<B: Backend> Reader<B> {
         self.answers.send(answer).await.is_ok()
     }
 
-    /// Learns the versions of keys. The requests behind it wait for that.
+    /// Learns the versions of keys.
     async fn watch(&mut self, keys: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> Reply {
+        match self.output(Query::Versions(keys.clone()), stop).await {
+            Ok(Output::Versions(versions)) => {
+                self.session.watch(keys, versions);
+                Shape::Plain.reply(Output::Done)
+            }
+            Ok(output) => Shape::Plain.reply(output),
+            Err(reply) => reply,
+        }
+    }
+
+    /// Waits for the output of a query, and the requests behind it with it; or for the reply that
+    /// says why there is none.
+    async fn output(
+        &mut self,
+        query: Query,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Output, Reply> {
         let timeout = self.shared.config.timeout;
-        let (ask, tell) = (Query::Versions(keys.clone()).into(), Tell::Output(Shape::Plain));
-        let mut later = match self.ask(ask, tell, timeout, stop).await {
+        let tell = Tell::Output(Shape::Plain);
+        let mut later = match self.ask(query.into(), tell, timeout, stop).await {
             Answer::Later(later) => later,
-            Answer::Now(reply) | Answer::Close(reply) => return reply,
-            Answer::Form(_) => return error("ERR no answer"),
+            Answer::Now(reply) | Answer::Close(reply) => return Err(reply),
+            Answer::Form(_) | Answer::Message(..) => return Err(error("ERR no answer")),
         };
         let outcome = later.outcome().await;
         self.order.progress().answered(later.way);
         match outcome.map(|outcome| outcome.map(Output::of_only_step)) {
-            Some(Ok(Output::Versions(versions))) => {
-                self.session.watch(keys, versions);
-                Shape::Plain.reply(Output::Done)
-            }
-            outcome => later.reply(outcome, &self.shared.backend, timeout),
+            Some(Ok(output)) => Ok(output),
+            outcome => Err(later.reply(outcome, &self.shared.backend, timeout)),
         }
     }
 
@@ -218,7 +265,7 @@ impl<B: Backend> Reader<B> {
         let situation = self.shared.backend.situation();
         Answer::Now(match tell {
             Tell::Info(text) => info::without_keyspace(text, &situation),
-            Tell::Output(_) | Tell::Transaction(_) => not_proposed(&situation, timeout),
+            _ => not_proposed(&situation, timeout),
         })
     }
 
@@ -276,6 +323,10 @@ impl<B: Backend> Writer<B> {
         while let Some(answer) = self.next().await? {
             let (reply, last) = match answer {
                 Answer::Now(reply) => (reply, false),
+                Answer::Message(reply, place) => {
+                    drop(place);
+                    (reply, false)
+                }
                 Answer::Close(reply) => (reply, true),
                 Answer::Later(later) => (self.wait_for(later).await?, false),
                 Answer::Form(form) => {
@@ -315,6 +366,9 @@ impl<B: Backend> Writer<B> {
             }
         };
         self.progress.answered(later.way);
+        if let (true, Some(Ok(output))) = (later.is_read, &outcome) {
+            self.shared.statistics.count_keys(output);
+        }
         Ok(later.reply(outcome, &self.shared.backend, self.shared.config.timeout))
     }
 
@@ -323,6 +377,8 @@ impl<B: Backend> Writer<B> {
             return Ok(());
         }
         self.output.write_all(&self.buffer).await?;
+        let output_bytes = &self.shared.statistics.output_bytes;
+        output_bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
         self.buffer.clear();
         if self.buffer.capacity() > 4 * WRITE_BYTES {
             // A long reply is no reason to keep its room.

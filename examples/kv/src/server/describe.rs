@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::session::{text, unknown_part};
+use super::session::text;
 use crate::request::{CATALOG, Entry, Fault, Kind, find};
 use crate::resp::Reply;
 
@@ -18,7 +18,7 @@ pub(super) fn command(arguments: &[Bytes]) -> Result<Reply, Fault> {
             let described = |name: &Bytes| find(name).map_or(Reply::NullArray, described);
             Ok(Reply::Array(names.iter().map(described).collect()))
         }
-        _ => Err(unknown_part("COMMAND", part)),
+        _ => Err(Fault::unknown_part("COMMAND", part)),
     }
 }
 

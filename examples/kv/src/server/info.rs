@@ -1,10 +1,12 @@
 //! `INFO`: how the server, its clients, the group and the store are.
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use service::Situation;
 
+use super::statistics::{Statistics, resident_bytes};
 use super::{Config, Counters};
 use crate::View;
 use crate::command::Output;
@@ -22,6 +24,7 @@ pub(super) struct Sections {
     memory: bool,
     persistence: bool,
     replication: bool,
+    stats: bool,
     pub(super) keyspace: bool,
 }
 
@@ -33,6 +36,7 @@ impl Sections {
         memory: true,
         persistence: true,
         replication: true,
+        stats: true,
         keyspace: true,
     };
 
@@ -52,6 +56,7 @@ impl Sections {
                 b"memory" => sections.memory = true,
                 b"persistence" => sections.persistence = true,
                 b"replication" => sections.replication = true,
+                b"stats" => sections.stats = true,
                 b"keyspace" => sections.keyspace = true,
                 _ => {}
             }
@@ -64,25 +69,13 @@ impl Sections {
         self,
         situation: &Situation,
         counters: &Counters,
+        statistics: &Statistics,
         view: &View,
         config: &Config,
     ) -> String {
         let mut text = String::new();
         if self.server {
-            section(
-                &mut text,
-                "Server",
-                &[
-                    // Clients look at it to know what they may ask for.
-                    ("redis_version", REDIS_VERSION.into()),
-                    ("redis_mode", "standalone".into()),
-                    ("arch_bits", usize::BITS.to_string()),
-                    ("plainsong_kv_version", env!("CARGO_PKG_VERSION").into()),
-                    ("process_id", std::process::id().to_string()),
-                    ("tcp_port", counters.port().to_string()),
-                    ("uptime_in_seconds", counters.uptime().as_secs().to_string()),
-                ],
-            );
+            section(&mut text, "Server", &server(counters, statistics));
         }
         if self.clients {
             section(
@@ -91,32 +84,117 @@ impl Sections {
                 &[
                     ("connected_clients", counters.connected().to_string()),
                     ("maxclients", crate::limits::CONNECTIONS_MAX.to_string()),
+                    ("blocked_clients", "0".into()),
                 ],
             );
         }
         if self.memory {
-            section(
-                &mut text,
-                "Memory",
-                &[
-                    ("used_memory", view.bytes().to_string()),
-                    ("maxmemory", config.memory_bytes_max.unwrap_or(0).to_string()),
-                    ("maxmemory_policy", "noeviction".into()),
-                ],
-            );
+            section(&mut text, "Memory", &memory(view, config));
         }
         if self.persistence {
-            // Clients wait until nothing is loaded.
-            section(&mut text, "Persistence", &[("loading", "0".into())]);
+            // Clients wait until nothing is loaded, and `redis-cli --stat` shows the others. No
+            // file of Redis's kind is written.
+            let fields =
+                ["loading", "rdb_bgsave_in_progress", "aof_enabled", "aof_rewrite_in_progress"];
+            section(&mut text, "Persistence", &fields.map(|name| (name, "0".into())));
+        }
+        if self.stats {
+            section(&mut text, "Stats", &stats(counters, statistics, view));
         }
         if self.cluster {
             // Of Redis's kind: keys are not divided among servers.
             section(&mut text, "Cluster", &[("cluster_enabled", "0".into())]);
         }
         if self.replication {
-            section(&mut text, "Replication", &situation.fields());
+            section(&mut text, "Replication", &replication(situation));
         }
         text
+    }
+}
+
+type Field = (&'static str, String);
+
+fn server(counters: &Counters, statistics: &Statistics) -> [Field; 10] {
+    let uptime = counters.uptime().as_secs();
+    [
+        // Clients look at it to know what they may ask for.
+        ("redis_version", REDIS_VERSION.into()),
+        ("redis_mode", "standalone".into()),
+        ("os", std::env::consts::OS.into()),
+        ("arch_bits", usize::BITS.to_string()),
+        ("plainsong_kv_version", env!("CARGO_PKG_VERSION").into()),
+        ("process_id", std::process::id().to_string()),
+        ("run_id", statistics.run_id.clone()),
+        ("tcp_port", counters.port().to_string()),
+        ("uptime_in_seconds", uptime.to_string()),
+        ("uptime_in_days", (uptime / 86_400).to_string()),
+    ]
+}
+
+fn memory(view: &View, config: &Config) -> [Field; 9] {
+    let (used, peak) = (view.bytes(), view.bytes_peak());
+    let max = config.memory_bytes_max.unwrap_or(0);
+    let resident = resident_bytes().unwrap_or(0);
+    let ratio = resident as f64 / used.max(1) as f64;
+    [
+        // What the keys and their values take; the process takes more.
+        ("used_memory", used.to_string()),
+        ("used_memory_human", human(used)),
+        ("used_memory_rss", resident.to_string()),
+        ("used_memory_rss_human", human(resident)),
+        ("used_memory_peak", peak.to_string()),
+        ("maxmemory", max.to_string()),
+        ("maxmemory_human", human(max)),
+        ("maxmemory_policy", "noeviction".into()),
+        ("mem_fragmentation_ratio", format!("{ratio:.2}")),
+    ]
+}
+
+fn stats(counters: &Counters, statistics: &Statistics, view: &View) -> [Field; 12] {
+    let (hits, misses) = statistics.keys();
+    let (channels, patterns) = view.listening().counts();
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
+    [
+        ("total_connections_received", counters.clients().to_string()),
+        ("total_commands_processed", statistics.commands().to_string()),
+        ("instantaneous_ops_per_sec", statistics.commands_per_second().to_string()),
+        ("total_net_input_bytes", count(&statistics.input_bytes)),
+        ("total_net_output_bytes", count(&statistics.output_bytes)),
+        ("rejected_connections", count(&statistics.rejected)),
+        ("expired_keys", view.expired().to_string()),
+        ("evicted_keys", "0".into()),
+        ("keyspace_hits", hits.to_string()),
+        ("keyspace_misses", misses.to_string()),
+        ("pubsub_channels", channels.to_string()),
+        ("pubsub_patterns", patterns.to_string()),
+    ]
+}
+
+/// The role as Redis has it, for proxies and clients that look for a server that takes writes:
+/// each replica is a master as long as it can commit. One that cannot is a replica that has lost
+/// its master. What it does in its group stands under another name.
+fn replication(situation: &Situation) -> Vec<Field> {
+    let mut fields = vec![("role", "master".to_owned())];
+    if situation.obstacle().is_some() {
+        fields = vec![("role", "slave".to_owned()), ("master_link_status", "down".to_owned())];
+    }
+    fields.push(("connected_slaves", "0".into()));
+    fields.push(("master_repl_offset", situation.committed.to_string()));
+    fields.extend(situation.fields().into_iter().map(|(name, value)| match name {
+        "role" => ("plainsong_role", value),
+        name => (name, value),
+    }));
+    fields
+}
+
+/// Returns bytes for people, as Redis writes them.
+fn human(bytes: u64) -> String {
+    let number = bytes as f64;
+    match bytes {
+        0..1024 => format!("{bytes}B"),
+        1024..0x10_0000 => format!("{:.2}K", number / 1024.0),
+        0x10_0000..0x4000_0000 => format!("{:.2}M", number / 1_048_576.0),
+        _ => format!("{:.2}G", number / 1_073_741_824.0),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::clients::Clients;
+use super::statistics::Statistics;
 use super::{Config, connection};
 use crate::backend::Backend;
 use crate::limits::CONNECTIONS_MAX;
@@ -29,6 +30,7 @@ pub(super) struct Shared<B> {
     pub(super) config: Arc<Config>,
     pub(super) counters: Counters,
     pub(super) clients: Arc<Clients>,
+    pub(super) statistics: Statistics,
     pub(super) stop: watch::Sender<bool>,
 }
 
@@ -49,6 +51,11 @@ impl Counters {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Returns the number of clients that ever connected.
+    pub(crate) fn clients(&self) -> u64 {
+        self.clients.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connected(&self) -> usize {
@@ -78,7 +85,9 @@ impl Server {
         };
         let (config, stop_all) = (Arc::new(config), stop.clone());
         let clients = Arc::default();
-        let shared = Arc::new(Shared { backend, config, counters, clients, stop: stop_all });
+        let statistics = Statistics::new();
+        let shared =
+            Arc::new(Shared { backend, config, counters, clients, statistics, stop: stop_all });
         let listeners = std::iter::once(Listener::Tcp(port)).chain(others);
         let tasks = listeners.map(|listener| tokio::spawn(accept(listener, Arc::clone(&shared))));
         Ok(Self { address, stop, tasks: tasks.collect() })
@@ -121,6 +130,7 @@ async fn accept<B: Backend>(mut listener: Listener, shared: Arc<Shared<B>>) {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok(stream) if connected.load(Ordering::Relaxed) >= CONNECTIONS_MAX => {
+                    shared.statistics.rejected.fetch_add(1, Ordering::Relaxed);
                     stream.refuse().await;
                 }
                 Ok(stream) => {

@@ -12,8 +12,10 @@ mod password;
 mod queue;
 mod session;
 mod settings;
+mod statistics;
 mod subscriptions;
 mod tls;
+mod waiting;
 
 pub use config::Config;
 pub(crate) use listener::Counters;

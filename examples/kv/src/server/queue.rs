@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::command::{Ask, Output, Proposal, Step, Transaction};
+use crate::View;
+use crate::command::{Ask, Command, Output, Proposal, Step, Transaction};
 use crate::limits::COMMAND_BYTES_MAX;
 use crate::request::{Entry, Fault, Kind, Shape};
 use crate::resp::{Reply, error};
@@ -30,6 +31,8 @@ pub(super) struct Queue {
 pub(super) enum Slot {
     /// The output of the next step.
     Step(Shape),
+    /// The number of clients of this server that listen to a channel.
+    Receivers(Bytes),
     /// This, whatever happens.
     Reply(Reply),
 }
@@ -66,8 +69,12 @@ impl Queue {
         let arguments = arguments.iter().map(|argument| Bytes::copy_from_slice(argument)).collect();
         let slot = match parse(entry.name, arguments) {
             Ok((Ask::Propose(Proposal::Command(command)), shape)) => {
+                let slot = match &command {
+                    Command::Publish { channel, .. } => Slot::Receivers(channel.clone()),
+                    _ => Slot::Step(shape),
+                };
                 self.steps.push(Step::Write(command));
-                Slot::Step(shape)
+                slot
             }
             Ok((Ask::Read(query), shape)) => {
                 self.steps.push(Step::Read(query));
@@ -111,12 +118,21 @@ impl Queue {
 }
 
 /// What `EXEC` is answered by.
-pub(super) fn executed(slots: Vec<Slot>, output: Output) -> Reply {
+pub(super) fn executed(slots: Vec<Slot>, output: Output, view: &View) -> Reply {
     let Output::Transaction(Some(outputs)) = output else { return Reply::NullArray };
     let mut outputs = outputs.into_iter();
     let replies = slots.into_iter().map(|slot| match slot {
         Slot::Step(shape) => outputs.next().map_or(Reply::Null, |output| shape.reply(output)),
+        Slot::Receivers(channel) => {
+            outputs.next();
+            receivers(view, &channel)
+        }
         Slot::Reply(reply) => reply,
     });
     Reply::Array(replies.collect())
+}
+
+/// What `PUBLISH` is answered by.
+pub(super) fn receivers(view: &View, channel: &[u8]) -> Reply {
+    Reply::Integer(view.listening().receivers(channel) as i64)
 }

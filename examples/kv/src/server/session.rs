@@ -1,9 +1,10 @@
 mod greeting;
+mod pubsub;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -11,13 +12,14 @@ use super::answer::{Form, Tell};
 use super::clients::{Client, Clients};
 use super::info::Sections;
 use super::queue::{Queue, carried, executed};
-use super::subscriptions::{Of, Subscriptions};
+use super::subscriptions::Subscriptions;
 use super::{Config, describe, settings};
 use crate::command::{Ask, Output, Proposal};
-use crate::limits::COMMAND_BYTES_MAX;
-use crate::request::{Entry, Fault, Kind, Local, Shape, find};
+use crate::limits::{COMMAND_BYTES_MAX, PATTERN_BYTES_MAX};
+use crate::listening::Of;
+use crate::request::{Entry, Fault, Kind, Local, Shape, find, wait};
 use crate::resp::{Protocol, Reply, error};
-use crate::{Change, View};
+use crate::{Notice, View};
 
 /// What is known of a client, and what its requests mean.
 pub(super) struct Session {
@@ -59,6 +61,12 @@ pub(super) enum Meaning {
     Watch(Vec<Bytes>),
     Info(Sections),
     Operate(Vec<Bytes>),
+    /// The keys that match a pattern.
+    Keys(Bytes),
+    /// Whether the replica takes writes, as Redis tells it.
+    Role,
+    /// For so many replicas, so long at most.
+    Wait(i64, Duration),
 }
 
 impl Session {
@@ -73,6 +81,7 @@ impl Session {
             client,
             everybody,
             config,
+            subscriptions: Subscriptions::new(view.clone()),
             view,
             protocol: Protocol::default(),
             replies: Replies::On,
@@ -80,7 +89,6 @@ impl Session {
             reads_locally: false,
             queue: None,
             watched: BTreeMap::new(),
-            subscriptions: Subscriptions::default(),
         }
     }
 
@@ -127,12 +135,12 @@ impl Session {
     }
 
     /// What happens next that the client listens to. `None`: some of it was missed.
-    pub(super) async fn change(&mut self) -> Option<Change> {
+    pub(super) async fn change(&mut self) -> Option<Notice> {
         self.subscriptions.next().await
     }
 
-    pub(super) fn messages(&self, change: &Change) -> Vec<Reply> {
-        self.subscriptions.messages(change)
+    pub(super) fn messages(&self, notice: &Notice) -> Vec<Reply> {
+        self.subscriptions.messages(notice)
     }
 
     /// What Redis looks at before it looks at the arguments of a command.
@@ -162,7 +170,7 @@ impl Session {
     pub(super) fn needs_settled(&self, arguments: &[Bytes]) -> bool {
         let entry = arguments.first().and_then(|name| find(name));
         entry.is_some_and(|entry| match entry.local() {
-            Some(Local::Subscribe | Local::Psubscribe) => true,
+            Some(Local::Subscribe | Local::Psubscribe | Local::Keys | Local::Wait) => true,
             Some(Local::Exec) => self.is_full(),
             _ => entry.grows && self.is_full(),
         })
@@ -188,7 +196,11 @@ impl Session {
                     return Err(Fault::TooLong);
                 }
                 let (ask, shape) = parse(entry.name, arguments)?;
-                Ok(Meaning::Ask(ask, Tell::Output(shape)))
+                let tell = match ask.channel() {
+                    Some(channel) => Tell::Receivers(channel.clone()),
+                    None => Tell::Output(shape),
+                };
+                Ok(Meaning::Ask(ask, tell))
             }
             Kind::Local(local) => self.local(local, arguments),
         }
@@ -240,7 +252,11 @@ impl Session {
             return Err(Fault::AbortedOutOfMemory);
         }
         if transaction.steps.is_empty() && transaction.watched.is_empty() {
-            return Ok(Meaning::Reply(executed(slots, Output::Transaction(Some(Vec::new())))));
+            return Ok(Meaning::Reply(executed(
+                slots,
+                Output::Transaction(Some(Vec::new())),
+                &self.view,
+            )));
         }
         let ask = Proposal::Transaction(transaction).into();
         Ok(Meaning::Ask(ask, Tell::Transaction(slots)))
@@ -255,6 +271,18 @@ impl Session {
             (Local::Info, [_, sections @ ..]) => {
                 return Ok(Meaning::Info(Sections::named(sections)));
             }
+            (Local::Keys, [_, pattern]) if pattern.len() > PATTERN_BYTES_MAX => {
+                return Err(Fault::Pattern);
+            }
+            (Local::Keys, [_, pattern]) => return Ok(Meaning::Keys(pattern.clone())),
+            (Local::Role, _) => return Ok(Meaning::Role),
+            (Local::Wait, _) => {
+                let (replicas, ms) = wait(&arguments)?;
+                let without_end = |ms: &u64| *ms > 0;
+                let timeout = Some(ms).filter(without_end).map(Duration::from_millis);
+                return Ok(Meaning::Wait(replicas, timeout.unwrap_or(self.config.timeout)));
+            }
+            (Local::Pubsub, [_, part, rest @ ..]) => self.pubsub(part, rest)?,
             (Local::Operate, _) => return Ok(Meaning::Operate(arguments)),
             (Local::Auth, [_, words @ ..]) => self.auth(words)?,
             (Local::Select, [_, database]) => match crate::number::parse(database) {
@@ -338,7 +366,7 @@ impl Session {
     }
 
     fn listen(&mut self, of: Of, names: &[Bytes]) -> Result<Meaning, Fault> {
-        Ok(Meaning::Replies(self.subscriptions.add(of, names, &self.view)?))
+        Ok(Meaning::Replies(self.subscriptions.add(of, names)?))
     }
 
     fn auth(&mut self, words: &[Bytes]) -> Result<Reply, Fault> {
@@ -364,7 +392,7 @@ impl Session {
             (b"get", patterns) => Ok(settings::get(&self.config, patterns)),
             (b"set", [name, _, ..]) => Err(settings::set(&self.config, name)),
             (b"set", _) => Err(Fault::Arity("config|set")),
-            _ => Err(unknown_part("CONFIG", part)),
+            _ => Err(Fault::unknown_part("CONFIG", part)),
         }
     }
 }
@@ -380,17 +408,12 @@ impl Local {
 /// Returns the name of a command, with its subcommand if it has any: `client|list`.
 fn full_name(entry: &Entry, arguments: &[Bytes]) -> Cow<'static, str> {
     match (entry.local(), arguments.get(1)) {
-        (Some(Local::Client | Local::Config | Local::Command), Some(part)) => {
+        (Some(Local::Client | Local::Config | Local::Command | Local::Pubsub), Some(part)) => {
             let part = String::from_utf8_lossy(&part[..part.len().min(128)]);
             format!("{}|{}", entry.name, part.to_ascii_lowercase()).into()
         }
         _ => entry.name.into(),
     }
-}
-
-pub(super) fn unknown_part(command: &'static str, part: &[u8]) -> Fault {
-    let name = String::from_utf8_lossy(&part[..part.len().min(128)]).into_owned();
-    Fault::UnknownSubcommand { command, name }
 }
 
 /// By the clock of this server: seconds since the Unix epoch, and microseconds.

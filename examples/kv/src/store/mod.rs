@@ -197,7 +197,7 @@ impl Place {
 }
 
 impl Entry {
-    fn is_live(&self, now: u64) -> bool {
+    pub(crate) fn is_live(&self, now: u64) -> bool {
         self.deadline.is_none_or(|deadline| deadline > now)
     }
 }

@@ -3,10 +3,16 @@
 use bytes::Bytes;
 use plainsong::Timestamp;
 
-use super::{Entry, Place, Store, integer};
-use crate::command::{LifetimeForm, Output, Query, Refusal};
-use crate::glob;
+use super::{Entry, Place, Store, entry_bytes, integer};
+use crate::command::{AllKeys, LifetimeForm, Output, Property, Query, Refusal};
 use crate::limits::{REPLY_BYTES_MAX, SCAN_COUNT_MAX, SCAN_KEY_BYTES_MAX};
+use crate::{glob, number};
+
+/// Redis keeps shorter strings together with their head.
+const EMBEDDED_BYTES_MAX: usize = 44;
+
+/// Redis shares one object among all values that are the same small number.
+const SHARED_INTEGERS: i64 = 10_000;
 
 impl Store {
     /// Answers a query, as of the last entry of the log. `wall` is the time by some clock:
@@ -39,6 +45,10 @@ impl Store {
             Query::Versions(keys) => {
                 Output::Versions(keys.into_iter().map(|key| self.version_of(key)).collect())
             }
+            Query::Random(hash) => self.random(hash),
+            Query::Property { key, property } => self.property(key, property),
+            Query::Keys => Output::Keys(AllKeys { keys: self.entries.clone(), now: self.now }),
+            Query::Position => Output::Integer(self.index.0 as i64),
             Query::Range { key, first, last } => match self.live(&Place::of(key)) {
                 Some(entry) => Output::Value(range(&entry.value, first, last)),
                 None => Output::Value(Bytes::new()),
@@ -63,6 +73,40 @@ impl Store {
             values.push(value);
         }
         Output::Values(values)
+    }
+
+    /// A key that is there, the first in the order of the hashes from this one on. Keys that have
+    /// expired and are still in memory are passed over; there are few, because each entry of the
+    /// log takes some thousands of them out.
+    fn random(&self, hash: u64) -> Output {
+        let is_live = |(_, entry): &(&Place, &Entry)| entry.is_live(self.now);
+        let found = self.entries.from(hash).find(is_live);
+        match found.or_else(|| self.entries.from(0).find(is_live)) {
+            Some((place, _)) => Output::Value(place.key.clone()),
+            None => Output::Absent,
+        }
+    }
+
+    fn property(&self, key: Bytes, property: Property) -> Output {
+        let place = Place::of(key);
+        let Some(entry) = self.live(&place) else { return Output::Absent };
+        let number = number::parse(&entry.value);
+        match property {
+            Property::Encoding => {
+                Output::Value(Bytes::from_static(match (number, entry.value.len()) {
+                    (Some(_), _) => b"int",
+                    (None, ..=EMBEDDED_BYTES_MAX) => b"embstr",
+                    (None, _) => b"raw",
+                }))
+            }
+            Property::References => Output::Integer(match number {
+                Some(0..SHARED_INTEGERS) => i32::MAX.into(),
+                _ => 1,
+            }),
+            Property::IdleTime => Output::Integer(0),
+            Property::Frequency => Output::Refused(Refusal::NoFrequency),
+            Property::Bytes => Output::Integer(entry_bytes(&place, entry) as i64),
+        }
     }
 
     fn lifetime(&self, clock: u64, key: Bytes, form: LifetimeForm) -> Output {

@@ -6,6 +6,7 @@ use super::{Entry, Place, Store, integer};
 use crate::command::{
     Command, Condition, Deadline, ExpireCondition, Expiry, Output, Query, Refusal, Step,
 };
+use crate::extended::{Extended, Read};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::number;
 use crate::view::Event;
@@ -53,12 +54,19 @@ impl Store {
                     _ => Output::Integer(0),
                 }
             }
+            Command::AddFloat { key, delta } => self.add_float(key, &delta),
+            Command::Rename { key, to, if_absent } => self.rename(key, to, if_absent),
+            Command::Copy { key, to, replace } => self.copy(key, to, replace),
+            Command::Publish { channel, message } => {
+                self.view.publish(self.index, channel, message);
+                Output::Done
+            }
             Command::Clear => {
                 self.entries = Default::default();
                 self.deadlines.clear();
                 self.bytes = 0;
                 // Too much to be told one by one.
-                self.view.jump();
+                self.view.clear(self.index);
                 Output::Done
             }
         }
@@ -127,6 +135,53 @@ impl Store {
         let Some(sum) = old.checked_add(delta) else { return Output::Refused(Refusal::Overflow) };
         self.insert(place, sum.to_string().into(), deadline, Event::IncrBy);
         Output::Integer(sum)
+    }
+
+    fn add_float(&mut self, key: Bytes, delta: &[u8]) -> Output {
+        let place = Place::of(key);
+        let (old, deadline) = match self.live(&place) {
+            Some(entry) => (Extended::read(&entry.value), entry.deadline),
+            None => (Some(Read::Finite(Extended::ZERO)), None),
+        };
+        let (Some(old), Some(delta)) = (old, Extended::read(delta)) else {
+            return Output::Refused(Refusal::NotAFloat);
+        };
+        let sum = match (old, delta) {
+            (Read::Finite(old), Read::Finite(delta)) => old.checked_add(delta),
+            _ => None,
+        };
+        let Some(sum) = sum else { return Output::Refused(Refusal::NotFinite) };
+        let value = Bytes::from(sum.text());
+        self.insert(place, value.clone(), deadline, Event::IncrByFloat);
+        Output::Value(value)
+    }
+
+    fn rename(&mut self, key: Bytes, to: Bytes, if_absent: bool) -> Output {
+        let (from, to) = (Place::of(key), Place::of(to));
+        let Some(entry) = self.live(&from) else { return Output::Refused(Refusal::NoSuchKey) };
+        let (value, deadline) = (entry.value.clone(), entry.deadline);
+        if if_absent && self.live(&to).is_some() {
+            return Output::Integer(0);
+        }
+        // A key that keeps its name has not changed.
+        if from != to {
+            self.remove(&from);
+            self.view.tell(self.index, Event::RenameFrom, &from.key);
+            self.insert(to, value, deadline, Event::RenameTo);
+        }
+        if if_absent { Output::Integer(1) } else { Output::Done }
+    }
+
+    fn copy(&mut self, key: Bytes, to: Bytes, replace: bool) -> Output {
+        let to = Place::of(to);
+        match self.live(&Place::of(key)) {
+            Some(entry) if replace || self.live(&to).is_none() => {
+                let (value, deadline) = (entry.value.clone(), entry.deadline);
+                self.insert(to, value, deadline, Event::CopyTo);
+                Output::Integer(1)
+            }
+            _ => Output::Integer(0),
+        }
     }
 
     fn append(&mut self, key: Bytes, tail: &[u8]) -> Output {
@@ -222,11 +277,14 @@ impl Step {
     /// Whether what it answers may be long.
     pub(super) fn answers_values(&self) -> bool {
         match self {
-            Self::Read(query) => !matches!(query, Query::Exists(_) | Query::Length { .. }),
+            Self::Read(query) => {
+                !matches!(query, Query::Exists(_) | Query::Length { .. } | Query::Property { .. })
+            }
             Self::Write(command) => matches!(
                 command,
                 Command::GetAndExpire { .. }
                     | Command::GetAndDelete { .. }
+                    | Command::AddFloat { .. }
                     | Command::Set { get: true, .. }
             ),
         }

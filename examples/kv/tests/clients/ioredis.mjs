@@ -29,10 +29,27 @@ const large = Buffer.alloc(900_000, 200);
 await client.set("large", large);
 assert.ok(large.equals(await client.getBuffer("large")));
 
+// Keys.
+assert.equal(Number(await client.incrbyfloat("f", 10.5)), 10.5);
+assert.equal(await client.copy("f", "g"), 1);
+assert.equal(await client.rename("g", "h"), "OK");
+assert.deepEqual((await client.keys("[fh]")).sort(), ["f", "h"]);
+assert.equal(typeof (await client.randomkey()), "string");
+assert.equal(await client.object("ENCODING", "f"), "embstr");
+assert.ok((await client.memory("USAGE", "f")) > 4);
+assert.ok((await client.wait(0, 1000)) >= 0);
+await assert.rejects(client.eval("return 1", 0), /SET key value IFEQ/);
+assert.equal(await client.del("f", "h"), 2);
+
 // Pipelines.
 const pipeline = client.pipeline();
 for (let number = 0; number < 500; number++) pipeline.set(`p${number}`, number);
 assert.ok((await pipeline.exec()).every(([error, reply]) => error === null && reply === "OK"));
+await client.set("m", "5");
+const mixed = client.pipeline().get("m").incr("m").get("m").incr("m");
+mixed.exists("n").set("n", "1").exists("n").del("n").get("n");
+const replies = (await mixed.exec()).map(([error, reply]) => error ?? reply);
+assert.deepEqual(replies, ["5", 6, "6", 7, 0, "OK", 1, 1, null]);
 
 // Transactions.
 const done = await client.multi().set("x", "1").incr("x").get("x").exec();
@@ -70,6 +87,11 @@ assert.deepEqual(heard, [
   ["__keyspace@0__:k", "set"],
   ["__keyevent@0__:*", "__keyevent@0__:set", "k"],
 ]);
+
+await listener.subscribe("news");
+assert.equal(await client.publish("news", "hi"), 1);
+await count(3);
+assert.deepEqual(heard[2], ["news", "hi"]);
 
 for (const connection of [client, other, listener]) await connection.quit();
 console.log("done");

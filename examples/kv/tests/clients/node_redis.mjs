@@ -34,11 +34,31 @@ const large = "x".repeat(900_000);
 await client.set("large", large);
 assert.equal(await client.get("large"), large);
 
+// Keys.
+assert.equal(Number(await client.incrByFloat("f", 10.5)), 10.5);
+assert.ok(await client.copy("f", "g"));
+assert.equal(await client.rename("g", "h"), "OK");
+assert.deepEqual((await client.keys("[fh]")).sort(), ["f", "h"]);
+assert.equal(typeof (await client.randomKey()), "string");
+assert.equal(await client.objectEncoding("f"), "embstr");
+assert.ok((await client.memoryUsage("f")) > 4);
+assert.ok((await client.wait(0, 1000)) >= 0);
+await assert.rejects(client.eval("return 1"), /SET key value IFEQ/);
+assert.equal(await client.del(["f", "h"]), 2);
+
 // Pipelines: what is asked without waiting is sent together.
 const many = Array.from({ length: 500 }, (_, number) => number);
 await Promise.all(many.map((number) => client.set(`p${number}`, `${number}`)));
 const got = await Promise.all(many.map((number) => client.get(`p${number}`)));
 assert.deepEqual(got, many.map(String));
+await client.set("m", "5");
+assert.deepEqual(
+  await Promise.all([
+    client.get("m"), client.incr("m"), client.get("m"), client.incr("m"),
+    client.exists("n"), client.set("n", "1"), client.exists("n"), client.del("n"), client.get("n"),
+  ]),
+  ["5", 6, "6", 7, 0, "OK", 1, 1, null],
+);
 
 // Transactions.
 assert.deepEqual(await client.multi().set("x", "1").incr("x").get("x").exec(), ["OK", 2, "2"]);
@@ -72,6 +92,11 @@ await client.pSubscribe("__keyevent@0__:*", listener);
 await client.set("k", "1");
 await count(2);
 assert.deepEqual(heard, [["__keyspace@0__:k", "set"], ["__keyevent@0__:set", "k"]]);
+await client.subscribe("news", listener);
+assert.equal(await other.publish("news", "hi"), 1);
+await count(3);
+assert.deepEqual(heard[2], ["news", "hi"]);
+await client.unsubscribe("news");
 await client.unsubscribe("__keyspace@0__:k");
 await client.pUnsubscribe();
 assert.equal(await client.get("k"), "1");

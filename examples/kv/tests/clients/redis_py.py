@@ -56,6 +56,20 @@ assert client.set("t", "1", ex=1000) and 990 <= client.ttl("t") <= 1000
 assert client.persist("t") and client.ttl("t") == -1 and client.ttl("nobody") == -2
 assert client.expire("t", 1000) and client.pexpiretime("t") > time.time() * 1000
 
+# Keys.
+assert client.incrbyfloat("f", 10.5) == 10.5 and client.incrbyfloat("f", 0.1) == 10.6
+assert client.copy("f", "g") and not client.copy("f", "g") and client.copy("f", "g", replace=True)
+assert client.rename("g", "h") and not client.renamenx("f", "h")
+raises(redis.ResponseError, "no such key", lambda: client.rename("nobody", "g"))
+assert sorted(client.keys("[fh]")) == [b"f", b"h"]
+assert client.randomkey() in client.keys()
+assert client.object("encoding", "f") in ("embstr", b"embstr")
+assert client.memory_usage("f") > 4 and client.memory_usage("nobody") is None
+assert client.wait(0, 1000) >= 0
+raises(redis.ResponseError, "SET key value IFEQ", lambda: client.eval("return 1", 0))
+raises(redis.ResponseError, "EVALSHA is not supported", client.register_script("return 1"))
+client.delete("f", "h")
+
 # Large values, and bytes that are no text.
 large = bytes(range(256)) * 3500
 assert client.set("large", large) and client.get("large") == large
@@ -68,6 +82,10 @@ assert pipe.execute() == [True] * 1000
 for number in range(1000):
     pipe.get(f"p{number}")
 assert pipe.execute() == [str(number).encode() for number in range(1000)]
+# Reads and writes in turn take effect in the order in which they were sent.
+client.set("m", 5)
+pipe.get("m").incr("m").get("m").incr("m").exists("n").set("n", 1).exists("n").delete("n").get("n")
+assert pipe.execute() == [b"5", 6, b"6", 7, 0, True, 1, 1, None]
 
 # Transactions.
 pipe = client.pipeline()
@@ -110,6 +128,15 @@ with client.pubsub() as changes:
     assert message(changes)["channel"] == b"__keyevent@0__:set"
     changes.unsubscribe()
     assert message(changes)["type"] == "unsubscribe"
+
+# Messages.
+with client.pubsub(ignore_subscribe_messages=True) as messages:
+    messages.subscribe("news")
+    deadline = time.monotonic() + 60
+    while client.publish("news", "hi") == 0:
+        assert time.monotonic() < deadline
+    assert message(messages)["data"] == b"hi"
+    assert client.pubsub_numsub("news") == [(b"news", 1)]
 
 # The older version of the protocol.
 old = connect(protocol=2, decode_responses=True)

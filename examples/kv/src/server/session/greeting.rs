@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Meaning, Replies, Session, ok, text, unknown_part};
+use super::{Meaning, Replies, Session, ok, text};
 use crate::number;
-use crate::request::Fault;
+use crate::request::{Fault, text_lines};
 use crate::resp::{Protocol, Reply};
 use crate::server::clients::Client;
 use crate::server::queue::Queue;
@@ -88,7 +88,7 @@ impl Session {
 
     pub(super) fn client(&mut self, part: &Bytes, arguments: &[Bytes]) -> Result<Meaning, Fault> {
         let reply = match (part.to_ascii_lowercase().as_slice(), arguments) {
-            (b"help", []) => help(HELP),
+            (b"help", []) => text_lines(HELP),
             (b"id", []) => self.number(),
             (b"info", []) => Reply::Verbatim(self.client.line().into()),
             (b"list", options) => self.clients(options)?,
@@ -105,7 +105,7 @@ impl Session {
             (b"no-evict" | b"no-touch", [mode]) if is_switch(mode) => ok(),
             (b"no-evict" | b"no-touch", [_]) => return Err(Fault::Syntax),
             (small, _) => {
-                return Err(misused(small).unwrap_or_else(|| unknown_part("CLIENT", part)));
+                return Err(misused(small).unwrap_or_else(|| Fault::unknown_part("CLIENT", part)));
             }
         };
         Ok(Meaning::Reply(reply))
@@ -207,12 +207,6 @@ fn misused(part: &[u8]) -> Option<Fault> {
     ];
     let is_it = |name: &&str| name.as_bytes().strip_prefix(b"client|") == Some(part);
     known.into_iter().find(is_it).map(Fault::Arity)
-}
-
-/// Returns the lines of a command's `HELP`.
-pub(super) fn help(lines: &[&'static str]) -> Reply {
-    let line = |line: &&'static str| Reply::SimpleString(Bytes::from_static(line.as_bytes()));
-    Reply::Array(lines.iter().map(line).collect())
 }
 
 fn valid_name(name: &Bytes) -> Result<Bytes, Fault> {

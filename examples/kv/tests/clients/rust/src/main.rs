@@ -36,6 +36,17 @@ fn talk(url: &str) -> RedisResult<()> {
     one.set::<_, _, ()>("large", &large)?;
     assert_eq!(one.get::<_, Vec<u8>>("large")?, large);
 
+    // Keys.
+    let sum: f64 = cmd("INCRBYFLOAT").arg("f").arg(10.5).query(&mut one)?;
+    assert_eq!(sum, 10.5);
+    assert!(cmd("COPY").arg("f").arg("g").query::<bool>(&mut one)?);
+    one.rename::<_, _, ()>("g", "h")?;
+    let mut keys: Vec<String> = one.keys("[fh]")?;
+    keys.sort();
+    assert_eq!(keys, ["f", "h"]);
+    assert_eq!(one.object_encoding::<_, String>("f")?, "embstr");
+    assert_eq!(one.del::<_, i64>(&["f", "h"])?, 2);
+
     // Pipelines.
     let mut many = pipe();
     (0..500).for_each(|number| drop(many.set(format!("p{number}"), number).ignore()));
@@ -43,6 +54,11 @@ fn talk(url: &str) -> RedisResult<()> {
     let mut many = pipe();
     (0..500).for_each(|number| drop(many.get(format!("p{number}"))));
     assert_eq!(many.query::<Vec<i64>>(&mut one)?, (0..500).collect::<Vec<_>>());
+    one.set::<_, _, ()>("m", 5)?;
+    let mut mixed = pipe();
+    mixed.get("m").incr("m", 1).get("m").incr("m", 1).exists("n").set("n", 1).ignore();
+    mixed.exists("n").del("n").get("m");
+    assert_eq!(mixed.query::<Vec<i64>>(&mut one)?, [5, 6, 6, 7, 0, 1, 1, 7]);
 
     // Transactions.
     let done: (String, i64, i64) =
@@ -77,5 +93,8 @@ fn talk(url: &str) -> RedisResult<()> {
     let message = changes.get_message()?;
     assert_eq!(message.get_channel_name(), "__keyevent@0__:set");
     assert_eq!(message.get_payload::<String>()?, "k");
+    changes.subscribe("news")?;
+    assert_eq!(one.publish::<_, _, i64>("news", "hi")?, 1);
+    assert_eq!(changes.get_message()?.get_payload::<String>()?, "hi");
     Ok(())
 }

@@ -1,0 +1,84 @@
+//! Answers that take a while: `KEYS` and `WAIT`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use service::Situation;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until};
+
+use super::session::text;
+use crate::backend::Backend;
+use crate::command::{AllKeys, Output, Refusal};
+use crate::glob;
+use crate::limits::REPLY_BYTES_MAX;
+use crate::resp::{Reply, error};
+
+/// How many keys `KEYS` looks at before other clients have a turn, about.
+const KEYS_PER_TURN: usize = 1000;
+
+/// How often to look at what other replicas have acknowledged.
+const WAIT_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Searches all keys for those that match a pattern. The store goes on meanwhile; the other
+/// clients of this thread have their turns.
+pub(super) async fn matching(all: &AllKeys, pattern: &[u8]) -> Reply {
+    let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
+    for part in all.parts() {
+        for key in part {
+            looked_at += 1;
+            if glob::matches(pattern, key) {
+                bytes += key.len() + size_of::<Reply>();
+                found.push(Reply::BulkString(key.clone()));
+            }
+        }
+        if bytes > REPLY_BYTES_MAX {
+            return error(Refusal::ReplyTooLong);
+        }
+        if looked_at >= KEYS_PER_TURN {
+            looked_at = 0;
+            yield_now().await;
+        }
+    }
+    Reply::Array(found)
+}
+
+/// Waits until so many other replicas have acknowledged the log up to a position, or until the
+/// deadline; answers how many have.
+pub(super) async fn acknowledged(
+    backend: &impl Backend,
+    position: &Output,
+    replicas: i64,
+    deadline: Instant,
+) -> Reply {
+    // What the replica says of itself may be a little old.
+    let index = match position {
+        Output::Integer(position @ 1..) => position.unsigned_abs(),
+        _ => backend.situation().applied,
+    };
+    loop {
+        let others = backend.situation().acked;
+        let count = others.iter().filter(|acked| **acked >= index).count() as i64;
+        let now = Instant::now();
+        if count >= replicas || now >= deadline {
+            return Reply::Integer(count);
+        }
+        sleep_until(deadline.min(now + WAIT_INTERVAL)).await;
+    }
+}
+
+/// Answers `ROLE`: every replica that can commit takes writes, as a master does. One that cannot
+/// is like a replica without its master.
+pub(super) fn role(situation: &Situation) -> Reply {
+    let applied = Reply::Integer(i64::try_from(situation.applied).unwrap_or(i64::MAX));
+    match situation.obstacle() {
+        None => Reply::Array(vec![text("master"), applied, Reply::Array(Vec::new())]),
+        Some(_) => Reply::Array(vec![
+            text("slave"),
+            Reply::BulkString(Bytes::new()),
+            Reply::Integer(0),
+            text("connect"),
+            applied,
+        ]),
+    }
+}
