@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use service::testing::{Process, until};
+use service::testing::{Process, guard_of, until};
 
 /// Holds a lock while it runs, so that another at the same time is noticed. It does not
 /// stop at once.
@@ -457,13 +457,6 @@ fn a_command_that_is_not_there_is_told() {
     assert!(said.contains("cannot run /nowhere/command"), "{said}");
 }
 
-/// The process group of a process: the guard of a command leads that of the command.
-fn process_group(pid: u32) -> u32 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit_once(") ").unwrap().1;
-    fields.split(' ').nth(2).unwrap().parse().unwrap()
-}
-
 #[test]
 fn a_leader_that_stands_still_loses_its_place_and_its_command_stops_before_the_next_begins() {
     let mut group = Group::start_beside_the_ring(&[]);
@@ -490,14 +483,12 @@ fn a_leader_that_stands_still_loses_its_place_and_its_command_stops_before_the_n
 
 #[test]
 fn a_leader_that_is_told_to_stop_does_so_while_its_guard_stands_still() {
-    let script = format!("echo $$ > pid; {WORK}");
-    let group = Group::start(&script, &[&[]; 3]);
+    let group = Group::start(WORK, &[&[]; 3]);
     let (id, token) = group.leader_after(0);
     for other in 1..=3 {
         group.is_ready(other);
     }
-    let pid = fs::read_to_string(group.path("pid")).unwrap();
-    let guard = process_group(pid.trim().parse().unwrap());
+    let guard = guard_of(group.members[id as usize - 1].pid());
     kill_process(Pid::from_raw(guard as i32).unwrap(), Signal::STOP).unwrap();
     assert_eq!(group.ask(id, "resign").status.code(), Some(0));
     let (next, _) = group.leader_after(token);
@@ -525,11 +516,9 @@ fn a_successor_that_does_not_wait_is_noticed() {
 
 #[test]
 fn a_command_whose_guard_is_killed_is_stopped_and_another_takes_over() {
-    let script = format!("echo $$ > pid; {WORK}");
-    let mut group = Group::start(&script, &[&[]; 3]);
+    let mut group = Group::start(WORK, &[&[]; 3]);
     let (id, token) = group.leader_after(0);
-    let pid = fs::read_to_string(group.path("pid")).unwrap();
-    let guard = process_group(pid.trim().parse().unwrap());
+    let guard = guard_of(group.members[id as usize - 1].pid());
     kill_process(Pid::from_raw(guard as i32).unwrap(), Signal::KILL).unwrap();
     group.members[id as usize - 1].exits_with(71);
     assert!(group.said().contains("the process that guards the command was killed"));

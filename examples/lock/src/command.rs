@@ -50,6 +50,16 @@ pub enum Command {
         /// Not to let it linger.
         at_once: bool,
     },
+    /// A client whose server is gone goes on, at another one, with a lock that it still has:
+    /// moves the claim of this grant to a session, with the same token.
+    Resume {
+        /// Which session it moves to.
+        session: u64,
+        /// Which lock.
+        name: Name,
+        /// Of the grant.
+        token: Token,
+    },
 }
 
 /// How a lock is wanted.
@@ -106,6 +116,8 @@ pub struct Session {
 pub enum Output {
     /// The lock is held.
     Granted(Token),
+    /// The lock has moved to the session, with the token of its grant.
+    Resumed(Token),
     /// The session waits in the lock's queue; an [`Event`] tells the end of that.
     Queued,
     /// Others have the lock, and the session does not wait.
@@ -221,4 +233,7 @@ pub enum Loss {
     /// It was not renewed in time.
     #[error("the lease has run out")]
     LeaseOver,
+    /// Its client has moved it to another session.
+    #[error("the lock has moved to another connection")]
+    Moved,
 }

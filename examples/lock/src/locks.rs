@@ -64,6 +64,7 @@ struct Claim {
     mode: Mode,
     owner: Owner,
     lease_ms: Option<u64>,
+    /// Zero also where the lock is lost for good, and not only its holder's server.
     linger_ms: u64,
     /// Zero for who waits.
     token: Token,
@@ -116,6 +117,9 @@ impl Locks {
                 Output::Done(names.len() as u64)
             }
             Command::Break { name, at_once } => self.break_lock(now, &name, at_once, events),
+            Command::Resume { session: number, name, token } => {
+                self.resume(now, session(number), name, token, events)
+            }
         }
     }
 
@@ -155,6 +159,7 @@ impl Locks {
                 self.remove(session, &name);
             } else {
                 self.take_away(now, session, &name);
+                self.lose_for_good(session, &name);
                 events.push(Event::Lost { session, name: name.clone(), why: Loss::LeaseOver });
             }
             self.promote(now, &name, events);
@@ -242,13 +247,15 @@ impl Locks {
     ) -> Output {
         let lock = self.locks.get(name);
         let held = lock.into_iter().flat_map(|lock| &lock.holders);
-        let held: Vec<_> = held.map(|claim| (claim.session, claim.lost)).collect();
+        let held: Vec<_> =
+            held.map(|claim| (claim.session, claim.lost, claim.is_lost_for_good())).collect();
         let mut broken = 0;
-        for (session, lost) in held {
+        for (session, lost, lost_for_good) in held {
             if at_once {
                 self.remove(session, name);
-            } else if !lost {
+            } else if !lost_for_good {
                 self.take_away(now, session, name);
+                self.lose_for_good(session, name);
             } else {
                 continue;
             }
@@ -259,6 +266,61 @@ impl Locks {
         }
         self.promote(now, name, events);
         Output::Done(broken)
+    }
+
+    /// Moves a claim that is held, or lingers because its server is gone, to another session.
+    fn resume(
+        &mut self,
+        now: u64,
+        session: Session,
+        name: Name,
+        token: Token,
+        events: &mut Vec<Event>,
+    ) -> Output {
+        let lock = self.locks.get(&name);
+        let mut holders = lock.into_iter().flat_map(|lock| &lock.holders);
+        let Some(claim) = holders.find(|claim| claim.token == token) else { return Output::Taken };
+        let before = claim.session;
+        if claim.is_lost_for_good() {
+            return Output::Taken;
+        }
+        if before != session {
+            let mine = self.sessions.get(&session);
+            if mine.is_some_and(|names| names.contains(&name)) {
+                return Output::Refused(Refusal::Held);
+            }
+            if mine.is_some_and(|names| names.len() >= CLAIMS_PER_SESSION_MAX) {
+                return Output::Refused(Refusal::SessionFull);
+            }
+        }
+        self.set_deadline(before, &name, None);
+        let Some(claim) = self.claim(before, &name) else { return Output::Taken };
+        claim.session = session;
+        claim.lost = false;
+        let deadline = claim.lease_ms.map(|ms| now.saturating_add(ms));
+        self.forget_name(before, &name);
+        self.sessions.entry(session).or_default().insert(name.clone());
+        self.set_deadline(session, &name, deadline);
+        if before != session {
+            events.push(Event::Lost { session: before, name, why: Loss::Moved });
+        }
+        Output::Resumed(token)
+    }
+
+    /// What lingers after this is not to be resumed.
+    fn lose_for_good(&mut self, session: Session, name: &Name) {
+        if let Some(claim) = self.claim(session, name).filter(|claim| claim.lost) {
+            claim.linger_ms = 0;
+        }
+    }
+
+    fn forget_name(&mut self, session: Session, name: &Name) {
+        if let Some(names) = self.sessions.get_mut(&session) {
+            names.remove(name);
+            if names.is_empty() {
+                self.sessions.remove(&session);
+            }
+        }
     }
 
     /// Takes a claim from its session: who waits is gone, what is held lingers as agreed.
@@ -293,12 +355,7 @@ impl Locks {
         if let Some(deadline) = claim.deadline {
             self.deadlines.remove(&(deadline, name.clone(), session));
         }
-        if let Some(names) = self.sessions.get_mut(&session) {
-            names.remove(name);
-            if names.is_empty() {
-                self.sessions.remove(&session);
-            }
-        }
+        self.forget_name(session, name);
         self.claims -= 1;
         true
     }
@@ -409,6 +466,11 @@ impl Lock {
 }
 
 impl Claim {
+    /// Whether it lingers, and not only because its server is gone.
+    fn is_lost_for_good(&self) -> bool {
+        self.lost && self.linger_ms == 0
+    }
+
     fn grant(&mut self, now: u64, token: Token) {
         self.token = token;
         self.since = now;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::command::{Mode, Patience, Terms};
+use crate::command::{Mode, Patience, Terms, Token};
 use crate::limits::{LEASE_MS_MAX, LINGER_MS_MAX, WAIT_MS_MAX};
 use crate::{Name, Owner};
 
@@ -10,6 +10,9 @@ use crate::{Name, Owner};
 pub const USAGE: &[&str] = &[
     "LOCK name [SHARED] [TRY | TIMEOUT seconds] [LEASE seconds] [LINGER seconds] [OWNER text]",
     "    waits for the lock; answers the fencing token, or nil if it was not granted",
+    "RESUME name token",
+    "    goes on, after the loss of a server or connection, with a lock that has not been passed on;",
+    "    answers the token, or nil if the lock is lost",
     "UNLOCK name",
     "    gives the lock back; answers 1, or 0 if this connection did not have it",
     "RENEW name",
@@ -34,6 +37,8 @@ pub const USAGE: &[&str] = &[
 pub enum Request {
     /// To have a lock.
     Lock(Name, Terms),
+    /// To go on with a lock that another connection had.
+    Resume(Name, Token),
     /// To give it back.
     Unlock(Name),
     /// To begin its lease anew.
@@ -76,6 +81,10 @@ impl Request {
         let rest = words.get(1..).unwrap_or_default();
         match (verb.as_str(), rest) {
             ("LOCK", [lock, options @ ..]) => Ok(Self::Lock(name(lock)?, terms(options)?)),
+            ("RESUME", [lock, token]) => {
+                let token = token.parse().map_err(|_| nonsense("a token is a whole number"))?;
+                Ok(Self::Resume(name(lock)?, token))
+            }
             ("UNLOCK", [lock]) => Ok(Self::Unlock(name(lock)?)),
             ("RENEW", [lock]) => Ok(Self::Renew(name(lock)?)),
             ("WATCH", [lock]) => Ok(Self::Watch(name(lock)?)),
@@ -93,8 +102,8 @@ impl Request {
             ("QUIT", []) => Ok(Self::Quit),
             ("COMMAND" | "CLIENT", _) => Ok(Self::Courtesy),
             (
-                verb @ ("LOCK" | "UNLOCK" | "RENEW" | "WATCH" | "LIST" | "BREAK" | "PING" | "USAGE"
-                | "QUIT"),
+                verb @ ("LOCK" | "RESUME" | "UNLOCK" | "RENEW" | "WATCH" | "LIST" | "BREAK"
+                | "PING" | "USAGE" | "QUIT"),
                 _,
             ) => Err(nonsense(&format!("{verb} is not asked like that: see USAGE"))),
             (verb, _) => {

@@ -98,6 +98,11 @@ fn what_is_not_understood_has_exit_code_64() {
     told(&["run", "--at", "./s", "a"], 64, "COMMAND");
     told(&["run", "--at", "./s", &long, "--", "true"], 64, "200 printable ASCII");
     told(&["run", "--at", "./s", "-w", "-1", "a", "--", "true"], 64, "");
+    told(&["run", "--at", "./s", "-w", "2592001", "a", "--", "true"], 64, "from 0.001 to 2592000");
+    let nobody = "/nonexistent/s";
+    told(&["run", "--at", nobody, "-w", "3600", "a", "--", "true"], 69, "no server answers");
+    told(&["run", "--at", nobody, "-w", "2592000", "a", "--", "true"], 69, "no server answers");
+    told(&["run", "--at", "./s", "--kill-after", "3001", "a", "--", "true"], 64, "to 3000");
     told(&["run", "--at", "./s", "--lease", "1", "a", "--", "true"], 64, "from 3 to 86400");
     told(&["serve", "--id", "1", "--engine", "embedded:x"], 64, "--socket");
     told(&["serve", "--id", "0", "--engine", "embedded:x", "--socket", "s"], 64, "--id");
@@ -128,4 +133,7 @@ fn help_shows_how_to_begin() {
     for part in ["lock serve --id 1 --voters 1,2,3", "LOCK_TOKEN", "Exit status", "redis-cli"] {
         assert!(help.contains(part), "{part}: {help}");
     }
+    let output = lock(&["run", "--help"]);
+    let help = String::from_utf8_lossy(&output.stdout);
+    assert!(help.contains("2592000 (30 days)"), "{help}");
 }

@@ -60,3 +60,79 @@ fn the_commands_of_the_readme_do_what_it_says() {
         assert!(!reply.starts_with('-') && reply != "nil", "{line}: {reply}");
     }
 }
+
+/// Without these, a program that does not run as root cannot write there.
+#[test]
+fn the_units_for_systemd_make_the_folders_that_they_name() {
+    let units = service::testing::units();
+    let programs: Vec<&str> = units.iter().map(|(_, start)| start[0]).collect();
+    assert_eq!(programs, ["kv", "lock", "election"].map(|name| format!("/usr/local/bin/{name}")));
+    for (unit, start) in &units {
+        let has = |line: String| assert!(unit.lines().any(|other| other == line), "{line}: {unit}");
+        let value = |option: &str| {
+            let at =
+                start.iter().position(|word| *word == option).unwrap_or_else(|| panic!("{unit}"));
+            start[at + 1]
+        };
+        let [data, socket] =
+            [("--data", "/var/lib/"), ("--socket", "/run/")].map(|(option, root)| {
+                let path = value(option).strip_prefix(root).unwrap();
+                path.split('/').next().unwrap()
+            });
+        has(format!("StateDirectory={data}"));
+        has(format!("RuntimeDirectory={socket}"));
+        has(format!("User={data}"));
+    }
+}
+
+#[test]
+fn the_units_for_systemd_are_well_formed() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        eprintln!("systemd is not here");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for (number, (unit, start)) in service::testing::units().into_iter().enumerate() {
+        let path = directory.path().join(format!("{number}.service"));
+        // It has to be there; and so have users.
+        let unit = unit.replace(start[0], common::PROGRAM);
+        let unit: String =
+            unit.lines().filter(|l| !l.starts_with("User=")).map(|l| format!("{l}\n")).collect();
+        std::fs::write(&path, unit).unwrap();
+        let said = Command::new("systemd-analyze").arg("verify").arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        let about_it = said.lines().any(|line| line.contains(&format!("{number}.service")));
+        assert!(!about_it, "{said}");
+    }
+}
+
+#[test]
+fn the_unit_for_systemd_starts_a_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = |path: &str| path.replacen('/', &format!("{}/", directory.path().display()), 1);
+    let (_, start) = service::testing::units().swap_remove(1);
+    for folder in ["/var/lib/lock-service", "/run/lock-service"] {
+        std::fs::create_dir_all(here(folder)).unwrap();
+    }
+    let mut socket = String::new();
+    let servers = [1, 2, 3].map(|id| {
+        let arguments = start[1..].iter().map(|word| match *word {
+            "corosync" => format!("embedded:{}", directory.path().join("ring").display()),
+            "1" => id.to_string(),
+            word if word.starts_with('/') => {
+                here(word).replace("/1", &format!("/{id}")).replace("socket", &format!("{id}"))
+            }
+            word => word.to_owned(),
+        });
+        let arguments: Vec<String> = arguments.collect();
+        socket = arguments.last().unwrap().clone();
+        Process::start(common::PROGRAM, &arguments)
+    });
+    until("a server that answers", || {
+        Process::start(common::PROGRAM, &["try", "--at", &socket, "a"])
+            .ended()
+            .success()
+            .then_some(())
+    });
+    drop(servers);
+}

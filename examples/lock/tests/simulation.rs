@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lock::command::{Command, Mode, Output, Patience, Session, Terms, Token};
+use lock::command::{Command, Mode, Output, Patience, Terms, Token};
 use lock::{Machine, Name, Owner};
 use plainsong::testing::{
     Answer, ClientNumber, Parameters, Random, Workload, check_determinism, run_seeds,
@@ -14,7 +14,7 @@ use plainsong::{Incarnation, Index, ReplicaId};
 use tokio::sync::mpsc;
 
 /// A grant, as the list of locks tells it.
-type Grant = (Token, Name, Session);
+type Grant = (Token, Name);
 
 /// Clients who want a few locks, and know what they were given.
 struct Clients {
@@ -31,10 +31,10 @@ struct Clients {
 }
 
 /// What a session may ask for. Whatever has a time is over soon.
-fn any_command(session: u64, random: &mut Random) -> Command {
+fn any_command(session: u64, last_told: Token, random: &mut Random) -> Command {
     let name: Name = random.pick(&["a", "b", "c", "d"]).parse().expect("a name");
     let soon = |random: &mut Random| random.below(3000);
-    match random.below(16) {
+    match random.below(18) {
         0..8 => {
             let terms = Terms {
                 mode: random.pick(&[Mode::Exclusive, Mode::Exclusive, Mode::Shared]),
@@ -53,6 +53,7 @@ fn any_command(session: u64, random: &mut Random) -> Command {
         9..13 => Command::Release { session, name },
         13 => Command::End { session },
         14 => Command::Abandon { session },
+        15 | 16 => Command::Resume { session, name, token: last_told },
         _ => Command::Break { name, at_once: random.chance(500) },
     }
 }
@@ -68,7 +69,7 @@ fn grants(machine: &Machine) -> BTreeSet<Grant> {
     let listed = machine.locks().list(None, usize::MAX).into_iter();
     let held = |lock: lock::command::LockListed| {
         let name = lock.name;
-        lock.first.into_iter().map(move |by| (by.token, name.clone(), by.session))
+        lock.first.into_iter().map(move |by| (by.token, name.clone()))
     };
     listed.flat_map(held).collect()
 }
@@ -96,7 +97,7 @@ impl Workload for Clients {
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
         self.called_at.insert(client, self.last_told);
-        any_command(client.0, random)
+        any_command(client.0, self.last_told, random)
     }
 
     fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
@@ -118,7 +119,7 @@ impl Workload for Clients {
         }
         let now = grants(machine);
         let mut new = now.difference(&self.grants);
-        if let Some((token, name, _)) = new.find(|(token, ..)| *token <= self.last_token) {
+        if let Some((token, name)) = new.find(|(token, ..)| *token <= self.last_token) {
             let before = self.last_token;
             return Err(format!(
                 "{name} is granted with token {token}, and {before} was given out"
@@ -158,7 +159,7 @@ fn the_locks_are_deterministic_also_behind_snapshots() {
     let mut random = Random::new(1);
     let commands = std::iter::repeat_with(|| {
         let session = random.below(5);
-        any_command(session, &mut random)
+        any_command(session, 1, &mut random)
     });
     check_determinism(machine, commands.take(1000)).unwrap();
 }

@@ -7,17 +7,28 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use redis_protocol::resp2::decode::decode_bytes_mut;
-use rustix::io::{FdFlags, fcntl_setfd};
-
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::keep_alive;
 use crate::resp::{Reply, encode};
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a server may take to answer a ping before the next is asked; and once more, if none
+/// has answered: all may be busy.
+const PING_BOUNDS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// How long a server that answers pings may take for a request: the longest is a change of who
+/// votes, of which it reports after 30 s.
+const ANSWER_BOUND: Duration = Duration::from_secs(40);
+
+/// How often it is seen whether a server answers that has nothing to say otherwise, and how long
+/// it may take.
+const SILENCE_INTERVAL: Duration = Duration::from_secs(5);
+const SILENCE_BOUND: Duration = Duration::from_secs(5);
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +83,25 @@ impl Client {
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Connects to a server that answers a ping within a time: the kernel accepts connections also
+    /// for a process that stands still.
+    ///
+    /// # Errors
+    ///
+    /// The system's, and [`io::ErrorKind::TimedOut`].
+    pub async fn connect_to_live(address: &Address, bound: Duration) -> io::Result<Self> {
+        let connected = async {
+            let mut client = Self::open(address).await?;
+            // Any answer will do, also that a password has to be said first.
+            client.call(&["PING"]).await?;
+            Ok(client)
+        };
+        timeout(bound, connected).await.unwrap_or_else(|_| {
+            let why = format!("no answer within {} s", bound.as_secs_f64());
+            Err(io::Error::new(io::ErrorKind::TimedOut, why))
+        })
+    }
+
     async fn open(address: &Address) -> io::Result<Self> {
         let buffer = BytesMut::new();
         match address {
@@ -90,16 +120,6 @@ impl Client {
                 Ok(Self { input: Box::new(input), output: Box::new(output), connection, buffer })
             }
         }
-    }
-
-    /// From now on child processes inherit the connection: it ends when they have ended too,
-    /// or by [`Client::end`].
-    ///
-    /// # Errors
-    ///
-    /// The system's.
-    pub fn let_children_inherit(&self) -> io::Result<()> {
-        Ok(fcntl_setfd(&self.connection, FdFlags::empty())?)
     }
 
     /// A handle on the connection, for another process.
@@ -151,7 +171,13 @@ impl Client {
         self.reply().await
     }
 
-    /// Ends the connection, also where another process has inherited it.
+    /// Leaves the connection, unended, to the other processes that have a handle on it.
+    pub fn leave(self) {
+        // Dropping the half that writes would end it for all of them.
+        std::mem::forget(self.output);
+    }
+
+    /// Ends the connection, also where another process has a handle on it.
     pub async fn end(mut self) {
         let _ = self.output.shutdown().await;
     }
@@ -169,7 +195,7 @@ pub enum Unanswered {
 }
 
 /// Asks the servers in turn, until one answers. One whose group has no majority
-/// (`CLUSTERDOWN`) does not: another may do better.
+/// (`CLUSTERDOWN`) does not: another may do better. Nor does one that stands still.
 ///
 /// # Errors
 ///
@@ -179,18 +205,48 @@ pub async fn ask_first(
     words: &[impl AsRef<str>],
 ) -> Result<Reply, Unanswered> {
     let mut whys = Vec::new();
-    for address in addresses {
-        let asked = async { Client::connect(address).await?.call(words).await };
-        match asked.await {
-            Ok(Reply::Error(why)) if why.starts_with("CLUSTERDOWN ") => {
-                whys.push(format!("{address}: {why}"));
+    for bound in PING_BOUNDS {
+        whys.clear();
+        let mut is_any_silent = false;
+        for address in addresses {
+            let asked = async {
+                let mut client = Client::connect_to_live(address, bound).await?;
+                let answer = timeout(ANSWER_BOUND, client.call(words)).await;
+                answer.unwrap_or_else(|_| {
+                    let seconds = ANSWER_BOUND.as_secs();
+                    Err(io::Error::other(format!("no answer within {seconds} s")))
+                })
+            };
+            match asked.await {
+                Ok(Reply::Error(why)) if why.starts_with("CLUSTERDOWN ") => {
+                    whys.push(format!("{address}: {why}"));
+                }
+                Ok(Reply::Error(why)) => return Err(Unanswered::Refused(why.to_string())),
+                Ok(reply) => return Ok(reply),
+                Err(why) => {
+                    is_any_silent |= why.kind() == io::ErrorKind::TimedOut;
+                    whys.push(format!("{address}: {why}"));
+                }
             }
-            Ok(Reply::Error(why)) => return Err(Unanswered::Refused(why.to_string())),
-            Ok(reply) => return Ok(reply),
-            Err(why) => whys.push(format!("{address}: {why}")),
+        }
+        if !is_any_silent {
+            break;
         }
     }
     Err(Unanswered::NoAnswer(whys.join("; ")))
+}
+
+/// Waits until a server has not answered two pings in a row, each by a connection of its own.
+pub async fn silence_of(address: &Address) {
+    let mut missed = 0;
+    while missed < 2 {
+        sleep(SILENCE_INTERVAL).await;
+        // What is refused, or breaks, is noticed by the connection that matters.
+        match Client::connect_to_live(address, SILENCE_BOUND).await {
+            Err(why) if why.kind() == io::ErrorKind::TimedOut => missed += 1,
+            Ok(_) | Err(_) => missed = 0,
+        }
+    }
 }
 
 impl fmt::Debug for Client {

@@ -8,20 +8,22 @@
 //! | [`operator`] | what operators ask of a replica: how it is, who votes, and to go on alone |
 //! | [`Start`], [`arguments`] | how a replica is started, and other parts of command lines |
 //! | [`Stop`] | the signals that end a service |
-//! | [`Listener`], [`answer_requests`], [`Client`], [`ask_first`] | both ends of its connections |
+//! | [`Listener`], [`answer_requests`], [`Client`], [`ask_first`], [`silence_of`] | both ends of its connections |
 //! | [`table`](table()) | rows for people |
-//! | [`Job`], [`guard`](guard()), [`Signals`] | a command that it runs, the process that stops it if need be, and what is passed on to it |
+//! | [`Job`], [`guard`](guard()), [`Lifeline`], [`Signals`], [`reap_orphans`] | a command that it runs, the process that stops it if need be, and what is passed on to it |
 //! | [`log`](log()), [`say`], [`metrics`] | what it says on stderr, and to Prometheus |
 
 pub mod arguments;
 mod client;
 mod guard;
 mod job;
+mod lifeline;
 mod listener;
 mod log;
 pub mod metrics;
 pub mod number;
 pub mod operator;
+mod orphans;
 mod requests;
 pub mod resp;
 mod signals;
@@ -29,16 +31,20 @@ mod situation;
 mod start;
 mod stop;
 mod table;
+mod terminal;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tether;
 mod transfer;
 mod watch;
 
-pub use client::{Address, Client, Unanswered, ask_first};
-pub use guard::{GuardArguments, Lifeline, guard};
+pub use client::{Address, Client, Unanswered, ask_first, silence_of};
+pub use guard::{GuardArguments, guard};
 pub use job::{Ended, Guarding, Job, exit_code};
+pub use lifeline::Lifeline;
 pub use listener::{Halves, ListenError, Listener, Stream, keep_alive};
 pub use log::{LogFormat, log, say};
+pub use orphans::reap_orphans;
 pub use requests::answer_requests;
 pub use signals::Signals;
 pub use situation::{Obstacle, Situation};

@@ -1,34 +1,33 @@
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::Signal;
+
+use crate::Signals;
 
 /// The signals that ask the program to stop: Ctrl-C and SIGTERM.
 #[derive(Debug)]
-pub struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
+pub struct Stop(Signals);
 
 impl Stop {
-    /// From now on the signals do not end the process by themselves. To be called in a
-    /// runtime.
+    /// From now on the signals do not end the process by themselves. Ctrl-C stays ignored in a
+    /// program that was started to ignore it, as a shell's script does in the background. To be
+    /// called in a runtime.
     ///
     /// # Errors
     ///
     /// The system's.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+        Signals::listen_to_stop().map(Self)
     }
 
     /// Waits for one of them.
     pub async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+        self.signal().await;
+    }
+
+    /// Waits for one of them, and returns which it was. May be dropped and called again.
+    pub async fn signal(&mut self) -> Signal {
+        self.0.next().await
     }
 
     /// Ends the process at the next of them, for one who does not want to wait for an

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plainsong::Replica;
+use rustix::process::Signal;
 use service::arguments::check_listen;
 use service::{
     Ended, Guarding, Job, Lifeline, Line, Listener, Signals, Situation, Stop, answer_requests,
-    metrics, watch,
+    metrics, reap_orphans, watch,
 };
 use tokio::time::{Instant, timeout};
 
@@ -21,12 +22,16 @@ use crate::{Campaign, Machine, Term, Terms};
 /// What the guard may take beyond the time that the command has to stop.
 const GUARD_BOUND: Duration = Duration::from_millis(200);
 
+/// How long after the command's end a signal may come that ended both.
+const TOGETHER: Duration = Duration::from_millis(100);
+
 /// How long an orderly stop waits for the group.
 const STOP_BOUND: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
     arguments.start.check()?;
     check_listen(arguments.listen, arguments.allow_remote)?;
+    reap_orphans().map_err(Failure::System)?;
     let mut stop = Stop::listen().map_err(Failure::System)?;
     let listeners = Listener::bind(arguments.socket.clone(), arguments.listen).await?;
     let metrics = match arguments.start.metrics {
@@ -86,7 +91,7 @@ async fn serve(
 ) -> Result<Option<ExitCode>, Failure> {
     let token = term.token();
     let mut until = term.until();
-    let (mut job, mut lifeline) = match start_job(arguments, &term).await {
+    let (mut job, lifeline) = match start_job(arguments, &term).await {
         Ok(started) => started,
         Err(Failure::Command { why, .. }) if why.kind() == io::ErrorKind::TimedOut => {
             tracing::warn!(token, "the lease was over before the command could begin");
@@ -103,7 +108,7 @@ async fn serve(
     let renew = async {
         while until.changed().await.is_ok() {
             let until = *until.borrow_and_update();
-            lifeline.extend(until).await;
+            lifeline.extend(until);
         }
         std::future::pending().await
     };
@@ -117,10 +122,22 @@ async fn serve(
             tracing::warn!(token, "{why}; stopping the command");
             End::Lost
         }
-        () = stop.asked() => End::Asked,
+        signal = stop.signal() => End::Asked(signal),
         () = renew => End::Lost,
     };
-    job.stop(&mut signals).await.map_err(Failure::System)?;
+    let end = match end {
+        // By the same Ctrl-C as this member, at a terminal, or with the whole service.
+        End::Ended(_) => match timeout(TOGETHER, stop.signal()).await {
+            Ok(signal) => End::Asked(signal),
+            Err(_) => end,
+        },
+        end => end,
+    };
+    let asked = match end {
+        End::Asked(signal) => Some(signal),
+        _ => None,
+    };
+    job.stop(asked).await.map_err(Failure::System)?;
     tracing::info!(token, ?end, "the command has stopped");
     if end == End::Lost {
         term.over();
@@ -131,7 +148,7 @@ async fn serve(
         End::Lost => Ok(None),
         End::Ended(status) => Ok(Some(service::exit_code(status).into())),
         End::Unguarded => Err(Failure::GuardKilled),
-        End::Asked => Ok(Some(ExitCode::SUCCESS)),
+        End::Asked(_) => Ok(Some(ExitCode::SUCCESS)),
     }
 }
 
@@ -141,7 +158,7 @@ enum End {
     Ended(ExitStatus),
     Unguarded,
     Lost,
-    Asked,
+    Asked(Signal),
 }
 
 async fn start_job(arguments: &Run, term: &Term) -> Result<(Job, Lifeline), Failure> {
@@ -151,7 +168,12 @@ async fn start_job(arguments: &Run, term: &Term) -> Result<(Job, Lifeline), Fail
         ("ELECTION_ID", arguments.start.id.to_string()),
     ];
     let until = Some(*term.until().borrow());
-    let guarding = Guarding { kill_after: arguments.kill_after, until, connection: None };
+    let guarding = Guarding {
+        kill_after: arguments.kill_after,
+        until,
+        connection: None,
+        move_within: Duration::ZERO,
+    };
     let started = Job::start(&arguments.command, &variables, guarding).await;
     started.map_err(|why| {
         let command = arguments.command.first().cloned().unwrap_or_default();

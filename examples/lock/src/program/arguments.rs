@@ -8,6 +8,10 @@ use service::operator::At;
 use service::{GuardArguments, Start};
 
 use crate::Name;
+use crate::limits::WAIT_MS_MAX;
+
+/// With the rest of what a lost lock lingers, less than an hour.
+const KILL_AFTER_SECONDS_MAX: u64 = 3000;
 
 const ABOUT: &str = "\
 A replicated lock service: flock(1) for several processes and hosts.
@@ -103,7 +107,8 @@ pub(super) struct Serve {
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// How long to wait for the lock, in seconds; 0 is not at all. For ever if not given.
+    /// How long to wait for the lock, in seconds: 0 is not at all, and 2592000 (30 days) the most.
+    /// Without it, for as long as it takes.
     #[arg(short = 'w', long, value_name = "SECONDS", value_parser = wait)]
     pub(super) timeout: Option<Duration>,
     #[command(flatten)]
@@ -130,10 +135,11 @@ pub(super) struct Common {
     #[arg(short = 's', long)]
     pub(super) shared: bool,
     /// How long the command has to stop after SIGTERM, if the lock is lost, before SIGKILL,
-    /// in seconds. Nobody else gets the lock meanwhile.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = wait)]
+    /// in seconds, up to 3000. Nobody else gets the lock meanwhile.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = kill_after)]
     pub(super) kill_after: Duration,
-    /// Holds the lock for so many seconds at a time, and renews that three times as often:
+    /// Holds the lock for so many seconds at a time, from 3 to 86400, and renews that three times
+    /// as often:
     /// then it is free after this time whatever happens to the network between here and the
     /// server. Without it the lock is held as long as the connection.
     #[arg(long, value_name = "SECONDS", value_parser = lease)]
@@ -164,7 +170,15 @@ pub(super) struct Break {
 }
 
 fn wait(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { within(text, 0.001, 3000.0) }
+    or_zero(text, WAIT_MS_MAX / 1000)
+}
+
+fn kill_after(text: &str) -> Result<Duration, String> {
+    or_zero(text, KILL_AFTER_SECONDS_MAX)
+}
+
+fn or_zero(text: &str, max: u64) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { within(text, 0.001, max as f64) }
 }
 
 fn lease(text: &str) -> Result<Duration, String> {

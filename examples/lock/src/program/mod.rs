@@ -3,6 +3,7 @@
 mod arguments;
 mod ask;
 mod failure;
+mod held;
 mod run;
 mod serve;
 

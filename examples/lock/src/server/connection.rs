@@ -14,7 +14,7 @@ use super::input::{Came, Input};
 use super::listener::Shared;
 use super::sessions::News;
 use crate::Name;
-use crate::command::{Command, Output, Patience, Terms, Token};
+use crate::command::{Command, Loss, Output, Patience, Terms, Token};
 use crate::node::Failure;
 use crate::request::{Request, USAGE};
 
@@ -31,6 +31,9 @@ pub(super) struct Connection {
     held: BTreeMap<Name, Token>,
     /// The session may have claims in the group.
     used: bool,
+    /// A claim may have come from another session. If it comes late, its client may be gone from
+    /// here to a third server without a word, and still work: so it lingers in any case.
+    resumed: bool,
 }
 
 /// How a session ends.
@@ -53,6 +56,7 @@ impl Connection {
             news,
             held: BTreeMap::new(),
             used: false,
+            resumed: false,
         }
     }
 
@@ -77,7 +81,9 @@ impl Connection {
                 tokio::join!(node.insist(Command::Abandon { session }), self.input.drain());
             }
         }
-        if self.used {
+        if self.resumed {
+            self.shared.node.insist(Command::Abandon { session }).await;
+        } else if self.used {
             self.shared.node.insist(Command::End { session }).await;
         }
         tracing::debug!(session, "disconnected");
@@ -117,6 +123,7 @@ impl Connection {
         let session = self.session;
         Ok(match request {
             Request::Lock(name, terms) => return self.lock(name, terms).await,
+            Request::Resume(name, token) => return self.resume(name, token).await,
             Request::Unlock(name) => {
                 self.held.remove(&name);
                 self.simple(Command::Release { session, name }).await
@@ -170,6 +177,22 @@ impl Connection {
         }
     }
 
+    async fn resume(&mut self, name: Name, token: Token) -> Result<Reply, Ending> {
+        let timeout = self.shared.config.timeout;
+        self.resumed = true;
+        let resume = Command::Resume { session: self.session, name: name.clone(), token };
+        match self.shared.node.execute(resume, timeout).await {
+            Ok(output) => {
+                if let Output::Resumed(token) = output {
+                    self.held.insert(name, token);
+                }
+                Ok(reply(output))
+            }
+            Err(failure @ Failure::NotDone(_)) => Ok(error(failure)),
+            Err(failure @ Failure::Unknown(_)) => Err(Ending::TakenAway(failure.to_string())),
+        }
+    }
+
     async fn wait(&mut self, name: Name, limit: Option<Instant>) -> Result<Reply, Ending> {
         let overdue = async {
             match limit {
@@ -212,7 +235,10 @@ impl Connection {
                 Some(news) = self.news.recv() => match news {
                     News::Lost(lost, why) if lost == name => {
                         self.held.remove(&name);
-                        return Ok(bulk(why.to_string()));
+                        // A client that has moved the lock, and asks here again, may not know
+                        // where it has moved to.
+                        let moved = why == Loss::Moved;
+                        return Ok(if moved { error(format_args!("LOST {why}")) } else { bulk(why.to_string()) });
                     }
                     news => self.take(news)?,
                 },
@@ -247,7 +273,7 @@ impl Connection {
 
 fn reply(output: Output) -> Reply {
     match output {
-        Output::Granted(token) => integer(token),
+        Output::Granted(token) | Output::Resumed(token) => integer(token),
         Output::Done(count) => integer(count),
         // A queued request is answered when its wait is over.
         Output::Taken | Output::Queued => Reply::Null,

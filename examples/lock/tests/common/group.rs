@@ -61,6 +61,23 @@ impl Group {
         self.lock(at, "run", &[arguments, &["--", "sh", "-c", script]].concat())
     }
 
+    /// The same with several servers, of which the first that answers is asked.
+    pub fn run_at(&self, at: &[usize], arguments: &[&str], script: &str) -> Process {
+        let sockets: Vec<&str> =
+            at.iter().map(|at| self.servers[*at].socket.to_str().unwrap()).collect();
+        let run = ["run", "--at", &sockets.join(",")];
+        lock(&[&run[..], arguments, &["--", "sh", "-c", script]].concat())
+    }
+
+    /// The token by which a lock is held, and not lost, as the server at this place lists it.
+    pub fn held(&self, at: usize, name: &str) -> Option<u64> {
+        let list = self.client(at).ask("LIST");
+        let lock = list.split_once(&format!("[\"{name}\" :1 "))?.1;
+        let holder = lock.split_once("[[:")?.1;
+        let (holder, _) = holder.split_once(']')?;
+        holder.ends_with("\"held\"").then(|| holder.split(' ').next()?.parse().ok())?
+    }
+
     /// Waits until so many wait for a lock.
     #[track_caller]
     pub fn waiters(&self, name: &str, waiters: usize) {

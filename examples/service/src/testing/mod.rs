@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod process;
+mod terminal;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use process::Process;
+pub use terminal::Terminal;
 
 /// How long anything may take, on a busy machine too.
 pub const BOUND: Duration = Duration::from_secs(90);
@@ -46,4 +48,30 @@ pub fn lock_holder(path: &Path) -> Option<u32> {
         let [_, kind, _, _, pid, file, ..] = fields[..] else { return None };
         (kind == "FLOCK" && file.rsplit(':').next() == Some(&inode)).then(|| pid.parse().ok())?
     })
+}
+
+/// The guard of the command that a program runs.
+#[track_caller]
+pub fn guard_of(program: u32) -> u32 {
+    until("a guard", || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
+            let read =
+                |name| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            let is_child = read("stat")
+                .rsplit_once(") ")
+                .is_some_and(|(_, fields)| fields.split(' ').nth(1) == Some(&program.to_string()));
+            is_child && read("cmdline").split('\0').nth(1) == Some("guard")
+        })
+    })
+}
+
+/// The units for systemd that the documentation prints, each with the command that it starts.
+pub fn units() -> Vec<(&'static str, Vec<&'static str>)> {
+    let blocks = include_str!("../../../../docs/operations.md").split("```\n").skip(1).step_by(2);
+    let units = blocks.filter_map(|unit| {
+        let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart="))?;
+        Some((unit, start.split(' ').collect()))
+    });
+    units.collect()
 }

@@ -1,0 +1,327 @@
+//! `lock run` wraps its command as flock(1), nohup(1), tini and systemd expect of such a program.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+use service::testing::{Process, Terminal, guard_of};
+
+mod common;
+use common::{Group, PROGRAM, lock, until};
+
+/// A script at a terminal, which finds the servers of a group.
+fn terminal(group: &Group, script: &str) -> Terminal {
+    Terminal::start(PROGRAM, script, &[("PLAINSONG_AT", group.servers[0].socket.to_str().unwrap())])
+}
+
+#[track_caller]
+fn number_in(path: &Path) -> u32 {
+    until("a number in a file", || {
+        let text = fs::read_to_string(path).ok()?;
+        text.ends_with('\n').then(|| text.trim().parse().ok())?
+    })
+}
+
+#[test]
+fn the_program_s_file_may_be_replaced_while_it_runs() {
+    let group = Group::start();
+    let (program, other) = (group.path("lock"), group.path("other"));
+    fs::copy(PROGRAM, &program).unwrap();
+    let run = |script: &str| {
+        let mut command = Command::new(&program);
+        command.args(["run", "--at"]).arg(&group.servers[0].socket);
+        command.args(["a", "--", "sh", "-c", script]);
+        Process::by(command)
+    };
+    let go = group.path("go");
+    let mut first = run(&format!("until test -e {}; do sleep 0.05; done", go.display()));
+    until("the first to hold the lock", || {
+        group.client(1).ask("LIST").contains("[[\"a\" :1").then_some(())
+    });
+    let mut second = run("echo second");
+    group.waiters("a", 1);
+    fs::copy(PROGRAM, &other).unwrap();
+    fs::rename(&other, &program).unwrap();
+    fs::write(&go, "").unwrap();
+    first.exits_with(0);
+    second.exits_with(0);
+    until("what the second prints", || (second.out() == ["second"]).then_some(()));
+}
+
+#[test]
+fn a_command_reads_from_the_terminal_though_its_input_is_a_pipe() {
+    let group = Group::start();
+    let script =
+        "echo x | lock run t -- sh -c 'echo ask; read a </dev/tty; echo got=$a'; echo rc=$?";
+    let mut terminal = terminal(&group, script);
+    terminal.shows("ask");
+    terminal.types("hello\n");
+    terminal.shows("got=hello");
+    terminal.shows("rc=0");
+}
+
+#[test]
+fn a_command_reads_its_input_from_the_terminal_and_may_set_it_up() {
+    let group = Group::start();
+    let script = "lock run t -- sh -c 'echo ask; read a; echo got=$a'; echo rc=$?; \
+                  lock run t -- stty -F /dev/tty -echo </dev/null; echo stty=$?";
+    let mut terminal = terminal(&group, script);
+    terminal.shows("ask");
+    terminal.types("hello\n");
+    terminal.shows("got=hello");
+    terminal.shows("rc=0");
+    terminal.shows("stty=0");
+}
+
+#[test]
+fn ctrl_c_interrupts_a_command_once() {
+    let group = Group::start();
+    let script = "trap : INT; lock run t -- sh -c 'trap \"echo INTERRUPTED\" INT; echo begun; sleep 1000; \
+                  sleep 1; exit 7'; echo rc=$?";
+    let mut terminal = terminal(&group, script);
+    terminal.shows("begun");
+    terminal.types("\x03");
+    terminal.shows("rc=7");
+    assert_eq!(terminal.screen().matches("INTERRUPTED").count(), 1, "{}", terminal.screen());
+}
+
+#[test]
+fn a_signal_to_the_program_alone_reaches_a_command_at_a_terminal() {
+    let group = Group::start();
+    let begun = group.path("begun");
+    let script = format!(
+        "lock run t -- sh -c 'trap \"echo INTERRUPTED; exit 7\" INT; touch {0}; \
+         while :; do sleep 0.1; done' & \
+         until test -e {0}; do sleep 0.1; done; kill -INT $!; wait $!; echo rc=$?",
+        begun.display()
+    );
+    let terminal = terminal(&group, &script);
+    terminal.shows("rc=7");
+    let screen = terminal.screen();
+    assert_eq!(screen.matches("\nINTERRUPTED").count(), 1, "{screen}");
+}
+
+#[test]
+fn ctrl_z_stops_a_command_and_fg_continues_it() {
+    let group = Group::start();
+    let go = group.path("go");
+    let script = format!(
+        "set -m; lock run t -- sh -c 'echo begun; until test -e {}; do sleep 0.1; done; echo end'; \
+         jobs; fg; echo rc=$?",
+        go.display()
+    );
+    let mut terminal = terminal(&group, &script);
+    terminal.shows("begun");
+    terminal.types("\x1a");
+    terminal.shows("Stopped");
+    fs::write(&go, "").unwrap();
+    terminal.shows("end");
+    terminal.shows("rc=0");
+}
+
+#[test]
+fn a_command_under_nohup_outlives_a_hangup() {
+    let group = Group::start();
+    let (pid, go) = (group.path("pid"), group.path("go"));
+    let script =
+        format!("echo $$ >{}; until test -e {}; do sleep 0.05; done", pid.display(), go.display());
+    let mut command = Command::new("nohup");
+    command.args([PROGRAM, "run", "--at"]).arg(&group.servers[0].socket);
+    command.args(["a", "--", "sh", "-c", &script]);
+    let mut job = Process::by(command);
+    let command = number_in(&pid);
+    for pid in [job.pid(), guard_of(job.pid()), command] {
+        kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::HUP).unwrap();
+    }
+    fs::write(&go, "").unwrap();
+    job.exits_with(0);
+}
+
+/// A command that counts SIGTERMs until SIGUSR2 comes.
+const COUNTS: &str = "n=0; end=0; trap 'n=$((n + 1)); touch told' TERM; trap end=1 USR2; \
+                      echo $$ >pid; until test $end = 1; do sleep 0.05; done; echo $n times";
+
+#[test]
+fn a_command_gets_one_signal_whether_all_processes_are_sent_it_or_the_program_alone() {
+    let group = Group::start();
+    for to_all in [true, false] {
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--at"]).arg(&group.servers[0].socket);
+        command.args(["a", "--", "sh", "-c", COUNTS]).current_dir(group.path(""));
+        let mut job = Process::by(command);
+        let [command, guard] = [number_in(&group.path("pid")), guard_of(job.pid())];
+        let told = || until("the signal", || group.path("told").exists().then_some(()));
+        if to_all {
+            // Were it to come later, two might count as one.
+            kill_process(Pid::from_raw(command.cast_signed()).unwrap(), Signal::TERM).unwrap();
+            told();
+            kill_process(Pid::from_raw(guard.cast_signed()).unwrap(), Signal::TERM).unwrap();
+        }
+        job.signal(Signal::TERM);
+        told();
+        // Signals are passed on one after the other: a second SIGTERM would come before this.
+        job.signal(Signal::USR2);
+        job.exits_with(0);
+        until("the count", || (job.out() == ["1 times"]).then_some(()));
+        fs::remove_file(group.path("told")).unwrap();
+        fs::remove_file(group.path("pid")).unwrap();
+    }
+}
+
+#[test]
+fn what_a_command_leaves_behind_keeps_the_lock_and_is_stopped_when_it_is_lost() {
+    let mut group = Group::start();
+    let pid = group.path("pid");
+    // In a session of its own, so that no process group leads to it.
+    let script = format!(
+        "setsid sh -c 'echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000' & \
+         until test -e {0}; do sleep 0.05; done; exit 3",
+        pid.display()
+    );
+    for is_lost in [false, true] {
+        group.run(0, &["--kill-after", "1", "a"], &script).exits_with(3);
+        let left = Pid::from_raw(number_in(&pid).cast_signed()).unwrap();
+        group.lock(1, "try", &["a"]).exits_with(1);
+        let mut next = group.client(1);
+        next.send("LOCK a");
+        group.waiters("a", 1);
+        if is_lost {
+            group.servers.remove(0).process.kill();
+        } else {
+            kill_process(left, Signal::KILL).unwrap();
+        }
+        next.token();
+        let is_alive = fs::read_to_string(format!("/proc/{}/stat", left.as_raw_nonzero()))
+            .is_ok_and(|stat| !stat.contains(") Z "));
+        assert!(!is_alive);
+        fs::remove_file(&pid).unwrap();
+        if is_lost {
+            return;
+        }
+    }
+}
+
+/// Runs a program as the first process of a container, as far as processes go.
+fn as_first_process(arguments: &[&str]) -> Process {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+    command.arg(PROGRAM).args(arguments);
+    Process::by(command)
+}
+
+/// The only child of a process.
+fn child_of(parent: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_ends_by_a_signal_and_waits_for_orphans() {
+    let group = Group::start();
+    let at = group.servers[0].socket.to_str().unwrap();
+    let mut holder = group.client(1);
+    holder.lock("LOCK a");
+    let mut waiting = as_first_process(&["run", "--at", at, "a", "--", "true"]);
+    group.waiters("a", 1);
+    let first = until("the first process", || child_of(waiting.pid()));
+    kill_process(Pid::from_raw(first.cast_signed()).unwrap(), Signal::TERM).unwrap();
+    waiting.exits_with(128 + 15);
+    // The shell's child leaves a child behind, which ends before the shell looks for zombies.
+    let script = "sh -c 'sh -c \"echo \\$\\$\" >orphan & exit' ; \
+                  until test -s orphan; do sleep 0.05; done; read pid <orphan; \
+                  while test -e /proc/$pid; do sleep 0.05; done; echo reaped";
+    let script = format!("cd {} && {script}", group.path("").display());
+    let mut orphans = as_first_process(&["run", "--at", at, "b", "--", "sh", "-c", &script]);
+    orphans.exits_with(0);
+    until("the end of the orphan", || (orphans.out() == ["reaped"]).then_some(()));
+}
+
+#[test]
+fn a_command_keeps_its_lock_when_the_server_that_it_is_held_at_is_stopped_or_killed() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let mut group = Group::start();
+        let go = group.path("go");
+        let script = format!("until test -e {}; do sleep 0.05; done", go.display());
+        let mut holder = group.run_at(&[0, 1, 2], &["a"], &script);
+        let held = until("a holder", || group.held(1, "a"));
+        let mut next = group.client(1);
+        next.send("LOCK a");
+        group.waiters("a", 1);
+        let gone = group.servers.remove(0);
+        gone.process.signal(signal);
+        holder.says("; a is kept at ");
+        assert_eq!(group.held(1, "a"), Some(held), "the token is the same");
+        fs::write(&go, "").unwrap();
+        holder.exits_with(0);
+        assert!(next.token() > held);
+    }
+}
+
+#[test]
+fn a_leased_lock_is_kept_when_the_server_that_it_is_held_at_is_killed() {
+    let mut group = Group::start();
+    let go = group.path("go");
+    let script = format!("until test -e {}; do sleep 0.05; done", go.display());
+    let mut holder = group.run_at(&[0, 1, 2], &["--lease", "30", "a"], &script);
+    let held = until("a holder", || group.held(1, "a"));
+    group.servers.remove(0).process.kill();
+    holder.says("; a is kept at ");
+    assert_eq!(group.held(1, "a"), Some(held));
+    fs::write(&go, "").unwrap();
+    holder.exits_with(0);
+    group.lock(1, "try", &["a"]).exits_with(0);
+}
+
+#[test]
+fn a_command_keeps_a_moved_lock_when_lock_run_is_killed() {
+    let mut group = Group::start();
+    let pid = group.path("pid");
+    let script = format!("echo $$ >{}; exec sleep 1000", pid.display());
+    let mut holder = group.run_at(&[0, 1, 2], &["a"], &script);
+    let command = Pid::from_raw(number_in(&pid).cast_signed()).unwrap();
+    group.servers.remove(0).process.kill();
+    holder.says("; a is kept at ");
+    holder.kill();
+    assert_eq!(group.client(0).ask("LOCK a TIMEOUT 1"), "nil", "the command still has it");
+    kill_process(command, Signal::KILL).unwrap();
+    group.client(0).lock("LOCK a");
+}
+
+#[test]
+fn a_server_that_stands_still_is_left_for_the_next() {
+    let group = Group::start();
+    // The one that carries the ring would hold up everybody.
+    let [first, second] = [1, 2].map(|at| (group.hub() + at) % 3);
+    let all = [first, second, group.hub()];
+    let go = group.path("go");
+    let script = format!("until test -e {}; do sleep 0.05; done", go.display());
+    let mut holder = group.run_at(&all, &["held"], &script);
+    let held = until("a holder", || group.held(second, "held"));
+    let mut other = group.client(second);
+    other.lock("LOCK other");
+    let mut waiter = group.run_at(&all, &["other"], "true");
+    group.waiters("other", 1);
+    group.servers[first].process.signal(Signal::STOP);
+    let at: Vec<&str> = all.iter().map(|at| group.servers[*at].socket.to_str().unwrap()).collect();
+    let at = at.join(",");
+    lock(&["run", "--at", &at, "--timeout", "30", "a", "--", "true"]).exits_with(0);
+    lock(&["try", "--at", &at, "a"]).exits_with(0);
+    lock(&["try", "--at", &at, "other"]).exits_with(1);
+    for verb in ["ls", "status", "members"] {
+        lock(&[verb, "--at", &at]).exits_with(0);
+    }
+    lock(&["break", "--at", &at, "nobody-holds-it"]).exits_with(1);
+    // Those that had asked it before notice too.
+    holder.says("; held is kept at ");
+    assert_eq!(group.held(second, "held"), Some(held));
+    waiter.says("the wait begins anew");
+    fs::write(&go, "").unwrap();
+    holder.exits_with(0);
+    // What was asked there before is forgotten when it goes on.
+    group.servers[first].process.signal(Signal::CONT);
+    assert_eq!(other.ask("UNLOCK other"), ":1");
+    waiter.exits_with(0);
+}

@@ -1,0 +1,112 @@
+//! What a program tells the guard of its command: lines, some of them with a descriptor.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use crate::guard::ms;
+
+/// The longest line, and more than what is ever under way.
+const BUFFER_BYTES: usize = 4096;
+
+/// What a program tells the guard of its command. The guard stops the command when this is
+/// dropped, unless a lock is still held.
+#[derive(Clone, Debug)]
+pub struct Lifeline(Arc<StdUnixStream>);
+
+impl Lifeline {
+    /// By this socket, which does not block.
+    pub(crate) fn new(socket: StdUnixStream) -> Self {
+        Self(Arc::new(socket))
+    }
+
+    /// The command may run until then. A guard that does not read, as it stands still, does not
+    /// hold up the program: it then stops the command too soon.
+    pub fn extend(&self, until: Instant) {
+        let _ = self.tell(&format!("until {}", ms(until)), None);
+    }
+
+    /// The lock is held by this connection from now on.
+    ///
+    /// # Errors
+    ///
+    /// The guard does not read.
+    pub fn move_to(&self, connection: BorrowedFd<'_>) -> io::Result<()> {
+        self.tell("connection", Some(connection))
+    }
+
+    pub(crate) fn tell(&self, line: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let line = format!("{line}\n");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        if !fds.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+        }
+        // A guard that is gone is noticed by its end. A line goes as a whole or not at all.
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let sent = sendmsg(&*self.0, &[IoSlice::new(line.as_bytes())], &mut control, flags)?;
+        if sent == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+}
+
+/// What comes from the program.
+#[derive(Debug)]
+pub(crate) struct Told {
+    bytes: VecDeque<u8>,
+    fds: VecDeque<OwnedFd>,
+}
+
+impl Told {
+    pub(crate) fn new() -> Self {
+        Self { bytes: VecDeque::new(), fds: VecDeque::new() }
+    }
+
+    /// The next line; `None` if the program is gone. May be dropped and called again.
+    pub(crate) async fn line(&mut self, socket: &UnixStream) -> io::Result<Option<String>> {
+        loop {
+            if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.bytes.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            }
+            socket.readable().await?;
+            match socket.try_io(Interest::READABLE, || self.receive(socket.as_fd())) {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The descriptor that came with the line: never later than it, and in the same order.
+    pub(crate) fn fd(&mut self) -> Option<OwnedFd> {
+        self.fds.pop_front()
+    }
+
+    fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let mut buffer = [0; BUFFER_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                self.fds.extend(fds);
+            }
+        }
+        self.bytes.extend(buffer.iter().take(received.bytes));
+        Ok(received.bytes)
+    }
+}
