@@ -409,6 +409,7 @@ mod tests {
                 last,
                 digest: Digest(1),
                 time: Timestamp(2),
+                knows_time: true,
                 commit: Index(3),
                 first_kept: Index(1),
                 history: history.clone(),

@@ -74,8 +74,10 @@ pub struct Report {
     pub last: Position,
     /// The digest there.
     pub digest: Digest,
-    /// The log's time there.
+    /// The log's time now, as far as the replica can tell (rule N11c).
     pub time: Timestamp,
+    /// Whether it has counted from a stamp that was given during its run.
+    pub knows_time: bool,
     /// Its commit index.
     pub commit: Index,
     /// The first entry that it still holds.

@@ -155,6 +155,15 @@ impl<M: StateMachine> Replica<M> {
         self.runtime.shared.status().clone()
     }
 
+    /// Returns what [`Context::time`](crate::Context::time) would be of a command that is
+    /// ordered now, as far as this replica can tell: for answers such as how long a lease still
+    /// lasts. Read it instead of the wall clock, which may be wrong or be set meanwhile.
+    ///
+    /// It is an estimate. What must be the same at all replicas uses the stamps in the log alone.
+    pub fn log_time(&self) -> crate::Timestamp {
+        self.runtime.shared.log_time()
+    }
+
     /// Tells what changes about this replica from now on, at most a twentieth of a second late,
     /// and each at the place of the log that is committed then. Nobody waits for who does not
     /// listen: the newest thousand events are kept, and whoever has missed more hears how many

@@ -131,6 +131,14 @@ canaries! {
         "N11: nothing is ordered where somebody wants to be woken";
     WakeByWallClock, "wake-by-wall-clock",
         "N11: a time is ordered when the wall clock says so, and not the log's";
+    TimeStandsStill, "time-stands-still",
+        "N11a: log time waits for a wall clock that is behind";
+    RepeatedTimeCounts, "repeated-time-counts",
+        "N11a: a stamp that is repeated or fetched late counts as if it had just been given";
+    TimeAnchoredAtLast, "time-anchored-at-last",
+        "N11a: a new sequencer counts from the last stamp as if it had just been given";
+    TimeOfTheBase, "time-of-the-base",
+        "N11c: an epoch begins at its base's last stamp, however long ago that was";
     TimeAnchoredAnew, "time-anchored-anew",
         "N11: a new sequencer takes its wall clock, whatever it has seen";
     TimeGoesBack, "time-goes-back",

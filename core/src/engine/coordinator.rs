@@ -65,7 +65,7 @@ impl Coordination {
         } else {
             self.next_voters(base, base.incarnation == me, config)?
         };
-        let time = if base.last.index == Index(0) { wall } else { base.time };
+        let time = self.time(wall);
         self.open = Some(Open {
             ballot: self.ballot,
             base: base.last,
@@ -76,6 +76,14 @@ impl Coordination {
             time,
         });
         self.open.as_ref()
+    }
+
+    /// Rule N11c: the greatest time that is reported. Where all who report have started since the
+    /// last stamp, only a wall clock has counted the time between.
+    fn time(&self, wall: Timestamp) -> Timestamp {
+        let reported = self.reports.values().map(|report| report.time).max().unwrap_or_default();
+        let is_known = self.reports.values().any(|report| report.knows_time);
+        if is_known { reported } else { reported.max(wall) }
     }
 
     /// Rule V3: a new group forms only when every listed replica reports, of this
@@ -170,6 +178,7 @@ mod tests {
             last: Position { epoch: ballot(epoch), index: Index(last) },
             digest: Digest(u128::from(epoch * 100 + last)),
             time: Timestamp(last),
+            knows_time: true,
             commit: Index(commit),
             first_kept: Index(1),
             history: vec![(ballot(epoch), Index(1))],
@@ -190,7 +199,8 @@ mod tests {
 
     #[test]
     fn v3_a_new_group_needs_an_empty_report_of_every_listed_replica() {
-        let empty = |replica| report(replica, 0, 0, 0, Voters::default());
+        let empty =
+            |replica| Report { knows_time: false, ..report(replica, 0, 0, 0, Voters::default()) };
         assert_eq!(decide(1, &[1, 2, 3], &[empty(1), empty(2)]), None);
         assert_eq!(decide(1, &[], &[empty(1), empty(2)]), None);
         let open = decide(1, &[1, 2, 3], &[empty(3), empty(1), empty(2), empty(4)]).unwrap();
@@ -217,10 +227,28 @@ mod tests {
         let reports = [report(1, 1, 9, 3, set.clone()), report(2, 2, 5, 3, set.clone())];
         let open = decide(1, &[], &reports).unwrap();
         assert_eq!(open.base, Position { epoch: ballot(2), index: Index(5) });
-        assert_eq!((open.digest, open.time), (Digest(205), Timestamp(5)));
+        assert_eq!(open.digest, Digest(205));
         assert_eq!(open.sequencer, incarnation(2), "the coordinator is not at the base");
         let reports = [report(1, 2, 5, 3, set.clone()), report(3, 2, 5, 3, set)];
         assert_eq!(decide(3, &[], &reports).unwrap().sequencer, incarnation(3));
+    }
+
+    #[test]
+    fn n11c_an_epoch_begins_at_the_greatest_time_that_is_reported() {
+        let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
+        let says = |replica, time, knows_time| Report {
+            time: Timestamp(time),
+            knows_time,
+            ..report(replica, 2, 9, 3, set.clone())
+        };
+        let opens_at = |reports: &[Report]| decide(1, &[], reports).map(|open| open.time);
+        let (past, future) = (WALL.0 - 1, WALL.0 + 1);
+        // Replica 1 has just started, and 2 has counted while nothing was ordered.
+        assert_eq!(opens_at(&[says(1, 9, false), says(2, 30, true)]), Some(Timestamp(30)));
+        assert_eq!(opens_at(&[says(1, 40, false), says(2, 30, true)]), Some(Timestamp(40)));
+        // Nobody has.
+        assert_eq!(opens_at(&[says(1, 9, false), says(2, past, false)]), Some(WALL));
+        assert_eq!(opens_at(&[says(1, 9, false), says(2, future, false)]), Some(Timestamp(future)));
     }
 
     #[test]

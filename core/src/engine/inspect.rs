@@ -1,7 +1,6 @@
 //! What simulations look at beside the status.
 
 use super::Engine;
-use crate::Timestamp;
 use crate::entry::Entry;
 use crate::message::Open;
 use crate::types::{Ballot, Digest, Index, Voters};
@@ -35,11 +34,6 @@ impl<T> Engine<T> {
     /// Whether it orders, in an epoch that is open.
     pub(crate) fn is_sequencer(&self) -> bool {
         self.is_sequencing()
-    }
-
-    /// What it would stamp an entry with, as of the last step.
-    pub(crate) fn log_time(&self) -> Timestamp {
-        self.stamp()
     }
 
     /// Rule N9: where this replica sequences, whether the order knows who is here and who not.

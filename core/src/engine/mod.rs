@@ -353,6 +353,7 @@ impl<T> Engine<T> {
         self.resend_marks();
         self.fetch_missing(out);
         self.order_time();
+        self.warn_of_wall_clock();
         self.go_on_receiving(out);
         self.go_on_donating(out);
         self.tend_laggards();
@@ -450,8 +451,12 @@ impl<T> Engine<T> {
 
     /// Adds an entry to the log and to what is to be written.
     fn append(&mut self, epoch: Ballot, time: Timestamp, content: Content) {
+        let is_notice = matches!(content, Content::Notice(_));
         let entry = self.log.append(epoch, time, content).clone();
-        self.clock.seen(time, self.now.monotonic);
+        self.see_time(is_notice);
+        if epoch == self.promised {
+            self.clock.saw_in_epoch(time, self.now.monotonic);
+        }
         self.disk.append(entry);
     }
 }

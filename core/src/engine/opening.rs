@@ -3,7 +3,6 @@
 
 use cpg::Member;
 
-use super::clock::LogClock;
 use super::offering::Offering;
 use super::{Canary, Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
 use crate::entry::{Content, Entry};
@@ -189,11 +188,12 @@ impl<T> Engine<T> {
 
     fn report(&self, ballot: Ballot) -> Report {
         let committed = self.log.get(self.commit);
-        let (last, digest, time) =
-            match committed.filter(|_| self.is_broken(Canary::ReportToCommit)) {
-                Some(entry) => (entry.position, entry.digest, entry.time),
-                None => (self.log.last(), self.log.digest(), self.log.time()),
-            };
+        let (last, digest) = match committed.filter(|_| self.is_broken(Canary::ReportToCommit)) {
+            Some(entry) => (entry.position, entry.digest),
+            None => (self.log.last(), self.log.digest()),
+        };
+        let time =
+            if self.is_broken(Canary::TimeOfTheBase) { self.log.time() } else { self.log_time() };
         Report {
             ballot,
             incarnation: self.me(),
@@ -201,6 +201,7 @@ impl<T> Engine<T> {
             last,
             digest,
             time,
+            knows_time: self.clock.knows_time(),
             commit: self.commit,
             first_kept: self.log.first_kept(),
             history: self.log.history().to_vec(),
@@ -266,17 +267,16 @@ impl<T> Engine<T> {
         let by_replica = self.is_broken(Canary::SequencerByReplica)
             && open.sequencer.replica == self.me().replica;
         let sequencing = at_base && (open.sequencer == self.me() || by_replica);
-        if sequencing {
-            if self.is_broken(Canary::TimeAnchoredAnew) {
-                self.clock = LogClock::default();
-            }
-            self.clock.take_over(self.now);
-            self.members.unordered = true;
-        }
         if at_base {
             let own = self.is_broken(Canary::OwnVotersAtStart) && !self.log.is_empty();
             let voters = if own { self.log.voters() } else { &open.voters }.clone();
             self.append(ballot, open.time, Content::EpochStart(voters));
+        } else if already_in {
+            self.clock.saw_in_epoch(self.log.time(), self.now.monotonic);
+        }
+        if sequencing {
+            self.take_over_time();
+            self.members.unordered = true;
         }
         let in_step = at_base || already_in;
         tracing::info!(
@@ -347,6 +347,7 @@ impl<T> Engine<T> {
 
     /// What belongs to the epoch before.
     fn forget_epoch(&mut self) {
+        self.clock.forget_epoch();
         self.marks.clear();
         self.expected.clear();
         self.acks.clear();

@@ -73,13 +73,17 @@ impl<T> Engine<T> {
 
     /// The log's time of an entry that is ordered now.
     pub(crate) fn stamp(&self) -> Timestamp {
+        let last = self.log.time();
         if self.is_broken(Canary::TimeUnbounded) {
-            return self.now.wall.max(self.log.time());
+            return self.now.wall.max(last);
         }
         if self.is_broken(Canary::TimeGoesBack) {
-            return self.clock.stamp(self.now, Timestamp(0));
+            return self.clock.stamp(self.now).min(self.now.wall);
         }
-        self.clock.stamp(self.now, self.log.time())
+        if self.is_broken(Canary::TimeStandsStill) {
+            return self.clock.stamp(self.now).min(self.now.wall.max(last));
+        }
+        self.clock.stamp(self.now).max(last)
     }
 
     /// What the sequencer has ordered and not yet told.

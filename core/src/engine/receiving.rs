@@ -293,6 +293,7 @@ impl<T> Engine<T> {
         }
         tracing::info!(replica = %self.me().replica, %name, "goes on from a snapshot");
         self.log = Log::behind(tables.clone());
+        self.see_time(true);
         // What is known of others is in terms of the log that was.
         self.laggards = Laggards::default();
         self.commit = name.index();

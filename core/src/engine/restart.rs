@@ -118,6 +118,7 @@ impl<T> Engine<T> {
         engine.handed_out = start;
         engine.snapshots.recovered(snapshots, log.start().clone());
         engine.log = log;
+        engine.see_time(false);
         Ok(engine)
     }
 }

@@ -272,7 +272,7 @@ impl<T> Engine<T> {
         let me = self.me();
         let ballot =
             Ballot { counter: self.election.counter_seen, replica: me.replica.0, nonce: me.nonce };
-        let (base, digest, time) = (self.log.last(), self.log.digest(), self.log.time());
+        let (base, digest, time) = (self.log.last(), self.log.digest(), self.time_by_itself());
         let position = Position { epoch: ballot, index: base.index.next() };
         let alone = vec![self.voter()];
         let voters = Voters { now: alone.clone(), previous: alone, since: position.index };

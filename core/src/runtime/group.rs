@@ -2,17 +2,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use cpg::{Connection, Dispatch, Event, Guarantee, Member};
 use crossbeam_channel::{Receiver, Sender, select};
 
+use super::clock::Clock;
 use super::log::ToLog;
 use super::reads::Reads;
 use super::{
     Asked, AskedFor, Feedback, InOrder, LEAVE_TIMEOUT, Meeting, Proposal, Queued, Shared, ToApply,
     fail, forgo, panic_text,
 };
+use crate::StateMachine;
 use crate::codec::{self, Frame};
 use crate::engine::{
     AdminError, Config, Engine, Input, Now, Output, Recovered, RestartError, StopReason,
@@ -20,7 +22,6 @@ use crate::engine::{
 use crate::pending::Caller;
 use crate::read::{Read, ReadError};
 use crate::snapshot::ShelfOp;
-use crate::{StateMachine, Timestamp};
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -65,23 +66,12 @@ pub(crate) struct GroupThread<M: StateMachine> {
     running: bool,
 }
 
-struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.start.elapsed(), wall: Timestamp(wall.as_millis() as u64) }
-    }
-}
-
 /// An engine whose first moment is now.
 pub(crate) fn restart<O>(
     config: Config,
     recovered: Recovered,
 ) -> Result<Engine<Caller<O>>, RestartError> {
-    Engine::restart(config, Clock { start: Instant::now() }.now(), recovered)
+    Engine::restart(config, Clock::start().now(), recovered)
 }
 
 impl<M: StateMachine> GroupThread<M> {
@@ -116,7 +106,7 @@ impl<M: StateMachine> GroupThread<M> {
             to_apply,
             to_shelf,
             retry_at: start,
-            clock: Clock { start },
+            clock: Clock::start(),
             now: Now::default(),
             ticked: start,
             out: Vec::new(),
@@ -347,8 +337,8 @@ impl<M: StateMachine> GroupThread<M> {
             any = true;
             match next {
                 InOrder::Propose(Queued(Proposal { caller, command, deadline }, _)) => {
-                    let deadline =
-                        deadline.map(|at| at.saturating_duration_since(self.clock.start));
+                    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                    let deadline = left.map(|left| self.now.monotonic + left);
                     self.step(Input::Propose { ticket: caller, command, deadline });
                 }
                 InOrder::Read(read) => self.reads.gather(read, true),
@@ -421,6 +411,7 @@ impl<M: StateMachine> GroupThread<M> {
     }
 
     fn publish(&self) {
+        self.shared.log_time.set(self.engine.log_time());
         self.shared.publish(self.engine.status());
     }
 

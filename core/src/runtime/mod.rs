@@ -9,6 +9,7 @@
 //! | shelf | the `SnapshotStore` | the disk |
 
 mod apply;
+mod clock;
 mod group;
 mod home;
 mod log;
@@ -26,6 +27,7 @@ use cpg::{Connection, GroupName, Options};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
+use self::clock::LastLogTime;
 use self::home::Home;
 use self::room::{Place, Room};
 use crate::engine::{AdminError, Committed, Engine, Entry, SnapshotHead, Status, VoterChange};
@@ -133,6 +135,7 @@ pub(crate) struct Shared {
     /// For waking the group thread. Replaced when the group engine died and came back.
     connection: RwLock<Arc<Connection>>,
     status: Mutex<Status>,
+    log_time: LastLogTime,
     /// What changes about the status.
     pub(crate) events: Feed<Event>,
     stop: AtomicBool,
@@ -150,6 +153,11 @@ impl Shared {
 
     pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the log's time is about now.
+    pub(crate) fn log_time(&self) -> Timestamp {
+        self.log_time.by_now()
     }
 
     /// Takes over how things are now, and tells what has changed.
@@ -221,6 +229,7 @@ impl<M: StateMachine> Runtime<M> {
         let shared = Arc::new(Shared {
             connection: RwLock::new(Arc::clone(&connection)),
             status: Mutex::new(engine.status()),
+            log_time: LastLogTime::new(engine.log_time()),
             events: Feed::new(EVENTS_MAX),
             stop: AtomicBool::new(false),
         });

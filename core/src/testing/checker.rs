@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::disk::Digests;
+use super::log_time::{KnownTime, LogTime};
 use crate::engine::{Content, Entry};
 use crate::entry::{Batch, MembersChanged};
 use crate::message::Open;
@@ -58,12 +59,9 @@ pub(super) struct Checker<O> {
     opens: BTreeMap<Ballot, Open>,
     /// Who forms the group.
     listed: Vec<ReplicaId>,
-    /// The latest moment that log time could show now, by what replicas have in their logs.
-    frontier: Frontier,
+    pub(super) log_time: LogTime,
     /// The log of whoever forced this cluster (rule V4).
     inherited: Digests,
-    /// The same at the beginning of each epoch whose sequencer had seen a stamp before.
-    bounds: BTreeMap<Ballot, Option<Frontier>>,
 }
 
 /// What is known of a committed index.
@@ -79,25 +77,6 @@ struct Fact<O> {
     /// What it is, without its commands.
     content: Content,
 }
-
-/// A stamp, and when it came up.
-#[derive(Clone, Copy, Debug, Default)]
-struct Frontier {
-    stamp: Timestamp,
-    at: Duration,
-}
-
-impl Frontier {
-    /// The greatest stamp that may be given at `now` by somebody who saw this one when it
-    /// came up (rule N11), with clocks that are too slow by 500 millionths.
-    fn reach(self, now: Duration) -> u64 {
-        let gone = now.saturating_sub(self.at).as_secs_f64() * 1000.0;
-        self.stamp.0.saturating_add((gone * 1.0016) as u64)
-    }
-}
-
-/// N11: how far ahead a sequencer may begin, and for rounding.
-const SLACK_MS: u64 = 1005;
 
 impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     pub(super) fn new(listed: Vec<ReplicaId>) -> Self {
@@ -115,9 +94,8 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             origins: BTreeMap::new(),
             members: BTreeSet::new(),
             opens: BTreeMap::new(),
-            frontier: Frontier::default(),
+            log_time: LogTime::default(),
             inherited: Digests::default(),
-            bounds: BTreeMap::new(),
         }
     }
 
@@ -138,7 +116,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         fork.places.retain(|_, (index, _)| *index <= ends);
         fork.opens = self.opens.range(..=open.base.epoch).map(|(b, o)| (*b, o.clone())).collect();
         fork.opens.insert(open.ballot, open.clone());
-        (fork.frontier, fork.inherited) = (self.frontier, log.clone());
+        (fork.log_time, fork.inherited) = (self.log_time.clone(), log.clone());
         for (index, fact) in (1..=ends.0).map(Index).zip(&self.committed) {
             match &fact.content {
                 Content::Batch(batch) => fork.ordered(index, batch)?,
@@ -180,15 +158,15 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         self.opens.len()
     }
 
-    /// A replica appends an entry. `had_seen` tells whether this run of it had a stamp in its
-    /// log before, and `when` from when to when it may have been.
+    /// A replica appends an entry; `when` tells from when to when it may have been, and `known_time`
+    /// what it knew of the log's time before.
     pub(super) fn appended(
         &mut self,
         entry: &Entry,
         before: Option<Digest>,
         by: Incarnation,
-        had_seen: bool,
-        when: Range<Duration>,
+        known_time: &KnownTime,
+        when: &Range<Duration>,
     ) -> Checked {
         let index = entry.position.index;
         let known = *self.positions.entry(entry.position).or_insert(entry.digest);
@@ -205,20 +183,12 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         })?;
         let is_start = matches!(entry.content, Content::EpochStart(_));
         let sequencer = self.opens.get(&entry.position.epoch).map(|open| open.sequencer);
-        if is_start && sequencer == Some(by) {
-            let bound = had_seen.then_some(self.frontier);
-            self.bounds.insert(entry.position.epoch, bound);
-        } else if let Some(Some(bound)) = self.bounds.get(&entry.position.epoch) {
-            let most = bound.reach(when.end).saturating_add(SLACK_MS);
-            check(is_start || entry.time.0 <= most, || {
-                format!("N11: log time jumps to {} at {}, {most} ms at most", entry.time, index)
-            })?;
+        if !is_start && sequencer == Some(by) && news {
+            known_time.check_stamp(entry.time, when)?;
+            self.log_time.check_stamp(entry.position.epoch, entry.time, when)?;
         }
-        // Who stamped it may have seen it long before it wrote it, and others before it.
-        let seen = Frontier { stamp: entry.time, at: when.start };
-        let further = seen.reach(when.end) > self.frontier.reach(when.end);
-        if (news || sequencer == Some(by)) && further {
-            self.frontier = seen;
+        if news || sequencer == Some(by) {
+            self.log_time.came_up(entry.time, when);
         }
         Ok(())
     }
@@ -236,7 +206,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     }
 
     /// A coordinator opens an epoch.
-    pub(super) fn opened(&mut self, open: &Open) -> Checked {
+    pub(super) fn opened(&mut self, open: &Open, now: Duration) -> Checked {
         if let Some(known) = self.opens.get(&open.ballot) {
             return check(known == open, || {
                 format!("B5: ballot {} has two Opens: {known:?} and {open:?}", open.ballot)
@@ -252,6 +222,8 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
                 format!("V1: epoch {} changes voters before their last change", open.ballot)
             })?;
         }
+        let before = self.opens.get(&open.base.epoch).map(|before| before.voters.clone());
+        self.log_time.opened(open, before.as_ref(), now)?;
         self.opens.insert(open.ballot, open.clone());
         let earlier = |fact: &Fact<O>| fact.known_in < open.ballot;
         match self.committed.iter().rposition(earlier) {
@@ -448,11 +420,6 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
     /// Members by the committed order.
     pub(super) fn members(&self) -> &BTreeSet<Incarnation> {
         &self.members
-    }
-
-    /// The latest moment that log time could show now.
-    pub(super) fn log_time(&self, now: Duration) -> Timestamp {
-        Timestamp(self.frontier.reach(now))
     }
 
     /// A caller hears that its command will never take effect.

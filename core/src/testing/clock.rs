@@ -29,14 +29,6 @@ impl Clock {
         self.error = random.below(2 * most + 1) as i64 - most as i64;
     }
 
-    /// The wall clock is set to what it shows in the log.
-    pub(super) fn mend(&mut self, truth: Duration, log_time: Timestamp) {
-        self.error = 0;
-        let shown = self.now(truth).wall;
-        self.error =
-            log_time.0.saturating_sub(shown.0) as i64 - shown.0.saturating_sub(log_time.0) as i64;
-    }
-
     pub(super) fn now(&self, truth: Duration) -> Now {
         let micros = truth.as_micros() as i64;
         let monotonic = Duration::from_micros((micros + micros * self.drift / 1_000_000) as u64);

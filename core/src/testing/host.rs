@@ -10,11 +10,11 @@ use super::process::Process;
 use super::watched::Watched;
 use super::world::World;
 use super::{ClientNumber, Workload};
+use crate::Consistency;
 use crate::applying::Applier;
 use crate::codec;
 use crate::engine::{Config, Engine, Input, StopReason, VoterChange};
 use crate::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
-use crate::{Consistency, Timestamp};
 
 /// A replica's place in the world: its machine, the process of the moment, and its clients.
 pub(super) struct Host<W: Workload> {
@@ -229,7 +229,8 @@ impl<W: Workload> Host<W> {
         let Some(process) = &mut self.process else { return Ok(()) };
         let ticket = world.new_request(self.replica);
         world.note(|| format!("request {ticket} at {}: a new cluster", self.replica));
-        process.force(world, &self.clock, ticket)
+        process.force(world, &self.clock, ticket)?;
+        process.drain(world, &self.clock)
     }
 
     /// Its disk refuses all writes for a while: the next at least.
@@ -252,13 +253,12 @@ impl<W: Workload> Host<W> {
         }
     }
 
-    /// Everybody runs, at once and at full speed, with a clock that is right.
-    pub(super) fn calm(&mut self, world: &mut World<W>, log_time: Timestamp) {
+    /// Everybody runs, at once and at full speed, whatever their wall clocks show.
+    pub(super) fn calm(&mut self, world: &mut World<W>) {
         let now = world.now();
         if let Some(store) = world.stores.get_mut(&self.replica) {
             store.full_until = Duration::ZERO;
         }
-        self.clock.mend(now, log_time);
         self.restart_at = self.restart_at.map(|_| now);
         if let Some(process) = &mut self.process {
             process.runs_at = now;

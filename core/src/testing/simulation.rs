@@ -146,6 +146,7 @@ impl<W: Workload> Simulation<W> {
         }
         let converged_after = self.recover()?;
         self.rest()?;
+        self.let_time_pass()?;
         self.compare_states()?;
         let checked = self.world.workload.check();
         checked.map_err(|what| Violation(format!("the clients' answers are wrong: {what}")))?;
@@ -385,9 +386,8 @@ impl<W: Workload> Simulation<W> {
         if self.world.parameters.some_stay_dead && self.world.checker.committed() > Index(0) {
             self.leave_some_dead()?;
         }
-        let log_time = self.world.checker.log_time(began);
         let Self { hosts, world, .. } = self;
-        hosts.iter_mut().for_each(|host| host.calm(world, log_time));
+        hosts.iter_mut().for_each(|host| host.calm(world));
         let p = &self.world.parameters;
         let faults = &p.network;
         let bound = p.election_timeout * 40
@@ -474,7 +474,7 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    fn has_converged(&self) -> bool {
+    pub(super) fn has_converged(&self) -> bool {
         let mut ends = self.alive().map(|(_, engine)| (engine.last(), engine.last_epoch()));
         let Some(first) = ends.next() else { return true };
         self.is_one_group()

@@ -212,6 +212,7 @@ impl<W: Workload> World<W> {
         let (durable, promised) = (&store.digests, store.promised());
         match message {
             Message::Report(report) => {
+                self.checker.log_time.reported(report);
                 check(promised >= report.ballot, || {
                     format!(
                         "P1: {replica} reports to {} and has promised {promised} durably",
@@ -231,7 +232,7 @@ impl<W: Workload> World<W> {
                 let told = announce.promised;
                 format!("P1: {replica} announces {told} and has promised {promised} durably")
             }),
-            Message::Open(open) => self.checker.opened(open),
+            Message::Open(open) => self.checker.opened(open, self.network.now()),
             Message::Progress(progress) | Message::Batch(_, Some(progress)) => {
                 let Progress { acked, epoch, promised: told, .. } = progress;
                 check(*told >= promised, || {

@@ -3,10 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Status, Timestamp, Watcher};
+use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Status, Watcher};
 use service::{Situation, operator};
 
 use crate::backend::{Backend, Failure};
@@ -68,9 +67,9 @@ impl Backend for Node {
         consistency: Consistency,
         unplaced: impl Send + 'static,
     ) -> Result<Outcome, Query> {
-        let (asked, wall) = (query.clone(), wall());
+        let (asked, now) = (query.clone(), self.replica.log_time());
         let look = move |store: &Store| {
-            let answer = store.answer(asked, wall);
+            let answer = store.answer(asked, now);
             drop(unplaced);
             answer
         };
@@ -90,11 +89,6 @@ impl Backend for Node {
     fn view(&self) -> View {
         self.view.clone()
     }
-}
-
-fn wall() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since.as_millis() as u64)
 }
 
 impl Future for Outcome {

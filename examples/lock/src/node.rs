@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use plainsong::{Busy, Consistency, Event, Incarnation, ProposeError, Replica, Status, Watcher};
+use plainsong::{
+    Busy, Consistency, Event, Incarnation, ProposeError, Replica, Status, Timestamp, Watcher,
+};
 use service::resp::Reply;
 use service::{Situation, operator};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -40,6 +42,11 @@ impl Node {
     /// Which run of which replica it is.
     pub fn incarnation(&self) -> Incarnation {
         self.0.status().incarnation
+    }
+
+    /// Returns the time by which leases and waits are counted.
+    pub fn log_time(&self) -> Timestamp {
+        self.0.log_time()
     }
 
     /// How things are.

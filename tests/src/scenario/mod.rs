@@ -39,6 +39,7 @@
 //! | `kill`, `start`, `wipe replica=R` | the process dies, is started again, loses its store while it is dead |
 //! | `copy from=R to=R` | an operator copies the data folder of the first to the node of the second, which is a second run of the first when it is started |
 //! | `hang`, `wake replica=R` | the process stands still, and goes on with a backlog |
+//! | `set-clock replica=R [ahead=MS] [behind=MS]` | the wall clock of the host of R is stepped, so that it is wrong by that |
 //! | `hold-disk`, `release-disk replica=R` | nothing that R writes gets durable; what was held does |
 //! | `replace old=R new=R` | an operator asks R (old) to be replaced as a voter, at the sequencer |
 //! | `admit replica=R` | an operator asks R to be a voter, at the sequencer |

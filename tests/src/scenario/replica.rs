@@ -83,6 +83,8 @@ pub(super) struct Replica {
     pub(super) process: Option<Process>,
     pub(super) hangs: bool,
     pub(super) holds_disk: bool,
+    /// Milliseconds that the wall clock of its host is ahead, negative if behind.
+    pub(super) clock_error_ms: i64,
 }
 
 pub(super) struct Process {
@@ -109,7 +111,19 @@ impl Replica {
         let (store, process, runs) = (Store::formatted(0)?, None, 0);
         let (hangs, holds_disk) = (false, false);
         let node = NodeId(id.0);
-        Ok(Self { id, node, bootstrap, settings, store, runs, process, hangs, holds_disk })
+        let clock_error_ms = 0;
+        Ok(Self {
+            id,
+            node,
+            bootstrap,
+            settings,
+            store,
+            runs,
+            process,
+            hangs,
+            holds_disk,
+            clock_error_ms,
+        })
     }
 
     /// An operator copies the data folder to that node, to start the replica there.
@@ -131,7 +145,7 @@ impl Replica {
         let store = StoreId(number + self.store.formats());
         let mut config = Config::new(incarnation, store, self.bootstrap.clone());
         self.settings.apply(&mut config);
-        let engine = Engine::restart(config, clock(now), self.store.recover()?);
+        let engine = Engine::restart(config, self.clock(now), self.store.recover()?);
         self.process = Some(Process {
             engine: engine.map_err(|error| error.to_string())?,
             pid: Pid(self.runs),
@@ -201,11 +215,12 @@ impl Replica {
     }
 
     pub(super) fn input(&mut self, now: Duration, input: Input<String>, news: &mut Vec<News>) {
+        let clock = self.clock(now);
         let Some(process) = self.process.as_mut() else { return };
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let mut out = Vec::new();
-            process.engine.step(clock(now), input, &mut out);
+            process.engine.step(clock, input, &mut out);
             for output in out {
                 match output {
                     Output::Send(message) => {
@@ -339,6 +354,13 @@ impl Replica {
         true
     }
 
+    /// The clocks of its host.
+    fn clock(&self, now: Duration) -> Now {
+        let monotonic = Duration::from_secs(1) + now;
+        let wall = 1_000_000 + monotonic.as_millis() as u64;
+        Now { monotonic, wall: Timestamp(wall.saturating_add_signed(self.clock_error_ms)) }
+    }
+
     /// Sends in order; what is refused is sent later.
     fn post(&mut self, sim: &mut Sim, mail: &mut Mail) {
         let Some(process) = self.process.as_mut() else { return };
@@ -357,9 +379,4 @@ impl Replica {
             process.unsent.pop_front();
         }
     }
-}
-
-fn clock(now: Duration) -> Now {
-    let monotonic = Duration::from_secs(1) + now;
-    Now { monotonic, wall: Timestamp(1_000_000 + monotonic.as_millis() as u64) }
 }

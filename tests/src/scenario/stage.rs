@@ -192,6 +192,14 @@ impl Stage {
                 }
                 Ok(self.told())
             }
+            "set-clock" => {
+                let id: u32 = case.take_arg("replica")?;
+                let [ahead, behind]: [Option<i64>; 2] =
+                    [case.try_take_arg("ahead")?, case.try_take_arg("behind")?];
+                let error_ms = ahead.unwrap_or(0) - behind.unwrap_or(0);
+                let set = self.replica(id).map(|replica| replica.clock_error_ms = error_ms);
+                set.map(|()| self.told())
+            }
             "kill" | "start" | "wipe" | "hang" | "wake" | "hold-disk" | "release-disk" => {
                 let id: u32 = case.take_arg("replica")?;
                 self.direct_replica(&case.directive, id)

@@ -11,6 +11,7 @@ use cpg::sim::ClientId;
 use super::checker::{Checked, ProposalId, Violation, check};
 use super::clock::Clock;
 use super::disk::Digests;
+use super::log_time::KnownTime;
 use super::trace::brief;
 use super::watched::Watched;
 use super::world::World;
@@ -18,7 +19,7 @@ use super::{Answer, Random, Workload};
 use crate::StateMachine;
 use crate::applying::Applier;
 use crate::codec::{self, Frame};
-use crate::engine::{Committed, Engine, Input, Op, Output, StopReason};
+use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
 use crate::message::Message;
 use crate::runtime::Reads;
 use crate::snapshot::{ShelfOp, SnapshotHead, SnapshotName};
@@ -79,8 +80,8 @@ pub(super) struct Process<M: StateMachine> {
     pub(super) applied: Index,
     /// The last entry given to the apply thread.
     handed_out: Index,
-    /// This run has put something into its log.
-    has_appended: bool,
+    /// What this run must know of the log's time.
+    pub(super) known_time: KnownTime,
     ticked_at: Duration,
     /// Before that it does not run.
     pub(super) runs_at: Duration,
@@ -140,7 +141,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             applier,
             applied: Index(0),
             handed_out: Index(0),
-            has_appended: false,
+            known_time: KnownTime::default(),
             ticked_at: now,
             runs_at: now,
             epoch: Ballot::default(),
@@ -305,6 +306,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     world.note(|| format!("{replica} sends {}", brief(&message)));
                     world.check_message(replica, &self.log, &message)?;
                     self.check_acks(&message)?;
+                    if let Message::Report(report) = &message {
+                        self.known_time.check_report(report, world.now())?;
+                    }
                     self.check_entries(&message)?;
                     self.unsent.push_back(encode(self.engine.cluster(), &message));
                 }
@@ -430,7 +434,6 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let since = self.full_since.take().unwrap_or(now)..now;
         for op in ops {
             if let Op::Append(entry) = op {
-                let had_seen = std::mem::replace(&mut self.has_appended, true);
                 let before = self.log.at(Index(entry.position.index.0 - 1));
                 if self.log.last().next() != entry.position.index {
                     return Err(Violation(format!(
@@ -441,7 +444,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     )));
                 }
                 let by = self.incarnation;
-                world.checker.appended(entry, before, by, had_seen, since.clone())?;
+                world.checker.appended(entry, before, by, &self.known_time, &since)?;
+                self.known_time.saw(entry.time, now);
+                if let Content::Notice(notice) = &entry.content {
+                    self.known_time.has_joined |= notice.joined.contains(&by);
+                }
             }
             if let Op::Cut(after) | Op::Reset(after) = op {
                 world.checker.cut(*after, &self.log)?;

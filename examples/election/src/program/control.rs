@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
-use plainsong::{Consistency, Replica};
+use plainsong::{Consistency, Replica, Timestamp};
 use service::resp::{Reply, error};
 use service::{Situation, operator};
 use tokio::time::timeout;
@@ -65,19 +65,19 @@ async fn status(replica: &Replica<Machine>) -> String {
             read(Consistency::Local).await
         }
     };
-    text += &election.map_or_else(|| "leader: not known here\n".into(), |known| told(&known));
+    let now = replica.log_time();
+    text += &election.map_or_else(|| "leader: not known here\n".into(), |known| told(&known, now));
     text + &operator::told(&replica.status())
 }
 
-fn told(election: &Election) -> String {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+/// Describes the election, at that moment of log time.
+fn told(election: &Election, now: Timestamp) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = match election.leader() {
         Some(leader) => {
             let does = if leader.begun { "runs the command" } else { "is about to begin" };
-            let seconds = now.saturating_sub(leader.since.0) / 1000;
+            let seconds = now.0.saturating_sub(leader.since.0) / 1000;
             let (id, token) = (leader.run.replica, leader.token);
             writeln!(text, "leader: {id}, token {token}, for {seconds} s; it {does}")
         }

@@ -15,9 +15,9 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 const SHARED_INTEGERS: i64 = 10_000;
 
 impl Store {
-    /// Answers a query, as of the last entry of the log. `wall` is the time by some clock:
+    /// Answers a query, as of the last entry of the log. `now` is the log's time by an estimate:
     /// it only tells how long a key that is there will stay.
-    pub fn answer(&self, query: Query, wall: Timestamp) -> Output {
+    pub fn answer(&self, query: Query, now: Timestamp) -> Output {
         match query {
             Query::Get { key } => match self.live(&Place::of(key)) {
                 Some(entry) => Output::Value(entry.value.clone()),
@@ -32,7 +32,7 @@ impl Store {
                 let length = self.live(&Place::of(key)).map_or(0, |entry| entry.value.len());
                 Output::Integer(integer(length))
             }
-            Query::Lifetime { key, form } => self.lifetime(wall.0.max(self.now), key, form),
+            Query::Lifetime { key, form } => self.lifetime(now.0.max(self.now), key, form),
             Query::Count => {
                 let due = |(deadline, _): &&(u64, Place)| *deadline <= self.now;
                 let due = self.deadlines.iter().take_while(due).count();

@@ -132,7 +132,7 @@ impl Connection {
             Request::Watch(name) => return self.watch(name).await,
             Request::List(after) => {
                 match self.shared.node.list(after, self.shared.config.timeout).await {
-                    Ok(locks) => info::listed(locks),
+                    Ok(locks) => info::listed(locks, self.shared.node.log_time()),
                     Err(failure) => error(failure),
                 }
             }

@@ -1,16 +1,14 @@
 //! The list of locks, as a reply.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use plainsong::Timestamp;
 use service::resp::Reply;
 
 use super::connection::{bulk, integer};
 use crate::command::{HolderListed, LockListed, Mode};
 
-/// Times are told from this host's clock, from which the log's differs little.
-pub(super) fn listed(locks: Vec<LockListed>) -> Reply {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+/// Returns the reply; how long something lasts is counted from `now`, the log's time.
+pub(super) fn listed(locks: Vec<LockListed>, now: Timestamp) -> Reply {
+    let now = now.0;
     let locks = locks.into_iter().map(|lock| {
         let holders = lock.first.into_iter().map(|holder| described(now, holder)).collect();
         Reply::Array(vec![
@@ -28,7 +26,7 @@ fn described(now: u64, holder: HolderListed) -> Reply {
         Mode::Exclusive => "exclusive",
         Mode::Shared => "shared",
     };
-    let left = |until: plainsong::Timestamp| integer(until.0.saturating_sub(now));
+    let left = |until: Timestamp| integer(until.0.saturating_sub(now));
     Reply::Array(vec![
         integer(holder.token),
         bulk(mode.into()),

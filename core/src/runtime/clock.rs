@@ -1,0 +1,75 @@
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::Timestamp;
+use crate::engine::Now;
+
+/// The clocks of this host as an engine sees them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    start: Duration,
+}
+
+impl Clock {
+    /// A clock whose first moment is now.
+    pub(super) fn start() -> Self {
+        Self { start: since_boot() }
+    }
+
+    pub(super) fn now(self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let monotonic = since_boot().saturating_sub(self.start);
+        Now { monotonic, wall: Timestamp(wall.as_millis() as u64) }
+    }
+}
+
+/// Time since this host was started. `Instant` would leave out the time that it was suspended
+/// (rule N11e).
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// What the log's time was at some moment, for threads that have no engine to ask.
+#[derive(Debug)]
+pub(super) struct LastLogTime(Mutex<(Timestamp, Duration)>);
+
+impl LastLogTime {
+    pub(super) fn new(time: Timestamp) -> Self {
+        Self(Mutex::new((time, since_boot())))
+    }
+
+    pub(super) fn set(&self, time: Timestamp) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (time, since_boot());
+    }
+
+    pub(super) fn by_now(&self) -> Timestamp {
+        let (time, at) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = since_boot().saturating_sub(at);
+        Timestamp(time.0.saturating_add(since.as_millis() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn log_time_goes_on_between_two_looks_at_the_engine() {
+        let time = LastLogTime::new(Timestamp(1_000_000));
+        thread::sleep(Duration::from_millis(20));
+        assert!(time.by_now() >= Timestamp(1_000_019));
+        time.set(Timestamp(9_000_000));
+        assert!(time.by_now() >= Timestamp(9_000_000));
+    }
+
+    #[test]
+    fn a_clock_begins_at_its_start_and_goes_on() {
+        let clock = Clock::start();
+        let first = clock.now().monotonic;
+        thread::sleep(Duration::from_millis(20));
+        assert!(clock.now().monotonic >= first + Duration::from_millis(19));
+    }
+}

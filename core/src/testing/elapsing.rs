@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use super::Workload;
+use super::checker::{Checked, check};
+use super::host::Death;
+use super::simulation::Simulation;
+use crate::types::Voter;
+
+/// The longest time that the group idles before and between takeovers.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// How late log time may be: as long as a ballot takes in a calm network.
+const LATE_MS: u64 = 1000;
+
+/// How far log time may jump ahead in each epoch.
+const JUMP_MS: u64 = 1005;
+
+impl<W: Workload> Simulation<W> {
+    /// Rule N11, looked at from outside: while some voter lives on, log time proceeds as time
+    /// does, though all wall clocks are wrong, nothing is ordered for seconds, and sequencers die
+    /// before they have ordered anything.
+    pub(super) fn let_time_pass(&mut self) -> Checked {
+        if !self.keeps_store() || !self.world.random.chance(500) {
+            return Ok(());
+        }
+        let Some(first) = self.sequencer() else { return Ok(()) };
+        let began = self.world.now();
+        let (known, epochs) = (self.known_time(first), self.world.checker.epochs());
+        for host in &mut self.hosts {
+            host.clock.jump(&mut self.world.random);
+        }
+        self.world.note(|| format!("TIME passes: {known} ms were known"));
+        self.idle()?;
+        if self.bears_loss_of(first, None) {
+            self.stop_for_now(first)?;
+            let second = self.next_sequencer()?;
+            let also = self.bears_loss_of(second, Some(first));
+            if also {
+                self.stop_for_now(second)?;
+            }
+            self.hosts[first].restart_at = Some(self.world.now());
+            if also {
+                // It must not decide together with the first, for neither has counted.
+                self.next_sequencer()?;
+                self.hosts[second].restart_at = Some(self.world.now());
+            }
+        }
+        self.idle()?;
+        self.wait_until("replicas do not agree", Self::has_converged)?;
+        let last = self.next_sequencer()?;
+        let elapsed_ms = (self.world.now() - began).as_secs_f64() * 1000.0;
+        let time = self.hosts[last].process.as_ref().map_or(0, |p| p.engine.log_time().0);
+        let least = known + (elapsed_ms * 0.998) as u64;
+        check(time + LATE_MS >= least, || {
+            format!("N11: after {elapsed_ms:.0} ms the log's time is {time}, and {least} at least")
+        })?;
+        let jumps = (self.world.checker.epochs() - epochs + 1) as u64 * JUMP_MS;
+        let most = known + (elapsed_ms * 1.002) as u64 + jumps + LATE_MS;
+        check(time <= most, || {
+            format!("N11: after {elapsed_ms:.0} ms the log's time is {time}, and {most} at most")
+        })
+    }
+
+    /// The least time that the log can show now, by what that replica has in its log.
+    fn known_time(&self, at: usize) -> u64 {
+        let now = self.world.now();
+        self.hosts[at].process.as_ref().map_or(0, |process| process.known_time.least(now))
+    }
+
+    fn sequencer(&self) -> Option<usize> {
+        self.hosts.iter().position(|host| {
+            self.world.is_newest(host.cluster())
+                && host.process.as_ref().is_some_and(|process| process.engine.is_sequencer())
+        })
+    }
+
+    fn idle(&mut self) -> Checked {
+        let until = self.world.now() + self.world.random.up_to(IDLE_MAX);
+        while self.world.now() < until {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn stop_for_now(&mut self, at: usize) -> Checked {
+        self.hosts[at].die(&mut self.world, Death::Kill)?;
+        self.hosts[at].restart_at = None;
+        Ok(())
+    }
+
+    /// Waits until some replica sequences.
+    fn next_sequencer(&mut self) -> Checked<usize> {
+        self.wait_until("nobody takes over", |simulation| simulation.sequencer().is_some())?;
+        Ok(self.sequencer().unwrap_or_default())
+    }
+
+    fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Checked {
+        let p = &self.world.parameters;
+        let faults = &p.network;
+        let until = self.world.now()
+            + p.election_timeout * 40
+            + faults.detection_max * 10
+            + faults.sync_max * 10
+            + Duration::from_secs(20);
+        while !holds(self) {
+            self.step()?;
+            check(self.world.now() < until, || {
+                format!("liveness: {what}\n{}", self.who_is_where())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a majority of the voters lives without that replica, when `returns` lives again.
+    fn bears_loss_of(&self, at: usize, returns: Option<usize>) -> bool {
+        let Some(open) = self.world.checker.last_open() else { return false };
+        let lives = |voter: &&Voter| {
+            let host = voter.replica.0 as usize - 1;
+            let has_store =
+                self.world.stores.get(&voter.replica).is_some_and(|store| store.id == voter.store);
+            let is_here = self.hosts[host].process.as_ref().is_some_and(|p| !p.stopped);
+            has_store && host != at && (is_here || returns == Some(host))
+        };
+        let enough = |set: &Vec<Voter>| set.iter().filter(lives).count() * 2 > set.len();
+        enough(&open.voters.now) && enough(&open.voters.previous)
+    }
+}
