@@ -37,6 +37,16 @@ impl SnapshotHead {
     }
 }
 
+#[cfg(test)]
+impl SnapshotHead {
+    /// Returns a head with that many rows in its table of origins.
+    pub(crate) fn of_origins(count: u32) -> Self {
+        let last = super::log::LastBatch { counter: 1, nonce: crate::types::Nonce(1), number: 1 };
+        let origins = (1..=count).map(|id| (crate::types::ReplicaId(id), last)).collect();
+        Self { tables: Tables { origins, ..Tables::default() } }
+    }
+}
+
 /// The snapshots that this replica holds, and what the next is taken of.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {

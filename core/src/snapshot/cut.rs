@@ -24,8 +24,10 @@ impl<F: FnMut(Bytes) -> io::Result<()>> Cutter<F> {
     pub fn cut(head: &SnapshotHead, state: impl Snapshot, sink: F) -> io::Result<SnapshotName> {
         let chunk = BytesMut::with_capacity(CHUNK_BYTES);
         let mut cutter = Self { sink, chunk, digest: Box::new(Xxh3::new()), bytes: 0 };
-        let encoded = codec::encode(head).map_err(io::Error::other)?;
-        io::Write::write_all(&mut cutter, &(encoded.len() as u32).to_le_bytes())?;
+        let mut encoded = Vec::new();
+        codec::write(&mut encoded, head)?;
+        let length = u32::try_from(encoded.len()).map_err(io::Error::other)?;
+        io::Write::write_all(&mut cutter, &length.to_le_bytes())?;
         io::Write::write_all(&mut cutter, &encoded)?;
         state.write(&mut cutter)?;
         cutter.finish(head)

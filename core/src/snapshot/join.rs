@@ -27,7 +27,7 @@ impl<F: FnMut(u64) -> io::Result<Bytes>> Joiner<F> {
         let length = u64::from(u32::from_le_bytes(length));
         let mut encoded = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(&mut joiner, length), &mut encoded)?;
-        let head: SnapshotHead = codec::decode(&encoded).map_err(io::Error::other)?;
+        let head: SnapshotHead = codec::read(&mut &encoded[..])?;
         if head.position() != name.position {
             let text = format!("{name} has the head of one at {}", head.position());
             return Err(io::Error::other(text));

@@ -2,7 +2,7 @@
 //!
 //! The bytes of a snapshot are the length of the head (four bytes, little endian), the head,
 //! which is what the protocol knows at that position, and the state as the application
-//! writes it. All three follow from the log alone, so all replicas have the same bytes.
+//! writes it. The head is part of the stream, so no frame limits its size. All three follow from the log alone, so all replicas have the same bytes.
 
 mod cut;
 mod join;
@@ -54,4 +54,39 @@ impl<S: Serialize + Send + 'static> Snapshot for S {
 /// Those of the reader, and when the bytes are not of that type.
 pub fn read<S: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<S> {
     codec::read(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// A head of any size stands in the stream like the state: its size has no limit of its own.
+    #[test]
+    fn a_head_that_no_frame_could_carry_is_cut_and_read() {
+        let head = SnapshotHead::of_origins(40_000);
+        let mut chunks: Vec<Bytes> = Vec::new();
+        let name = Cutter::cut(&head, "a state", |chunk| {
+            chunks.push(chunk);
+            Ok(())
+        });
+        let name = name.unwrap();
+        assert!(name.bytes > 1 << 20, "{name:?}");
+        let source = |chunk: u64| Ok(chunks[chunk as usize].clone());
+        let (read, mut rest) = Joiner::join(name, source).unwrap();
+        assert_eq!(read, head);
+        let mut state = Vec::new();
+        rest.read_to_end(&mut state).unwrap();
+        assert_eq!(state, crate::codec::encode(&"a state").unwrap());
+    }
+
+    #[test]
+    fn a_head_that_claims_to_be_longer_than_its_snapshot_is_refused() {
+        let bytes = Bytes::from(u32::MAX.to_le_bytes().repeat(5));
+        let name = SnapshotName { bytes: bytes.len() as u64, ..SnapshotName::default() };
+        assert!(Joiner::join(name, |_| Ok(bytes.clone())).is_err());
+    }
 }
