@@ -234,6 +234,51 @@ fn sessions_are_deterministic() {
     }
 }
 
+/// Uses sessions now and then, at random times, beside a model that knows when each is over.
+fn sessions_end_when_they_were_not_used(break_rule: fn(Machine) -> Machine) -> Result<(), String> {
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        let mut machine = break_rule(Sessions::with_limits(Counter::default(), SHORT));
+        let mut sessions: Vec<(Session, u64)> = Vec::new();
+        let mut now = 1_000_000;
+        for index in 1..500 {
+            now += random.below(SHORT.idle_ms_max / 2);
+            let context = Context::new(plainsong::Index(index), plainsong::Timestamp(now));
+            if machine.wake_at().is_some_and(|at| at.0 <= now) {
+                machine.wake(&context);
+            }
+            let lives = sessions.iter().filter(|(_, ends)| *ends > now).count();
+            if machine.count() != lives {
+                return Err(format!("{} sessions at {now}, and {lives} live", machine.count()));
+            }
+            if lives < 3 {
+                if let Ok(Reply::Opened(session)) = machine.apply(&context, Numbered::Open) {
+                    sessions.push((session, now + SHORT.idle_ms_max));
+                }
+                continue;
+            }
+            let at = sessions.len() - 1 - random.below(4.min(sessions.len() as u64)) as usize;
+            let (session, ends) = &mut sessions[at];
+            let is_over = *ends <= now;
+            let command = if random.chance(500) { session.keep() } else { session.command(index) };
+            let answer = machine.apply(&context, command.clone());
+            session.done(&command);
+            if is_over != (answer == Err(SessionError::Over)) {
+                return Err(format!("at {now} the session that ends at {ends}: {answer:?}"));
+            }
+            if !is_over {
+                *ends = now + SHORT.idle_ms_max;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_session_ends_when_it_was_not_used_for_long_enough() {
+    sessions_end_when_they_were_not_used(|machine| machine).unwrap();
+}
+
 /// Rules that are broken on purpose must be noticed.
 #[cfg(feature = "canaries")]
 mod canaries {
@@ -264,6 +309,12 @@ mod canaries {
     #[test]
     fn who_revives_sessions_that_are_over_is_noticed() {
         is_caught(|machine| machine.broken(Mutant::Revives));
+    }
+
+    #[test]
+    fn sessions_that_end_in_use_are_noticed() {
+        let broken = |machine: Machine| machine.broken(Mutant::EndsInUse);
+        assert!(sessions_end_when_they_were_not_used(broken).is_err());
     }
 
     #[test]

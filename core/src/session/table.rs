@@ -45,6 +45,8 @@ pub enum Mutant {
     RemembersTheLast,
     /// A session that is over comes back when it is used.
     Revives,
+    /// A session ends at its first end, however it is used.
+    EndsInUse,
     /// Snapshots hold the state machine alone.
     NotInSnapshots,
     /// A command that the client gave up is applied when it comes late.
@@ -93,6 +95,10 @@ impl Table {
             self.insert(number, ends);
         }
         let entry = self.sessions.get_mut(&number).ok_or(SessionError::Over)?;
+        #[cfg(feature = "canaries")]
+        if self.mutant == Some(Mutant::EndsInUse) {
+            return Ok(());
+        }
         self.ends.remove(&(entry.ends, number));
         entry.ends = ends;
         self.ends.insert((ends, number));
