@@ -179,6 +179,11 @@ impl Frame {
         Self { head, commands }
     }
 
+    /// Bytes that it has.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.commands.len()
+    }
+
     pub(crate) fn slices(&self) -> [IoSlice<'_>; 2] {
         [IoSlice::new(&self.head), IoSlice::new(&self.commands)]
     }

@@ -71,6 +71,8 @@ canaries! {
         "B7: another incarnation of the sequencer sequences";
     OwnVotersAtStart, "own-voters-at-start",
         "B8: the `EpochStart` is not the one of `Open`";
+    AnyBallotBelieved, "any-ballot-believed",
+        "B10: a ballot is believed however far it is above all that are known";
     NoOpenAsked, "no-open-asked",
         "B9: an epoch whose opening was missed is not asked for";
     EagerBallots, "eager-ballots",
@@ -85,6 +87,8 @@ canaries! {
         "V3: a group forms without some of the listed replicas";
     NoResend, "no-resend",
         "N1: what was sent once is not sent again";
+    ResentLate, "resent-late",
+        "N1: what an epoch change left unordered is not sent again at once";
     OrderedTwice, "ordered-twice",
         "N2: a batch that is in the order is ordered again";
     OrderedWithGaps, "ordered-with-gaps",
@@ -93,6 +97,8 @@ canaries! {
         "N2: a superseded origin keeps its counter";
     NoFetch, "no-fetch",
         "N5: what is missing is not fetched";
+    PastIsKept, "past-is-kept",
+        "N5: batches that are in the order already are kept";
     MarksWithGaps, "marks-with-gaps",
         "N5: marks are taken in behind a gap";
     GateStaysShut, "gate-stays-shut",
@@ -143,12 +149,16 @@ canaries! {
         "N11: a new sequencer takes its wall clock, whatever it has seen";
     TimeGoesBack, "time-goes-back",
         "N11: a stamp may be before the last one";
+    ResentWhileUnsent, "resent-while-unsent",
+        "N12: what the group has not taken yet is sent again";
     LaggardAcks, "laggard-acks",
         "L4: a log that does not end in the epoch is acked";
     ForeignHeard, "foreign-heard",
         "V4: messages of another cluster are listened to";
     CutFromStore, "cut-from-store",
         "L3: entries are given from the store that are not applied, and may have been cut";
+    ForgottenBeforeDurable, "forgotten-before-durable",
+        "L3: entries leave memory before they are durable";
     EntriesOfOtherEpochs, "entries-of-other-epochs",
         "L5: entries are taken that were sent in another epoch";
     ChunksOfOthers, "chunks-of-others",
@@ -167,6 +177,8 @@ canaries! {
         "L7: commands are ordered as fast as they come, whoever receives the state";
     CutBeforeSnapshot, "cut-before-snapshot",
         "L6: the log is compacted before a snapshot holds it";
+    CompactedBeforeApplied, "compacted-before-applied",
+        "L6: the log is compacted beyond what was handed out to be applied";
     RestartNotMended, "restart-not-mended",
         "L6: a restart leaves a log that its snapshot has overtaken";
     ReadAtOnce, "read-at-once",

@@ -33,7 +33,7 @@ impl<T> Engine<T> {
         }
         let Some(since) = self.pace.missing_since.filter(|_| !self.is_receiving()) else { return };
         // At once, for it will not come: a mark is behind its batch in the order of the group.
-        let is_due = !self.pace.fetched || self.ago(since) > self.config.resend_timeout;
+        let is_due = !self.pace.fetched || self.unanswered(since) > self.config.resend_timeout;
         if self.live().is_some() && is_due {
             // Whoever was asked has not answered.
             self.pace.donor = None;
@@ -50,6 +50,12 @@ impl<T> Engine<T> {
 
     /// Rule L1.
     pub(crate) fn fetch_entries(&mut self, out: &mut Vec<Output<T>>) {
+        // One question waits for the group at a time; the next tick asks again.
+        if self.pace.fetched_at.is_some_and(|at| self.is_unsent(at)) {
+            self.pace.missing_since.get_or_insert(self.now.monotonic);
+            self.pace.fetched = false;
+            return;
+        }
         let Some(epoch) = self.live() else { return };
         // Only a snapshot helps a log that is not a part of the base.
         let last = if epoch.shares { self.log.last() } else { Position::default() };
@@ -61,6 +67,7 @@ impl<T> Engine<T> {
         };
         (self.pace.fetched, self.pace.refused) = (true, false);
         self.pace.missing_since = Some(self.now.monotonic);
+        self.pace.fetched_at = self.pace.missing_since;
         self.fetch(self.promised, missing, out);
     }
 
@@ -70,7 +77,8 @@ impl<T> Engine<T> {
             return;
         }
         let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
-        let asked = self.pace.asked_at.is_some_and(|at| self.ago(at) < self.config.resend_timeout);
+        let asked =
+            self.pace.asked_at.is_some_and(|at| self.unanswered(at) < self.config.resend_timeout);
         // What others have promised once, in a cluster that is no more, must not hide what is
         // open here.
         let epochs = [self.pace.wanted, self.pace.rumoured];
@@ -92,7 +100,8 @@ impl<T> Engine<T> {
         let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == fetch.epoch) else {
             return;
         };
-        if fetch.incarnation == self.me() {
+        // Whoever gets no answer asks again.
+        if fetch.incarnation == self.me() || !self.outbox.has_room() {
             return;
         }
         match fetch.missing {
@@ -103,13 +112,13 @@ impl<T> Engine<T> {
                 }
             }
             Missing::Entries { after, digest, donor: Some(donor), .. } => {
-                if donor == self.me() && epoch.in_step {
+                if donor == self.me() && epoch.in_step && self.members.has(fetch.incarnation) {
                     let piece = self.piece_after(after, digest);
                     self.give(piece, fetch.incarnation, after, out);
                 }
             }
             Missing::Entries { after, digest, donor: None, partial } => {
-                if epoch.sequencing {
+                if epoch.sequencing && self.members.has(fetch.incarnation) {
                     self.answer_laggard(fetch.incarnation, after, digest, partial, out);
                 }
             }
@@ -172,7 +181,7 @@ impl<T> Engine<T> {
         if epoch.sequencing
             || !epoch.shares
             || piece.first > last.next()
-            || piece.first.0 + count <= last.0 + 1
+            || piece.first.0.saturating_add(count) <= last.0 + 1
         {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use crate::types::Incarnation;
 
 /// Chunks under way that no laggard has acknowledged. Too low: the ring idles between
 /// them. Too high: commands wait behind them.
-const WINDOW: u64 = 8;
+pub(super) const WINDOW: u64 = 8;
 /// The same while commands are under way, so that they keep most of the ring.
 const WINDOW_BESIDE_COMMANDS: u64 = 2;
 /// They do not any more when what follows the snapshot takes that part of what the log may.
@@ -74,6 +74,16 @@ impl Donating {
         None
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn takers(&self) -> usize {
+        self.takers.len()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn reading(&self) -> usize {
+        self.reading.len()
+    }
+
     fn under_way(&self) -> u64 {
         let seen = self.takers.values().map(|taker| taker.seen).min();
         self.sent - seen.unwrap_or(self.sent).min(self.sent)
@@ -104,7 +114,8 @@ impl<T> Engine<T> {
         let Some(donating) = self.donating.as_mut().filter(|donating| donating.name == name) else {
             return;
         };
-        match gap.filter(|_| donor == me) {
+        let is_here = self.members.has(incarnation);
+        match gap.filter(|_| donor == me && is_here) {
             Some(gap) => {
                 let sent = donating.sent;
                 // Whoever comes later owes nothing for what was sent before.
@@ -136,11 +147,16 @@ impl<T> Engine<T> {
             self.log.bytes_after(donating.name.index()) > self.log_bytes_max() / PRESSES_FROM
         };
         let busy = self.has_work() && !self.donating.as_ref().is_some_and(presses);
-        let Self { donating, snapshots, .. } = self;
+        let Self { donating, snapshots, outbox, .. } = self;
         let is_held = |donating: &&mut Donating| snapshots.held().contains(&donating.name);
         let Some(donating) = donating.as_mut().filter(is_held) else { return };
         let window = if busy { WINDOW_BESIDE_COMMANDS } else { WINDOW };
-        while !donating.takers.is_empty() && donating.under_way() < window {
+        // What is being read will be sent too.
+        let has_room = |reading: usize| outbox.has_room() && reading < WINDOW as usize;
+        while !donating.takers.is_empty()
+            && donating.under_way() < window
+            && has_room(donating.reading.len())
+        {
             let Some(chunk) = donating.next() else { break };
             donating.sent += 1;
             donating.reading.push_back((chunk, donating.sent));
@@ -172,13 +188,15 @@ impl<T> Engine<T> {
         let now = self.now.monotonic;
         let resend = self.config.resend_timeout;
         let silent = self.config.election_timeout * SILENT_TIMEOUTS;
+        let moved_at = self.donating.as_ref().map(|donating| donating.moved_at);
+        let is_lost = moved_at.is_some_and(|at| self.unanswered(at) > resend * 2);
         let Some(donating) = &mut self.donating else { return };
         let members = &self.members;
         donating.takers.retain(|incarnation, taker| {
             members.has(*incarnation) && now.saturating_sub(taker.heard_at) < silent
         });
         // What the disk has not given yet did not get lost.
-        if donating.reading.is_empty() && now.saturating_sub(donating.moved_at) > resend * 2 {
+        if donating.reading.is_empty() && is_lost {
             donating.moved_at = now;
             let sent = donating.sent;
             donating.takers.values_mut().for_each(|taker| taker.seen = sent);
@@ -255,6 +273,25 @@ mod tests {
     fn snapshot(index: u64) -> SnapshotName {
         let position = Position { index: Index(index), ..Position::default() };
         SnapshotName { position, digest: Digest(1), bytes: 1000 }
+    }
+
+    #[test]
+    fn a_chunk_that_cannot_be_is_not_read() {
+        let mut solo = Solo::new();
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2));
+        let (name, donor) = (snapshot(1), solo.engine.me());
+        solo.input(Input::Shelf(ShelfNews::Taken(name)));
+        let (epoch, what) = (solo.engine.open_epoch(), Offered::Snapshot(name));
+        let offer = Offer { epoch, laggards: vec![run(2)], donor, what };
+        solo.deliver(member(1, 1), Message::Offer(offer));
+        for gap in [(1, 2), (0, u64::MAX), (u64::MAX - 1, u64::MAX), (1, 1), (u64::MAX, 0)] {
+            let (incarnation, gap) = (run(2), Some(gap));
+            let received = Received { incarnation, name, donor, seen: 0, gap, missing: 1 };
+            solo.deliver(member(2, 2), Message::Received(received));
+            solo.wait(Duration::from_secs(1));
+        }
+        assert_eq!(solo.shelf, []);
     }
 
     #[test]

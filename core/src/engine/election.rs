@@ -13,7 +13,7 @@ const DOUBLINGS_MAX: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Election {
     pub(crate) coordination: Option<Coordination>,
-    /// The highest counter of a ballot seen.
+    /// The highest counter of a ballot that was believed (rule B10).
     pub(crate) counter_seen: u64,
     /// This run has promised something. A promise of an earlier run says nothing about
     /// who coordinates now.
@@ -26,6 +26,12 @@ pub(crate) struct Election {
     pub(crate) sequencer_heard_at: Duration,
     /// Own ballots since an epoch opened.
     failures: u32,
+    /// When this replica last sent a `Begin` of a new ballot.
+    begun_at: Option<Duration>,
+    /// When it last sent a `Report`.
+    pub(crate) reported_at: Option<Duration>,
+    /// A `Report` is to be sent once the one before has left this replica.
+    pub(crate) report_due: bool,
     /// Until then no ballot of its own is started.
     held_until: Duration,
     /// Why a ballot is due, and when.
@@ -64,6 +70,9 @@ impl Election {
             work_since: None,
             sequencer_heard_at: now,
             failures: 0,
+            begun_at: None,
+            reported_at: None,
+            report_due: false,
             held_until: Duration::ZERO,
             due: None,
             random: nonce.0 | 1,
@@ -138,12 +147,13 @@ impl<T> Engine<T> {
     }
 
     fn begin(&mut self, reason: Reason, out: &mut Vec<Output<T>>) {
-        self.election.counter_seen += 1;
-        let mut ballot = Ballot {
-            counter: self.election.counter_seen,
-            replica: self.me().replica.0,
-            nonce: self.me().nonce,
-        };
+        // The last one has not left this replica yet.
+        if self.election.begun_at.is_some_and(|at| self.is_unsent(at)) {
+            return;
+        }
+        let Some(counter) = self.next_counter() else { return };
+        self.election.begun_at = Some(self.now.monotonic);
+        let mut ballot = Ballot { counter, replica: self.me().replica.0, nonce: self.me().nonce };
         if self.is_broken(Canary::BallotWithoutNonce) {
             ballot.nonce = Nonce(0);
         }
@@ -161,13 +171,15 @@ impl<T> Engine<T> {
     /// Repeats `Begin`, or `Open` once decided, until it is answered or superseded.
     fn go_on_coordinating(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
+        let sent_at = self.election.coordination.as_ref().map(|own| own.sent_at);
+        let waited = sent_at.map_or(Duration::ZERO, |at| self.unanswered(at));
         let Some(coordination) = &mut self.election.coordination else { return };
         if coordination.ballot < self.promised
             || now.saturating_sub(coordination.since) > self.config.election_timeout * 4
         {
             self.election.coordination = None;
             self.election.unsettled_since = now;
-        } else if now.saturating_sub(coordination.sent_at) > self.config.resend_timeout {
+        } else if waited > self.config.resend_timeout {
             coordination.sent_at = now;
             out.push(Output::Send(match &coordination.open {
                 Some(open) => Message::Open(open.clone()),

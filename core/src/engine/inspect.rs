@@ -1,9 +1,17 @@
 //! What simulations look at beside the status.
 
 use super::Engine;
+use super::catching_up::PIECE_BYTES_MAX;
+use super::config::Config;
+use super::donating::WINDOW;
+use super::membership::MEMBERS_MAX;
+use super::ordering::{ACKS_MAX, MARKS_BYTES_MAX, MARKS_MAX};
+use super::reading::READERS_MAX;
+use super::receiving::WRITING_MAX;
 use crate::entry::Entry;
 use crate::message::Open;
-use crate::types::{Ballot, Digest, Index, Voters};
+use crate::snapshot::SnapshotName;
+use crate::types::{Ballot, Digest, Index, Origin, Voters};
 
 impl<T> Engine<T> {
     /// The epoch that was opened here last, frozen or not.
@@ -88,5 +96,57 @@ impl<T> Engine<T> {
     /// The end of the log in memory.
     pub(crate) fn last(&self) -> Index {
         self.log.last().index
+    }
+
+    /// The position before the first entry in memory, and the digest there.
+    pub(crate) fn before_memory(&self) -> (Index, Digest) {
+        (self.log.start().position.index, self.log.start().digest)
+    }
+
+    /// The snapshots that it holds.
+    pub(crate) fn held(&self) -> &[SnapshotName] {
+        self.snapshots.held()
+    }
+
+    /// Entries up to here were handed out to be applied.
+    pub(crate) fn handed_out(&self) -> Index {
+        self.handed_out
+    }
+
+    /// This replica's batches that are under way and not in its log, where it is in step.
+    pub(crate) fn unordered(&self) -> Vec<(Origin, u64)> {
+        if self.is_in_step() { self.proposals.unordered() } else { Vec::new() }
+    }
+
+    /// Names a queue or a table that is larger than it may be.
+    pub(crate) fn exceeds(&self) -> Option<String> {
+        let Config { batches_in_flight_max, writing_bytes_max, .. } = self.config;
+        let mut sizes = vec![
+            ("marks", self.marks.len(), MARKS_MAX + MARKS_BYTES_MAX),
+            ("digests expected", self.expected.len(), self.marks.len()),
+            ("acks", self.acks.len(), ACKS_MAX),
+            ("batches under way", self.proposals.under_way(), batches_in_flight_max),
+            ("echoes", self.reads.owed(), READERS_MAX),
+            ("laggards", self.laggards.known(), MEMBERS_MAX * 2),
+            ("laggards to be read for", self.looking_back.waiting(), MEMBERS_MAX * 2),
+            (
+                "bytes to be written",
+                self.disk.waiting_bytes(),
+                writing_bytes_max + PIECE_BYTES_MAX * 8,
+            ),
+        ];
+        if let Some(donating) = &self.donating {
+            sizes.push(("receivers", donating.takers(), MEMBERS_MAX * 2));
+            sizes.push(("chunks being read", donating.reading(), WINDOW as usize));
+        }
+        if let Some(receiving) = &self.receiving {
+            let chunks = usize::try_from(receiving.name.chunks()).unwrap_or(usize::MAX);
+            sizes.push(("chunks being written", receiving.writing(), WRITING_MAX));
+            sizes.push(("chunks out of order", receiving.later(), chunks));
+        }
+        let found = sizes.into_iter().find(|(_, size, max)| size > max);
+        let pool = !self.pool.is_within_bounds(&self.log);
+        let pool = pool.then(|| "the pool is too large, or holds what is past".to_owned());
+        found.map(|(what, size, max)| format!("{size} {what}, {max} at most")).or(pool)
     }
 }

@@ -107,6 +107,14 @@ pub enum Input<T> {
     },
     /// What has become of snapshots.
     Shelf(ShelfNews),
+    /// The group has not taken the last frames that it was given to send, so many, with so many
+    /// bytes together. Wanted after each attempt to send.
+    Unsent {
+        /// How many there are.
+        frames: usize,
+        /// Sum of their lengths.
+        bytes: usize,
+    },
     /// Time passed; wanted a few times per election timeout.
     Tick,
     /// No more input is at hand: what was gathered goes out now.

@@ -8,7 +8,7 @@ use super::donating::SILENT_TIMEOUTS;
 use super::log::Log;
 use super::{Canary, Engine};
 use crate::message::{Fetch, Missing, Received};
-use crate::types::{Incarnation, Index};
+use crate::types::{Incarnation, Index, ReplicaId};
 
 /// So many election timeouts what a laggard needs is kept after it was last heard of.
 pub(super) const KEPT_TIMEOUTS: u32 = 10;
@@ -16,10 +16,14 @@ pub(super) const KEPT_TIMEOUTS: u32 = 10;
 /// Too low: commands seem to stand still, and others start ballots. Too high: the log grows
 /// though it must not.
 const ORDERED_PER_TIMEOUT: u32 = 4;
-/// For so long in all commands are held back for one run of a replica. Too low: a large state
-/// does not arrive beside many writes. Too high: a replica that is too slow for the group holds
-/// it up.
+/// Maximum time for which commands are held back for one replica, over all its runs. Too low: a
+/// large state does not arrive beside many writes. Too high: a replica that is too slow for the
+/// group holds it up.
 const HELD_BACK_MAX: Duration = Duration::from_secs(15 * 60);
+/// A replica gets back one second of that time in so many seconds in which commands are not held
+/// back for it. Too low: one that crashes again and again slows the group down for too long. Too
+/// high: one that has to receive the state twice on a day is not waited for.
+const REGAINED_PART: u32 = 16;
 
 /// Of what the log may take where it is kept, in eighths: what follows a snapshot may grow to the
 /// first while the snapshot comes, to the second while it is installed, and is given up after the
@@ -53,8 +57,8 @@ enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Laggards {
     known: BTreeMap<Incarnation, Laggard>,
-    /// For how long commands were held back for whom.
-    waited: BTreeMap<Incarnation, Duration>,
+    /// For how long commands were held back for each replica.
+    waited: BTreeMap<ReplicaId, Waited>,
     /// When that was last added to.
     ticked_at: Duration,
     /// When they were last found to be held back.
@@ -63,12 +67,25 @@ pub(crate) struct Laggards {
     pub(crate) ordered_at: Duration,
 }
 
+/// For how long commands were held back for a replica, whichever run of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waited {
+    total: Duration,
+    /// It has used up its time, and has not got half of it back yet.
+    spent: bool,
+}
+
 /// How large the log may become, by [`Log::cost`], before so much follows an index.
 fn cost_where(log: &Log, after: Index, eighths: u64, log_bytes_max: u64) -> u64 {
     log.cost() - log.bytes_after(after) + log_bytes_max / 8 * eighths
 }
 
 impl Laggards {
+    #[cfg(feature = "testing")]
+    pub(crate) fn known(&self) -> usize {
+        self.known.len().max(self.waited.len())
+    }
+
     /// One has told how much of a snapshot it lacks.
     ///
     /// What is left of the room is shared out over what is missing: whatever comes in allows its
@@ -181,7 +198,7 @@ impl<T> Engine<T> {
                 self.log.cost() > allowed
                     && self.ago(laggard.heard_at) < span
                     && self.members.has(**incarnation)
-                    && self.waited_for(**incarnation) < HELD_BACK_MAX
+                    && !self.has_spent_its_time(incarnation.replica)
             }
             Stage::Fetches => false,
         };
@@ -191,8 +208,8 @@ impl<T> Engine<T> {
         self.laggards.known.iter().find(waits).map(|(incarnation, _)| *incarnation)
     }
 
-    fn waited_for(&self, laggard: Incarnation) -> Duration {
-        self.laggards.waited.get(&laggard).copied().unwrap_or_default()
+    fn has_spent_its_time(&self, laggard: ReplicaId) -> bool {
+        self.laggards.waited.get(&laggard).is_some_and(|waited| waited.spent)
     }
 
     /// At a tick.
@@ -200,13 +217,25 @@ impl<T> Engine<T> {
         let now = self.now.monotonic;
         let span = self.config.election_timeout * KEPT_TIMEOUTS;
         let since = now.saturating_sub(std::mem::replace(&mut self.laggards.ticked_at, now));
-        let held_back_for = self.holding_back().filter(|_| self.is_sequencing());
-        let Self { members, laggards, .. } = self;
-        let Laggards { known, waited, held_back_at, .. } = laggards;
+        // Whoever sequences next knows for how long the others have waited already.
+        let held_back_for = self.holding_back().map(|run| run.replica);
+        let is_sequencing = self.is_sequencing();
+        let Laggards { known, waited, held_back_at, .. } = &mut self.laggards;
         known.retain(|_, laggard| now.saturating_sub(laggard.heard_at) < span);
-        waited.retain(|run, _| members.has(*run));
-        let Some(run) = held_back_for else { return };
-        let replica = run.replica;
+        waited.retain(|replica, waited| {
+            if Some(*replica) != held_back_for {
+                waited.total = waited.total.saturating_sub(since / REGAINED_PART);
+                waited.spent &= waited.total > HELD_BACK_MAX / 2;
+            }
+            !waited.total.is_zero()
+        });
+        let Some(replica) = held_back_for else { return };
+        let waited = waited.entry(replica).or_default();
+        waited.total += since.min(self.config.election_timeout);
+        waited.spent = waited.total >= HELD_BACK_MAX;
+        if !is_sequencing {
+            return;
+        }
         if held_back_at.is_none_or(|at| now.saturating_sub(at) > span) {
             tracing::info!(
                 laggard = %replica,
@@ -214,11 +243,9 @@ impl<T> Engine<T> {
             );
         }
         *held_back_at = Some(now);
-        let total = waited.entry(run).or_default();
-        *total += since.min(self.config.election_timeout);
-        if *total >= HELD_BACK_MAX {
+        if waited.spent {
             tracing::warn!(
-                laggard = %replica, waited = ?*total,
+                laggard = %replica, waited = ?waited.total,
                 "commands are not held back any longer for a replica that receives the state more \
                  slowly than they come; it may have to begin again: have clients write less, or \
                  see to its disk and network"
@@ -258,7 +285,7 @@ mod tests {
     use crate::entry::{Batch, BatchKind};
     use crate::message::{Message, Progress};
     use crate::snapshot::{CHUNK_BYTES, ShelfNews, SnapshotName};
-    use crate::types::{Digest, Origin, Position, ReplicaId, StoreId};
+    use crate::types::{Digest, Origin, Position, StoreId};
 
     const LOG_BYTES_MAX: u64 = 4 << 20;
     const EIGHTH: u64 = LOG_BYTES_MAX / 8;
@@ -274,6 +301,8 @@ mod tests {
         name: SnapshotName,
         /// By replica 3.
         proposed: u64,
+        /// Of replica 2.
+        run: Incarnation,
     }
 
     impl Pair {
@@ -290,13 +319,13 @@ mod tests {
             let name =
                 SnapshotName { position, digest: Digest(1), bytes: CHUNKS * CHUNK_BYTES as u64 };
             solo.input(Input::Shelf(ShelfNews::Taken(name)));
-            let mut pair = Self { solo, name, proposed: 0 };
+            let mut pair = Self { solo, name, proposed: 0, run: run(2, 2) };
             pair.received(CHUNKS);
             pair
         }
 
         fn received(&mut self, missing: u64) {
-            let (incarnation, name, donor) = (run(2, 2), self.name, run(1, 1));
+            let (incarnation, name, donor) = (self.run, self.name, run(1, 1));
             let gap = (missing > 0).then_some((CHUNKS - missing, CHUNKS));
             let received = Received { incarnation, name, donor, seen: 0, gap, missing };
             self.solo.deliver(member(2, 2), Message::Received(received));
@@ -314,8 +343,19 @@ mod tests {
         /// Replica 3 proposes more than may be ordered; what is ordered then, in bytes behind the
         /// snapshot.
         fn propose(&mut self) -> u64 {
+            self.propose_some(250)
+        }
+
+        /// The same with those that were not ordered, and others up to so many.
+        fn propose_again(&mut self, count: usize) -> u64 {
+            let ordered = self.solo.engine.log.last_batch(ReplicaId(3));
+            self.proposed = ordered.map_or(0, |last| last.number);
+            self.propose_some(count)
+        }
+
+        fn propose_some(&mut self, count: usize) -> u64 {
             let origin = Origin { replica: ReplicaId(3), counter: 1, nonce: run(3, 3).nonce };
-            for _ in 0..250 {
+            for _ in 0..count {
                 self.proposed += 1;
                 let (number, kind) = (self.proposed, BatchKind::Application);
                 let commands = Bytes::from(vec![0; 20_000]);
@@ -434,6 +474,34 @@ mod tests {
         }
         pair.received(CHUNKS);
         assert!(is_free(&mut pair), "it is too slow");
+    }
+
+    #[test]
+    fn l7_a_replica_that_starts_again_and_again_is_not_waited_for_without_end() {
+        let second = Duration::from_secs(1);
+        let mut pair = Pair::new();
+        pair.solo.engine.config.snapshot_bytes = 1 << 40;
+        pair.propose();
+        let members = [member(1, 1), member(2, 2), member(3, 3)];
+        let mut held_back = Duration::ZERO;
+        for restart in 0..5 * 60 {
+            // It dies, and comes back as another run that begins anew.
+            pair.solo.configure(&[member(1, 1), member(3, 3)], &[]);
+            pair.solo.configure(&members, &[member(2, 2)]);
+            pair.run = run(2, 1000 + restart);
+            pair.solo.announce(member(2, 2), pair.run);
+            pair.received(CHUNKS);
+            for _ in 0..10 {
+                pair.received(CHUNKS);
+                pair.propose_again(5);
+                if pair.solo.engine.is_held_back() {
+                    held_back += second;
+                }
+                pair.solo.wait(second);
+            }
+        }
+        assert!(held_back > HELD_BACK_MAX / 2, "{held_back:?}");
+        assert!(held_back < HELD_BACK_MAX * 3 / 2, "{held_back:?}");
     }
 
     #[test]

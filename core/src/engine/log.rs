@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::plausible::ORIGIN_AHEAD;
 use super::voters::VoterChange;
 use crate::Timestamp;
 use crate::entry::{BatchKind, Content, Entry};
@@ -38,7 +39,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     pub(crate) fn add(&mut self, entry: &Entry) {
-        self.bytes += entry.content.bytes() as u64;
+        self.bytes = self.bytes.saturating_add(entry.content.bytes() as u64);
         self.position = entry.position;
         self.digest = entry.digest;
         self.time = entry.time;
@@ -237,10 +238,13 @@ impl Log {
     pub(crate) fn follows(&self, origin: &Origin, number: u64) -> bool {
         match self.last_batch(origin.replica) {
             Some(last) if last.counter == origin.counter => {
-                last.nonce == origin.nonce && number == last.number + 1
+                last.nonce == origin.nonce && number.checked_sub(1) == Some(last.number)
             }
-            Some(last) => origin.counter > last.counter && number == 1,
-            None => number == 1,
+            last => {
+                let last = last.map_or(0, |last| last.counter);
+                let above = origin.counter.checked_sub(last);
+                number == 1 && above.is_some_and(|above| (1..=ORIGIN_AHEAD).contains(&above))
+            }
         }
     }
 
@@ -303,7 +307,7 @@ impl Log {
             }
             // Steps over a whole epoch of one of the two at a time.
             let begin = |history| first_of_epoch_at(history, shared);
-            shared = Index(begin(&self.history).max(begin(history)).0 - 1);
+            shared = Index(begin(&self.history).max(begin(history)).0.saturating_sub(1));
         }
         None
     }

@@ -1,6 +1,7 @@
 //! Entries that have left memory are read from the store, for whoever lacks them (rule L3).
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::catching_up::{PIECE_BYTES_MAX, PIECE_ENTRIES_MAX};
 use super::{Canary, Checked, Engine, Output, ensure};
@@ -8,12 +9,21 @@ use crate::entry::{Entry, EntryHead};
 use crate::message::{Entries, Message};
 use crate::types::{Incarnation, Position};
 
-/// What is to be read for whom, one piece at a time.
+/// What is to be read for which laggard: one piece at a time, for each laggard in turn.
 #[derive(Debug, Default)]
 pub(crate) struct LookingBack {
     /// Behind that position.
     under_way: Option<Position>,
     waiting: BTreeMap<Incarnation, Position>,
+    /// For whom was read last.
+    served: Option<Incarnation>,
+}
+
+#[cfg(feature = "testing")]
+impl LookingBack {
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
 }
 
 impl<T> Engine<T> {
@@ -31,7 +41,12 @@ impl<T> Engine<T> {
     }
 
     fn read_next(&mut self, out: &mut Vec<Output<T>>) {
-        if let Some((_, after)) = self.looking_back.waiting.pop_first() {
+        let LookingBack { waiting, served, .. } = &mut self.looking_back;
+        let later = served.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut in_turn = waiting.range((later, Bound::Unbounded)).chain(waiting.iter());
+        let next = in_turn.next().map(|(laggard, _)| *laggard);
+        if let Some((laggard, after)) = next.and_then(|laggard| waiting.remove_entry(&laggard)) {
+            *served = Some(laggard);
             self.looking_back.under_way = Some(after);
             out.push(Output::ReadLog { first: after.index.next(), bytes_max: PIECE_BYTES_MAX });
         }
@@ -138,6 +153,27 @@ mod tests {
         assert!(sent(&mut solo).is_empty());
         fetches(&mut solo, 2, at(8));
         assert_eq!(solo.looked_back[2..], [Index(9)]);
+    }
+
+    #[test]
+    fn laggards_are_read_for_in_turn() {
+        let (mut solo, stored) = sequencer();
+        let all: Vec<_> = (1..=4).map(|id| member(id, id)).collect();
+        solo.configure(&all, &all[3..]);
+        solo.announce(member(4, 4), run(4, 4));
+        let at = |index: usize| stored[index - 1].position;
+        for replica in 2..=4 {
+            fetches(&mut solo, replica, at(replica as usize));
+        }
+        let mut served = Vec::new();
+        for _ in 0..6 {
+            let first = solo.looked_back.last().unwrap().0 as usize;
+            served.push(first - 1);
+            solo.input(Input::LogRead { entries: stored[first - 1..first].to_vec() });
+            // Whoever was given a piece asks for the next at once.
+            fetches(&mut solo, first as u32 - 1, at(first - 1));
+        }
+        assert_eq!(served, [2, 3, 4, 2, 3, 4]);
     }
 
     #[test]

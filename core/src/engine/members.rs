@@ -8,6 +8,12 @@ use crate::types::{
     Ballot, ClusterId, Incarnation, Index, Nonce, Position, ReplicaId, StoreId, Voter,
 };
 
+/// Snapshots of each member that are remembered, the newest: more than any keeps.
+const HELD_MAX: usize = 8;
+
+/// Other runs with this replica's own id that are remembered.
+const RUNS_MAX: usize = 1024;
+
 /// What is known of the replica behind a CPG member.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
@@ -149,9 +155,10 @@ impl Members {
     }
 
     /// A member tells which snapshots it holds.
-    pub(crate) fn hold(&mut self, incarnation: Incarnation, names: Vec<SnapshotName>) {
+    pub(crate) fn hold(&mut self, incarnation: Incarnation, names: &[SnapshotName]) {
         let Self { held, present, .. } = self;
-        held.insert(incarnation, names);
+        let newest = names.len().saturating_sub(HELD_MAX);
+        held.insert(incarnation, names[newest..].to_vec());
         let is_here = |run: &Incarnation| present.values().flatten().any(|p| p.incarnation == *run);
         held.retain(|run, _| is_here(run));
     }
@@ -223,6 +230,14 @@ impl Members {
     pub(crate) fn is_later(&self, other: Nonce, first: bool, mine: Nonce) -> bool {
         let later = first || other > mine || self.later.contains(&other);
         later && !self.earlier.contains(&other)
+    }
+
+    /// Remembers another run with this replica's own id; the lowest gives way where there are many.
+    pub(crate) fn remember(runs: &mut BTreeSet<Nonce>, run: Nonce) {
+        runs.insert(run);
+        if runs.len() > RUNS_MAX {
+            runs.pop_first();
+        }
     }
 
     pub(crate) fn highest_promise(&self) -> Ballot {

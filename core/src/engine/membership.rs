@@ -8,7 +8,7 @@ use crate::entry::{Content, MembersChanged};
 use crate::types::{Incarnation, ReplicaId};
 
 /// Members by the order of the log; who comes beyond that waits. As many as CPG has.
-const MEMBERS_MAX: usize = 128;
+pub(super) const MEMBERS_MAX: usize = 128;
 
 impl<T> Engine<T> {
     /// Orders the difference between who is here and who is here by the order.

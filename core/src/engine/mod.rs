@@ -12,6 +12,8 @@ mod coordinator;
 mod disk;
 mod donating;
 mod election;
+#[cfg(test)]
+mod hostile;
 #[cfg(feature = "testing")]
 mod inspect;
 mod io;
@@ -24,6 +26,8 @@ mod offering;
 mod opening;
 mod ordering;
 mod origin;
+mod outbox;
+mod plausible;
 mod pool;
 mod progress;
 mod reading;
@@ -38,7 +42,7 @@ mod stop;
 mod voters;
 mod waking;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cpg::Member;
 
@@ -57,6 +61,7 @@ use self::offering::Offering;
 use self::origin::Proposals;
 #[cfg(feature = "testing")]
 pub(crate) use self::origin::put_command;
+use self::outbox::Outbox;
 use self::pool::Pool;
 use self::progress::Pace;
 use self::reading::Reads;
@@ -130,6 +135,10 @@ pub struct Engine<T> {
     receiving: Option<Receiving>,
     laggards: Laggards,
     looking_back: LookingBack,
+    /// What the group has not taken yet (rule N12).
+    outbox: Outbox,
+    /// Members whose messages could not be true.
+    refused: BTreeSet<Member>,
     stopped: Option<StopReason>,
 }
 
@@ -174,6 +183,8 @@ impl<T> Engine<T> {
             receiving: None,
             laggards: Laggards::default(),
             looking_back: LookingBack::default(),
+            outbox: Outbox::default(),
+            refused: BTreeSet::new(),
             stopped: None,
             config,
         }
@@ -198,15 +209,19 @@ impl<T> Engine<T> {
             }
             return;
         }
+        let before = out.len();
         if let Err(reason) = self.handle(input, out) {
             self.stop(reason, out);
         }
+        self.note_sent(out.get(before..).unwrap_or_default());
     }
 
     fn handle(&mut self, input: Input<T>, out: &mut Vec<Output<T>>) -> Checked {
         match input {
             Input::Delivered { from, cluster, message } => {
-                if self.is_of_this_cluster(from, cluster, &message) {
+                if !self.is_refused(from, &message)
+                    && self.is_of_this_cluster(from, cluster, &message)
+                {
                     self.on_message(from, message, out)?;
                 }
                 Ok(())
@@ -214,6 +229,7 @@ impl<T> Engine<T> {
             Input::Configuration { local, members, joined } => {
                 let was_alone = !self.log.is_empty() && !self.sees_majority();
                 self.members.configure(local, &members, &joined, self.now.monotonic);
+                self.refused.retain(|member| members.contains(member));
                 if was_alone && !joined.is_empty() {
                     let until = self.now.monotonic + self.config.election_timeout / 2;
                     self.election.met_others(until);
@@ -253,6 +269,12 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Input::Shelf(news) => self.on_shelf_news(news, out),
+            Input::Unsent { frames, bytes } => {
+                let none = self.is_broken(Canary::ResentWhileUnsent);
+                let (frames, bytes) = if none { (0, 0) } else { (frames, bytes) };
+                self.outbox.report(frames, bytes, self.now.monotonic);
+                Ok(())
+            }
             Input::Tick => self.on_tick(out),
             Input::Drained => self.on_drained(out),
         }
@@ -372,6 +394,7 @@ impl<T> Engine<T> {
         self.confirm()?;
         self.hint_commit();
         self.write(out)?;
+        self.report_when_sent(out);
         self.begin_round(out);
         self.send_progress(out);
         self.acknowledge_chunks(out);
@@ -453,6 +476,9 @@ impl<T> Engine<T> {
     fn append(&mut self, epoch: Ballot, time: Timestamp, content: Content) {
         let is_notice = matches!(content, Content::Notice(_));
         let entry = self.log.append(epoch, time, content).clone();
+        if let Content::Batch(batch) = &entry.content {
+            self.pool.reached(&self.log, batch.origin, batch.number);
+        }
         self.see_time(is_notice);
         if epoch == self.promised {
             self.clock.saw_in_epoch(time, self.now.monotonic);

@@ -51,7 +51,9 @@ impl<T> Engine<T> {
         if is_nowhere || !is_all && self.is_shorter_by_snapshot(after) {
             self.offer_snapshot(laggard, after, partial, out);
         } else if !is_all && let Some(donor) = self.donor_of_entries(laggard, after) {
-            self.offering.entries.insert(laggard, self.now.monotonic);
+            let Self { offering, members, .. } = self;
+            offering.entries.retain(|laggard, _| members.has(*laggard));
+            offering.entries.insert(laggard, self.now.monotonic);
             self.offer(vec![laggard], donor, Offered::Entries, out);
         } else {
             self.give(piece, laggard, after, out);
@@ -63,8 +65,8 @@ impl<T> Engine<T> {
     fn is_shorter_by_snapshot(&self, after: Position) -> bool {
         let newest = self.snapshots.held().last().filter(|name| name.index() > after.index);
         newest.is_some_and(|name| {
-            let with_it = name.bytes + self.log.bytes_after(name.index());
-            self.log.bytes_after(after.index) > with_it + SHORTER_BY
+            let with_it = name.bytes.saturating_add(self.log.bytes_after(name.index()));
+            self.log.bytes_after(after.index) > with_it.saturating_add(SHORTER_BY)
         })
     }
 
@@ -174,5 +176,53 @@ impl<T> Engine<T> {
         if offer.laggards.contains(&self.me()) {
             self.accept(offer.what, offer.donor, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::solo::{Solo, member, run};
+    use super::*;
+    use crate::message::{Announce, Fetch, Missing};
+    use crate::types::{Ballot, Index, StoreId};
+
+    /// Which snapshot is offered to replica 3, when replica 2 holds one at that index.
+    fn offered(held_at: u64) -> Option<SnapshotName> {
+        let mut solo = Solo::new();
+        let all = [member(1, 1), member(2, 2), member(3, 3)];
+        solo.configure(&all, &all[1..]);
+        solo.announce(member(3, 3), run(3, 3));
+        let epoch = solo.engine.open_epoch();
+        let position = Position { epoch, index: Index(held_at) };
+        let name = SnapshotName { position, digest: Digest(1), bytes: 100 };
+        solo.deliver(
+            member(2, 2),
+            Message::Announce(Announce {
+                incarnation: run(2, 2),
+                store: StoreId(2),
+                last: position,
+                promised: Ballot::default(),
+                first_kept: Index(1),
+                snapshots: vec![name],
+                first: true,
+                refused: None,
+            }),
+        );
+        let after = Position::default();
+        solo.engine.log.compact(Index(1));
+        let missing = Missing::Entries { after, digest: Digest(0), donor: None, partial: None };
+        let fetch = Fetch { epoch, incarnation: run(3, 3), missing };
+        solo.deliver(member(3, 3), Message::Fetch(fetch));
+        let offers = solo.sent.iter().filter_map(|message| match message {
+            Message::Offer(Offer { what: Offered::Snapshot(name), .. }) => Some(*name),
+            _ => None,
+        });
+        offers.last()
+    }
+
+    #[test]
+    fn l2_a_snapshot_is_offered_up_to_the_commit_index() {
+        assert_eq!(offered(2).map(|name| name.index()), Some(Index(2)));
+        assert_eq!(offered(50), None);
     }
 }

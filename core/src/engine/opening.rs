@@ -3,6 +3,7 @@
 
 use cpg::Member;
 
+use super::members::Members;
 use super::offering::Offering;
 use super::{Canary, Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
 use crate::entry::{Content, Entry};
@@ -15,7 +16,14 @@ const HINT_ENTRIES: u64 = 64;
 impl<T> Engine<T> {
     /// Tells who is behind this CPG member, when it joins and when somebody new does.
     pub(crate) fn announce(&mut self, out: &mut Vec<Output<T>>) {
-        for refused in std::mem::take(&mut self.members.refused) {
+        if self.is_unsent(self.members.announced_at) {
+            return;
+        }
+        let refused = std::mem::take(&mut self.members.refused);
+        if !refused.is_empty() {
+            self.members.announced_at = self.now.monotonic;
+        }
+        for refused in refused {
             let announce = self.announcement(Some(refused));
             out.push(Output::Send(Message::Announce(announce)));
         }
@@ -63,39 +71,41 @@ impl<T> Engine<T> {
             }
             let other = announce.incarnation.nonce;
             if !self.members.settled {
-                self.members.earlier.insert(other);
+                Members::remember(&mut self.members.earlier, other);
             } else if self.members.is_later(other, announce.first, me.nonce) {
                 tracing::error!(
                     replica = %me.replica, %from,
                     "another process runs with this replica's id, and is told to stop: if its \
                      folder is a copy, start it again with an empty one"
                 );
-                self.members.later.insert(other);
-                self.members.refused.insert(other);
+                Members::remember(&mut self.members.later, other);
+                Members::remember(&mut self.members.refused, other);
             }
         }
         self.identify(from, announce.incarnation, announce.store);
+        let believed = self.believe(announce.promised);
         if let Some(peer) = self.members.peer_mut(from) {
             peer.last = announce.last;
-            peer.promised = announce.promised;
             peer.first_kept = announce.first_kept;
+            if believed {
+                peer.promised = announce.promised;
+            }
         }
-        self.members.hold(announce.incarnation, announce.snapshots.clone());
-        self.election.counter_seen = self.election.counter_seen.max(announce.promised.counter);
+        self.members.hold(announce.incarnation, &announce.snapshots);
         self.pace.rumoured = self.pace.rumoured.max(announce.promised);
         self.compare_states()
     }
 
     /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
     pub(crate) fn on_begin(&mut self, ballot: Ballot, out: &mut Vec<Output<T>>) {
-        self.election.counter_seen = self.election.counter_seen.max(ballot.counter);
+        self.believe(ballot);
         if ballot < self.promised && !self.is_broken(Canary::LowerPromise) {
             self.pace.tell();
         } else if ballot == self.promised {
             // Sent again. The log is frozen, so the report is the same; while the promise
             // is not durable the report is on its way.
             if self.live().is_none() && self.disk.promise_durable() >= ballot {
-                out.push(Output::Send(Message::Report(self.report(ballot))));
+                self.send_report(out);
             }
         } else if !self.is_epoch_healthy() || self.is_sequencers(ballot) {
             tracing::debug!(replica = %self.me().replica, %ballot, "promises");
@@ -103,6 +113,25 @@ impl<T> Engine<T> {
             if self.is_broken(Canary::PromiseNotDurable) {
                 out.push(Output::Send(Message::Report(self.report(ballot))));
             }
+        }
+    }
+
+    /// Reports to the ballot that is promised, unless the last report still waits to be sent.
+    fn send_report(&mut self, out: &mut Vec<Output<T>>) {
+        self.election.report_due = self.election.reported_at.is_some_and(|at| self.is_unsent(at));
+        if !self.election.report_due {
+            self.election.reported_at = Some(self.now.monotonic);
+            out.push(Output::Send(Message::Report(self.report(self.promised))));
+        }
+    }
+
+    /// The last report has left this replica, and another one may follow.
+    pub(crate) fn report_when_sent(&mut self, out: &mut Vec<Output<T>>) {
+        if self.election.report_due
+            && self.live().is_none()
+            && self.disk.promise_durable() == self.promised
+        {
+            self.send_report(out);
         }
     }
 
@@ -140,7 +169,7 @@ impl<T> Engine<T> {
     /// The commit index goes along with other writes now and then; it alone is no reason for
     /// one.
     pub(crate) fn hint_commit(&mut self) {
-        if self.disk.has_gathered() && self.commit.0 >= self.hinted.0 + HINT_ENTRIES {
+        if self.disk.has_gathered() && self.commit.0 >= self.hinted.0.saturating_add(HINT_ENTRIES) {
             let facts = self.facts();
             self.disk.push(facts);
         }
@@ -165,7 +194,7 @@ impl<T> Engine<T> {
                 let (durable, last) = (self.disk.durable(), self.log.last().index);
                 format!("a report must name durable entries only: durable {durable}, last {last}")
             })?;
-            out.push(Output::Send(Message::Report(self.report(self.promised))));
+            self.send_report(out);
         }
         // Nothing is acked in a frozen log (rule B3).
         let lagging = self.is_broken(Canary::LaggardAcks) && self.live().is_some();
@@ -211,11 +240,13 @@ impl<T> Engine<T> {
 
     pub(crate) fn on_report(&mut self, from: Member, report: Report, out: &mut Vec<Output<T>>) {
         self.identify(from, report.incarnation, report.store);
+        let believed = self.believe(report.ballot);
         if let Some(peer) = self.members.peer_mut(from) {
             peer.last = report.last;
-            peer.promised = peer.promised.max(report.ballot);
+            if believed {
+                peer.promised = peer.promised.max(report.ballot);
+            }
         }
-        self.election.counter_seen = self.election.counter_seen.max(report.ballot.counter);
         let (me, wall, now) = (self.me(), self.now.wall, self.now.monotonic);
         let Some(coordination) = &mut self.election.coordination else { return };
         let config = &self.config;
@@ -234,7 +265,7 @@ impl<T> Engine<T> {
     /// Rule B6.
     pub(crate) fn on_open(&mut self, open: Open) -> Checked {
         let ballot = open.ballot;
-        self.election.counter_seen = self.election.counter_seen.max(ballot.counter);
+        self.believe(ballot);
         if ballot < self.promised && !self.is_broken(Canary::OpenBelowPromise) {
             self.pace.tell();
             return Ok(());
@@ -307,7 +338,8 @@ impl<T> Engine<T> {
             // Batches that lose their place may get another one in this epoch.
             for entry in self.log.cut(shared) {
                 if let Content::Batch(batch) = entry.content {
-                    self.pool.insert(&self.log, batch);
+                    let members = &self.members;
+                    self.pool.insert(&self.log, batch, |run| members.has(run));
                 }
             }
             if self.is_broken(Canary::CutNoticeCounts) {
@@ -355,7 +387,7 @@ impl<T> Engine<T> {
         self.reads.restart(self.commit);
         self.offering = Offering::default();
         self.pool.prune(&self.log);
-        self.pace.opened(self.log.last().index);
+        self.pace.opened(self.log.last().index, &self.outbox);
     }
 
     /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
@@ -367,7 +399,8 @@ impl<T> Engine<T> {
             self.acked = durable;
             self.acks.insert(self.voter(), durable);
         }
-        self.proposals.get_in_step(self.config.incarnation, &self.log);
+        let late = self.is_broken(Canary::ResentLate);
+        self.proposals.get_in_step(self.config.incarnation, &self.log, late);
         self.pace.tell();
     }
 }

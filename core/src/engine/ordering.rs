@@ -12,9 +12,11 @@ use crate::message::{Mark, Marked, Marks, Progress};
 use crate::types::{Digest, Index, Origin, Voter};
 
 /// Marks that wait for their batches. What is beyond is fetched later.
-const MARKS_MAX: usize = 64 << 10;
+pub(super) const MARKS_MAX: usize = 64 << 10;
+/// Stores whose acks are remembered; more than members and voters together.
+pub(super) const ACKS_MAX: usize = 256;
 /// Bytes of marks told in one message, which may carry the largest command as well.
-const MARKS_BYTES_MAX: usize = 20 << 10;
+pub(super) const MARKS_BYTES_MAX: usize = 20 << 10;
 
 impl<T> Engine<T> {
     pub(crate) fn on_batch(
@@ -26,6 +28,10 @@ impl<T> Engine<T> {
         if let Some(Progress { incarnation, store, .. }) = progress {
             self.identify(from, incarnation, store);
         }
+        // A run sends its batches itself.
+        if !self.is_of(from, batch.origin.incarnation()) {
+            return Ok(());
+        }
         self.proposals.heard(&batch, self.now.monotonic);
         let again = self.is_broken(Canary::OrderedTwice)
             && self.is_sequencing()
@@ -33,7 +39,12 @@ impl<T> Engine<T> {
         if again {
             self.order(Content::Batch(batch.clone()));
         }
-        self.pool.insert(&self.log, batch);
+        if self.is_broken(Canary::PastIsKept) {
+            self.pool.keep(batch);
+        } else {
+            let members = &self.members;
+            self.pool.insert(&self.log, batch, |run| members.has(run));
+        }
         self.order_pool()?;
         match progress {
             Some(progress) => self.on_progress(from, progress, false),
@@ -200,13 +211,31 @@ impl<T> Engine<T> {
 
     /// Rule N8: an ack counts for its epoch and for the store in the voter set.
     pub(crate) fn on_ack(&mut self, voter: Voter, acked: Index) {
-        if acked > Index(0) && voter != self.voter() {
+        // Nobody has acked what the sequencer has not ordered.
+        let cannot_be = self.is_sequencing() && acked > self.log.last().index;
+        if acked > Index(0) && voter != self.voter() && !cannot_be {
+            self.make_room_for_acks();
             // What somebody has confirmed exists, even if its mark was lost here.
             self.pace.known = self.pace.known.max(acked);
             let known = self.acks.entry(voter).or_default();
             *known = (*known).max(acked);
             self.advance_commit();
         }
+    }
+
+    /// Acks of stores that neither vote nor are here any more are forgotten, when there are many.
+    fn make_room_for_acks(&mut self) {
+        if self.acks.len() < ACKS_MAX {
+            return;
+        }
+        let me = self.voter();
+        let Self { acks, members, log, epoch, .. } = self;
+        let votes = |one: &Voter| {
+            *one == me
+                || log.voters().contains(one)
+                || epoch.as_ref().is_some_and(|epoch| epoch.open.voters.contains(one))
+        };
+        acks.retain(|one, _| votes(one) || members.has_voter(one));
     }
 
     /// Commits what a majority has acked in this epoch, at or past its `EpochStart`, and
@@ -261,7 +290,7 @@ impl<T> Engine<T> {
 
     /// Marks that the sequencer has not heard back are told again.
     pub(crate) fn resend_marks(&mut self) {
-        let waited = self.now.monotonic.saturating_sub(self.pace.told_at);
+        let waited = self.unanswered(self.pace.told_at);
         if self.is_sequencing()
             && self.pace.heard < self.pace.told
             && waited > self.config.resend_timeout

@@ -4,6 +4,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::log::Log;
+use super::outbox::Outbox;
 use super::{Canary, Checked, Config, Engine, Output, ensure};
 use crate::entry::{Batch, BatchKind, Commands, Content};
 use crate::message::Message;
@@ -51,8 +52,10 @@ struct Sent<T> {
     place: Option<u64>,
     /// When all its callers have waited for too long.
     deadline: Option<Duration>,
-    /// When it was last sent; none where it is to be sent again at once.
-    sent_at: Option<Duration>,
+    /// When it was last sent.
+    sent_at: Duration,
+    /// It is to be sent again at once.
+    again: bool,
     /// Delivered here, so it has its place in the group's order.
     heard: bool,
 }
@@ -145,6 +148,17 @@ impl<T> Proposals<T> {
         (unsent, unknown)
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn unordered(&self) -> Vec<(Origin, u64)> {
+        let sent = self.sent.iter().map(|sent| (sent.batch.origin, sent.batch.number));
+        sent.filter(|(_, number)| *number > self.ordered).collect()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn under_way(&self) -> usize {
+        self.sent.len()
+    }
+
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
@@ -158,19 +172,20 @@ impl<T> Proposals<T> {
 
     /// Rule N2: an origin's counter is one above the last in the origin table, drawn when
     /// the replica gets in step for the first time.
-    pub(crate) fn get_in_step(&mut self, me: Incarnation, log: &Log) {
+    /// `broken` is for a canary.
+    pub(crate) fn get_in_step(&mut self, me: Incarnation, log: &Log, broken: bool) {
         let last = log.last_batch(me.replica);
         let origin = *self.origin.get_or_insert_with(|| {
-            let counter = last.map_or(1, |last| last.counter + 1);
+            let counter = last.map_or(1, |last| last.counter.saturating_add(1));
             Origin { replica: me.replica, counter, nonce: me.nonce }
         });
         self.ordered =
             last.filter(|last| last.counter == origin.counter).map_or(0, |last| last.number);
         // Whatever the new order does not hold is sent again, at once.
         for sent in &mut self.sent {
-            if sent.batch.number > self.ordered {
+            if sent.batch.number > self.ordered && !broken {
                 sent.heard = false;
-                sent.sent_at = None;
+                sent.again = true;
             }
         }
     }
@@ -210,7 +225,7 @@ impl<T> Proposals<T> {
     /// counter that is not lower, and that is committed. So nothing of what is still in
     /// `sent` was ordered or ever can be: it goes out again under a higher counter.
     fn superseded_by(&mut self, mine: Origin, counter: u64) {
-        self.origin = Some(Origin { counter: counter + 1, ..mine });
+        self.origin = Some(Origin { counter: counter.saturating_add(1), ..mine });
         self.next_number = 1;
         self.ordered = 0;
         for sent in self.sent.drain(..).rev() {
@@ -264,16 +279,18 @@ impl<T> Proposals<T> {
     /// What has had no effect for so long: it is not ordered, or was ordered by this sequencer
     /// and not heard. While earlier ones are still heard for the first time the ring is only
     /// slow, and more of the same would make it slower.
-    fn overdue(&mut self, now: Duration, timeout: Duration) -> Vec<Batch> {
+    fn overdue(&mut self, now: Duration, timeout: Duration, outbox: &Outbox) -> Vec<Batch> {
         let (ordered, heard_at) = (self.ordered, self.heard_at);
         let is_overdue = |sent: &&mut Sent<T>| {
             let settled = sent.heard && sent.batch.number <= ordered;
-            let late = |at: Duration| now.saturating_sub(at.max(heard_at)) > timeout;
-            !settled && sent.sent_at.is_none_or(late)
+            // What still waits for the group is not sent a second time (rule N12).
+            let Some(taken_at) = outbox.taken_at(sent.sent_at) else { return false };
+            let late = now.saturating_sub(taken_at.max(heard_at)) > timeout;
+            !settled && (sent.again || late)
         };
         let overdue = self.sent.iter_mut().filter(is_overdue);
         let send = |sent: &mut Sent<T>| {
-            sent.sent_at = Some(now);
+            (sent.sent_at, sent.again) = (now, false);
             sent.batch.clone()
         };
         overdue.map(send).collect()
@@ -328,7 +345,8 @@ impl<T> Proposals<T> {
         self.next_number += 1;
         let batch = Batch { origin, number, kind, count, commands: commands.freeze() };
         let kept = batch.clone();
-        let sent = Sent { batch: kept, callers, place, deadline, sent_at: Some(now), heard: false };
+        let (sent_at, again, heard) = (now, false, false);
+        let sent = Sent { batch: kept, callers, place, deadline, sent_at, again, heard };
         self.sent.push_back(sent);
         Some(batch)
     }
@@ -374,7 +392,11 @@ impl<T> Engine<T> {
     /// once.
     pub(crate) fn send_batches(&mut self, out: &mut Vec<Output<T>>) -> Checked {
         let Config { batch_bytes_max, batches_in_flight_max, .. } = self.config;
-        while self.is_in_step() && self.proposals.is_due(batch_bytes_max, batches_in_flight_max) {
+        // A lone voter commits what it has not sent yet, so what is in flight is no bound for it.
+        while self.is_in_step()
+            && self.proposals.is_due(batch_bytes_max, batches_in_flight_max)
+            && self.outbox.has_room()
+        {
             let Some(batch) = self.proposals.fill(batch_bytes_max, self.now.monotonic) else {
                 break;
             };
@@ -418,7 +440,8 @@ impl<T> Engine<T> {
             last.filter(|last| last.counter == origin.counter).map_or(0, |last| last.number)
         });
         self.proposals.ordered = self.proposals.ordered.max(ordered);
-        let again = self.proposals.overdue(self.now.monotonic, self.config.resend_timeout);
+        let timeout = self.config.resend_timeout;
+        let again = self.proposals.overdue(self.now.monotonic, timeout, &self.outbox);
         again.into_iter().try_for_each(|batch| self.send_batch(batch, out))
     }
 }
@@ -434,7 +457,7 @@ mod tests {
     /// Three batches under way, of one caller each.
     fn under_way() -> Proposals<u32> {
         let mut proposals = Proposals::default();
-        proposals.get_in_step(ME, &Log::default());
+        proposals.get_in_step(ME, &Log::default(), false);
         for caller in 1..=3 {
             proposals.queue(caller, Bytes::from_static(b"a command"), None);
             proposals.fill(100, Duration::ZERO).unwrap();
@@ -455,7 +478,7 @@ mod tests {
     #[test]
     fn n1_a_batch_waits_until_it_is_as_large_as_all_under_way() {
         let mut proposals = Proposals::default();
-        proposals.get_in_step(ME, &Log::default());
+        proposals.get_in_step(ME, &Log::default(), false);
         let mut sizes = Vec::new();
         let send = |proposals: &mut Proposals<u32>, bytes_max| {
             let due = proposals.is_due(bytes_max, 4);
@@ -481,7 +504,7 @@ mod tests {
     #[test]
     fn n1_full_batches_go_at_once_and_few_are_under_way() {
         let mut proposals = Proposals::default();
-        proposals.get_in_step(ME, &Log::default());
+        proposals.get_in_step(ME, &Log::default(), false);
         (0..16).for_each(|caller| proposals.queue(caller, Bytes::from_static(b"a command"), None));
         while proposals.is_due(13, 100) {
             assert_eq!(proposals.fill(13, Duration::ZERO).unwrap().count, 1);
@@ -494,7 +517,7 @@ mod tests {
         let second = Duration::from_secs;
         let mut proposals = under_way();
         let numbers = |proposals: &mut Proposals<u32>, now| {
-            let overdue = proposals.overdue(now, second(1));
+            let overdue = proposals.overdue(now, second(1), &Outbox::default());
             overdue.iter().map(|batch| batch.number).collect::<Vec<_>>()
         };
         assert_eq!(numbers(&mut proposals, second(1)), []);
@@ -508,15 +531,40 @@ mod tests {
         assert_eq!(numbers(&mut proposals, second(4)), []);
         // A new epoch waits for nothing.
         proposals.heard_at = second(4);
-        proposals.get_in_step(ME, &Log::default());
+        proposals.get_in_step(ME, &Log::default(), false);
         assert_eq!(numbers(&mut proposals, second(4)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn n12_what_still_waits_for_the_group_is_not_sent_again() {
+        let second = Duration::from_secs;
+        let mut proposals = under_way();
+        let mut outbox = Outbox::default();
+        let numbers = |proposals: &mut Proposals<u32>, outbox: &Outbox, now| {
+            let overdue = proposals.overdue(now, second(1), outbox);
+            overdue.iter().map(|batch| batch.number).collect::<Vec<_>>()
+        };
+        (0..3).for_each(|_| outbox.add(100, Duration::ZERO));
+        outbox.report(3, 300, second(1));
+        assert_eq!(numbers(&mut proposals, &outbox, second(500)), []);
+        // Not in a new epoch either.
+        proposals.get_in_step(ME, &Log::default(), false);
+        assert_eq!(numbers(&mut proposals, &outbox, second(501)), []);
+        outbox.report(0, 0, second(600));
+        assert_eq!(numbers(&mut proposals, &outbox, second(600)), [1, 2, 3]);
+        // The timeout counts from when the group took them.
+        (0..3).for_each(|_| outbox.add(100, second(600)));
+        outbox.report(3, 300, second(600));
+        outbox.report(0, 0, second(700));
+        assert_eq!(numbers(&mut proposals, &outbox, second(701)), []);
+        assert_eq!(numbers(&mut proposals, &outbox, second(702)), [1, 2, 3]);
     }
 
     #[test]
     fn n10_at_its_deadline_what_was_never_sent_is_withdrawn_and_the_rest_goes_on() {
         let at = |seconds| Some(Duration::from_secs(seconds));
         let mut proposals = Proposals::default();
-        proposals.get_in_step(ME, &Log::default());
+        proposals.get_in_step(ME, &Log::default(), false);
         for (caller, deadline) in [(1, at(1)), (2, at(2)), (3, None), (4, at(1)), (5, at(3))] {
             proposals.queue(caller, Bytes::from_static(b"a command"), deadline);
             if caller % 2 == 0 {

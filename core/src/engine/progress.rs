@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
+use super::outbox::Outbox;
 use super::{Canary, Checked, Engine, Output};
 use crate::message::{Message, Progress};
 use crate::types::{Ballot, Incarnation, Index, Voter};
@@ -29,6 +30,8 @@ pub(crate) struct Pace {
     pub(crate) missing_since: Option<Duration>,
     /// It has been asked for.
     pub(crate) fetched: bool,
+    /// When this replica last asked for entries.
+    pub(crate) fetched_at: Option<Duration>,
     /// What came was not taken, for want of room.
     pub(crate) refused: bool,
     /// Whom the sequencer has named to give entries.
@@ -54,10 +57,20 @@ impl Pace {
     }
 
     /// A new epoch goes on from `base`.
-    pub(crate) fn opened(&mut self, base: Index) {
+    pub(crate) fn opened(&mut self, base: Index, outbox: &Outbox) {
         // The `EpochStart` behind the base is known from `Open` itself (rule B8).
         let told = base.next();
-        *self = Self { news: true, told, heard: told, sent_at: self.sent_at, ..Self::default() };
+        *self = Self {
+            news: true,
+            told,
+            heard: told,
+            sent_at: self.sent_at,
+            // These may still wait for the group.
+            under_way: self.under_way.filter(|at| outbox.is_waiting(*at)),
+            fetched_at: self.fetched_at,
+            asked_at: self.asked_at.filter(|at| outbox.is_waiting(*at)),
+            ..Self::default()
+        };
     }
 }
 
@@ -91,7 +104,7 @@ impl<T> Engine<T> {
         let closed = self
             .pace
             .under_way
-            .is_some_and(|at| now.saturating_sub(at) < self.config.resend_timeout || for_ever);
+            .is_some_and(|at| self.unanswered(at) < self.config.resend_timeout || for_ever);
         if self.pace.news && !closed {
             self.pace.under_way = Some(now);
             let progress = self.progress();
@@ -119,13 +132,15 @@ impl<T> Engine<T> {
             self.pace.under_way = None;
         }
         self.identify(from, progress.incarnation, progress.store);
+        let believed = self.believe(progress.promised);
         if let Some(peer) = self.members.peer_mut(from) {
-            peer.promised = progress.promised;
+            if believed {
+                peer.promised = progress.promised;
+            }
             peer.epoch = progress.epoch;
             peer.acked = progress.acked;
             peer.applied = progress.applied;
         }
-        self.election.counter_seen = self.election.counter_seen.max(progress.promised.counter);
         let Some(epoch) = self.epoch.as_ref().filter(|e| e.open.ballot == progress.epoch) else {
             self.on_other_epoch(progress.epoch, progress.promised);
             if self.is_broken(Canary::EchoesOfOtherEpochs) {

@@ -9,7 +9,7 @@ use crate::message::{Message, Read};
 use crate::types::{Index, Nonce, Voter};
 
 /// Readers whose rounds are remembered until they are echoed: more than there are members.
-const READERS_MAX: usize = 256;
+pub(super) const READERS_MAX: usize = 256;
 
 /// This replica's reads, and what it owes to the reads of others.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(crate) struct Reads {
     round: Option<Round>,
     /// The number of the last round. Never used twice by an incarnation.
     last_round: u64,
+    /// When a round was last asked for.
+    sent_at: Option<Duration>,
     /// Those that know their index, which never falls.
     placed: VecDeque<(Index, Vec<Waiting>)>,
     /// The highest round of each reader, to be told with the next `Progress`.
@@ -63,6 +65,11 @@ impl Reads {
     /// What is owed to other readers. A lost one is asked for again.
     pub(crate) fn take_echoes(&mut self) -> Vec<(Nonce, u64)> {
         std::mem::take(&mut self.echoes).into_iter().collect()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn owed(&self) -> usize {
+        self.echoes.len()
     }
 
     /// Gives up those that came before `since`.
@@ -109,7 +116,12 @@ impl<T> Engine<T> {
 
     /// Begins the next round when there are reads for it and none is under way.
     pub(crate) fn begin_round(&mut self, out: &mut Vec<Output<T>>) {
-        if self.reads.round.is_some() || self.reads.gathered.is_empty() || self.live().is_none() {
+        let is_unsent = self.reads.sent_at.is_some_and(|at| self.is_unsent(at));
+        if self.reads.round.is_some()
+            || self.reads.gathered.is_empty()
+            || self.live().is_none()
+            || is_unsent
+        {
             return;
         }
         self.reads.last_round += 1;
@@ -130,6 +142,7 @@ impl<T> Engine<T> {
         let (epoch, incarnation) = (self.open_epoch(), self.me());
         if let Some(Round { number, sent_at, .. }) = &mut self.reads.round {
             *sent_at = self.now.monotonic;
+            self.reads.sent_at = Some(self.now.monotonic);
             out.push(Output::Send(Message::Read(Read { epoch, incarnation, round: *number })));
         }
     }
@@ -137,7 +150,7 @@ impl<T> Engine<T> {
     /// At a tick: what got lost is asked again, and what waits for too long is given up.
     pub(crate) fn tend_reads(&mut self, out: &mut Vec<Output<T>>) {
         let sent_at = self.reads.round.as_ref().map(|round| round.sent_at);
-        let lost = sent_at.is_some_and(|at| self.ago(at) > self.config.resend_timeout);
+        let lost = sent_at.is_some_and(|at| self.unanswered(at) > self.config.resend_timeout);
         if lost && self.live().is_some() {
             self.send_round(out);
         }
@@ -173,7 +186,10 @@ impl<T> Engine<T> {
         let anybodys = self.is_broken(Canary::EchoesOfOtherReaders);
         let earlier = self.is_broken(Canary::EchoesOfEarlierRounds);
         let mine = echoes.iter().find(|(reader, _)| *reader == nonce || anybodys);
+        let last = self.reads.last_round;
         let Some(round) = &mut self.reads.round else { return };
+        // Of a round that has not begun nobody can have heard.
+        let mine = mine.filter(|(_, number)| *number <= last || anybodys);
         if mine.is_some_and(|(_, number)| *number >= round.number || earlier) {
             round.echoes.insert(voter, acked);
             self.place_round();

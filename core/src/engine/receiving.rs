@@ -1,6 +1,6 @@
 //! A laggard receives a snapshot (rules L3 to L6).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::laggards::Laggards;
@@ -12,18 +12,19 @@ use crate::snapshot::{ShelfOp, SnapshotName};
 use crate::types::{Incarnation, Index};
 
 /// Chunks that wait to be written. What comes beyond is dropped and comes again.
-const WRITING_MAX: usize = 32;
+pub(super) const WRITING_MAX: usize = 32;
 
 /// A snapshot that comes in. It outlives epochs and donors (rule L5).
 #[derive(Debug)]
 pub(crate) struct Receiving {
     pub(crate) name: SnapshotName,
     pub(crate) donor: Incarnation,
-    /// Which chunks are written.
-    have: Vec<bool>,
+    /// Number of chunks that are written.
     pub(crate) count: u64,
     /// No chunk before this is missing.
     whole_to: u64,
+    /// The chunks after it that are written. Grows by what has come in, never by what a name says.
+    later: BTreeSet<u64>,
     /// Chunks that are being written, and what the donor had sent by then.
     writing: VecDeque<(u64, u64)>,
     /// Of what the donor has sent, as much is dealt with.
@@ -31,6 +32,8 @@ pub(crate) struct Receiving {
     /// As much was told.
     told: u64,
     told_at: Duration,
+    /// It is to be told again, once the last word has left this replica.
+    tell: bool,
     /// When a chunk last came, or a donor was named.
     pub(crate) heard_at: Duration,
     pub(crate) since: Duration,
@@ -45,13 +48,14 @@ impl Receiving {
         Self {
             name,
             donor,
-            have: vec![false; usize::try_from(name.chunks()).unwrap_or_default()],
             count: 0,
             whole_to: 0,
+            later: BTreeSet::new(),
             writing: VecDeque::new(),
             seen: 0,
             told: 0,
             told_at: now,
+            tell: false,
             heard_at: now,
             since: now,
             checking: false,
@@ -60,7 +64,18 @@ impl Receiving {
     }
 
     fn has(&self, chunk: u64) -> bool {
-        self.have.get(chunk as usize).copied().unwrap_or(true)
+        chunk < self.whole_to || chunk >= self.name.chunks() || self.later.contains(&chunk)
+    }
+
+    fn add(&mut self, chunk: u64) {
+        if self.has(chunk) {
+            return;
+        }
+        self.later.insert(chunk);
+        self.count += 1;
+        while self.later.remove(&self.whole_to) {
+            self.whole_to += 1;
+        }
     }
 
     fn is_coming(&self, chunk: u64) -> bool {
@@ -71,8 +86,19 @@ impl Receiving {
     fn gap(&self) -> Option<(u64, u64)> {
         let chunks = self.name.chunks();
         let first = (self.whole_to..chunks).find(|chunk| !self.is_coming(*chunk))?;
-        let end = (first..chunks).find(|chunk| self.is_coming(*chunk)).unwrap_or(chunks);
-        Some((first, end))
+        let written = self.later.range(first..).next().copied();
+        let writing = self.writing.iter().map(|(chunk, _)| *chunk).filter(|chunk| *chunk > first);
+        Some((first, writing.chain(written).min().unwrap_or(chunks)))
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn writing(&self) -> usize {
+        self.writing.len()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn later(&self) -> usize {
+        self.later.len()
     }
 
     fn is_whole(&self) -> bool {
@@ -116,6 +142,7 @@ impl<T> Engine<T> {
             }
             Offered::Snapshot(name) if self.wants(&name) => {
                 let now = self.now.monotonic;
+                let told_at = self.receiving.as_ref().map(|receiving| receiving.told_at);
                 let known = self.receiving.take_if(|receiving| receiving.name == name);
                 if known.is_none() {
                     self.abandon_receiving(out);
@@ -132,6 +159,7 @@ impl<T> Engine<T> {
                     receiving.seen = 0;
                 }
                 receiving.heard_at = now;
+                receiving.told_at = told_at.unwrap_or(receiving.told_at);
                 self.receiving = Some(receiving);
                 self.tell_received(out);
             }
@@ -175,11 +203,7 @@ impl<T> Engine<T> {
         };
         receiving.writing.pop_front();
         receiving.seen = receiving.seen.max(seen);
-        receiving.have[chunk as usize] = true;
-        receiving.count += 1;
-        while receiving.whole_to < name.chunks() && receiving.has(receiving.whole_to) {
-            receiving.whole_to += 1;
-        }
+        receiving.add(chunk);
         self.check_received(out);
     }
 
@@ -197,7 +221,8 @@ impl<T> Engine<T> {
 
     /// Tells the donor how far this laggard is, when it has dealt with something.
     pub(crate) fn acknowledge_chunks(&mut self, out: &mut Vec<Output<T>>) {
-        if self.receiving.as_ref().is_some_and(|receiving| receiving.seen > receiving.told) {
+        let is_due = |receiving: &Receiving| receiving.tell || receiving.seen > receiving.told;
+        if self.receiving.as_ref().is_some_and(is_due) {
             self.tell_received(out);
         }
     }
@@ -205,7 +230,13 @@ impl<T> Engine<T> {
     fn tell_received(&mut self, out: &mut Vec<Output<T>>) {
         let incarnation = self.me();
         let now = self.now.monotonic;
+        let told_at = self.receiving.as_ref().map(|receiving| receiving.told_at);
+        let is_unsent = told_at.is_some_and(|at| self.is_unsent(at));
         let Some(receiving) = &mut self.receiving else { return };
+        receiving.tell = is_unsent;
+        if is_unsent {
+            return;
+        }
         receiving.told = receiving.seen;
         receiving.told_at = now;
         let Receiving { name, donor, seen, .. } = *receiving;
@@ -224,10 +255,10 @@ impl<T> Engine<T> {
         let Config { election_timeout, resend_timeout, .. } = self.config;
         let is_due = if receiving.is_whole() {
             // While it is looked at, the others have to know that it is still wanted.
-            self.ago(receiving.told_at) > election_timeout
+            self.unanswered(receiving.told_at) > election_timeout
         } else {
             self.ago(receiving.heard_at) > resend_timeout
-                && self.ago(receiving.told_at) > resend_timeout
+                && self.unanswered(receiving.told_at) > resend_timeout
         };
         if is_due {
             self.tell_received(out);

@@ -2,6 +2,7 @@
 
 use super::disk::Disk;
 use super::log::{Log, Tables};
+use super::plausible::COUNT_MAX;
 use super::{Canary, Config, Engine, Facts, Now, Op, SnapshotHead};
 use crate::entry::Entry;
 use crate::snapshot::SnapshotName;
@@ -85,6 +86,13 @@ impl<T> Engine<T> {
         if facts.replica != config.incarnation.replica {
             let (found, configured) = (facts.replica, config.incarnation.replica);
             return Err(RestartError::OtherReplica { store: facts.store, found, configured });
+        }
+        if facts.promised.counter > COUNT_MAX || facts.commit.0 > COUNT_MAX {
+            let Facts { promised, commit, .. } = facts;
+            return Err(incomplete(format!(
+                "it has promised ballot {promised} and committed {commit}, and no group comes to \
+                 such numbers"
+            )));
         }
         config.store = facts.store;
         let start = head.map(|head| head.tables).unwrap_or_default();

@@ -129,7 +129,8 @@ impl<T> Engine<T> {
         if let Some(name) = self.snapshots.restore.take() {
             out.push(Output::Restore(name));
         }
-        let until = Index((self.applied.0 + self.config.applying_max).min(self.commit.0));
+        let until =
+            Index(self.applied.0.saturating_add(self.config.applying_max).min(self.commit.0));
         if self.handed_out >= until {
             return Ok(());
         }
@@ -236,7 +237,9 @@ impl<T> Engine<T> {
         let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
         let gone = self.log.gone();
         let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));
-        let kept = self.kept_for_laggards().unwrap_or(newest).min(newest).min(self.handed_out);
+        let ahead = self.is_broken(Canary::CompactedBeforeApplied);
+        let applied = if ahead { newest } else { self.handed_out };
+        let kept = self.kept_for_laggards().unwrap_or(newest).min(newest).min(applied);
         let too_much = self.log.stored_bytes() > kept_bytes_max;
         let within = if too_much { self.log.first_within(kept_bytes_max / 4 * 3) } else { gone };
         let through = spare.max(within).min(kept);
@@ -259,7 +262,9 @@ impl<T> Engine<T> {
         }
         let within = self.log.first_in_memory_within(cached_bytes_max / 4 * 3);
         // In place of what is not durable yet the store may have what was cut.
-        let through = within.min(self.applied).min(self.disk.durable());
+        let early = self.is_broken(Canary::ForgottenBeforeDurable);
+        let durable = if early { self.applied } else { self.disk.durable() };
+        let through = within.min(self.applied).min(durable);
         self.log.forget(through, self.log_bytes_max() / STORED_STEPS);
     }
 

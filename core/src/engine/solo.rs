@@ -123,6 +123,7 @@ impl Solo {
             self.engine.step(self.now, input, &mut out);
             let any = !out.is_empty();
             inputs.extend(out.into_iter().filter_map(|output| self.carry_out(output)));
+            self.engine.step(self.now, Input::Unsent { frames: 0, bytes: 0 }, &mut Vec::new());
             if any {
                 inputs.push_back(Input::Drained);
             }

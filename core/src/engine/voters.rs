@@ -268,10 +268,11 @@ impl<T> Engine<T> {
             out.push(Output::Answer { ticket, result: Err(error) });
             return Ok(());
         }
-        self.election.counter_seen = self.election.counter_seen.max(self.promised.counter) + 1;
+        let Some(counter) = self.next_counter() else {
+            return Err(StopReason::Invariant("there is no higher ballot".into()));
+        };
         let me = self.me();
-        let ballot =
-            Ballot { counter: self.election.counter_seen, replica: me.replica.0, nonce: me.nonce };
+        let ballot = Ballot { counter, replica: me.replica.0, nonce: me.nonce };
         let (base, digest, time) = (self.log.last(), self.log.digest(), self.time_by_itself());
         let position = Position { epoch: ballot, index: base.index.next() };
         let alone = vec![self.voter()];

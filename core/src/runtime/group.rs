@@ -59,8 +59,10 @@ pub(crate) struct GroupThread<M: StateMachine> {
     ticked: Instant,
     out: Vec<Output<Caller<M::Output>>>,
     /// Frames in the order of the engine, the first of which may have been refused with
-    /// `TryAgain`.
+    /// `TryAgain`. The engine knows of them, and bounds them (rule N12).
     unsent: VecDeque<Frame>,
+    /// The engine was told that some are left.
+    is_backed_up: bool,
     /// Members whose frames did not decode, each reported once.
     nonsense: BTreeSet<Member>,
     running: bool,
@@ -111,6 +113,7 @@ impl<M: StateMachine> GroupThread<M> {
             ticked: start,
             out: Vec::new(),
             unsent: VecDeque::new(),
+            is_backed_up: false,
             nonsense: BTreeSet::new(),
             running: true,
         }
@@ -142,7 +145,8 @@ impl<M: StateMachine> GroupThread<M> {
             self.tick();
             self.step(Input::Drained);
             self.send();
-            if idle && self.running {
+            let made_room = self.report_unsent();
+            if idle && !made_room && self.running {
                 self.wait();
             }
             if self.shared.is_asked_to_stop() {
@@ -395,6 +399,15 @@ impl<M: StateMachine> GroupThread<M> {
                 Err(error) => return self.lose(error),
             }
         }
+    }
+
+    /// Tells the engine how much is left over; whether there was something, and is nothing any more.
+    fn report_unsent(&mut self) -> bool {
+        let (was, frames) = (self.is_backed_up, self.unsent.len());
+        self.is_backed_up = frames > 0;
+        let bytes = self.unsent.iter().map(Frame::len).sum();
+        self.step(Input::Unsent { frames, bytes });
+        was && !self.is_backed_up
     }
 
     fn wait(&mut self) {

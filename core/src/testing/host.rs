@@ -143,7 +143,7 @@ impl<W: Workload> Host<W> {
         (config.log_bytes_max, config.kept_bytes_max) = (p.log_bytes_max, p.log_bytes_max / 2);
         (config.stored_bytes_max, config.cached_bytes_max) = (p.log_bytes_max, p.cached_bytes_max);
         config.writing_bytes_max = p.writing_bytes_max;
-        config.snapshot_entries = p.snapshot_entries;
+        (config.snapshot_entries, config.snapshot_bytes) = (p.snapshot_entries, p.snapshot_bytes);
         config.volatile = p.in_memory;
         #[cfg(feature = "canaries")]
         {
@@ -242,6 +242,23 @@ impl<W: Workload> Host<W> {
         world.note(|| format!("the disk of {} is full for {for_a_while:?}", self.replica));
         if let Some(store) = world.stores.get_mut(&self.replica) {
             store.full_until = until;
+        }
+    }
+
+    /// The group takes nothing that its process sends, for a while.
+    pub(super) fn block(&mut self, world: &mut World<W>) {
+        let for_a_while = world.rarities.up_to(world.parameters.block_max);
+        world.note(|| format!("the group takes nothing of {} for {for_a_while:?}", self.replica));
+        if let Some(process) = &mut self.process {
+            process.sends_at = world.now() + for_a_while;
+        }
+    }
+
+    /// Its process sends a message that cannot be true.
+    pub(super) fn lie(&mut self, world: &mut World<W>) {
+        let roll = world.rarities.number();
+        if let Some(process) = &mut self.process {
+            process.lie(world, roll);
         }
     }
 

@@ -73,6 +73,7 @@ mod disaster;
 mod disk;
 mod elapsing;
 mod host;
+mod lies;
 mod log_time;
 mod parameters;
 mod process;

@@ -97,6 +97,12 @@ pub struct Parameters {
     pub hang_max: Duration,
     /// A process stops in order.
     pub stops: u32,
+    /// The group takes nothing of a process, which goes on and hears the others.
+    pub blocks: u32,
+    /// The longest such time.
+    pub block_max: Duration,
+    /// A process sends a message that cannot be true, with numbers larger than any can be.
+    pub lies: u32,
     /// Of the snapshots that a process goes on from: it is killed right then.
     pub kills_at_restore: u32,
     /// A disk refuses a write.
@@ -136,6 +142,8 @@ pub struct Parameters {
     pub kept_entries_max: usize,
     /// See [`Config`](crate::engine::Config).
     pub snapshot_entries: u64,
+    /// See [`Config`](crate::engine::Config).
+    pub snapshot_bytes: u64,
     /// See [`Config`](crate::engine::Config).
     pub cached_bytes_max: u64,
     /// See [`Config`](crate::engine::Config); of the log in memory and in the store.
@@ -197,6 +205,9 @@ impl Parameters {
             hangs: random.pick(&[0, 0, 2, 10]),
             hang_max: ms(random.pick(&[50, 500, 5000])),
             stops: random.pick(&[0, 0, 1, 4]),
+            blocks: 0,
+            block_max: Duration::ZERO,
+            lies: 0,
             disk_failures: random.pick(&[0, 0, 0, 1]),
             voter_changes: random.pick(&[0, 0, 0, 2, 10]),
             some_stay_dead: random.chance(200),
@@ -212,6 +223,7 @@ impl Parameters {
             applying_max: random.pick(&[1, 7, 1024]),
             kept_entries_max: random.pick(&[5, 50, 10_000]),
             snapshot_entries: random.pick(&[10, 50, 200, 10_000]),
+            snapshot_bytes: 64 << 20,
             log_bytes_max: random.pick(&[2000, 20_000, 1 << 30]),
             cached_bytes_max: random.pick(&[0, 1000, 10_000, 1 << 30]),
             writing_bytes_max: random.pick(&[20, 500, 1 << 30]),
@@ -220,12 +232,41 @@ impl Parameters {
             #[cfg(feature = "canaries")]
             canary: None,
         };
-        match random.below(8) {
+        let drawn = match random.below(8) {
             0 => drawn.with_short_logs(&mut random),
             1 => drawn.with_transfers(&mut random),
             2 => drawn.with_stragglers(&mut random),
             _ => drawn,
+        };
+        // From numbers of its own, so that all else stays as it is drawn above.
+        drawn.with_rarities(&mut Random::new(seed ^ 0x0dd5_1235_0000))
+    }
+
+    fn with_rarities(mut self, random: &mut Random) -> Self {
+        let ms = Duration::from_millis;
+        if random.chance(200) {
+            self.blocks = random.pick(&[1, 5, 20]);
+            self.block_max = ms(random.pick(&[100, 1000, 8000]));
         }
+        if random.chance(200) {
+            self.lies = random.pick(&[1, 10, 50]);
+        }
+        if random.chance(250) {
+            let is_large = self.theme == Theme::Transfers;
+            self.snapshot_bytes = if is_large { 10_000 } else { random.pick(&[200, 1000, 5000]) };
+        }
+        if self.in_memory && random.chance(150) {
+            self.voter_changes = random.pick(&[20, 50]);
+        }
+        if self.theme == Theme::Mixture && random.chance(60) {
+            self.voters = random.pick(&[6, 8, 9, 10, 11, 12, 13, 14, 15]);
+            self.learners = self.learners.min(1);
+            self.machines = self.voters + self.learners;
+            // Each message goes to all of them.
+            self.faulty_for = self.faulty_for.min(ms(5000));
+            self.clients = 1;
+        }
+        self
     }
 
     fn with_short_logs(mut self, random: &mut Random) -> Self {

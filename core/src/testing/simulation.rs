@@ -250,6 +250,16 @@ impl<W: Workload> Simulation<W> {
         if changes {
             self.change_voters(at)?;
         }
+        let (p, rarities) = (&self.world.parameters, &mut self.world.rarities);
+        let (blocks, lies) =
+            (p.blocks > 0 && rarities.chance(p.blocks), p.lies > 0 && rarities.chance(p.lies));
+        let at = rarities.below(self.hosts.len() as u64) as usize;
+        if blocks {
+            self.hosts[at].block(&mut self.world);
+        }
+        if lies {
+            self.hosts[at].lie(&mut self.world);
+        }
         Ok(())
     }
 

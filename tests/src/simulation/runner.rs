@@ -138,7 +138,7 @@ fn clients(parameters: &Parameters) -> Clients {
     let alarms = random.pick(&[0, 0, 100, 500]);
     // Now and then a snapshot has several chunks, where not too many are taken.
     let ballast = random.pick(&[0, 0, 0, 0, 200_000, 1_000_000]);
-    let is_bearable = parameters.snapshot_entries >= 50;
+    let is_bearable = parameters.snapshot_entries >= 50 && parameters.snapshot_bytes >= 1 << 20;
     // So large that a transfer takes many chunks.
     if parameters.theme == Theme::Transfers {
         return Clients::new(registers, alarms, random.pick(&[300_000, 600_000]));

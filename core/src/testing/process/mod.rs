@@ -23,7 +23,7 @@ use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
 use crate::message::Message;
 use crate::runtime::Reads;
 use crate::snapshot::{ShelfOp, SnapshotHead, SnapshotName};
-use crate::types::{Ballot, ClusterId, Incarnation, Index};
+use crate::types::{Ballot, ClusterId, Incarnation, Index, Origin};
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -85,6 +85,10 @@ pub(super) struct Process<M: StateMachine> {
     ticked_at: Duration,
     /// Before that it does not run.
     pub(super) runs_at: Duration,
+    /// Before that the group takes nothing of it.
+    pub(super) sends_at: Duration,
+    /// Its batches that were sent in the epoch that is open.
+    sent_in_epoch: BTreeSet<(Origin, u64)>,
     /// What its engine last opened and promised.
     epoch: Ballot,
     promised: Ballot,
@@ -144,6 +148,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             known_time: KnownTime::default(),
             ticked_at: now,
             runs_at: now,
+            sends_at: now,
+            sent_in_epoch: BTreeSet::new(),
             epoch: Ballot::default(),
             promised: Ballot::default(),
             committed_at: Duration::ZERO,
@@ -183,12 +189,15 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         if now.saturating_sub(self.ticked_at) >= TICK {
             self.ticked_at = now;
             any = true;
+            let had_sent_all = self.unsent.is_empty();
             self.input(world, clock, Input::Tick)?;
+            self.check_resent(had_sent_all)?;
         }
         if any {
             self.drain(world, clock)?;
         }
         self.send(world, clock)?;
+        self.report_unsent(world, clock)?;
         let pause = world.parameters.turn_max;
         if !world.is_calm && !pause.is_zero() {
             self.runs_at = now + world.random.up_to(pause);
@@ -222,7 +231,33 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         check(!had_stopped || only_refuses, || {
             format!("{} has stopped, and does: {out:?}", self.incarnation.replica)
         })?;
-        self.carry_out(world, out)
+        self.carry_out(world, out)?;
+        self.check_bounds(world)
+    }
+
+    /// Rule N1: what an epoch change left unordered is sent again at once.
+    fn check_resent(&self, had_sent_all: bool) -> Checked {
+        let left = self.engine.unordered().into_iter();
+        let mut left = left.filter(|batch| !self.sent_in_epoch.contains(batch));
+        let next = left.next().filter(|_| had_sent_all && !self.stopped);
+        check(next.is_none(), || {
+            format!("N1: {} does not send {next:?} in a new epoch", self.incarnation.replica)
+        })
+    }
+
+    /// Nothing grows beyond its bounds, and nothing leaves memory that is not in the store.
+    fn check_bounds<W: Workload<Machine = M>>(&self, world: &World<W>) -> Checked {
+        let replica = self.incarnation.replica;
+        let exceeds = self.engine.exceeds();
+        check(exceeds.is_none(), || {
+            format!("bounds: {replica} has {}", exceeds.unwrap_or_default())
+        })?;
+        let Some(store) = world.stores.get(&replica) else { return Ok(()) };
+        let (last, digest) = self.engine.before_memory();
+        let is_kept = store.digests.holds(last, digest) || last <= store.snapshot_index();
+        check(is_kept || self.engine.config().volatile, || {
+            format!("L3: {replica} has forgotten entry {last}, which is not durable")
+        })
     }
 
     /// An operator forces it to go on alone (rule V4).
@@ -299,6 +334,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             self.dies |= self.engine.promised() != self.promised
                 && strikes(p.kills_at_promise, &mut world.random);
         }
+        if epoch != self.epoch {
+            self.sent_in_epoch.clear();
+        }
         (self.epoch, self.promised) = (epoch, self.engine.promised());
         for output in out {
             match output {
@@ -310,6 +348,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                         self.known_time.check_report(report, world.now())?;
                     }
                     self.check_entries(&message)?;
+                    if let Message::Batch(batch, _) = &message {
+                        self.sent_in_epoch.insert((batch.origin, batch.number));
+                    }
                     self.unsent.push_back(encode(self.engine.cluster(), &message));
                 }
                 Output::Write { ticket, ops } => {
@@ -450,6 +491,12 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     self.known_time.has_joined |= notice.joined.contains(&by);
                 }
             }
+            if let Op::Compact(through) = op {
+                check(*through <= self.engine.handed_out(), || {
+                    let replica = self.incarnation.replica;
+                    format!("L6: {replica} compacts through {through}, which is not handed out")
+                })?;
+            }
             if let Op::Cut(after) | Op::Reset(after) = op {
                 world.checker.cut(*after, &self.log)?;
             }
@@ -583,12 +630,35 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         self.input(world, clock, Input::Disconnected { reason: error.to_string() })
     }
 
+    /// Sends a message that no engine would.
+    pub(super) fn push(&mut self, message: &Message) {
+        self.unsent.push_back(encode(self.engine.cluster(), message));
+    }
+
+    /// The engine hears what is left over, which is bounded however long the group takes nothing.
+    fn report_unsent<W: Workload<Machine = M>>(
+        &mut self,
+        world: &mut World<W>,
+        clock: &Clock,
+    ) -> Checked {
+        let frames = self.unsent.len();
+        let bytes = self.unsent.iter().map(Bytes::len).sum();
+        let most = UNSENT_MAX + 2 * world.parameters.batches_in_flight_max;
+        check(frames <= most && bytes <= UNSENT_BYTES_MAX, || {
+            format!("N12: {} has {frames} frames unsent, {most} at most", self.incarnation.replica)
+        })?;
+        self.input(world, clock, Input::Unsent { frames, bytes })
+    }
+
     /// Sends in order; what is refused is sent later.
     fn send<W: Workload<Machine = M>>(&mut self, world: &mut World<W>, clock: &Clock) -> Checked {
         let Some(connection) = self.connection else {
             self.unsent.clear();
             return Ok(());
         };
+        if world.now() < self.sends_at && !world.is_calm {
+            return Ok(());
+        }
         while let Some(frame) = self.unsent.front() {
             match world.network.multicast(connection, frame.clone()) {
                 Ok(()) => {
@@ -603,6 +673,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         Ok(())
     }
 }
+
+/// Frames, and bytes of them, that may wait for a group that takes nothing (rule N12), beside the
+/// batches under way: the last word of each kind, the chunks of two snapshots, and answers.
+const UNSENT_MAX: usize = 128;
+const UNSENT_BYTES_MAX: usize = 8 << 20;
 
 fn encode(cluster: Option<ClusterId>, message: &Message) -> Bytes {
     let frame = Frame::new(cluster, message);
