@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
     /// Frames that wait, and those sent since that was reported.
     frames: u64,
     bytes: usize,
+    /// Whether it is ever reported what waits.
+    reported: bool,
 }
 
 impl Outbox {
@@ -66,7 +68,7 @@ impl Outbox {
         }
         let ends = self.moments.front().zip(self.moments.back());
         self.waiting = ends.filter(|_| frames > 0).map(|(first, last)| (first.1, last.1));
-        (self.frames, self.bytes) = (frames as u64, bytes);
+        (self.frames, self.bytes, self.reported) = (frames as u64, bytes, true);
     }
 
     /// Whether a frame that was sent then has not been taken yet.
@@ -86,7 +88,7 @@ impl Outbox {
 
     /// Whether a new batch may be sent, and others answered.
     pub(crate) fn has_room(&self) -> bool {
-        self.frames < FRAMES_MAX && self.bytes < BYTES_MAX
+        !self.reported || self.frames < FRAMES_MAX && self.bytes < BYTES_MAX
     }
 }
 
@@ -157,6 +159,8 @@ mod tests {
     fn others_are_answered_while_there_is_room() {
         let mut outbox = Outbox::default();
         outbox.add(BYTES_MAX, at(1));
+        assert!(outbox.has_room(), "nobody has said that it waits");
+        outbox.report(1, BYTES_MAX, at(1));
         assert!(!outbox.has_room());
         outbox.report(0, 0, at(1));
         assert!(outbox.has_room());
