@@ -18,6 +18,25 @@ pub(crate) const REQUESTS: service::resp::Limits = service::resp::Limits {
     request_bytes_max: REQUEST_BYTES_MAX,
 };
 
+/// The same for a client that has not said the password yet: enough to say it.
+pub(crate) const UNAUTHENTICATED_REQUESTS: service::resp::Limits = service::resp::Limits {
+    arguments_max: UNAUTHENTICATED_ARGUMENTS_MAX,
+    line_bytes_max: UNAUTHENTICATED_BYTES_MAX,
+    request_bytes_max: UNAUTHENTICATED_BYTES_MAX,
+};
+
+/// The most arguments of a request before the password was said.
+pub const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
+
+/// The longest request on the wire in bytes before the password was said.
+pub const UNAUTHENTICATED_BYTES_MAX: usize = 16 << 10;
+
+/// How long a client may take to say the password.
+pub const AUTHENTICATION_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A client that listens and takes no message for so long is disconnected.
+pub const LISTENER_STALL_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The most that the arguments of a command may have together, in bytes, with 16 more for
 /// each: what the group carries as one command.
 pub const COMMAND_BYTES_MAX: usize = plainsong::COMMAND_BYTES_MAX;

@@ -47,3 +47,6 @@ pub(crate) const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
 
 /// The events that the replica may be ahead of the server.
 pub(crate) const EVENTS_MAX: usize = 1024;
+
+/// The most that is read and discarded after a request that is none.
+pub(crate) const DISCARDED_BYTES_MAX: usize = 1 << 20;

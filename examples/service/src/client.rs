@@ -140,7 +140,8 @@ impl Client {
         let words = words.iter().map(|word| Reply::BulkString(word.as_ref().to_owned().into()));
         let mut buffer = BytesMut::new();
         encode(&mut buffer, &Reply::Array(words.collect()));
-        self.output.write_all(&buffer).await
+        self.output.write_all(&buffer).await?;
+        self.output.flush().await
     }
 
     /// The next reply. May be dropped and called again.

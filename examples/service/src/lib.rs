@@ -15,6 +15,7 @@
 
 pub mod arguments;
 mod client;
+mod discard;
 mod guard;
 mod job;
 mod lifeline;
@@ -39,6 +40,7 @@ mod transfer;
 mod watch;
 
 pub use client::{Address, Client, Unanswered, ask_first, silence_of};
+pub use discard::{DISCARDED_BYTES_MAX, discard};
 pub use guard::{GuardArguments, guard};
 pub use job::{Ended, Guarding, Job, exit_code};
 pub use lifeline::Lifeline;

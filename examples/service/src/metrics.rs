@@ -63,6 +63,7 @@ async fn answer(mut stream: TcpStream, status: impl Fn() -> Status) {
         }
     }
     let _ = stream.write_all(response(&head, || text(&status())).as_bytes()).await;
+    let _ = stream.flush().await;
     let _ = stream.shutdown().await;
 }
 

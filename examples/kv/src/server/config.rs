@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::{Password, Tls};
+use crate::limits::{AUTHENTICATION_TIME_MAX, LISTENER_STALL_MAX};
 
 /// How a server serves.
 #[derive(Clone, Debug)]
@@ -11,6 +12,10 @@ pub struct Config {
     /// What clients at a port have to say first. Those at a Unix socket need not: who may open
     /// it, its file says.
     pub password: Option<Password>,
+    /// How long a client at a port may take to say it.
+    pub authentication_timeout: Duration,
+    /// How long a client that listens to changes may take none.
+    pub listener_timeout: Duration,
     /// The port is encrypted. A Unix socket is not.
     pub tls: Option<Tls>,
     /// Commands that could make the store larger are refused while it holds more than this. It
@@ -21,6 +26,13 @@ pub struct Config {
 impl Config {
     /// Without password, encryption or limit.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, password: None, tls: None, memory_bytes_max: None }
+        Self {
+            timeout,
+            password: None,
+            authentication_timeout: AUTHENTICATION_TIME_MAX,
+            listener_timeout: LISTENER_STALL_MAX,
+            tls: None,
+            memory_bytes_max: None,
+        }
     }
 }

@@ -5,26 +5,28 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use plainsong::Consistency;
-use service::Halves;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep};
+use service::{DISCARDED_BYTES_MAX, Halves, discard};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{Answer, Form, Later, Tell, not_proposed};
 use super::clients::Client;
 use super::info;
 use super::listener::{Shared, stopped};
-use super::order::{Order, Progress, Way};
+use super::order::{Order, Way};
 use super::session::{Meaning, Session};
 use super::waiting::{acknowledged, matching, role};
+use super::writer::Writer;
+use crate::Notice;
 use crate::backend::Backend;
 use crate::command::{Ask, Output, Proposal, Query, Transaction};
-use crate::limits::{COMMAND_BYTES_MAX, IN_FLIGHT_MAX, NOTICES_QUEUED_MAX, REQUESTS};
+use crate::limits::{
+    COMMAND_BYTES_MAX, IN_FLIGHT_MAX, NOTICES_QUEUED_MAX, REQUESTS, UNAUTHENTICATED_BYTES_MAX,
+    UNAUTHENTICATED_REQUESTS,
+};
 use crate::request::Shape;
-use crate::resp::{Decoder, Reply, encode, error};
-
-/// Replies are written when nothing more is ready, or when they are this much.
-const WRITE_BYTES: usize = 64 << 10;
+use crate::resp::{Decoder, ProtocolError, Reply, error};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -55,15 +57,39 @@ pub(super) async fn serve<B: Backend>(
     let (config, view) = (Arc::clone(&shared.config), shared.backend.view());
     let id = client.id;
     let session = Session::new(client, Arc::clone(&shared.clients), config, view);
-    let reader =
-        Reader { session, form: Form::default(), shared: Arc::clone(&shared), answers, order };
+    let (admitted, stalled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let time_to_authenticate = shared.config.authentication_timeout;
+    let is_admitted = session.is_authenticated();
+    let reader = Reader {
+        session,
+        form: Form::default(),
+        shared: Arc::clone(&shared),
+        answers,
+        order,
+        admitted: Arc::clone(&admitted),
+        stalled: Arc::clone(&stalled),
+    };
     let (form, buffer) = (Form::default(), BytesMut::new());
     let writer = Writer { output, queue, progress, shared, form, buffer };
-    // One task: the two take turns, and a reply finds its client's task awake.
-    let (read, written) = tokio::join!(reader.run(input), writer.run());
-    for result in [read, written] {
-        if let Err(error) = result {
-            tracing::debug!(client = id, %error, "connection lost");
+    let unauthenticated_for_too_long = async {
+        if is_admitted || timeout(time_to_authenticate, admitted.notified()).await.is_ok() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        // One task: the two take turns, and a reply finds its client's task awake.
+        (read, written) = async { tokio::join!(reader.run(input), writer.run()) } => {
+            for result in [read, written] {
+                if let Err(error) = result {
+                    tracing::debug!(client = id, %error, "connection lost");
+                }
+            }
+        }
+        () = unauthenticated_for_too_long => {
+            tracing::debug!(client = id, "disconnected: it did not say the password in time");
+        }
+        () = stalled.notified() => {
+            tracing::info!(client = id, "disconnected: it listens, and takes no messages");
         }
     }
 }
@@ -75,34 +101,32 @@ struct Reader<B: Backend> {
     shared: Arc<Shared<B>>,
     answers: Answers<B>,
     order: Order,
+    /// Told when the client may do more than say the password.
+    admitted: Arc<Notify>,
+    /// Told when the client listens and does not take what it is told.
+    stalled: Arc<Notify>,
 }
 
 impl<B: Backend> Reader<B> {
     async fn run(mut self, mut input: impl AsyncRead + Unpin) -> io::Result<()> {
         let mut stop = self.shared.stop.subscribe();
         let room = Arc::new(Semaphore::new(NOTICES_QUEUED_MAX));
-        let mut decoder = Decoder::new(REQUESTS);
+        let mut decoder = Decoder::new(UNAUTHENTICATED_REQUESTS);
         loop {
-            let mut requests = 0;
-            loop {
-                match decoder.request() {
-                    Ok(Some(arguments)) => {
-                        requests += 1;
-                        if !self.request(arguments, &mut stop).await {
-                            self.shared.statistics.count_commands(requests);
-                            return Ok(());
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(mistake) => {
-                        let reply = error(format_args!("ERR Protocol error: {mistake}"));
-                        let _ = self.answers.send(Answer::Close(reply)).await;
-                        return Ok(());
-                    }
+            match self.requests(&mut decoder, &mut stop).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(mistake) => {
+                    drop(decoder);
+                    self.end(mistake, &mut input, &mut stop).await;
+                    return Ok(());
                 }
             }
-            self.shared.statistics.count_commands(requests);
-            decoder.buffer().reserve(READ_BYTES);
+            decoder.buffer().reserve(match self.session.is_authenticated() {
+                true => READ_BYTES,
+                false => UNAUTHENTICATED_BYTES_MAX,
+            });
+            let answers = self.answers.clone();
             tokio::select! {
                 read = input.read_buf(decoder.buffer()) => match read? {
                     0 => return Ok(()),
@@ -111,31 +135,117 @@ impl<B: Backend> Reader<B> {
                         input_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
                     }
                 },
-                (place, notice) = async {
-                    let place = Arc::clone(&room).acquire_owned().await;
-                    (place, self.session.change().await)
-                } => {
-                    let (Ok(place), Some(notice)) = (place, notice) else {
-                        let _ = self.answers.send(Answer::Close(error(MISSED))).await;
-                        return Ok(());
-                    };
-                    let place = Arc::new(place);
-                    for message in self.session.messages(&notice) {
-                        let answer = Answer::Message(message, Arc::clone(&place));
-                        if self.answers.send(answer).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                }
-                () = self.answers.closed() => return Ok(()),
+                notice = self.notice(&room) => if !self.tell(notice).await { return Ok(()) },
+                () = answers.closed() => return Ok(()),
                 () = stopped(&mut stop) => return Ok(()),
+            }
+        }
+    }
+
+    /// Handles the requests that have been read; says whether there may be others.
+    async fn requests(
+        &mut self,
+        decoder: &mut Decoder,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<bool, ProtocolError> {
+        let mut count = 0;
+        let goes_on = loop {
+            let is_authenticated = self.session.is_authenticated();
+            decoder.set_limits(match is_authenticated {
+                true => REQUESTS,
+                false => UNAUTHENTICATED_REQUESTS,
+            });
+            let arguments = match decoder.request() {
+                Ok(Some(arguments)) => arguments,
+                Ok(None) => break Ok(true),
+                Err(mistake) => break Err(mistake),
+            };
+            count += 1;
+            if !self.request(arguments, stop).await {
+                break Ok(false);
+            }
+            if !is_authenticated && self.session.is_authenticated() {
+                self.admitted.notify_one();
+            }
+        };
+        self.shared.statistics.count_commands(count);
+        goes_on
+    }
+
+    /// What happens next that the client listens to, and a place for it among what waits to be
+    /// written. `None`: some of it was missed.
+    async fn notice(&mut self, room: &Arc<Semaphore>) -> Option<(OwnedSemaphorePermit, Notice)> {
+        if !self.session.is_listening() {
+            return std::future::pending().await;
+        }
+        let place = Arc::clone(room).acquire_owned();
+        let place = match timeout(self.shared.config.listener_timeout, place).await {
+            Ok(place) => place.ok()?,
+            Err(_) => {
+                self.stalled.notify_one();
+                return std::future::pending().await;
+            }
+        };
+        Some((place, self.session.change().await?))
+    }
+
+    /// Tells the client of it; says whether there may be more.
+    async fn tell(&self, notice: Option<(OwnedSemaphorePermit, Notice)>) -> bool {
+        let Some((place, notice)) = notice else {
+            let _ = self.answers.send(Answer::Close(error(MISSED))).await;
+            return false;
+        };
+        let place = Arc::new(place);
+        for message in self.session.messages(&notice) {
+            let sent = self.answers.send(Answer::Message(message, Arc::clone(&place)));
+            match timeout(self.shared.config.listener_timeout, sent).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return false,
+                Err(_) => self.stalled.notify_one(),
+            }
+        }
+        true
+    }
+
+    /// Tells the client what its mistake was. What it still sends is read, or it could not read
+    /// that: a connection that is closed before is reset.
+    async fn end(
+        &self,
+        mistake: ProtocolError,
+        input: &mut (impl AsyncRead + Unpin),
+        stop: &mut watch::Receiver<bool>,
+    ) {
+        let is_authenticated = self.session.is_authenticated();
+        let reply = match mistake {
+            ProtocolError::Http => {
+                tracing::info!(
+                    client = self.session.id(),
+                    "disconnected: it speaks HTTP; a web page may be trying to use a browser on \
+                     this host to attack this server"
+                );
+                return;
+            }
+            // In the words of Redis.
+            ProtocolError::ArrayLength if !is_authenticated => {
+                error("ERR Protocol error: unauthenticated multibulk length")
+            }
+            ProtocolError::TooBig(_) if !is_authenticated => {
+                error("ERR Protocol error: unauthenticated bulk length")
+            }
+            mistake => error(format_args!("ERR Protocol error: {mistake}")),
+        };
+        let bytes_max = if is_authenticated { DISCARDED_BYTES_MAX } else { 1 << 20 };
+        if self.answers.send(Answer::Close(reply)).await.is_ok() {
+            tokio::select! {
+                () = discard(input, bytes_max) => {}
+                () = stopped(stop) => {}
             }
         }
     }
 
     /// Handles a request; says whether there may be another.
     async fn request(&mut self, arguments: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> bool {
-        if self.session.needs_settled(&arguments) {
+        if !self.order.is_settled() && self.session.needs_settled(&arguments) {
             // What is not settled in time has no known place before this request anyway.
             let _ = self.order.settled(Instant::now() + self.shared.config.timeout).await;
         }
@@ -306,84 +416,5 @@ impl<B: Backend> Reader<B> {
                 })
             }
         }
-    }
-}
-
-struct Writer<B: Backend> {
-    output: Box<dyn AsyncWrite + Send + Unpin>,
-    queue: mpsc::Receiver<Answer<B::Pending>>,
-    progress: Arc<Progress>,
-    shared: Arc<Shared<B>>,
-    form: Form,
-    buffer: BytesMut,
-}
-
-impl<B: Backend> Writer<B> {
-    async fn run(mut self) -> io::Result<()> {
-        while let Some(answer) = self.next().await? {
-            let (reply, last) = match answer {
-                Answer::Now(reply) => (reply, false),
-                Answer::Message(reply, place) => {
-                    drop(place);
-                    (reply, false)
-                }
-                Answer::Close(reply) => (reply, true),
-                Answer::Later(later) => (self.wait_for(later).await?, false),
-                Answer::Form(form) => {
-                    self.form = form;
-                    continue;
-                }
-            };
-            if !self.form.is_quiet || matches!(reply, Reply::Push(_)) {
-                encode(&mut self.buffer, &reply, self.form.protocol);
-            }
-            if last {
-                break;
-            }
-            if self.buffer.len() >= WRITE_BYTES {
-                self.flush().await?;
-            }
-        }
-        self.flush().await?;
-        self.output.shutdown().await
-    }
-
-    /// The next answer. What is written so far goes out before waiting for it.
-    async fn next(&mut self) -> io::Result<Option<Answer<B::Pending>>> {
-        if let Ok(answer) = self.queue.try_recv() {
-            return Ok(Some(answer));
-        }
-        self.flush().await?;
-        Ok(self.queue.recv().await)
-    }
-
-    async fn wait_for(&mut self, mut later: Later<B::Pending>) -> io::Result<Reply> {
-        let outcome = match later.ready().await {
-            Some(outcome) => Some(outcome),
-            None => {
-                self.flush().await?;
-                later.outcome().await
-            }
-        };
-        self.progress.answered(later.way);
-        if let (true, Some(Ok(output))) = (later.is_read, &outcome) {
-            self.shared.statistics.count_keys(output);
-        }
-        Ok(later.reply(outcome, &self.shared.backend, self.shared.config.timeout))
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        self.output.write_all(&self.buffer).await?;
-        let output_bytes = &self.shared.statistics.output_bytes;
-        output_bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
-        self.buffer.clear();
-        if self.buffer.capacity() > 4 * WRITE_BYTES {
-            // A long reply is no reason to keep its room.
-            self.buffer = BytesMut::new();
-        }
-        Ok(())
     }
 }

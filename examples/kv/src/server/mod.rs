@@ -16,6 +16,7 @@ mod statistics;
 mod subscriptions;
 mod tls;
 mod waiting;
+mod writer;
 
 pub use config::Config;
 pub(crate) use listener::Counters;

@@ -165,15 +165,29 @@ impl Session {
         Ok(entry)
     }
 
+    /// Whether the client has said the password, or need not.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.is_authenticated
+    }
+
+    /// Returns the number of the client.
+    pub(super) fn id(&self) -> u64 {
+        self.client.id
+    }
+
+    /// Whether the client listens to changes.
+    pub(super) fn is_listening(&self) -> bool {
+        !self.subscriptions.is_empty()
+    }
+
     /// Whether what a request does, beside the store, depends on what the proposals before it
     /// have done: whether there is room, and what a client that listens has yet to be told.
     pub(super) fn needs_settled(&self, arguments: &[Bytes]) -> bool {
-        let entry = arguments.first().and_then(|name| find(name));
-        entry.is_some_and(|entry| match entry.local() {
-            Some(Local::Subscribe | Local::Psubscribe | Local::Keys | Local::Wait) => true,
-            Some(Local::Exec) => self.is_full(),
-            _ => entry.grows && self.is_full(),
-        })
+        let Some(name) = arguments.first() else { return false };
+        let asks_beside = [&b"subscribe"[..], b"psubscribe", b"keys", b"wait"];
+        let may_grow = |entry: &Entry| entry.grows || matches!(entry.local(), Some(Local::Exec));
+        asks_beside.iter().any(|asked| name.eq_ignore_ascii_case(asked))
+            || self.is_full() && find(name).is_some_and(may_grow)
     }
 
     /// Whether the client may do nothing but listen: a message could be taken for a reply.

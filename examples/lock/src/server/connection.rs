@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use service::Stream;
-use service::resp::{Reply, encode, error};
+use service::resp::{ProtocolError, Reply, encode, error};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -40,6 +40,8 @@ pub(super) struct Connection {
 enum Ending {
     /// By its client.
     Closed,
+    /// By a mistake of its client, which has been told of it and may still be sending.
+    Mistaken,
     /// Without its client's doing.
     TakenAway(String),
 }
@@ -70,7 +72,7 @@ impl Connection {
         };
         self.shared.sessions.close(self.session);
         let session = self.session;
-        if let Ending::TakenAway(why) = ending {
+        if let Ending::TakenAway(why) = &ending {
             tracing::info!(session, locks = self.held.len(), "session ended: {why}");
             let reply = error(format_args!("LOST {why}"));
             let _ = self.write(&reply).await;
@@ -81,10 +83,15 @@ impl Connection {
                 tokio::join!(node.insist(Command::Abandon { session }), self.input.drain());
             }
         }
+        let is_mistaken = matches!(ending, Ending::Mistaken);
         if self.resumed {
             self.shared.node.insist(Command::Abandon { session }).await;
         } else if self.used {
             self.shared.node.insist(Command::End { session }).await;
+        }
+        if is_mistaken {
+            let _ = self.output.shutdown().await;
+            self.input.discard().await;
         }
         tracing::debug!(session, "disconnected");
     }
@@ -102,10 +109,11 @@ impl Connection {
                 None => Request::parse(&words),
             },
             Came::End => return Err(Ending::Closed),
+            Came::Mistake(ProtocolError::Http) => return Err(Ending::Closed),
             Came::Mistake(mistake) => {
                 let reply = error(format_args!("ERR Protocol error: {mistake}"));
                 self.write(&reply).await?;
-                return Err(Ending::Closed);
+                return Err(Ending::Mistaken);
             }
         };
         let reply = match request {
@@ -264,7 +272,11 @@ impl Connection {
     async fn write(&mut self, reply: &Reply) -> Result<(), Ending> {
         let mut buffer = BytesMut::new();
         encode(&mut buffer, reply);
-        match timeout(WRITE_TIMEOUT, self.output.write_all(&buffer)).await {
+        let write = async {
+            self.output.write_all(&buffer).await?;
+            self.output.flush().await
+        };
+        match timeout(WRITE_TIMEOUT, write).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Ending::Closed),
         }

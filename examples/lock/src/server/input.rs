@@ -5,7 +5,7 @@ use bytes::Bytes;
 use service::resp::{Decoder, ProtocolError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::limits::{READ_AHEAD_BYTES_MAX, REQUESTS};
+use crate::limits::{DISCARDED_BYTES_MAX, READ_AHEAD_BYTES_MAX, REQUESTS};
 
 /// What comes from a client.
 pub(super) struct Input {
@@ -56,6 +56,11 @@ impl Input {
         if self.decoder.buffer().is_empty() {
             self.fill().await;
         }
+    }
+
+    /// Reads and discards what follows a mistake, so that the client can read what it was.
+    pub(super) async fn discard(&mut self) {
+        service::discard(&mut self.stream, DISCARDED_BYTES_MAX).await;
     }
 
     /// Reads and forgets until the client is gone.

@@ -20,6 +20,11 @@ impl Decoder {
         Self { buffer: BytesMut::new(), framer: Framer::new(limits) }
     }
 
+    /// Sets the limits of the requests that have not been taken out yet.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.framer.limits = limits;
+    }
+
     /// Where to read into.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
@@ -47,8 +52,10 @@ impl Decoder {
                     words
                 }
             };
-            if !arguments.is_empty() {
-                return Ok(Some(arguments));
+            match arguments.first() {
+                None => {}
+                Some(word) if is_http(word) => return Err(ProtocolError::Http),
+                Some(_) => return Ok(Some(arguments)),
             }
         }
         Ok(None)
@@ -68,6 +75,13 @@ impl Decoder {
         });
         strings.collect()
     }
+}
+
+/// Returns whether a request begins like a line of HTTP that can carry a body. Redis looks for
+/// the same two words. Any web page can make the browser of a user send such a request to a
+/// server on the user's own host, with lines in its body that would otherwise be commands.
+fn is_http(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:")
 }
 
 #[cfg(test)]
@@ -109,6 +123,28 @@ mod tests {
         for step in [1, 2, 7, text.len()] {
             assert_eq!(requests(text, step).unwrap(), expected, "{step}");
         }
+    }
+
+    #[test]
+    fn http_is_refused_before_its_body_is_looked_at() {
+        for head in ["POST / HTTP/1.1\r\n", "Host: 127.0.0.1:7001\r\n", "*1\r\n$4\r\npost\r\n"] {
+            let text = format!("{head}\r\nSET pwned yes\r\n");
+            assert_eq!(requests(text.as_bytes(), 7), Err(ProtocolError::Http), "{head}");
+        }
+        let text = b"GET / HTTP/1.1\r\nHOST: 127.0.0.1\r\n\r\nSET pwned yes\r\n";
+        let mut decoder = Decoder::new(LIMITS);
+        decoder.buffer().extend_from_slice(text);
+        assert_eq!(decoder.request().map(|words| words.is_some()), Ok(true));
+        assert_eq!(decoder.request(), Err(ProtocolError::Http));
+    }
+
+    #[test]
+    fn limits_change_between_requests() {
+        let mut decoder = Decoder::new(Limits { arguments_max: 2, ..LIMITS });
+        decoder.buffer().extend_from_slice(b"*2\r\n$4\r\nAUTH\r\n$1\r\nx\r\n*3\r\n$1\r\n");
+        assert_eq!(decoder.request().map(|words| words.is_some()), Ok(true));
+        decoder.set_limits(LIMITS);
+        assert_eq!(decoder.request(), Ok(None));
     }
 
     #[test]

@@ -68,6 +68,9 @@ pub enum ProtocolError {
     /// The whole is above the limit.
     #[error("request of more than {0} bytes")]
     TooBig(usize),
+    /// It is a request of HTTP: a web page may have made a browser send it.
+    #[error("this is no HTTP server")]
+    Http,
     /// Something else.
     #[error("invalid request")]
     Invalid,
@@ -132,12 +135,11 @@ impl Framer {
         };
         let length = number::parse(&text[1..])
             .and_then(|length| usize::try_from(length).ok())
-            .filter(|length| *length <= self.limits.request_bytes_max)
             .ok_or(ProtocolError::StringLength)?;
-        let end = start + length + 2;
-        if end > self.limits.request_bytes_max {
-            return Err(ProtocolError::TooBig(self.limits.request_bytes_max));
-        }
+        let end = start.checked_add(length).and_then(|end| end.checked_add(2));
+        let end = end
+            .filter(|end| *end <= self.limits.request_bytes_max)
+            .ok_or(ProtocolError::TooBig(self.limits.request_bytes_max))?;
         match buffer.get(end - 2..end) {
             None => Ok(None),
             Some(b"\r\n") => Ok(Some(end)),
@@ -202,6 +204,8 @@ mod tests {
             ("*1\r\n$-1\r\n", Err(ProtocolError::StringLength)),
             ("*1\r\n$99999999999999999999\r\n", Err(ProtocolError::StringLength)),
             ("*1\r\n$2097152\r\n", Err(ProtocolError::TooBig(2 << 20))),
+            ("*1\r\n$5000000\r\n", Err(ProtocolError::TooBig(2 << 20))),
+            ("*1\r\n$9223372036854775807\r\n", Err(ProtocolError::TooBig(2 << 20))),
             ("*1\r\n$1\r\nab\r\n", Err(ProtocolError::StringEnd)),
             ("PING\n", Ok(Some(Framed::Line(5)))),
             ("PING", Ok(None)),
