@@ -2,10 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Output};
 
 mod common;
-use common::Serve;
+use common::{Serve, until};
 
 fn kv(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).output().expect("the kv binary")
@@ -79,6 +80,30 @@ fn what_another_process_has_is_told_with_a_remedy() {
     let error = start("2", &free);
     assert!(error.contains("belongs to replica 1, and this is replica 2"), "{error}");
     assert!(error.contains("give each its own"), "{error}");
+}
+
+#[test]
+fn names_are_listened_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = format!("embedded:{}", directory.path().join("ring").display());
+    for (listen, more) in
+        [("localhost:0", None), ("*:0", Some("--allow-remote")), (":0", Some("--allow-remote"))]
+    {
+        let mut arguments = vec!["serve", "--id", "1", "--voters", "1", "--engine", &engine];
+        arguments.extend(["--listen", listen]);
+        arguments.extend(more);
+        let mut process = common::kv(&arguments);
+        let port: u16 = until("an address on stdout", || {
+            assert!(process.status().is_none(), "{listen}: {:?}", process.err());
+            let lines = process.out();
+            let address = lines.iter().find_map(|line| line.trim().strip_prefix("replica 1: "));
+            address?.rsplit_once(':')?.1.parse().ok()
+        });
+        common::ready(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    let output = kv(&["serve", "--id", "1", "--engine", &engine, "--listen", "*:0"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.starts_with("kv: --listen *:0: other hosts reach that address"), "{error}");
 }
 
 #[test]

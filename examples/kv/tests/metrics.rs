@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use cpg::embedded::Ring;
 use kv::Store;
@@ -78,11 +78,10 @@ fn metrics_are_sound_and_nothing_else_is_found() {
         .unwrap();
     let node = Node::new(replica, view);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = runtime.block_on(metrics::listen(address)).unwrap();
-    let address = listener.local_addr().unwrap();
+    let listeners = runtime.block_on(metrics::listen(&"127.0.0.1:0".parse().unwrap())).unwrap();
+    let address = listeners[0].local_addr().unwrap();
     let status = node.clone();
-    runtime.spawn(metrics::serve(listener, move || status.status()));
+    runtime.spawn(metrics::serve(listeners, move || status.status()));
     until("a group of one", || {
         let (state, text) = get(address, "/metrics");
         assert_eq!(state, "HTTP/1.1 200 OK");

@@ -1,7 +1,8 @@
 //! Parts of the programs' command lines.
 
-use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::ListenAddress;
 
 /// What cannot work, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +36,7 @@ pub enum Mistake {
         "--listen {0}: other hosts reach that address, and there are no passwords; listen on \
          127.0.0.1 or [::1], or add --allow-remote where the network is trusted"
     )]
-    Remote(SocketAddr),
+    Remote(String),
     /// Processes cannot meet there.
     #[error("--engine {engine}: {why}")]
     Engine {
@@ -68,10 +69,10 @@ pub enum Mistake {
 /// # Errors
 ///
 /// Other hosts reach the address, and `--allow-remote` is not given.
-pub fn check_listen(listen: Option<SocketAddr>, allow_remote: bool) -> Result<(), Mistake> {
+pub fn check_listen(listen: Option<&ListenAddress>, allow_remote: bool) -> Result<(), Mistake> {
     match listen {
-        Some(address) if !address.ip().is_loopback() && !allow_remote => {
-            Err(Mistake::Remote(address))
+        Some(address) if !address.is_loopback() && !allow_remote => {
+            Err(Mistake::Remote(address.to_string()))
         }
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@
 //! | [`operator`] | what operators ask of a replica: how it is, who votes, and to go on alone |
 //! | [`Start`], [`arguments`] | how a replica is started, and other parts of command lines |
 //! | [`Stop`] | the signals that end a service |
-//! | [`Listener`], [`answer_requests`], [`Client`], [`ask_first`], [`silence_of`] | both ends of its connections |
+//! | [`ListenAddress`], [`Listener`], [`answer_requests`], [`Client`], [`ask_first`], [`silence_of`] | both ends of its connections |
 //! | [`table`](table()) | rows for people |
 //! | [`Job`], [`guard`](guard()), [`Lifeline`], [`Signals`], [`reap_orphans`] | a command that it runs, the process that stops it if need be, and what is passed on to it |
 //! | [`log`](log()), [`say`], [`metrics`] | what it says on stderr, and to Prometheus |
@@ -19,6 +19,7 @@ mod discard;
 mod guard;
 mod job;
 mod lifeline;
+mod listen_address;
 mod listener;
 mod log;
 pub mod metrics;
@@ -44,6 +45,7 @@ pub use discard::{DISCARDED_BYTES_MAX, discard};
 pub use guard::{GuardArguments, guard};
 pub use job::{Ended, Guarding, Job, exit_code};
 pub use lifeline::Lifeline;
+pub use listen_address::ListenAddress;
 pub use listener::{Halves, ListenError, Listener, Stream, keep_alive};
 pub use log::{LogFormat, log, say};
 pub use orphans::reap_orphans;

@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::timeout;
 
+use crate::ListenAddress;
+
 /// A TCP client that has been silent for so long is asked by the kernel whether it is there,
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 /// and again at this interval,
@@ -48,7 +50,7 @@ pub enum ListenError {
     #[error("cannot listen on {address}: {why}; choose another with --listen")]
     Tcp {
         /// The address.
-        address: SocketAddr,
+        address: String,
         /// What the system says.
         why: io::Error,
     },
@@ -56,7 +58,7 @@ pub enum ListenError {
     #[error("cannot serve metrics on {address}: {why}; choose another with --metrics")]
     Metrics {
         /// The address.
-        address: SocketAddr,
+        address: String,
         /// What the system says.
         why: io::Error,
     },
@@ -84,16 +86,17 @@ impl Listener {
     /// It is not possible there.
     pub async fn bind(
         socket: Option<PathBuf>,
-        address: Option<SocketAddr>,
+        address: Option<&ListenAddress>,
     ) -> Result<Vec<Self>, ListenError> {
         let mut listeners = Vec::new();
         if let Some(path) = socket {
             listeners.push(Self::unix(path)?);
         }
         if let Some(address) = address {
-            let listener = TcpListener::bind(address).await;
-            let listener = listener.map_err(|why| ListenError::Tcp { address, why })?;
-            listeners.push(Self::Tcp(listener));
+            let bound = address.bind().await;
+            let bound =
+                bound.map_err(|why| ListenError::Tcp { address: address.to_string(), why })?;
+            listeners.extend(bound.into_iter().map(Self::Tcp));
         }
         Ok(listeners)
     }

@@ -1,7 +1,6 @@
 //! Metrics of a replica for Prometheus at `/metrics`, over as much of HTTP as that needs.
 
 use std::fmt::{Display, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use plainsong::{Role, Status};
@@ -10,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::ListenError;
+use crate::{ListenAddress, ListenError};
 
 /// The most of a request's head.
 const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -24,13 +23,24 @@ const CONNECTIONS_MAX: usize = 16;
 /// # Errors
 ///
 /// The address is not to be had.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|why| ListenError::Metrics { address, why })
+pub async fn listen(address: &ListenAddress) -> Result<Vec<TcpListener>, ListenError> {
+    let bound = address.bind().await;
+    bound.map_err(|why| ListenError::Metrics { address: address.to_string(), why })
 }
 
 /// Answers until it is dropped.
 pub async fn serve(
+    listeners: Vec<TcpListener>,
+    status: impl Fn() -> Status + Clone + Send + Sync + 'static,
+) {
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        servers.spawn(serve_at(listener, status.clone()));
+    }
+    while servers.join_next().await.is_some() {}
+}
+
+async fn serve_at(
     listener: TcpListener,
     status: impl Fn() -> Status + Clone + Send + Sync + 'static,
 ) {

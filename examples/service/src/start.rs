@@ -1,11 +1,10 @@
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use plainsong::{Replica, ReplicaId, StartError, StateMachine};
 
-use crate::LogFormat;
 use crate::arguments::Mistake;
+use crate::{ListenAddress, LogFormat};
 
 /// How a replica is started, on the command line of each program.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,8 +51,8 @@ pub struct Start {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
     /// Tells metrics to Prometheus at this address, to whoever reaches it.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub metrics: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics: Option<ListenAddress>,
 }
 
 /// Where what is acknowledged is kept: at a majority of the voters, in any case.

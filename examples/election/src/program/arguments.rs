@@ -1,11 +1,10 @@
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use service::arguments::{group_name, seconds};
 use service::operator::At;
-use service::{GuardArguments, Start};
+use service::{GuardArguments, ListenAddress, Start};
 
 const ABOUT: &str = "\
 Runs a command at exactly one member of a group: when that member dies, is cut off or stops,
@@ -71,8 +70,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     /// Answers operators at a TCP port.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(super) listen: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) listen: Option<ListenAddress>,
     /// Lets --listen be an address that other hosts reach. There are no passwords: whoever
     /// reaches it may have the leader resign.
     #[arg(long, requires = "listen")]

@@ -30,19 +30,19 @@ const STOP_BOUND: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
     arguments.start.check()?;
-    check_listen(arguments.listen, arguments.allow_remote)?;
+    check_listen(arguments.listen.as_ref(), arguments.allow_remote)?;
     reap_orphans().map_err(Failure::System)?;
     let mut stop = Stop::listen().map_err(Failure::System)?;
-    let listeners = Listener::bind(arguments.socket.clone(), arguments.listen).await?;
-    let metrics = match arguments.start.metrics {
+    let listeners = Listener::bind(arguments.socket.clone(), arguments.listen.as_ref()).await?;
+    let metrics = match &arguments.start.metrics {
         Some(address) => Some(metrics::listen(address).await?),
         None => None,
     };
     let replica = arguments.start.replica(&arguments.group, Machine::default())?;
     let replica = Arc::new(replica);
-    if let Some(listener) = metrics {
+    if let Some(listeners) = metrics {
         let replica = Arc::clone(&replica);
-        tokio::spawn(metrics::serve(listener, move || replica.status()));
+        tokio::spawn(metrics::serve(listeners, move || replica.status()));
     }
     for listener in listeners {
         let replica = Arc::clone(&replica);

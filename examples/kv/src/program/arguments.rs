@@ -1,10 +1,9 @@
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::Start;
 use service::arguments::{group_name, seconds};
+use service::{ListenAddress, Start};
 
 const ABOUT: &str = "\
 A replicated key-value store that speaks the Redis protocol.
@@ -86,10 +85,10 @@ pub(super) struct Demo {
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) start: Start,
-    /// Where to serve clients; port 0 takes any that is free. An address that other hosts reach
-    /// needs --requirepass-file, --tls-client-ca or --allow-remote.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7001")]
-    pub(super) listen: SocketAddr,
+    /// Where to serve clients: HOST:PORT, or *:PORT for all addresses of this host; port 0 takes
+    /// any that is free. An address that other hosts reach needs --requirepass-file, --tls-client-ca or --allow-remote.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7001")]
+    pub(super) listen: ListenAddress,
     /// Serves clients of this host at a Unix socket, too, made for its owner only. They need
     /// neither password nor TLS: the place for operators (`kv status --at PATH`).
     #[arg(long, value_name = "PATH")]

@@ -55,7 +55,7 @@ async fn listen(first: u16) -> Result<Vec<TcpListener>, Failure> {
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = TcpListener::bind(address).await;
-        listeners.push(listener.map_err(|why| Failure::listen(address, why, "--port"))?);
+        listeners.push(listener.map_err(|why| Failure::listen(&address, why, "--port"))?);
     }
     Ok(listeners)
 }

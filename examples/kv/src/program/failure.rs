@@ -1,11 +1,10 @@
 use std::io;
-use std::net::SocketAddr;
 
 /// Why the program cannot start, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("cannot listen on {address}: {why}; {remedy}")]
-    Listen { address: SocketAddr, why: io::Error, remedy: String },
+    Listen { address: String, why: io::Error, remedy: String },
     #[error(transparent)]
     Arguments(#[from] service::arguments::Mistake),
     #[error(
@@ -13,7 +12,7 @@ pub(super) enum Failure {
          --requirepass-file or for certificates with --tls-client-ca, listen on 127.0.0.1 or \
          [::1], or add --allow-remote where the network is trusted"
     )]
-    Remote(SocketAddr),
+    Remote(String),
     #[error("cannot read {path}: {why}; name a readable file with --requirepass-file")]
     PasswordFile { path: String, why: io::Error },
     #[error(
@@ -47,7 +46,7 @@ impl Failure {
     }
 
     /// An address that cannot be listened on, and the option to choose another by.
-    pub(super) fn listen(address: SocketAddr, why: io::Error, option: &str) -> Self {
+    pub(super) fn listen(address: &impl ToString, why: io::Error, option: &str) -> Self {
         let remedy = match why.kind() {
             io::ErrorKind::AddrInUse => {
                 format!("stop what listens there, or choose another port with {option}")
@@ -57,6 +56,6 @@ impl Failure {
             }
             _ => format!("choose another address with {option}"),
         };
-        Self::Listen { address, why, remedy }
+        Self::Listen { address: address.to_string(), why, remedy }
     }
 }

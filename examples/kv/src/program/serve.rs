@@ -1,7 +1,7 @@
 //! One replica.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,22 +23,22 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     arguments.start.check()?;
     let config = config(&arguments)?;
     let runtime = runtime()?;
-    let address = arguments.listen;
-    let listener = runtime
-        .block_on(TcpListener::bind(address))
-        .map_err(|why| Failure::listen(address, why, "--listen"))?;
+    let listeners = runtime
+        .block_on(arguments.listen.bind())
+        .map_err(|why| Failure::listen(&arguments.listen, why, "--listen"))?;
     let others = runtime.block_on(Listener::bind(arguments.socket.clone(), None))?;
-    let metrics = arguments.start.metrics.map(|address| runtime.block_on(metrics::listen(address)));
+    let metrics = arguments.start.metrics.as_ref();
+    let metrics = metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;
     let store = Store::default();
     let view = store.view();
     let replica = arguments.start.replica(&arguments.group, store)?;
     let node = Node::new(replica, view);
-    if let Some(listener) = metrics {
+    if let Some(listeners) = metrics {
         let node = node.clone();
-        runtime.spawn(metrics::serve(listener, move || node.status()));
+        runtime.spawn(metrics::serve(listeners, move || node.status()));
     }
-    let served = runtime.block_on(serve(listener, others, &node, config));
+    let served = runtime.block_on(serve(listeners, others, &node, config));
     // What is left of the connections holds handles on the replica.
     runtime.shutdown_timeout(Duration::from_millis(100));
     node.stop();
@@ -51,10 +51,10 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
 fn config(arguments: &Serve) -> Result<Config, Failure> {
     let Guard { requirepass_file, tls_cert, tls_key, tls_client_ca, allow_remote } =
         &arguments.guard;
-    let is_remote = !arguments.listen.ip().is_loopback();
+    let is_remote = !arguments.listen.is_loopback();
     let is_guarded = requirepass_file.is_some() || tls_client_ca.is_some();
     if is_remote && !is_guarded && !allow_remote {
-        return Err(Failure::Remote(arguments.listen));
+        return Err(Failure::Remote(arguments.listen.to_string()));
     }
     let password = requirepass_file.as_deref().map(password).transpose()?;
     let tls = match (tls_cert, tls_key) {
@@ -81,13 +81,16 @@ fn password(path: &Path) -> Result<Password, Failure> {
 }
 
 async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     others: Vec<Listener>,
     node: &Node,
     config: Config,
 ) -> Result<(), Failure> {
     let mut stop = Stop::listen().map_err(Failure::Signals)?;
-    let server = Server::start(listener, others, node.clone(), config).map_err(Failure::Runtime)?;
+    let mut listeners = listeners.into_iter();
+    let first = listeners.next().ok_or_else(|| Failure::Runtime(ErrorKind::NotFound.into()))?;
+    let others = others.into_iter().chain(listeners.map(Listener::Tcp)).collect();
+    let server = Server::start(first, others, node.clone(), config).map_err(Failure::Runtime)?;
     // The one line on stdout, for scripts that wait for it.
     let mut out = std::io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.situation().id, server.address());

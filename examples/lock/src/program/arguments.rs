@@ -1,11 +1,10 @@
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use service::arguments::{group_name, seconds};
 use service::operator::At;
-use service::{GuardArguments, Start};
+use service::{GuardArguments, ListenAddress, Start};
 
 use crate::Name;
 use crate::limits::WAIT_MS_MAX;
@@ -93,8 +92,8 @@ pub(super) struct Serve {
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     /// Serves clients at a TCP port; port 0 takes any that is free.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(super) listen: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) listen: Option<ListenAddress>,
     /// Lets --listen be an address that other hosts reach. There are no passwords: whoever
     /// reaches it may lock, and break locks.
     #[arg(long, requires = "listen")]

@@ -25,21 +25,23 @@ const STOP_BOUND: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
     arguments.start.check()?;
-    check_listen(arguments.listen, arguments.allow_remote)?;
+    check_listen(arguments.listen.as_ref(), arguments.allow_remote)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(Failure::System)?;
-    let listeners = runtime.block_on(Listener::bind(arguments.socket, arguments.listen))?;
+    let listeners =
+        runtime.block_on(Listener::bind(arguments.socket, arguments.listen.as_ref()))?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let metrics = arguments.start.metrics.map(|address| runtime.block_on(metrics::listen(address)));
+    let metrics = arguments.start.metrics.as_ref();
+    let metrics = metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;
     let replica = arguments.start.replica(&arguments.group, Machine::new(sender))?;
     let node = Node::new(replica);
-    if let Some(listener) = metrics {
+    if let Some(listeners) = metrics {
         let node = node.clone();
-        runtime.spawn(metrics::serve(listener, move || node.status()));
+        runtime.spawn(metrics::serve(listeners, move || node.status()));
     }
     let config = Config { timeout: arguments.timeout, grace: GRACE };
     let served = runtime.block_on(serve(listeners, &node, events, config));
