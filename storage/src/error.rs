@@ -61,6 +61,34 @@ pub enum StorageError {
         /// What the system said.
         reason: String,
     },
+    /// A sync failed: what was written may or may not be on the disk, and reading it back does not
+    /// tell.
+    #[error(
+        "cannot sync {}: {reason}; what was written since the last sync may be missing on the \
+         disk, so this store is not opened again before this machine was restarted: see to the \
+         disk, then restart the machine", path.display()
+    )]
+    Sync {
+        /// What was to be synced.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// A sync of the store failed, and the system was not restarted since.
+    #[error(
+        "a sync of the store in {} failed since this machine was started ({reason}), so what can \
+         be read of it need not be on the disk: see to the disk, then restart the machine; or move \
+         the folder away and start this replica with an empty one; or unmount the file system, \
+         mount it again, and remove {}", path.display(), mark.display()
+    )]
+    SyncFailedBefore {
+        /// The replica's folder.
+        path: PathBuf,
+        /// The file that says so.
+        mark: PathBuf,
+        /// What could not be synced, and what the system said.
+        reason: String,
+    },
     /// The store was written by a version of this program that this one does not know.
     #[error(
         "the store in {} has format {found}, and this program knows format {known}: run the \
@@ -100,6 +128,10 @@ const REMEDY: &str = "Move the store's folder away, keep it as evidence, and sta
 impl StorageError {
     pub(crate) fn io(doing: &'static str, path: &Path, reason: impl ToString) -> Self {
         Self::Io { doing, path: path.to_owned(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn sync(path: &Path, reason: impl ToString) -> Self {
+        Self::Sync { path: path.to_owned(), reason: reason.to_string() }
     }
 
     pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {

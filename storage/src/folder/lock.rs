@@ -1,36 +1,106 @@
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::FILE_MODE;
 use crate::StorageError;
 
 const NAME: &str = "lock";
+/// Changes with each start of the system.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// What a mark begins with, before the id of the boot.
+const MARK: &str = "sync failed in boot ";
 
 /// That this process has the folder. The system gives it up when the process ends, however
-/// it ends; what the file says is only for people.
+/// it ends. The file holds the process's id, for people; and, once a sync has failed, a mark.
+///
+/// # The mark
+///
+/// After a sync that failed, Linux takes the pages for clean: a process that is started again reads
+/// from memory what is not on the disk, and would acknowledge it. So the store is not opened again
+/// before the system was restarted, which empties that memory. The mark itself need not be on the
+/// disk, because it matters only until then; and it overwrites a file that is there, so that a full
+/// disk does not prevent it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    path: PathBuf,
+    file: File,
+    marked: AtomicBool,
 }
 
 impl Lock {
     pub(crate) fn take(folder: &Path) -> Result<Self, StorageError> {
         let path = folder.join(NAME);
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = file.map_err(|e| StorageError::io("open", &path, e))?;
-        match file.try_lock() {
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        let mut file = options.open(&path).map_err(|e| StorageError::io("open", &path, e))?;
+        let locked = file.try_lock();
+        let mut text = String::new();
+        let read = file.read_to_string(&mut text);
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                let said = file.read_to_string(&mut owner).is_ok() && !owner.trim().is_empty();
-                let owner = if said { owner.trim().into() } else { "(unknown)".into() };
+                let owner = text.lines().next().map(str::trim).filter(|owner| !owner.is_empty());
+                let owner = owner.unwrap_or("(unknown)").to_owned();
                 return Err(StorageError::InUse { path: folder.to_owned(), owner });
             }
             Err(TryLockError::Error(e)) => return Err(StorageError::io("lock", &path, e)),
         }
-        let named = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        named.map_err(|e| StorageError::io("write", &path, e))?;
-        Ok(Self { _file: file })
+        read.map_err(|e| StorageError::io("read", &path, e))?;
+        if let Some((boot, reason)) = mark_in(&text)
+            && boot == boot_id()
+        {
+            let (folder, reason) = (folder.to_owned(), reason.to_owned());
+            return Err(StorageError::SyncFailedBefore { path: folder, mark: path, reason });
+        }
+        let lock = Self { path, file, marked: AtomicBool::new(false) };
+        lock.write("").map_err(|e| StorageError::io("write", &lock.path, e))?;
+        Ok(lock)
     }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Passes a result on, and marks the folder if it is a sync that failed.
+    pub(crate) fn watch<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(StorageError::Sync { path, reason }) = &result {
+            self.mark(path, reason);
+        }
+        result
+    }
+
+    /// A sync of this file or folder has failed.
+    pub(crate) fn mark(&self, path: &Path, reason: &str) {
+        self.marked.store(true, Ordering::Release);
+        let reason = format!("{}: {reason}", path.display()).replace('\n', " ");
+        // Where even that fails the file system takes no writes at all, and has to be mounted
+        // again before a replica can open its store; that empties the memory as well.
+        let _ = self.write(&format!("{MARK}{}: {reason}\n", boot_id()));
+    }
+
+    /// Whether a sync has failed.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marked.load(Ordering::Acquire)
+    }
+
+    fn write(&self, mark: &str) -> std::io::Result<()> {
+        let text = format!("{}\n{mark}", std::process::id());
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
+    }
+}
+
+/// The boot in which a sync failed, and how, in the text of the file.
+fn mark_in(text: &str) -> Option<(&str, &str)> {
+    text.lines().find_map(|line| line.strip_prefix(MARK)?.split_once(": "))
+}
+
+/// Where it cannot be known, all boots are taken for one.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+    let id = id.trim();
+    if id.is_empty() { "unknown".into() } else { id.to_owned() }
 }

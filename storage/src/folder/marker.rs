@@ -1,6 +1,6 @@
 //! The file that says what the folder is: a store of this format, and whose.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -21,9 +21,10 @@ pub(super) fn write(folder: &Path, identity: &[u8]) -> Result<(), StorageError> 
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(identity);
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    File::create_new(&path)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-        .map_err(|e| StorageError::io("write", &path, e))
+    let written =
+        super::create_new_file(&path).and_then(|mut file| file.write_all(&bytes).map(|()| file));
+    let file = written.map_err(|e| StorageError::io("write", &path, e))?;
+    file.sync_all().map_err(|e| StorageError::sync(&path, e))
 }
 
 /// Reads the marker, and returns the identity in it.

@@ -2,6 +2,7 @@
 
 mod lock;
 mod marker;
+mod private;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use crate::{DiskLog, DiskSnapshots, StorageError};
 
 pub(crate) use lock::Lock;
+pub(crate) use private::{FILE_MODE, create_file, create_folder, create_new_file, make_private};
 
 const STORE: &str = "store";
 const DRAFT: &str = "store.new";
@@ -24,6 +26,7 @@ pub struct Folder {
     store: PathBuf,
     identity: Bytes,
     lock: Arc<Lock>,
+    exposed: Option<String>,
 }
 
 impl Folder {
@@ -31,24 +34,38 @@ impl Folder {
     /// and given `identity`, which it keeps for good. Whether an identity that was there
     /// before is the right one is for the caller to judge.
     ///
+    /// # Rights
+    ///
+    /// The store can be read and written by its owner alone, whatever the umask; the rights that
+    /// others have to a store that is there are taken away. A folder that was there keeps its
+    /// mode.
+    ///
     /// # Durability
     ///
     /// Formatting is atomic: after a crash there is a whole store, or none.
     ///
     /// # Errors
     ///
-    /// See [`StorageError`]; `InUse` when another process has it.
+    /// See [`StorageError`]; `InUse` when another process has it, `SyncFailedBefore` when a sync
+    /// has failed since the system was started.
     pub fn open(path: impl AsRef<Path>, identity: &[u8]) -> Result<Self, StorageError> {
         let path = path.as_ref();
-        fs::create_dir_all(path).map_err(|e| StorageError::io("make the folder", path, e))?;
+        private::create_folders(path).map_err(|e| StorageError::io("make the folder", path, e))?;
         let lock = Arc::new(Lock::take(path)?);
         let store = path.join(STORE);
         let there = store.try_exists().map_err(|e| StorageError::io("look into", &store, e))?;
         if !there {
-            format(path, &store, identity)?;
+            lock.watch(format(path, &store, identity))?;
         }
+        let private = make_private(lock.path()).and_then(|()| make_private(&store));
+        let exposed = private.err().map(|error| error.to_string());
         let identity = marker::read(&store)?;
-        Ok(Self { store, identity, lock })
+        Ok(Self { store, identity, lock, exposed })
+    }
+
+    /// Why others than the owner may have rights to the store, if they may.
+    pub fn exposed(&self) -> Option<&str> {
+        self.exposed.as_deref()
     }
 
     /// What the store was given when it was formatted.
@@ -62,7 +79,7 @@ impl Folder {
     ///
     /// See [`StorageError`]; `Damaged` when anything in it is not what was written.
     pub fn log(&self) -> Result<DiskLog, StorageError> {
-        DiskLog::open(&self.store, Arc::clone(&self.lock))
+        self.lock.watch(DiskLog::open(&self.store, Arc::clone(&self.lock)))
     }
 
     /// Opens the snapshots.
@@ -72,7 +89,7 @@ impl Folder {
     /// See [`StorageError`]; `Damaged` when one that was complete is not there. Chunks are
     /// checked when they are read.
     pub fn snapshots(&self) -> Result<DiskSnapshots, StorageError> {
-        DiskSnapshots::open(&self.store, Arc::clone(&self.lock))
+        self.lock.watch(DiskSnapshots::open(&self.store, Arc::clone(&self.lock)))
     }
 }
 
@@ -82,7 +99,7 @@ fn format(path: &Path, store: &Path, identity: &[u8]) -> Result<(), StorageError
     if draft.try_exists().map_err(|e| StorageError::io("look into", &draft, e))? {
         fs::remove_dir_all(&draft).map_err(|e| StorageError::io("empty", &draft, e))?;
     }
-    fs::create_dir(&draft).map_err(|e| StorageError::io("make the folder", &draft, e))?;
+    create_folder(&draft).map_err(|e| StorageError::io("make the folder", &draft, e))?;
     marker::write(&draft, identity)?;
     DiskLog::format(&draft)?;
     DiskSnapshots::format(&draft)?;
@@ -99,5 +116,5 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
 /// Makes durable what was written to a file, by whomever.
 pub(crate) fn sync_file(path: &Path) -> Result<(), StorageError> {
     let file = File::open(path).map_err(|e| StorageError::io("open", path, e))?;
-    file.sync_all().map_err(|e| StorageError::io("sync", path, e))
+    file.sync_all().map_err(|e| StorageError::sync(path, e))
 }

@@ -5,6 +5,7 @@ mod scan;
 mod state;
 #[cfg(test)]
 mod tests;
+mod watched;
 mod watermark;
 
 use std::fs::OpenOptions;
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend, Table, TableDefinition};
 
-use crate::folder::Lock;
+use crate::folder::{Lock, create_new_file};
 use crate::{LogStore, Op, Record, Recovered, StorageError, as_many_as};
 use state::State;
+use watched::Watched;
 use watermark::Watermark;
 
 /// What a fuzzer feeds.
@@ -69,7 +71,7 @@ pub struct DiskLog {
     /// Why the last write failed, if it did.
     failed: Option<String>,
     /// Held as long as this store is open.
-    _lock: Option<Arc<Lock>>,
+    lock: Option<Arc<Lock>>,
 }
 
 impl DiskLog {
@@ -77,9 +79,7 @@ impl DiskLog {
     pub(crate) fn format(folder: &Path) -> Result<(), StorageError> {
         let path = folder.join(NAME);
         let refused = |reason: String| StorageError::io("make", &path, reason);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(|e| refused(e.to_string()))?;
+        let file = create_new_file(&path).map_err(|e| refused(e.to_string()))?;
         let state = State::new();
         format_on(FileBackend::new(file).map_err(|e| refused(e.to_string()))?, &state)
             .map_err(|e| refused(e.to_string()))?;
@@ -95,9 +95,12 @@ impl DiskLog {
             }
             Err(e) => return Err(StorageError::io("open", &path, e)),
         };
+        // An error of an earlier write that nobody has seen yet is seen here.
+        file.sync_all().map_err(|e| StorageError::sync(&path, e))?;
         let backend = FileBackend::new(file).map_err(|e| StorageError::io("open", &path, e))?;
+        let backend = Watched { backend, path: path.clone(), lock: Arc::clone(&lock) };
         let mut log = Self::open_on(path, backend, Watermark::open(folder)?)?;
-        log._lock = Some(lock);
+        log.lock = Some(lock);
         Ok(log)
     }
 
@@ -130,7 +133,7 @@ impl DiskLog {
         // What redb recovered it has synced.
         watermark.raise(state.serial)?;
         watermark.settle()?;
-        Ok(Self { path, database, state, watermark, failed: None, _lock: None })
+        Ok(Self { path, database, state, watermark, failed: None, lock: None })
     }
 
     /// The record that has to be at this index, of a row.
@@ -206,6 +209,9 @@ impl LogStore for DiskLog {
         }
         let written = self.transact(ops).map_err(|error| match error {
             WriteError::Refused(refused) => refused,
+            WriteError::Redb(e) if self.lock.as_ref().is_some_and(|lock| lock.is_marked()) => {
+                StorageError::sync(&self.path, e)
+            }
             WriteError::Redb(e) => StorageError::io("write", &self.path, e),
         });
         let noted = written.and_then(|state| {

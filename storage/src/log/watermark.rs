@@ -3,6 +3,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::StorageError;
+use crate::folder::create_new_file;
 
 const NAME: &str = "log.synced";
 const MAGIC: &[u8; 8] = b"PSNGSYNC";
@@ -27,9 +28,7 @@ impl Watermark {
     /// Makes one that says that this write was synced.
     pub(crate) fn format(folder: &Path, synced: u64) -> Result<(), StorageError> {
         let path = folder.join(NAME);
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).open(&path);
-        let file = file.map_err(|e| StorageError::io("make", &path, e))?;
+        let file = create_new_file(&path).map_err(|e| StorageError::io("make", &path, e))?;
         Self { path, file, synced }.settle()
     }
 
@@ -74,8 +73,9 @@ impl Watermark {
     /// Writes both slots, and syncs.
     pub(crate) fn settle(&self) -> Result<(), StorageError> {
         let bytes = encode(self.synced).repeat(SLOTS);
-        let written = self.file.write_all_at(&bytes, 0).and_then(|()| self.file.sync_all());
-        written.map_err(|e| StorageError::io("write", &self.path, e))
+        let written = self.file.write_all_at(&bytes, 0);
+        written.map_err(|e| StorageError::io("write", &self.path, e))?;
+        self.file.sync_all().map_err(|e| StorageError::sync(&self.path, e))
     }
 }
 

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::{folder_of, guarded, open_database, remove_folder, sync_all};
 use crate::StorageError;
-use crate::folder::sync_folder;
+use crate::folder::{create_folder, make_private, sync_folder};
 
 use super::index::Index;
 
@@ -18,6 +18,7 @@ pub(super) fn from_one_database(path: &Path, index: &Index) -> Result<(), Storag
     for complete in &index.complete {
         let folder = folder_of(path, complete.key);
         remove_folder(&folder)?;
+        create_folder(&folder).map_err(|e| StorageError::io("make the folder", &folder, e))?;
         let own = open_database(&folder)?;
         guarded(path, || {
             for row in &one.open_tree(format!("snapshot {}", complete.key.0))? {
@@ -26,6 +27,7 @@ pub(super) fn from_one_database(path: &Path, index: &Index) -> Result<(), Storag
             }
             own.flush()
         })?;
+        make_private(&folder)?;
         sync_all(&folder)?;
     }
     sync_folder(path)?;

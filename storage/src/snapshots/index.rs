@@ -1,10 +1,10 @@
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::folder::sync_folder;
+use crate::folder::{create_file, sync_folder};
 use crate::{SnapshotKey, StorageError};
 
 const NAME: &str = "snapshots.index";
@@ -53,10 +53,11 @@ impl Index {
     /// Puts this in the place of the one there is, durably.
     pub(super) fn write(&self) -> Result<(), StorageError> {
         let (path, draft) = (self.folder.join(NAME), self.folder.join(DRAFT));
-        let written = File::create(&draft)
-            .and_then(|mut file| file.write_all(&self.encode()).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&draft, &path));
-        written.map_err(|e| StorageError::io("write", &path, e))?;
+        let written =
+            create_file(&draft).and_then(|mut file| file.write_all(&self.encode()).map(|()| file));
+        let file = written.map_err(|e| StorageError::io("write", &draft, e))?;
+        file.sync_all().map_err(|e| StorageError::sync(&draft, e))?;
+        fs::rename(&draft, &path).map_err(|e| StorageError::io("write", &path, e))?;
         sync_folder(&self.folder)
     }
 

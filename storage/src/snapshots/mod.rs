@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::folder::{Lock, sync_file, sync_folder};
+use crate::folder::{Lock, create_folder, make_private, sync_file, sync_folder};
 use crate::{SnapshotKey, SnapshotStore, StorageError, StoredSnapshot};
 use index::{Complete, Index};
 
@@ -59,7 +59,7 @@ pub struct DiskSnapshots {
     /// Why the last write failed, if it did.
     failed: Option<String>,
     /// Held as long as this store is open.
-    _lock: Arc<Lock>,
+    lock: Arc<Lock>,
 }
 
 /// A snapshot that is being written.
@@ -75,7 +75,7 @@ impl DiskSnapshots {
     /// Makes an empty store; it is durable once the folder is synced too.
     pub(crate) fn format(folder: &Path) -> Result<(), StorageError> {
         let path = folder.join(NAME);
-        fs::create_dir(&path).map_err(|e| StorageError::io("make the folder", &path, e))?;
+        create_folder(&path).map_err(|e| StorageError::io("make the folder", &path, e))?;
         sync_folder(&path)?;
         Index::format(folder)
     }
@@ -97,7 +97,7 @@ impl DiskSnapshots {
             return Err(StorageError::damaged(&path, format!("snapshot {} is missing", key.0)));
         }
         let (drafts, open) = Default::default();
-        Ok(Self { path, index, drafts, open, failed: None, _lock: lock })
+        Ok(Self { path, index, drafts, open, failed: None, lock })
     }
 
     fn database(&mut self, key: SnapshotKey) -> Result<sled::Db, StorageError> {
@@ -119,6 +119,7 @@ impl DiskSnapshots {
             return Err(StorageError::Failed { reason: reason.clone() });
         }
         let changed = change(self);
+        let changed = self.lock.watch(changed);
         // Of what is not there nothing was written.
         if let Err(error) = &changed
             && !matches!(error, StorageError::NoSnapshot { .. })
@@ -144,7 +145,11 @@ impl SnapshotStore for DiskSnapshots {
             let key = SnapshotKey(store.index.next_key);
             store.index.next_key += 1;
             store.index.write()?;
-            let database = open_database(&folder_of(&store.path, key))?;
+            let folder = folder_of(&store.path, key);
+            // sled makes its files with the rights that the umask leaves; nobody comes through
+            // this folder to them, and they are made private when they are synced.
+            create_folder(&folder).map_err(|e| StorageError::io("make the folder", &folder, e))?;
+            let database = open_database(&folder)?;
             store.drafts.insert(key, Draft { database, chunks: BTreeSet::new(), laid: 0 });
             Ok(key)
         })
@@ -181,8 +186,14 @@ impl SnapshotStore for DiskSnapshots {
         self.change(|store| {
             let draft = store.drafts.remove(&key).ok_or(StorageError::NoSnapshot { key })?;
             let chunks = draft.chunks.len() as u64;
-            guarded(&store.path, || draft.database.flush())?;
-            close(&store.path, draft.database)?;
+            let flushed = guarded(&store.path, || draft.database.flush())
+                .and_then(|_| close(&store.path, draft.database));
+            // sled panics when a disk fails it here. The draft is not read any more.
+            flushed.map_err(|error| match error {
+                StorageError::Damaged { path, what } => StorageError::io("write", &path, what),
+                error => error,
+            })?;
+            make_private(&folder_of(&store.path, key))?;
             sync_all(&folder_of(&store.path, key))?;
             sync_folder(&store.path)?;
             store.index.complete.push(Complete { key, chunks, about });
@@ -343,7 +354,13 @@ fn guarded<T>(path: &Path, call: impl FnOnce() -> sled::Result<T>) -> Result<T, 
         Ok(Ok(done)) => Ok(done),
         Ok(Err(sled::Error::Io(e))) => Err(StorageError::io("use", path, e)),
         Ok(Err(error)) => Err(StorageError::damaged(path, error.to_string())),
-        Err(_) => Err(StorageError::damaged(path, "sled cannot make sense of what it found")),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text =
+                text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
+            let what = format!("sled cannot make sense of what it found ({text})");
+            Err(StorageError::damaged(path, what))
+        }
     }
 }
 

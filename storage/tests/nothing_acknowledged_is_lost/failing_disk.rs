@@ -15,7 +15,7 @@ fn a_sync_that_fails_stops_the_log() {
 
 #[test]
 fn a_write_that_fails_stops_the_log() {
-    stops_the_log("pwrite64", 90);
+    stops_the_log("pwrite64", 60);
 }
 
 /// The call fails the so many-th time, once; what was acknowledged before is there, and
@@ -25,7 +25,8 @@ fn stops_the_log(call: &str, time: u64) {
     drop(Folder::open(&folder, b"mine").unwrap());
     let trace = folder.path().join("trace");
     let inject = format!("inject={call}:error=EIO:when={time}");
-    let arguments = ["-e", "trace=fdatasync,pwrite64", "-e", &inject];
+    let log = folder.path().join("store/log.redb");
+    let arguments = ["-P", log.to_str().unwrap(), "-e", "trace=fdatasync,pwrite64", "-e", &inject];
     let Some(strace) = strace(&trace, &arguments) else { return };
     let store = folder.path().to_owned();
     let mut writer =
@@ -39,6 +40,12 @@ fn stops_the_log(call: &str, time: u64) {
     let after = trace.split_once("(INJECTED)").unwrap().1;
     let again = after.lines().skip(1).find(|line| line.contains("fdatasync"));
     assert_eq!(again, None, "a sync after the failure");
+    if call == "fdatasync" {
+        let refused = Folder::open(&folder, b"mine").unwrap_err();
+        assert!(matches!(refused, StorageError::SyncFailedBefore { .. }), "{refused}");
+        // The disk of this test has not lost anything.
+        fs::remove_file(folder.path().join("lock")).unwrap();
+    }
     let mut log = Folder::open(&folder, b"mine").unwrap().log().unwrap();
     let held = log.recover(0).unwrap().records.len() as u64;
     assert!(held == acknowledged || held == acknowledged + 1, "{held} of {acknowledged}");

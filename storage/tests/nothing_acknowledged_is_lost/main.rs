@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod child;
+mod failed_syncs;
 mod failing_disk;
 mod full_disk;
 mod killed_writers;

@@ -78,3 +78,36 @@ fn writes_the_log() {
     }
     std::process::exit(0);
 }
+
+#[test]
+fn a_new_store_has_its_name_durably() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let Some(strace) = strace(&trace, &["-e", "trace=fsync,fdatasync,rename"]) else { return };
+    Running::start("syncs::writes_the_log", folder.path(), &[0], Some(strace)).finish();
+    let trace = fs::read_to_string(trace).unwrap();
+    let mut lines = trace.lines();
+    let draft = format!("{}/store.new>", folder.path().display());
+    let own = format!("{}>", folder.path().display());
+    let mut next = |what: &[&str]| {
+        let found = lines.find(|line| what.iter().all(|word| line.contains(word)));
+        found.unwrap_or_else(|| panic!("no {what:?} in its place in\n{trace}"));
+    };
+    next(&["fsync(", &draft]);
+    next(&["rename(", "store.new", "/store\""]);
+    next(&["fsync(", &own]);
+}
+
+#[test]
+fn a_log_that_is_opened_has_its_watermark_durably() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Folder::open(&folder, b"mine").unwrap());
+    let trace = folder.path().join("trace");
+    let Some(strace) = strace(&trace, &["-e", "trace=fsync,pwrite64"]) else { return };
+    Running::start("syncs::writes_the_log", folder.path(), &[0], Some(strace)).finish();
+    let trace = fs::read_to_string(trace).unwrap();
+    let calls: Vec<_> = trace.lines().filter(|line| line.contains("/log.synced>")).collect();
+    let (last, before) = calls.split_last().unwrap();
+    assert!(last.contains("fsync("), "{calls:?}");
+    assert!(before.iter().any(|line| line.contains("pwrite64(")), "{calls:?}");
+}
