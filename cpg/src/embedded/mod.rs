@@ -69,7 +69,7 @@ pub use socket::fuzz;
 use crate::mailbox::Mailbox;
 pub use node::Node;
 pub use ring::Ring;
-pub use socket::SocketError;
+pub use socket::{SocketError, private_directory};
 pub(crate) use socket::{check, connect, default_path};
 
 /// The largest message in bytes, as for Corosync (`IPC_REQUEST_SIZE` less 1 KiB).

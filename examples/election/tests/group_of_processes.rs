@@ -353,6 +353,9 @@ fn mistakes_are_told_with_their_remedy() {
     let ring = format!("embedded:{}", directory.path().join("ring").display());
     let no_ring = format!("embedded:{}", directory.path().join("none/ring").display());
     let base = ["run", "work", "--voters", "1,2,3", "--id"];
+    let file = directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    let no_socket = file.to_str().unwrap();
     for (arguments, code, told) in [
         (&["run"][..], 64, "COMMAND"),
         (
@@ -369,6 +372,11 @@ fn mistakes_are_told_with_their_remedy() {
             &[&base[..], &["1", "--engine", &ring, "--listen", "0.0.0.0:0", "--", "true"]].concat(),
             1,
             "add --allow-remote",
+        ),
+        (
+            &[&base[..], &["1", "--engine", &ring, "--socket", no_socket, "--", "true"]].concat(),
+            1,
+            "it is not a socket, and is left alone",
         ),
         (&["status", "--at", "./nowhere"], 69, "no replica answers"),
     ] {

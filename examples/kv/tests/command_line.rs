@@ -107,6 +107,25 @@ fn names_are_listened_at() {
 }
 
 #[test]
+fn a_socket_replaces_nothing_but_a_dead_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+    std::fs::write(&file, "precious").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let engine = format!("embedded:{}", directory.path().join("ring").display());
+    for path in [&file, &link, &directory.path().to_path_buf()] {
+        let path = path.display().to_string();
+        let output = serve(&["--id", "1", "--voters", "1", "--engine", &engine, "--socket", &path]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        let told = format!("cannot serve at {path}: it is not a socket, and is left alone; choose");
+        assert!(error.contains(&told), "{error}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    assert!(link.is_symlink());
+}
+
+#[test]
 fn what_is_not_understood_has_exit_code_2() {
     let long = "x".repeat(121);
     for (arguments, told) in [

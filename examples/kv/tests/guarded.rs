@@ -52,6 +52,53 @@ fn a_password_is_asked_for_at_the_port_and_not_at_the_socket() {
     assert!(!Path::new(&socket).exists());
 }
 
+/// What a port answers to a request of an operator, up to the path and after it.
+const REFUSAL: [&str; 2] = [
+    "-NOPERM this is for operators: send it to the Unix socket ",
+    ", as the user that runs the replica",
+];
+
+#[test]
+fn operators_are_served_at_the_socket_and_not_at_the_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("kv.sock").display().to_string();
+    let serve = one(directory.path(), &["--socket", &socket]);
+    let mut client = serve.client();
+    let refusal = REFUSAL.join(&socket);
+    for request in ["MEMBERS ADD 2", "members remove 1", "NEWCLUSTER", "NEWCLUSTER word"] {
+        assert_eq!(client.ask(request), refusal, "{request}");
+    }
+    assert!(client.ask("MEMBERS").contains("REPLICA"), "everybody may look");
+    let mut local = Client::over(UnixStream::connect(&socket).unwrap());
+    assert!(local.ask("NEWCLUSTER").contains("would go on alone"));
+    // The command line finds the socket of a replica of this host by itself.
+    let output = kv(&["members", "add", "0", "--at", &serve.address.to_string()]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("a replica has a number, from 1"), "it has reached the replica: {told}");
+}
+
+#[test]
+fn operators_have_a_private_socket_without_being_asked_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut serve = one(directory.path(), &[]);
+    let mut client = serve.client();
+    let refusal = client.ask("NEWCLUSTER");
+    let path = refusal.strip_prefix(REFUSAL[0]).and_then(|rest| rest.strip_suffix(REFUSAL[1]));
+    let Some(path) = path.map(Path::new) else {
+        assert!(refusal.contains("`--socket PATH` makes"), "{refusal}");
+        println!("skipped: this user has no directory in /run");
+        return;
+    };
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(path), mode(path.parent().unwrap())), (0o600, 0o700));
+    let mut local = Client::over(UnixStream::connect(path).unwrap());
+    assert!(local.ask("NEWCLUSTER").contains("would go on alone"));
+    drop((client, local));
+    serve.process.signal(Signal::TERM);
+    assert!(serve.process.ended().success());
+    assert!(!path.exists());
+}
+
 #[test]
 fn an_encrypted_port_speaks_tls_only() {
     if !have("openssl", "openssl") {

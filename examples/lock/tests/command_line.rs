@@ -2,8 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn lock(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lock"));
@@ -121,6 +123,54 @@ fn a_socket_that_a_dead_process_has_left_is_no_obstacle() {
     while lock(&["try", "--at", path, "a"]).status.code() != Some(0) {
         assert!(std::time::Instant::now() < end, "no server");
     }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn a_socket_replaces_nothing_but_a_dead_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+    std::fs::write(&file, "precious").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let engine = format!("embedded:{}", directory.path().join("ring").display());
+    for path in [&file, &link] {
+        let path = path.to_str().unwrap();
+        let serve = ["serve", "--id", "1", "--voters", "1", "--engine", &engine, "--socket", path];
+        told(&serve, 1, "it is not a socket, and is left alone; choose another path");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    assert!(link.is_symlink());
+}
+
+#[test]
+fn locks_are_broken_by_operators_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = format!("embedded:{}", directory.path().join("ring").display());
+    let socket = directory.path().join("s");
+    let path = socket.to_str().unwrap();
+    let serve = ["serve", "--id", "1", "--voters", "1", "--engine", &engine];
+    let serve = [&serve[..], &["--socket", path, "--listen", "127.0.0.1:0"]].concat();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lock"));
+    let mut server = command.args(serve).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let out = server.stdout.take().unwrap();
+    BufReader::new(out).read_line(&mut line).unwrap();
+    let port = line.split_whitespace().find(|word| word.starts_with("127.")).unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while lock(&["try", "--at", path, "a"]).status.code() != Some(0) {
+        assert!(std::time::Instant::now() < end, "no server");
+    }
+    let mut client = TcpStream::connect(port).unwrap();
+    client.write_all(b"BREAK a NOW\r\n").unwrap();
+    let mut refusal = String::new();
+    BufReader::new(client).read_line(&mut refusal).unwrap();
+    assert!(refusal.starts_with("-NOPERM this is for operators"), "{refusal}");
+    assert!(refusal.contains(path), "{refusal}");
+    // The command line finds the socket of a server of this host by itself.
+    let output = lock(&["break", "--at", port, "a"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!error.contains("NOPERM"), "{error}");
     server.kill().unwrap();
     server.wait().unwrap();
 }

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::keep_alive;
 use crate::resp::{Reply, encode};
+use crate::rights::operators_of;
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -195,6 +196,15 @@ pub enum Unanswered {
     Refused(String),
 }
 
+async fn ask(address: &Address, words: &[impl AsRef<str>], bound: Duration) -> io::Result<Reply> {
+    let mut client = Client::connect_to_live(address, bound).await?;
+    let answer = timeout(ANSWER_BOUND, client.call(words)).await;
+    answer.unwrap_or_else(|_| {
+        let seconds = ANSWER_BOUND.as_secs();
+        Err(io::Error::other(format!("no answer within {seconds} s")))
+    })
+}
+
 /// Asks the servers in turn, until one answers. One whose group has no majority
 /// (`CLUSTERDOWN`) does not: another may do better. Nor does one that stands still.
 ///
@@ -210,15 +220,14 @@ pub async fn ask_first(
         whys.clear();
         let mut is_any_silent = false;
         for address in addresses {
-            let asked = async {
-                let mut client = Client::connect_to_live(address, bound).await?;
-                let answer = timeout(ANSWER_BOUND, client.call(words)).await;
-                answer.unwrap_or_else(|_| {
-                    let seconds = ANSWER_BOUND.as_secs();
-                    Err(io::Error::other(format!("no answer within {seconds} s")))
-                })
-            };
-            match asked.await {
+            let mut asked = ask(address, words, bound).await;
+            // The same server, at the socket where it takes requests of operators.
+            if let Ok(Reply::Error(why)) = &asked
+                && let Some(path) = operators_of(address, why)
+            {
+                asked = ask(&Address::Unix(path), words, bound).await;
+            }
+            match asked {
                 Ok(Reply::Error(why)) if why.starts_with("CLUSTERDOWN ") => {
                     whys.push(format!("{address}: {why}"));
                 }

@@ -1,18 +1,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::Mode;
 use rustix::net::sockopt;
-use rustix::process::umask;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use crate::ListenAddress;
+use crate::{ListenAddress, Rights, rights, socket};
 
 /// A TCP client that has been silent for so long is asked by the kernel whether it is there,
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -70,6 +67,39 @@ pub enum ListenError {
         /// What the system says.
         why: io::Error,
     },
+    /// There is something else.
+    #[error(
+        "cannot serve at {path}: it is not a socket, and is left alone; choose another path with \
+         --socket", path = .0.display()
+    )]
+    NoSocket(PathBuf),
+    /// The socket is another user's.
+    #[error(
+        "cannot serve at {path}: the socket belongs to user {owner}, and is left alone; choose \
+         another path with --socket", path = path.display()
+    )]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+        /// The number of the user.
+        owner: u32,
+    },
+    /// The path does not fit.
+    #[error(
+        "cannot serve at {path}: the path has {length} bytes, and the limit of Unix sockets is \
+         {limit}; choose a shorter one with --socket", path = path.display()
+    )]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: usize,
+        /// The longest there can be.
+        limit: usize,
+    },
+    /// There is no private directory.
+    #[error("this user has no private directory for it: {0}")]
+    NoPlace(io::Error),
     /// A live process serves there.
     #[error(
         "cannot serve at {path}: another process does; stop it, or choose another path with \
@@ -79,7 +109,8 @@ pub enum ListenError {
 }
 
 impl Listener {
-    /// Listens at a Unix socket, made for its owner only, and at a TCP port, as far as given.
+    /// Listens at a Unix socket, made for its owner only, and at a TCP port, as far as given. A
+    /// server at a port has a Unix socket for operators in any case.
     ///
     /// # Errors
     ///
@@ -88,34 +119,44 @@ impl Listener {
         socket: Option<PathBuf>,
         address: Option<&ListenAddress>,
     ) -> Result<Vec<Self>, ListenError> {
-        let mut listeners = Vec::new();
-        if let Some(path) = socket {
-            listeners.push(Self::unix(path)?);
-        }
-        if let Some(address) = address {
-            let bound = address.bind().await;
-            let bound =
-                bound.map_err(|why| ListenError::Tcp { address: address.to_string(), why })?;
-            listeners.extend(bound.into_iter().map(Self::Tcp));
-        }
-        Ok(listeners)
+        let Some(address) = address else {
+            let unix = |path: PathBuf| Ok(Self::Unix(socket::listen_at(&path)?, path));
+            return socket.map(unix).into_iter().collect();
+        };
+        let failed = |why| ListenError::Tcp { address: address.to_string(), why };
+        let listeners = address.bind().await.map_err(failed)?;
+        // They share one port.
+        let port = listeners.first().map(TcpListener::local_addr).transpose().map_err(failed)?;
+        let unix = match port {
+            Some(address) => Self::beside(address.port(), socket).await?,
+            None => None,
+        };
+        Ok(unix.into_iter().chain(listeners.into_iter().map(Self::Tcp)).collect())
     }
 
-    /// Makes the socket. One that a dead process has left is removed.
-    fn unix(path: PathBuf) -> Result<Self, ListenError> {
-        let bound = match bind(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if StdUnixStream::connect(&path).is_ok() {
-                    return Err(ListenError::Taken(path));
+    /// Listens beside a TCP port, for this user's own clients and operators: at this Unix socket, or
+    /// at one in the user's private directory. `None` if there is no such directory: then the server
+    /// has no operators.
+    ///
+    /// # Errors
+    ///
+    /// It is not possible at `socket`.
+    pub async fn beside(port: u16, socket: Option<PathBuf>) -> Result<Option<Self>, ListenError> {
+        let listener = match socket {
+            Some(path) => Self::Unix(socket::listen_at(&path)?, path),
+            None => match socket::listen_for_operators(port) {
+                Ok((listener, path)) => Self::Unix(listener, path),
+                Err(why) => {
+                    tracing::debug!("operators cannot reach this server without --socket: {why}");
+                    return Ok(None);
                 }
-                std::fs::remove_file(&path).and_then(|()| bind(&path))
-            }
-            bound => bound,
+            },
         };
-        match bound {
-            Ok(listener) => Ok(Self::Unix(listener, path)),
-            Err(why) => Err(ListenError::Unix { path, why }),
+        if let Self::Unix(_, path) = &listener {
+            rights::serves_operators_at(port, path);
+            tracing::debug!(port, socket = %path.display(), "operators are served at the socket");
         }
+        Ok(Some(listener))
     }
 
     /// The next client.
@@ -145,17 +186,15 @@ impl Listener {
         }
     }
 
-    /// Removes the Unix socket, in the end.
-    pub fn remove(path: Option<&Path>) {
-        path.map(std::fs::remove_file);
+    /// Whether it is there for operators only, without having been asked for.
+    pub fn is_control(&self) -> bool {
+        matches!(self, Self::Unix(_, path) if socket::is_control(path))
     }
-}
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let before = umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-    let listener = UnixListener::bind(path);
-    umask(before);
-    listener
+    /// Removes a Unix socket of this process in the end, or all of them without a path.
+    pub fn remove(path: Option<&Path>) {
+        socket::remove(path);
+    }
 }
 
 /// A host that dies does not close its connections; the other side must learn of it all the
@@ -173,6 +212,14 @@ pub fn keep_alive(stream: impl AsFd) -> io::Result<()> {
 }
 
 impl Stream {
+    /// Returns what the client at the other end may ask for.
+    pub fn rights(&self) -> Rights {
+        match self {
+            Self::Unix(stream) => Rights::of_unix(stream),
+            Self::Tcp(stream) => Rights::of_tcp(stream),
+        }
+    }
+
     /// To read from and to write to.
     pub fn split(self) -> Halves {
         match self {

@@ -45,6 +45,7 @@ pub async fn answer_requests<F>(
 
 /// One client. What is wrong with its connection is its own affair.
 async fn serve<F: Future<Output = Reply>>(stream: Stream, answer: impl Fn(Vec<Bytes>) -> F) {
+    let rights = stream.rights();
     let (mut input, mut output) = stream.split();
     let mut decoder = Decoder::new(LIMITS);
     loop {
@@ -52,7 +53,10 @@ async fn serve<F: Future<Output = Reply>>(stream: Stream, answer: impl Fn(Vec<By
             Ok(Some(words)) if words.first().is_some_and(|w| w.eq_ignore_ascii_case(b"quit")) => {
                 (Reply::SimpleString("OK".into()), false)
             }
-            Ok(Some(words)) => (answer(words).await, true),
+            Ok(Some(words)) => match rights.refusal(&words) {
+                Some(why) => (error(why), true),
+                None => (answer(words).await, true),
+            },
             Ok(None) => {
                 decoder.buffer().reserve(1024);
                 match input.read_buf(decoder.buffer()).await {

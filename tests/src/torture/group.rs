@@ -248,7 +248,8 @@ impl Group {
     pub(super) fn remove(&self, service: Service, id: u32) -> Result<bool> {
         let Some(mut client) = self.connect(service, id)? else { return Ok(false) };
         let asked = client.set_patience(RECOVERY_MAX);
-        let reply = asked.and_then(|()| client.ask(&format!("MEMBERS REMOVE {id}")));
+        let reply = asked
+            .and_then(|()| client.ask_as_operator(&format!("MEMBERS REMOVE {id}"), RECOVERY_MAX));
         self.note(&format!("removing replica {id} of {}: {reply:?}", service.name()));
         let known = matches!(reply, Ok(Reply::Text(_)));
         open(&self.removed).insert((service, id), known);
@@ -334,7 +335,9 @@ impl Group {
                 if let Some(mut client) = self.connect(service, id)? {
                     // It is looked at again, whatever the answer is.
                     let asked = client.set_patience(RECOVERY_MAX);
-                    let _ = asked.and_then(|()| client.ask(&format!("MEMBERS ADD {id}")));
+                    let _ = asked.and_then(|()| {
+                        client.ask_as_operator(&format!("MEMBERS ADD {id}"), RECOVERY_MAX)
+                    });
                 }
                 Ok(false)
             }

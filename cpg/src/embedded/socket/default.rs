@@ -35,16 +35,35 @@ fn runtime_directory() -> Option<PathBuf> {
         .or_else(|| of_environment().filter(|path| path.is_absolute()).filter(is_own))
 }
 
-/// Makes the directory of the default path, for this user only, if `path` is that and the
-/// directory is missing. Whoever names another path makes its directory.
-pub(super) fn make_directory(path: &Path) -> Result<(), SocketError> {
-    let Some(directory) = path.parent().filter(|_| default_path().as_deref() == Some(path)) else {
-        return Ok(());
-    };
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(why) if why.kind() != io::ErrorKind::AlreadyExists => {
-            Err(SocketError::System { path: directory.to_owned(), why })
-        }
-        _ => Ok(()),
+/// Returns this user's private directory, in which [`default_path`] is, and makes it if need be:
+/// `/run/plainsong` for root, and `/run/user/UID/plainsong` for others.
+///
+/// # Errors
+///
+/// The user has no runtime directory, or the directory belongs to or is open to others.
+pub fn private_directory() -> io::Result<PathBuf> {
+    let runtime = runtime_directory().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, "there is no directory of this user in /run/user")
+    })?;
+    let directory = runtime.join(DIRECTORY);
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
+    let found = fs::symlink_metadata(&directory)?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        let what = format!("{} is not a directory that only its user can use", directory.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    Ok(directory)
+}
+
+/// Makes the directory of the default path, if `path` is that. Whoever names another path makes its
+/// directory.
+pub(super) fn make_directory(path: &Path) -> Result<(), SocketError> {
+    if default_path().as_deref() != Some(path) {
+        return Ok(());
+    }
+    let made = private_directory().map(drop);
+    made.map_err(|why| SocketError::System { path: path.to_owned(), why })
 }

@@ -43,6 +43,7 @@ use place::Place;
 
 pub(crate) use client::connect;
 pub(crate) use default::default_path;
+pub use default::private_directory;
 pub use place::SocketError;
 #[cfg(fuzzing)]
 pub use wire::fuzz;

@@ -70,7 +70,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
     tracing::info!("stopping; a second signal ends it at once");
     stop.insist();
     let _ = timeout(STOP_BOUND, campaign.withdraw()).await;
-    Listener::remove(arguments.socket.as_deref());
+    Listener::remove(None);
     // The process ends with it, so the group hears that it has left.
     drop(replica);
     outcome

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cpg::embedded::Ring;
 use plainsong::{Replica, ReplicaId};
-use service::{Line, Stop, watch};
+use service::{Line, Listener, Stop, watch};
 use tokio::net::TcpListener;
 
 use super::arguments::Demo;
@@ -68,7 +68,9 @@ async fn serve(
     let mut stop = Stop::listen().map_err(Failure::Signals)?;
     let mut servers = Vec::new();
     for (listener, node) in listeners.into_iter().zip(nodes) {
-        let server = Server::start(listener, Vec::new(), node.clone(), Config::new(timeout));
+        let port = listener.local_addr().map_err(Failure::Runtime)?.port();
+        let others = Listener::beside(port, None).await?.into_iter().collect();
+        let server = Server::start(listener, others, node.clone(), Config::new(timeout));
         servers.push(server.map_err(Failure::Runtime)?);
     }
     welcome(&servers);

@@ -26,7 +26,10 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     let listeners = runtime
         .block_on(arguments.listen.bind())
         .map_err(|why| Failure::listen(&arguments.listen, why, "--listen"))?;
-    let others = runtime.block_on(Listener::bind(arguments.socket.clone(), None))?;
+    let first = listeners.first().ok_or_else(|| Failure::Runtime(ErrorKind::NotFound.into()))?;
+    let port = first.local_addr().map_err(Failure::Runtime)?.port();
+    let others = runtime.block_on(Listener::beside(port, arguments.socket.clone()))?;
+    let others = others.into_iter().collect();
     let metrics = arguments.start.metrics.as_ref();
     let metrics = metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use service::Rights;
 
 use crate::resp::Protocol;
 
@@ -20,6 +21,7 @@ pub(super) struct Client {
     pub(super) id: u64,
     /// Whether it may do everything without a password.
     pub(super) is_trusted: bool,
+    pub(super) rights: Rights,
     address: String,
     local: String,
     since: Instant,
@@ -53,12 +55,13 @@ impl Clients {
         self: &Arc<Self>,
         id: u64,
         is_trusted: bool,
+        rights: Rights,
         address: String,
         local: String,
     ) -> Entered {
         let since = Instant::now();
         let state = Mutex::new(State::new(since));
-        let client = Arc::new(Client { id, is_trusted, address, local, since, state });
+        let client = Arc::new(Client { id, is_trusted, rights, address, local, since, state });
         lock(&self.0).insert(id, Arc::clone(&client));
         Entered { clients: Arc::clone(self), client }
     }

@@ -164,7 +164,7 @@ async fn counted<B: Backend>(stream: Stream, shared: Arc<Shared<B>>) {
     // Who may open it, the file of a Unix socket says.
     let is_trusted = matches!(stream, Stream::Unix(_));
     let (local, peer) = stream.ends();
-    let client = shared.clients.enter(id, is_trusted, peer, local);
+    let client = shared.clients.enter(id, is_trusted, stream.rights(), peer, local);
     let halves = match (stream, &shared.config.tls) {
         (Stream::Tcp(stream), Some(tls)) => tls.accept(stream).await,
         (stream, _) => Ok(stream.split()),

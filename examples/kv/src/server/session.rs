@@ -297,7 +297,10 @@ impl Session {
                 return Ok(Meaning::Wait(replicas, timeout.unwrap_or(self.config.timeout)));
             }
             (Local::Pubsub, [_, part, rest @ ..]) => self.pubsub(part, rest)?,
-            (Local::Operate, _) => return Ok(Meaning::Operate(arguments)),
+            (Local::Operate, _) => match self.client.rights.refusal(&arguments) {
+                Some(why) => Reply::Error(why),
+                None => return Ok(Meaning::Operate(arguments)),
+            },
             (Local::Auth, [_, words @ ..]) => self.auth(words)?,
             (Local::Select, [_, database]) => match crate::number::parse(database) {
                 Some(0) => ok(),

@@ -60,7 +60,8 @@ async fn serve(
     config: Config,
 ) -> Result<(), Failure> {
     let mut stop = Stop::listen().map_err(Failure::System)?;
-    let addresses: Vec<String> = listeners.iter().map(Listener::address).collect();
+    let addresses: Vec<String> =
+        listeners.iter().filter(|listener| !listener.is_control()).map(Listener::address).collect();
     let server = Server::start(listeners, node.clone(), events, config);
     // The one line on stdout, for scripts that wait for it.
     let mut out = io::stdout();

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use service::Stream;
 use service::resp::{ProtocolError, Reply, encode, error};
+use service::{Rights, Stream};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -24,6 +24,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// One client and its session.
 pub(super) struct Connection {
     shared: Arc<Shared>,
+    rights: Rights,
     input: Input,
     output: Box<dyn AsyncWrite + Send + Unpin>,
     session: u64,
@@ -49,9 +50,11 @@ enum Ending {
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>, stream: Stream) -> Self {
         let (session, news) = shared.sessions.open();
+        let rights = stream.rights();
         let (input, output) = stream.split();
         Self {
             shared,
+            rights,
             input: Input::new(input),
             output,
             session,
@@ -104,10 +107,15 @@ impl Connection {
             came = self.input.next() => came,
         };
         let request = match came {
-            Came::Request(words) => match self.shared.node.operate(&words).await {
-                Some(reply) => return self.write(&reply).await,
-                None => Request::parse(&words),
-            },
+            Came::Request(words) => {
+                if let Some(why) = self.rights.refusal(&words) {
+                    return self.write(&error(why)).await;
+                }
+                match self.shared.node.operate(&words).await {
+                    Some(reply) => return self.write(&reply).await,
+                    None => Request::parse(&words),
+                }
+            }
             Came::End => return Err(Ending::Closed),
             Came::Mistake(ProtocolError::Http) => return Err(Ending::Closed),
             Came::Mistake(mistake) => {
