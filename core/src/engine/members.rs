@@ -209,6 +209,13 @@ impl Members {
         self.peers().any(|peer| peer.incarnation == incarnation)
     }
 
+    /// When a message of this voter last came, if the voter is here.
+    pub(crate) fn heard_at(&self, voter: &Voter) -> Option<Duration> {
+        let is_it =
+            |peer: &&Peer| peer.incarnation.replica == voter.replica && peer.store == voter.store;
+        self.peers().filter(is_it).map(|peer| peer.heard_at).max()
+    }
+
     pub(crate) fn has_voter(&self, voter: &Voter) -> bool {
         self.peers()
             .any(|peer| peer.incarnation.replica == voter.replica && peer.store == voter.store)

@@ -34,6 +34,7 @@ mod reading;
 mod receiving;
 mod restart;
 mod room;
+mod silence;
 mod snapshots;
 #[cfg(test)]
 mod solo;

@@ -63,6 +63,9 @@ pub struct Status {
     /// Another cluster whose members are in the same CPG group, and are ignored: one of the two
     /// should have another group name (rule V4).
     pub foreign: Option<ClusterId>,
+    /// For how long no majority of the voters has been heard although the group engine lists it,
+    /// once that is longer than five seconds.
+    pub silent: Option<Duration>,
     /// What the replica waits for, in words; `None` when it goes on.
     pub waiting: Option<String>,
     /// Why it stopped.
@@ -172,6 +175,7 @@ impl<T> Engine<T> {
             transfer: self.transfer(),
             diverged: self.snapshots.differs_at(),
             foreign: self.members.foreign_cluster(),
+            silent: self.silence(),
             waiting: self.waiting(),
             stopped: self.stopped.clone(),
         }
@@ -212,6 +216,9 @@ impl<T> Engine<T> {
         }
         if self.members.local().is_none() {
             return Some("waiting to be taken into the group by its engine".into());
+        }
+        if let Some(silent) = self.waiting_for_a_sound() {
+            return Some(silent);
         }
         let transfer = self.transfer();
         if let Some(epoch) = self.live().filter(|epoch| !epoch.in_step || transfer.is_some()) {

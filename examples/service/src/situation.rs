@@ -33,7 +33,7 @@ pub struct Situation {
     pub stopped: Option<String>,
     /// The last position that each of the other replicas has said to have stored.
     pub acked: Vec<u64>,
-    /// Whether a majority of the voters is in the group as seen from here.
+    /// Whether a majority of the voters is in the group as seen from here, and is heard.
     pub majority: bool,
 }
 
@@ -83,7 +83,9 @@ impl Situation {
             transfer: status.transfer.as_ref().map(Transfer::of),
             stopped: status.stopped.as_ref().map(ToString::to_string),
             acked: acked_by_others(status),
-            majority: status.stopped.is_none() && here * 2 > status.voters.len(),
+            majority: status.stopped.is_none()
+                && status.silent.is_none()
+                && here * 2 > status.voters.len(),
         }
     }
 
