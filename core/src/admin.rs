@@ -94,8 +94,9 @@ impl Request<'_> {
     }
 
     fn obstacle(&self) -> String {
-        let waiting = self.shared.status().waiting.clone();
-        waiting.unwrap_or_else(|| "the replica that is to vote is not in step yet".into())
+        let status = self.shared.status();
+        let pending = status.waiting.clone().or_else(|| status.pending_change());
+        pending.unwrap_or_else(|| "the group did not respond".into())
     }
 }
 

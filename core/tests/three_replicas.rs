@@ -200,12 +200,34 @@ fn a_replica_restarted_without_its_store_takes_its_place_again() {
         nodes[gone].stop();
         nodes[gone] = ring.node();
         replicas[gone] = start(&nodes[gone], gone as u32 + 1, &[1, 2, 3]);
-        replicas.iter().for_each(wait_for_vote);
+        // What the one that was restarted says is enough.
+        wait_until("to be safe", || replicas[gone].status().restart_obstacle().is_none());
     }
     let journal = replicas[2].propose(None).wait_timeout(DEADLINE).unwrap();
     assert!(journal.into_iter().eq(0..100));
     let voters = replicas[0].status().voters;
     assert_eq!(voters, [1, 2, 3].map(ReplicaId));
+}
+
+#[test]
+fn a_replica_reports_why_no_other_should_be_restarted() {
+    let ring = Ring::new();
+    let (mut nodes, mut replicas) = group(&ring);
+    replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
+    let obstacle = |replica: &Replica<Journal>| replica.status().restart_obstacle();
+    wait_until("to be safe", || replicas.iter().all(|replica| obstacle(replica).is_none()));
+    nodes[2].stop();
+    wait_until("to notice", || {
+        obstacle(&replicas[0]).is_some_and(|why| why == "replica 3, a voter, is not in the group")
+    });
+    // It cannot be taken in while nobody else is there.
+    nodes[1].stop();
+    nodes[2] = ring.node();
+    replicas[2] = start(&nodes[2], 3, &[1, 2, 3]);
+    wait_until("to notice", || {
+        obstacle(&replicas[0]).is_some_and(|why| why.starts_with("waiting for a majority"))
+    });
+    assert!(obstacle(&replicas[2]).is_some());
 }
 
 #[test]

@@ -43,6 +43,11 @@ pub struct Status {
     /// This replica knows that the last change of the voters is committed. Before that no
     /// other store should be given up (rule V2).
     pub voters_settled: bool,
+    /// The entry that changed the voters last: who has applied it knows that it is committed.
+    pub voters_since: Index,
+    /// Who is to vote, as operators have asked for last. Where these are not `voters`, a change is
+    /// pending: it waits until the replicas that it names are in the group and have caught up.
+    pub wanted_voters: Vec<ReplicaId>,
     /// Who is in the group now, in CPG's order.
     pub members: Vec<MemberStatus>,
     /// The first entry that is kept in the log.
@@ -124,9 +129,77 @@ pub struct MemberStatus {
     pub acked: Index,
     /// What it has last said to have applied.
     pub applied: Index,
+    /// It votes. A replica that was started with an empty store does not, until the group has
+    /// taken its new store in, though its id is that of a voter (rule V2).
+    pub votes: bool,
 }
 
+/// How far a voter may be behind what is committed, in entries, to count as caught up.
+const LAG_MAX: u64 = 1024;
+
 impl Status {
+    /// The change of the voters that is asked for and not in force yet, and what it waits for.
+    pub fn pending_change(&self) -> Option<String> {
+        let missing: Vec<String> = self
+            .wanted_voters
+            .iter()
+            .filter(|id| !self.voters.contains(id))
+            .map(|id| match self.members.iter().any(|member| member.replica == Some(*id)) {
+                true => format!("replica {id} is to vote, and has not caught up yet"),
+                false => format!("replica {id} is to vote, and is not in the group: start it"),
+            })
+            .collect();
+        let going = self.voters.iter().filter(|id| !self.wanted_voters.contains(id));
+        let going: Vec<String> = going.map(|id| format!("replica {id} is not to vote")).collect();
+        match (missing.is_empty(), going.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(going.join("; ")),
+            (false, true) => Some(missing.join("; ")),
+            // As many stay as are missing.
+            (false, false) => {
+                Some(format!("{}; {}, but votes on", missing.join("; "), going.join("; ")))
+            }
+        }
+    }
+
+    /// Returns why no other replica should be stopped now, or lose its store, as seen from here;
+    /// `None` if each of the voters is in the group, has caught up, and knows that the last change
+    /// of the voters is committed (rule V2). To be asked at the replica that was restarted last:
+    /// others may not have noticed yet that it was gone.
+    pub fn restart_obstacle(&self) -> Option<String> {
+        if let Some(stopped) = &self.stopped {
+            return Some(format!("this replica has stopped: {stopped}"));
+        }
+        if let Some(waiting) = &self.waiting {
+            return Some(waiting.clone());
+        }
+        if !matches!(self.role, Role::Voter | Role::Sequencer) {
+            return Some("this replica does not vote yet".into());
+        }
+        if !self.voters_settled {
+            return Some("the last change of the voters is not known to be committed".into());
+        }
+        self.voters.iter().find_map(|id| {
+            if *id == self.incarnation.replica {
+                return None;
+            }
+            let is_it = |member: &&MemberStatus| member.replica == Some(*id);
+            if !self.members.iter().any(|member| is_it(&member)) {
+                return Some(format!("replica {id}, a voter, is not in the group"));
+            }
+            let Some(member) = self.members.iter().filter(is_it).find(|member| member.votes) else {
+                return Some(format!("replica {id} has a new store, which does not vote yet"));
+            };
+            if member.applied < self.voters_since {
+                return Some(format!(
+                    "replica {id} does not know yet that the last change of the voters is committed"
+                ));
+            }
+            let behind = self.committed.0.saturating_sub(member.acked.0);
+            (behind > LAG_MAX).then(|| format!("replica {id} is {behind} entries behind"))
+        })
+    }
+
     /// Why nothing could be done in time.
     pub(crate) fn waits_for(&self) -> String {
         self.waiting.clone().unwrap_or_else(|| "the group is slower than that".into())
@@ -148,6 +221,10 @@ impl<T> Engine<T> {
         } else {
             self.log.voters().now.iter().map(|voter| voter.replica).collect()
         };
+        let wanted_voters = match self.log.is_empty() {
+            true => self.config.bootstrap.clone(),
+            false => self.log.desired().iter().copied().collect(),
+        };
         Status {
             incarnation: self.me(),
             role: self.role(),
@@ -157,6 +234,8 @@ impl<T> Engine<T> {
             sequencer: self.live().map(|epoch| epoch.open.sequencer.replica),
             voters,
             voters_settled: self.log.voters().is_settled(self.commit),
+            voters_since: self.log.voters().since,
+            wanted_voters,
             members: self
                 .members
                 .iter()
@@ -165,6 +244,10 @@ impl<T> Engine<T> {
                     replica: peer.map(|peer| peer.incarnation.replica),
                     acked: peer.map_or(Index(0), |peer| peer.acked),
                     applied: peer.map_or(Index(0), |peer| peer.applied),
+                    votes: peer.is_some_and(|peer| {
+                        let voter = Voter { replica: peer.incarnation.replica, store: peer.store };
+                        self.log.voters().now.contains(&voter)
+                    }),
                 })
                 .collect(),
             first_kept: self.log.first_kept(),

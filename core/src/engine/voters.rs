@@ -341,6 +341,27 @@ mod tests {
         assert_eq!(wanted, [Voter { replica: ReplicaId(2), store: StoreId(2) }]);
     }
 
+    #[test]
+    fn a_change_that_waits_for_a_replica_is_told() {
+        let mut solo = Solo::new();
+        assert_eq!(solo.engine.status().pending_change(), None);
+        let change = VoterChange::Replace(ReplicaId(1), ReplicaId(2));
+        solo.input(Input::ChangeVoters { ticket: 7, change });
+        let pending = solo.engine.status().pending_change().unwrap_or_default();
+        assert_eq!(
+            pending,
+            "replica 2 is to vote, and is not in the group: start it; replica 1 is not to vote, \
+             but votes on"
+        );
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2, 2));
+        let pending = solo.engine.status().pending_change().unwrap_or_default();
+        assert!(
+            pending.starts_with("replica 2 is to vote, and has not caught up yet"),
+            "{pending}"
+        );
+    }
+
     fn begins(solo: &Solo) -> bool {
         solo.sent.iter().any(|message| matches!(message, Message::Begin(_)))
     }

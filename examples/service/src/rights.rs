@@ -72,7 +72,8 @@ fn is_for_operators(words: &[Bytes]) -> bool {
     let is = |at: usize, word: &str| {
         words.get(at).is_some_and(|said| said.eq_ignore_ascii_case(word.as_bytes()))
     };
-    is(0, "MEMBERS") && words.len() > 1 || is(0, "NEWCLUSTER") || is(0, "BREAK") || is(0, "RESIGN")
+    let looks = words.len() == 1 || words.len() == 2 && is(1, "SAFE");
+    is(0, "MEMBERS") && !looks || is(0, "NEWCLUSTER") || is(0, "BREAK") || is(0, "RESIGN")
 }
 
 /// Returns where on this host to ask instead, if a server of this host has refused a request as
@@ -109,7 +110,7 @@ mod tests {
             assert!(refusal.contains("/run/s"), "{refusal}");
             assert_eq!(Rights::Operator.refusal(&words(request)), None);
         }
-        for request in ["MEMBERS", "STATUS", "INFO", "LOCK BREAK", "GET members"] {
+        for request in ["MEMBERS", "members safe", "STATUS", "INFO", "LOCK BREAK", "GET members"] {
             assert_eq!(client.refusal(&words(request)), None, "{request}");
         }
     }

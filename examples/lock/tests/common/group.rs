@@ -39,6 +39,12 @@ impl Group {
         }
     }
 
+    /// Starts the server at this place again, which does not run.
+    pub fn restart(&mut self, at: usize, folders: bool) {
+        let id = self.servers[at].id;
+        self.servers[at] = Serve::start(id, self.directory.path(), folders);
+    }
+
     /// A path in a directory that is removed in the end.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

@@ -16,6 +16,7 @@ const BOUND: Duration = Duration::from_secs(30);
 /// | --- | --- |
 /// | `STATUS` | how the replica is and what it waits for, and the members, for people |
 /// | `MEMBERS` | the members, who votes and how far each is, as a table for people |
+/// | `MEMBERS SAFE` | why no other replica should be stopped now; empty if one may be |
 /// | `MEMBERS ADD id`, `MEMBERS REMOVE id`, `MEMBERS REPLACE old new` | `OK` when it is in force |
 /// | `NEWCLUSTER` | what may be lost, and the word to say if that is wanted |
 /// | `NEWCLUSTER word` | `OK` when the replica goes on alone |
@@ -26,12 +27,15 @@ pub async fn answer<M: StateMachine>(replica: Arc<Replica<M>>, words: &[Bytes]) 
     let asked = match words[..] {
         ["STATUS"] => return Some(bulk(told(&replica.status()))),
         ["MEMBERS"] => return Some(bulk(members(&replica.status()))),
+        ["MEMBERS", "SAFE"] => {
+            return Some(bulk(replica.status().restart_obstacle().unwrap_or_default()));
+        }
         ["MEMBERS", "ADD", id] => number(id).map(Asked::Add),
         ["MEMBERS", "REMOVE", id] => number(id).map(Asked::Remove),
         ["MEMBERS", "REPLACE", old, new] => {
             number(old).and_then(|old| Ok(Asked::Replace(old, number(new)?)))
         }
-        ["MEMBERS", ..] => Err("MEMBERS takes nothing, ADD id, REMOVE id or REPLACE old new"),
+        ["MEMBERS", ..] => Err("MEMBERS takes nothing, SAFE, ADD id, REMOVE id or REPLACE old new"),
         ["NEWCLUSTER"] => return Some(bulk(losses(&replica.status()))),
         ["NEWCLUSTER", said] if said == word(&replica.status()) => Ok(Asked::NewCluster),
         ["NEWCLUSTER", ..] => Err("that is not the word that NEWCLUSTER tells; nothing was done"),
@@ -41,6 +45,9 @@ pub async fn answer<M: StateMachine>(replica: Arc<Replica<M>>, words: &[Bytes]) 
         Ok(asked) => asked,
         Err(mistake) => return Some(error(format_args!("ERR {mistake}"))),
     };
+    if let Some(pending) = asked.pending_before(&replica.status()) {
+        return Some(error(format_args!("ERR {pending}")));
+    }
     // The answer comes from another thread, and blocks.
     let done = tokio::task::spawn_blocking(move || asked.of(&replica)).await;
     Some(match done {
@@ -61,6 +68,35 @@ enum Asked {
 }
 
 impl Asked {
+    /// The change that has to be in force, or be taken back, before this one is asked for.
+    fn pending_before(&self, status: &Status) -> Option<String> {
+        let is_new =
+            |id: &ReplicaId| status.wanted_voters.contains(id) && !status.voters.contains(id);
+        let is_going =
+            |id: &ReplicaId| status.voters.contains(id) && !status.wanted_voters.contains(id);
+        match self {
+            // The same again, or the opposite.
+            Self::Add(id) if is_new(id) || is_going(id) => return None,
+            Self::Remove(id) if is_new(id) || is_going(id) => return None,
+            Self::Replace(old, new) if is_new(old) || is_new(new) => return None,
+            Self::NewCluster => return None,
+            Self::Add(_) | Self::Remove(_) | Self::Replace(..) => {}
+        }
+        let pending = status.pending_change()?;
+        let new = status.wanted_voters.iter().find(|id| is_new(id));
+        let going = status.voters.iter().find(|id| is_going(id));
+        let back = match (new, going) {
+            (Some(new), Some(old)) => format!("members replace {new} {old}"),
+            (Some(new), None) => format!("members remove {new}"),
+            (None, Some(old)) => format!("members add {old}"),
+            (None, None) => return None,
+        };
+        Some(format!(
+            "a change of the voters is pending: {pending}; wait until it is in force, or take it \
+             back with `{back}`"
+        ))
+    }
+
     fn of<M: StateMachine>(&self, replica: &Replica<M>) -> Result<(), AdminError> {
         let admin = replica.admin();
         let request = match *self {
@@ -91,10 +127,16 @@ pub fn told(status: &Status) -> String {
 fn members(status: &Status) -> String {
     let mut rows =
         vec![["REPLICA", "PROCESS", "VOTES", "ACKED", "APPLIED", "BEHIND"].map(String::from)];
-    let votes = |id| if status.voters.contains(&id) { "yes" } else { "no" };
+    let votes = |id, votes| match (status.voters.contains(&id), votes) {
+        (true, true) => "yes",
+        // It has a new store.
+        (true, false) => "not yet",
+        (false, _) if status.wanted_voters.contains(&id) => "not yet",
+        (false, _) => "no",
+    };
     for member in &status.members {
         let (id, vote) = match member.replica {
-            Some(id) => (id.to_string(), votes(id)),
+            Some(id) => (id.to_string(), votes(id, member.votes)),
             None => ("?".into(), "?"),
         };
         let behind = status.last.0.saturating_sub(member.acked.0);
@@ -108,8 +150,14 @@ fn members(status: &Status) -> String {
         }
     }
     let mut text = table(&rows);
+    if let Some(pending) = status.pending_change() {
+        text += &format!("pending: {pending}\n");
+    }
     if !status.voters_settled {
         text += "the last change of who votes is not known to be committed yet\n";
+    }
+    if let Some(why) = status.restart_obstacle() {
+        text += &format!("no other replica should be stopped now: {why}\n");
     }
     if let Some(transfer) = &status.transfer {
         text += &format!(

@@ -1,8 +1,10 @@
 use std::io::{self, BufRead, Write};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::bar;
+use super::{bar, safe};
+use crate::arguments::seconds;
 use crate::resp::Reply;
 use crate::{Address, Unanswered, ask_first};
 
@@ -20,6 +22,14 @@ pub enum Operate {
     },
     /// Tells who is in the group, who votes, and how far each is.
     Members {
+        /// Waits until another replica may be restarted, or lose its store: all voters are in the
+        /// group, have caught up, and know who votes. Ask the replica that was restarted last.
+        #[arg(long)]
+        wait_safe: bool,
+        /// How long --wait-safe waits, in seconds, from 0.001 to 86400. Exit status 75 if it was not
+        /// enough.
+        #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+        timeout: Duration,
         /// The list without it.
         #[command(subcommand)]
         change: Option<Change>,
@@ -111,9 +121,15 @@ pub enum Failure {
          makes, with --at"
     )]
     Password,
+    /// A change waits by itself.
+    #[error("--wait-safe stands alone: a change of the voters waits until it is in force")]
+    WaitsForNothing,
     /// It is for one replica only.
     #[error("name the one replica that is to go on alone with --at")]
     NotOne,
+    /// `--wait-safe` came to nothing.
+    #[error("no other replica should be restarted yet: {0}")]
+    Unsafe(String),
     /// The operator has not confirmed.
     #[error("nothing was done")]
     NotConfirmed,
@@ -127,8 +143,9 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoAnswer(_) | Self::Refused(_) | Self::Password => 69,
-            Self::Nowhere | Self::NotOne => 64,
+            Self::Nowhere | Self::NotOne | Self::WaitsForNothing => 64,
             Self::System(_) => 71,
+            Self::Unsafe(_) => 75,
             Self::NotConfirmed => 1,
         }
     }
@@ -144,7 +161,11 @@ pub async fn run(operate: Operate) -> Result<(), Failure> {
         Operate::ForceNewCluster { at } => return force_new_cluster(&at).await,
         Operate::Status { watch: true, at } => return bar::watch(&at).await,
         Operate::Status { watch: false, at } => (at, vec!["STATUS".into()]),
-        Operate::Members { change, at } => {
+        Operate::Members { wait_safe: true, timeout, change: None, at } => {
+            return safe::wait(&at, timeout).await;
+        }
+        Operate::Members { wait_safe: true, .. } => return Err(Failure::WaitsForNothing),
+        Operate::Members { change, at, .. } => {
             let words = match change {
                 None | Some(Change::List) => vec!["MEMBERS".into()],
                 Some(Change::Add { id }) => words(["MEMBERS", "ADD"], &[id]),

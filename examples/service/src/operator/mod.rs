@@ -7,6 +7,7 @@
 mod answer;
 mod ask;
 mod bar;
+mod safe;
 
 pub use answer::{answer, told};
 pub use ask::{At, Failure, Operate, run};

@@ -1,0 +1,44 @@
+//! What operators are told while who votes changes, and while replicas are restarted.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod common;
+use common::{Group, until};
+
+#[test]
+fn a_change_of_the_voters_that_waits_is_shown_and_the_next_is_refused_with_its_name() {
+    let group = Group::start_with(true);
+    let waiting = "replica 7 is to vote, and is not in the group: start it";
+    let mut added = group.lock(0, "members", &["add", "7"]);
+    until("the change in the list", || {
+        let mut members = group.lock(1, "members", &[]);
+        members.exits_with(0);
+        let pending = format!("pending: {waiting}");
+        until("the list", || members.out().iter().any(|line| line.starts_with('3')).then_some(()));
+        members.out().contains(&pending).then_some(())
+    });
+    let mut removed = group.lock(1, "members", &["remove", "3"]);
+    removed.exits_with(69);
+    removed.says(waiting);
+    removed.says("`members remove 7`");
+    group.lock(1, "members", &["remove", "7"]).exits_with(0);
+    added.exits_with(69);
+    group.lock(1, "members", &["remove", "3"]).exits_with(0);
+}
+
+#[test]
+fn replicas_in_memory_are_restarted_one_after_the_other_when_it_is_safe() {
+    let mut group = Group::start();
+    let mut first = group.client(0);
+    first.lock("LOCK first LINGER 3000");
+    for at in 0..3 {
+        group.servers[at].process.kill();
+        let mut early = group.lock((at + 1) % 3, "members", &["--wait-safe", "--timeout", "0.001"]);
+        early.exits_with(75);
+        early.says("no other replica should be restarted yet");
+        group.restart(at, false);
+        group.lock(at, "members", &["--wait-safe"]).exits_with(0);
+    }
+    let list = group.client(0).ask("LIST");
+    assert!(list.starts_with("[[\"first\" "), "nothing is lost: {list}");
+}
