@@ -82,13 +82,18 @@ impl Client {
         reply(&mut self.0)
     }
 
-    /// Sends a command for operators, which a server refuses at its port with the path of the
-    /// socket where it takes it, to that socket.
+    /// Sends a command for operators to the socket where the server accepts it. The server refuses
+    /// the command at its port, and names the path of the socket, as it is in the files of `node`.
     ///
     /// # Errors
     ///
     /// As of [`Client::ask`].
-    pub fn ask_as_operator(&mut self, command: &str, patience: Duration) -> io::Result<Reply> {
+    pub fn ask_as_operator(
+        &mut self,
+        node: &Node,
+        command: &str,
+        patience: Duration,
+    ) -> io::Result<Reply> {
         let refusal = self.ask(command)?;
         let Reply::Error(why) = &refusal else { return Ok(refusal) };
         let path =
@@ -96,6 +101,7 @@ impl Client {
         let Some((path, _)) = path.filter(|_| why.starts_with("NOPERM ")) else {
             return Ok(refusal);
         };
+        let path = node.root().join(path.trim_start_matches('/'));
         let mut socket = UnixStream::connect(path)?;
         socket.set_read_timeout(Some(patience))?;
         socket.write_all(format!("{command}\r\n").as_bytes())?;

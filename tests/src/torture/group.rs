@@ -248,8 +248,9 @@ impl Group {
     pub(super) fn remove(&self, service: Service, id: u32) -> Result<bool> {
         let Some(mut client) = self.connect(service, id)? else { return Ok(false) };
         let asked = client.set_patience(RECOVERY_MAX);
-        let reply = asked
-            .and_then(|()| client.ask_as_operator(&format!("MEMBERS REMOVE {id}"), RECOVERY_MAX));
+        let command = format!("MEMBERS REMOVE {id}");
+        let node = self.node(id);
+        let reply = asked.and_then(|()| client.ask_as_operator(node, &command, RECOVERY_MAX));
         self.note(&format!("removing replica {id} of {}: {reply:?}", service.name()));
         let known = matches!(reply, Ok(Reply::Text(_)));
         open(&self.removed).insert((service, id), known);
@@ -335,9 +336,10 @@ impl Group {
                 if let Some(mut client) = self.connect(service, id)? {
                     // It is looked at again, whatever the answer is.
                     let asked = client.set_patience(RECOVERY_MAX);
-                    let _ = asked.and_then(|()| {
-                        client.ask_as_operator(&format!("MEMBERS ADD {id}"), RECOVERY_MAX)
-                    });
+                    let command = format!("MEMBERS ADD {id}");
+                    let node = self.node(id);
+                    let _ =
+                        asked.and_then(|()| client.ask_as_operator(node, &command, RECOVERY_MAX));
                 }
                 Ok(false)
             }
