@@ -51,6 +51,21 @@ pub trait StateMachine: Send + Sync + 'static {
     /// left half done harms nobody.
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()>;
 
+    /// Checks that [`restore`](Self::restore) can read a snapshot that was just written. Called on
+    /// the thread that writes snapshots. A snapshot that fails the check is dropped: the log is
+    /// kept instead, and [`Status::snapshot_refused`](crate::Status::snapshot_refused) says why.
+    ///
+    /// By default nothing is checked; [`snapshot_by_clone`](crate::snapshot_by_clone) reads the
+    /// whole state back.
+    ///
+    /// # Errors
+    ///
+    /// When `restore` would fail.
+    fn check_snapshot(from: &mut dyn io::Read) -> io::Result<()> {
+        let _ = from;
+        Ok(())
+    }
+
     /// Runs of replicas came into the group or left it: at this place among the commands,
     /// the same at every replica. No command of a run is applied before it has joined or
     /// after it has left, so what is kept for the proposer of a command
@@ -99,6 +114,10 @@ macro_rules! snapshot_by_clone {
         fn restore(&mut self, from: &mut dyn ::std::io::Read) -> ::std::io::Result<()> {
             *self = $crate::snapshot::read(from)?;
             Ok(())
+        }
+
+        fn check_snapshot(from: &mut dyn ::std::io::Read) -> ::std::io::Result<()> {
+            $crate::snapshot::read::<Self>(from).map(drop)
         }
     };
 }

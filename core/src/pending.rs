@@ -20,6 +20,19 @@ pub enum ProposeError {
     /// The command could not be encoded. It was not proposed.
     #[error("the command cannot be encoded: {0}")]
     Encode(String),
+    /// The command can be encoded, but not decoded again. It was not proposed.
+    #[error(
+        "a command of type {command} can be encoded but not decoded again ({reason}), so it was \
+         not proposed: use types whose serialized form does not depend on the format or on the \
+         value, without `serde_json::Value`, untagged or internally tagged enums, and \
+         `skip_serializing_if`"
+    )]
+    Unreadable {
+        /// The name of its type.
+        command: &'static str,
+        /// Why it cannot be decoded.
+        reason: String,
+    },
     /// The replica has stopped, and the command was not sent.
     #[error("the replica has stopped: {0}")]
     Stopped(StopReason),

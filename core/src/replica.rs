@@ -65,7 +65,7 @@ impl<M: StateMachine> Replica<M> {
     ///
     /// Come with the answer; [`ProposeError::may_still_take_effect`] tells what is known.
     pub fn propose(&self, command: M::Command) -> Pending<M::Output> {
-        let (proposal, pending) = match encode(&command) {
+        let (proposal, pending) = match encode_command(&command) {
             Ok(bytes) => self.proposal(bytes),
             Err(error) => return Pending::failed(error),
         };
@@ -81,7 +81,7 @@ impl<M: StateMachine> Replica<M> {
     ///
     /// [`Busy`] gives the command back: nothing was proposed.
     pub fn try_propose(&self, command: M::Command) -> Result<Pending<M::Output>, Busy<M::Command>> {
-        let (proposal, pending) = match encode(&command) {
+        let (proposal, pending) = match encode_command(&command) {
             Ok(bytes) => self.proposal(bytes),
             Err(error) => return Ok(Pending::failed(error)),
         };
@@ -202,13 +202,25 @@ impl<M: StateMachine> fmt::Debug for Replica<M> {
     }
 }
 
-fn encode(command: &impl serde::Serialize) -> Result<Bytes, ProposeError> {
+/// Encodes a command, and decodes it again: what cannot be decoded would stop every replica once
+/// it is committed, and again at each start.
+///
+/// The decoded command is not encoded once more to compare the bytes, because the same value may
+/// have several encodings (the order of a `HashMap`).
+pub(crate) fn encode_command<C>(command: &C) -> Result<Bytes, ProposeError>
+where
+    C: serde::Serialize + serde::de::DeserializeOwned,
+{
     let bytes = codec::encode(command).map_err(|error| match *error {
         bincode::ErrorKind::SizeLimit => ProposeError::TooLarge,
         error => ProposeError::Encode(error.to_string()),
     })?;
     if bytes.len() > COMMAND_BYTES_MAX {
         return Err(ProposeError::TooLarge);
+    }
+    if let Err(error) = codec::decode::<C>(&bytes) {
+        let (command, reason) = (std::any::type_name::<C>(), error.to_string());
+        return Err(ProposeError::Unreadable { command, reason });
     }
     Ok(bytes.into())
 }

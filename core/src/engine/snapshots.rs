@@ -62,6 +62,8 @@ pub(crate) struct Snapshots {
     pinned: Option<(SnapshotName, Duration)>,
     /// Where the states of others were found to differ.
     differs_at: Index,
+    /// Why the last one could not have been restored, and was dropped.
+    refused: Option<String>,
 }
 
 impl Snapshots {
@@ -90,6 +92,11 @@ impl Snapshots {
     /// Where the states of others were found to differ, if they were.
     pub(crate) fn differs_at(&self) -> Option<Index> {
         Some(self.differs_at).filter(|index| *index > Index(0))
+    }
+
+    /// Why the last one that was taken was dropped, if it was.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     pub(crate) fn pin(&mut self, name: SnapshotName, now: Duration) {
@@ -175,8 +182,19 @@ impl<T> Engine<T> {
             ShelfNews::Taken(name) => {
                 tracing::debug!(replica = %self.me().replica, %name, "took a snapshot");
                 self.snapshots.taking = false;
+                self.snapshots.refused = None;
                 self.hold(name, out);
                 self.compare_states()
+            }
+            ShelfNews::Unreadable { name, reason } => {
+                tracing::error!(
+                    replica = %self.me().replica, %name, reason,
+                    "the state cannot be read back from its snapshot, which was dropped; the log \
+                     is kept instead and grows: correct how the state is serialised"
+                );
+                self.snapshots.taking = false;
+                self.snapshots.refused = Some(format!("{name} cannot be restored: {reason}"));
+                Ok(())
             }
             ShelfNews::Read { name, chunk, bytes } => {
                 self.on_chunk_read(name, chunk, bytes, out);

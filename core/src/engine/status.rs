@@ -65,6 +65,9 @@ pub struct Status {
     /// Where last the state of another replica was found not to be the same: the state machine
     /// is not deterministic, or a machine errs.
     pub diverged: Option<Index>,
+    /// Why the last snapshot of the state was dropped: it could not have been restored. Until one
+    /// can, the log is kept and grows.
+    pub snapshot_refused: Option<String>,
     /// Another cluster whose members are in the same CPG group, and are ignored: one of the two
     /// should have another group name (rule V4).
     pub foreign: Option<ClusterId>,
@@ -257,6 +260,7 @@ impl<T> Engine<T> {
             applied: self.applied,
             transfer: self.transfer(),
             diverged: self.snapshots.differs_at(),
+            snapshot_refused: self.snapshots.refused().map(str::to_owned),
             foreign: self.members.foreign_cluster(),
             silent: self.silence(),
             waiting: self.waiting(),

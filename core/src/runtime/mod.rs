@@ -248,7 +248,8 @@ impl<M: StateMachine> Runtime<M> {
         let keeper =
             shelf::ShelfThread::new(shelf, ops, kept, feedback.clone(), Arc::clone(&shared));
         runtime.spawn(format!("{name}-shelf"), move || keeper.run())?;
-        let writer = shelf::WriterThread { views, requests: to_keep.clone() };
+        let writer =
+            shelf::WriterThread { views, requests: to_keep.clone(), check: M::check_snapshot };
         runtime.spawn(format!("{name}-writer"), move || writer.run())?;
         let apply = apply::ApplyThread::new(
             home,

@@ -17,8 +17,12 @@ pub(crate) enum Request {
     Chunk(Bytes),
     /// It has all its chunks.
     Taken(SnapshotName),
+    /// It could not be restored.
+    Unreadable(SnapshotName, String),
     /// It could not be written.
     Failed(String),
+    /// A chunk of the own state is to be read back.
+    ReadBack(SnapshotName, u64, Sender<Result<Bytes, ShelfError>>),
     /// A chunk is to be read.
     Read(SnapshotName, u64, Sender<Result<Bytes, ShelfError>>),
 }
@@ -79,7 +83,16 @@ impl ShelfThread {
             Request::Taken(name) => {
                 self.shelf.taken(name).map(Some).map_err(|error| error.to_string())
             }
+            Request::Unreadable(name, reason) => {
+                let dropped = self.shelf.drop_taken(name, reason);
+                dropped.map(Some).map_err(|error| error.to_string())
+            }
             Request::Failed(reason) => Err(reason),
+            Request::ReadBack(name, chunk, reply) => {
+                // A writer that does not wait any more has stopped.
+                let _ = reply.send(self.shelf.read_taken(name, chunk));
+                Ok(None)
+            }
             Request::Read(name, chunk, reply) => {
                 // Whoever does not wait any more has stopped.
                 let _ = reply.send(self.shelf.read(name, chunk));
@@ -93,6 +106,8 @@ impl ShelfThread {
 pub(crate) struct WriterThread<S> {
     pub(crate) views: Receiver<(Box<SnapshotHead>, S)>,
     pub(crate) requests: Sender<Request>,
+    /// Tells whether the state machine could restore what was written.
+    pub(crate) check: fn(&mut dyn io::Read) -> io::Result<()>,
 }
 
 impl<S: Snapshot> WriterThread<S> {
@@ -105,7 +120,7 @@ impl<S: Snapshot> WriterThread<S> {
                 })
             };
             let request = match catch_unwind(AssertUnwindSafe(cut)) {
-                Ok(Ok(name)) => Request::Taken(name),
+                Ok(Ok(name)) => self.check(name),
                 Ok(Err(error)) => Request::Failed(format!("it could not be written: {error}")),
                 Err(panic) => {
                     Request::Failed(format!("writing it panicked: {}", panic_text(&*panic)))
@@ -118,16 +133,51 @@ impl<S: Snapshot> WriterThread<S> {
     }
 }
 
+impl<S> WriterThread<S> {
+    /// A snapshot that cannot be restored never becomes complete: the log before it would be
+    /// forgotten, and the state with it.
+    fn check(&self, name: SnapshotName) -> Request {
+        let mut chunks = source(&self.requests, |chunk, to| Request::ReadBack(name, chunk, to));
+        let mut failed = None;
+        let check = || {
+            let source = |chunk| {
+                let read = chunks(chunk);
+                failed = read.as_ref().err().map(ToString::to_string);
+                read
+            };
+            (self.check)(&mut Joiner::join(name, source)?.1)
+        };
+        let checked = catch_unwind(AssertUnwindSafe(check));
+        match (checked, failed) {
+            (_, Some(reason)) => Request::Failed(format!("it could not be read back: {reason}")),
+            (Ok(Ok(())), None) => Request::Taken(name),
+            (Ok(Err(error)), None) => Request::Unreadable(name, error.to_string()),
+            (Err(panic), None) => {
+                let text = panic_text(&*panic);
+                Request::Unreadable(name, format!("reading it panicked: {text}"))
+            }
+        }
+    }
+}
+
 /// Reads the state in a snapshot, chunk by chunk.
 pub(crate) fn open(
     name: SnapshotName,
     requests: &Sender<Request>,
 ) -> io::Result<Joiner<impl FnMut(u64) -> io::Result<Bytes>>> {
-    let (reply, chunks) = bounded(1);
-    let source = move |chunk| {
-        let stops = || io::Error::other("the replica stops");
-        requests.send(Request::Read(name, chunk, reply.clone())).map_err(|_| stops())?;
-        chunks.recv().map_err(|_| stops())?.map_err(io::Error::other)
-    };
+    let source = source(requests, move |chunk, to| Request::Read(name, chunk, to));
     Ok(Joiner::join(name, source)?.1)
+}
+
+/// Asks the shelf thread for chunks, one at a time.
+fn source(
+    requests: &Sender<Request>,
+    request: impl Fn(u64, Sender<Result<Bytes, ShelfError>>) -> Request,
+) -> impl FnMut(u64) -> io::Result<Bytes> {
+    let (reply, chunks) = bounded(1);
+    move |chunk| {
+        let stops = || io::Error::other("the replica stops");
+        requests.send(request(chunk, reply.clone())).map_err(|_| stops())?;
+        chunks.recv().map_err(|_| stops())?.map_err(io::Error::other)
+    }
 }

@@ -101,23 +101,20 @@ where
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
-        let mut version = [0; 2];
-        from.read_exact(&mut version)?;
-        let version = u16::from_le_bytes(version);
-        if version != VERSION {
-            return Err(io::Error::other(format!(
-                "the sessions in the snapshot are of version {version}, and this program reads \
-                 version {VERSION}: run the same version everywhere"
-            )));
-        }
+        let written = read_table(from)?;
         #[cfg(feature = "canaries")]
         let mutant = self.table.mutant;
-        self.table = codec::read_first::<Written>(from)?.into();
+        self.table = written.into();
         #[cfg(feature = "canaries")]
         {
             self.table.mutant = mutant;
         }
         self.machine.restore(from)
+    }
+
+    fn check_snapshot(from: &mut dyn io::Read) -> io::Result<()> {
+        read_table(from)?;
+        M::check_snapshot(from)
     }
 
     fn members_changed(&mut self, context: &Context, change: &MembersChanged) {
@@ -134,6 +131,20 @@ where
             self.machine.wake(context);
         }
     }
+}
+
+/// Reads the sessions, and leaves the state behind them.
+fn read_table(from: &mut dyn io::Read) -> io::Result<Written> {
+    let mut version = [0; 2];
+    from.read_exact(&mut version)?;
+    let version = u16::from_le_bytes(version);
+    if version != VERSION {
+        return Err(io::Error::other(format!(
+            "the sessions in the snapshot are of version {version}, and this program reads \
+             version {VERSION}: run the same version everywhere"
+        )));
+    }
+    codec::read_first(from)
 }
 
 /// The sessions and the state at one moment.

@@ -118,8 +118,8 @@ pub enum SessionError {
     Done,
     /// It took effect, once.
     #[error(
-        "the command took effect, but its output was too large to be kept for a second answer; \
-         read the state"
+        "the command took effect, but its output was not kept for a second answer, because it is \
+         too large or cannot be decoded again; read the state"
     )]
     OutputLost,
     /// It was not applied; the same may be proposed again later.

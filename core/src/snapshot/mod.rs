@@ -53,7 +53,10 @@ impl<S: Serialize + Send + 'static> Snapshot for S {
 ///
 /// Those of the reader, and when the bytes are not of that type.
 pub fn read<S: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<S> {
-    codec::read(from)
+    codec::read(from).map_err(|error| {
+        let state = std::any::type_name::<S>();
+        io::Error::new(error.kind(), format!("a state of type {state} cannot be decoded: {error}"))
+    })
 }
 
 #[cfg(test)]

@@ -73,6 +73,13 @@ pub enum ShelfNews {
         /// What is wrong.
         reason: String,
     },
+    /// A snapshot of this replica's own state could not have been restored; it was dropped.
+    Unreadable {
+        /// Which snapshot.
+        name: SnapshotName,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Why snapshots could not be read or written.
@@ -276,6 +283,33 @@ impl Shelf {
         let (key, _) = self.taking.take().ok_or(ShelfError::Unknown(name))?;
         self.commit(key, name)?;
         Ok(ShelfNews::Taken(name))
+    }
+}
+
+impl Shelf {
+    /// Reads a chunk of the snapshot of the own state that is being taken.
+    ///
+    /// # Errors
+    ///
+    /// When it is not here or cannot be read.
+    pub fn read_taken(&mut self, name: SnapshotName, chunk: u64) -> Result<Bytes, ShelfError> {
+        let (key, _) = self.taking.ok_or(ShelfError::Unknown(name))?;
+        Ok(self.store.read(key, chunk)?)
+    }
+
+    /// Drops the snapshot of the own state that is being taken, because it could not be restored.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails: the replica cannot go on.
+    pub fn drop_taken(
+        &mut self,
+        name: SnapshotName,
+        reason: String,
+    ) -> Result<ShelfNews, ShelfError> {
+        let (key, _) = self.taking.take().ok_or(ShelfError::Unknown(name))?;
+        self.store.remove(key)?;
+        Ok(ShelfNews::Unreadable { name, reason })
     }
 }
 

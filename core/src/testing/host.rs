@@ -1,8 +1,6 @@
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::checker::{Checked, ProposalId, Violation, check};
 use super::clock::Clock;
 use super::disk::Store;
@@ -12,8 +10,8 @@ use super::world::World;
 use super::{ClientNumber, Workload};
 use crate::Consistency;
 use crate::applying::Applier;
-use crate::codec;
 use crate::engine::{Config, Engine, Input, StopReason, VoterChange};
+use crate::replica::encode_command;
 use crate::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
 
 /// A replica's place in the world: its machine, the process of the moment, and its clients.
@@ -368,9 +366,9 @@ impl<W: Workload> Host<W> {
             }
             let command = world.workload.command(client.number, &mut world.random);
             world.note(|| format!("client {} proposes {id} at {}", client.number.0, self.replica));
-            let bytes = codec::encode(&(id, command))
-                .map_err(|error| Violation(format!("a command does not encode: {error}")))?;
-            process.propose(world, &self.clock, id, Bytes::from(bytes))?;
+            let bytes = encode_command(&(id, command))
+                .map_err(|error| Violation(format!("a command cannot be proposed: {error}")))?;
+            process.propose(world, &self.clock, id, bytes)?;
         }
         if let Some(process) = self.process.as_mut().filter(|_| proposed) {
             process.drain(world, &self.clock)?;

@@ -35,6 +35,10 @@ impl<M: StateMachine> StateMachine for Watched<M> {
         self.machine.restore(from)
     }
 
+    fn check_snapshot(from: &mut dyn io::Read) -> io::Result<()> {
+        M::check_snapshot(from)
+    }
+
     fn members_changed(&mut self, context: &Context, change: &MembersChanged) {
         self.machine.members_changed(context, change);
     }

@@ -6,6 +6,7 @@ use crate::codec::{self, DecodeError, Frame};
 use crate::engine::put_command;
 use crate::entry::{Batch, BatchKind, Commands};
 use crate::message::Message;
+use crate::replica::encode_command;
 use crate::types::{ClusterId, Nonce, Origin, ReplicaId};
 
 /// Commands in the frame of one batch, as a replica sends them: for measurements of what that
@@ -19,12 +20,12 @@ impl BatchFrame {
     ///
     /// # Panics
     ///
-    /// If a command does not encode.
-    pub fn new<C: Serialize>(commands: &[C], room: usize) -> Self {
+    /// If a command cannot be proposed.
+    pub fn new<C: Serialize + DeserializeOwned>(commands: &[C], room: usize) -> Self {
         let mut gathered = BytesMut::with_capacity(room);
         for command in commands {
-            let encoded = codec::encode(command);
-            assert!(encoded.is_ok(), "a command encodes: {encoded:?}");
+            let encoded = encode_command(command);
+            assert!(encoded.is_ok(), "a command can be proposed: {encoded:?}");
             encoded.iter().for_each(|encoded| put_command(&mut gathered, encoded));
         }
         let batch = Batch {

@@ -116,6 +116,10 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let sink = |chunk| shelf.take(chunk).map_err(io::Error::other);
         let name = Cutter::cut(&head, view, sink)
             .map_err(|error| Violation(format!("a snapshot cannot be written: {error}")))?;
+        let source = |chunk| shelf.read_taken(name, chunk).map_err(io::Error::other);
+        Joiner::join(name, source)
+            .and_then(|(_, mut state)| M::check_snapshot(&mut state))
+            .map_err(|error| Violation(format!("a snapshot could not be restored: {error}")))?;
         let news = shelf
             .taken(name)
             .map_err(|error| Violation(format!("a snapshot cannot be kept: {error}")))?;
