@@ -5,9 +5,10 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 4 | magic `PSNG` |
-//! | 2 | version of the format, now 2 |
+//! | 2 | version of the format, now 3 |
 //! | 2 | kind of the message |
 //! | 16 | cluster id, zero while it is unknown |
+//! | 8 | application id, zero for an application without a name |
 //! | 4 | length of the body in bincode |
 //! | 4 | length of what stands behind it (commands of a batch or of entries, a chunk) |
 //! | 4 | CRC32C of the header before this field, the body and the commands |
@@ -15,22 +16,27 @@
 //! bincode is used with fixed-width integers, a size limit, and trailing bytes refused.
 //! This module is the only one that knows of it.
 
-use std::io::{self, IoSlice};
+mod stream;
+
+use std::io::IoSlice;
 
 use bincode::Options;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::stream::{read, read_first, write};
 use crate::entry::Commands;
 use crate::message::{BatchMessage, Chunk, ChunkMessage, Entries, EntriesMessage, Message};
-use crate::types::ClusterId;
+use crate::types::{ApplicationId, ClusterId};
 
 /// The version of frames that this build writes and reads.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 const MAGIC: [u8; 4] = *b"PSNG";
-const HEADER: usize = 36;
+const HEADER: usize = 44;
+/// Where the length of the body stands; that of the commands follows.
+const LENGTHS_AT: usize = HEADER - 12;
 const CRC_AT: usize = HEADER - 4;
 /// More than any frame that CPG carries whole.
 const BODY_MAX: u64 = 1 << 20;
@@ -96,36 +102,6 @@ pub(crate) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, bincode::Er
     options().deserialize(bytes)
 }
 
-/// Writes a value of any size.
-pub(crate) fn write(to: &mut dyn io::Write, value: &impl Serialize) -> io::Result<()> {
-    bincode::DefaultOptions::new()
-        .with_fixint_encoding()
-        .serialize_into(to, value)
-        .map_err(|error| io_error(*error))
-}
-
-/// Reads what [`write`] wrote, which must be all there is.
-pub(crate) fn read<V: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<V> {
-    let value = read_first(from)?;
-    match from.read(&mut [0])? {
-        0 => Ok(value),
-        _ => Err(io::Error::other("there is more than one value")),
-    }
-}
-
-/// Reads what [`write`] wrote, and leaves what is behind it.
-pub(crate) fn read_first<V: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<V> {
-    let options = bincode::DefaultOptions::new().with_fixint_encoding().allow_trailing_bytes();
-    options.deserialize_from(from).map_err(|error| io_error(*error))
-}
-
-fn io_error(error: bincode::ErrorKind) -> io::Error {
-    match error {
-        bincode::ErrorKind::Io(error) => error,
-        error => io::Error::other(error),
-    }
-}
-
 /// A message ready to be sent: one allocation for header and body; the commands of a
 /// batch are shared, not copied.
 #[derive(Clone, Debug)]
@@ -135,12 +111,17 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    pub(crate) fn new(cluster: Option<ClusterId>, message: &Message) -> Self {
+    pub(crate) fn new(
+        application: ApplicationId,
+        cluster: Option<ClusterId>,
+        message: &Message,
+    ) -> Self {
         let mut head = Vec::with_capacity(256);
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&VERSION.to_le_bytes());
         head.extend_from_slice(&kind(message).to_le_bytes());
         head.extend_from_slice(&cluster.map_or(0, |cluster| cluster.0).to_le_bytes());
+        head.extend_from_slice(&application.0.to_le_bytes());
         head.resize(HEADER, 0);
         let mut commands = Bytes::new();
         let encoded = match message {
@@ -172,8 +153,9 @@ impl Frame {
         // Our own types always encode, and the engine bounds what it puts into them.
         assert!(encoded.is_ok(), "a message encodes: {encoded:?}");
         let body = (head.len() - HEADER) as u32;
-        head[24..28].copy_from_slice(&body.to_le_bytes());
-        head[28..32].copy_from_slice(&(commands.len() as u32).to_le_bytes());
+        head[LENGTHS_AT..LENGTHS_AT + 4].copy_from_slice(&body.to_le_bytes());
+        let commands_length = (commands.len() as u32).to_le_bytes();
+        head[LENGTHS_AT + 4..CRC_AT].copy_from_slice(&commands_length);
         let crc = checksum(&head, &commands);
         head[CRC_AT..HEADER].copy_from_slice(&crc.to_le_bytes());
         Self { head, commands }
@@ -217,9 +199,16 @@ fn kind(message: &Message) -> u16 {
     }
 }
 
-/// Checks and decodes a frame: the cluster id it carries, and the message. The commands
-/// of a batch stay where they are in `frame`.
-pub(crate) fn decode_frame(frame: &Bytes) -> Result<(Option<ClusterId>, Message), DecodeError> {
+/// What a frame carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    pub(crate) application: ApplicationId,
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) message: Message,
+}
+
+/// Checks and decodes a frame. The commands of a batch stay where they are in `frame`.
+pub(crate) fn decode_frame(frame: &Bytes) -> Result<Decoded, DecodeError> {
     let header: &[u8; HEADER] = frame.first_chunk().ok_or(DecodeError::Length(frame.len()))?;
     let mut fields = Reader(header);
     let magic = fields.take();
@@ -232,6 +221,7 @@ pub(crate) fn decode_frame(frame: &Bytes) -> Result<(Option<ClusterId>, Message)
     }
     let kind = u16::from_le_bytes(fields.take());
     let cluster = u128::from_le_bytes(fields.take());
+    let application = ApplicationId(u64::from_le_bytes(fields.take()));
     let body = u32::from_le_bytes(fields.take()) as usize;
     let commands = u32::from_le_bytes(fields.take()) as usize;
     let found = u32::from_le_bytes(fields.take());
@@ -244,7 +234,8 @@ pub(crate) fn decode_frame(frame: &Bytes) -> Result<(Option<ClusterId>, Message)
         return Err(DecodeError::Checksum { found, expected });
     }
     let message = decode_body(kind, &frame[HEADER..head], frame.slice(head..))?;
-    Ok(((cluster != 0).then_some(ClusterId(cluster)), message))
+    let cluster = (cluster != 0).then_some(ClusterId(cluster));
+    Ok(Decoded { application, cluster, message })
 }
 
 fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, DecodeError> {
@@ -331,7 +322,7 @@ pub(crate) fn forged(kind: u16, body: &[u8], commands: &[u8]) -> Bytes {
     head.extend_from_slice(&MAGIC);
     head.extend_from_slice(&VERSION.to_le_bytes());
     head.extend_from_slice(&kind.to_le_bytes());
-    head.extend_from_slice(&[0; 16]);
+    head.extend_from_slice(&[0; 24]);
     head.extend_from_slice(&(body.len() as u32).to_le_bytes());
     head.extend_from_slice(&(commands.len() as u32).to_le_bytes());
     head.extend_from_slice(&[0; 4]);
@@ -405,6 +396,7 @@ mod tests {
                 snapshots: vec![name],
                 first: true,
                 refused: Some(Nonce(1)),
+                application: "counter".into(),
             }),
             Message::Begin(ballot),
             Message::Report(Report {
@@ -479,8 +471,11 @@ mod tests {
     fn every_message_comes_back_as_it_was() {
         for message in messages() {
             for cluster in [None, Some(ClusterId(7))] {
-                let frame = Frame::new(cluster, &message).bytes();
-                assert_eq!(decode_frame(&frame), Ok((cluster, message.clone())));
+                for application in [ApplicationId::of(""), ApplicationId::of("counter")] {
+                    let frame = Frame::new(application, cluster, &message).bytes();
+                    let message = message.clone();
+                    assert_eq!(decode_frame(&frame), Ok(Decoded { application, cluster, message }));
+                }
             }
         }
     }
@@ -488,7 +483,7 @@ mod tests {
     #[test]
     fn no_flipped_bit_is_believed() {
         for message in messages() {
-            let frame = Frame::new(Some(ClusterId(7)), &message).bytes();
+            let frame = Frame::new(ApplicationId(5), Some(ClusterId(7)), &message).bytes();
             for bit in 0..frame.len() * 8 {
                 let mut damaged = frame.to_vec();
                 damaged[bit / 8] ^= 1 << (bit % 8);
@@ -500,7 +495,7 @@ mod tests {
     #[test]
     fn no_cut_or_longer_frame_is_believed() {
         for message in messages() {
-            let frame = Frame::new(None, &message).bytes();
+            let frame = Frame::new(ApplicationId(0), None, &message).bytes();
             for length in 0..frame.len() {
                 assert!(decode_frame(&frame.slice(..length)).is_err(), "{length} of {message:?}");
             }
@@ -513,7 +508,7 @@ mod tests {
 
     #[test]
     fn an_unknown_version_is_named() {
-        let mut frame = Frame::new(None, &messages()[0]).bytes().to_vec();
+        let mut frame = Frame::new(ApplicationId(0), None, &messages()[0]).bytes().to_vec();
         frame[4] = VERSION as u8 + 1;
         assert_eq!(decode_frame(&frame.into()), Err(DecodeError::Version { found: VERSION + 1 }));
     }

@@ -17,8 +17,8 @@ pub fn frame(data: &[u8]) {
     let body = rest.len().min(u16::from_le_bytes(*body).into());
     let (body, commands) = rest.split_at(body);
     let frame = codec::forged(u16::from(*kind), body, commands);
-    if let Ok((cluster, message)) = codec::decode_frame(&frame) {
-        let again = codec::Frame::new(cluster, &message).bytes();
+    if let Ok(codec::Decoded { application, cluster, message }) = codec::decode_frame(&frame) {
+        let again = codec::Frame::new(application, cluster, &message).bytes();
         assert_eq!(again, frame, "there is one way to write {message:?}");
     }
 }

@@ -35,6 +35,16 @@ pub trait StateMachine: Send + Sync + 'static {
     /// The state at one moment.
     type Snapshot: Snapshot;
 
+    /// The name of the application: what tells its replicas from those of other applications in
+    /// the same CPG group and on the same disk. Without one, as by default, they can only be told
+    /// from applications that have a name.
+    ///
+    /// It never changes, across all versions of the application: replicas of two names ignore each
+    /// other, and one does not start in the folder of the other.
+    fn application() -> String {
+        String::new()
+    }
+
     /// Applies a committed command: never twice, never undone.
     fn apply(&mut self, context: &Context, command: Self::Command) -> Self::Output;
 

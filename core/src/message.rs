@@ -58,6 +58,8 @@ pub struct Announce {
     /// Said by a replica that had announced itself before, when another process comes with
     /// the same replica id: that run must stop.
     pub refused: Option<Nonce>,
+    /// The name of its application; empty without one.
+    pub application: String,
 }
 
 /// The answer to a `Begin`: durable entries only, computed after every write queued

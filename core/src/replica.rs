@@ -20,6 +20,9 @@ use crate::{Admin, Event, StateMachine, Watcher, codec, record, runtime};
 /// So many entries are kept for who lags, where they need not be in memory.
 const KEPT_ENTRIES_ON_DISK: usize = 1 << 18;
 
+/// Maximum length of the name of an application, in bytes.
+const APPLICATION_BYTES_MAX: usize = 64;
+
 /// One replica of a state machine: the handle by which an application uses it.
 ///
 /// May be shared among threads. Dropping it stops the replica in order, as
@@ -363,16 +366,21 @@ impl<M: StateMachine> Builder<M> {
         if !bootstrap.is_empty() && !bootstrap.contains(&self.id) {
             return Err(StartError::NotInBootstrap { id: self.id, bootstrap });
         }
+        let application = M::application();
+        if application.len() > APPLICATION_BYTES_MAX {
+            return Err(StartError::ApplicationName(application));
+        }
         let volatile = self.volatile && self.folder.is_none();
         let (mut log, mut snapshots) = (self.log, self.snapshots);
         if let Some(path) = self.folder {
-            (log, snapshots) = open_folder(self.id, path)?;
+            (log, snapshots) = open_folder(self.id, &application, path)?;
         }
         let mut shelf =
             Shelf::open(snapshots).map_err(|error| RestartError::Unreadable(error.to_string()))?;
         let recovered = record::recover(&mut *log, &mut shelf)?;
         let incarnation = Incarnation { replica: self.id, nonce: Nonce(random()?) };
         let mut config = Config::new(incarnation, StoreId(random()?), bootstrap);
+        config.application = application;
         config.volatile = volatile;
         config.snapshot_entries = self.snapshot_entries.unwrap_or(config.snapshot_entries);
         let kept_entries = if volatile { config.kept_entries_max } else { KEPT_ENTRIES_ON_DISK };
@@ -390,13 +398,25 @@ impl<M: StateMachine> Builder<M> {
 }
 
 /// The stores in a folder, which is given to this replica where it is new.
-fn open_folder(id: ReplicaId, path: PathBuf) -> Result<Stores, StartError> {
+fn open_folder(id: ReplicaId, application: &str, path: PathBuf) -> Result<Stores, StartError> {
     let failed = |error: StorageError| RestartError::Unreadable(error.to_string());
-    let identity = format!("replica {id}");
+    let unnamed = format!("replica {id}");
+    let identity = match application {
+        "" => unnamed.clone(),
+        name => format!("{unnamed} of {name}"),
+    };
     let folder = Folder::open(&path, identity.as_bytes()).map_err(failed)?;
-    if folder.identity() != identity.as_bytes() {
+    // Folders did not name the application at first.
+    if folder.identity() != identity.as_bytes() && folder.identity() != unnamed.as_bytes() {
         let found = String::from_utf8_lossy(folder.identity()).into_owned();
-        return Err(StartError::OtherFolder { path, found, id });
+        return Err(StartError::OtherFolder { path, found, expected: identity });
+    }
+    if let Some(why) = folder.exposed() {
+        tracing::warn!(
+            folder = %path.display(), why,
+            "other users may read the store: it belongs to another user than the one this replica \
+             runs as"
+        );
     }
     let log = folder.log().map_err(failed)?;
     let snapshots = folder.snapshots().map_err(failed)?;
@@ -443,18 +463,24 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] RestartError),
     /// The folder is another's.
-    #[error("folder {} belongs to {found}, and this is replica {id}: give each its own", path.display())]
+    #[error("folder {} belongs to {found}, and this is {expected}: give each its own", path.display())]
     OtherFolder {
         /// The folder.
         path: PathBuf,
         /// Whose it is.
         found: String,
         /// Who was started with it.
-        id: ReplicaId,
+        expected: String,
     },
     /// The processes of the embedded engine cannot meet at its socket.
     #[error("the group engine: {0}")]
     Socket(String),
+    /// The name of the application is too long.
+    #[error(
+        "the name of the application has {} bytes, and {APPLICATION_BYTES_MAX} are allowed: \
+         shorten what `StateMachine::application` returns", .0.len()
+    )]
+    ApplicationName(String),
     /// The group engine refused.
     #[error("cannot join the group: {0}")]
     Engine(cpg::Error),

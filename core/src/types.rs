@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The configured, stable number of a replica. At most one live process has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,6 +79,18 @@ pub struct Digest(pub u128);
 /// The identity of a group: the digest of its first `EpochStart` (rule V4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u128);
+
+/// Which application a replica runs: the hash of its name
+/// ([`StateMachine::application`](crate::StateMachine::application)), zero without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApplicationId(pub u64);
+
+impl ApplicationId {
+    /// The id of the application of that name.
+    pub fn of(name: &str) -> Self {
+        Self(if name.is_empty() { 0 } else { xxh3_64(name.as_bytes()) })
+    }
+}
 
 /// Who sends batches: an incarnation with the counter it drew. A higher counter of the
 /// same replica supersedes (rule N2).

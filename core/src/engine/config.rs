@@ -14,6 +14,8 @@ pub struct Config {
     /// The replicas that form the group at its very first start (rule V3); empty for a
     /// replica that comes later.
     pub bootstrap: Vec<ReplicaId>,
+    /// The name of the application (rule V5); empty without one.
+    pub application: String,
     /// The store is gone with its process. A group that lost all its stores forms itself
     /// anew from `bootstrap`, so only replicas that are listed there may vote (rule V3).
     pub volatile: bool,
@@ -76,6 +78,7 @@ impl Config {
             incarnation,
             store,
             bootstrap,
+            application: String::new(),
             volatile: false,
             election_timeout: Duration::from_secs(1),
             resend_timeout: Duration::from_millis(250),

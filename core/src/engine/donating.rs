@@ -115,7 +115,9 @@ impl<T> Engine<T> {
             return;
         };
         let is_here = self.members.has(incarnation);
-        match gap.filter(|_| donor == me && is_here) {
+        // Chunks that are not there cannot be read.
+        let is_there = |(first, end): &(u64, u64)| first < end && *end <= name.chunks();
+        match gap.filter(|gap| donor == me && is_here && is_there(gap)) {
             Some(gap) => {
                 let sent = donating.sent;
                 // Whoever comes later owes nothing for what was sent before.
@@ -315,5 +317,23 @@ mod tests {
         solo.input(Input::Shelf(ShelfNews::Taken(snapshot(3))));
         solo.deliver(member(2, 2), Message::Received(received));
         assert_eq!(solo.shelf, [ShelfOp::Remove(name)]);
+    }
+
+    #[test]
+    fn chunks_that_are_not_there_are_not_read() {
+        let mut solo = Solo::new();
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2));
+        let (name, donor) = (snapshot(1), solo.engine.me());
+        solo.input(Input::Shelf(ShelfNews::Taken(name)));
+        let (epoch, what) = (solo.engine.open_epoch(), Offered::Snapshot(name));
+        let offer = Offer { epoch, laggards: vec![run(2)], donor, what };
+        solo.deliver(member(1, 1), Message::Offer(offer));
+        for gap in [(0, 2), (1, 2), (1, 0), (u64::MAX - 1, u64::MAX), (u64::MAX, 0)] {
+            let (incarnation, gap) = (run(2), Some(gap));
+            let received = Received { incarnation, name, donor, seen: 0, gap, missing: 1 };
+            solo.deliver(member(2, 2), Message::Received(received));
+            assert_eq!(solo.shelf, [], "{gap:?}");
+        }
     }
 }

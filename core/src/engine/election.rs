@@ -236,6 +236,7 @@ impl<T> Engine<T> {
         self.log.is_empty()
             && self.config.bootstrap.contains(&self.me().replica)
             && self.members.peers().all(has_none)
+            && self.members.applications.with_log().is_none()
     }
 
     /// Rule E1: no `Begin` without a majority of the voters in the configuration.
@@ -328,6 +329,7 @@ mod tests {
             snapshots: Vec::new(),
             first: true,
             refused: None,
+            application: String::new(),
         })
     }
 

@@ -127,6 +127,7 @@ fn announces(promised: Ballot) -> Message {
     Message::Announce(Announce {
         incarnation: run(2, 2),
         store: StoreId(2),
+        application: String::new(),
         last: Position::default(),
         promised,
         first_kept: Index(1),
@@ -353,7 +354,9 @@ impl Stuck {
                 match output {
                     Output::Send(message) => {
                         *frames += 1;
-                        *bytes += Frame::new(solo.engine.cluster(), &message).len();
+                        let (application, cluster) =
+                            (solo.engine.application(), solo.engine.cluster());
+                        *bytes += Frame::new(application, cluster, &message).len();
                     }
                     Output::Write { ticket, .. } => {
                         solo.engine.step(solo.now, Input::Written { ticket }, &mut Vec::new());

@@ -8,7 +8,7 @@ use cpg::Member;
 use super::voters::{AdminError, VoterChange};
 use crate::Timestamp;
 use crate::entry::Entry;
-use crate::message::Message;
+use crate::message::{Announce, Message};
 use crate::snapshot::{ShelfNews, ShelfOp, SnapshotHead, SnapshotName};
 use crate::types::{Ballot, ClusterId, Index, ReplicaId, StoreId};
 
@@ -34,6 +34,13 @@ pub enum Input<T> {
         cluster: Option<ClusterId>,
         /// The message.
         message: Message,
+    },
+    /// A message from a member of the group that runs another application (rule V5).
+    OtherApplication {
+        /// The CPG member that sent it.
+        from: Member,
+        /// The message, if it is an announcement.
+        announce: Option<Announce>,
     },
     /// The members of the group after a change, in the group's order.
     Configuration {

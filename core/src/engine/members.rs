@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
+use super::applications::Applications;
 use crate::snapshot::SnapshotName;
 use crate::types::{
     Ballot, ClusterId, Incarnation, Index, Nonce, Position, ReplicaId, StoreId, Voter,
@@ -48,6 +49,8 @@ pub(crate) struct Members {
     pub(crate) unordered: bool,
     /// Members that turned out to be of other clusters.
     foreign: BTreeMap<Member, ClusterId>,
+    /// Members that turned out to run other applications.
+    pub(crate) applications: Applications,
     /// Somebody came since this replica last announced itself.
     pub(crate) announce_due: bool,
     /// This run has announced itself, and heard it.
@@ -80,8 +83,13 @@ impl Members {
             self.present.insert(*member, known.copied().flatten());
         }
         self.foreign.retain(|member, _| self.present.contains_key(member));
+        self.applications.retain(|member| members.contains(member) && !joined.contains(member));
         let known = std::mem::take(&mut self.strangers);
-        for (member, _) in self.present.iter().filter(|(_, peer)| peer.is_none()) {
+        let unknown = self
+            .present
+            .iter()
+            .filter(|(member, peer)| peer.is_none() && !self.applications.contains(**member));
+        for (member, _) in unknown {
             let since = known.get(member).filter(|_| !joined.contains(member));
             self.strangers.insert(*member, *since.unwrap_or(&now));
         }
@@ -94,6 +102,7 @@ impl Members {
         self.lost = Some(reason);
         self.present.clear();
         self.strangers.clear();
+        self.applications.retain(|_| false);
     }
 
     /// Why there is no connection to the group.
@@ -184,6 +193,17 @@ impl Members {
             self.unordered = true;
         }
         self.foreign.insert(from, cluster) != Some(cluster)
+    }
+
+    /// Notes a member that runs another application, who is nobody in this one.
+    pub(crate) fn forget(&mut self, from: Member) {
+        self.unordered |= self.present.get_mut(&from).and_then(Option::take).is_some();
+        self.strangers.remove(&from);
+    }
+
+    /// Whether that member is in the configuration.
+    pub(crate) fn is_present(&self, member: Member) -> bool {
+        self.present.contains_key(&member)
     }
 
     /// The cluster of those members that are of another.

@@ -4,6 +4,7 @@
 //!
 //! Rules are cited as in `docs/protocol.md`.
 
+mod applications;
 mod canary;
 mod catching_up;
 mod clock;
@@ -227,6 +228,10 @@ impl<T> Engine<T> {
                 }
                 Ok(())
             }
+            Input::OtherApplication { from, announce } => {
+                self.on_other_application(from, announce);
+                Ok(())
+            }
             Input::Configuration { local, members, joined } => {
                 let was_alone = !self.log.is_empty() && !self.sees_majority();
                 self.members.configure(local, &members, &joined, self.now.monotonic);
@@ -371,6 +376,7 @@ impl<T> Engine<T> {
     }
 
     fn on_tick(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        self.give_way_to_other_application()?;
         self.expire_proposals(out);
         self.resend_batches(out)?;
         self.resend_marks();

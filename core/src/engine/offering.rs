@@ -200,6 +200,7 @@ mod tests {
             Message::Announce(Announce {
                 incarnation: run(2, 2),
                 store: StoreId(2),
+                application: String::new(),
                 last: position,
                 promised: Ballot::default(),
                 first_kept: Index(1),

@@ -51,6 +51,7 @@ impl<T> Engine<T> {
             snapshots: self.snapshots.held().to_vec(),
             first: !self.members.settled,
             refused,
+            application: self.config.application.clone(),
         }
     }
 

@@ -114,7 +114,7 @@ impl Receiving {
 
     /// How many bytes are here.
     pub(crate) fn bytes(&self) -> u64 {
-        let most = self.count * self.name.chunk_bytes(0);
+        let most = self.count.saturating_mul(self.name.chunk_bytes(0));
         most.min(self.name.bytes)
     }
 }
@@ -360,5 +360,45 @@ impl<T> Engine<T> {
         if !unknown.is_empty() {
             out.push(Output::Fail { tickets: unknown, may_take_effect: true });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::CHUNK_BYTES;
+    use crate::types::{Nonce, ReplicaId};
+
+    fn receiving(bytes: u64) -> Receiving {
+        let donor = Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
+        let name = SnapshotName { bytes, ..SnapshotName::default() };
+        Receiving::new(name, donor, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_claimed_size_takes_no_memory_and_no_time() {
+        let mut receiving = receiving(u64::MAX);
+        let chunks = receiving.name.chunks();
+        assert_eq!(receiving.gap(), Some((0, chunks)));
+        receiving.later.insert(chunks - 1);
+        assert_eq!(receiving.gap(), Some((0, chunks - 1)));
+        assert!(!receiving.is_whole());
+    }
+
+    #[test]
+    fn the_gap_is_between_what_is_written_or_being_written() {
+        let mut receiving = receiving(10 * CHUNK_BYTES as u64);
+        assert_eq!(receiving.gap(), Some((0, 10)));
+        receiving.whole_to = 2;
+        receiving.later.extend([2, 7]);
+        receiving.writing.extend([(3, 1), (5, 2)]);
+        assert_eq!(receiving.gap(), Some((4, 5)));
+        receiving.writing.push_back((4, 3));
+        assert_eq!(receiving.gap(), Some((6, 7)));
+        receiving.writing.push_back((6, 4));
+        assert_eq!(receiving.gap(), Some((8, 10)));
+        receiving.whole_to = 10;
+        assert_eq!(receiving.gap(), None);
+        assert!(receiving.is_coming(10) && receiving.is_coming(u64::MAX));
     }
 }

@@ -85,6 +85,7 @@ impl Solo {
             snapshots: Vec::new(),
             first: true,
             refused: None,
+            application: String::new(),
         };
         self.deliver(from, Message::Announce(announce));
     }

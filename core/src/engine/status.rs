@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
+use super::stop::name_of;
 use super::{Engine, StopReason};
 use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter};
 
@@ -135,6 +136,9 @@ pub struct MemberStatus {
     /// It votes. A replica that was started with an empty store does not, until the group has
     /// taken its new store in, though its id is that of a voter (rule V2).
     pub votes: bool,
+    /// Which other application it runs, in words, and is ignored therefore (rule V5); `None` at
+    /// replicas of this application.
+    pub other_application: Option<String>,
 }
 
 /// How far a voter may be behind what is committed, in entries, to count as caught up.
@@ -251,6 +255,7 @@ impl<T> Engine<T> {
                         let voter = Voter { replica: peer.incarnation.replica, store: peer.store };
                         self.log.voters().now.contains(&voter)
                     }),
+                    other_application: self.members.applications.of(member),
                 })
                 .collect(),
             first_kept: self.log.first_kept(),
@@ -401,6 +406,13 @@ impl<T> Engine<T> {
     }
 
     fn waiting_for_a_group(&self) -> String {
+        if let Some((member, name)) = self.members.applications.with_log() {
+            return format!(
+                "waiting for a group of this application: process {member} of this CPG group runs \
+                 {}; give one of the two another group name",
+                name_of(name)
+            );
+        }
         let listed = &self.config.bootstrap;
         let logs = self.members.peers().filter(|peer| peer.last.index > Index(0));
         let mut logs = logs.map(|peer| peer.incarnation.replica).peekable();
@@ -439,9 +451,10 @@ impl fmt::Display for Role {
 
 impl fmt::Display for MemberStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.replica {
-            Some(replica) => write!(f, "{replica} ({})", self.member),
-            None => write!(f, "? ({})", self.member),
+        match (self.replica, &self.other_application) {
+            (_, Some(other)) => write!(f, "? ({}, runs {other} and is ignored)", self.member),
+            (Some(replica), None) => write!(f, "{replica} ({})", self.member),
+            (None, None) => write!(f, "? ({})", self.member),
         }
     }
 }

@@ -19,6 +19,21 @@ pub enum StopReason {
         /// This process.
         mine: Member,
     },
+    /// The group runs another application (rule V5).
+    #[error(
+        "the group runs {}, as its process {other} says, and this replica runs {}: give one of \
+         the two another group name",
+        name_of(theirs),
+        name_of(mine)
+    )]
+    OtherApplication {
+        /// The name of this replica's application.
+        mine: String,
+        /// The name of the group's.
+        theirs: String,
+        /// A process of the group.
+        other: Member,
+    },
     /// Something that cannot be was seen: a bug or damaged memory. The replica stops
     /// before it does harm.
     #[error("{0}; this replica stopped before it could do harm: keep its logs and report this")]
@@ -55,4 +70,13 @@ pub enum StopReason {
     /// Asked to.
     #[error("stopped as asked")]
     Asked,
+}
+
+/// An application in a sentence.
+pub(super) fn name_of(application: &str) -> String {
+    if application.is_empty() {
+        "an application without a name".into()
+    } else {
+        format!("the application {application:?}")
+    }
 }

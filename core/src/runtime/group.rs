@@ -173,7 +173,8 @@ impl<M: StateMachine> GroupThread<M> {
         for output in out.drain(..) {
             match output {
                 Output::Send(message) => {
-                    self.unsent.push_back(Frame::new(self.engine.cluster(), &message));
+                    let (application, cluster) = (self.engine.application(), self.engine.cluster());
+                    self.unsent.push_back(Frame::new(application, cluster, &message));
                 }
                 // None can be full: the engine bounds what it has under way, and the
                 // channels hold as much. They close only when their thread has failed,
@@ -283,8 +284,9 @@ impl<M: StateMachine> GroupThread<M> {
     fn take_event(&mut self, connection: &Connection, event: Event) {
         match event {
             Event::Deliver { sender, message } => match codec::decode_frame(&message) {
-                Ok((cluster, message)) => {
-                    self.step(Input::Delivered { from: sender, cluster, message });
+                Ok(frame) => {
+                    let input = self.engine.delivered(sender, frame);
+                    self.step(input);
                 }
                 Err(error) => {
                     if self.nonsense.insert(sender) {

@@ -59,6 +59,14 @@ where
     type Output = Result<Reply<M::Output>, SessionError>;
     type Snapshot = View<M::Snapshot>;
 
+    /// The commands and the state are others than those of the state machine alone.
+    fn application() -> String {
+        match M::application() {
+            name if name.is_empty() => name,
+            name => format!("{name} with sessions"),
+        }
+    }
+
     fn apply(&mut self, context: &Context, command: Self::Command) -> Self::Output {
         let now = context.time();
         match command {

@@ -8,11 +8,11 @@ use super::process::Process;
 use super::watched::Watched;
 use super::world::World;
 use super::{ClientNumber, Workload};
-use crate::Consistency;
 use crate::applying::Applier;
 use crate::engine::{Config, Engine, Input, StopReason, VoterChange};
 use crate::replica::encode_command;
 use crate::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
+use crate::{Consistency, StateMachine};
 
 /// A replica's place in the world: its machine, the process of the moment, and its clients.
 pub(super) struct Host<W: Workload> {
@@ -130,6 +130,7 @@ impl<W: Workload> Host<W> {
         };
         let (id, log) = (store.id, store.digests.clone());
         let mut config = Config::new(incarnation, id, self.bootstrap.clone());
+        config.application = Watched::<W::Machine>::application();
         let p = &world.parameters;
         config.election_timeout = p.election_timeout;
         config.resend_timeout = p.resend_timeout;

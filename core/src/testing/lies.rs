@@ -40,6 +40,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             1 => Message::Announce(Announce {
                 incarnation,
                 store,
+                application: self.engine.config().application.clone(),
                 last,
                 promised: ballot,
                 first_kept: Index(huge),

@@ -23,6 +23,10 @@ impl<M: StateMachine> StateMachine for Watched<M> {
     type Output = M::Output;
     type Snapshot = M::Snapshot;
 
+    fn application() -> String {
+        M::application()
+    }
+
     fn apply(&mut self, context: &Context, (_, command): Self::Command) -> M::Output {
         self.machine.apply(context, command)
     }

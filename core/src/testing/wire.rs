@@ -7,7 +7,7 @@ use crate::engine::put_command;
 use crate::entry::{Batch, BatchKind, Commands};
 use crate::message::Message;
 use crate::replica::encode_command;
-use crate::types::{ClusterId, Nonce, Origin, ReplicaId};
+use crate::types::{ApplicationId, ClusterId, Nonce, Origin, ReplicaId};
 
 /// Commands in the frame of one batch, as a replica sends them: for measurements of what that
 /// costs.
@@ -35,7 +35,7 @@ impl BatchFrame {
             count: commands.len() as u32,
             commands: gathered.freeze(),
         };
-        Self(Frame::new(Some(ClusterId(1)), &Message::Batch(batch, None)))
+        Self(Frame::new(ApplicationId(0), Some(ClusterId(1)), &Message::Batch(batch, None)))
     }
 
     /// What arrives: all of it.
@@ -53,8 +53,9 @@ impl BatchFrame {
         frame: &Bytes,
         mut each: impl FnMut(C),
     ) -> Result<(), DecodeError> {
-        let (_, message) = codec::decode_frame(frame)?;
-        let Message::Batch(batch, _) = message else { return Err(DecodeError::Kind(0)) };
+        let Message::Batch(batch, _) = codec::decode_frame(frame)?.message else {
+            return Err(DecodeError::Kind(0));
+        };
         for command in Commands(&batch.commands) {
             let failed =
                 |error: bincode::Error| DecodeError::Body { kind: 5, reason: error.to_string() };

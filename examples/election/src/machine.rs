@@ -50,6 +50,10 @@ impl StateMachine for Machine {
     type Output = Output;
     type Snapshot = Election;
 
+    fn application() -> String {
+        "election".into()
+    }
+
     fn apply(&mut self, context: &Context, command: Command) -> Output {
         let Some(member) = context.proposer() else { return Output::Void };
         let time = context.time();

@@ -57,6 +57,10 @@ impl StateMachine for Machine {
     type Output = Output;
     type Snapshot = Locks;
 
+    fn application() -> String {
+        "lock".into()
+    }
+
     fn apply(&mut self, context: &Context, command: Command) -> Output {
         let Some(server) = context.proposer() else { return Output::Refused(Refusal::NoServer) };
         let mut events = Vec::new();

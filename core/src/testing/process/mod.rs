@@ -23,7 +23,7 @@ use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
 use crate::message::Message;
 use crate::runtime::Reads;
 use crate::snapshot::{ShelfOp, SnapshotHead, SnapshotName};
-use crate::types::{Ballot, ClusterId, Incarnation, Index, Origin};
+use crate::types::{ApplicationId, Ballot, ClusterId, Incarnation, Index, Origin};
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -351,7 +351,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     if let Message::Batch(batch, _) = &message {
                         self.sent_in_epoch.insert((batch.origin, batch.number));
                     }
-                    self.unsent.push_back(encode(self.engine.cluster(), &message));
+                    let (application, cluster) = (self.engine.application(), self.engine.cluster());
+                    self.unsent.push_back(encode(application, cluster, &message));
                 }
                 Output::Write { ticket, ops } => {
                     self.note_log(world, &ops)?;
@@ -559,14 +560,15 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let replica = self.incarnation.replica;
         match event {
             Event::Deliver { sender, message } => {
-                let (cluster, message) = codec::decode_frame(&message)
+                let frame = codec::decode_frame(&message)
                     .map_err(|error| Violation(format!("a frame is damaged: {error}")))?;
-                world.note(|| format!("{replica} hears from {sender}: {}", brief(&message)));
-                let begun =
-                    if let Message::Begin(ballot) = &message { Some(*ballot) } else { None };
+                let message = &frame.message;
+                world.note(|| format!("{replica} hears from {sender}: {}", brief(message)));
+                let begun = if let Message::Begin(ballot) = message { Some(*ballot) } else { None };
                 let before = self.engine.promised();
                 let healthy = begun.is_some_and(|ballot| self.is_healthy(world, ballot));
-                self.input(world, clock, Input::Delivered { from: sender, cluster, message })?;
+                let input = self.engine.delivered(sender, frame);
+                self.input(world, clock, input)?;
                 check(!healthy || self.engine.promised() == before, || {
                     format!("E3: {replica} promises {begun:?} in a healthy epoch")
                 })
@@ -632,7 +634,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
 
     /// Sends a message that no engine would.
     pub(super) fn push(&mut self, message: &Message) {
-        self.unsent.push_back(encode(self.engine.cluster(), message));
+        let (application, cluster) = (self.engine.application(), self.engine.cluster());
+        self.unsent.push_back(encode(application, cluster, message));
     }
 
     /// The engine hears what is left over, which is bounded however long the group takes nothing.
@@ -679,8 +682,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
 const UNSENT_MAX: usize = 128;
 const UNSENT_BYTES_MAX: usize = 8 << 20;
 
-fn encode(cluster: Option<ClusterId>, message: &Message) -> Bytes {
-    let frame = Frame::new(cluster, message);
+fn encode(application: ApplicationId, cluster: Option<ClusterId>, message: &Message) -> Bytes {
+    let frame = Frame::new(application, cluster, message);
     let [head, commands] = frame.slices();
     let mut bytes = Vec::with_capacity(head.len() + commands.len());
     bytes.extend_from_slice(&head);

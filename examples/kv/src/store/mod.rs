@@ -72,6 +72,10 @@ impl StateMachine for Store {
     type Command = Proposal;
     type Output = Output;
 
+    fn application() -> String {
+        "kv".into()
+    }
+
     fn apply(&mut self, context: &Context, proposal: Proposal) -> Output {
         (self.now, self.index) = (context.time().0, context.index());
         let output = match proposal {
