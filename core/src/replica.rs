@@ -386,8 +386,8 @@ impl<M: StateMachine> Builder<M> {
         let kept_entries = if volatile { config.kept_entries_max } else { KEPT_ENTRIES_ON_DISK };
         config.kept_entries_max = self.kept_entries.unwrap_or(kept_entries);
         let replica = runtime::restart(config, recovered)?;
-        let meeting = Meeting { engine, group };
-        let connection = meeting.join().map_err(|error| match meeting.engine.check() {
+        let meeting = Meeting::new(engine.clone(), group);
+        let connection = meeting.join().map_err(|error| match engine.check() {
             Err(why) => StartError::Socket(why.to_string()),
             Ok(()) => StartError::Engine(error),
         })?;

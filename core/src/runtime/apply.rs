@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, never, select};
 
 use super::home::Home;
-use super::shelf::{self, Request};
+use super::shelf::{self, ToShelf};
 use super::{Feedback, Shared, ToApply, panic_text};
 use crate::StateMachine;
 use crate::engine::{Committed, SnapshotHead};
@@ -18,7 +18,7 @@ pub(crate) struct ApplyThread<M: StateMachine> {
     inbox: Receiver<ToApply<M>>,
     local_reads: Receiver<Read<M>>,
     views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
-    shelf: Sender<Request>,
+    shelf: ToShelf,
     feedback: Sender<Feedback>,
     shared: Arc<Shared>,
 }
@@ -35,7 +35,7 @@ impl<M: StateMachine> ApplyThread<M> {
         inbox: Receiver<ToApply<M>>,
         local_reads: Receiver<Read<M>>,
         views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
-        shelf: Sender<Request>,
+        shelf: ToShelf,
         feedback: Sender<Feedback>,
         shared: Arc<Shared>,
     ) -> Self {
@@ -43,6 +43,7 @@ impl<M: StateMachine> ApplyThread<M> {
     }
 
     pub(crate) fn run(mut self) {
+        let (inbox, local_reads) = (self.inbox.clone(), self.local_reads.clone());
         let mut goes_on = true;
         while goes_on {
             goes_on = select! {
@@ -62,6 +63,28 @@ impl<M: StateMachine> ApplyThread<M> {
                     true
                 }
             };
+        }
+        self.home.leave();
+        self.refuse(inbox, local_reads);
+    }
+
+    /// Drops what still comes, and with it the way to answer: whoever waits hears that at once. A
+    /// queue would keep it until all who may fill it are gone.
+    fn refuse(&self, mut inbox: Receiver<ToApply<M>>, mut local_reads: Receiver<Read<M>>) {
+        let mut open = 2;
+        while open > 0 {
+            select! {
+                recv(inbox) -> work => if work.is_err() {
+                    inbox = never();
+                    open -= 1;
+                },
+                recv(local_reads) -> read => if read.is_ok() {
+                    self.home.waits_no_more();
+                } else {
+                    local_reads = never();
+                    open -= 1;
+                },
+            }
         }
     }
 
@@ -96,8 +119,12 @@ impl<M: StateMachine> ApplyThread<M> {
                 return Ok(Some(Feedback::Read));
             }
             ToApply::Capture(head) => {
-                // The writer is gone only when the replica stops.
-                let _ = self.views.send((head, self.home.look(M::snapshot)));
+                let view = self.home.look(M::snapshot);
+                // The writer is gone when the replica stops, or when it has failed, which it has
+                // told.
+                self.views.send((head, view)).map_err(|_| {
+                    Feedback::SnapshotFailed("the thread that writes snapshots has ended".into())
+                })?;
                 None
             }
             ToApply::Restore(name) => {

@@ -5,10 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cpg::{Connection, Dispatch, Event, Guarantee, Member};
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, select};
 
 use super::clock::Clock;
 use super::log::ToLog;
+use super::meeting::Joining;
 use super::reads::Reads;
 use super::{
     Asked, AskedFor, Feedback, InOrder, LEAVE_TIMEOUT, Meeting, Proposal, Queued, Shared, ToApply,
@@ -53,6 +54,8 @@ pub(crate) struct GroupThread<M: StateMachine> {
     to_shelf: Sender<ShelfOp>,
     /// When to try again to reach the group engine.
     retry_at: Instant,
+    /// A try to reach it that is under way.
+    joining: Option<Joining>,
     clock: Clock,
     /// When this turn began: one look at the clocks serves all that is at hand.
     now: Now,
@@ -65,6 +68,8 @@ pub(crate) struct GroupThread<M: StateMachine> {
     is_backed_up: bool,
     /// Members whose frames did not decode, each reported once.
     nonsense: BTreeSet<Member>,
+    /// Why work could not be handed to another thread, if that has happened.
+    not_handed: Option<StopReason>,
     running: bool,
 }
 
@@ -108,6 +113,7 @@ impl<M: StateMachine> GroupThread<M> {
             to_apply,
             to_shelf,
             retry_at: start,
+            joining: None,
             clock: Clock::start(),
             now: Now::default(),
             ticked: start,
@@ -115,6 +121,7 @@ impl<M: StateMachine> GroupThread<M> {
             unsent: VecDeque::new(),
             is_backed_up: false,
             nonsense: BTreeSet::new(),
+            not_handed: None,
             running: true,
         }
     }
@@ -141,6 +148,7 @@ impl<M: StateMachine> GroupThread<M> {
                 | self.take_news()
                 | self.take_proposals()
                 | self.take_reads());
+            self.stop_where_work_is_lost();
             self.take_requests();
             self.tick();
             self.step(Input::Drained);
@@ -176,19 +184,19 @@ impl<M: StateMachine> GroupThread<M> {
                     let (application, cluster) = (self.engine.application(), self.engine.cluster());
                     self.unsent.push_back(Frame::new(application, cluster, &message));
                 }
-                // None can be full: the engine bounds what it has under way, and the
-                // channels hold as much. They close only when their thread has failed,
-                // which is told by its feedback.
                 // Of a store in memory nothing is ever read again.
                 Output::Write { .. } if self.engine.config().volatile => {}
                 Output::Write { ticket, ops } => {
-                    let _ = self.to_log.try_send(ToLog::Write { ticket, ops });
+                    let work = ToLog::Write { ticket, ops };
+                    hand("log", &self.to_log, work, &mut self.not_handed);
                 }
                 Output::ReadLog { first, bytes_max } => {
-                    let _ = self.to_log.try_send(ToLog::Read { first, bytes_max });
+                    let work = ToLog::Read { first, bytes_max };
+                    hand("log", &self.to_log, work, &mut self.not_handed);
                 }
                 Output::Apply(entries) => {
-                    let _ = self.to_apply.try_send(ToApply::Entries(entries));
+                    let work = ToApply::Entries(entries);
+                    hand("apply", &self.to_apply, work, &mut self.not_handed);
                 }
                 Output::Read { tickets } => self.reads.are_ready(&tickets),
                 Output::FailReads { tickets } => {
@@ -197,13 +205,15 @@ impl<M: StateMachine> GroupThread<M> {
                     given_up.into_iter().for_each(|read| read(Err(error.clone())));
                 }
                 Output::Capture(head) => {
-                    let _ = self.to_apply.try_send(ToApply::Capture(head));
+                    let work = ToApply::Capture(head);
+                    hand("apply", &self.to_apply, work, &mut self.not_handed);
                 }
                 Output::Restore(name) => {
-                    let _ = self.to_apply.try_send(ToApply::Restore(name));
+                    let work = ToApply::Restore(name);
+                    hand("apply", &self.to_apply, work, &mut self.not_handed);
                 }
                 Output::Shelf(op) => {
-                    let _ = self.to_shelf.try_send(op);
+                    hand("shelf", &self.to_shelf, op, &mut self.not_handed);
                 }
                 Output::Forgo { tickets } => forgo(tickets),
                 Output::Fail { tickets, may_take_effect } => {
@@ -222,7 +232,18 @@ impl<M: StateMachine> GroupThread<M> {
         // Keeps its memory.
         self.out = out;
         if let Some(reads) = self.reads.hand_out() {
-            let _ = self.to_apply.try_send(ToApply::Reads(reads));
+            hand("apply", &self.to_apply, ToApply::Reads(reads), &mut self.not_handed);
+        }
+    }
+
+    /// Work that no thread has taken would never be done, and nobody would notice. A thread that
+    /// has failed says why, and that was taken in before.
+    fn stop_where_work_is_lost(&mut self) {
+        if let Some(reason) = self.not_handed.take() {
+            // What was told between the failure and this turn.
+            self.take_news();
+            self.shut_down(reason);
+            self.not_handed = None;
         }
     }
 
@@ -262,23 +283,44 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
+    /// Tries to reach the group engine, one try at a time. It may take long to answer, so that is
+    /// done on a thread of its own, and deadlines are kept meanwhile.
     fn reconnect(&mut self) -> bool {
-        if Instant::now() < self.retry_at {
+        let Some(joining) = &self.joining else {
+            if Instant::now() >= self.retry_at {
+                let name = format!("replica-{}-join", self.engine.config().incarnation.replica);
+                match self.meeting.start_to_join(name) {
+                    Ok(joining) => self.joining = Some(joining),
+                    Err(error) => self.stays_disconnected(error.to_string()),
+                }
+            }
             return false;
-        }
-        self.retry_at = Instant::now() + RETRY;
-        match self.meeting.join() {
+        };
+        let joined = match joining.try_recv() {
+            Ok(joined) => joined,
+            Err(TryRecvError::Empty) => return false,
+            // The thread has panicked.
+            Err(TryRecvError::Disconnected) => Err(cpg::Error::Library),
+        };
+        self.joining = None;
+        match joined {
             Ok(connection) => {
                 tracing::info!("the group engine is back; joining as a new member");
+                let connection = Arc::new(connection);
                 self.shared.replace(Arc::clone(&connection));
                 self.connection = Some(connection);
                 true
             }
             Err(error) => {
-                self.step(Input::Disconnected { reason: error.to_string() });
+                self.stays_disconnected(error.to_string());
                 false
             }
         }
+    }
+
+    fn stays_disconnected(&mut self, reason: String) {
+        self.retry_at = Instant::now() + RETRY;
+        self.step(Input::Disconnected { reason });
     }
 
     fn take_event(&mut self, connection: &Connection, event: Event) {
@@ -325,6 +367,7 @@ impl<M: StateMachine> GroupThread<M> {
                     self.step(Input::Applied { index, wake_at });
                 }
                 Feedback::Read => self.reads.done(),
+                Feedback::Panicked(text) => self.shut_down(StopReason::Invariant(text)),
                 Feedback::ApplyPanicked(text) => self.shut_down(StopReason::ApplyPanicked(text)),
                 Feedback::Shelf(news) => self.step(Input::Shelf(news)),
                 Feedback::SnapshotFailed(text) => self.shut_down(StopReason::SnapshotFailed(text)),
@@ -470,5 +513,40 @@ impl<M: StateMachine> GroupThread<M> {
                 },
             }
         }
+    }
+}
+
+/// Hands work to another thread, without waiting. No queue can be full, because the engine bounds
+/// what it has under way and the queues hold as much; one closes only when its thread has failed.
+/// Either way the work would not be done, so the replica stops; the first reason counts.
+fn hand<W>(thread: &str, to: &Sender<W>, work: W, failed: &mut Option<StopReason>) {
+    let how = match to.try_send(work) {
+        Ok(()) => return,
+        Err(TrySendError::Full(_)) => "takes no more work, although the engine bounds it",
+        Err(TrySendError::Disconnected(_)) => "has ended",
+    };
+    failed.get_or_insert_with(|| StopReason::Invariant(format!("the {thread} thread {how}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+
+    #[test]
+    fn work_that_no_thread_takes_is_told() {
+        let (to, inbox) = bounded(1);
+        let mut failed = None;
+        hand("log", &to, 1, &mut failed);
+        assert_eq!(failed, None);
+        hand("log", &to, 2, &mut failed);
+        let reason = failed.take().unwrap().to_string();
+        assert!(reason.contains("the log thread takes no more work"), "{reason}");
+        drop(inbox);
+        hand("log", &to, 3, &mut failed);
+        hand("apply", &to, 4, &mut failed);
+        let reason = failed.take().unwrap().to_string();
+        assert!(reason.contains("the log thread has ended"), "{reason}");
     }
 }

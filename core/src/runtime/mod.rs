@@ -13,17 +13,21 @@ mod clock;
 mod group;
 mod home;
 mod log;
+mod meeting;
 mod reads;
 mod room;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cpg::{Connection, GroupName, Options};
+use cpg::Connection;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
@@ -39,6 +43,7 @@ use crate::types::Index;
 use crate::{Event, Feed, StateMachine, Timestamp};
 
 pub(crate) use self::group::restart;
+pub(crate) use self::meeting::Meeting;
 #[cfg(feature = "testing")]
 pub(crate) use self::reads::Reads;
 
@@ -101,6 +106,8 @@ enum Feedback {
         wake_at: Option<Timestamp>,
     },
     ApplyPanicked(String),
+    /// A thread of the replica ended by a panic that it did not expect.
+    Panicked(String),
     /// The reads that were handed out first are done.
     Read,
     Shelf(ShelfNews),
@@ -113,21 +120,6 @@ enum ToApply<M: StateMachine> {
     Reads(Vec<Read<M>>),
     Capture(Box<SnapshotHead>),
     Restore(SnapshotName),
-}
-
-/// How a replica gets to its group, at the start and after the group engine has died.
-pub(crate) struct Meeting {
-    pub(crate) engine: cpg::Engine,
-    pub(crate) group: GroupName,
-}
-
-impl Meeting {
-    /// Connects and joins, as a new member.
-    pub(crate) fn join(&self) -> cpg::Result<Arc<Connection>> {
-        let connection = self.engine.connect(Options::default())?;
-        connection.join(&self.group)?;
-        Ok(Arc::new(connection))
-    }
 }
 
 /// What the threads and the handle share.
@@ -223,7 +215,9 @@ impl<M: StateMachine> Runtime<M> {
         let (feedback, news) =
             bounded(config.applying_max as usize + SHELF_OPS_MAX + reads::HANDED_OUT_MAX);
         let (to_shelf, ops) = bounded(SHELF_OPS_MAX);
-        let (to_keep, kept) = bounded(CHUNKS_MAX);
+        let (chunks, kept) = bounded(CHUNKS_MAX);
+        let (lives, ended) = bounded(0);
+        let to_keep = shelf::ToShelf { requests: chunks, ended };
         // One at a time is taken.
         let (to_writer, views) = bounded(1);
         let shared = Arc::new(Shared {
@@ -244,13 +238,14 @@ impl<M: StateMachine> Runtime<M> {
             threads: Vec::new(),
         };
         let log = log::LogThread::new(store, log_inbox, feedback.clone(), Arc::clone(&shared));
-        runtime.spawn(format!("{name}-log"), move || log.run())?;
+        let watch = Watch { feedback: feedback.clone(), shared: Arc::clone(&shared) };
+        runtime.spawn_watched(format!("{name}-log"), &watch, move || log.run())?;
         let keeper =
-            shelf::ShelfThread::new(shelf, ops, kept, feedback.clone(), Arc::clone(&shared));
-        runtime.spawn(format!("{name}-shelf"), move || keeper.run())?;
+            shelf::ShelfThread::new(shelf, ops, kept, lives, feedback.clone(), Arc::clone(&shared));
+        runtime.spawn_watched(format!("{name}-shelf"), &watch, move || keeper.run())?;
         let writer =
-            shelf::WriterThread { views, requests: to_keep.clone(), check: M::check_snapshot };
-        runtime.spawn(format!("{name}-writer"), move || writer.run())?;
+            shelf::WriterThread { views, shelf: to_keep.clone(), check: M::check_snapshot };
+        runtime.spawn_watched(format!("{name}-writer"), &watch, move || writer.run())?;
         let apply = apply::ApplyThread::new(
             home,
             apply_inbox,
@@ -260,7 +255,8 @@ impl<M: StateMachine> Runtime<M> {
             feedback,
             Arc::clone(&shared),
         );
-        runtime.spawn(format!("{name}-apply"), move || apply.run())?;
+        runtime.spawn_watched(format!("{name}-apply"), &watch, move || apply.run())?;
+        drop(watch);
         let group = group::GroupThread::new(
             engine, shared, meeting, connection, proposed, to_read, requests, news, to_log,
             to_apply, to_shelf,
@@ -272,6 +268,26 @@ impl<M: StateMachine> Runtime<M> {
     fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         self.threads.push(thread::Builder::new().name(name).spawn(run)?);
         Ok(())
+    }
+
+    /// Starts a thread whose panic stops the replica: nobody else would do its work.
+    fn spawn_watched(
+        &mut self,
+        name: String,
+        watch: &Watch,
+        run: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let Watch { feedback, shared } = watch;
+        let (feedback, shared, thread) = (feedback.clone(), Arc::clone(shared), name.clone());
+        self.spawn(name, move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+                let text = format!("thread {thread} panicked: {}", panic_text(&*panic));
+                // The group thread is gone only when the replica has stopped.
+                if feedback.send(Feedback::Panicked(text)).is_ok() {
+                    shared.wake();
+                }
+            }
+        })
     }
 
     /// Hands a proposal to the group thread, waiting for room if `wait` says so.
@@ -311,6 +327,12 @@ impl<M: StateMachine> Runtime<M> {
         self.shared.wake();
         Ok(())
     }
+}
+
+/// What a thread needs to report its own panic.
+struct Watch {
+    feedback: Sender<Feedback>,
+    shared: Arc<Shared>,
 }
 
 fn send<V>(to: &Sender<V>, value: V, wait: bool) -> Result<(), TrySendError<()>> {

@@ -3,7 +3,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvError, Sender, bounded, select};
 
 use super::{Feedback, Shared, panic_text};
 use crate::engine::SnapshotHead;
@@ -27,11 +27,22 @@ pub(crate) enum Request {
     Read(SnapshotName, u64, Sender<Result<Bytes, ShelfError>>),
 }
 
+/// Where the other threads ask the shelf thread.
+#[derive(Clone)]
+pub(crate) struct ToShelf {
+    pub(crate) requests: Sender<Request>,
+    /// Closed when the thread has ended. Requests that it left in its inbox, with the ways to
+    /// answer them, are not dropped before all who ask are gone.
+    pub(crate) ended: Receiver<()>,
+}
+
 /// Owns the snapshots. A disk that is slow holds nobody up but who waits for a snapshot.
 pub(crate) struct ShelfThread {
     shelf: Shelf,
     ops: Receiver<ShelfOp>,
     requests: Receiver<Request>,
+    /// Dropped with the thread, and never used.
+    _lives: Sender<()>,
     feedback: Sender<Feedback>,
     shared: Arc<Shared>,
 }
@@ -41,10 +52,11 @@ impl ShelfThread {
         shelf: Shelf,
         ops: Receiver<ShelfOp>,
         requests: Receiver<Request>,
+        lives: Sender<()>,
         feedback: Sender<Feedback>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { shelf, ops, requests, feedback, shared }
+        Self { shelf, ops, requests, _lives: lives, feedback, shared }
     }
 
     pub(crate) fn run(mut self) {
@@ -105,7 +117,7 @@ impl ShelfThread {
 /// Writes views of the state while the state machine goes on.
 pub(crate) struct WriterThread<S> {
     pub(crate) views: Receiver<(Box<SnapshotHead>, S)>,
-    pub(crate) requests: Sender<Request>,
+    pub(crate) shelf: ToShelf,
     /// Tells whether the state machine could restore what was written.
     pub(crate) check: fn(&mut dyn io::Read) -> io::Result<()>,
 }
@@ -115,7 +127,7 @@ impl<S: Snapshot> WriterThread<S> {
         while let Ok((head, view)) = self.views.recv() {
             let cut = || {
                 Cutter::cut(&head, view, |chunk| {
-                    let sent = self.requests.send(Request::Chunk(chunk));
+                    let sent = self.shelf.requests.send(Request::Chunk(chunk));
                     sent.map_err(|_| io::Error::other("the replica stops"))
                 })
             };
@@ -126,7 +138,7 @@ impl<S: Snapshot> WriterThread<S> {
                     Request::Failed(format!("writing it panicked: {}", panic_text(&*panic)))
                 }
             };
-            if self.requests.send(request).is_err() {
+            if self.shelf.requests.send(request).is_err() {
                 return;
             }
         }
@@ -137,7 +149,7 @@ impl<S> WriterThread<S> {
     /// A snapshot that cannot be restored never becomes complete: the log before it would be
     /// forgotten, and the state with it.
     fn check(&self, name: SnapshotName) -> Request {
-        let mut chunks = source(&self.requests, |chunk, to| Request::ReadBack(name, chunk, to));
+        let mut chunks = source(&self.shelf, |chunk, to| Request::ReadBack(name, chunk, to));
         let mut failed = None;
         let check = || {
             let source = |chunk| {
@@ -163,21 +175,25 @@ impl<S> WriterThread<S> {
 /// Reads the state in a snapshot, chunk by chunk.
 pub(crate) fn open(
     name: SnapshotName,
-    requests: &Sender<Request>,
+    shelf: &ToShelf,
 ) -> io::Result<Joiner<impl FnMut(u64) -> io::Result<Bytes>>> {
-    let source = source(requests, move |chunk, to| Request::Read(name, chunk, to));
+    let source = source(shelf, move |chunk, to| Request::Read(name, chunk, to));
     Ok(Joiner::join(name, source)?.1)
 }
 
 /// Asks the shelf thread for chunks, one at a time.
 fn source(
-    requests: &Sender<Request>,
+    shelf: &ToShelf,
     request: impl Fn(u64, Sender<Result<Bytes, ShelfError>>) -> Request,
 ) -> impl FnMut(u64) -> io::Result<Bytes> {
-    let (reply, chunks) = bounded(1);
     move |chunk| {
+        let (reply, answer) = bounded(1);
         let stops = || io::Error::other("the replica stops");
-        requests.send(request(chunk, reply.clone())).map_err(|_| stops())?;
-        chunks.recv().map_err(|_| stops())?.map_err(io::Error::other)
+        shelf.requests.send(request(chunk, reply)).map_err(|_| stops())?;
+        let answer = select! {
+            recv(answer) -> answer => answer,
+            recv(shelf.ended) -> _ => answer.try_recv().map_err(|_| RecvError),
+        };
+        answer.map_err(|_| stops())?.map_err(io::Error::other)
     }
 }
