@@ -9,12 +9,14 @@
 //! | [`Start`], [`arguments`] | how a replica is started, and other parts of command lines |
 //! | [`Stop`] | the signals that end a service |
 //! | [`ListenAddress`], [`Listener`], [`answer_requests`], [`Client`], [`ask_first`], [`silence_of`] | both ends of its connections |
+//! | [`raise_limit`], [`connections_max`] | file descriptors, and how many are left for clients |
 //! | [`table`](table()) | rows for people |
 //! | [`Job`], [`guard`](guard()), [`Lifeline`], [`Signals`], [`reap_orphans`] | a command that it runs, the process that stops it if need be, and what is passed on to it |
 //! | [`log`](log()), [`say`], [`metrics`] | what it says on stderr, and to Prometheus |
 
 pub mod arguments;
 mod client;
+mod descriptors;
 mod discard;
 mod guard;
 mod job;
@@ -43,6 +45,7 @@ mod transfer;
 mod watch;
 
 pub use client::{Address, Client, Unanswered, ask_first, silence_of};
+pub use descriptors::{connections_max, raise_limit};
 pub use discard::{DISCARDED_BYTES_MAX, discard};
 pub use guard::{GuardArguments, guard};
 pub use job::{Ended, Guarding, Job, exit_code};

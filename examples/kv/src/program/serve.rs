@@ -20,6 +20,7 @@ use crate::{STOP_BOUND, Store};
 const PASSWORD_FILE_BYTES_MAX: u64 = 4096;
 
 pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
+    service::raise_limit();
     arguments.start.check()?;
     let config = config(&arguments)?;
     let runtime = runtime()?;

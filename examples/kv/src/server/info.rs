@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use service::Situation;
+use service::{Situation, connections_max};
 
 use super::statistics::{Statistics, resident_bytes};
 use super::{Config, Counters};
 use crate::View;
 use crate::command::Output;
+use crate::limits::CONNECTIONS_MAX;
 use crate::resp::Reply;
 
 /// The version of Redis whose commands these are.
@@ -83,7 +84,7 @@ impl Sections {
                 "Clients",
                 &[
                     ("connected_clients", counters.connected().to_string()),
-                    ("maxclients", crate::limits::CONNECTIONS_MAX.to_string()),
+                    ("maxclients", connections_max(CONNECTIONS_MAX).to_string()),
                     ("blocked_clients", "0".into()),
                 ],
             );

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use service::{Listener, Stream};
+use service::{Listener, Stream, connections_max};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -129,7 +129,7 @@ async fn accept<B: Backend>(mut listener: Listener, shared: Arc<Shared<B>>) {
             () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok(stream) if connected.load(Ordering::Relaxed) >= CONNECTIONS_MAX => {
+                Ok(stream) if connected.load(Ordering::Relaxed) >= connections_max(CONNECTIONS_MAX) => {
                     shared.statistics.rejected.fetch_add(1, Ordering::Relaxed);
                     stream.refuse().await;
                 }

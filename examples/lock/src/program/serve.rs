@@ -24,6 +24,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const STOP_BOUND: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
+    service::raise_limit();
     arguments.start.check()?;
     check_listen(arguments.listen.as_ref(), arguments.allow_remote)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,7 +1,8 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use service::Listener;
+use service::{Listener, connections_max};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{interval, sleep, timeout};
@@ -31,6 +32,26 @@ pub(super) struct Shared {
     pub(super) node: Node,
     pub(super) config: Config,
     pub(super) sessions: Sessions,
+    /// Clients at all listeners.
+    connected: AtomicUsize,
+}
+
+/// One of the clients that may be connected, until it is dropped.
+struct Admitted(Arc<Shared>);
+
+impl Shared {
+    /// Counts one more client; `None` if there are as many as can be served.
+    fn admit(self: Arc<Self>) -> Option<Admitted> {
+        let connected = self.connected.fetch_add(1, Ordering::Relaxed);
+        let admitted = Admitted(self);
+        (connected < connections_max(CONNECTIONS_MAX)).then_some(admitted)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.connected.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A running server. Dropping it stops it at once; [`Server::stop`] stops it in order.
@@ -51,7 +72,7 @@ impl Server {
         config: Config,
     ) -> Self {
         let sessions = Sessions::new(node.incarnation());
-        let shared = Arc::new(Shared { node, config, sessions });
+        let shared = Arc::new(Shared { node, config, sessions, connected: AtomicUsize::new(0) });
         let (stop, _) = watch::channel(false);
         let accepting = listeners
             .into_iter()
@@ -126,10 +147,16 @@ async fn accept(mut listener: Listener, shared: Arc<Shared>, mut stop: watch::Re
             () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok(stream) if connections.len() >= CONNECTIONS_MAX => stream.refuse().await,
-                Ok(stream) => {
-                    connections.spawn(Connection::new(Arc::clone(&shared), stream).serve());
-                }
+                Ok(stream) => match Arc::clone(&shared).admit() {
+                    Some(admitted) => {
+                        let connection = Connection::new(Arc::clone(&shared), stream);
+                        connections.spawn(async move {
+                            connection.serve().await;
+                            drop(admitted);
+                        });
+                    }
+                    None => stream.refuse().await,
+                },
                 // Out of descriptors, most likely; it may pass.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
