@@ -78,7 +78,7 @@ fn what_another_process_has_is_told_with_a_remedy() {
     assert!(error.contains("in use by") || error.contains("process"), "{error}");
     drop(running);
     let error = start("2", &free);
-    assert!(error.contains("belongs to replica 1, and this is replica 2"), "{error}");
+    assert!(error.contains("belongs to replica 1 of kv, and this is replica 2 of kv"), "{error}");
     assert!(error.contains("give each its own"), "{error}");
 }
 

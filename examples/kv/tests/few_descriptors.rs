@@ -1,6 +1,6 @@
 //! Clients get the descriptors that log, snapshots and group do not need, and no others.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -52,7 +52,7 @@ fn clients_beyond_the_limit_are_refused_and_the_group_goes_on() {
     let refused = clients.iter().filter(|(_, answer)| answer.contains("max number of clients"));
     assert!(refused.count() > 0, "nobody is told why");
     for number in 0..100 {
-        assert_eq!(first.ask(&format!("SET key {number}")), "+OK");
+        assert_eq!(first.ask(&format!("SET key {number}")), "OK");
     }
     drop(clients);
     for replica in &replicas[1..] {
