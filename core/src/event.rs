@@ -21,6 +21,9 @@ pub enum Event {
         /// Their last change is known to be committed.
         settled: bool,
     },
+    /// Other replicas are to vote than these, which are listed here to form the group; `None`
+    /// when they are the same again.
+    ListedOtherwise(Option<Vec<ReplicaId>>),
     /// How far it is; told at most twenty times a second.
     Progress {
         /// Committed up to here.
@@ -63,6 +66,7 @@ pub(crate) fn changes(before: &Status, now: &Status) -> Vec<Event> {
     note(voters(before) != voters(now), &|| {
         Some(Event::Voters { voters: now.voters.clone(), settled: now.voters_settled })
     });
+    note(before.listed != now.listed, &|| Some(Event::ListedOtherwise(now.listed.clone())));
     note(progress(before) != progress(now), &|| {
         Some(Event::Progress { committed: now.committed, applied: now.applied })
     });

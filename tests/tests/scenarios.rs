@@ -37,10 +37,14 @@ scenarios! {
     idle_wake_up
     join
     laggard_behind_a_snapshot
+    learner_outlives_the_voters
     lost_quorum_and_its_return
+    old_cluster_speaks_beside_a_forced_one
     partition_and_heal
     read_of_an_earlier_epoch
     read_over_a_partition
+    removed_sequencer
+    second_group_beside_hung_members
     sequencer_loss
     silent_gap
     straddled_message
@@ -74,6 +78,9 @@ fn a_story_goes_otherwise_where_the_rule_is_broken_that_it_tells_of() {
         ("read_of_an_earlier_epoch", Canary::EchoesOfOtherEpochs),
         ("read_over_a_partition", Canary::ReadAtOnce),
         ("read_over_a_partition", Canary::EchoesOfLearners),
+        ("removed_sequencer", Canary::RemovedVoterSequences),
+        ("second_group_beside_hung_members", Canary::FormsBesideStrangers),
+        ("second_group_beside_hung_members", Canary::OpenWithoutCluster),
     ];
     // A story is not recorded of them.
     if std::env::var_os("REWRITE").is_some() {

@@ -73,12 +73,24 @@ canaries! {
         "B8: the `EpochStart` is not the one of `Open`";
     AnyBallotBelieved, "any-ballot-believed",
         "B10: a ballot is believed however far it is above all that are known";
+    RemovedVoterSequences, "removed-voter-sequences",
+        "B7: a coordinator sequences though it does not vote and a voter is at the base";
     NoOpenAsked, "no-open-asked",
         "B9: an epoch whose opening was missed is not asked for";
+    GreatestOpenAsked, "greatest-open-asked",
+        "B9: only the greatest epoch that was heard of is asked for";
     EagerBallots, "eager-ballots",
         "E3: a healthy epoch is ended by any ballot";
+    BallotAlone, "ballot-alone",
+        "E1: a ballot begins without a majority in the configuration";
+    LonelyHurries, "lonely-hurries",
+        "E2: a replica that was without a majority begins a ballot as soon as it meets others";
+    RingChangeUnprotected, "ring-change-unprotected",
+        "E3: a sequencer that stayed while the configuration changed is not given time to be heard";
     ChangeIsSettled, "change-is-settled",
         "V1: a change of voters counts as committed before it is";
+    VotersOfLaggard, "voters-of-laggard",
+        "V1: a coordinator that is not at the base changes the voters";
     NewVotersAlone, "new-voters-alone",
         "V1: acks of the new voters are enough while their change is not committed";
     BlankCounts, "blank-counts",
@@ -121,6 +133,10 @@ canaries! {
         "N9: batches of who is no member are ordered";
     DeparturesMissed, "departures-missed",
         "N9: who has left stays a member";
+    DeparturesHurry, "departures-hurry",
+        "N9: departures do not wait for members that have not said who they are";
+    SilentIsDead, "silent-is-dead",
+        "N9: a run is taken to be dead after a short silence";
     CutNoticeCounts, "cut-notice-counts",
         "N9: a notice counts though it was cut off";
     StopRefusesSent, "stop-refuses-sent",
@@ -153,6 +169,10 @@ canaries! {
         "N12: what the group has not taken yet is sent again";
     LaggardAcks, "laggard-acks",
         "L4: a log that does not end in the epoch is acked";
+    OpenWithoutCluster, "open-without-cluster",
+        "V4: the first `Open` of another cluster is listened to";
+    FormsBesideStrangers, "forms-beside-strangers",
+        "V3: a group is formed before all members have said who they are";
     ForeignHeard, "foreign-heard",
         "V4: messages of another cluster are listened to";
     CutFromStore, "cut-from-store",

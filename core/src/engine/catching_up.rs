@@ -1,6 +1,8 @@
 //! What a replica lacks, it fetches (rules N5, B9 and L1): an `Open`, a mark, a batch, or
 //! entries of earlier epochs.
 
+use std::collections::BTreeSet;
+
 use super::{Canary, Checked, Engine, Output, StopReason, ensure};
 use crate::entry::EntryHead;
 use crate::message::{Entries, Fetch, Message, Missing};
@@ -19,6 +21,60 @@ pub(super) enum Piece {
     Stored,
     /// That position is not in this log, or compacted, or its end.
     Nowhere,
+}
+
+/// Epochs kept of each kind in [`Unopened`]: more than there are clusters in one CPG group.
+const UNOPENED_MAX: usize = 16;
+
+/// Epochs that were heard of and are not open here (rule B9). Nobody may ever answer for some of
+/// them: they are of a cluster that is no more, and must not hide the one that is open.
+#[derive(Debug, Default)]
+pub(crate) struct Unopened {
+    /// Of which traffic was seen.
+    seen: BTreeSet<Ballot>,
+    /// That somebody has promised, and that nobody may have opened.
+    promised: BTreeSet<Ballot>,
+    /// That were asked for since all of them were.
+    asked: BTreeSet<Ballot>,
+}
+
+impl Unopened {
+    pub(crate) fn seen(&mut self, epoch: Ballot) {
+        keep(&mut self.seen, epoch);
+    }
+
+    pub(crate) fn promised(&mut self, epoch: Ballot) {
+        keep(&mut self.promised, epoch);
+    }
+
+    /// The epoch to ask for: the greatest not asked for yet, those with traffic first.
+    fn next(&self, may_open: impl Fn(Ballot) -> bool, greatest: bool) -> Option<Ballot> {
+        let epochs = || self.seen.iter().rev().chain(self.promised.iter().rev()).copied();
+        let mut possible = epochs().filter(|epoch| may_open(*epoch));
+        let first = possible.next()?;
+        if greatest || !self.asked.contains(&first) {
+            return Some(first);
+        }
+        Some(possible.find(|epoch| !self.asked.contains(epoch)).unwrap_or(first))
+    }
+
+    /// It is asked for again once it was heard of again.
+    fn asked(&mut self, epoch: Ballot) {
+        self.seen.remove(&epoch);
+        self.promised.remove(&epoch);
+        if !self.asked.insert(epoch) {
+            self.asked = BTreeSet::from([epoch]);
+        }
+        keep(&mut self.asked, epoch);
+    }
+}
+
+/// Adds an epoch, and drops the lowest of too many.
+fn keep(epochs: &mut BTreeSet<Ballot>, epoch: Ballot) {
+    epochs.insert(epoch);
+    if epochs.len() > UNOPENED_MAX {
+        epochs.pop_first();
+    }
 }
 
 impl<T> Engine<T> {
@@ -79,14 +135,15 @@ impl<T> Engine<T> {
         let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
         let asked =
             self.pace.asked_at.is_some_and(|at| self.unanswered(at) < self.config.resend_timeout);
-        // What others have promised once, in a cluster that is no more, must not hide what is
-        // open here.
-        let epochs = [self.pace.wanted, self.pace.rumoured];
-        let wanted = epochs.into_iter().find(|epoch| *epoch >= self.promised && *epoch > open);
-        if let Some(wanted) = wanted.filter(|_| !asked) {
+        let greatest = self.is_broken(Canary::GreatestOpenAsked);
+        let may_open = |epoch: Ballot| epoch >= self.promised && epoch > open;
+        if let Some(next) = self.pace.unopened.next(may_open, greatest).filter(|_| !asked) {
             self.pace.asked_at = Some(self.now.monotonic);
-            (self.pace.wanted, self.pace.rumoured) = Default::default();
-            self.fetch(wanted, Missing::Open, out);
+            self.pace.unopened.asked(next);
+            if greatest {
+                self.pace.unopened = Unopened::default();
+            }
+            self.fetch(next, Missing::Open, out);
         }
     }
 

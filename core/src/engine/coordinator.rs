@@ -1,10 +1,14 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::cluster::cluster_of;
 use super::{Canary, Config};
 use crate::Timestamp;
 use crate::message::{Open, Report};
-use crate::types::{Ballot, Incarnation, Index, ReplicaId, Voter, Voters};
+use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter, Voters};
+
+/// Reports of one ballot by store.
+type Reports<'a> = BTreeMap<Voter, &'a Report>;
 
 /// A ballot that this incarnation runs: `Begin` is out, reports come in, `Open` follows.
 #[derive(Debug)]
@@ -14,125 +18,150 @@ pub(crate) struct Coordination {
     pub(crate) since: Duration,
     /// When `Begin` or `Open` was last sent.
     pub(crate) sent_at: Duration,
-    reports: BTreeMap<Voter, Report>,
+    /// By store, what it has reported, and as a replica of which cluster.
+    reports: BTreeMap<Voter, (Option<ClusterId>, Report)>,
     /// Whom this sequencer wants to vote from this epoch on.
     wanted: Option<Vec<Voter>>,
     /// Once decided, it is repeated unchanged: a ballot has one `Open`.
     pub(crate) open: Option<Open>,
+    /// The cluster that the `Open` is for.
+    cluster: Option<ClusterId>,
 }
 
 impl Coordination {
     pub(crate) fn new(ballot: Ballot, wanted: Option<Vec<Voter>>, now: Duration) -> Self {
-        Self { ballot, since: now, sent_at: now, reports: BTreeMap::new(), wanted, open: None }
+        let reports = BTreeMap::new();
+        Self { ballot, since: now, sent_at: now, reports, wanted, open: None, cluster: None }
     }
 
     /// Adds a report; each store counts once (rule B4), with what it said last.
-    pub(crate) fn add(&mut self, report: Report) {
+    pub(crate) fn add(&mut self, cluster: Option<ClusterId>, report: Report) {
         let voter = Voter { replica: report.incarnation.replica, store: report.store };
-        self.reports.insert(voter, report);
+        self.reports.insert(voter, (cluster, report));
+    }
+
+    /// The cluster that the `Open` is for, once that is decided.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
     }
 
     pub(crate) fn reported(&self) -> impl Iterator<Item = ReplicaId> {
         self.reports.keys().map(|voter| voter.replica)
     }
 
-    /// Decides on the `Open` as soon as the reports allow it (rules B4, V1, V3).
+    /// Decides on the `Open` as soon as the reports allow it (rules B4, V1, V3). A `patient`
+    /// coordinator waits for reports of voters where none of them could sequence yet (B7).
     pub(crate) fn decide(
         &mut self,
         me: Incarnation,
         config: &Config,
         wall: Timestamp,
+        patient: bool,
     ) -> Option<&Open> {
         if self.open.is_some() && !config.is_broken(Canary::TwoOpens) {
             return None;
         }
+        let (cluster, open) = self.first_decision(me, config, wall, patient)?;
+        let begins = open.base.index == Index(0);
+        self.cluster = if begins { Some(cluster_of(&open)) } else { cluster };
+        self.open = Some(open);
+        self.open.as_ref()
+    }
+
+    /// The `Open` for the first cluster that allows one, and that cluster. A coordinator without
+    /// a log may hear members of several (rule V4), which are not to be mixed.
+    fn first_decision(
+        &self,
+        me: Incarnation,
+        config: &Config,
+        wall: Timestamp,
+        patient: bool,
+    ) -> Option<(Option<ClusterId>, Open)> {
+        let with_log = self.reports.values().filter(|(_, report)| report.last.index > Index(0));
+        let mut clusters: BTreeSet<_> =
+            with_log.map(|(cluster, _)| *cluster).filter(Option::is_some).collect();
+        if clusters.is_empty() {
+            clusters.insert(None);
+        }
+        clusters.into_iter().find_map(|cluster| {
+            // A replica may not know yet of which cluster its log is.
+            let reports = self.reports.iter().filter(|(_, (of, _))| *of == cluster || of.is_none());
+            let reports = reports.map(|(voter, (_, report))| (*voter, report)).collect();
+            Some((cluster, self.open_from(&reports, me, config, wall, patient)?))
+        })
+    }
+
+    fn open_from(
+        &self,
+        reports: &Reports<'_>,
+        me: Incarnation,
+        config: &Config,
+        wall: Timestamp,
+        patient: bool,
+    ) -> Option<Open> {
         let base = if config.is_broken(Canary::BaseByIndex) {
-            self.reports.values().max_by_key(|report| report.last.index)?
+            reports.values().max_by_key(|report| report.last.index)?
         } else {
-            self.reports.values().max_by_key(|report| report.last)?
+            reports.values().max_by_key(|report| report.last)?
         };
-        // What it says of the base is what its sequencer holds of it: a voter where one is
-        // there, and among those the coordinator itself.
-        let fitness = |report: &&Report| {
-            let replica = report.incarnation.replica;
-            let votes = base.voters.contains(&Voter { replica, store: report.store });
-            (votes, report.incarnation == me)
-        };
-        let at_base = self.reports.values().filter(|report| report.last == base.last);
-        let base = at_base.max_by_key(fitness).unwrap_or(base);
+        let at_base = || reports.iter().filter(|(_, report)| report.last == base.last);
         let voters = if base.last.index == Index(0) {
-            self.first_voters(config)?
+            first_voters(reports, config)?
         } else {
-            self.next_voters(base, base.incarnation == me, config)?
+            let holds_base = at_base().any(|(_, report)| report.incarnation == me);
+            self.next_voters(reports, base, holds_base, config)?
         };
-        let time = self.time(wall);
-        self.open = Some(Open {
+        // Rule B7: a voter sequences where one is at the base, and among those the coordinator.
+        // What `Open` says of the base is what the sequencer holds of it.
+        let votes = |voter: &Voter| {
+            voters.now.contains(voter) && !config.is_broken(Canary::RemovedVoterSequences)
+        };
+        let fitness =
+            |(voter, report): &(&Voter, &&Report)| (votes(voter), report.incarnation == me);
+        let (voter, base) = at_base().max_by_key(fitness)?;
+        let all_reported = voters.now.iter().all(|voter| reports.contains_key(voter));
+        if patient && !votes(voter) && !all_reported {
+            return None;
+        }
+        Some(Open {
             ballot: self.ballot,
             base: base.last,
             digest: base.digest,
             history: base.history.clone(),
             sequencer: base.incarnation,
+            time: time(reports, wall),
             voters,
-            time,
-        });
-        self.open.as_ref()
-    }
-
-    /// Rule N11c: the greatest time that is reported. Where all who report have started since the
-    /// last stamp, only a wall clock has counted the time between.
-    fn time(&self, wall: Timestamp) -> Timestamp {
-        let reported = self.reports.values().map(|report| report.time).max().unwrap_or_default();
-        let is_known = self.reports.values().any(|report| report.knows_time);
-        if is_known { reported } else { reported.max(wall) }
-    }
-
-    /// Rule V3: a new group forms only when every listed replica reports, of this
-    /// ballot, that its log is empty. Called when no report shows a log.
-    fn first_voters(&self, config: &Config) -> Option<Voters> {
-        let listed = &config.bootstrap;
-        let mut voters: Vec<Voter> = Vec::with_capacity(listed.len());
-        for replica in listed {
-            let mut stores = self.reports.keys().filter(|voter| voter.replica == *replica);
-            let store = stores.next();
-            let enough = self.reports.len() * 2 > listed.len();
-            if store.is_none() && enough && config.is_broken(Canary::BootstrapByMajority) {
-                continue;
-            }
-            voters.push(*store?);
-            // Two stores of one replica: one of them is about to be refused.
-            if stores.next().is_some() {
-                return None;
-            }
-        }
-        voters.sort_unstable();
-        (!voters.is_empty()).then(|| Voters {
-            now: voters.clone(),
-            previous: voters,
-            since: Index(1),
         })
     }
 
     /// Rules B4 and V1: a majority of the voters in force in the base; of both sets while
     /// a change is not known committed. A pending change is repeated; after a committed one
-    /// the next may follow, if the coordinator has the base, from whose order it knows what
+    /// the next may follow, if the coordinator holds the base, from whose order it knows what
     /// is wanted.
-    fn next_voters(&self, base: &Report, at_base: bool, config: &Config) -> Option<Voters> {
-        let mut commit = self.reports.values().map(|report| report.commit).max()?;
+    fn next_voters(
+        &self,
+        reports: &Reports<'_>,
+        base: &Report,
+        holds_base: bool,
+        config: &Config,
+    ) -> Option<Voters> {
+        let holds_base = holds_base || config.is_broken(Canary::VotersOfLaggard);
+        let mut commit = reports.values().map(|report| report.commit).max()?;
         if config.is_broken(Canary::ChangeIsSettled) {
             commit = base.last.index;
         }
         let Voters { now, previous, since } = &base.voters;
         let by_replica = config.is_broken(Canary::BlankCounts);
         let reported = |voter: &Voter| {
-            self.reports.contains_key(voter)
-                || by_replica && self.reports.keys().any(|known| known.replica == voter.replica)
+            reports.contains_key(voter)
+                || by_replica && reports.keys().any(|known| known.replica == voter.replica)
         };
         let enough = base.voters.majority(commit, reported);
         if !enough && !config.is_broken(Canary::OpenByMinority) {
             return None;
         }
         let settled = base.voters.is_settled(commit);
-        let wanted = self.wanted.as_ref().filter(|wanted| settled && at_base && *wanted != now);
+        let wanted = self.wanted.as_ref().filter(|wanted| settled && holds_base && *wanted != now);
         Some(match wanted {
             Some(wanted) => {
                 Voters { now: wanted.clone(), previous: now.clone(), since: base.last.index.next() }
@@ -144,6 +173,36 @@ impl Coordination {
             },
         })
     }
+}
+
+/// Rule V3: a new group forms only when every listed replica reports, of this
+/// ballot, that its log is empty. Called when no report shows a log.
+fn first_voters(reports: &Reports<'_>, config: &Config) -> Option<Voters> {
+    let listed = &config.bootstrap;
+    let mut voters: Vec<Voter> = Vec::with_capacity(listed.len());
+    for replica in listed {
+        let mut stores = reports.keys().filter(|voter| voter.replica == *replica);
+        let store = stores.next();
+        let enough = reports.len() * 2 > listed.len();
+        if store.is_none() && enough && config.is_broken(Canary::BootstrapByMajority) {
+            continue;
+        }
+        voters.push(*store?);
+        // Two stores of one replica: one of them is about to be refused.
+        if stores.next().is_some() {
+            return None;
+        }
+    }
+    voters.sort_unstable();
+    (!voters.is_empty()).then(|| Voters { now: voters.clone(), previous: voters, since: Index(1) })
+}
+
+/// Rule N11c: the greatest time that is reported. Where all who report have started since the
+/// last stamp, only a wall clock has counted the time between.
+fn time(reports: &Reports<'_>, wall: Timestamp) -> Timestamp {
+    let reported = reports.values().map(|report| report.time).max().unwrap_or_default();
+    let is_known = reports.values().any(|report| report.knows_time);
+    if is_known { reported } else { reported.max(wall) }
 }
 
 #[cfg(test)]
@@ -188,8 +247,8 @@ mod tests {
 
     fn decide(me: u32, bootstrap: &[u32], reports: &[Report]) -> Option<Open> {
         let mut coordination = Coordination::new(ballot(9), None, Duration::ZERO);
-        reports.iter().cloned().for_each(|report| coordination.add(report));
-        coordination.decide(incarnation(me), &config(me, bootstrap), WALL).cloned()
+        reports.iter().cloned().for_each(|report| coordination.add(None, report));
+        coordination.decide(incarnation(me), &config(me, bootstrap), WALL, false).cloned()
     }
 
     fn config(me: u32, bootstrap: &[u32]) -> Config {
@@ -273,11 +332,59 @@ mod tests {
     fn a_ballot_has_one_open() {
         let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
         let mut coordination = Coordination::new(ballot(9), None, Duration::ZERO);
-        coordination.add(report(1, 1, 9, 3, set.clone()));
-        coordination.add(report(2, 1, 9, 3, set.clone()));
-        assert!(coordination.decide(incarnation(1), &config(1, &[]), WALL).is_some());
-        coordination.add(report(3, 1, 12, 3, set));
-        assert!(coordination.decide(incarnation(1), &config(1, &[]), WALL).is_none());
+        coordination.add(None, report(1, 1, 9, 3, set.clone()));
+        coordination.add(None, report(2, 1, 9, 3, set.clone()));
+        assert!(coordination.decide(incarnation(1), &config(1, &[]), WALL, false).is_some());
+        coordination.add(None, report(3, 1, 12, 3, set));
+        assert!(coordination.decide(incarnation(1), &config(1, &[]), WALL, false).is_none());
         assert_eq!(coordination.open.unwrap().base.index, Index(9));
+    }
+
+    /// What replica 1, which is not to vote any more, decides on these reports with its own.
+    fn hands_over(reports: &[Report], patient: bool) -> Option<Open> {
+        let wanted = voters(&[2, 3], &[2, 3], 10).now;
+        let mut coordination = Coordination::new(ballot(9), Some(wanted), Duration::ZERO);
+        let own = report(1, 2, 9, 9, voters(&[1, 2, 3], &[1, 2, 3], 1));
+        coordination.add(None, own);
+        reports.iter().cloned().for_each(|report| coordination.add(None, report));
+        coordination.decide(incarnation(1), &config(1, &[]), WALL, patient).cloned()
+    }
+
+    #[test]
+    fn b7_a_coordinator_that_is_not_to_vote_hands_the_epoch_over_to_a_voter() {
+        let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
+        let [behind, at_base] = [8, 9].map(|last| report(2, 2, last, 8, set.clone()));
+        let open = hands_over(std::slice::from_ref(&at_base), true).unwrap();
+        assert_eq!(open.sequencer, incarnation(2));
+        assert_eq!(open.voters, voters(&[2, 3], &[1, 2, 3], 10));
+        // The third voter may be at the base, so its report is waited for, but not for ever.
+        assert_eq!(hands_over(std::slice::from_ref(&behind), true), None);
+        let open = hands_over(std::slice::from_ref(&behind), false).unwrap();
+        assert_eq!(open.sequencer, incarnation(1));
+        let third = report(3, 2, 9, 8, set);
+        assert_eq!(hands_over(&[behind, third], true).unwrap().sequencer, incarnation(3));
+    }
+
+    #[test]
+    fn v1_a_coordinator_that_is_not_at_the_base_changes_no_voters() {
+        let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
+        let ahead = [2, 3].map(|replica| report(replica, 3, 9, 9, set.clone()));
+        assert_eq!(hands_over(&ahead, false).unwrap().voters, set);
+    }
+
+    #[test]
+    fn v4_reports_of_two_clusters_are_not_mixed() {
+        let (one, other) = (voters(&[1, 2, 3], &[1, 2, 3], 1), voters(&[4, 5, 6], &[4, 5, 6], 1));
+        let mut coordination = Coordination::new(ballot(9), None, Duration::ZERO);
+        let mut add = |replica, last, set: &Voters, cluster| {
+            let report = report(replica, 2, last, 3, set.clone());
+            coordination.add(Some(ClusterId(cluster)), report);
+            coordination.decide(incarnation(7), &config(7, &[]), WALL, false).cloned()
+        };
+        // The greatest log is of a cluster without a majority.
+        assert_eq!(add(4, 9, &other, 2), None);
+        assert_eq!(add(1, 5, &one, 1), None);
+        assert_eq!(add(2, 4, &one, 1).unwrap().voters, one);
+        assert_eq!(coordination.cluster(), Some(ClusterId(1)));
     }
 }

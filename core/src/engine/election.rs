@@ -8,6 +8,9 @@ use crate::types::{Ballot, Nonce, ReplicaId};
 
 /// Failures after which the delay grows no further.
 const DOUBLINGS_MAX: u32 = 5;
+/// For how many election timeouts changes of the configuration may protect a sequencer that
+/// gives no sign (rule E3).
+const CHANGES_COUNT_FOR: u32 = 4;
 
 /// When this replica starts a ballot of its own (rules E1 to E3).
 #[derive(Debug)]
@@ -24,6 +27,11 @@ pub(crate) struct Election {
     /// Since when there is work without a commit; `None` while there is none.
     work_since: Option<Duration>,
     pub(crate) sequencer_heard_at: Duration,
+    /// The first and the last change of the configuration since a sign of the sequencer, with
+    /// the sequencer both before it and after it.
+    changes_since_sign: Option<(Duration, Duration)>,
+    /// Since when nothing is ordered, so that a successor gets all that was (rule B7).
+    pub(crate) draining_since: Option<Duration>,
     /// Own ballots since an epoch opened.
     failures: u32,
     /// When this replica last sent a `Begin` of a new ballot.
@@ -57,6 +65,8 @@ pub(crate) enum Reason {
     Outbid,
     /// This sequencer is to have other voters (rules V1 and V2).
     Voters,
+    /// This sequencer does not vote, and a voter could sequence (rule B7).
+    HandOver,
 }
 
 impl Election {
@@ -69,6 +79,8 @@ impl Election {
             commit_advanced_at: now,
             work_since: None,
             sequencer_heard_at: now,
+            changes_since_sign: None,
+            draining_since: None,
             failures: 0,
             begun_at: None,
             reported_at: None,
@@ -82,13 +94,26 @@ impl Election {
     pub(crate) fn opened(&mut self, now: Duration) {
         self.failures = 0;
         self.due = None;
+        self.draining_since = None;
         self.commit_advanced(now);
-        self.sequencer_heard_at = now;
+        self.sequencer_heard(now);
     }
 
     pub(crate) fn commit_advanced(&mut self, now: Duration) {
         self.commit_advanced_at = now;
         self.work_since = None;
+        self.changes_since_sign = None;
+    }
+
+    pub(crate) fn sequencer_heard(&mut self, now: Duration) {
+        self.sequencer_heard_at = now;
+        self.changes_since_sign = None;
+    }
+
+    /// Rule E3: the configuration has changed, and the sequencer is in it as before.
+    pub(crate) fn sequencer_stayed(&mut self, now: Duration) {
+        let first = self.changes_since_sign.map_or(now, |(first, _)| first);
+        self.changes_since_sign = Some((first, now));
     }
 
     /// Rule E2: this replica was without a majority, and meets others again. They may have an
@@ -129,6 +154,7 @@ impl<T> Engine<T> {
         }
         let Some(reason) = self.ballot_reason() else {
             self.election.due = None;
+            self.election.draining_since = None;
             return;
         };
         let Some(rank) = self.rank() else { return };
@@ -141,7 +167,9 @@ impl<T> Engine<T> {
                 at
             }
         };
-        if now >= at.max(self.election.held_until) && self.sees_majority() {
+        let sees_majority = self.sees_majority() || self.is_broken(Canary::BallotAlone);
+        let is_due = now >= at.max(self.election.held_until) && sees_majority;
+        if is_due && self.may_give_way(reason) {
             self.begin(reason, out);
         }
     }
@@ -171,6 +199,9 @@ impl<T> Engine<T> {
     /// Repeats `Begin`, or `Open` once decided, until it is answered or superseded.
     fn go_on_coordinating(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
+        if self.election.coordination.as_ref().is_some_and(|own| own.open.is_none()) {
+            self.decide(out);
+        }
         let sent_at = self.election.coordination.as_ref().map(|own| own.sent_at);
         let waited = sent_at.map_or(Duration::ZERO, |at| self.unanswered(at));
         let Some(coordination) = &mut self.election.coordination else { return };
@@ -192,6 +223,9 @@ impl<T> Engine<T> {
         let now = self.now.monotonic;
         let timeout = self.config.election_timeout;
         let Some(epoch) = self.live() else {
+            if self.log.is_empty() && self.waits_for_strangers() {
+                return None;
+            }
             if self.promised == Ballot::default() {
                 return self.may_start().then_some(Reason::Start);
             }
@@ -213,6 +247,9 @@ impl<T> Engine<T> {
         }
         if self.wanted_voters().is_some() {
             return Some(Reason::Voters);
+        }
+        if self.is_to_hand_over() {
+            return Some(Reason::HandOver);
         }
         // Who lags has work that only concerns itself: a ballot of its own would not help it,
         // and would disturb those who commit without it.
@@ -239,6 +276,13 @@ impl<T> Engine<T> {
             && self.members.applications.with_log().is_none()
     }
 
+    /// Rule V3: members that have not said who they are may be those of a group that exists.
+    /// They are not waited for longer than an election timeout: some never answer.
+    fn waits_for_strangers(&self) -> bool {
+        let recent = self.now.monotonic.saturating_sub(self.config.election_timeout);
+        self.members.has_stranger(recent) && !self.is_broken(Canary::FormsBesideStrangers)
+    }
+
     /// Rule E1: no `Begin` without a majority of the voters in the configuration.
     pub(crate) fn sees_majority(&self) -> bool {
         if self.log.is_empty() {
@@ -257,6 +301,10 @@ impl<T> Engine<T> {
             return Some(0);
         }
         if self.log.is_empty() {
+            // An epoch that is open here and has a base is of a group that exists (rule V3).
+            if self.epoch.is_some() {
+                return None;
+            }
             let (listed, me) = (&self.config.bootstrap, self.me().replica);
             let before =
                 |replica: &&ReplicaId| **replica < me && self.members.has_replica(**replica);
@@ -277,7 +325,9 @@ impl<T> Engine<T> {
             // Others that come at the same time are taken in by the same epoch.
             return step;
         }
-        if reason == Reason::Outbid || rank == 0 && self.election.failures == 0 {
+        if matches!(reason, Reason::Outbid | Reason::HandOver)
+            || rank == 0 && self.election.failures == 0
+        {
             return Duration::ZERO;
         }
         let doublings = self.election.failures.min(DOUBLINGS_MAX);
@@ -286,14 +336,21 @@ impl<T> Engine<T> {
 
     /// Rule E3: whether the open epoch is healthy, so that a `Begin` of others is ignored.
     pub(crate) fn is_epoch_healthy(&self) -> bool {
-        let half = self.config.election_timeout / 2;
-        let within = |at: Duration| self.now.monotonic.saturating_sub(at) < half;
+        let timeout = self.config.election_timeout;
+        let within = |at: Duration| self.ago(at) < timeout / 2;
         if self.is_broken(Canary::EagerBallots) {
             return false;
         }
+        // Nothing was heard while a ring was formed, whoever is alive. Members that come and go
+        // all the time protect no sequencer for ever.
+        let changed = self.election.changes_since_sign.is_some_and(|(first, last)| {
+            within(last) && self.ago(first) < timeout * CHANGES_COUNT_FOR
+        });
+        let changed = changed && !self.is_broken(Canary::RingChangeUnprotected);
         self.live().is_some_and(|epoch| {
             self.members.has(epoch.open.sequencer)
-                && (within(self.election.commit_advanced_at)
+                && (changed
+                    || within(self.election.commit_advanced_at)
                     || within(self.election.sequencer_heard_at)
                         // Work that has only just come does not make an epoch ill.
                         && self.election.work_since.is_none_or(within)
@@ -317,7 +374,7 @@ mod tests {
     use super::*;
     use crate::Timestamp;
     use crate::message::{Announce, Progress};
-    use crate::types::{Index, Position, StoreId};
+    use crate::types::{ClusterId, Index, Position, StoreId};
 
     fn announces(replica: u32) -> Message {
         Message::Announce(Announce {
@@ -350,6 +407,65 @@ mod tests {
         let mut out = Vec::new();
         inputs.into_iter().for_each(|input| engine.step(now, input, &mut out));
         out.iter().any(|output| matches!(output, Output::Send(Message::Begin(_))))
+    }
+
+    #[test]
+    fn v3_a_group_is_not_formed_before_its_members_have_said_who_they_are() {
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
+        let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
+        let timeout = config.election_timeout;
+        let mut engine = Engine::<u64>::new(config, now);
+        let members = vec![member(1, 1), member(2, 2)];
+        let mut begins = |after: Duration, input| {
+            let now = Now { monotonic: now.monotonic + after, ..now };
+            let mut out = Vec::new();
+            engine.step(now, input, &mut out);
+            engine.step(now, Input::Drained, &mut out);
+            out.iter().any(|output| matches!(output, Output::Send(Message::Begin(_))))
+        };
+        let local = member(1, 1);
+        let joined = members.clone();
+        assert!(!begins(Duration::ZERO, Input::Configuration { local, members, joined }));
+        let own = Input::Delivered { from: local, cluster: None, message: announces(1) };
+        assert!(!begins(timeout / 2, own));
+        assert!(begins(timeout, Input::Tick), "it may never answer");
+    }
+
+    /// A voter of a group in memory, all of which started again while replica 3, a learner, lived.
+    fn after_all_voters_restarted() -> Engine<u64> {
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
+        let mut config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1), ReplicaId(2)]);
+        config.volatile = true;
+        let mut engine = Engine::<u64>::new(config, now);
+        let members = [1, 2, 3].map(|replica| member(replica, replica)).to_vec();
+        let (local, joined) = (member(1, 1), members.clone());
+        engine.step(now, Input::Configuration { local, members, joined }, &mut Vec::new());
+        let last = Position { epoch: Ballot { counter: 7, ..Ballot::default() }, index: Index(7) };
+        for replica in 1..=3 {
+            let Message::Announce(mut announce) = announces(replica) else { unreachable!() };
+            let cluster = (replica == 3).then_some(ClusterId(9));
+            if cluster.is_some() {
+                (announce.last, announce.promised) = (last, last.epoch);
+            }
+            let (from, message) = (member(replica, replica), Message::Announce(announce));
+            engine.step(now, Input::Delivered { from, cluster, message }, &mut Vec::new());
+        }
+        engine
+    }
+
+    #[test]
+    fn v3_a_learner_with_a_log_blocks_a_new_group_and_the_status_says_so() {
+        let mut engine = after_all_voters_restarted();
+        let mut now = engine.now;
+        for _ in 0..1000 {
+            now.monotonic += Duration::from_millis(50);
+            let mut out = Vec::new();
+            engine.step(now, Input::Tick, &mut out);
+            engine.step(now, Input::Drained, &mut out);
+            assert!(!out.iter().any(|output| matches!(output, Output::Send(Message::Begin(_)))));
+        }
+        let waiting = engine.status().waiting.unwrap_or_default();
+        assert!(waiting.contains("force a new cluster at replica 3"), "{waiting}");
     }
 
     #[test]

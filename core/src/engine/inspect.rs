@@ -32,11 +32,17 @@ impl<T> Engine<T> {
             && [self.commit, self.applied, self.disk.durable()] == [last; 3]
             && !self.has_work()
             && self.wanted_voters().is_none()
+            && !self.is_to_hand_over()
     }
 
     /// Whether the sequencer of that epoch is in the configuration.
     pub(crate) fn sees_sequencer(&self) -> bool {
         self.epoch.as_ref().is_some_and(|epoch| self.members.has(epoch.open.sequencer))
+    }
+
+    /// Whether it votes, by its log.
+    pub(crate) fn votes(&self) -> bool {
+        self.log.voters().now.contains(&self.voter())
     }
 
     /// Whether it orders, in an epoch that is open.
@@ -61,6 +67,11 @@ impl<T> Engine<T> {
     /// The log in memory.
     pub(crate) fn log(&self) -> impl Iterator<Item = &Entry> {
         self.log.from(self.log.first_in_memory())
+    }
+
+    /// The entries in memory after that index.
+    pub(crate) fn entries_after(&self, index: Index) -> impl Iterator<Item = &Entry> {
+        self.log.from(index.next().max(self.log.first_in_memory()))
     }
 
     /// The digest of an entry in memory.

@@ -82,13 +82,16 @@ impl Members {
             let known = old.get(member).filter(|_| !joined.contains(member));
             self.present.insert(*member, known.copied().flatten());
         }
-        self.foreign.retain(|member, _| self.present.contains_key(member));
+        // Under an old name it may be anybody.
+        self.foreign
+            .retain(|member, _| self.present.contains_key(member) && !joined.contains(member));
         self.applications.retain(|member| members.contains(member) && !joined.contains(member));
         let known = std::mem::take(&mut self.strangers);
-        let unknown = self
-            .present
-            .iter()
-            .filter(|(member, peer)| peer.is_none() && !self.applications.contains(**member));
+        let unknown = self.present.iter().filter(|(member, peer)| {
+            peer.is_none()
+                && !self.foreign.contains_key(*member)
+                && !self.applications.contains(**member)
+        });
         for (member, _) in unknown {
             let since = known.get(member).filter(|_| !joined.contains(member));
             self.strangers.insert(*member, *since.unwrap_or(&now));
@@ -189,6 +192,7 @@ impl Members {
     /// Notes a member of another cluster, who is nobody in this one; whether that is news.
     pub(crate) fn foreign(&mut self, from: Member, cluster: ClusterId) -> bool {
         let known = self.present.get_mut(&from).and_then(Option::take);
+        self.strangers.remove(&from);
         if known.is_some() {
             self.unordered = true;
         }

@@ -25,7 +25,8 @@ impl<T> Engine<T> {
         // not waited for longer than that: some never answer.
         let now = self.now.monotonic;
         let recent = now.saturating_sub(self.config.election_timeout);
-        let mut all_known = !self.members.has_stranger(recent);
+        let waits = !self.is_broken(Canary::DeparturesHurry);
+        let mut all_known = !(waits && self.members.has_stranger(recent));
         self.members.unordered = !all_known;
         all_known &= !self.is_broken(Canary::DeparturesMissed);
         let mut after = self.log.members().clone();
@@ -114,6 +115,23 @@ mod tests {
         let news = solo.news();
         assert_eq!(news[0], notice(&[run(2, 2)], &[]));
         assert!(matches!(&news[1..], [Content::Batch(batch)] if batch.number == 2));
+    }
+
+    #[test]
+    fn n9_a_run_is_not_taken_to_be_dead_after_a_short_silence() {
+        let mut solo = with_second();
+        let all = [member(1, 1), member(2, 2), member(3, 3)];
+        solo.configure(&all, &[member(3, 3)]);
+        // A message of an earlier run of its replica comes late.
+        let timeout = solo.engine.config().election_timeout;
+        solo.wait(timeout * 3);
+        solo.announce(member(3, 3), run(2, 1));
+        solo.wait(timeout / 2);
+        assert_eq!(solo.news(), [], "it may be busy");
+        solo.wait(timeout);
+        solo.announce(member(3, 3), run(2, 1));
+        solo.wait(timeout);
+        assert_eq!(solo.news(), [notice(&[run(2, 1)], &[run(2, 2)])], "it is silent for long");
     }
 
     #[test]

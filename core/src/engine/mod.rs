@@ -8,11 +8,13 @@ mod applications;
 mod canary;
 mod catching_up;
 mod clock;
+mod cluster;
 mod config;
 mod coordinator;
 mod disk;
 mod donating;
 mod election;
+mod handover;
 #[cfg(test)]
 mod hostile;
 #[cfg(feature = "testing")]
@@ -78,7 +80,7 @@ pub use self::voters::{AdminError, VOTERS_MAX, VoterChange};
 use crate::Timestamp;
 pub use crate::entry::{Batch, Content, Entry, MembersChanged};
 use crate::message::{Mark, Message, Open};
-use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, Voter};
+use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, ReplicaId, Voter};
 
 /// An epoch that is open here.
 #[derive(Debug)]
@@ -141,6 +143,8 @@ pub struct Engine<T> {
     outbox: Outbox,
     /// Members whose messages could not be true.
     refused: BTreeSet<Member>,
+    /// Voters of whom it was said that they are others than listed.
+    warned_of: BTreeSet<ReplicaId>,
     stopped: Option<StopReason>,
 }
 
@@ -187,6 +191,7 @@ impl<T> Engine<T> {
             looking_back: LookingBack::default(),
             outbox: Outbox::default(),
             refused: BTreeSet::new(),
+            warned_of: BTreeSet::new(),
             stopped: None,
             config,
         }
@@ -224,7 +229,7 @@ impl<T> Engine<T> {
                 if !self.is_refused(from, &message)
                     && self.is_of_this_cluster(from, cluster, &message)
                 {
-                    self.on_message(from, message, out)?;
+                    self.on_message(from, cluster, message, out)?;
                 }
                 Ok(())
             }
@@ -234,9 +239,14 @@ impl<T> Engine<T> {
             }
             Input::Configuration { local, members, joined } => {
                 let was_alone = !self.log.is_empty() && !self.sees_majority();
+                let saw_sequencer = self.sees_sequencer();
                 self.members.configure(local, &members, &joined, self.now.monotonic);
                 self.refused.retain(|member| members.contains(member));
-                if was_alone && !joined.is_empty() {
+                if saw_sequencer && self.sees_sequencer() {
+                    self.election.sequencer_stayed(self.now.monotonic);
+                }
+                let waits = !self.is_broken(Canary::LonelyHurries);
+                if was_alone && !joined.is_empty() && waits {
                     let until = self.now.monotonic + self.config.election_timeout / 2;
                     self.election.met_others(until);
                 }
@@ -286,7 +296,13 @@ impl<T> Engine<T> {
         }
     }
 
-    fn on_message(&mut self, from: Member, message: Message, out: &mut Vec<Output<T>>) -> Checked {
+    fn on_message(
+        &mut self,
+        from: Member,
+        cluster: Option<ClusterId>,
+        message: Message,
+        out: &mut Vec<Output<T>>,
+    ) -> Checked {
         match message {
             Message::Announce(announce) => self.on_announce(from, &announce),
             Message::Begin(ballot) => {
@@ -294,7 +310,7 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Message::Report(report) => {
-                self.on_report(from, report, out);
+                self.on_report(from, cluster, report, out);
                 Ok(())
             }
             Message::Open(open) => {
@@ -325,54 +341,6 @@ impl<T> Engine<T> {
                 self.order_pool()
             }
         }
-    }
-
-    /// Rule V4: messages of another cluster are ignored and reported.
-    fn is_of_this_cluster(
-        &mut self,
-        from: Member,
-        cluster: Option<ClusterId>,
-        message: &Message,
-    ) -> bool {
-        match (self.cluster(), cluster) {
-            (Some(mine), Some(theirs))
-                if mine != theirs && !self.is_broken(Canary::ForeignHeard) =>
-            {
-                if self.members.foreign(from, theirs) {
-                    tracing::warn!(
-                        %from, %mine, %theirs,
-                        "a member of this CPG group belongs to another cluster and is ignored: \
-                         give one of the two another group name"
-                    );
-                }
-                false
-            }
-            // A replica that knows no cluster belongs to the first that takes it in.
-            (None, Some(theirs)) if self.is_taken_in(message) => {
-                if self.cluster.is_some_and(|known| known != theirs) {
-                    self.pool = Pool::default();
-                }
-                self.cluster = Some(theirs);
-                true
-            }
-            // Nobody would ever order what another cluster proposes, and it would be waited for.
-            (None, Some(theirs)) if matches!(message, Message::Batch(..)) => {
-                self.cluster == Some(theirs)
-            }
-            _ => true,
-        }
-    }
-
-    /// Whether a message is of the cluster that this replica belongs to from now on. A ballot is
-    /// nobody else's, so whoever speaks of the epoch open here is of its cluster.
-    fn is_taken_in(&self, message: &Message) -> bool {
-        let epoch = match message {
-            Message::Open(open) => return open.ballot >= self.promised,
-            Message::Entries(entries) => entries.epoch,
-            Message::Progress(progress) | Message::Batch(_, Some(progress)) => progress.epoch,
-            _ => return false,
-        };
-        self.live().is_some_and(|live| live.open.ballot == epoch)
     }
 
     fn on_tick(&mut self, out: &mut Vec<Output<T>>) -> Checked {
@@ -443,13 +411,6 @@ impl<T> Engine<T> {
     /// What it was told at its start.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// The cluster that this replica belongs to, for the frames it sends.
-    ///
-    /// With an empty log it has been told of one at most, which may have come to nothing.
-    pub fn cluster(&self) -> Option<ClusterId> {
-        self.cluster.filter(|_| !self.log.is_empty())
     }
 
     fn me(&self) -> Incarnation {

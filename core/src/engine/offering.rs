@@ -111,7 +111,12 @@ impl<T> Engine<T> {
         let gone = self.log.gone();
         let usable = |name: &SnapshotName| {
             // What follows it must be in this log.
-            name.index() >= gone && name.index() > after.index && name.index() <= self.commit
+            // A member may still hold one of a cluster that this one was forced out of.
+            let is_of_this_log = self.log.epoch_at(name.index()) == name.position.epoch;
+            name.index() >= gone
+                && name.index() > after.index
+                && name.index() <= self.commit
+                && is_of_this_log
         };
         let me = self.me();
         let own = self.snapshots.held().iter().map(|name| (me, *name));

@@ -3,12 +3,13 @@
 
 use cpg::Member;
 
+use super::cluster::cluster_of;
 use super::members::Members;
 use super::offering::Offering;
-use super::{Canary, Checked, Engine, Epoch, Facts, Op, Output, StopReason, ensure};
-use crate::entry::{Content, Entry};
+use super::{Canary, Checked, Engine, Epoch, Facts, Now, Op, Output, StopReason, ensure};
+use crate::entry::Content;
 use crate::message::{Announce, Message, Open, Report};
-use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, Position, StoreId};
+use crate::types::{Ballot, ClusterId, Incarnation, Index, StoreId};
 
 /// How far the commit index on disk may be behind while there are writes.
 const HINT_ENTRIES: u64 = 64;
@@ -37,7 +38,9 @@ impl<T> Engine<T> {
     /// Learns who is behind a member of the group.
     pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
         // A live replica is heard at least once in each election timeout.
-        let silence = self.config.election_timeout * 4;
+        let hurried = self.is_broken(Canary::SilentIsDead);
+        let timeout = self.config.election_timeout;
+        let silence = if hurried { timeout / 12 } else { timeout * 4 };
         self.members.identify(from, incarnation, store, self.now.monotonic, silence);
     }
 
@@ -93,7 +96,7 @@ impl<T> Engine<T> {
             }
         }
         self.members.hold(announce.incarnation, &announce.snapshots);
-        self.pace.rumoured = self.pace.rumoured.max(announce.promised);
+        self.pace.unopened.promised(announce.promised);
         self.compare_states()
     }
 
@@ -239,7 +242,13 @@ impl<T> Engine<T> {
         }
     }
 
-    pub(crate) fn on_report(&mut self, from: Member, report: Report, out: &mut Vec<Output<T>>) {
+    pub(crate) fn on_report(
+        &mut self,
+        from: Member,
+        cluster: Option<ClusterId>,
+        report: Report,
+        out: &mut Vec<Output<T>>,
+    ) {
         self.identify(from, report.incarnation, report.store);
         let believed = self.believe(report.ballot);
         if let Some(peer) = self.members.peer_mut(from) {
@@ -248,15 +257,22 @@ impl<T> Engine<T> {
                 peer.promised = peer.promised.max(report.ballot);
             }
         }
-        let (me, wall, now) = (self.me(), self.now.wall, self.now.monotonic);
         let Some(coordination) = &mut self.election.coordination else { return };
         let config = &self.config;
         let decided = coordination.open.is_some() && !config.is_broken(Canary::TwoOpens);
         if coordination.ballot != report.ballot || decided {
             return;
         }
-        coordination.add(report);
-        let decided = coordination.decide(me, config, wall).cloned();
+        coordination.add(cluster, report);
+        self.decide(out);
+    }
+
+    /// Sends `Open` once the reports that are here allow it.
+    pub(crate) fn decide(&mut self, out: &mut Vec<Output<T>>) {
+        let (me, Now { wall, monotonic: now }) = (self.me(), self.now);
+        let Some(coordination) = &mut self.election.coordination else { return };
+        let patient = now.saturating_sub(coordination.since) < self.config.election_timeout / 4;
+        let decided = coordination.decide(me, &self.config, wall, patient).cloned();
         if let Some(open) = decided {
             coordination.sent_at = now;
             out.push(Output::Send(Message::Open(open)));
@@ -283,7 +299,7 @@ impl<T> Engine<T> {
         self.election.coordination = None;
         self.election.opened(self.now.monotonic);
         if open.base.index == Index(0) {
-            let cluster = Some(ClusterId(first_entry(&open).digest.0));
+            let cluster = Some(cluster_of(&open));
             // A group that nothing was written of may have been formed anew.
             ensure(self.cluster() == cluster || self.cluster().is_none(), || {
                 format!("an epoch without a base opens in cluster {:?}", self.cluster)
@@ -400,14 +416,9 @@ impl<T> Engine<T> {
             self.acked = durable;
             self.acks.insert(self.voter(), durable);
         }
+        self.warn_of_other_voters();
         let late = self.is_broken(Canary::ResentLate);
         self.proposals.get_in_step(self.config.incarnation, &self.log, late);
         self.pace.tell();
     }
-}
-
-/// The entry that a new group's log begins with; its digest is the cluster id (rule V4).
-fn first_entry(open: &Open) -> Entry {
-    let position = Position { epoch: open.ballot, index: Index(1) };
-    Entry::new(Digest::default(), position, open.time, Content::EpochStart(open.voters.clone()))
 }

@@ -71,7 +71,7 @@ impl<T> Engine<T> {
 
     /// Whether this replica gives a batch its position now.
     pub(crate) fn may_order(&self) -> bool {
-        self.is_sequencing() && self.full().is_none() && !self.is_held_back()
+        self.is_sequencing() && self.full().is_none() && !self.is_held_back() && !self.is_draining()
     }
 
     /// Rule N3: positions are given once, at the end. The sequencer's word is the mark, so

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
+use super::catching_up::Unopened;
 use super::outbox::Outbox;
 use super::{Canary, Checked, Engine, Output};
 use crate::message::{Message, Progress};
@@ -36,10 +37,8 @@ pub(crate) struct Pace {
     pub(crate) refused: bool,
     /// Whom the sequencer has named to give entries.
     pub(crate) donor: Option<Incarnation>,
-    /// An epoch of which traffic was seen and that is not open here (rule B9).
-    pub(crate) wanted: Ballot,
-    /// An epoch that somebody has promised, and that nobody may have opened.
-    pub(crate) rumoured: Ballot,
+    /// Epochs that are not open here and may be elsewhere (rule B9).
+    pub(crate) unopened: Unopened,
     /// When this replica last asked for an `Open`.
     pub(crate) asked_at: Option<Duration>,
 }
@@ -156,7 +155,7 @@ impl<T> Engine<T> {
         };
         let from_sequencer = epoch.open.sequencer == progress.incarnation;
         if from_sequencer {
-            self.election.sequencer_heard_at = self.now.monotonic;
+            self.election.sequencer_heard(self.now.monotonic);
         }
         let Progress { incarnation, store, acked, echo, .. } = progress;
         self.hear_laggard(incarnation, acked);
@@ -179,7 +178,7 @@ impl<T> Engine<T> {
                 self.pace.tell();
             }
         } else {
-            self.pace.wanted = self.pace.wanted.max(epoch);
+            self.pace.unopened.seen(epoch);
         }
     }
 }

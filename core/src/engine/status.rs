@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
+use super::members::Peer;
 use super::stop::name_of;
 use super::{Engine, StopReason};
 use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter};
@@ -41,6 +42,9 @@ pub struct Status {
     pub sequencer: Option<ReplicaId>,
     /// Who votes; before the first epoch, who is to form the group.
     pub voters: Vec<ReplicaId>,
+    /// The replicas that are listed here to form the group, where others are to vote by now. The
+    /// list means nothing any more: should it be a mistake, `voters` are those that vote.
+    pub listed: Option<Vec<ReplicaId>>,
     /// This replica knows that the last change of the voters is committed. Before that no
     /// other store should be given up (rule V2).
     pub voters_settled: bool,
@@ -129,13 +133,13 @@ pub struct MemberStatus {
     pub member: Member,
     /// Who it is, once it has said so.
     pub replica: Option<ReplicaId>,
+    /// It counts as a voter: it is one, and runs with the store that it votes with. One that has
+    /// lost its store does not count until the group has taken it in again.
+    pub votes: bool,
     /// What it has last said to have acked in the epoch.
     pub acked: Index,
     /// What it has last said to have applied.
     pub applied: Index,
-    /// It votes. A replica that was started with an empty store does not, until the group has
-    /// taken its new store in, though its id is that of a voter (rule V2).
-    pub votes: bool,
     /// Which other application it runs, in words, and is ignored therefore (rule V5); `None` at
     /// replicas of this application.
     pub other_application: Option<String>,
@@ -240,6 +244,7 @@ impl<T> Engine<T> {
             promised: self.promised,
             sequencer: self.live().map(|epoch| epoch.open.sequencer.replica),
             voters,
+            listed: self.listed_otherwise(),
             voters_settled: self.log.voters().is_settled(self.commit),
             voters_since: self.log.voters().since,
             wanted_voters,
@@ -249,12 +254,9 @@ impl<T> Engine<T> {
                 .map(|(member, peer)| MemberStatus {
                     member,
                     replica: peer.map(|peer| peer.incarnation.replica),
+                    votes: peer.is_some_and(|peer| self.counts(peer)),
                     acked: peer.map_or(Index(0), |peer| peer.acked),
                     applied: peer.map_or(Index(0), |peer| peer.applied),
-                    votes: peer.is_some_and(|peer| {
-                        let voter = Voter { replica: peer.incarnation.replica, store: peer.store };
-                        self.log.voters().now.contains(&voter)
-                    }),
                     other_application: self.members.applications.of(member),
                 })
                 .collect(),
@@ -330,13 +332,7 @@ impl<T> Engine<T> {
             if let Some(stranger) = self.stranger() {
                 return Some(stranger);
             }
-            let voters = &self.log.voters().now;
-            let here = voters.iter().filter(|voter| self.members.has_voter(voter));
-            return Some(format!(
-                "waiting for a majority of {}: have {}",
-                join(voters.iter().map(|voter| voter.replica)),
-                join(here.map(|voter| voter.replica))
-            ));
+            return Some(self.waiting_for_majority());
         }
         if let Some(coordination) = &self.election.coordination {
             return Some(format!(
@@ -396,6 +392,31 @@ impl<T> Engine<T> {
         })
     }
 
+    fn waiting_for_majority(&self) -> String {
+        let voters = &self.log.voters().now;
+        let is_here = |voter: &&Voter| self.members.has_voter(voter);
+        let ids = |voters: &mut dyn Iterator<Item = &Voter>| join(voters.map(|v| v.replica));
+        let mut text = format!(
+            "waiting for a majority of {}: have {}",
+            ids(&mut voters.iter()),
+            ids(&mut voters.iter().filter(is_here))
+        );
+        let is_lost = |voter: &&Voter| !is_here(voter) && self.members.has_other_store(voter);
+        let lost = voters.iter().filter(is_lost).count();
+        if lost > 0 {
+            let again = ids(&mut voters.iter().filter(is_lost));
+            text += &format!(
+                "; {again} came back with new stores, so they have forgotten what they knew and \
+                 do not count"
+            );
+        }
+        if lost * 2 >= voters.len() {
+            text += "; force a new cluster at a replica that still has its log, and only there: \
+                     that keeps the data it has";
+        }
+        text
+    }
+
     /// Rule V4: whether those here are of another cluster, who will never answer.
     fn stranger(&self) -> Option<String> {
         let (mine, theirs) = self.cluster().zip(self.members.foreign_cluster())?;
@@ -403,6 +424,48 @@ impl<T> Engine<T> {
             "belongs to cluster {mine}, the group here is cluster {theirs}: start this replica with \
              an empty store to join that, or give one of the two another group name"
         ))
+    }
+
+    /// Whether all that are listed to form the group are here, with empty stores.
+    fn are_listed_here_and_empty(&self) -> bool {
+        let is_empty = |peer: &Peer| peer.last.index == Index(0) && peer.epoch == Ballot::default();
+        let is_listed = |peer: &&Peer| self.config.bootstrap.contains(&peer.incarnation.replica);
+        !self.config.bootstrap.is_empty()
+            && self.sees_majority()
+            && self.members.peers().filter(is_listed).all(is_empty)
+    }
+
+    /// Whether that member is a voter with its own store; before the first epoch, whether it is
+    /// listed to form the group.
+    fn counts(&self, peer: &Peer) -> bool {
+        let replica = peer.incarnation.replica;
+        if self.log.is_empty() {
+            return self.config.bootstrap.contains(&replica);
+        }
+        self.log.voters().now.contains(&Voter { replica, store: peer.store })
+    }
+
+    /// The replicas that are listed here, where the group has others that are to vote.
+    fn listed_otherwise(&self) -> Option<Vec<ReplicaId>> {
+        let listed = &self.config.bootstrap;
+        let desired = self.log.desired();
+        let differs =
+            listed.len() != desired.len() || !listed.iter().all(|id| desired.contains(id));
+        (differs && !self.log.is_empty() && !listed.is_empty()).then(|| listed.clone())
+    }
+
+    /// Says in the log that the group's voters are not those listed here, once for each set.
+    pub(crate) fn warn_of_other_voters(&mut self) {
+        let Some(listed) = self.listed_otherwise() else { return };
+        if self.warned_of != *self.log.desired() {
+            self.warned_of.clone_from(self.log.desired());
+            tracing::warn!(
+                replica = %self.me().replica,
+                voters = join(self.log.desired().iter()), listed = join(listed.iter()),
+                "the voters of this group are others than those listed here: if that is a mistake, \
+                 change them by commands, not by the list, which means nothing to a group that exists"
+            );
+        }
     }
 
     fn waiting_for_a_group(&self) -> String {
@@ -418,10 +481,19 @@ impl<T> Engine<T> {
         let mut logs = logs.map(|peer| peer.incarnation.replica).peekable();
         if logs.peek().is_some() {
             let with_log = join(logs);
-            return format!(
+            let mut text = format!(
                 "waiting to be taken in: replica {with_log} has the log of a group that exists, \
                  and this replica's store is empty"
             );
+            if self.are_listed_here_and_empty() {
+                text += &format!(
+                    "; so are those of {}: if these are all that voted, force a new cluster at \
+                     replica {with_log} to go on with its data, or stop it and empty its store to \
+                     form a new group without them",
+                    join(listed.iter())
+                );
+            }
+            return text;
         }
         if listed.is_empty() {
             return "waiting for a group that exists: none is to be formed here".into();
@@ -456,5 +528,63 @@ impl fmt::Display for MemberStatus {
             (Some(replica), None) => write!(f, "{replica} ({})", self.member),
             (None, None) => write!(f, "? ({})", self.member),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::solo::{Solo, member, run};
+    use super::super::voters::VoterChange;
+    use super::super::{Config, Input, Now};
+    use super::*;
+    use crate::Timestamp;
+    use crate::entry::{Content, Entry};
+    use crate::types::{Digest, Position, StoreId, Voters};
+
+    /// Replica 1 of the voters 1, 2 and 3 runs on; the others that are given came back with new
+    /// stores.
+    fn with_new_stores(others: &[u32]) -> Status {
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
+        let voters: Vec<_> =
+            (1..=3).map(|id| Voter { replica: ReplicaId(id), store: StoreId(id.into()) }).collect();
+        let voters = Voters { now: voters.clone(), previous: voters, since: Index(1) };
+        let position =
+            Position { epoch: Ballot { counter: 1, ..Ballot::default() }, index: Index(1) };
+        let start = Entry::new(Digest::default(), position, now.wall, Content::EpochStart(voters));
+        let config =
+            Config::new(run(1, 1), StoreId(1), vec![1, 2, 3].into_iter().map(ReplicaId).collect());
+        let mut engine = Engine::<u64>::new(config, now);
+        engine.log.append(position.epoch, now.wall, start.content);
+        let members: Vec<_> =
+            std::iter::once(1).chain(others.iter().copied()).map(|id| member(id, id)).collect();
+        engine.members.configure(member(1, 1), &members, &members, now.monotonic);
+        engine.identify(member(1, 1), run(1, 1), StoreId(1));
+        for id in others {
+            engine.identify(member(*id, *id), run(*id, 90), StoreId(90));
+        }
+        engine.status()
+    }
+
+    #[test]
+    fn who_came_back_with_a_new_store_is_named_and_what_keeps_the_data() {
+        let status = with_new_stores(&[2, 3]);
+        let waiting = status.waiting.unwrap_or_default();
+        assert!(waiting.starts_with("waiting for a majority of 1 2 3: have 1; 2 3 came back"));
+        assert!(waiting.contains("force a new cluster"), "{waiting}");
+        assert_eq!(status.members.iter().filter(|member| member.votes).count(), 1);
+        // The other one may come back with its store.
+        let waiting = with_new_stores(&[2]).waiting.unwrap_or_default();
+        assert!(waiting.contains("2 came back") && !waiting.contains("force"), "{waiting}");
+        let waiting = with_new_stores(&[]).waiting.unwrap_or_default();
+        assert_eq!(waiting, "waiting for a majority of 1 2 3: have 1");
+    }
+
+    #[test]
+    fn a_list_that_the_group_does_not_follow_is_shown() {
+        let mut solo = Solo::new();
+        assert_eq!(solo.engine.status().listed, None);
+        let change = VoterChange::Add(ReplicaId(2));
+        solo.input(Input::ChangeVoters { ticket: 7, change });
+        assert_eq!(solo.engine.status().listed, Some(vec![ReplicaId(1)]));
     }
 }

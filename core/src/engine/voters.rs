@@ -14,7 +14,7 @@ use crate::types::{Ballot, ClusterId, Index, Position, ReplicaId, Voter, Voters}
 pub const VOTERS_MAX: usize = 15;
 /// How far a replica may be behind the commit index to be taken in as a voter: less than
 /// what the group writes while the epoch that takes it in begins.
-const LAG_MAX: u64 = 1024;
+pub(super) const LAG_MAX: u64 = 1024;
 
 /// A change of who is to vote, asked for by an operator. It stands in the log like any
 /// command; the voters follow once the replicas that it names are there and in step.

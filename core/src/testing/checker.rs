@@ -9,7 +9,7 @@ use super::disk::Digests;
 use super::log_time::{KnownTime, LogTime};
 use crate::engine::{Content, Entry};
 use crate::entry::{Batch, MembersChanged};
-use crate::message::Open;
+use crate::message::{Open, Report};
 use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Position, ReplicaId, Voters};
 use crate::{Consistency, Timestamp};
 
@@ -55,6 +55,8 @@ pub(super) struct Checker<O> {
     origins: BTreeMap<ReplicaId, (u64, Nonce, u64)>,
     /// Members by the committed order.
     members: BTreeSet<Incarnation>,
+    /// What the coordinator of each ballot held itself.
+    held: BTreeMap<Ballot, Position>,
     /// What each epoch goes on from, and who sequences it.
     opens: BTreeMap<Ballot, Open>,
     /// Who forms the group.
@@ -93,6 +95,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             reads: BTreeMap::new(),
             origins: BTreeMap::new(),
             members: BTreeSet::new(),
+            held: BTreeMap::new(),
             opens: BTreeMap::new(),
             log_time: LogTime::default(),
             inherited: Digests::default(),
@@ -205,6 +208,14 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         Ok(())
     }
 
+    /// A replica reports the end of its log.
+    pub(super) fn reported(&mut self, report: &Report) {
+        let (ballot, run) = (report.ballot, report.incarnation);
+        if (ballot.replica, ballot.nonce) == (run.replica.0, run.nonce) {
+            self.held.insert(ballot, report.last);
+        }
+    }
+
     /// A coordinator opens an epoch.
     pub(super) fn opened(&mut self, open: &Open, now: Duration) -> Checked {
         if let Some(known) = self.opens.get(&open.ballot) {
@@ -220,6 +231,11 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             let known = before.voters.is_settled(self.known_commit);
             check(known || open.voters == before.voters, || {
                 format!("V1: epoch {} changes voters before their last change", open.ballot)
+            })?;
+            let held = self.held.get(&open.ballot);
+            let at_base = held.is_none_or(|held| *held == open.base);
+            check(at_base || open.voters.now == before.voters.now, || {
+                format!("V1: the coordinator of {} changes voters and is at {held:?}", open.ballot)
             })?;
         }
         let before = self.opens.get(&open.base.epoch).map(|before| before.voters.clone());

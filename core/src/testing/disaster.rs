@@ -57,14 +57,15 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    /// A voter that runs, with a log.
+    /// A voter that runs, with a log that it does not lose when it dies before it is forced.
     fn forcer(&mut self) -> Option<usize> {
         let count = self.hosts.len();
         let first = self.world.random.below(count as u64) as usize;
         (0..count).map(|offset| (first + offset) % count).find(|at| {
             let host = &self.hosts[*at];
             let store = self.world.stores.get(&host.replica);
-            let is_sound = store.is_some_and(|store| store.damage.is_none());
+            let is_sound = store
+                .is_some_and(|store| store.damage.is_none() && store.digests.last() > Index(0));
             host.process.as_ref().filter(|_| is_sound).is_some_and(|process| {
                 let voters = process.engine.voters();
                 process.engine.last() > Index(0)

@@ -497,8 +497,11 @@ impl<W: Workload> Simulation<W> {
             })
     }
 
-    /// All machines know of all processes; of dead ones some may know as well.
+    /// All machines are in one ring and know of all processes; of dead ones some may know as well.
     fn is_one_group(&self) -> bool {
+        if !self.world.network.has_one_ring() {
+            return false;
+        }
         let mut machines = (1..=self.world.parameters.machines.max(1)).map(NodeId);
         machines.all(|machine| {
             let members = self.world.network.members(machine);
@@ -555,7 +558,10 @@ impl<W: Workload> Simulation<W> {
         })?;
         let sequencers =
             self.alive().filter(|(_, engine)| engine.status().role == Role::Sequencer).count();
-        check(sequencers == 1, || format!("idle: {sequencers} sequencers"))
+        check(sequencers == 1, || format!("idle: {sequencers} sequencers"))?;
+        check(self.alive().all(|(_, engine)| engine.votes() || !engine.is_sequencer()), || {
+            format!("B7: a replica sequences that does not vote\n{}", self.who_is_where())
+        })
     }
 
     /// Rule N11: who wants to be woken is so in an idle group too, in time.

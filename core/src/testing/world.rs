@@ -222,6 +222,7 @@ impl<W: Workload> World<W> {
                         report.ballot
                     )
                 })?;
+                self.checker.reported(report);
                 let last = report.last.index;
                 // A snapshot that is complete may wait to be gone on from.
                 check(durable.last() == last || store.durable_to() == last, || {

@@ -202,6 +202,16 @@ impl Sim {
             && self.rings.values().all(|ring| !ring.is_intact || ring.is_idle(&self.daemons))
     }
 
+    /// Whether all daemons are in one ring that has agreed on its members.
+    pub fn has_one_ring(&self) -> bool {
+        let ring = self.daemons.first().and_then(|daemon| daemon.ring);
+        ring.is_some()
+            && self
+                .daemons
+                .iter()
+                .all(|daemon| daemon.runs() && daemon.is_synced && daemon.ring == ring)
+    }
+
     fn rotate(&mut self) {
         self.weather();
         self.form_rings();

@@ -109,7 +109,7 @@ fn text(status: &Status) -> String {
             u8::from(role == status.role),
         );
     }
-    let is_here = |id: &&_| status.members.iter().any(|member| member.replica == Some(**id));
+    let is_here = |id: &&_| status.members.iter().any(|m| m.votes && m.replica == Some(**id));
     let here = status.voters.iter().filter(is_here).count();
     let transfer = status.transfer.map(|transfer| (transfer.bytes, transfer.of_bytes));
     for (name, help, value) in [

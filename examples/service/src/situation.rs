@@ -67,7 +67,8 @@ impl Situation {
 
     /// What a replica's status says.
     pub fn of(status: &Status) -> Self {
-        let is_here = |id| status.members.iter().any(|member| member.replica == Some(id));
+        let is_here =
+            |id| status.members.iter().any(|member| member.votes && member.replica == Some(id));
         let here = status.voters.iter().filter(|id| is_here(**id)).count();
         Self {
             id: status.incarnation.replica.to_string(),

@@ -1,4 +1,5 @@
 mod threads;
+mod view;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use cpg::Event;
 use cpg::sim::ClientId;
 
+use self::view::View;
 use super::checker::{Checked, ProposalId, Violation, check};
 use super::clock::Clock;
 use super::disk::Digests;
@@ -94,6 +96,7 @@ pub(super) struct Process<M: StateMachine> {
     promised: Ballot,
     /// When it last learnt of a commit.
     committed_at: Duration,
+    view: View,
     /// It has opened an epoch in its turn.
     pub(super) opened: bool,
     /// It is killed at the end of its turn.
@@ -153,6 +156,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             epoch: Ballot::default(),
             promised: Ballot::default(),
             committed_at: Duration::ZERO,
+            view: View::default(),
             opened: false,
             dies: false,
             splits: false,
@@ -221,6 +225,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     ) -> Checked {
         let mut out = Vec::new();
         let had_stopped = self.stopped;
+        let (epoch, last) = (self.engine.last_epoch(), self.engine.last());
         self.engine.step(clock.now(world.now()), input, &mut out);
         let only_refuses = out.iter().all(|output| match output {
             Output::Fail { may_take_effect, .. } => !may_take_effect,
@@ -231,6 +236,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         check(!had_stopped || only_refuses, || {
             format!("{} has stopped, and does: {out:?}", self.incarnation.replica)
         })?;
+        self.check_ordered(epoch, last, world.now())?;
         self.carry_out(world, out)?;
         self.check_bounds(world)
     }
@@ -258,6 +264,17 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         check(is_kept || self.engine.config().volatile, || {
             format!("L3: {replica} has forgotten entry {last}, which is not durable")
         })
+    }
+
+    /// What it has ordered in this step, where its log ended at `last` in that epoch.
+    fn check_ordered(&self, epoch: Ballot, last: Index, now: Duration) -> Checked {
+        if !self.engine.is_sequencer() {
+            return Ok(());
+        }
+        let goes_on = self.engine.last_epoch() == epoch;
+        let base = self.engine.open().map_or(last, |open| open.base.index);
+        let mut news = self.engine.entries_after(if goes_on { last } else { base });
+        news.try_for_each(|entry| self.view.check_ordered(&self.engine, entry, now))
     }
 
     /// An operator forces it to go on alone (rule V4).
@@ -320,10 +337,14 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         if store.is_some_and(|store| store.committed(commit, epoch)) {
             world.checker.commits(commit, epoch)?;
             self.committed_at = world.now();
+            self.view.advanced();
         }
         let p = &world.parameters;
         let strikes = |rate: u32, random: &mut Random| rate > 0 && random.chance(rate);
         self.opened |= epoch != self.epoch;
+        if epoch != self.epoch {
+            self.view.advanced();
+        }
         if !world.is_calm && !world.is_ambush {
             let changes =
                 world.checker.voters(epoch).is_some_and(|voters| !voters.is_settled(commit));
@@ -346,6 +367,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     self.check_acks(&message)?;
                     if let Message::Report(report) = &message {
                         self.known_time.check_report(report, world.now())?;
+                    }
+                    if let Message::Begin(ballot) = message {
+                        self.view.check_ballot(&self.engine, ballot, world.now())?;
                     }
                     self.check_entries(&message)?;
                     if let Message::Batch(batch, _) = &message {
@@ -567,6 +591,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 let begun = if let Message::Begin(ballot) = message { Some(*ballot) } else { None };
                 let before = self.engine.promised();
                 let healthy = begun.is_some_and(|ballot| self.is_healthy(world, ballot));
+                let (cluster, from) = (frame.cluster, sender);
+                self.view.hear(&self.engine, from, cluster, message, world.now());
                 let input = self.engine.delivered(sender, frame);
                 self.input(world, clock, input)?;
                 check(!healthy || self.engine.promised() == before, || {
@@ -579,19 +605,26 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     configuration.joined.iter().map(|change| change.member).collect();
                 let local = world.network.member(connection);
                 let members = configuration.members;
-                self.input(world, clock, Input::Configuration { local, members, joined })
+                self.view.configure(&self.engine, &members, &joined, world.now());
+                let saw_sequencer = self.engine.sees_sequencer();
+                self.input(world, clock, Input::Configuration { local, members, joined })?;
+                if saw_sequencer && self.engine.sees_sequencer() {
+                    self.view.sequencer_stayed(world.now());
+                }
+                Ok(())
             }
             Event::Ring(_) => Ok(()),
         }
     }
 
-    /// Rule E3: the sequencer is here and commits advance, so others' ballots are not for this
-    /// replica. With a margin, because clocks differ.
+    /// Rule E3: the sequencer is here, and commits advance or the configuration has just changed,
+    /// so others' ballots are not for this replica. With a margin, because clocks differ.
     fn is_healthy<W: Workload<Machine = M>>(&self, world: &World<W>, ballot: Ballot) -> bool {
+        let timeout = world.parameters.election_timeout;
         let recent = world.now().saturating_sub(self.committed_at);
         let sequencer = world.checker.sequencer(self.engine.last_epoch());
         self.engine.promised() == self.engine.last_epoch()
-            && recent < world.parameters.election_timeout.mul_f64(0.4)
+            && (recent < timeout.mul_f64(0.4) || self.view.has_just_changed(world.now(), timeout))
             && self.engine.sees_sequencer()
             && sequencer
                 .is_some_and(|run| (run.replica.0, run.nonce) != (ballot.replica, ballot.nonce))
@@ -628,6 +661,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             world.network.close(connection);
         }
         self.unsent.clear();
+        self.view.lose();
         self.join_at = world.now() + RETRY;
         self.input(world, clock, Input::Disconnected { reason: error.to_string() })
     }

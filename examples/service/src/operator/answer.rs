@@ -129,8 +129,7 @@ fn members(status: &Status) -> String {
         vec![["REPLICA", "PROCESS", "VOTES", "ACKED", "APPLIED", "BEHIND"].map(String::from)];
     let votes = |id, votes| match (status.voters.contains(&id), votes) {
         (true, true) => "yes",
-        // It has a new store.
-        (true, false) => "not yet",
+        (true, false) => "new store",
         (false, _) if status.wanted_voters.contains(&id) => "not yet",
         (false, _) => "no",
     };
@@ -158,6 +157,15 @@ fn members(status: &Status) -> String {
     }
     if let Some(why) = status.restart_obstacle() {
         text += &format!("no other replica should be stopped now: {why}\n");
+    }
+    if let Some(listed) = &status.listed {
+        let listed = listed.iter().map(ToString::to_string).collect::<Vec<_>>();
+        text += &format!(
+            "the voters are others than those that this replica was started with (--voters {}): the \
+             list means nothing to a group that exists; change them by `members add` and `members \
+             remove`\n",
+            listed.join(",")
+        );
     }
     if let Some(transfer) = &status.transfer {
         text += &format!(
@@ -189,11 +197,11 @@ fn losses(status: &Status) -> String {
         let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
         if ids.is_empty() { "none".into() } else { ids.join(" ") }
     };
-    let is_here = |id: &ReplicaId| status.members.iter().any(|m| m.replica == Some(*id));
+    let is_here = |id: &ReplicaId| status.members.iter().any(|m| m.votes && m.replica == Some(*id));
     let id = status.incarnation.replica;
     format!(
         "Replica {id} would go on alone, as a new cluster, from its log, which ends at index {}.\n\
-         Of the voters ({}) these are not here: {}.\n\
+         Of the voters ({}) these are not here, or have lost their stores: {}.\n\
          What only they have is lost, although it may have been acknowledged. Should they still\n\
          run, or come back, they know nothing of the new cluster: there would be two groups. All\n\
          others have to be started with emptied folders, and to be added by `members add`.\n\
