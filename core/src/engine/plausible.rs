@@ -71,9 +71,8 @@ fn marks(marks: &Marks) -> Doubt {
 }
 
 impl<T> Engine<T> {
-    /// Whether a message cannot be true, or speaks for another replica than its sender. Such a
-    /// message is ignored, and reported once for each member.
-    pub(crate) fn is_refused(&mut self, from: Member, message: &Message) -> bool {
+    /// Why a message cannot be true, or speaks for another replica than its sender.
+    fn doubt_from(&self, from: Member, message: &Message) -> Doubt {
         let speaker = match message {
             Message::Read(read) => Some(read.incarnation),
             Message::Fetch(fetch) => Some(fetch.incarnation),
@@ -82,8 +81,18 @@ impl<T> Engine<T> {
             _ => None,
         };
         let is_of = speaker.is_none_or(|speaker| self.is_of(from, speaker));
-        let doubt = hold(is_of, "it speaks for another replica").and_then(|()| self.doubt(message));
-        let Err(reason) = doubt else { return false };
+        hold(is_of, "it speaks for another replica").and_then(|()| self.doubt(message))
+    }
+
+    /// Whether that message would be ignored.
+    #[cfg(feature = "testing")]
+    pub(crate) fn doubts(&self, from: Member, message: &Message) -> bool {
+        self.doubt_from(from, message).is_err()
+    }
+
+    /// Whether a message is not to be believed. It is ignored, and reported once for each member.
+    pub(crate) fn is_refused(&mut self, from: Member, message: &Message) -> bool {
+        let Err(reason) = self.doubt_from(from, message) else { return false };
         if self.refused.len() < REPORTED_MAX && self.refused.insert(from) {
             tracing::warn!(
                 replica = %self.me().replica, %from, reason,

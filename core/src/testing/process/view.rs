@@ -70,6 +70,9 @@ impl View {
         now: Duration,
     ) {
         let Some(seen) = self.members.get_mut(&from) else { return };
+        if engine.doubts(from, message) {
+            return;
+        }
         if engine.cluster().zip(cluster).is_some_and(|(mine, theirs)| mine != theirs) {
             seen.is_foreign = true;
             seen.run = None;
