@@ -80,7 +80,6 @@ fn a_story_goes_otherwise_where_the_rule_is_broken_that_it_tells_of() {
         ("read_over_a_partition", Canary::EchoesOfLearners),
         ("removed_sequencer", Canary::RemovedVoterSequences),
         ("second_group_beside_hung_members", Canary::FormsBesideStrangers),
-        ("second_group_beside_hung_members", Canary::OpenWithoutCluster),
     ];
     // A story is not recorded of them.
     if std::env::var_os("REWRITE").is_some() {
