@@ -18,7 +18,7 @@ pub enum Consistency {
     ///
     /// This is a lower bound only. The read may also see commands that were proposed *after*
     /// it, at this replica or elsewhere, because it does not hold them back. See
-    /// [`Replica::read`](crate::Replica::read#order) for reads that must not.
+    /// [`Replica::read`](crate::Replica::read) for reads that must not.
     InOrder,
     /// The current state of this replica, which may lag behind the others by any amount.
     /// Needs no other replica, and works without a majority.

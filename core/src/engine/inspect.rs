@@ -35,11 +35,6 @@ impl<T> Engine<T> {
             && !self.is_to_hand_over()
     }
 
-    /// Whether the sequencer of that epoch is in the configuration.
-    pub(crate) fn sees_sequencer(&self) -> bool {
-        self.epoch.as_ref().is_some_and(|epoch| self.members.has(epoch.open.sequencer))
-    }
-
     /// Whether it votes, by its log.
     pub(crate) fn votes(&self) -> bool {
         self.log.voters().now.contains(&self.voter())

@@ -11,6 +11,11 @@ use crate::types::{Incarnation, ReplicaId};
 pub(super) const MEMBERS_MAX: usize = 128;
 
 impl<T> Engine<T> {
+    /// Whether the sequencer of the epoch open here is in the configuration.
+    pub(crate) fn sees_sequencer(&self) -> bool {
+        self.epoch.as_ref().is_some_and(|epoch| self.members.has(epoch.open.sequencer))
+    }
+
     /// Orders the difference between who is here and who is here by the order.
     ///
     /// Without a majority it could not be committed, so it waits, and whoever has come back

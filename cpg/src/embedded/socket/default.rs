@@ -35,7 +35,7 @@ fn runtime_directory() -> Option<PathBuf> {
         .or_else(|| of_environment().filter(|path| path.is_absolute()).filter(is_own))
 }
 
-/// Returns this user's private directory, in which [`default_path`] is, and makes it if need be:
+/// Returns this user's private directory, in which the default ring is, and makes it if need be:
 /// `/run/plainsong` for root, and `/run/user/UID/plainsong` for others.
 ///
 /// # Errors
