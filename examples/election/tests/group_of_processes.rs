@@ -256,7 +256,7 @@ fn one_member_goes_on_alone_when_it_is_confirmed_twice() {
     drop(lost);
     until("the loss of the majority", || {
         let text = String::from_utf8_lossy(&force("no\n").stdout).into_owned();
-        text.contains("are not here: 2 3.").then_some(())
+        text.contains("are not here, or have lost their stores: 2 3.").then_some(())
     });
     assert_eq!(force("yes\nnonsense\n").status.code(), Some(69));
     told(&force(&format!("yes\n{word}\n")));
