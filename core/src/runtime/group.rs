@@ -221,6 +221,8 @@ impl<M: StateMachine> GroupThread<M> {
                     fail(tickets, may_take_effect, &status);
                 }
                 Output::Answer { ticket, result } => {
+                    // Whoever is answered finds the change in the status.
+                    self.publish();
                     if let Some(caller) = self.requests.remove(&ticket) {
                         // Whoever dropped its `Request` does not want to know.
                         let _ = caller.send(result);
