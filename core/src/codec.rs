@@ -199,7 +199,7 @@ fn kind(message: &Message) -> u16 {
     }
 }
 
-/// What a frame carries.
+/// Contents of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decoded {
     pub(crate) application: ApplicationId,

@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands for a length, a count or the like of something very long.
+    /// Encodes a value whose length claims to be `length`.
     fn claims(length: u64) -> Vec<u8> {
         let mut bytes = length.to_le_bytes().to_vec();
         bytes.extend_from_slice(b"and a few bytes");

@@ -18,7 +18,7 @@ const NAME_CHARS_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Applications(BTreeMap<Member, Other>);
 
-/// What is known of a member that runs another application.
+/// A member that runs another application.
 #[derive(Debug)]
 struct Other {
     /// The name of the application; `None` before the member has announced itself.
@@ -58,7 +58,7 @@ impl<T> Engine<T> {
         ApplicationId::of(&self.config.application)
     }
 
-    /// What a frame is to this replica.
+    /// Turns a frame into the input that it is to this replica.
     pub(crate) fn delivered(&self, from: Member, frame: Decoded) -> Input<T> {
         let Decoded { application, cluster, message } = frame;
         if application == self.application() {

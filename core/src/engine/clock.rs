@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::Now;
 use crate::Timestamp;
 
-/// How far ahead of elapsed time a sequencer may begin.
+/// Maximum time by which a sequencer may begin ahead of elapsed time.
 const SLACK_MS: u64 = 1000;
 /// A difference between the wall clock and log time that operators should know about.
 const WORTH_A_WARNING_MS: u64 = 5000;
@@ -76,7 +76,7 @@ impl LogClock {
         self.knows_time = true;
     }
 
-    /// Whether the log is known to hold something that was stamped during this run.
+    /// Returns whether the log is known to hold an entry that was stamped during this run.
     pub(crate) fn knows_time(&self) -> bool {
         self.knows_time
     }
@@ -97,7 +97,7 @@ impl LogClock {
         self.latest.map_or(Timestamp(0), |seen| seen.after(now.monotonic, SLOWEST))
     }
 
-    /// What another sequencer stamps by now at least, if it goes on (rule N11d).
+    /// Returns the least time that another live sequencer stamps by now (rule N11d).
     pub(crate) fn expected(&self, now: Now) -> Timestamp {
         self.of_epoch.map_or(Timestamp(0), |seen| seen.after(now.monotonic, SLOWEST_ELSEWHERE))
     }
@@ -110,8 +110,8 @@ impl LogClock {
         now.wall.min(most).max(self.low(now))
     }
 
-    /// What the log's time is, as far as this replica can tell: the wall clock where that is
-    /// possible by what was seen (rule N11c).
+    /// Returns this replica's estimate of the log's time: the wall clock where that is possible by
+    /// what was seen (rule N11c).
     pub(crate) fn estimate(&self, now: Now) -> Timestamp {
         match self.latest {
             Some(seen) if self.knows_time => {
@@ -121,8 +121,8 @@ impl LogClock {
         }
     }
 
-    /// How far the wall clock is ahead of log time in milliseconds, negative if behind, if a
-    /// warning of it is due.
+    /// Returns the milliseconds by which the wall clock is ahead of log time, negative if behind, if
+    /// a warning of it is due.
     pub(crate) fn warning_due(&mut self, now: Now, log_time: Timestamp) -> Option<i64> {
         let recent = |at: Duration| now.monotonic.saturating_sub(at) < WARNING_INTERVAL;
         if now.wall.0.abs_diff(log_time.0) <= WORTH_A_WARNING_MS

@@ -56,7 +56,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Whether a message is of the cluster that this replica belongs to from now on. A ballot is
+    /// Returns whether a message is of the cluster that this replica belongs to from now on. A ballot is
     /// nobody else's, so whoever speaks of the epoch open here is of its cluster.
     fn is_taken_in(&self, message: &Message) -> bool {
         let epoch = match message {

@@ -12,7 +12,7 @@ use crate::types::{Index, Voter};
 const AGAIN_AFTER: u32 = 4;
 
 impl<T> Engine<T> {
-    /// Whether this sequencer does not vote, while a voter that follows it could sequence.
+    /// Returns whether this sequencer does not vote while a voter that follows it could sequence.
     pub(crate) fn is_to_hand_over(&self) -> bool {
         let Some(epoch) = self.live().filter(|epoch| epoch.sequencing) else { return false };
         let voters = self.log.voters();
