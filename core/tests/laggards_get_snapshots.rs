@@ -10,15 +10,19 @@ use std::thread;
 use std::time::Duration;
 
 use common::gate::Gate;
-use common::ledger::{Command, DEADLINE, Ledger, add, builder, read, wait_until};
+use common::ledger::{Command, DEADLINE, Ledger, SNAPSHOT_EVERY, add, builder, read, wait_until};
 use cpg::embedded::{Node, Ring};
 use cpg::{Dispatch, Engine, Event, GroupName, Options};
-use plainsong::{Replica, Role};
+use plainsong::{Index, Replica, Role};
 use plainsong_storage::MemoryLog;
 
 const CHUNK_KIND: [u8; 2] = 11_u16.to_le_bytes();
 
-/// Also the next number to be added.
+/// Three replicas that hold the same snapshot and have cut their logs behind it, and the next
+/// number to be added.
+///
+/// A replica takes a snapshot at each multiple of `SNAPSHOT_EVERY` unless it is still writing the one
+/// before, so all of them are waited for at each multiple.
 fn group(ring: &Ring, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u64) {
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let replicas: Vec<_> = (1..)
@@ -26,21 +30,18 @@ fn group(ring: &Ring, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u64) {
         .map(|(id, node)| builder(node, id, &[1, 2, 3]).start().unwrap())
         .collect();
     replicas[0].propose(Command::Grow(ballast)).wait_timeout(DEADLINE).unwrap();
-    add(&replicas[0], 0..200);
-    let mut next = 200;
-    // Who is still writing one leaves out the next, so it may take some.
-    wait_until("the same snapshot everywhere, and the log cut behind it", || {
-        let all: Vec<_> = replicas.iter().map(Replica::status).collect();
-        let same = all.iter().all(|status| {
-            // No newer one is being taken.
-            let newest = status.snapshot.is_some_and(|at| at.0 + 50 > status.last.0);
-            newest && status.first_kept.0 > 50 && status.snapshot == all[0].snapshot
+    wait_until("the first replica to tell of it", || replicas[0].status().applied.0 >= 2);
+    let mut next = 0;
+    for multiple in (1..=4).map(|count| count * SNAPSHOT_EVERY) {
+        let entries = multiple - replicas[0].status().last.0;
+        add(&replicas[0], next..next + entries);
+        next += entries;
+        wait_until("the same snapshot everywhere", || {
+            replicas.iter().all(|replica| replica.status().snapshot == Some(Index(multiple)))
         });
-        if !same {
-            add(&replicas[0], next..next + 1);
-            next += 1;
-        }
-        same
+    }
+    wait_until("the log to be cut everywhere", || {
+        replicas.iter().all(|replica| replica.status().first_kept.0 > SNAPSHOT_EVERY)
     });
     (nodes, replicas, next)
 }

@@ -14,7 +14,25 @@ impl<T> Engine<T> {
     /// they are in the configuration, nothing is delivered here. The daemon hangs, or the network
     /// loses what the daemons need to go on.
     pub(crate) fn silence(&self) -> Option<Duration> {
-        if self.log.is_empty() || self.live().is_none() || !self.sees_majority() {
+        self.live()?;
+        self.majority_silent_for().filter(|silence| *silence >= self.silence_min())
+    }
+
+    /// Returns whether a majority of the voters is in the configuration but silent, while this
+    /// replica's own messages are delivered. The group engine may list dead processes for ever
+    /// (rule N9).
+    pub(crate) fn majority_seems_dead(&self) -> bool {
+        let hears_itself = self
+            .members
+            .heard_at(&self.voter())
+            .is_some_and(|at| self.ago(at) < self.silence_min());
+        hears_itself
+            && self.majority_silent_for().is_some_and(|silence| silence >= self.silence_min())
+    }
+
+    /// Returns for how long no majority of the voters has been heard, if one is listed.
+    fn majority_silent_for(&self) -> Option<Duration> {
+        if self.log.is_empty() || !self.sees_majority() {
             return None;
         }
         let heard = |voter: &Voter| self.members.heard_at(voter);
@@ -25,7 +43,7 @@ impl<T> Engine<T> {
                 voters.majority(self.commit, |voter| heard(voter).is_some_and(|at| at >= *moment))
             })
             .max()?;
-        Some(self.ago(last)).filter(|silence| *silence >= self.silence_min())
+        Some(self.ago(last))
     }
 
     /// What a silent replica waits for. The time in it grows by doubling, so that it is not news all
@@ -53,22 +71,9 @@ mod tests {
     use super::super::Input;
     use super::super::solo::{Solo, member, run};
     use super::*;
-    use crate::engine::Status;
     use crate::event::{Event, changes};
 
     const TICK: Duration = Duration::from_millis(50);
-
-    /// Lets time pass while the group engine delivers nothing.
-    fn deaf_for(solo: &mut Solo, time: Duration) -> Status {
-        let end = solo.now.monotonic + time;
-        while solo.now.monotonic < end {
-            solo.now.monotonic += TICK;
-            let mut lost = Vec::new();
-            solo.engine.step(solo.now, Input::Tick, &mut lost);
-            solo.engine.step(solo.now, Input::Drained, &mut lost);
-        }
-        solo.engine.status()
-    }
 
     #[test]
     fn a_replica_that_hears_no_majority_says_for_how_long() {
@@ -77,9 +82,9 @@ mod tests {
         let well = solo.engine.status();
         assert_eq!((well.silent, &well.waiting), (None, &None), "an idle group is not silent");
 
-        let short = deaf_for(&mut solo, Duration::from_secs(4));
+        let short = solo.deaf_for(Duration::from_secs(4));
         assert_eq!((short.silent, &short.waiting), (None, &None), "as while a ring is formed");
-        let long = deaf_for(&mut solo, Duration::from_secs(11));
+        let long = solo.deaf_for(Duration::from_secs(11));
         let silent = long.silent.unwrap();
         assert!(
             silent >= Duration::from_secs(15) && silent < Duration::from_secs(17),
@@ -99,7 +104,7 @@ mod tests {
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
         solo.announce(member(2, 2), run(2, 2));
         for _ in 0..15 {
-            deaf_for(&mut solo, Duration::from_secs(1));
+            solo.deaf_for(Duration::from_secs(1));
             let from = run(2, 2);
             solo.engine.members.identify(
                 member(2, 2),

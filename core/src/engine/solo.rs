@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cpg::{Member, NodeId, Pid};
 
-use super::{Config, Content, Engine, Input, Now, Output};
+use super::{Config, Content, Engine, Input, Now, Output, Status};
 use crate::Timestamp;
 use crate::entry::{Batch, BatchKind};
 use crate::message::{Announce, Message};
@@ -103,6 +103,18 @@ impl Solo {
         self.now.monotonic += time;
         self.now.wall.0 += time.as_millis() as u64;
         self.input(Input::Tick);
+    }
+
+    /// Lets time pass while the group engine delivers nothing.
+    pub(super) fn deaf_for(&mut self, time: Duration) -> Status {
+        let end = self.now.monotonic + time;
+        while self.now.monotonic < end {
+            self.now.monotonic += Duration::from_millis(50);
+            let mut lost = Vec::new();
+            self.engine.step(self.now, Input::Tick, &mut lost);
+            self.engine.step(self.now, Input::Drained, &mut lost);
+        }
+        self.engine.status()
     }
 
     /// From here on the state machine wants to be woken then.

@@ -54,9 +54,11 @@ pub enum AdminError {
     /// Another request has undone it before it was in force.
     #[error("another request has undone this one before it was in force")]
     Undone,
-    /// There is a majority, so nothing has to be forced.
+    /// A majority of the voters is in the group, and has been heard within the last five election
+    /// timeouts.
     #[error(
-        "a majority of the voters {0} is here, so the group can go on: nothing is to be forced"
+        "a majority of the voters {0} is in the group: force a new cluster only when they are lost \
+         for good; should their processes be dead, ask again in a few seconds"
     )]
     MajorityIsHere(String),
     /// This replica has nothing to go on with.
@@ -258,7 +260,7 @@ impl<T> Engine<T> {
     pub(crate) fn force_new_cluster(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> Checked {
         let refusal = if self.log.is_empty() {
             Some(AdminError::NoLog)
-        } else if self.sees_majority() {
+        } else if self.sees_majority() && !self.majority_seems_dead() {
             let voters = self.log.voters().now.iter().map(|voter| voter.replica.to_string());
             Some(AdminError::MajorityIsHere(voters.collect::<Vec<_>>().join(" ")))
         } else {
@@ -360,6 +362,36 @@ mod tests {
             pending.starts_with("replica 2 is to vote, and has not caught up yet"),
             "{pending}"
         );
+    }
+
+    #[test]
+    fn v4_listed_but_silent_voters_do_not_prevent_a_new_cluster() {
+        let mut solo = to_be_changed();
+        solo.wait(solo.engine.config().election_timeout / 4);
+        let members = [member(1, 1), member(2, 2), member(3, 3)];
+        solo.configure(&members, &members[2..]);
+        let news = follows(&solo, run(2, 2));
+        solo.deliver(member(2, 2), news);
+        let old = solo.engine.cluster();
+        assert_eq!(solo.engine.log.voters().now.len(), 2);
+
+        solo.input(Input::ForceNewCluster { ticket: 8 });
+        assert_eq!(solo.engine.cluster(), old, "replica 2 was heard just now");
+        // The group engine lists replica 2 for ever, although its process is dead.
+        (0..6).for_each(|_| solo.wait(solo.engine.config().election_timeout));
+        solo.input(Input::ForceNewCluster { ticket: 9 });
+        assert_ne!(solo.engine.cluster(), old);
+        assert_eq!(solo.engine.log.voters().now, [solo.engine.voter()]);
+    }
+
+    #[test]
+    fn v4_a_replica_that_does_not_hear_itself_forces_nothing() {
+        let mut solo = to_be_changed();
+        solo.wait(solo.engine.config().election_timeout / 4);
+        let old = solo.engine.cluster();
+        solo.deaf_for(solo.engine.config().election_timeout * 6);
+        solo.input(Input::ForceNewCluster { ticket: 8 });
+        assert_eq!(solo.engine.cluster(), old);
     }
 
     fn begins(solo: &Solo) -> bool {

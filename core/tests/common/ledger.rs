@@ -7,6 +7,8 @@ use plainsong::{Builder, Context, ProposeError, Replica, ReplicaId, StateMachine
 use serde::{Deserialize, Serialize};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// A replica takes a snapshot at each index that is a multiple of this.
+pub(crate) const SNAPSHOT_EVERY: u64 = 50;
 
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
@@ -51,7 +53,7 @@ pub(crate) fn builder(node: &Node, id: u32, listed: &[u32]) -> Builder<Ledger> {
         .engine(node.clone())
         .group("ledger")
         .bootstrap(listed.iter().copied().map(ReplicaId))
-        .snapshot_every(50)
+        .snapshot_every(SNAPSHOT_EVERY)
         .keep_entries(10)
 }
 
