@@ -45,7 +45,7 @@ impl<T> Engine<T> {
                 if self.cluster.is_some_and(|known| known != theirs) {
                     self.pool = Pool::default();
                 }
-                self.cluster = Some(theirs);
+                self.adopt_cluster(theirs);
                 true
             }
             // Nobody would ever order what another cluster proposes, and it would be waited for.
@@ -53,6 +53,15 @@ impl<T> Engine<T> {
                 self.cluster == Some(theirs)
             }
             _ => true,
+        }
+    }
+
+    /// Belongs to that cluster from now on. This is written before any entry of it: a replica that is
+    /// started again with a log must know whose log it is.
+    pub(super) fn adopt_cluster(&mut self, cluster: ClusterId) {
+        if self.cluster.replace(cluster) != Some(cluster) {
+            let facts = self.facts();
+            self.disk.push(facts);
         }
     }
 

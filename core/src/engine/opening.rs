@@ -299,14 +299,12 @@ impl<T> Engine<T> {
         self.election.coordination = None;
         self.election.opened(self.now.monotonic);
         if open.base.index == Index(0) {
-            let cluster = Some(cluster_of(&open));
+            let cluster = cluster_of(&open);
             // A group that nothing was written of may have been formed anew.
-            ensure(self.cluster() == cluster || self.cluster().is_none(), || {
+            ensure(self.cluster().is_none_or(|known| known == cluster), || {
                 format!("an epoch without a base opens in cluster {:?}", self.cluster)
             })?;
-            self.cluster = cluster;
-            let facts = self.facts();
-            self.disk.push(facts);
+            self.adopt_cluster(cluster);
         }
         let already_in = self.log.last().epoch == ballot && !again;
         let fit = if already_in { Some(false) } else { self.cut_to(&open)? };

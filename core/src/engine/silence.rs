@@ -68,7 +68,6 @@ impl<T> Engine<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Input;
     use super::super::solo::{Solo, member, run};
     use super::*;
     use crate::event::{Event, changes};

@@ -149,8 +149,12 @@ impl<W: Workload> Host<W> {
             config.canary = p.canary;
         }
         world.note(|| format!("{} starts as {incarnation}, store {id}", self.replica));
+        let has_entries = !recovered.entries.is_empty();
         let engine = Engine::restart(config, now, recovered)
             .map_err(|error| Violation(format!("{} cannot restart: {error}", self.replica)))?;
+        check(!has_entries || engine.cluster().is_some(), || {
+            format!("V4: {} has entries of an unknown cluster", self.replica)
+        })?;
         let applier = Applier::new(Watched::new(world.workload.machine()));
         #[cfg(feature = "canaries")]
         let applier = applier.breaks(world.parameters.canary);
