@@ -53,7 +53,7 @@ pub struct Simulation<W: Workload> {
 }
 
 /// What a run was like.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Report {
     /// Entries that were committed.

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 /// How often each thing happened that a fortunate group never meets. A test of what a group
 /// survives shows by it that there was something to survive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sightings {
     /// S2: a message was taken over with `Ok` and lost.
     pub lost_messages: u64,

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "a program")]
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use plainsong::engine::Canary;
+use plainsong::testing::Report;
 use plainsong_tests::simulation::{Failure, run_seed, trace_seed};
 
 /// Simulated groups under every fault there is; each seed draws a world of its own.
@@ -43,6 +45,8 @@ struct Sum {
     simulated: Duration,
     slowest: (Duration, u64),
     longest: (Duration, u64),
+    /// Of all reports, whatever the order in which they came.
+    fingerprint: u64,
     failures: Vec<(u64, Failure)>,
 }
 
@@ -72,11 +76,12 @@ fn main() -> ExitCode {
                 println!("  again, told line by line: tests/simulate --first {seed} --trace");
             }
             println!(
-                "{} seeds, {} commits, {} violations, {:.2} simulated hours",
+                "{} seeds, {} commits, {} violations, {:.2} simulated hours, fingerprint {:016x}",
                 sum.seeds,
                 sum.commits,
                 sum.failures.len(),
-                sum.simulated.as_secs_f64() / 3600.0
+                sum.simulated.as_secs_f64() / 3600.0,
+                sum.fingerprint
             );
             if arguments.keep_going {
                 println!(
@@ -120,6 +125,13 @@ fn run_canary(arguments: &Arguments, canary: Canary) -> bool {
     }
 }
 
+/// Hashes what a seed came to: its commits, messages, epochs, duration and network faults.
+fn fingerprint(seed: u64, report: &Report) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, report).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Runs the seeds on all cores; after the first failure only seeds before it.
 fn run(arguments: &Arguments, canary: Option<Canary>) -> Sum {
     let last = arguments.first.saturating_add(arguments.seeds);
@@ -146,6 +158,7 @@ fn run(arguments: &Arguments, canary: Option<Canary>) -> Sum {
                     sum.longest = sum.longest.max((began.elapsed(), seed));
                     match result {
                         Ok(report) => {
+                            sum.fingerprint ^= fingerprint(seed, &report);
                             sum.commits += report.commits;
                             sum.acknowledged += report.acknowledged;
                             sum.messages += report.messages;
