@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use service::testing::{Process, guard_of, until};
+use service_lib::testing::{Process, guard_of, until};
 
 /// Holds a lock while it runs, so that another at the same time is noticed. It does not
 /// stop at once.

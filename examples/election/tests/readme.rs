@@ -4,10 +4,10 @@
 
 use std::process::{Command, Stdio};
 
-use service::testing::{Process, until};
+use service_lib::testing::{Process, until};
 
 fn shell(script: &str) -> Command {
-    service::testing::shell(env!("CARGO_BIN_EXE_election"), script)
+    service_lib::testing::shell(env!("CARGO_BIN_EXE_election"), script)
 }
 
 #[test]

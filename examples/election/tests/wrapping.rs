@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
-use service::testing::{Process, Terminal, guard_of, until};
+use service_lib::testing::{Process, Terminal, guard_of, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_election");
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use plainsong::Consistency;
-use service::Situation;
+use service_lib::Situation;
 
 use crate::View;
 use crate::command::{Output, Proposal, Query};

@@ -26,7 +26,7 @@ pub mod server;
 mod store;
 mod view;
 
-pub use service::number;
+pub use service_lib::number;
 pub use store::Store;
 pub use view::{Change, Changes, Event, Message, Notice, View};
 

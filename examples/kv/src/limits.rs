@@ -12,14 +12,14 @@ pub const ARGUMENTS_MAX: usize = 1 << 20;
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// The same for the decoder.
-pub(crate) const REQUESTS: service::resp::Limits = service::resp::Limits {
+pub(crate) const REQUESTS: service_lib::resp::Limits = service_lib::resp::Limits {
     arguments_max: ARGUMENTS_MAX,
     line_bytes_max: LINE_BYTES_MAX,
     request_bytes_max: REQUEST_BYTES_MAX,
 };
 
 /// The same for a client that has not said the password yet: enough to say it.
-pub(crate) const UNAUTHENTICATED_REQUESTS: service::resp::Limits = service::resp::Limits {
+pub(crate) const UNAUTHENTICATED_REQUESTS: service_lib::resp::Limits = service_lib::resp::Limits {
     arguments_max: UNAUTHENTICATED_ARGUMENTS_MAX,
     line_bytes_max: UNAUTHENTICATED_BYTES_MAX,
     request_bytes_max: UNAUTHENTICATED_BYTES_MAX,

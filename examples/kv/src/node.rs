@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Status, Watcher};
-use service::{Situation, operator};
+use service_lib::{Situation, operator};
 
 use crate::backend::{Backend, Failure};
 use crate::command::{Output, Proposal, Query};

@@ -1,6 +1,6 @@
 //! The Redis protocol, versions 2 and 3, as the server speaks it.
 //!
-//! Requests are the same in both versions; the crate `service` decodes them. Replies have more
+//! Requests are the same in both versions; the crate `service_lib` decodes them. Replies have more
 //! types in version 3. A [`Reply`] always uses the richer type, and [`encode`] writes it in the
 //! form that the version of the connection has for it.
 
@@ -8,7 +8,7 @@ use std::fmt::{Display, Write as _};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-pub use service::resp::{Decoder, Limits, ProtocolError};
+pub use service_lib::resp::{Decoder, Limits, ProtocolError};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,9 +140,9 @@ fn double(number: f64) -> String {
 }
 
 /// Conversion of what the operator commands answer, which have the types of version 2 only.
-impl From<service::resp::Reply> for Reply {
-    fn from(reply: service::resp::Reply) -> Self {
-        use service::resp::Reply as Old;
+impl From<service_lib::resp::Reply> for Reply {
+    fn from(reply: service_lib::resp::Reply) -> Self {
+        use service_lib::resp::Reply as Old;
         match reply {
             Old::SimpleString(text) => Self::SimpleString(text),
             Old::Error(text) => Self::Error(text.to_string()),

@@ -11,7 +11,7 @@ use std::process::Command;
 mod common;
 use common::{Load, Record, Serve, check, have, ready, skipped, together, until};
 use rustix::process::Signal;
-use service::testing::Process;
+use service_lib::testing::Process;
 
 /// Whose disk fails.
 const VICTIM: u32 = 1;

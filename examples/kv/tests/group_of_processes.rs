@@ -7,7 +7,7 @@ use std::time::Duration;
 
 mod common;
 use common::{Load, Random, Record, Serve, check, ready, together, until};
-use service::testing::lock_holder;
+use service_lib::testing::lock_holder;
 
 struct Group {
     directory: tempfile::TempDir,

@@ -10,7 +10,7 @@ use cpg::embedded::Ring;
 use kv::Store;
 use kv::node::Node;
 use plainsong::{Replica, ReplicaId};
-use service::{metrics, testing::until};
+use service_lib::{metrics, testing::until};
 
 fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();

@@ -1,6 +1,6 @@
 //! Every limit of the service, in one place.
 
-use service::resp::Limits;
+use service_lib::resp::Limits;
 
 /// The longest name of a lock in bytes.
 pub const NAME_BYTES_MAX: usize = 200;

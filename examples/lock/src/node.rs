@@ -7,8 +7,8 @@ use bytes::Bytes;
 use plainsong::{
     Busy, Consistency, Event, Incarnation, ProposeError, Replica, Status, Timestamp, Watcher,
 };
-use service::resp::Reply;
-use service::{Situation, operator};
+use service_lib::resp::Reply;
+use service_lib::{Situation, operator};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::command::{Command, LockListed, Output};

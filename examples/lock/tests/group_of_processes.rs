@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
-use service::testing::Process;
+use service_lib::testing::Process;
 
 mod common;
 use common::{Group, PROGRAM, lock, until};

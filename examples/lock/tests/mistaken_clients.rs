@@ -11,7 +11,7 @@ use common::Group;
 /// What a client is told that writes all of this before it reads, until it is disconnected.
 fn told(group: &Group, bytes: &[u8]) -> String {
     let mut client = UnixStream::connect(&group.servers[0].socket).unwrap();
-    client.set_read_timeout(Some(service::testing::BOUND)).unwrap();
+    client.set_read_timeout(Some(service_lib::testing::BOUND)).unwrap();
     // A server that closes at once takes no more.
     let _ = client.write_all(bytes);
     let mut told = Vec::new();

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use service::testing::{Process, until};
+use service_lib::testing::{Process, until};
 
 mod common;
 
@@ -17,7 +17,7 @@ fn blocks(directory: &Path) -> Vec<String> {
 }
 
 fn shell(script: &str) -> Command {
-    service::testing::shell(common::PROGRAM, script)
+    service_lib::testing::shell(common::PROGRAM, script)
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn the_commands_of_the_readme_do_what_it_says() {
 /// Without these, a program that does not run as root cannot write there.
 #[test]
 fn the_units_for_systemd_make_the_folders_that_they_name() {
-    let units = service::testing::units();
+    let units = service_lib::testing::units();
     let programs: Vec<&str> = units.iter().map(|(_, start)| start[0]).collect();
     assert_eq!(programs, ["kv", "lock", "election"].map(|name| format!("/usr/local/bin/{name}")));
     for (unit, start) in &units {
@@ -92,7 +92,7 @@ fn the_units_for_systemd_are_well_formed() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    for (number, (unit, start)) in service::testing::units().into_iter().enumerate() {
+    for (number, (unit, start)) in service_lib::testing::units().into_iter().enumerate() {
         let path = directory.path().join(format!("{number}.service"));
         // It has to be there; and so have users.
         let unit = unit.replace(start[0], common::PROGRAM);
@@ -110,7 +110,7 @@ fn the_units_for_systemd_are_well_formed() {
 fn the_unit_for_systemd_starts_a_server() {
     let directory = tempfile::tempdir().unwrap();
     let here = |path: &str| path.replacen('/', &format!("{}/", directory.path().display()), 1);
-    let (_, start) = service::testing::units().swap_remove(1);
+    let (_, start) = service_lib::testing::units().swap_remove(1);
     for folder in ["/var/lib/lock-service", "/run/lock-service"] {
         std::fs::create_dir_all(here(folder)).unwrap();
     }

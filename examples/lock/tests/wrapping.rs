@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
-use service::testing::{Process, Terminal, guard_of};
+use service_lib::testing::{Process, Terminal, guard_of};
 
 mod common;
 use common::{Group, PROGRAM, lock, until};

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use service::resp::{Decoder, Limits};
+use service_lib::resp::{Decoder, Limits};
 
 const LIMITS: Limits = Limits { arguments_max: 64, line_bytes_max: 256, request_bytes_max: 4096 };
 

@@ -2,9 +2,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::arguments::{group_name, seconds};
-use service::operator::At;
-use service::{GuardArguments, ListenAddress, Start};
+use service_lib::arguments::{group_name, seconds};
+use service_lib::operator::At;
+use service_lib::{GuardArguments, ListenAddress, Start};
 
 const ABOUT: &str = "\
 Runs a command at exactly one member of a group: when that member dies, is cut off or stops,
@@ -53,7 +53,7 @@ pub(super) enum Action {
     /// Has the leader stop its command and another take over.
     Resign(At),
     #[command(flatten)]
-    Operate(service::operator::Operate),
+    Operate(service_lib::operator::Operate),
     /// Stops a command when the process that started it cannot.
     #[command(hide = true)]
     Guard(GuardArguments),

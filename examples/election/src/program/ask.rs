@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use service::ask_first;
-use service::operator::At;
-use service::resp::Reply;
+use service_lib::ask_first;
+use service_lib::operator::At;
+use service_lib::resp::Reply;
 
 use super::failure::Failure;
 
@@ -12,7 +12,7 @@ pub(super) async fn resign(at: At) -> Result<ExitCode, Failure> {
     match ask_first(at.addresses()?, &["RESIGN"]).await? {
         Reply::Integer(1..) => Ok(ExitCode::SUCCESS),
         Reply::Integer(_) => {
-            service::say(format_args!("election: nobody leads"));
+            service_lib::say(format_args!("election: nobody leads"));
             Ok(ExitCode::FAILURE)
         }
         _ => Err(Failure::Refused("this is no answer to RESIGN".into())),

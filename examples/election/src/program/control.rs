@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plainsong::{Consistency, Replica, Timestamp};
-use service::resp::{Reply, error};
-use service::{Situation, operator};
+use service_lib::resp::{Reply, error};
+use service_lib::{Situation, operator};
 use tokio::time::timeout;
 
 use crate::{Command, Election, Machine, Output};

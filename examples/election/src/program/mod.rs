@@ -28,23 +28,23 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.action {
         Action::Run(arguments) => {
-            service::log(LevelFilter::INFO, arguments.start.log_format);
+            service_lib::log(LevelFilter::INFO, arguments.start.log_format);
             block_on(run::run(*arguments))
         }
         Action::Resign(arguments) => block_on(ask::resign(arguments)),
         Action::Operate(operate) => block_on(async {
-            service::operator::run(operate).await?;
+            service_lib::operator::run(operate).await?;
             Ok(ExitCode::SUCCESS)
         }),
         Action::Guard(arguments) => block_on(async {
-            service::guard(arguments).await.map_err(Failure::System)?;
+            service_lib::guard(arguments).await.map_err(Failure::System)?;
             Ok(ExitCode::SUCCESS)
         }),
     };
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            service::say(format_args!("election: {failure}"));
+            service_lib::say(format_args!("election: {failure}"));
             failure.exit_code().into()
         }
     }

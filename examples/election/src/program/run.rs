@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use plainsong::Replica;
 use rustix::process::Signal;
-use service::arguments::check_listen;
-use service::{
+use service_lib::arguments::check_listen;
+use service_lib::{
     Ended, Guarding, Job, Lifeline, Line, Listener, Signals, Situation, Stop, answer_requests,
     metrics, reap_orphans, watch,
 };
@@ -146,7 +146,7 @@ async fn serve(
     let _ = timeout(STOP_BOUND, term.tell_over()).await;
     match end {
         End::Lost => Ok(None),
-        End::Ended(status) => Ok(Some(service::exit_code(status).into())),
+        End::Ended(status) => Ok(Some(service_lib::exit_code(status).into())),
         End::Unguarded => Err(Failure::GuardKilled),
         End::Asked(_) => Ok(Some(ExitCode::SUCCESS)),
     }

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::arguments::{group_name, seconds};
-use service::{ListenAddress, Start};
+use service_lib::arguments::{group_name, seconds};
+use service_lib::{ListenAddress, Start};
 
 const ABOUT: &str = "\
 A replicated key-value store that speaks the Redis protocol.
@@ -69,7 +69,7 @@ pub(super) enum Action {
     #[command(after_help = EXAMPLES)]
     Serve(Box<Serve>),
     #[command(flatten)]
-    Operate(service::operator::Operate),
+    Operate(service_lib::operator::Operate),
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cpg::embedded::Ring;
 use plainsong::{Replica, ReplicaId};
-use service::{Line, Listener, Stop, watch};
+use service_lib::{Line, Listener, Stop, watch};
 use tokio::net::TcpListener;
 
 use super::arguments::Demo;

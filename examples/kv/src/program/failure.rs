@@ -6,7 +6,7 @@ pub(super) enum Failure {
     #[error("cannot listen on {address}: {why}; {remedy}")]
     Listen { address: String, why: io::Error, remedy: String },
     #[error(transparent)]
-    Arguments(#[from] service::arguments::Mistake),
+    Arguments(#[from] service_lib::arguments::Mistake),
     #[error(
         "--listen {0}: other hosts reach that address: ask for a password with \
          --requirepass-file or for certificates with --tls-client-ca, listen on 127.0.0.1 or \
@@ -29,9 +29,9 @@ pub(super) enum Failure {
     #[error("cannot start threads to serve clients: {0}")]
     Runtime(io::Error),
     #[error(transparent)]
-    Socket(#[from] service::ListenError),
+    Socket(#[from] service_lib::ListenError),
     #[error(transparent)]
-    Operator(#[from] service::operator::Failure),
+    Operator(#[from] service_lib::operator::Failure),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
 }

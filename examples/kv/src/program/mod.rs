@@ -8,7 +8,7 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::Parser;
-use service::LogFormat;
+use service_lib::LogFormat;
 use tracing::level_filters::LevelFilter;
 
 use arguments::{Action, Arguments};
@@ -18,20 +18,20 @@ use failure::Failure;
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.action {
-        Some(Action::Serve(serve)) => service::log(LevelFilter::INFO, serve.start.log_format),
-        _ => service::log(LevelFilter::WARN, LogFormat::Text),
+        Some(Action::Serve(serve)) => service_lib::log(LevelFilter::INFO, serve.start.log_format),
+        _ => service_lib::log(LevelFilter::WARN, LogFormat::Text),
     }
     let outcome = match arguments.action {
         None => demo::run(&arguments.demo),
         Some(Action::Serve(serve)) => serve::run(*serve),
         Some(Action::Operate(operate)) => {
-            runtime().and_then(|runtime| Ok(runtime.block_on(service::operator::run(operate))?))
+            runtime().and_then(|runtime| Ok(runtime.block_on(service_lib::operator::run(operate))?))
         }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            service::say(format_args!("kv: {failure}"));
+            service_lib::say(format_args!("kv: {failure}"));
             failure.exit_code().into()
         }
     }

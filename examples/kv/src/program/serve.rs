@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use service::{Line, Listener, Stop, metrics, watch};
+use service_lib::{Line, Listener, Stop, metrics, watch};
 use tokio::net::TcpListener;
 
 use super::arguments::{Guard, Serve};
@@ -20,7 +20,7 @@ use crate::{STOP_BOUND, Store};
 const PASSWORD_FILE_BYTES_MAX: u64 = 4096;
 
 pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
-    service::raise_limit();
+    service_lib::raise_limit();
     arguments.start.check()?;
     let config = config(&arguments)?;
     let runtime = runtime()?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use service::Rights;
+use service_lib::Rights;
 
 use crate::resp::Protocol;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use plainsong::Consistency;
-use service::{DISCARDED_BYTES_MAX, Halves, discard};
+use service_lib::{DISCARDED_BYTES_MAX, Halves, discard};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use service::{Situation, connections_max};
+use service_lib::{Situation, connections_max};
 
 use super::statistics::{Statistics, resident_bytes};
 use super::{Config, Counters};

@@ -16,7 +16,7 @@ fn settings(config: &Config) -> [(&'static str, String); 11] {
         ("appendonly", "no".into()),
         ("client-query-buffer-limit", REQUEST_BYTES_MAX.to_string()),
         ("databases", "1".into()),
-        ("maxclients", service::connections_max(CONNECTIONS_MAX).to_string()),
+        ("maxclients", service_lib::connections_max(CONNECTIONS_MAX).to_string()),
         ("maxmemory", config.memory_bytes_max.unwrap_or(0).to_string()),
         ("maxmemory-policy", "noeviction".into()),
         ("notify-keyspace-events", "KEg$x".into()),

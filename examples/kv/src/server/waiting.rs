@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use service::Situation;
+use service_lib::Situation;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 

@@ -10,7 +10,7 @@ use kv::resp::Reply;
 use kv::server::{Config, Server};
 use kv::{Store, View};
 use plainsong::{Consistency, Context, Index, StateMachine, Timestamp};
-use service::Situation;
+use service_lib::Situation;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;

@@ -19,7 +19,7 @@ pub use load::{Load, Record, check, check_set, together};
 pub use local::run;
 pub use process::{Demo, PROGRAM, Serve, certificate, kv, ready};
 pub use redis::Redis;
-pub use service::testing::{BOUND, until};
+pub use service_lib::testing::{BOUND, until};
 pub use tls::{TlsClient, tls, tls_over};
 
 /// Whether a program is there. On a developer's machine a test without it says so and is

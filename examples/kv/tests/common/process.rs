@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use service::testing::{Process, until};
+use service_lib::testing::{Process, until};
 
 use super::Client;
 

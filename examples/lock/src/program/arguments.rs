@@ -2,9 +2,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use service::arguments::{group_name, seconds};
-use service::operator::At;
-use service::{GuardArguments, ListenAddress, Start};
+use service_lib::arguments::{group_name, seconds};
+use service_lib::operator::At;
+use service_lib::{GuardArguments, ListenAddress, Start};
 
 use crate::Name;
 use crate::limits::WAIT_MS_MAX;
@@ -74,7 +74,7 @@ pub(super) enum Action {
     /// Takes a lock from whoever holds it. Exit status 1 if nobody does.
     Break(Break),
     #[command(flatten)]
-    Operate(service::operator::Operate),
+    Operate(service_lib::operator::Operate),
     /// Stops a command when the process that started it cannot.
     #[command(hide = true)]
     Guard(GuardArguments),

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use service::resp::Reply;
-use service::{ask_first, table};
+use service_lib::resp::Reply;
+use service_lib::{ask_first, table};
 
 use super::arguments::{Break, Ls};
 use super::failure::Failure;
@@ -43,7 +43,7 @@ pub(super) async fn break_lock(arguments: Break) -> Result<ExitCode, Failure> {
     match ask_first(arguments.at.addresses()?, &words).await? {
         Reply::Integer(1..) => Ok(ExitCode::SUCCESS),
         Reply::Integer(_) => {
-            service::say(format_args!("lock: nobody holds {}", arguments.name));
+            service_lib::say(format_args!("lock: nobody holds {}", arguments.name));
             Ok(ExitCode::FAILURE)
         }
         _ => Err(Failure::Refused("this is no answer to BREAK".into())),

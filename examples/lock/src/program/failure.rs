@@ -1,7 +1,7 @@
 use std::io;
 
-use service::arguments::Mistake;
-use service::{ListenError, Unanswered};
+use service_lib::arguments::Mistake;
+use service_lib::{ListenError, Unanswered};
 
 /// Why the program cannot do what it is to do, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub(super) enum Failure {
     #[error("the server refuses: {0}")]
     Refused(String),
     #[error(transparent)]
-    Operator(#[from] service::operator::Failure),
+    Operator(#[from] service_lib::operator::Failure),
     #[error("cannot run {command}: {why}")]
     Command { command: String, why: io::Error },
 }

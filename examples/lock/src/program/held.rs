@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use service::resp::Reply;
-use service::{Client, Ended, Guarding, Job, Lifeline, Signals, exit_code, silence_of};
+use service_lib::resp::Reply;
+use service_lib::{Client, Ended, Guarding, Job, Lifeline, Signals, exit_code, silence_of};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at};
 
 use super::arguments::Common;
@@ -81,7 +81,7 @@ impl<'a> Held<'a> {
         let (mut job, lifeline) = match Job::start(command, &variables, guarding).await {
             Ok(started) => started,
             Err(why) if why.kind() == io::ErrorKind::TimedOut => {
-                service::say(format_args!(
+                service_lib::say(format_args!(
                     "lock: lost {name}: the lease was over before the command could begin"
                 ));
                 self.client.end().await;
@@ -113,7 +113,7 @@ impl<'a> Held<'a> {
             }
             why = self.lost(&lifeline) => why,
         };
-        service::say(format_args!("lock: lost {name}: {why}; stopping the command"));
+        service_lib::say(format_args!("lock: lost {name}: {why}; stopping the command"));
         job.stop(None).await.map_err(Failure::System)?;
         self.client.end().await;
         Ok(LOST.into())
@@ -160,7 +160,7 @@ impl<'a> Held<'a> {
                     let address = self.common.at.addresses().ok().and_then(|all| all.get(at));
                     let address = address.map(ToString::to_string).unwrap_or_default();
                     let name = &self.common.name;
-                    service::say(format_args!("lock: {why}; {name} is kept at {address}"));
+                    service_lib::say(format_args!("lock: {why}; {name} is kept at {address}"));
                 }
                 // It may be that the others only did not hear of anything yet.
                 Err(_) if is_silent && !self.is_late() => is_watched = true,
@@ -261,7 +261,7 @@ impl<'a> Held<'a> {
                     Ok(Ok((client, Reply::Integer(_)))) => return Some((client, at, asked)),
                     Ok(Ok((_, Reply::Null))) => return None,
                     Ok(Ok((_, Reply::Error(why)))) if !is_passing(&why) => {
-                        service::say(format_args!("lock: {} refuses: {why}", addresses[at]));
+                        service_lib::say(format_args!("lock: {} refuses: {why}", addresses[at]));
                     }
                     Ok(_) | Err(_) => {}
                 }

@@ -29,7 +29,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.action {
         Action::Serve(arguments) => {
-            service::log(LevelFilter::INFO, arguments.start.log_format);
+            service_lib::log(LevelFilter::INFO, arguments.start.log_format);
             serve::run(arguments)
         }
         Action::Run(arguments) => client(run::run(arguments)),
@@ -37,18 +37,18 @@ pub fn run() -> ExitCode {
         Action::Ls(arguments) => client(ask::ls(arguments)),
         Action::Break(arguments) => client(ask::break_lock(arguments)),
         Action::Operate(operate) => client(async {
-            service::operator::run(operate).await?;
+            service_lib::operator::run(operate).await?;
             Ok(ExitCode::SUCCESS)
         }),
         Action::Guard(arguments) => client(async {
-            service::guard(arguments).await.map_err(Failure::System)?;
+            service_lib::guard(arguments).await.map_err(Failure::System)?;
             Ok(ExitCode::SUCCESS)
         }),
     };
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            service::say(format_args!("lock: {failure}"));
+            service_lib::say(format_args!("lock: {failure}"));
             failure.exit_code().into()
         }
     }

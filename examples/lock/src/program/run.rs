@@ -4,8 +4,8 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use service::resp::Reply;
-use service::{Address, Client, Signals, reap_orphans, silence_of};
+use service_lib::resp::Reply;
+use service_lib::{Address, Client, Signals, reap_orphans, silence_of};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::{Common, Run, Try};
@@ -105,7 +105,7 @@ async fn lock<'a>(
                 Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
                 Ok(_) => return Err(Failure::Refused("this is no answer to LOCK".into())),
                 Err(why) => {
-                    service::say(format_args!(
+                    service_lib::say(format_args!(
                         "lock: lost {address} while waiting ({why}); the wait begins anew"
                     ));
                     served(&mut last_good, asked);

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use service::arguments::check_listen;
-use service::{Line, Listener, Stop, metrics, watch};
+use service_lib::arguments::check_listen;
+use service_lib::{Line, Listener, Stop, metrics, watch};
 use tokio::sync::mpsc;
 
 use super::arguments::Serve;
@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const STOP_BOUND: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
-    service::raise_limit();
+    service_lib::raise_limit();
     arguments.start.check()?;
     check_listen(arguments.listen.as_ref(), arguments.allow_remote)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use service::resp::{ProtocolError, Reply, encode, error};
-use service::{Rights, Stream};
+use service_lib::resp::{ProtocolError, Reply, encode, error};
+use service_lib::{Rights, Stream};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};

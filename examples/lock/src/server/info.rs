@@ -1,7 +1,7 @@
 //! The list of locks, as a reply.
 
 use plainsong::Timestamp;
-use service::resp::Reply;
+use service_lib::resp::Reply;
 
 use super::connection::{bulk, integer};
 use crate::command::{HolderListed, LockListed, Mode};

@@ -2,7 +2,7 @@ use std::future::pending;
 use std::io;
 
 use bytes::Bytes;
-use service::resp::{Decoder, ProtocolError};
+use service_lib::resp::{Decoder, ProtocolError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::limits::{DISCARDED_BYTES_MAX, READ_AHEAD_BYTES_MAX, REQUESTS};
@@ -60,7 +60,7 @@ impl Input {
 
     /// Reads and discards what follows a mistake, so that the client can read what it was.
     pub(super) async fn discard(&mut self) {
-        service::discard(&mut self.stream, DISCARDED_BYTES_MAX).await;
+        service_lib::discard(&mut self.stream, DISCARDED_BYTES_MAX).await;
     }
 
     /// Reads and forgets until the client is gone.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use redis_protocol::resp2::decode::decode_bytes_mut;
-use service::resp::Reply;
+use service_lib::resp::Reply;
 
 /// A client that writes requests as a hand does.
 pub struct Client {

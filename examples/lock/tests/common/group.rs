@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use service::testing::{Process, lock_holder, until};
+use service_lib::testing::{Process, lock_holder, until};
 
 use super::{Client, lock};
 

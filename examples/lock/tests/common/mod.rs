@@ -7,8 +7,8 @@ mod group;
 
 pub use client::{Client, text};
 pub use group::{Group, Serve};
-use service::testing::Process;
-pub use service::testing::{BOUND, until};
+use service_lib::testing::Process;
+pub use service_lib::testing::{BOUND, until};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_lock");
 

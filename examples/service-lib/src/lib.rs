@@ -1,4 +1,4 @@
-//! What the example programs share besides Plainsong itself.
+//! The library that the example programs share.
 //!
 //! | module | what it is |
 //! | --- | --- |
