@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::solo::{Solo, member, run};
 use super::{Content, Input, Output, SnapshotHead};
 use crate::Timestamp;
 use crate::codec::Frame;
+use crate::engine::solo::{Solo, member, run};
 use crate::entry::{Batch, BatchKind, ContentHead, EntryHead};
 use crate::message::{
     Announce, Chunk, Entries, Fetch, Message, Missing, Offer, Offered, Open, Progress, Read,

@@ -1,13 +1,13 @@
 //! What simulations look at beside the status.
 
 use super::Engine;
-use super::catching_up::PIECE_BYTES_MAX;
-use super::config::Config;
-use super::donating::WINDOW;
-use super::membership::MEMBERS_MAX;
-use super::ordering::{ACKS_MAX, MARKS_BYTES_MAX, MARKS_MAX};
-use super::reading::READERS_MAX;
-use super::receiving::WRITING_MAX;
+use crate::engine::config::Config;
+use crate::engine::membership::notices::MEMBERS_MAX;
+use crate::engine::replication::ordering::{ACKS_MAX, MARKS_BYTES_MAX, MARKS_MAX};
+use crate::engine::replication::reads::READERS_MAX;
+use crate::engine::transfer::fetch::PIECE_BYTES_MAX;
+use crate::engine::transfer::snapshot_receiver::WRITING_MAX;
+use crate::engine::transfer::snapshot_sender::WINDOW;
 use crate::entry::Entry;
 use crate::message::Open;
 use crate::snapshot::SnapshotName;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cpg::Member;
 
-use super::voters::{AdminError, VoterChange};
 use crate::Timestamp;
+use crate::engine::membership::voters::{AdminError, VoterChange};
 use crate::entry::Entry;
 use crate::message::{Announce, Message};
 use crate::snapshot::{ShelfNews, ShelfOp, SnapshotHead, SnapshotName};

@@ -4,79 +4,55 @@
 //!
 //! Rules are cited as in `docs/protocol.md`.
 
-mod applications;
 mod canary;
-mod catching_up;
-mod clock;
-mod cluster;
 mod config;
-mod coordinator;
-mod disk;
-mod donating;
-mod election;
-mod handover;
+mod epoch;
 #[cfg(test)]
 mod hostile;
 #[cfg(feature = "testing")]
 mod inspect;
 mod io;
-mod laggards;
 mod log;
-mod looking_back;
-mod members;
 mod membership;
-mod offering;
-mod opening;
-mod ordering;
-mod origin;
-mod outbox;
 mod plausible;
-mod pool;
-mod progress;
-mod reading;
-mod receiving;
-mod restart;
-mod room;
-mod silence;
-mod snapshots;
+mod replication;
 #[cfg(test)]
 mod solo;
 mod status;
 mod stop;
-mod voters;
-mod waking;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cpg::Member;
 
 pub use self::canary::Canary;
-use self::clock::LogClock;
 pub use self::config::Config;
-use self::disk::Disk;
-use self::donating::Donating;
-use self::election::Election;
+use self::epoch::election::Election;
 pub use self::io::{Committed, Facts, Input, Now, Op, Output};
-use self::laggards::Laggards;
 use self::log::Log;
-use self::looking_back::LookingBack;
-use self::members::Members;
-use self::offering::Offering;
-use self::origin::Proposals;
+pub use self::log::recovery::{Recovered, RestartError};
+pub use self::log::snapshots::SnapshotHead;
+use self::log::snapshots::Snapshots;
+use self::log::write_queue::Disk;
+use self::membership::peers::Members;
+use self::membership::voters::Requests;
+pub use self::membership::voters::{AdminError, VOTERS_MAX, VoterChange};
+use self::replication::batch_pool::Pool;
+use self::replication::clock::LogClock;
+use self::replication::outbox::Outbox;
+use self::replication::progress::Pace;
+use self::replication::proposals::Proposals;
 #[cfg(feature = "testing")]
-pub(crate) use self::origin::put_command;
-use self::outbox::Outbox;
-use self::pool::Pool;
-use self::progress::Pace;
-use self::reading::Reads;
-use self::receiving::Receiving;
-pub use self::restart::{Recovered, RestartError};
-pub use self::snapshots::SnapshotHead;
-use self::snapshots::Snapshots;
+pub(crate) use self::replication::proposals::put_command;
+use self::replication::reads::Reads;
 pub use self::status::{MemberStatus, Role, Status, TransferStatus};
 pub use self::stop::StopReason;
-use self::voters::Requests;
-pub use self::voters::{AdminError, VOTERS_MAX, VoterChange};
+use self::transfer::flow_control::Laggards;
+use self::transfer::log_reader::LookingBack;
+use self::transfer::offers::Offering;
+use self::transfer::snapshot_receiver::Receiving;
+use self::transfer::snapshot_sender::Donating;
 use crate::Timestamp;
 pub use crate::entry::{Batch, Content, Entry, MembersChanged};
 use crate::message::{Mark, Message, Open};

@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use cpg::Member;
 
-use super::members::Peer;
-use super::stop::name_of;
 use super::{Engine, StopReason};
+use crate::engine::membership::peers::Peer;
+use crate::engine::stop::name_of;
 use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter};
 
 /// What a replica does in its group.
@@ -533,11 +533,11 @@ impl fmt::Display for MemberStatus {
 
 #[cfg(test)]
 mod tests {
-    use super::super::solo::{Solo, member, run};
-    use super::super::voters::VoterChange;
     use super::super::{Config, Input, Now};
     use super::*;
     use crate::Timestamp;
+    use crate::engine::membership::voters::VoterChange;
+    use crate::engine::solo::{Solo, member, run};
     use crate::entry::{Content, Entry};
     use crate::types::{Digest, Position, StoreId, Voters};
 

@@ -1,0 +1,486 @@
+use std::time::Duration;
+
+use crate::engine::epoch::coordinator::Coordination;
+use crate::engine::membership::peers::Peer;
+use crate::engine::{Canary, Engine, Output};
+use crate::message::Message;
+use crate::types::{Ballot, Nonce, ReplicaId};
+
+/// Failures after which the delay grows no further.
+const DOUBLINGS_MAX: u32 = 5;
+/// For how many election timeouts changes of the configuration may protect a sequencer that
+/// gives no sign (rule E3).
+const CHANGES_COUNT_FOR: u32 = 4;
+
+/// When this replica starts a ballot of its own (rules E1 to E3).
+#[derive(Debug)]
+pub(crate) struct Election {
+    pub(crate) coordination: Option<Coordination>,
+    /// The highest counter of a ballot that was believed (rule B10).
+    pub(crate) counter_seen: u64,
+    /// This run has promised something. A promise of an earlier run says nothing about
+    /// who coordinates now.
+    promised_in_this_run: bool,
+    /// Since when no epoch is open here at or above the promise.
+    pub(crate) unsettled_since: Duration,
+    pub(crate) commit_advanced_at: Duration,
+    /// Since when there is work without a commit; `None` while there is none.
+    work_since: Option<Duration>,
+    pub(crate) sequencer_heard_at: Duration,
+    /// The first and the last change of the configuration since a sign of the sequencer, with
+    /// the sequencer both before it and after it.
+    changes_since_sign: Option<(Duration, Duration)>,
+    /// Since when nothing is ordered, so that a successor gets all that was (rule B7).
+    pub(crate) draining_since: Option<Duration>,
+    /// Own ballots since an epoch opened.
+    failures: u32,
+    /// When this replica last sent a `Begin` of a new ballot.
+    begun_at: Option<Duration>,
+    /// When it last sent a `Report`.
+    pub(crate) reported_at: Option<Duration>,
+    /// A `Report` is to be sent once the one before has left this replica.
+    pub(crate) report_due: bool,
+    /// Until then no ballot of its own is started.
+    held_until: Duration,
+    /// Why a ballot is due, and when.
+    due: Option<(Reason, Duration)>,
+    /// Seeded by the nonce: the delays of two replicas differ, those of one run repeat.
+    random: u64,
+}
+
+/// Why a ballot is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// A group is to be formed, or no replica of it has an open epoch.
+    Start,
+    /// The sequencer is not in the configuration.
+    SequencerGone,
+    /// The coordinator of the promised ballot left before it opened an epoch.
+    CoordinatorGone,
+    /// There is work, and commits do not advance.
+    Stalled,
+    /// The promised ballot has opened no epoch.
+    NotOpened,
+    /// This sequencer learnt of a replica that has promised more.
+    Outbid,
+    /// This sequencer is to have other voters (rules V1 and V2).
+    Voters,
+    /// This sequencer does not vote, and a voter could sequence (rule B7).
+    HandOver,
+}
+
+impl Election {
+    pub(crate) fn new(nonce: Nonce, now: Duration) -> Self {
+        Self {
+            coordination: None,
+            counter_seen: 0,
+            promised_in_this_run: false,
+            unsettled_since: now,
+            commit_advanced_at: now,
+            work_since: None,
+            sequencer_heard_at: now,
+            changes_since_sign: None,
+            draining_since: None,
+            failures: 0,
+            begun_at: None,
+            reported_at: None,
+            report_due: false,
+            held_until: Duration::ZERO,
+            due: None,
+            random: nonce.0 | 1,
+        }
+    }
+
+    pub(crate) fn opened(&mut self, now: Duration) {
+        self.failures = 0;
+        self.due = None;
+        self.draining_since = None;
+        self.commit_advanced(now);
+        self.sequencer_heard(now);
+    }
+
+    pub(crate) fn commit_advanced(&mut self, now: Duration) {
+        self.commit_advanced_at = now;
+        self.work_since = None;
+        self.changes_since_sign = None;
+    }
+
+    pub(crate) fn sequencer_heard(&mut self, now: Duration) {
+        self.sequencer_heard_at = now;
+        self.changes_since_sign = None;
+    }
+
+    /// Rule E3: the configuration has changed, and the sequencer is in it as before.
+    pub(crate) fn sequencer_stayed(&mut self, now: Duration) {
+        let first = self.changes_since_sign.map_or(now, |(first, _)| first);
+        self.changes_since_sign = Some((first, now));
+    }
+
+    /// Rule E2: this replica was without a majority, and meets others again. They may have an
+    /// epoch that it does not know.
+    pub(crate) fn met_others(&mut self, held_until: Duration) {
+        self.held_until = held_until;
+        self.due = None;
+    }
+
+    /// Rule E2: a higher `Begin` restarts the wait.
+    pub(crate) fn promised(&mut self, now: Duration) {
+        self.promised_in_this_run = true;
+        self.unsettled_since = now;
+        self.due = None;
+    }
+
+    /// Between none and all of `span`.
+    fn jitter(&mut self, span: Duration) -> Duration {
+        // xorshift64: spread is all that is wanted of it.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        span.mul_f64((self.random >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}
+
+impl<T> Engine<T> {
+    /// Starts a ballot when one is due, or goes on with the one under way.
+    pub(crate) fn consider_ballot(&mut self, out: &mut Vec<Output<T>>) {
+        if self.has_work() || self.is_wake_overdue() {
+            self.election.work_since.get_or_insert(self.now.monotonic);
+        } else {
+            self.election.work_since = None;
+        }
+        if self.election.coordination.is_some() {
+            self.go_on_coordinating(out);
+            return;
+        }
+        let Some(reason) = self.ballot_reason() else {
+            self.election.due = None;
+            self.election.draining_since = None;
+            return;
+        };
+        let Some(rank) = self.rank() else { return };
+        let now = self.now.monotonic;
+        let at = match self.election.due {
+            Some((known, at)) if known == reason => at,
+            _ => {
+                let at = now + self.ballot_delay(reason, rank);
+                self.election.due = Some((reason, at));
+                at
+            }
+        };
+        let sees_majority = self.sees_majority() || self.is_broken(Canary::BallotAlone);
+        let is_due = now >= at.max(self.election.held_until) && sees_majority;
+        if is_due && self.may_give_way(reason) {
+            self.begin(reason, out);
+        }
+    }
+
+    fn begin(&mut self, reason: Reason, out: &mut Vec<Output<T>>) {
+        // The last one has not left this replica yet.
+        if self.election.begun_at.is_some_and(|at| self.is_unsent(at)) {
+            return;
+        }
+        let Some(counter) = self.next_counter() else { return };
+        self.election.begun_at = Some(self.now.monotonic);
+        let mut ballot = Ballot { counter, replica: self.me().replica.0, nonce: self.me().nonce };
+        if self.is_broken(Canary::BallotWithoutNonce) {
+            ballot.nonce = Nonce(0);
+        }
+        if self.is_broken(Canary::BallotTwice) && self.promised.nonce == self.me().nonce {
+            ballot = self.promised;
+        }
+        tracing::info!(replica = %self.me().replica, %ballot, ?reason, "starts a ballot");
+        let wanted = self.wanted_voters();
+        self.election.coordination = Some(Coordination::new(ballot, wanted, self.now.monotonic));
+        self.election.failures += 1;
+        self.election.due = None;
+        out.push(Output::Send(Message::Begin(ballot)));
+    }
+
+    /// Repeats `Begin`, or `Open` once decided, until it is answered or superseded.
+    fn go_on_coordinating(&mut self, out: &mut Vec<Output<T>>) {
+        let now = self.now.monotonic;
+        if self.election.coordination.as_ref().is_some_and(|own| own.open.is_none()) {
+            self.decide(out);
+        }
+        let sent_at = self.election.coordination.as_ref().map(|own| own.sent_at);
+        let waited = sent_at.map_or(Duration::ZERO, |at| self.unanswered(at));
+        let Some(coordination) = &mut self.election.coordination else { return };
+        if coordination.ballot < self.promised
+            || now.saturating_sub(coordination.since) > self.config.election_timeout * 4
+        {
+            self.election.coordination = None;
+            self.election.unsettled_since = now;
+        } else if waited > self.config.resend_timeout {
+            coordination.sent_at = now;
+            out.push(Output::Send(match &coordination.open {
+                Some(open) => Message::Open(open.clone()),
+                None => Message::Begin(coordination.ballot),
+            }));
+        }
+    }
+
+    fn ballot_reason(&self) -> Option<Reason> {
+        let now = self.now.monotonic;
+        let timeout = self.config.election_timeout;
+        let Some(epoch) = self.live() else {
+            if self.log.is_empty() && self.waits_for_strangers() {
+                return None;
+            }
+            if self.promised == Ballot::default() {
+                return self.may_start().then_some(Reason::Start);
+            }
+            let coordinator_here = self.members.peers().any(|peer| {
+                peer.incarnation.replica.0 == self.promised.replica
+                    && peer.incarnation.nonce == self.promised.nonce
+            });
+            if self.election.promised_in_this_run && !coordinator_here {
+                return Some(Reason::CoordinatorGone);
+            }
+            let waited = now.saturating_sub(self.election.unsettled_since);
+            return (waited >= timeout).then_some(Reason::NotOpened);
+        };
+        if !self.members.has(epoch.open.sequencer) {
+            return Some(Reason::SequencerGone);
+        }
+        if epoch.sequencing && self.members.highest_promise() > self.promised {
+            return Some(Reason::Outbid);
+        }
+        if self.wanted_voters().is_some() {
+            return Some(Reason::Voters);
+        }
+        if self.is_to_hand_over() {
+            return Some(Reason::HandOver);
+        }
+        // Who lags has work that only concerns itself: a ballot of its own would not help it,
+        // and would disturb those who commit without it.
+        let lags = !epoch.in_step || self.log.last().index < self.acked_by_majority();
+        let waits = self.election.work_since.is_some_and(|at| now.saturating_sub(at) >= timeout);
+        let reads_wait =
+            self.reads.waiting_since().is_some_and(|at| now.saturating_sub(at) >= timeout);
+        ((waits || reads_wait) && !lags).then_some(Reason::Stalled)
+    }
+
+    /// Whether a first ballot makes sense: for a new group when every listed replica is
+    /// here and none has a log (rule V3).
+    fn may_start(&self) -> bool {
+        !self.log.is_empty() || self.may_form_group() && self.sees_majority()
+    }
+
+    /// Rule V3: the list means nothing to a replica that has a log or knows of one: who has an
+    /// epoch open has one, though it may not have said yet how long it is.
+    fn may_form_group(&self) -> bool {
+        let has_none = |peer: &Peer| peer.last.index.0 == 0 && peer.epoch == Ballot::default();
+        self.log.is_empty()
+            && self.config.bootstrap.contains(&self.me().replica)
+            && self.members.peers().all(has_none)
+            && self.members.applications.with_log().is_none()
+    }
+
+    /// Rule V3: members that have not said who they are may be those of a group that exists.
+    /// They are not waited for longer than an election timeout: some never answer.
+    fn waits_for_strangers(&self) -> bool {
+        let recent = self.now.monotonic.saturating_sub(self.config.election_timeout);
+        self.members.has_stranger(recent) && !self.is_broken(Canary::FormsBesideStrangers)
+    }
+
+    /// Rule E1: no `Begin` without a majority of the voters in the configuration.
+    pub(crate) fn sees_majority(&self) -> bool {
+        if self.log.is_empty() {
+            let listed = &self.config.bootstrap;
+            let here = listed.iter().filter(|replica| self.members.has_replica(**replica)).count();
+            let majority = self.is_broken(Canary::BootstrapByMajority) && here * 2 > listed.len();
+            return here == listed.len() || majority;
+        }
+        self.log.voters().majority(self.commit, |voter| self.members.has_voter(voter))
+    }
+
+    /// This replica's place among the voters that are here; `None` if it is no voter. A learner
+    /// that sequences, because no voter was at the base, has to give way by itself.
+    fn rank(&self) -> Option<u32> {
+        if self.is_sequencing() {
+            return Some(0);
+        }
+        if self.log.is_empty() {
+            // An epoch that is open here and has a base is of a group that exists (rule V3).
+            if self.epoch.is_some() {
+                return None;
+            }
+            let (listed, me) = (&self.config.bootstrap, self.me().replica);
+            let before =
+                |replica: &&ReplicaId| **replica < me && self.members.has_replica(**replica);
+            return listed.contains(&me).then(|| listed.iter().filter(before).count() as u32);
+        }
+        let voters = self.log.voters();
+        let ranked = || voters.now.iter().chain(voters.previous.iter());
+        let mine = ranked().position(|voter| *voter == self.voter())?;
+        let before = ranked().take(mine).filter(|voter| self.members.has_voter(voter));
+        Some(before.count() as u32)
+    }
+
+    /// Rule E2: the best-ranked at once, others after a random delay that grows with each
+    /// failure.
+    fn ballot_delay(&mut self, reason: Reason, rank: u32) -> Duration {
+        let step = self.config.election_timeout / 4;
+        if reason == Reason::Voters {
+            // Others that come at the same time are taken in by the same epoch.
+            return step;
+        }
+        if matches!(reason, Reason::Outbid | Reason::HandOver)
+            || rank == 0 && self.election.failures == 0
+        {
+            return Duration::ZERO;
+        }
+        let doublings = self.election.failures.min(DOUBLINGS_MAX);
+        step * rank + self.election.jitter(step * (1 << doublings))
+    }
+
+    /// Rule E3: whether the open epoch is healthy, so that a `Begin` of others is ignored.
+    pub(crate) fn is_epoch_healthy(&self) -> bool {
+        let timeout = self.config.election_timeout;
+        let within = |at: Duration| self.ago(at) < timeout / 2;
+        if self.is_broken(Canary::EagerBallots) {
+            return false;
+        }
+        // Nothing was heard while a ring was formed, whoever is alive. Members that come and go
+        // all the time protect no sequencer for ever.
+        let changed = self.election.changes_since_sign.is_some_and(|(first, last)| {
+            within(last) && self.ago(first) < timeout * CHANGES_COUNT_FOR
+        });
+        let changed = changed && !self.is_broken(Canary::RingChangeUnprotected);
+        self.live().is_some_and(|epoch| {
+            self.members.has(epoch.open.sequencer)
+                && (changed
+                    || within(self.election.commit_advanced_at)
+                    || within(self.election.sequencer_heard_at)
+                        // Work that has only just come does not make an epoch ill.
+                        && self.election.work_since.is_none_or(within)
+                        && self.reads.waiting_since().is_none_or(within))
+        })
+    }
+
+    /// Whether something waits that a working epoch would carry out.
+    pub(crate) fn has_work(&self) -> bool {
+        self.log.last().index > self.commit
+            || !self.marks.is_empty()
+            || self.proposals.has_unordered()
+            || self.pool.has_next(&self.log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::engine::solo::{member, run};
+    use crate::engine::{Config, Input, Now};
+    use crate::message::{Announce, Progress};
+    use crate::types::{ClusterId, Index, Position, StoreId};
+
+    fn announces(replica: u32) -> Message {
+        Message::Announce(Announce {
+            incarnation: run(replica, replica.into()),
+            store: StoreId(replica.into()),
+            last: Position::default(),
+            promised: Ballot::default(),
+            first_kept: Index(1),
+            snapshots: Vec::new(),
+            first: true,
+            refused: None,
+            application: String::new(),
+        })
+    }
+
+    /// Whether replica 1 begins a ballot to form a group with 2, once that has said that it has
+    /// no log, after replica 3 has said something.
+    fn forms_a_group(said_by_3: Message) -> bool {
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
+        let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1), ReplicaId(2)]);
+        let mut engine = Engine::<u64>::new(config, now);
+        let [local, second, third] = [1, 2, 3].map(|replica| member(replica, replica));
+        let members = vec![local, second, third];
+        let said = [(third, said_by_3), (local, announces(1)), (second, announces(2))];
+        let said = said.map(|(from, message)| Input::Delivered { from, cluster: None, message });
+        let joined = members.clone();
+        let mut inputs = vec![Input::Configuration { local, members, joined }];
+        inputs.extend(said);
+        inputs.push(Input::Drained);
+        let mut out = Vec::new();
+        inputs.into_iter().for_each(|input| engine.step(now, input, &mut out));
+        out.iter().any(|output| matches!(output, Output::Send(Message::Begin(_))))
+    }
+
+    #[test]
+    fn v3_a_group_is_not_formed_before_its_members_have_said_who_they_are() {
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
+        let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
+        let timeout = config.election_timeout;
+        let mut engine = Engine::<u64>::new(config, now);
+        let members = vec![member(1, 1), member(2, 2)];
+        let mut begins = |after: Duration, input| {
+            let now = Now { monotonic: now.monotonic + after, ..now };
+            let mut out = Vec::new();
+            engine.step(now, input, &mut out);
+            engine.step(now, Input::Drained, &mut out);
+            out.iter().any(|output| matches!(output, Output::Send(Message::Begin(_))))
+        };
+        let local = member(1, 1);
+        let joined = members.clone();
+        assert!(!begins(Duration::ZERO, Input::Configuration { local, members, joined }));
+        let own = Input::Delivered { from: local, cluster: None, message: announces(1) };
+        assert!(!begins(timeout / 2, own));
+        assert!(begins(timeout, Input::Tick), "it may never answer");
+    }
+
+    /// A voter of a group in memory, all of which started again while replica 3, a learner, lived.
+    fn after_all_voters_restarted() -> Engine<u64> {
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
+        let mut config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1), ReplicaId(2)]);
+        config.volatile = true;
+        let mut engine = Engine::<u64>::new(config, now);
+        let members = [1, 2, 3].map(|replica| member(replica, replica)).to_vec();
+        let (local, joined) = (member(1, 1), members.clone());
+        engine.step(now, Input::Configuration { local, members, joined }, &mut Vec::new());
+        let last = Position { epoch: Ballot { counter: 7, ..Ballot::default() }, index: Index(7) };
+        for replica in 1..=3 {
+            let Message::Announce(mut announce) = announces(replica) else { unreachable!() };
+            let cluster = (replica == 3).then_some(ClusterId(9));
+            if cluster.is_some() {
+                (announce.last, announce.promised) = (last, last.epoch);
+            }
+            let (from, message) = (member(replica, replica), Message::Announce(announce));
+            engine.step(now, Input::Delivered { from, cluster, message }, &mut Vec::new());
+        }
+        engine
+    }
+
+    #[test]
+    fn v3_a_learner_with_a_log_blocks_a_new_group_and_the_status_says_so() {
+        let mut engine = after_all_voters_restarted();
+        let mut now = engine.now;
+        for _ in 0..1000 {
+            now.monotonic += Duration::from_millis(50);
+            let mut out = Vec::new();
+            engine.step(now, Input::Tick, &mut out);
+            engine.step(now, Input::Drained, &mut out);
+            assert!(!out.iter().any(|output| matches!(output, Output::Send(Message::Begin(_)))));
+        }
+        let waiting = engine.status().waiting.unwrap_or_default();
+        assert!(waiting.contains("force a new cluster at replica 3"), "{waiting}");
+    }
+
+    #[test]
+    fn v3_who_has_heard_of_an_epoch_forms_no_group() {
+        assert!(forms_a_group(announces(3)));
+        let epoch = Ballot { counter: 7, ..Ballot::default() };
+        assert!(!forms_a_group(Message::Progress(Progress {
+            epoch,
+            incarnation: run(3, 3),
+            store: StoreId(3),
+            marks: None,
+            acked: Index(5),
+            applied: Index(5),
+            echo: Vec::new(),
+            promised: epoch,
+        })));
+    }
+}

@@ -1,0 +1,131 @@
+//! A sequencer that is not to vote hands its epoch over to a voter (rule B7).
+
+use std::time::Duration;
+
+use crate::engine::epoch::election::Reason;
+use crate::engine::membership::peers::Peer;
+use crate::engine::membership::voters::LAG_MAX;
+use crate::engine::{Canary, Engine};
+use crate::types::{Index, Voter};
+
+/// Election timeouts until a successor is waited for again.
+const AGAIN_AFTER: u32 = 4;
+
+impl<T> Engine<T> {
+    /// Returns whether this sequencer does not vote while a voter that follows it could sequence.
+    pub(crate) fn is_to_hand_over(&self) -> bool {
+        let Some(epoch) = self.live().filter(|epoch| epoch.sequencing) else { return false };
+        let voters = self.log.voters();
+        self.commit > epoch.open.base.index
+            && voters.is_settled(self.commit)
+            && !voters.now.contains(&self.voter())
+            && self.successors(&voters.now).next().is_some()
+            && !self.is_broken(Canary::RemovedVoterSequences)
+    }
+
+    /// Those of `voters` that are here and close to the end of this epoch.
+    fn successors<'a>(&'a self, voters: &'a [Voter]) -> impl Iterator<Item = &'a Peer> {
+        self.members.peers().filter(|peer| {
+            let voter = Voter { replica: peer.incarnation.replica, store: peer.store };
+            voters.contains(&voter)
+                && peer.epoch == self.promised
+                && peer.acked > Index(0)
+                && peer.acked.0 + LAG_MAX >= self.commit.0
+        })
+    }
+
+    /// Whether a ballot that this replica is about to start may begin now. One that is to end
+    /// its own sequencing waits until a successor has all that was ordered, and would be at the
+    /// base; meanwhile nothing more is ordered, for half an election timeout at most. A change of
+    /// the voters does not wait longer than that.
+    pub(crate) fn may_give_way(&mut self, reason: Reason) -> bool {
+        let voters = match reason {
+            Reason::Voters => self.wanted_voters().unwrap_or_default(),
+            Reason::HandOver => self.log.voters().now.clone(),
+            _ => return true,
+        };
+        if voters.contains(&self.voter()) || self.is_broken(Canary::RemovedVoterSequences) {
+            return true;
+        }
+        let (now, last) = (self.now.monotonic, self.log.last().index);
+        if self.successors(&voters).any(|peer| peer.acked == last) {
+            // Nothing more is ordered before the ballot comes back.
+            self.election.draining_since = Some(now);
+            return true;
+        }
+        let since = *self.election.draining_since.get_or_insert(now);
+        if self.ago(since) >= self.config.election_timeout * AGAIN_AFTER {
+            self.election.draining_since = Some(now);
+        }
+        reason == Reason::Voters && self.ago(since) >= self.draining_max()
+    }
+
+    /// Whether this sequencer orders nothing, so that a successor gets all that it has ordered.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.election.draining_since.is_some_and(|since| self.ago(since) < self.draining_max())
+    }
+
+    fn draining_max(&self) -> Duration {
+        self.config.election_timeout / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Input;
+    use crate::engine::membership::voters::VoterChange;
+    use crate::engine::solo::{Solo, member, run};
+    use crate::message::{Message, Progress};
+    use crate::types::{ReplicaId, StoreId};
+
+    fn follows(solo: &mut Solo, acked: Index) {
+        let epoch = solo.engine.open_epoch();
+        let progress = Progress {
+            epoch,
+            incarnation: run(2, 2),
+            store: StoreId(2),
+            marks: None,
+            acked,
+            applied: acked,
+            echo: Vec::new(),
+            promised: epoch,
+        };
+        solo.deliver(member(2, 2), Message::Progress(progress));
+    }
+
+    fn begins(solo: &Solo) -> bool {
+        solo.sent.iter().any(|message| matches!(message, Message::Begin(_)))
+    }
+
+    /// Replica 1 sequences, and 2, which is one entry behind, is to vote in its place.
+    fn to_be_replaced() -> Solo {
+        let mut solo = Solo::new();
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2, 2));
+        let change = VoterChange::Replace(ReplicaId(1), ReplicaId(2));
+        solo.input(Input::ChangeVoters { ticket: 7, change });
+        let behind = Index(solo.engine.log.last().index.0 - 1);
+        follows(&mut solo, behind);
+        solo.sent.clear();
+        solo.wait(solo.engine.config().election_timeout / 4);
+        assert!(!begins(&solo));
+        solo
+    }
+
+    #[test]
+    fn b7_a_sequencer_that_is_removed_waits_until_a_voter_has_all_that_was_ordered() {
+        let mut solo = to_be_replaced();
+        assert!(!solo.engine.may_order());
+        let last = solo.engine.log.last().index;
+        follows(&mut solo, last);
+        assert!(begins(&solo));
+    }
+
+    #[test]
+    fn b7_a_removal_does_not_wait_for_ever_for_a_voter_that_lags() {
+        let mut solo = to_be_replaced();
+        solo.wait(solo.engine.config().election_timeout / 2);
+        assert!(begins(&solo));
+    }
+}

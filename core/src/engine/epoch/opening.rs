@@ -1,0 +1,422 @@
+//! Opening an epoch (protocol §4): what a replica does with `Announce`, `Begin`, `Report`
+//! and `Open`.
+
+use cpg::Member;
+
+use crate::engine::membership::cluster::cluster_of;
+use crate::engine::membership::peers::Members;
+use crate::engine::transfer::offers::Offering;
+use crate::engine::{Canary, Checked, Engine, Epoch, Facts, Now, Op, Output, StopReason, ensure};
+use crate::entry::Content;
+use crate::message::{Announce, Message, Open, Report};
+use crate::types::{Ballot, ClusterId, Incarnation, Index, StoreId};
+
+/// How far the commit index on disk may be behind while there are writes.
+const HINT_ENTRIES: u64 = 64;
+
+impl<T> Engine<T> {
+    /// Tells who is behind this CPG member, when it joins and when somebody new does.
+    pub(crate) fn announce(&mut self, out: &mut Vec<Output<T>>) {
+        if self.is_unsent(self.members.announced_at) {
+            return;
+        }
+        let refused = std::mem::take(&mut self.members.refused);
+        if !refused.is_empty() {
+            self.members.announced_at = self.now.monotonic;
+        }
+        for refused in refused {
+            let announce = self.announcement(Some(refused));
+            out.push(Output::Send(Message::Announce(announce)));
+        }
+        if std::mem::take(&mut self.members.announce_due) {
+            let announce = self.announcement(None);
+            self.members.announced_at = self.now.monotonic;
+            out.push(Output::Send(Message::Announce(announce)));
+        }
+    }
+
+    /// Learns who is behind a member of the group.
+    pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
+        // A live replica is heard at least once in each election timeout.
+        let hurried = self.is_broken(Canary::SilentIsDead);
+        let timeout = self.config.election_timeout;
+        let silence = if hurried { timeout / 12 } else { timeout * 4 };
+        self.members.identify(from, incarnation, store, self.now.monotonic, silence);
+    }
+
+    fn announcement(&self, refused: Option<crate::types::Nonce>) -> Announce {
+        Announce {
+            incarnation: self.me(),
+            store: self.config.store,
+            last: self.log.last(),
+            promised: self.promised,
+            first_kept: self.log.first_kept(),
+            snapshots: self.snapshots.held().to_vec(),
+            first: !self.members.settled,
+            refused,
+            application: self.config.application.clone(),
+        }
+    }
+
+    /// Of two live processes with one replica id the later to announce itself is refused
+    /// and stops; where neither heard the other's first announcement, the one with the higher
+    /// nonce.
+    pub(crate) fn on_announce(&mut self, from: Member, announce: &Announce) -> Checked {
+        let me = self.me();
+        if announce.incarnation == me {
+            self.members.settled = true;
+        } else if announce.incarnation.replica == me.replica {
+            if announce.refused == Some(me.nonce) {
+                return Err(StopReason::Duplicate {
+                    replica: me.replica,
+                    other: from,
+                    mine: self.members.local().unwrap_or(from),
+                });
+            }
+            let other = announce.incarnation.nonce;
+            if !self.members.settled {
+                Members::remember(&mut self.members.earlier, other);
+            } else if self.members.is_later(other, announce.first, me.nonce) {
+                tracing::error!(
+                    replica = %me.replica, %from,
+                    "another process runs with this replica's id, and is told to stop: if its \
+                     folder is a copy, start it again with an empty one"
+                );
+                Members::remember(&mut self.members.later, other);
+                Members::remember(&mut self.members.refused, other);
+            }
+        }
+        self.identify(from, announce.incarnation, announce.store);
+        let believed = self.believe(announce.promised);
+        if let Some(peer) = self.members.peer_mut(from) {
+            peer.last = announce.last;
+            peer.first_kept = announce.first_kept;
+            if believed {
+                peer.promised = announce.promised;
+            }
+        }
+        self.members.hold(announce.incarnation, &announce.snapshots);
+        self.pace.unopened.promised(announce.promised);
+        self.compare_states()
+    }
+
+    /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
+    pub(crate) fn on_begin(&mut self, ballot: Ballot, out: &mut Vec<Output<T>>) {
+        self.believe(ballot);
+        if ballot < self.promised && !self.is_broken(Canary::LowerPromise) {
+            self.pace.tell();
+        } else if ballot == self.promised {
+            // Sent again. The log is frozen, so the report is the same; while the promise
+            // is not durable the report is on its way.
+            if self.live().is_none() && self.disk.promise_durable() >= ballot {
+                self.send_report(out);
+            }
+        } else if !self.is_epoch_healthy() || self.is_sequencers(ballot) {
+            tracing::debug!(replica = %self.me().replica, %ballot, "promises");
+            self.promise(ballot);
+            if self.is_broken(Canary::PromiseNotDurable) {
+                out.push(Output::Send(Message::Report(self.report(ballot))));
+            }
+        }
+    }
+
+    /// Reports to the ballot that is promised, unless the last report still waits to be sent.
+    fn send_report(&mut self, out: &mut Vec<Output<T>>) {
+        self.election.report_due = self.election.reported_at.is_some_and(|at| self.is_unsent(at));
+        if !self.election.report_due {
+            self.election.reported_at = Some(self.now.monotonic);
+            out.push(Output::Send(Message::Report(self.report(self.promised))));
+        }
+    }
+
+    /// The last report has left this replica, and another one may follow.
+    pub(crate) fn report_when_sent(&mut self, out: &mut Vec<Output<T>>) {
+        if self.election.report_due
+            && self.live().is_none()
+            && self.disk.promise_durable() == self.promised
+        {
+            self.send_report(out);
+        }
+    }
+
+    /// The sequencer's own `Begin` is excepted from rule E3.
+    fn is_sequencers(&self, ballot: Ballot) -> bool {
+        self.live().is_some_and(|epoch| {
+            let sequencer = epoch.open.sequencer;
+            sequencer.replica.0 == ballot.replica && sequencer.nonce == ballot.nonce
+        })
+    }
+
+    fn promise(&mut self, ballot: Ballot) {
+        self.promised = ballot;
+        if self.election.coordination.as_ref().is_some_and(|own| own.ballot < ballot) {
+            self.election.coordination = None;
+        }
+        self.election.promised(self.now.monotonic);
+        let facts = self.facts();
+        self.disk.promise(ballot, facts);
+    }
+
+    /// What must not be forgotten, to be written. Each names the commit index, so the hint is
+    /// as new as the last of them.
+    pub(crate) fn facts(&mut self) -> Op {
+        self.hinted = self.commit;
+        Op::Facts(Facts {
+            replica: self.me().replica,
+            store: self.config.store,
+            promised: self.promised,
+            cluster: self.cluster,
+            commit: self.commit,
+        })
+    }
+
+    /// The commit index goes along with other writes now and then; it alone is no reason for
+    /// one.
+    pub(crate) fn hint_commit(&mut self) {
+        if self.disk.has_gathered() && self.commit.0 >= self.hinted.0.saturating_add(HINT_ENTRIES) {
+            let facts = self.facts();
+            self.disk.push(facts);
+        }
+    }
+
+    /// Hands out what is to be written. A store in memory, which is gone with the process
+    /// whatever is done, has it with the word (rule N6): what was confirmed a moment ago is
+    /// acked in the message that goes out next.
+    pub(crate) fn write(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        match self.disk.flush(out) {
+            Some(ticket) if self.config.volatile => self.on_written(ticket, out),
+            _ => Ok(()),
+        }
+    }
+
+    /// The log thread is through with a write: acks what it made durable, and reports if
+    /// it held a promise (rules P1 to P3).
+    pub(crate) fn on_written(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> Checked {
+        let promise = self.disk.written(ticket);
+        if promise == Some(self.promised) && self.live().is_none() {
+            ensure(self.disk.durable() == self.log.last().index, || {
+                let (durable, last) = (self.disk.durable(), self.log.last().index);
+                format!("a report must name durable entries only: durable {durable}, last {last}")
+            })?;
+            self.send_report(out);
+        }
+        // Nothing is acked in a frozen log (rule B3).
+        let lagging = self.is_broken(Canary::LaggardAcks) && self.live().is_some();
+        if (self.is_in_step() || lagging) && self.durable() > self.acked {
+            self.acked = self.durable();
+            self.acks.insert(self.voter(), self.acked);
+            self.pace.tell();
+            self.advance_commit();
+        }
+        Ok(())
+    }
+
+    /// Entries up to here are durable and may be acked (rule P2).
+    fn durable(&self) -> Index {
+        if self.is_broken(Canary::AckNotDurable) {
+            return self.log.last().index;
+        }
+        self.disk.durable()
+    }
+
+    fn report(&self, ballot: Ballot) -> Report {
+        let committed = self.log.get(self.commit);
+        let (last, digest) = match committed.filter(|_| self.is_broken(Canary::ReportToCommit)) {
+            Some(entry) => (entry.position, entry.digest),
+            None => (self.log.last(), self.log.digest()),
+        };
+        let time =
+            if self.is_broken(Canary::TimeOfTheBase) { self.log.time() } else { self.log_time() };
+        Report {
+            ballot,
+            incarnation: self.me(),
+            store: self.config.store,
+            last,
+            digest,
+            time,
+            knows_time: self.clock.knows_time(),
+            commit: self.commit,
+            first_kept: self.log.first_kept(),
+            history: self.log.history().to_vec(),
+            voters: self.log.voters().clone(),
+        }
+    }
+
+    pub(crate) fn on_report(
+        &mut self,
+        from: Member,
+        cluster: Option<ClusterId>,
+        report: Report,
+        out: &mut Vec<Output<T>>,
+    ) {
+        self.identify(from, report.incarnation, report.store);
+        let believed = self.believe(report.ballot);
+        if let Some(peer) = self.members.peer_mut(from) {
+            peer.last = report.last;
+            if believed {
+                peer.promised = peer.promised.max(report.ballot);
+            }
+        }
+        let Some(coordination) = &mut self.election.coordination else { return };
+        let config = &self.config;
+        let decided = coordination.open.is_some() && !config.is_broken(Canary::TwoOpens);
+        if coordination.ballot != report.ballot || decided {
+            return;
+        }
+        coordination.add(cluster, report);
+        self.decide(out);
+    }
+
+    /// Sends `Open` once the reports that are here allow it.
+    pub(crate) fn decide(&mut self, out: &mut Vec<Output<T>>) {
+        let (me, Now { wall, monotonic: now }) = (self.me(), self.now);
+        let Some(coordination) = &mut self.election.coordination else { return };
+        let patient = now.saturating_sub(coordination.since) < self.config.election_timeout / 4;
+        let decided = coordination.decide(me, &self.config, wall, patient).cloned();
+        if let Some(open) = decided {
+            coordination.sent_at = now;
+            out.push(Output::Send(Message::Open(open)));
+        }
+    }
+
+    /// Rule B6.
+    pub(crate) fn on_open(&mut self, open: Open) -> Checked {
+        let ballot = open.ballot;
+        self.believe(ballot);
+        if ballot < self.promised && !self.is_broken(Canary::OpenBelowPromise) {
+            self.pace.tell();
+            return Ok(());
+        }
+        let again = self.is_broken(Canary::RepeatedOpenCuts);
+        if self.epoch.as_ref().is_some_and(|epoch| epoch.open.ballot == ballot) && !again {
+            return Ok(());
+        }
+        if ballot > self.promised && self.is_broken(Canary::OpenNotPromised) {
+            self.promised = ballot;
+        } else if ballot > self.promised {
+            self.promise(ballot);
+        }
+        self.election.coordination = None;
+        self.election.opened(self.now.monotonic);
+        if open.base.index == Index(0) {
+            let cluster = cluster_of(&open);
+            // A group that nothing was written of may have been formed anew.
+            ensure(self.cluster().is_none_or(|known| known == cluster), || {
+                format!("an epoch without a base opens in cluster {:?}", self.cluster)
+            })?;
+            self.adopt_cluster(cluster);
+        }
+        let already_in = self.log.last().epoch == ballot && !again;
+        let fit = if already_in { Some(false) } else { self.cut_to(&open)? };
+        let at_base = fit == Some(true);
+        self.forget_epoch();
+        let by_replica = self.is_broken(Canary::SequencerByReplica)
+            && open.sequencer.replica == self.me().replica;
+        let sequencing = at_base && (open.sequencer == self.me() || by_replica);
+        if at_base {
+            let own = self.is_broken(Canary::OwnVotersAtStart) && !self.log.is_empty();
+            let voters = if own { self.log.voters() } else { &open.voters }.clone();
+            self.append(ballot, open.time, Content::EpochStart(voters));
+        } else if already_in {
+            self.clock.saw_in_epoch(self.log.time(), self.now.monotonic);
+        }
+        if sequencing {
+            self.take_over_time();
+            self.members.unordered = true;
+        }
+        let in_step = at_base || already_in;
+        tracing::info!(
+            replica = %self.me().replica, epoch = %ballot, base = %open.base.index,
+            sequencer = %open.sequencer.replica, in_step, "epoch opens"
+        );
+        if self.is_broken(Canary::BaseIsCommitted) && in_step {
+            self.commit = self.commit.max(open.base.index);
+        }
+        self.epoch = Some(Epoch { open, in_step, sequencing, shares: fit.is_some() });
+        if in_step {
+            self.get_in_step();
+        }
+        // Before any batch (rule N9).
+        self.order_notice();
+        Ok(())
+    }
+
+    /// Cuts the log back to what it shares with the base; whether it then ends there. `None`
+    /// where it is not known what they share.
+    fn cut_to(&mut self, open: &Open) -> Checked<Option<bool>> {
+        let Some(shared) = self.shared_with(open)? else { return Ok(None) };
+        if shared < self.log.last().index {
+            ensure(shared >= self.commit, || {
+                format!("epoch {} would cut committed entries after {shared}", open.ballot)
+            })?;
+            let members = self.log.members().clone();
+            // Batches that lose their place may get another one in this epoch.
+            for entry in self.log.cut(shared) {
+                if let Content::Batch(batch) = entry.content {
+                    let members = &self.members;
+                    self.pool.insert(&self.log, batch, |run| members.has(run));
+                }
+            }
+            if self.is_broken(Canary::CutNoticeCounts) {
+                self.log.set_members(members);
+            }
+            self.disk.cut(shared, self.is_broken(Canary::CutStaysDurable));
+        }
+        let at_base = self.log.last() == open.base;
+        if at_base && self.log.digest() != open.digest {
+            return Err(StopReason::Invariant(format!(
+                "two logs differ at the same position, {}: {} here, {} there",
+                open.base,
+                self.log.digest(),
+                open.digest
+            )));
+        }
+        Ok(Some(at_base))
+    }
+
+    /// The last index shared with the base. `None` where nobody can tell, because what the
+    /// base begins with is newer than where the two part: then this log stays as it is until
+    /// a snapshot replaces it. It must not be cut at the commit index known here: what it
+    /// has acked may be committed without its knowing (rule P3).
+    fn shared_with(&self, open: &Open) -> Checked<Option<Index>> {
+        let last = self.log.last().index;
+        if let Some(shared) = self.log.shared_with(&open.history, open.base.index) {
+            return Ok(Some(shared));
+        }
+        let begins = open.history.first().map_or(Index(0), |(_, first)| *first);
+        ensure(begins > self.commit, || {
+            format!("epoch {} goes on from a log without what is committed here", open.ballot)
+        })?;
+        // All of it is committed, so the base holds all of it.
+        let cuts = self.is_broken(Canary::CutAtCommit);
+        Ok((self.commit == last || cuts).then_some(self.commit))
+    }
+
+    /// What belongs to the epoch before.
+    fn forget_epoch(&mut self) {
+        self.clock.forget_epoch();
+        self.marks.clear();
+        self.expected.clear();
+        self.acks.clear();
+        self.acked = Index(0);
+        self.reads.restart(self.commit);
+        self.offering = Offering::default();
+        self.pool.prune(&self.log);
+        self.pace.opened(self.log.last().index, &self.outbox);
+    }
+
+    /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
+    pub(crate) fn get_in_step(&mut self) {
+        let durable = self.durable();
+        let known =
+            self.log.epoch_at(durable) == self.promised && !self.is_broken(Canary::AckedForgotten);
+        if known || self.is_broken(Canary::OldEpochCommits) {
+            self.acked = durable;
+            self.acks.insert(self.voter(), durable);
+        }
+        self.warn_of_other_voters();
+        let late = self.is_broken(Canary::ResentLate);
+        self.proposals.get_in_step(self.config.incarnation, &self.log, late);
+        self.pace.tell();
+    }
+}

@@ -1,0 +1,551 @@
+//! The log in memory and what is written of it (docs/protocol.md §3).
+
+pub(super) mod budget;
+pub(super) mod recovery;
+pub(super) mod snapshots;
+pub(super) mod write_queue;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::engine::membership::voters::VoterChange;
+use crate::engine::plausible::ORIGIN_AHEAD;
+use crate::entry::{BatchKind, Content, Entry};
+use crate::types::{
+    Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, Voters,
+};
+
+/// Epochs told to others.
+const HISTORY_MAX: usize = 16_384;
+
+/// The last batch of a replica in the order: its origin and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastBatch {
+    pub(crate) counter: u64,
+    pub(crate) nonce: Nonce,
+    pub(crate) number: u64,
+}
+
+/// What follows from the entries up to some position, and is kept when they are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tables {
+    pub(crate) position: Position,
+    pub(crate) digest: Digest,
+    pub(crate) time: Timestamp,
+    pub(crate) voters: Voters,
+    /// Who is to vote, as operators have it.
+    pub(crate) desired: BTreeSet<ReplicaId>,
+    pub(crate) origins: BTreeMap<ReplicaId, LastBatch>,
+    /// Who is in the group by the order of the log (rule N9).
+    pub(crate) members: BTreeSet<Incarnation>,
+    /// Of the contents of all entries.
+    pub(crate) bytes: u64,
+}
+
+impl Tables {
+    pub(crate) fn add(&mut self, entry: &Entry) {
+        self.bytes = self.bytes.saturating_add(entry.content.bytes() as u64);
+        self.position = entry.position;
+        self.digest = entry.digest;
+        self.time = entry.time;
+        match &entry.content {
+            Content::EpochStart(voters) => {
+                // The first of a group, or of one that was forced, says who is to vote.
+                if voters.since == entry.index() && voters.now == voters.previous {
+                    self.desired = voters.now.iter().map(|voter| voter.replica).collect();
+                }
+                self.voters = voters.clone();
+            }
+            Content::Batch(batch) => {
+                if batch.kind == BatchKind::Operator
+                    && let Some(change) = VoterChange::of(batch)
+                {
+                    // What has become impossible since it was asked for changes nothing.
+                    let _ = change.apply(&mut self.desired);
+                }
+                let Origin { replica, counter, nonce } = batch.origin;
+                self.origins.insert(replica, LastBatch { counter, nonce, number: batch.number });
+            }
+            Content::Notice(notice) => {
+                self.members.extend(&notice.joined);
+                self.members.retain(|member| !notice.left.contains(member));
+            }
+            Content::Time => {}
+        }
+    }
+}
+
+/// The log as the engine sees it: the newest entries, what follows from all of them, and how far
+/// back the store goes, which may hold more than is in memory.
+///
+/// Only confirmed entries are in it. At the sequencer an entry is confirmed when it is
+/// positioned, because its own word is the mark.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// At the position before the first entry in memory.
+    start: Tables,
+    /// At the end.
+    end: Tables,
+    entries: VecDeque<Entry>,
+    /// What all entries up to each of these took, kept or not.
+    costs: VecDeque<u64>,
+    /// The same of those before the first entry in memory.
+    cost_before: u64,
+    /// Up to here entries are gone from the store too.
+    gone: Index,
+    /// What those took.
+    cost_gone: u64,
+    /// What all entries up to some index took, for some of those that are in the store only.
+    stored: VecDeque<(Index, u64)>,
+    /// Epochs and the index each begins at, from the one that `gone` is in.
+    history: Vec<(Ballot, Index)>,
+}
+
+impl Log {
+    /// A log that goes on behind a snapshot.
+    pub(crate) fn behind(start: Tables) -> Self {
+        let Position { epoch, index } = start.position;
+        let history = if index > Index(0) { vec![(epoch, index)] } else { Vec::new() };
+        Self { end: start.clone(), start, gone: index, history, ..Self::default() }
+    }
+
+    /// What follows from the entries that are not in memory.
+    pub(crate) fn start(&self) -> &Tables {
+        &self.start
+    }
+
+    /// What follows from all of it.
+    pub(crate) fn end(&self) -> &Tables {
+        &self.end
+    }
+
+    pub(crate) fn last(&self) -> Position {
+        self.end.position
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.end.digest
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        self.end.time
+    }
+
+    pub(crate) fn voters(&self) -> &Voters {
+        &self.end.voters
+    }
+
+    /// Who is in the group by the order of the log (rule N9).
+    pub(crate) fn members(&self) -> &BTreeSet<Incarnation> {
+        &self.end.members
+    }
+
+    /// For a canary.
+    pub(crate) fn set_members(&mut self, members: BTreeSet<Incarnation>) {
+        self.end.members = members;
+    }
+
+    /// Who is to vote once the replicas are there and in step.
+    pub(crate) fn desired(&self) -> &BTreeSet<ReplicaId> {
+        &self.end.desired
+    }
+
+    /// Epochs and where each begins: as many of the newest as a frame carries, at 28 bytes each. Whose log parts from
+    /// this one before all of them gets a snapshot.
+    pub(crate) fn history(&self) -> &[(Ballot, Index)] {
+        &self.history[self.history.len().saturating_sub(HISTORY_MAX)..]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.end.position.index == Index(0)
+    }
+
+    /// Up to here entries are gone from memory and from the store.
+    pub(crate) fn gone(&self) -> Index {
+        self.gone
+    }
+
+    /// The first entry that is in the store, if not in memory.
+    pub(crate) fn first_kept(&self) -> Index {
+        self.gone.next()
+    }
+
+    pub(crate) fn first_in_memory(&self) -> Index {
+        self.start.position.index.next()
+    }
+
+    /// About the memory that all entries took which ever came into this log and were not cut.
+    pub(crate) fn cost(&self) -> u64 {
+        self.costs.back().copied().unwrap_or(self.cost_before)
+    }
+
+    /// About the memory that the entries in memory take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.cost() - self.cost_before
+    }
+
+    /// About what the entries in the store would take.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.cost() - self.cost_gone
+    }
+
+    /// What of that the entries after `index` take; of those that are not in memory, a little more.
+    pub(crate) fn bytes_after(&self, index: Index) -> u64 {
+        self.cost() - self.cost_to(index)
+    }
+
+    fn cost_to(&self, index: Index) -> u64 {
+        if let Some(offset) = index.0.checked_sub(self.first_in_memory().0) {
+            let cost = usize::try_from(offset).ok().and_then(|offset| self.costs.get(offset));
+            return cost.copied().unwrap_or(self.cost());
+        }
+        if index == self.start.position.index {
+            return self.cost_before;
+        }
+        let after = self.stored.partition_point(|(stored, _)| *stored <= index);
+        after.checked_sub(1).map_or(self.cost_gone, |at| self.stored[at].1)
+    }
+
+    /// Through which index entries have to go from the store, so that the others take no more
+    /// than that.
+    pub(crate) fn first_within(&self, bytes_max: u64) -> Index {
+        if self.stored_bytes() <= bytes_max {
+            return self.gone;
+        }
+        if self.bytes() > bytes_max {
+            return self.first_in_memory_within(bytes_max);
+        }
+        let after = self.stored.partition_point(|(_, cost)| self.cost() - cost > bytes_max);
+        self.stored.get(after).map_or(self.start.position.index, |(index, _)| *index)
+    }
+
+    /// The same of memory.
+    pub(crate) fn first_in_memory_within(&self, bytes_max: u64) -> Index {
+        let start = self.start.position.index;
+        if self.bytes() <= bytes_max {
+            return start;
+        }
+        let over = self.costs.partition_point(|cost| self.cost() - cost > bytes_max);
+        Index(start.0 + over as u64 + 1)
+    }
+
+    pub(crate) fn last_batch(&self, replica: ReplicaId) -> Option<&LastBatch> {
+        self.end.origins.get(&replica)
+    }
+
+    /// Rule N2: whether a batch of that number can be the next in the order: its origin is
+    /// a member, and it is the next of its origin.
+    pub(crate) fn is_next(&self, origin: &Origin, number: u64) -> bool {
+        self.end.members.contains(&origin.incarnation()) && self.follows(origin, number)
+    }
+
+    /// The second half of that.
+    pub(crate) fn follows(&self, origin: &Origin, number: u64) -> bool {
+        match self.last_batch(origin.replica) {
+            Some(last) if last.counter == origin.counter => {
+                last.nonce == origin.nonce && number.checked_sub(1) == Some(last.number)
+            }
+            last => {
+                let last = last.map_or(0, |last| last.counter);
+                let above = origin.counter.checked_sub(last);
+                number == 1 && above.is_some_and(|above| (1..=ORIGIN_AHEAD).contains(&above))
+            }
+        }
+    }
+
+    /// Rule N2: whether a batch is in the order already, or can never be.
+    pub(crate) fn is_past(&self, origin: &Origin, number: u64) -> bool {
+        self.last_batch(origin.replica).is_some_and(|last| {
+            origin.counter < last.counter
+                || origin.counter == last.counter
+                    && (origin.nonce != last.nonce || number <= last.number)
+        })
+    }
+
+    pub(crate) fn get(&self, index: Index) -> Option<&Entry> {
+        let offset = index.0.checked_sub(self.first_in_memory().0)?;
+        self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    /// The entries from `first` to the end, of those in memory.
+    pub(crate) fn from(&self, first: Index) -> impl Iterator<Item = &Entry> {
+        let skipped = first.0.saturating_sub(self.first_in_memory().0);
+        self.entries.range(
+            usize::try_from(skipped)
+                .map_or(self.entries.len(), |skipped| skipped.min(self.entries.len()))..,
+        )
+    }
+
+    /// The epoch of an index in this log, the zero ballot for index zero.
+    pub(crate) fn epoch_at(&self, index: Index) -> Ballot {
+        epoch_at(&self.history, index)
+    }
+
+    pub(crate) fn append(&mut self, epoch: Ballot, time: Timestamp, content: Content) -> &Entry {
+        let position = Position { epoch, index: self.end.position.index.next() };
+        assert!(epoch >= self.end.position.epoch, "epochs never go back in a log");
+        assert!(time >= self.end.time, "the log's time never goes back");
+        let entry = Entry::new(self.end.digest, position, time, content);
+        self.push(entry)
+    }
+
+    /// Adds an entry that fits the end.
+    pub(crate) fn push(&mut self, entry: Entry) -> &Entry {
+        if entry.position.epoch > self.end.position.epoch {
+            self.history.push((entry.position.epoch, entry.index()));
+        }
+        self.end.add(&entry);
+        self.costs.push_back(self.cost() + cost(&entry));
+        self.entries.push_back(entry);
+        &self.entries[self.entries.len() - 1]
+    }
+
+    /// The last index that this log shares with one of that history and last index
+    /// (rule B6). Two logs that hold the same position agree up to there. `None` where the
+    /// histories do not reach back far enough to tell.
+    pub(crate) fn shared_with(&self, history: &[(Ballot, Index)], last: Index) -> Option<Index> {
+        let known = reaches_back_to(&self.history).max(reaches_back_to(history));
+        let mut shared = self.last().index.min(last);
+        while shared >= known {
+            if self.epoch_at(shared) == epoch_at(history, shared) {
+                return Some(shared);
+            }
+            // Steps over a whole epoch of one of the two at a time.
+            let begin = |history| first_of_epoch_at(history, shared);
+            shared = Index(begin(&self.history).max(begin(history)).0.saturating_sub(1));
+        }
+        None
+    }
+
+    /// Takes away the entries after `shared` and gives them back.
+    pub(crate) fn cut(&mut self, shared: Index) -> VecDeque<Entry> {
+        assert!(shared >= self.start.position.index, "what is applied is never cut");
+        let kept = usize::try_from(shared.0 - self.start.position.index.0).unwrap_or(usize::MAX);
+        let gone = self.entries.split_off(kept.min(self.entries.len()));
+        self.costs.truncate(kept);
+        self.history.retain(|(_, first)| *first <= shared);
+        self.end = self.start.clone();
+        for entry in &self.entries {
+            self.end.add(entry);
+        }
+        gone
+    }
+
+    /// The entries up to `through` leave memory, and stay in the store; what follows from them
+    /// stays too. What they took is remembered in steps of so many bytes.
+    pub(crate) fn forget(&mut self, through: Index, step: u64) {
+        while let Some(entry) = self.entries.front().filter(|entry| entry.index() <= through) {
+            self.start.add(entry);
+            self.cost_before = self.costs.pop_front().unwrap_or(self.cost_before);
+            let last = self.stored.back().map_or(self.cost_gone, |(_, cost)| *cost);
+            if self.cost_before - last > step {
+                self.stored.push_back((entry.index(), self.cost_before));
+            }
+            self.entries.pop_front();
+        }
+    }
+
+    /// The entries up to `through` are gone, from the store too.
+    pub(crate) fn compact(&mut self, through: Index) {
+        self.forget(through, u64::MAX);
+        let through = through.min(self.start.position.index).max(self.gone);
+        self.cost_gone = self.cost_to(through);
+        self.gone = through;
+        let past = self.stored.partition_point(|(index, _)| *index <= through);
+        self.stored.drain(..past);
+        // What is compacted is committed, so every later base holds it, and where it parts
+        // from another log is never asked. So the history does not grow for ever.
+        let past = self.history.partition_point(|(_, first)| *first <= through);
+        self.history.drain(..past.saturating_sub(1));
+    }
+}
+
+/// About the memory that an entry takes.
+fn cost(entry: &Entry) -> u64 {
+    (size_of::<Entry>() + entry.content.bytes()) as u64
+}
+
+/// The epoch of an index by an epoch history.
+pub(crate) fn epoch_at(history: &[(Ballot, Index)], index: Index) -> Ballot {
+    let after = history.partition_point(|(_, first)| *first <= index);
+    after.checked_sub(1).map_or_else(Ballot::default, |at| history[at].0)
+}
+
+/// The first index whose epoch that history knows.
+fn reaches_back_to(history: &[(Ballot, Index)]) -> Index {
+    // Before index 1 there is nothing that could differ.
+    history
+        .first()
+        .map_or(Index(0), |(_, first)| if *first == Index(1) { Index(0) } else { *first })
+}
+
+fn first_of_epoch_at(history: &[(Ballot, Index)], index: Index) -> Index {
+    let after = history.partition_point(|(_, first)| *first <= index);
+    after.checked_sub(1).map_or(Index(1), |at| history[at].1)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::entry::{Batch, MembersChanged};
+
+    fn ballot(counter: u64) -> Ballot {
+        Ballot { counter, ..Ballot::default() }
+    }
+
+    fn origin(counter: u64, nonce: u64) -> Origin {
+        Origin { replica: ReplicaId(1), counter, nonce: Nonce(nonce) }
+    }
+
+    fn log_of(epochs: &[u64]) -> Log {
+        let mut log = Log::default();
+        for epoch in epochs {
+            log.append(ballot(*epoch), Timestamp(0), Content::EpochStart(Voters::default()));
+        }
+        log
+    }
+
+    fn batch(origin: Origin, number: u64) -> Content {
+        let (kind, commands) = (BatchKind::Application, Bytes::new());
+        Content::Batch(Batch { origin, number, kind, count: 0, commands })
+    }
+
+    #[test]
+    fn shared_position_is_the_last_of_equal_epochs() {
+        let log = log_of(&[1, 1, 3, 3, 3]);
+        for (other, shared) in [
+            (&[1, 1, 3, 3, 3][..], 5),
+            (&[1, 1, 3], 3),
+            (&[1, 1, 3, 3, 3, 3, 4], 5),
+            (&[1, 1, 2, 2, 2, 2], 2),
+            (&[1, 1, 1, 1, 4], 2),
+            (&[1, 2, 3], 3),
+            (&[2, 2], 0),
+            (&[], 0),
+        ] {
+            // The history [1, 2, 3] beside [1, 1, 3] cannot arise: epochs of one position
+            // fix all before them. It shows that only the last epoch is looked at.
+            let other = log_of(other);
+            let last = other.last().index;
+            assert_eq!(log.shared_with(other.history(), last), Some(Index(shared)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_compacted_is_not_told_apart() {
+        let mut base = log_of(&[1, 1, 3, 3, 4, 4]);
+        base.compact(Index(4));
+        assert_eq!(base.history(), [(ballot(3), Index(3)), (ballot(4), Index(5))]);
+        let last = base.last().index;
+        for (other, shared) in [
+            (&[1, 1, 3, 3, 4][..], Some(5)),
+            (&[1, 1, 3, 3, 3], Some(4)),
+            (&[1, 1, 3], Some(3)),
+            (&[1, 1], None),
+            (&[1, 1, 2, 2, 2], None),
+            (&[], None),
+        ] {
+            let other = log_of(other);
+            assert_eq!(other.shared_with(base.history(), last), shared.map(Index), "{other:?}");
+        }
+        let behind = Log::behind(base.start().clone());
+        assert_eq!(behind.last(), Position { epoch: ballot(3), index: Index(4) });
+        assert_eq!(behind.shared_with(base.history(), last), Some(Index(4)));
+        assert_eq!(base.shared_with(behind.history(), Index(4)), Some(Index(4)));
+    }
+
+    #[test]
+    fn cut_and_compacted_log_is_as_if_written_so() {
+        let mut log = log_of(&[1, 1, 3]);
+        log.append(ballot(3), Timestamp(5), batch(origin(1, 1), 1));
+        let digest = log.digest();
+        log.append(ballot(4), Timestamp(9), batch(origin(1, 1), 2));
+        log.compact(Index(2));
+        assert_eq!(log.cut(Index(4)).len(), 1);
+        let history = [(ballot(1), Index(1)), (ballot(3), Index(3))];
+        assert_eq!((log.digest(), log.history(), log.time()), (digest, &history[..], Timestamp(5)));
+        assert_eq!(log.last(), Position { epoch: ballot(3), index: Index(4) });
+        assert_eq!(log.first_kept(), Index(3));
+        assert!(log.get(Index(2)).is_none());
+        assert_eq!(log.from(Index(0)).count(), 2);
+        assert_eq!(log.from(Index(4)).count(), 1);
+        assert_eq!(log.from(Index(9)).count(), 0);
+        assert!(log.follows(&origin(1, 1), 2));
+        let each = size_of::<Entry>() as u64;
+        assert_eq!((log.bytes(), log.cost()), (2 * each, 4 * each));
+        let after = [0, 2, 3, 4, 9].map(|index| log.bytes_after(Index(index)) / each);
+        assert_eq!(after, [2, 2, 1, 0, 0]);
+        assert_eq!(log.first_within(log.bytes()), Index(2));
+        assert_eq!(log.first_within(log.bytes() - 1), Index(3));
+        assert_eq!(log.first_within(0), Index(4));
+    }
+
+    #[test]
+    fn what_has_left_memory_counts_until_it_is_gone_from_the_store() {
+        let mut log = log_of(&[1, 1, 2, 2, 3, 3]);
+        let each = size_of::<Entry>() as u64;
+        log.compact(Index(1));
+        log.forget(Index(4), 0);
+        assert_eq!((log.first_kept(), log.first_in_memory()), (Index(2), Index(5)));
+        assert_eq!((log.bytes(), log.stored_bytes(), log.cost()), (2 * each, 5 * each, 6 * each));
+        assert_eq!((log.get(Index(4)), log.from(Index(2)).count()), (None, 2));
+        assert_eq!([1, 3, 5].map(|index| log.epoch_at(Index(index)).counter), [1, 2, 3]);
+        let after = [0, 1, 2, 3, 4, 5, 6].map(|index| log.bytes_after(Index(index)) / each);
+        assert_eq!(after, [5, 5, 4, 3, 2, 1, 0]);
+        let within = [5, 4, 3, 2, 1, 0].map(|count| log.first_within(count * each).0);
+        assert_eq!(within, [1, 2, 3, 4, 5, 6]);
+        let in_memory = [5, 2, 1, 0].map(|count| log.first_in_memory_within(count * each).0);
+        assert_eq!(in_memory, [4, 4, 5, 6]);
+        log.compact(Index(3));
+        assert_eq!((log.first_kept(), log.first_in_memory()), (Index(4), Index(5)));
+        assert_eq!((log.bytes(), log.stored_bytes()), (2 * each, 3 * each));
+        assert_eq!(log.history(), [(ballot(2), Index(3)), (ballot(3), Index(5))]);
+        assert_eq!(log.cut(Index(5)).len(), 1);
+        assert_eq!((log.bytes(), log.stored_bytes()), (each, 2 * each));
+        log.compact(Index(5));
+        assert_eq!((log.bytes(), log.stored_bytes(), log.gone()), (0, 0, Index(5)));
+    }
+
+    #[test]
+    fn what_has_left_memory_is_told_to_a_step() {
+        let mut log = log_of(&[1; 20]);
+        let each = size_of::<Entry>() as u64;
+        log.forget(Index(20), 3 * each);
+        for index in 0..=20 {
+            let after = log.bytes_after(Index(index)) / each;
+            assert!(after >= 20 - index && after <= 24 - index, "{index}: {after}");
+        }
+        assert!(log.stored.len() < 7);
+        log.compact(Index(10));
+        assert!(log.stored_bytes() / each >= 10 && log.stored_bytes() / each <= 14);
+    }
+
+    #[test]
+    fn origins_are_gapless_and_a_higher_counter_supersedes() {
+        let mut log = log_of(&[1]);
+        assert!(!log.is_next(&origin(1, 1), 1), "no member yet");
+        let joined = vec![origin(1, 1).incarnation(), origin(2, 2).incarnation()];
+        let left = Vec::new();
+        let notice = Content::Notice(MembersChanged { joined, left });
+        log.append(ballot(1), Timestamp(0), notice);
+        assert!(log.is_next(&origin(1, 1), 1) && !log.is_next(&origin(1, 1), 2));
+        log.append(ballot(1), Timestamp(0), batch(origin(1, 1), 1));
+        assert!(log.is_next(&origin(1, 1), 2) && !log.is_next(&origin(1, 1), 3));
+        assert!(log.is_past(&origin(1, 1), 1) && !log.is_past(&origin(1, 1), 2));
+        // An equal counter with another nonce is another incarnation's mistake.
+        assert!(!log.is_next(&origin(1, 2), 2) && log.is_past(&origin(1, 2), 2));
+        assert!(log.is_next(&origin(2, 2), 1) && !log.is_next(&origin(2, 2), 2));
+        log.append(ballot(1), Timestamp(0), batch(origin(2, 2), 1));
+        assert!(!log.is_next(&origin(1, 1), 2) && log.is_past(&origin(1, 1), 2));
+        let (joined, left) = (Vec::new(), vec![origin(2, 2).incarnation()]);
+        let notice = Content::Notice(MembersChanged { joined, left });
+        log.append(ballot(1), Timestamp(0), notice);
+        assert!(!log.is_next(&origin(2, 2), 2) && !log.is_past(&origin(2, 2), 2));
+        log.cut(log.last().index.0.checked_sub(1).map(Index).unwrap());
+        assert!(log.is_next(&origin(2, 2), 2), "a notice that is cut off never was");
+    }
+}

@@ -1,0 +1,265 @@
+//! Starting with what a store holds (protocol §3).
+
+use crate::engine::log::write_queue::Disk;
+use crate::engine::log::{Log, Tables};
+use crate::engine::plausible::COUNT_MAX;
+use crate::engine::{Canary, Config, Engine, Facts, Now, Op, SnapshotHead};
+use crate::entry::Entry;
+use crate::snapshot::SnapshotName;
+use crate::types::{Digest, Index, ReplicaId, StoreId};
+
+/// What a store holds.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The last facts written; `None` if the store was never written.
+    pub facts: Option<Facts>,
+    /// The complete snapshots, the newest last.
+    pub snapshots: Vec<SnapshotName>,
+    /// The head of the newest.
+    pub head: Option<SnapshotHead>,
+    /// The entries of the log, dense and in order, each with the digest that was written.
+    pub entries: Vec<Entry>,
+}
+
+/// Why a replica does not start with what its store holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartError {
+    /// The store is another replica's.
+    #[error(
+        "store {store} belongs to replica {found}, and this is replica {configured}: give each \
+         its own"
+    )]
+    OtherReplica {
+        /// The store.
+        store: StoreId,
+        /// Whose it is.
+        found: ReplicaId,
+        /// Who was started with it.
+        configured: ReplicaId,
+    },
+    /// An entry is not what was written.
+    #[error(
+        "entry {index} of the log is damaged: its digest is {found} and should be {expected}; \
+         keep the store for inspection, and start this replica with an empty one"
+    )]
+    Damaged {
+        /// Which.
+        index: Index,
+        /// As computed from it and those before it.
+        found: Digest,
+        /// As written.
+        expected: Digest,
+    },
+    /// The store failed, or what it holds does not decode.
+    #[error("the store cannot be read: {0}")]
+    Unreadable(String),
+    /// The parts of the store do not fit together.
+    #[error(
+        "the store is incomplete: {0}; keep it for inspection, and start this replica with an \
+         empty one"
+    )]
+    Incomplete(String),
+}
+
+impl<T> Engine<T> {
+    /// An engine that goes on with what its store holds; with an empty store, one that
+    /// begins. The store's own id counts, and `config.store` only for an empty store.
+    ///
+    /// # Errors
+    ///
+    /// When the store is another replica's, or damaged.
+    pub fn restart(
+        mut config: Config,
+        now: Now,
+        recovered: Recovered,
+    ) -> Result<Self, RestartError> {
+        let Recovered { facts, snapshots, head, entries } = recovered;
+        let Some(facts) = facts else {
+            // A promise is written before anything else.
+            return if entries.is_empty() && snapshots.is_empty() {
+                Ok(Self::new(config, now))
+            } else {
+                Err(incomplete("it has a log and no facts"))
+            };
+        };
+        if facts.replica != config.incarnation.replica {
+            let (found, configured) = (facts.replica, config.incarnation.replica);
+            return Err(RestartError::OtherReplica { store: facts.store, found, configured });
+        }
+        if facts.promised.counter > COUNT_MAX || facts.commit.0 > COUNT_MAX {
+            let Facts { promised, commit, .. } = facts;
+            return Err(incomplete(format!(
+                "it has promised ballot {promised} and committed {commit}, and no group comes to \
+                 such numbers"
+            )));
+        }
+        config.store = facts.store;
+        let start = head.map(|head| head.tables).unwrap_or_default();
+        let (log, mend) = rebuild(start, entries)?;
+        // A snapshot may be complete before the promise of its epoch is written.
+        let promised = facts.promised.max(log.start().position.epoch);
+        let written = facts.promised;
+        let facts = Facts { promised, ..facts };
+        check(&facts, &log)?;
+        let mut engine = Self::new(config, now);
+        engine.promised = facts.promised;
+        engine.election.counter_seen = facts.promised.counter;
+        // Written before the first entry, without which it does not exist.
+        engine.cluster = facts.cluster.filter(|_| !log.is_empty());
+        engine.disk = Disk::recovered(log.last().index, facts.promised);
+        let mend = mend.filter(|_| !engine.is_broken(Canary::RestartNotMended));
+        mend.into_iter().for_each(|op| engine.disk.push(op));
+        if facts.promised > written {
+            engine.disk.push(Op::Facts(facts));
+        }
+        let start = log.start().position.index;
+        // Rule P4: nothing past these is applied until an epoch is open here.
+        engine.commit = start.max(facts.commit);
+        if engine.is_broken(Canary::AppliesAtRestart) {
+            engine.commit = log.last().index;
+        }
+        if engine.is_broken(Canary::PromiseForgotten) {
+            engine.promised = log.last().epoch;
+        }
+        engine.hinted = facts.commit;
+        engine.handed_out = start;
+        engine.snapshots.recovered(snapshots, log.start().clone());
+        engine.log = log;
+        engine.see_time(false);
+        Ok(engine)
+    }
+}
+
+/// Puts the log together behind the snapshot, and computes every digest anew. Also tells
+/// what the store's log lacks to be the same.
+fn rebuild(start: Tables, entries: Vec<Entry>) -> Result<(Log, Option<Op>), RestartError> {
+    let at = start.position;
+    let first = entries.first().map_or(at.index.next(), Entry::index);
+    if first > at.index.next() {
+        return Err(incomplete(format!(
+            "its log begins at {first}, and its newest snapshot ends at {}",
+            at.index
+        )));
+    }
+    let mut log = Log::behind(start);
+    // The digest before the first entry is known only behind the snapshot.
+    let mut before = (first == at.index.next()).then_some(log.digest());
+    let mut fits = before.is_some() && !entries.is_empty();
+    for (index, entry) in (first.0..).map(Index).zip(entries) {
+        if entry.index() != index {
+            return Err(incomplete(format!("entry {index} of its log is missing")));
+        }
+        let expected = entry.digest;
+        let found = before.map_or(expected, |before| {
+            let Entry { position, time, content, .. } = entry.clone();
+            Entry::new(before, position, time, content).digest
+        });
+        // Two logs that hold the same position agree up to there.
+        let found = if entry.position == at { log.digest() } else { found };
+        if found != expected {
+            return Err(RestartError::Damaged { index, found, expected });
+        }
+        before = Some(expected);
+        fits |= entry.position == at;
+        if index > at.index && fits {
+            if entry.position.epoch < log.last().epoch || entry.time < log.time() {
+                return Err(incomplete(format!("entry {index} of its log goes back")));
+            }
+            log.push(entry);
+        }
+    }
+    // Where the log does not reach the snapshot, or went another way before it, the replica
+    // had stopped between the snapshot's completion and the log's (rule L6).
+    let mend = if fits { Op::Compact(at.index) } else { Op::Reset(at.index) };
+    Ok((log, (at.index > Index(0)).then_some(mend)))
+}
+
+fn check(facts: &Facts, log: &Log) -> Result<(), RestartError> {
+    let last = log.last();
+    if last.index < facts.commit {
+        return Err(incomplete(format!(
+            "its log ends at {}, and {} was committed",
+            last.index, facts.commit
+        )));
+    }
+    if last.epoch > facts.promised {
+        return Err(incomplete(format!(
+            "its log ends in epoch {}, and {} was promised",
+            last.epoch, facts.promised
+        )));
+    }
+    Ok(())
+}
+
+fn incomplete(what: impl Into<String>) -> RestartError {
+    RestartError::Incomplete(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::entry::Content;
+    use crate::types::{Ballot, Position};
+
+    /// A log whose entries are of these epochs.
+    fn entries(epochs: &[u64]) -> Vec<Entry> {
+        let mut log = Log::default();
+        for epoch in epochs {
+            let epoch = Ballot { counter: *epoch, ..Ballot::default() };
+            log.append(epoch, Timestamp(0), Content::Time);
+        }
+        log.from(Index(1)).cloned().collect()
+    }
+
+    /// What follows from the first `count` of them.
+    fn snapshot(entries: &[Entry], count: usize) -> Tables {
+        let mut tables = Tables::default();
+        entries[..count].iter().for_each(|entry| tables.add(entry));
+        tables
+    }
+
+    fn last(log: &Log) -> (u64, u64) {
+        let Position { epoch, index } = log.last();
+        (epoch.counter, index.0)
+    }
+
+    #[test]
+    fn a_log_goes_on_behind_its_snapshot() {
+        let all = entries(&[1, 1, 2, 2, 3]);
+        for (kept_from, at) in [(0, 0), (0, 3), (2, 3), (3, 3), (4, 4), (0, 5)] {
+            let (log, mend) = rebuild(snapshot(&all, at), all[kept_from..].to_vec()).unwrap();
+            assert_eq!((last(&log), log.digest()), ((3, 5), all[4].digest), "{kept_from} {at}");
+            assert_eq!(log.from(Index(1)).count(), 5 - at);
+            let compact = Op::Compact(Index(at as u64));
+            assert_eq!(mend, (at > 0).then_some(compact), "{kept_from} {at}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_the_log_does_not_reach_or_contradicts_replaces_it() {
+        let all = entries(&[1, 1, 2, 2]);
+        for other in [&[][..], &[1], &[1, 1, 2], &[1, 1, 1, 1, 1, 1]] {
+            let (log, mend) = rebuild(snapshot(&all, 4), entries(other)).unwrap();
+            assert_eq!((last(&log), log.digest()), ((2, 4), all[3].digest), "{other:?}");
+            assert_eq!(mend, Some(Op::Reset(Index(4))), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_what_was_written_is_named() {
+        let all = entries(&[1, 1, 2, 2, 2]);
+        let mut damaged = all.clone();
+        damaged[3].time = Timestamp(9);
+        let error = rebuild(Tables::default(), damaged.clone()).unwrap_err();
+        assert!(matches!(error, RestartError::Damaged { index: Index(4), .. }), "{error}");
+        // Where the log begins at the very entry that the snapshot ends with.
+        let mut at_start = all[2..].to_vec();
+        at_start[0].digest = Digest(7);
+        let error = rebuild(snapshot(&all, 3), at_start).unwrap_err();
+        assert!(matches!(error, RestartError::Damaged { index: Index(3), .. }), "{error}");
+        let error = rebuild(snapshot(&all, 2), all[3..].to_vec()).unwrap_err();
+        assert!(matches!(error, RestartError::Incomplete(_)), "{error}");
+    }
+}

@@ -1,0 +1,376 @@
+//! Snapshots of this replica's own state: when they are taken, what is forgotten behind
+//! them, and whether the others have the same (protocol §6).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::log::Tables;
+use crate::engine::replication::proposals::Callers;
+use crate::engine::transfer::flow_control::KEPT_TIMEOUTS;
+use crate::engine::{Canary, Checked, Committed, Config, Engine, Op, Output, StopReason, ensure};
+use crate::entry::{Content, Entry};
+use crate::snapshot::{ShelfNews, ShelfOp, SnapshotName};
+use crate::types::{Digest, Index, Position};
+
+/// Complete snapshots that are kept: the newest, and one before it for whoever is being
+/// brought up to date by it.
+const HELD_MAX: usize = 2;
+/// A large state is taken at one of so many places at least, powers of two. Too low: the disk is
+/// busy with snapshots. Too high: a restart has many entries to apply; the log grows too long while
+/// one is written.
+const SPACING_OF_ENTRIES_MAX: u64 = 16;
+const SPACING_OF_BYTES_MAX: u64 = 2;
+/// How large the log in the store is, from any index on, is known to that part of its limit.
+const STORED_STEPS: u64 = 4096;
+
+/// What the protocol has to know at the position of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotHead {
+    pub(crate) tables: Tables,
+}
+
+impl SnapshotHead {
+    /// The last entry that is in the snapshot.
+    pub fn position(&self) -> Position {
+        self.tables.position
+    }
+}
+
+#[cfg(test)]
+impl SnapshotHead {
+    /// Returns a head with that many rows in its table of origins.
+    pub(crate) fn of_origins(count: u32) -> Self {
+        let last =
+            crate::engine::log::LastBatch { counter: 1, nonce: crate::types::Nonce(1), number: 1 };
+        let origins = (1..=count).map(|id| (crate::types::ReplicaId(id), last)).collect();
+        Self { tables: Tables { origins, ..Tables::default() } }
+    }
+}
+
+/// The snapshots that this replica holds, and what the next is taken of.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots {
+    /// The complete ones, the newest last.
+    held: Vec<SnapshotName>,
+    /// What follows from the entries that were handed out.
+    tables: Tables,
+    /// One is being taken.
+    taking: bool,
+    /// What the state machine has to begin with.
+    restore: Option<SnapshotName>,
+    /// One that is being transferred, by whomever, and when that was last heard.
+    pinned: Option<(SnapshotName, Duration)>,
+    /// Where the states of others were found to differ.
+    differs_at: Index,
+    /// Why the last one could not have been restored, and was dropped.
+    refused: Option<String>,
+}
+
+impl Snapshots {
+    /// What the store held.
+    pub(crate) fn recovered(&mut self, held: Vec<SnapshotName>, tables: Tables) {
+        self.restore = held.last().copied();
+        self.held = held;
+        self.tables = tables;
+    }
+
+    /// A snapshot that came from elsewhere takes the place of everything.
+    pub(crate) fn installed(&mut self, name: SnapshotName, tables: Tables) {
+        self.restore = Some(name);
+        self.tables = tables;
+    }
+
+    /// One is being taken.
+    pub(crate) fn is_taking(&self) -> bool {
+        self.taking
+    }
+
+    pub(crate) fn held(&self) -> &[SnapshotName] {
+        &self.held
+    }
+
+    /// Where the states of others were found to differ, if they were.
+    pub(crate) fn differs_at(&self) -> Option<Index> {
+        Some(self.differs_at).filter(|index| *index > Index(0))
+    }
+
+    /// Why the last one that was taken was dropped, if it was.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    pub(crate) fn pin(&mut self, name: SnapshotName, now: Duration) {
+        if self.held.contains(&name) {
+            self.pinned = Some((name, now));
+        }
+    }
+
+    fn add(&mut self, name: SnapshotName) {
+        self.held.push(name);
+        self.held.sort_unstable();
+        self.held.dedup();
+    }
+
+    /// An entry is handed out; whether the state behind it is to be taken.
+    ///
+    /// Where that may be follows from the log alone, so all replicas take the same. Of a large
+    /// state it is every 2nd, 4th, … of these places: whatever size each knows of it, the places
+    /// of who takes fewer are among those of who takes more.
+    fn pass(&mut self, entry: &Entry, config: &Config) -> bool {
+        let bytes_before = self.tables.bytes;
+        self.tables.add(entry);
+        let Config { snapshot_entries, snapshot_bytes, .. } = *config;
+        let size = self.held.last().map_or(0, |newest| newest.bytes);
+        let spacing = (size / snapshot_bytes.saturating_mul(2)).next_power_of_two();
+        let bytes = snapshot_bytes.saturating_mul(spacing.min(SPACING_OF_BYTES_MAX));
+        let entries = snapshot_entries.saturating_mul(spacing.min(SPACING_OF_ENTRIES_MAX));
+        entry.position.index.0.is_multiple_of(entries)
+            || self.tables.bytes / bytes > bytes_before / bytes
+    }
+}
+
+impl<T> Engine<T> {
+    /// Hands committed entries out to be applied (rule N8), and has the state taken where
+    /// that is due.
+    pub(crate) fn hand_out(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        if let Some(name) = self.snapshots.restore.take() {
+            out.push(Output::Restore(name));
+        }
+        let until =
+            Index(self.applied.0.saturating_add(self.config.applying_max).min(self.commit.0));
+        if self.handed_out >= until {
+            return Ok(());
+        }
+        let mut committed = Vec::with_capacity((until.0 - self.handed_out.0) as usize);
+        let mut last = self.handed_out;
+        for entry in self.log.from(self.handed_out.next()).take_while(|e| e.index() <= until) {
+            last = entry.index();
+            let callers = match &entry.content {
+                Content::Batch(batch) => {
+                    let broken = self.config.is_broken(Canary::SupersededStays);
+                    match self.proposals.committed(batch, broken)? {
+                        Callers::Application(callers) => callers,
+                        Callers::Operator(ticket) => {
+                            self.requests.committed(ticket);
+                            Vec::new()
+                        }
+                    }
+                }
+                Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
+            };
+            committed.push(Committed { entry: entry.clone(), callers });
+            let due = self.snapshots.pass(entry, &self.config);
+            // While one is being written the next is left out.
+            if due && self.disk.has_facts() && !self.snapshots.taking {
+                self.snapshots.taking = true;
+                out.push(Output::Apply(std::mem::take(&mut committed)));
+                let ahead = self.config.is_broken(Canary::SnapshotOfTheEnd);
+                let tables = if ahead { self.log.end() } else { &self.snapshots.tables }.clone();
+                out.push(Output::Capture(Box::new(SnapshotHead { tables })));
+            }
+        }
+        ensure(last == until, || format!("committed entries up to {until} are not in the log"))?;
+        self.handed_out = until;
+        if !committed.is_empty() {
+            out.push(Output::Apply(committed));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_shelf_news(&mut self, news: ShelfNews, out: &mut Vec<Output<T>>) -> Checked {
+        match news {
+            ShelfNews::Taken(name) => {
+                tracing::debug!(replica = %self.me().replica, %name, "took a snapshot");
+                self.snapshots.taking = false;
+                self.snapshots.refused = None;
+                self.hold(name, out);
+                self.compare_states()
+            }
+            ShelfNews::Unreadable { name, reason } => {
+                tracing::error!(
+                    replica = %self.me().replica, %name, reason,
+                    "the state cannot be read back from its snapshot, which was dropped; the log \
+                     is kept instead and grows: correct how the state is serialised"
+                );
+                self.snapshots.taking = false;
+                self.snapshots.refused = Some(format!("{name} cannot be restored: {reason}"));
+                Ok(())
+            }
+            ShelfNews::Read { name, chunk, bytes } => {
+                self.on_chunk_read(name, chunk, bytes, out);
+                Ok(())
+            }
+            ShelfNews::Written { name, chunk } => {
+                self.on_chunk_written(name, chunk, out);
+                Ok(())
+            }
+            ShelfNews::Received { name, head } => {
+                self.hold(name, out);
+                self.on_received_all(name, head, out)
+            }
+            ShelfNews::Refused { name, reason } => {
+                tracing::error!(
+                    replica = %self.me().replica, %name, reason,
+                    "a snapshot that was received is damaged and was dropped; it is asked for again"
+                );
+                self.give_up_receiving(name);
+                Ok(())
+            }
+        }
+    }
+
+    /// A snapshot is complete here: tells it, and forgets what it makes superfluous.
+    fn hold(&mut self, name: SnapshotName, out: &mut Vec<Output<T>>) {
+        self.snapshots.add(name);
+        self.members.announce_due = true;
+        let pinned = self.pinned();
+        let old = self.snapshots.held.len().saturating_sub(HELD_MAX);
+        // The state machine may still have to begin with what it has not reached.
+        let is_done_with = |old: &SnapshotName| Some(*old) != pinned && old.index() <= self.applied;
+        let old: Vec<_> = self.snapshots.held[..old].iter().copied().filter(is_done_with).collect();
+        self.snapshots.held.retain(|held| !old.contains(held));
+        out.extend(old.into_iter().map(|old| Output::Shelf(ShelfOp::Remove(old))));
+        self.compact();
+    }
+
+    /// The snapshot that is being transferred.
+    pub(crate) fn pinned(&self) -> Option<SnapshotName> {
+        let span = self.config.election_timeout * KEPT_TIMEOUTS;
+        self.snapshots.pinned.filter(|(_, heard)| self.ago(*heard) < span).map(|(name, _)| name)
+    }
+
+    /// Forgets old entries that the newest snapshot holds, but for a margin for whoever lags
+    /// a little, and for what is kept for those who take in what they lack.
+    pub(crate) fn compact(&mut self) {
+        self.forget_applied();
+        self.forget_old();
+        // What has left memory is not told again: who missed it fetches it.
+        self.pace.left_memory(self.log.start().position.index);
+    }
+
+    fn forget_old(&mut self) {
+        let newest = self.snapshots.held.last().map(SnapshotName::index);
+        let early = self.is_broken(Canary::CutBeforeSnapshot);
+        let Some(newest) = newest.max(early.then_some(self.handed_out)) else { return };
+        let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
+        let gone = self.log.gone();
+        let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));
+        let ahead = self.is_broken(Canary::CompactedBeforeApplied);
+        let applied = if ahead { newest } else { self.handed_out };
+        let kept = self.kept_for_laggards().unwrap_or(newest).min(newest).min(applied);
+        let too_much = self.log.stored_bytes() > kept_bytes_max;
+        let within = if too_much { self.log.first_within(kept_bytes_max / 4 * 3) } else { gone };
+        let through = spare.max(within).min(kept);
+        // In steps, so that it is not done for every entry.
+        let freed = self.log.stored_bytes() - self.log.bytes_after(through);
+        let worth_it = through.0 > gone.0 + kept_entries_max as u64 / 4
+            || too_much && freed > kept_bytes_max / 16;
+        if worth_it && through > gone {
+            self.log.compact(through);
+            self.disk.push(Op::Compact(through));
+        }
+    }
+
+    /// What is applied and durable need not be in memory, but for the newest, where a store can
+    /// be read back.
+    fn forget_applied(&mut self) {
+        let Config { cached_bytes_max, volatile, .. } = self.config;
+        if volatile || self.log.bytes() <= cached_bytes_max {
+            return;
+        }
+        let within = self.log.first_in_memory_within(cached_bytes_max / 4 * 3);
+        // In place of what is not durable yet the store may have what was cut.
+        let early = self.is_broken(Canary::ForgottenBeforeDurable);
+        let durable = if early { self.applied } else { self.disk.durable() };
+        let through = within.min(self.applied).min(durable);
+        self.log.forget(through, self.log_bytes_max() / STORED_STEPS);
+    }
+
+    /// Compares the states at the indices of snapshots. A difference means that the state
+    /// machine is not deterministic, or that a memory or disk is not what it should be: who
+    /// differs from a majority of the voters stops.
+    pub(crate) fn compare_states(&mut self) -> Checked {
+        let voters = &self.log.voters().now;
+        for mine in &self.snapshots.held {
+            let index = mine.index();
+            let theirs: Vec<(_, Digest)> = self
+                .members
+                .held()
+                .filter(|(_, name)| name.position == mine.position)
+                .map(|(incarnation, name)| (incarnation.replica, name.digest))
+                .filter(|(replica, _)| *replica != self.me().replica)
+                .collect();
+            let Some((_, other)) = theirs.iter().find(|(_, theirs)| *theirs != mine.digest) else {
+                continue;
+            };
+            let has = |digest: Digest, replica| {
+                let is_mine = replica == self.me().replica && mine.digest == digest;
+                is_mine || theirs.contains(&(replica, digest))
+            };
+            let majority = |digest: Digest| {
+                voters.iter().filter(|v| has(digest, v.replica)).count() * 2 > voters.len()
+            };
+            let others = theirs.iter().map(|(_, digest)| *digest);
+            if let Some(theirs) = others.filter(|d| *d != mine.digest).find(|d| majority(*d)) {
+                return Err(StopReason::Diverged { index, mine: mine.digest, theirs });
+            }
+            if index > self.snapshots.differs_at {
+                self.snapshots.differs_at = index;
+                tracing::error!(
+                    replica = %self.me().replica, %index, mine = %mine.digest, theirs = %other,
+                    "the states of two replicas differ: the state machine is not deterministic"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::Timestamp;
+    use crate::entry::{Batch, BatchKind};
+    use crate::types::{Nonce, Origin, ReplicaId, StoreId};
+
+    /// Where snapshots are taken of a state that was so large when it was last taken.
+    fn places(size: u64, entry_bytes: usize, entries: u64) -> Vec<u64> {
+        let incarnation = crate::types::Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
+        let mut config = Config::new(incarnation, StoreId(1), vec![ReplicaId(1)]);
+        (config.snapshot_entries, config.snapshot_bytes) = (10, 1000);
+        let newest = SnapshotName { bytes: size, ..SnapshotName::default() };
+        let mut snapshots = Snapshots { held: vec![newest], ..Snapshots::default() };
+        let commands = Bytes::from(vec![0; entry_bytes]);
+        let due = (1..=entries).filter(|number| {
+            let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) };
+            let (kind, commands) = (BatchKind::Application, commands.clone());
+            let batch = Batch { origin, number: *number, kind, count: 1, commands };
+            let position = Position { index: Index(*number), ..Position::default() };
+            let content = Content::Batch(batch);
+            let entry = Entry { position, time: Timestamp(0), content, digest: Digest(0) };
+            snapshots.pass(&entry, &config)
+        });
+        due.collect()
+    }
+
+    #[test]
+    fn a_large_state_is_taken_less_often_and_where_a_small_one_is_too() {
+        let sizes = [0, 1999, 2000, 5000, 17_000, u64::MAX];
+        for entry_bytes in [0, 150] {
+            let all: Vec<Vec<u64>> =
+                sizes.iter().map(|size| places(*size, entry_bytes, 640)).collect();
+            for pair in all.windows(2) {
+                assert!(!pair[1].is_empty());
+                assert!(pair[1].iter().all(|place| pair[0].contains(place)), "{pair:?}");
+            }
+        }
+        assert_eq!(places(1999, 0, 40), [10, 20, 30, 40]);
+        assert_eq!(places(2000, 0, 40), [10, 20, 30, 40]);
+        assert_eq!(places(5000, 0, 40), [20, 40]);
+        assert_eq!(places(u64::MAX, 0, 640), [160, 320, 480, 640], "there is a limit");
+        assert_eq!(places(5000, 1500, 9), [2, 3, 4, 6, 7, 8]);
+    }
+}

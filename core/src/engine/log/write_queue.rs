@@ -1,0 +1,198 @@
+use std::collections::VecDeque;
+
+use crate::engine::{Entry, Op, Output};
+use crate::types::{Ballot, Index};
+
+/// Writes under way at once: one being done and one waiting, so that the log thread is
+/// never idle while there is work, and everything that gathers meanwhile shares a sync.
+const WRITES_MAX: usize = 2;
+
+/// What is to be written, what is being written, and what is durable.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    gathered: Vec<Op>,
+    /// Of the entries in `gathered`.
+    gathered_bytes: usize,
+    /// The last index appended, as of the end of `gathered`.
+    appended: Index,
+    /// A ballot whose promise is in `gathered`.
+    promise: Option<Ballot>,
+    under_way: VecDeque<Write>,
+    next_ticket: u64,
+    durable: Index,
+    promise_durable: Ballot,
+}
+
+#[derive(Debug)]
+struct Write {
+    ticket: u64,
+    bytes: usize,
+    appended: Index,
+    promise: Option<Ballot>,
+}
+
+impl Disk {
+    /// Of a store that holds a log up to `last`, and that promise.
+    pub(crate) fn recovered(last: Index, promised: Ballot) -> Self {
+        Self { appended: last, durable: last, promise_durable: promised, ..Self::default() }
+    }
+
+    pub(crate) fn push(&mut self, op: Op) {
+        self.gathered.push(op);
+    }
+
+    pub(crate) fn append(&mut self, entry: Entry) {
+        self.appended = entry.index();
+        self.gathered_bytes += entry.content.bytes();
+        self.gathered.push(Op::Append(entry));
+    }
+
+    /// A promise whose report waits for the write (rules P1 and P3).
+    pub(crate) fn promise(&mut self, ballot: Ballot, op: Op) {
+        self.promise = Some(ballot);
+        self.gathered.push(op);
+    }
+
+    /// `broken` is for a canary.
+    pub(crate) fn cut(&mut self, after: Index, broken: bool) {
+        self.gathered.push(Op::Cut(after));
+        self.appended = self.appended.min(after);
+        if broken {
+            return;
+        }
+        // Entries that come in the place of what is cut are not durable yet, whatever an
+        // earlier write says when it is done.
+        self.durable = self.durable.min(after);
+        for write in &mut self.under_way {
+            write.appended = write.appended.min(after);
+        }
+    }
+
+    /// A snapshot took the place of the whole log, and of what an earlier write says when it
+    /// is done. Nothing counts as durable before this is.
+    pub(crate) fn reset(&mut self, through: Index) {
+        self.gathered.push(Op::Reset(through));
+        self.appended = through;
+        self.durable = Index(0);
+        for write in &mut self.under_way {
+            write.appended = Index(0);
+        }
+    }
+
+    pub(crate) fn has_gathered(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// Hands out what has gathered as one write, and tells its ticket.
+    pub(crate) fn flush<T>(&mut self, out: &mut Vec<Output<T>>) -> Option<u64> {
+        if self.gathered.is_empty() || self.under_way.len() >= WRITES_MAX {
+            return None;
+        }
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        let (appended, promise) = (self.appended, self.promise.take());
+        let bytes = std::mem::take(&mut self.gathered_bytes);
+        self.under_way.push_back(Write { ticket, bytes, appended, promise });
+        out.push(Output::Write { ticket, ops: std::mem::take(&mut self.gathered) });
+        Some(ticket)
+    }
+
+    /// A write is done, and all before it. Returns the highest ballot whose promise is
+    /// durable by that.
+    pub(crate) fn written(&mut self, ticket: u64) -> Option<Ballot> {
+        let mut promise = None;
+        while let Some(write) = self.under_way.front().filter(|write| write.ticket <= ticket) {
+            self.durable = write.appended;
+            promise = promise.max(write.promise);
+            self.under_way.pop_front();
+        }
+        self.promise_durable = self.promise_durable.max(promise.unwrap_or_default());
+        promise
+    }
+
+    /// Of the entries that are not written yet.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.gathered_bytes + self.under_way.iter().map(|write| write.bytes).sum::<usize>()
+    }
+
+    /// The highest ballot whose promise is durable.
+    pub(crate) fn promise_durable(&self) -> Ballot {
+        self.promise_durable
+    }
+
+    /// Whether any promise is durable. A store with a snapshot and without facts would be
+    /// nobody's.
+    pub(crate) fn has_facts(&self) -> bool {
+        self.promise_durable > Ballot::default()
+    }
+
+    /// All entries up to here are durable.
+    pub(crate) fn durable(&self) -> Index {
+        self.durable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::entry::Content;
+    use crate::types::{Digest, Position, Voters};
+
+    fn entry(index: u64) -> Entry {
+        let position = Position { epoch: Ballot::default(), index: Index(index) };
+        Entry::new(Digest(0), position, Timestamp(0), Content::EpochStart(Voters::default()))
+    }
+
+    fn flushed(disk: &mut Disk) -> Option<(u64, usize)> {
+        let mut out: Vec<Output<()>> = Vec::new();
+        disk.flush(&mut out);
+        out.into_iter().next().map(|output| match output {
+            Output::Write { ticket, ops } => (ticket, ops.len()),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn what_gathers_during_writes_shares_one() {
+        let mut disk = Disk::default();
+        for index in 1..=5 {
+            disk.append(entry(index));
+            let expected = if index <= 2 { Some((index, 1)) } else { None };
+            assert_eq!(flushed(&mut disk), expected);
+        }
+        assert_eq!(disk.written(1), None);
+        assert_eq!(disk.durable(), Index(1));
+        assert_eq!(flushed(&mut disk), Some((3, 3)));
+        disk.written(3);
+        assert_eq!(disk.durable(), Index(5));
+    }
+
+    #[test]
+    fn a_write_from_before_a_cut_makes_nothing_durable_after_it() {
+        let mut disk = Disk::default();
+        (1..=5).for_each(|index| disk.append(entry(index)));
+        assert_eq!(flushed(&mut disk), Some((1, 5)));
+        disk.cut(Index(3), false);
+        disk.append(entry(4));
+        disk.written(1);
+        assert_eq!(disk.durable(), Index(3));
+        assert_eq!(flushed(&mut disk), Some((2, 2)));
+        disk.written(2);
+        assert_eq!(disk.durable(), Index(4));
+    }
+
+    #[test]
+    fn a_write_from_before_a_snapshot_makes_nothing_of_it_durable() {
+        let mut disk = Disk::recovered(Index(3), Ballot::default());
+        disk.append(entry(4));
+        assert_eq!(flushed(&mut disk), Some((1, 1)));
+        disk.reset(Index(20));
+        disk.append(entry(21));
+        disk.written(1);
+        assert_eq!(disk.durable(), Index(0));
+        assert_eq!(flushed(&mut disk), Some((2, 2)));
+        disk.written(2);
+        assert_eq!(disk.durable(), Index(21));
+    }
+}

@@ -1,0 +1,132 @@
+//! The cluster that this replica belongs to, and messages of other clusters (rule V4).
+
+use cpg::Member;
+
+use crate::engine::replication::batch_pool::Pool;
+use crate::engine::{Canary, Engine};
+use crate::entry::{Content, Entry};
+use crate::message::{Message, Open};
+use crate::types::{ClusterId, Digest, Index, Position};
+
+impl<T> Engine<T> {
+    /// The cluster that this replica belongs to, for the frames it sends.
+    ///
+    /// With an empty log it has been told of one at most, which may have come to nothing. While
+    /// it coordinates, its `Open` is for the cluster whose replicas have reported the base.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        let opens = || self.election.coordination.as_ref()?.cluster();
+        self.cluster.filter(|_| !self.log.is_empty()).or_else(opens)
+    }
+
+    /// Rule V4: messages of another cluster are ignored and reported.
+    pub(crate) fn is_of_this_cluster(
+        &mut self,
+        from: Member,
+        cluster: Option<ClusterId>,
+        message: &Message,
+    ) -> bool {
+        let unnamed = self.is_broken(Canary::OpenWithoutCluster);
+        let opened = first_cluster(message).filter(|_| !unnamed);
+        match (self.cluster(), opened.or(cluster)) {
+            (Some(mine), Some(theirs))
+                if mine != theirs && !self.is_broken(Canary::ForeignHeard) =>
+            {
+                if self.members.foreign(from, theirs) {
+                    tracing::warn!(
+                        %from, %mine, %theirs,
+                        "a member of this CPG group belongs to another cluster and is ignored: \
+                         give one of the two another group name"
+                    );
+                }
+                false
+            }
+            // A replica that knows no cluster belongs to the first that takes it in.
+            (None, Some(theirs)) if self.is_taken_in(message) => {
+                if self.cluster.is_some_and(|known| known != theirs) {
+                    self.pool = Pool::default();
+                }
+                self.adopt_cluster(theirs);
+                true
+            }
+            // Nobody would ever order what another cluster proposes, and it would be waited for.
+            (None, Some(theirs)) if matches!(message, Message::Batch(..)) => {
+                self.cluster == Some(theirs)
+            }
+            _ => true,
+        }
+    }
+
+    /// Belongs to that cluster from now on. This is written before any entry of it: a replica that is
+    /// started again with a log must know whose log it is.
+    pub(crate) fn adopt_cluster(&mut self, cluster: ClusterId) {
+        if self.cluster.replace(cluster) != Some(cluster) {
+            let facts = self.facts();
+            self.disk.push(facts);
+        }
+    }
+
+    /// Returns whether a message is of the cluster that this replica belongs to from now on. A ballot is
+    /// nobody else's, so whoever speaks of the epoch open here is of its cluster.
+    fn is_taken_in(&self, message: &Message) -> bool {
+        let epoch = match message {
+            Message::Open(open) => return open.ballot >= self.promised,
+            Message::Entries(entries) => entries.epoch,
+            Message::Progress(progress) | Message::Batch(_, Some(progress)) => progress.epoch,
+            _ => return false,
+        };
+        self.live().is_some_and(|live| live.open.ballot == epoch)
+    }
+}
+
+/// The cluster that an `Open` without a base begins, whatever its frame says: its coordinator
+/// did not belong to it yet.
+fn first_cluster(message: &Message) -> Option<ClusterId> {
+    let Message::Open(open) = message else { return None };
+    (open.base.index == Index(0)).then(|| cluster_of(open))
+}
+
+/// The identity of the cluster whose first entry follows from that `Open`.
+pub(crate) fn cluster_of(open: &Open) -> ClusterId {
+    let position = Position { epoch: open.ballot, index: Index(1) };
+    let content = Content::EpochStart(open.voters.clone());
+    let first = Entry::new(Digest::default(), position, open.time, content);
+    ClusterId(first.digest.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use crate::engine::Input;
+    use crate::engine::solo::{Solo, member, run};
+    use crate::types::{Ballot, Nonce, ReplicaId, StoreId, Voter, Voters};
+
+    /// The `Open` of a group that replica 4 forms alone.
+    fn of_another_group() -> Open {
+        let voter = Voter { replica: ReplicaId(4), store: StoreId(4) };
+        Open {
+            ballot: Ballot { counter: 9, replica: 4, nonce: Nonce(4) },
+            base: Position::default(),
+            digest: Digest::default(),
+            history: Vec::new(),
+            sequencer: run(4, 4),
+            voters: Voters { now: vec![voter], previous: vec![voter], since: Index(1) },
+            time: Timestamp(5),
+        }
+    }
+
+    #[test]
+    fn v4_a_running_group_ignores_the_first_open_of_another() {
+        let mut solo = Solo::new();
+        let all = [member(1, 1), member(4, 4)];
+        solo.configure(&all, &all[1..]);
+        let open = of_another_group();
+        let theirs = cluster_of(&open);
+        // Its coordinator had no log when it sent that, so its frame names no cluster.
+        let message = Message::Open(open);
+        solo.input(Input::Delivered { from: member(4, 4), cluster: None, message });
+        let status = solo.engine.status();
+        assert_eq!(status.foreign, Some(theirs));
+        assert_eq!(status.epoch.map(|epoch| epoch.replica), Some(1));
+    }
+}

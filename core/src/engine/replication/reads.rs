@@ -1,0 +1,316 @@
+//! Linearizable reads without the log (rules R1 and R2): a majority's echoes say up to where
+//! a read has to look. No sequencer and no disk take part.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::engine::{Canary, Engine, Epoch, Output};
+use crate::message::{Message, Read};
+use crate::types::{Index, Nonce, Voter};
+
+/// Readers whose rounds are remembered until they are echoed: more than there are members.
+pub(crate) const READERS_MAX: usize = 256;
+
+/// This replica's reads, and what it owes to the reads of others.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    /// Waiting for the next round, oldest first.
+    gathered: Vec<Waiting>,
+    /// One is under way at a time; it serves all that had gathered.
+    round: Option<Round>,
+    /// The number of the last round. Never used twice by an incarnation.
+    last_round: u64,
+    /// When a round was last asked for.
+    sent_at: Option<Duration>,
+    /// Those that know their index, which never falls.
+    placed: VecDeque<(Index, Vec<Waiting>)>,
+    /// The highest round of each reader, to be told with the next `Progress`.
+    echoes: BTreeMap<Nonce, u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    ticket: u64,
+    since: Duration,
+    /// So many of the commands proposed here have to be applied before.
+    behind: u64,
+}
+
+#[derive(Debug)]
+struct Round {
+    number: u64,
+    reads: Vec<Waiting>,
+    began_at: Duration,
+    sent_at: Duration,
+    /// Who has echoed it, and what they had acked.
+    echoes: BTreeMap<Voter, Index>,
+}
+
+impl Reads {
+    /// Since when a round waits to be echoed in the epoch that is open.
+    pub(crate) fn waiting_since(&self) -> Option<Duration> {
+        self.round.as_ref().map(|round| round.began_at)
+    }
+
+    /// An epoch begins: what is not known to be committed is asked again.
+    pub(crate) fn restart(&mut self, commit: Index) {
+        let settled = self.placed.partition_point(|(index, _)| *index <= commit);
+        let mut again: Vec<_> = self.placed.drain(settled..).flat_map(|(_, reads)| reads).collect();
+        again.extend(self.round.take().into_iter().flat_map(|round| round.reads));
+        again.append(&mut self.gathered);
+        self.gathered = again;
+        self.echoes.clear();
+    }
+
+    /// What is owed to other readers. A lost one is asked for again.
+    pub(crate) fn take_echoes(&mut self) -> Vec<(Nonce, u64)> {
+        std::mem::take(&mut self.echoes).into_iter().collect()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn owed(&self) -> usize {
+        self.echoes.len()
+    }
+
+    /// Gives up those that came before `since`.
+    fn give_up(&mut self, since: Duration) -> Vec<u64> {
+        let placed = self.placed.iter_mut().map(|(_, reads)| reads);
+        let round = self.round.iter_mut().map(|round| &mut round.reads);
+        let all = placed.chain(round).chain([&mut self.gathered]);
+        all.flat_map(|reads| reads.extract_if(.., |read| read.since < since))
+            .map(|read| read.ticket)
+            .collect()
+    }
+
+    /// Those that may look at what is handed out to be applied, `settled` of the commands
+    /// proposed here among it.
+    fn take_ready(&mut self, handed_out: Index, settled: u64) -> Vec<u64> {
+        let reached = self.placed.partition_point(|(index, _)| *index <= handed_out);
+        let mut ready = Vec::new();
+        for (_, reads) in self.placed.range_mut(..reached) {
+            let able = reads.extract_if(.., |read| read.behind <= settled);
+            ready.extend(able.map(|read| read.ticket));
+        }
+        while self.placed.front().is_some_and(|(_, reads)| reads.is_empty()) {
+            self.placed.pop_front();
+        }
+        ready
+    }
+}
+
+impl<T> Engine<T> {
+    /// Takes in a read; `in_order` holds it behind everything that was proposed here.
+    pub(crate) fn queue_read(&mut self, ticket: u64, in_order: bool) {
+        let in_order = in_order && !self.is_broken(Canary::ReadBeforeCommands);
+        let behind = if in_order { self.proposals.taken() } else { 0 };
+        let read = Waiting { ticket, since: self.now.monotonic, behind };
+        let joins = self.is_broken(Canary::ReadJoinsRound);
+        match &mut self.reads {
+            reads if self.config.is_broken(Canary::ReadAtOnce) => {
+                reads.placed.push_back((Index(0), vec![read]));
+            }
+            Reads { round: Some(round), .. } if joins => round.reads.push(read),
+            reads => reads.gathered.push(read),
+        }
+    }
+
+    /// Begins the next round when there are reads for it and none is under way.
+    pub(crate) fn begin_round(&mut self, out: &mut Vec<Output<T>>) {
+        let is_unsent = self.reads.sent_at.is_some_and(|at| self.is_unsent(at));
+        if self.reads.round.is_some()
+            || self.reads.gathered.is_empty()
+            || self.live().is_none()
+            || is_unsent
+        {
+            return;
+        }
+        self.reads.last_round += 1;
+        // This replica has promised nothing higher either, and needs no message to know it.
+        let echoes = BTreeMap::from([(self.voter(), self.acked)]);
+        self.reads.round = Some(Round {
+            number: self.reads.last_round,
+            reads: std::mem::take(&mut self.reads.gathered),
+            began_at: self.now.monotonic,
+            sent_at: self.now.monotonic,
+            echoes,
+        });
+        self.place_round();
+        self.send_round(out);
+    }
+
+    fn send_round(&mut self, out: &mut Vec<Output<T>>) {
+        let (epoch, incarnation) = (self.open_epoch(), self.me());
+        if let Some(Round { number, sent_at, .. }) = &mut self.reads.round {
+            *sent_at = self.now.monotonic;
+            self.reads.sent_at = Some(self.now.monotonic);
+            out.push(Output::Send(Message::Read(Read { epoch, incarnation, round: *number })));
+        }
+    }
+
+    /// At a tick: what got lost is asked again, and what waits for too long is given up.
+    pub(crate) fn tend_reads(&mut self, out: &mut Vec<Output<T>>) {
+        let sent_at = self.reads.round.as_ref().map(|round| round.sent_at);
+        let lost = sent_at.is_some_and(|at| self.unanswered(at) > self.config.resend_timeout);
+        if lost && self.live().is_some() {
+            self.send_round(out);
+        }
+        let oldest = self.now.monotonic.saturating_sub(self.config.read_timeout);
+        let tickets = self.reads.give_up(oldest);
+        if !tickets.is_empty() {
+            out.push(Output::FailReads { tickets });
+        }
+    }
+
+    /// Rule R1: a voter that has promised nothing higher echoes, in a `Progress` that it
+    /// sends from now on.
+    pub(crate) fn on_read(&mut self, read: &Read) {
+        let any_epoch = self.is_broken(Canary::EchoesOfOtherEpochs);
+        let in_epoch = |epoch: &&Epoch| epoch.open.ballot == read.epoch || any_epoch;
+        let Some(epoch) = self.live().filter(in_epoch) else {
+            return self.on_other_epoch(read.epoch, read.epoch);
+        };
+        let votes = epoch.open.voters.contains(&self.voter());
+        let asked =
+            read.incarnation != self.me() && (votes || self.is_broken(Canary::EchoesOfLearners));
+        if !asked || self.reads.echoes.len() >= READERS_MAX {
+            return;
+        }
+        let round = self.reads.echoes.entry(read.incarnation.nonce).or_default();
+        *round = (*round).max(read.round);
+        self.pace.tell();
+    }
+
+    /// A voter's echoes, of the epoch that is open here.
+    pub(crate) fn on_echoes(&mut self, voter: Voter, acked: Index, echoes: &[(Nonce, u64)]) {
+        let nonce = self.me().nonce;
+        let anybodys = self.is_broken(Canary::EchoesOfOtherReaders);
+        let earlier = self.is_broken(Canary::EchoesOfEarlierRounds);
+        let mine = echoes.iter().find(|(reader, _)| *reader == nonce || anybodys);
+        let last = self.reads.last_round;
+        let Some(round) = &mut self.reads.round else { return };
+        // Of a round that has not begun nobody can have heard.
+        let mine = mine.filter(|(_, number)| *number <= last || anybodys);
+        if mine.is_some_and(|(_, number)| *number >= round.number || earlier) {
+            round.echoes.insert(voter, acked);
+            self.place_round();
+        }
+    }
+
+    /// Rule R1: with a majority's echoes the index is the greatest that one of them had
+    /// acked, and at least this epoch's `EpochStart`.
+    fn place_round(&mut self) {
+        let Some(open) = self.epoch.as_ref().map(|epoch| &epoch.open) else { return };
+        let config = &self.config;
+        let voters = open.voters.now.len();
+        let heard = |round: &mut Round| {
+            let echoes = round.echoes.len() * 2;
+            open.voters.majority(self.commit, |voter| round.echoes.contains_key(voter))
+                || config.is_broken(Canary::EchoesOfLearners) && echoes > voters
+                || config.is_broken(Canary::EchoesOfHalf) && echoes >= voters
+        };
+        let Some(round) = self.reads.round.take_if(heard) else { return };
+        let mut start = open.base.index.next();
+        if config.is_broken(Canary::ReadBeforeStart) {
+            start = Index(0);
+        }
+        let before = self.reads.placed.back().map_or(start, |(index, _)| *index);
+        let mut acked = round.echoes.into_values().max().unwrap_or(start);
+        if config.is_broken(Canary::ReadIndexIsCommit) {
+            acked = self.commit;
+        }
+        self.reads.placed.push_back((acked.max(start).max(before), round.reads));
+    }
+
+    /// Rule R2: the reads may run behind what is handed out.
+    pub(crate) fn hand_out_reads(&mut self, out: &mut Vec<Output<T>>) {
+        let early = self.is_broken(Canary::ReadBeforeApplied);
+        let handed_out = if early { Index(u64::MAX) } else { self.handed_out };
+        let tickets = self.reads.take_ready(handed_out, self.proposals.settled());
+        if !tickets.is_empty() {
+            out.push(Output::Read { tickets });
+        }
+    }
+
+    /// All reads, given up because this replica stops.
+    pub(crate) fn abandon_reads(&mut self, out: &mut Vec<Output<T>>) {
+        let tickets = self.reads.give_up(Duration::MAX);
+        if !tickets.is_empty() {
+            out.push(Output::FailReads { tickets });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Input;
+    use crate::engine::solo::{Solo, member, run};
+    use crate::types::Ballot;
+
+    #[test]
+    fn a_voter_alone_reads_without_a_message() {
+        let mut solo = Solo::new();
+        solo.sent.clear();
+        solo.input(Input::Read { ticket: 7, in_order: false });
+        assert_eq!((&solo.read[..], &solo.sent[..]), (&[7][..], &[][..]));
+    }
+
+    #[test]
+    fn a_reader_is_echoed_once_and_only_in_the_epoch_that_is_open() {
+        let mut solo = Solo::new();
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        let echoes = |solo: &mut Solo, epoch, round| {
+            solo.sent.clear();
+            let read = Read { epoch, incarnation: run(2, 2), round };
+            solo.deliver(member(2, 2), Message::Read(read));
+            let told = solo.sent.iter().filter_map(|message| match message {
+                Message::Progress(progress) => Some(progress.echo.clone()),
+                _ => None,
+            });
+            told.flatten().collect::<Vec<_>>()
+        };
+        let epoch = solo.engine.open_epoch();
+        assert_eq!(echoes(&mut solo, epoch, 3), [(Nonce(2), 3)]);
+        assert_eq!(echoes(&mut solo, Ballot::default(), 4), []);
+        assert_eq!(echoes(&mut solo, epoch, 5), [(Nonce(2), 5)]);
+    }
+
+    fn placed(index: u64, reads: &[(u64, u64)]) -> (Index, Vec<Waiting>) {
+        let waiting = |&(ticket, behind)| Waiting { ticket, since: Duration::ZERO, behind };
+        (Index(index), reads.iter().map(waiting).collect())
+    }
+
+    #[test]
+    fn a_read_waits_for_its_index_and_for_what_it_is_to_see() {
+        let reads = [placed(5, &[(1, 0), (2, 10)]), placed(5, &[(3, 0)]), placed(9, &[(4, 0)])];
+        let mut reads = Reads { placed: reads.into(), ..Reads::default() };
+        assert_eq!(reads.take_ready(Index(4), 100), []);
+        assert_eq!(reads.take_ready(Index(5), 9), [1, 3]);
+        assert_eq!(reads.take_ready(Index(9), 9), [4]);
+        assert_eq!(reads.take_ready(Index(9), 10), [2]);
+        assert!(reads.placed.is_empty());
+    }
+
+    #[test]
+    fn an_epoch_restarts_in_order_what_is_not_known_committed() {
+        let placed = [placed(5, &[(1, 0)]), placed(6, &[(2, 0)]), placed(8, &[(3, 0)])];
+        let waiting = |ticket| Waiting { ticket, since: Duration::ZERO, behind: 0 };
+        let round = Round {
+            number: 1,
+            reads: vec![waiting(4)],
+            began_at: Duration::ZERO,
+            sent_at: Duration::ZERO,
+            echoes: BTreeMap::new(),
+        };
+        let mut reads = Reads {
+            placed: placed.into(),
+            round: Some(round),
+            gathered: vec![waiting(5)],
+            ..Reads::default()
+        };
+        reads.restart(Index(5));
+        let tickets: Vec<_> = reads.gathered.iter().map(|read| read.ticket).collect();
+        assert_eq!(tickets, [2, 3, 4, 5]);
+        assert_eq!(reads.take_ready(Index(9), 0), [1]);
+    }
+}

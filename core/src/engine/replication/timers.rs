@@ -1,0 +1,216 @@
+//! What replicas know of the log's time, and ordered wake-ups (rule N11).
+
+use crate::Timestamp;
+use crate::engine::{Canary, Engine};
+use crate::entry::Content;
+
+impl<T> Engine<T> {
+    /// Takes note of the stamp that the log ends with; `may_have_joined` where the log may hold the
+    /// notice of this run's joining now, and did not before.
+    pub(crate) fn see_time(&mut self, may_have_joined: bool) {
+        let (stamp, now) = (self.log.time(), self.now.monotonic);
+        if self.is_broken(Canary::RepeatedTimeCounts) {
+            self.clock.recount(stamp, now);
+        }
+        self.clock.saw(stamp, now);
+        if may_have_joined && self.log.members().contains(&self.me()) {
+            self.clock.know_time();
+        }
+    }
+
+    /// What the log's time is, as far as this replica can tell, and never before the last stamp
+    /// in its log.
+    pub(crate) fn log_time(&self) -> Timestamp {
+        if self.is_sequencing() { self.stamp() } else { self.clock.estimate(self.now) }
+    }
+
+    /// When an epoch begins that this replica opens by itself, and where nobody else knows more
+    /// (rule N11c).
+    pub(crate) fn time_by_itself(&self) -> Timestamp {
+        let estimate = self.clock.estimate(self.now);
+        if self.clock.knows_time() { estimate } else { estimate.max(self.now.wall) }
+    }
+
+    /// Begins to sequence in an epoch that has just been opened here.
+    pub(crate) fn take_over_time(&mut self) {
+        let now = self.now;
+        if self.is_broken(Canary::TimeAnchoredAnew) {
+            self.clock.recount(now.wall, now.monotonic);
+        }
+        if self.is_broken(Canary::TimeAnchoredAtLast) {
+            self.clock.recount(self.log.time(), now.monotonic);
+        }
+        self.clock.take_over();
+    }
+
+    /// Tells operators where the sequencer's wall clock and log time differ.
+    pub(crate) fn warn_of_wall_clock(&mut self) {
+        if !self.is_sequencing() {
+            return;
+        }
+        let log_time = self.stamp();
+        let Some(ahead_ms) = self.clock.warning_due(self.now, log_time) else { return };
+        let (replica, seconds) = (self.me().replica, ahead_ms.unsigned_abs() / 1000);
+        if ahead_ms > 0 {
+            tracing::warn!(
+                %replica, %log_time,
+                "the wall clock of this host is {seconds} s ahead of log time, which approaches it \
+                 by 1 ms per second only: correct the clock; if the clock is right, stop all \
+                 replicas and start them again"
+            );
+        } else {
+            tracing::warn!(
+                %replica, %log_time,
+                "the wall clock of this host is {seconds} s behind log time, which approaches it \
+                 by 1 ms per second only: correct the clock; if the clock is right, deadlines given \
+                 as a time of day are early by as much"
+            );
+        }
+    }
+
+    /// Orders a `Time` when nothing else is to be ordered and log time can reach the moment
+    /// at which the state machine wants to be woken. Only a tick comes here, and only once
+    /// all is applied: whatever a state machine asks for, it gets no more than one a tick.
+    pub(crate) fn order_time(&mut self) {
+        let idle = self.is_sequencing() && !self.has_work();
+        let applied = self.applied == self.log.last().index;
+        let reached =
+            if self.is_broken(Canary::WakeByWallClock) { self.now.wall } else { self.stamp() };
+        let is_due = self.wake_at.is_some_and(|at| at <= reached);
+        if idle && applied && is_due && !self.is_broken(Canary::WakeLostInIdleGroup) {
+            self.order(Content::Time);
+        }
+    }
+
+    /// Whether another should have ordered a `Time` by now.
+    pub(crate) fn is_wake_overdue(&self) -> bool {
+        let expected = self.clock.expected(self.now);
+        let applied = self.applied == self.log.last().index;
+        applied && !self.is_sequencing() && self.wake_at.is_some_and(|at| at <= expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::solo::{Solo, member, run};
+    use crate::message::{Message, Open};
+    use crate::types::{Ballot, Nonce, StoreId};
+
+    const TICK: Duration = Duration::from_millis(50);
+
+    fn asleep_for(ms: u64) -> Solo {
+        let mut solo = Solo::new();
+        solo.news();
+        solo.sleep_until(Some(Timestamp(solo.now.wall.0 + ms)));
+        solo
+    }
+
+    /// How many times are ordered in so many ticks, and nothing else.
+    fn times(solo: &mut Solo, ticks: usize) -> usize {
+        (0..ticks).for_each(|_| solo.wait(TICK));
+        let news = solo.news();
+        assert!(news.iter().all(|content| *content == Content::Time), "{news:?}");
+        news.len()
+    }
+
+    #[test]
+    fn a_time_is_ordered_once_when_it_is_due() {
+        let mut solo = asleep_for(120);
+        assert_eq!(times(&mut solo, 2), 0);
+        solo.wake_at = None;
+        assert_eq!(times(&mut solo, 100), 1);
+    }
+
+    #[test]
+    fn a_state_machine_that_always_wants_to_be_woken_is_so_once_a_tick() {
+        let mut solo = asleep_for(0);
+        assert_eq!(times(&mut solo, 100), 100);
+    }
+
+    #[test]
+    fn n11d_nothing_is_due_early_when_a_clock_jumps() {
+        let mut solo = asleep_for(3_600_000);
+        solo.now.wall.0 += 10_000_000;
+        assert_eq!(times(&mut solo, 100), 0);
+        solo.now.wall.0 -= 20_000_000;
+        assert_eq!(times(&mut solo, 100), 0);
+    }
+
+    #[test]
+    fn n11a_a_wall_clock_that_is_behind_delays_nothing() {
+        let mut solo = asleep_for(3_600_000);
+        solo.now.wall.0 -= 10_000_000;
+        solo.now.monotonic += Duration::from_mins(59);
+        assert_eq!(times(&mut solo, 1), 0);
+        solo.wake_at = None;
+        // A thousandth of an hour later.
+        solo.now.monotonic += Duration::from_secs(64);
+        assert_eq!(times(&mut solo, 1), 1);
+    }
+
+    /// Replica 2 joins, and opens an epoch in which nothing but its start is ordered, as a
+    /// coordinator does that has the base and dies. A second later replica 1 sequences again.
+    fn passing_epoch_of_another(solo: &mut Solo, opens_at: Timestamp) {
+        let all = [member(1, 1), member(2, 2)];
+        let now = solo.now.monotonic;
+        solo.engine.members.configure(all[0], &all, &all[1..], now);
+        solo.engine.identify(all[1], run(2, 2), StoreId(2));
+        let open = Open {
+            ballot: Ballot { counter: 50, replica: 2, nonce: Nonce(2) },
+            base: solo.engine.log.last(),
+            digest: solo.engine.log.digest(),
+            history: solo.engine.log.history().to_vec(),
+            sequencer: run(2, 2),
+            voters: solo.engine.log.voters().clone(),
+            time: opens_at,
+        };
+        solo.deliver(all[1], Message::Open(open));
+        assert_eq!(solo.engine.log.last().epoch.counter, 50);
+        solo.wait(Duration::from_secs(1));
+        solo.configure(&all[..1], &[]);
+        (0..100).for_each(|_| solo.wait(TICK));
+        assert!(solo.engine.is_sequencing(), "{:?}", solo.engine.status().waiting);
+    }
+
+    #[test]
+    fn n11a_an_alarm_rings_in_time_after_an_idle_time_and_two_epochs() {
+        let hours = |hours: u64| Duration::from_hours(hours);
+        for wall_clock_stops in [false, true] {
+            let mut solo = Solo::new();
+            let alarm = Timestamp(solo.now.wall.0 + 12 * 3_600_000);
+            solo.sleep_until(Some(alarm));
+            solo.now.monotonic += hours(10);
+            if !wall_clock_stops {
+                solo.now.wall.0 += 10 * 3_600_000;
+            }
+            // Its reporters had all just started: nobody knew how long the group was idle.
+            let last = solo.engine.log.time();
+            passing_epoch_of_another(&mut solo, last);
+            solo.news();
+            let due = |solo: &mut Solo| {
+                solo.wait(Duration::from_mins(1));
+                solo.news().contains(&Content::Time)
+            };
+            let late = (1..).find(|_| due(&mut solo)).unwrap();
+            // Twelve hours are 43 s more by the slowest clock.
+            assert!((119..=121).contains(&late), "rings after {late} minutes of 120");
+        }
+    }
+
+    #[test]
+    fn n11c_a_report_tells_the_time_of_whoever_has_counted_it() {
+        let mut solo = Solo::new();
+        let last = solo.engine.log.time();
+        solo.now.monotonic += Duration::from_hours(10);
+        solo.wait(TICK);
+        assert!(solo.engine.clock.knows_time());
+        let least = Timestamp(last.0 + 36_000_000 * 999 / 1000);
+        assert!(solo.engine.log_time() >= least, "{}", solo.engine.log_time());
+        solo.now.wall.0 += 36_000_000;
+        solo.wait(TICK);
+        assert_eq!(solo.engine.log_time(), solo.now.wall);
+    }
+}

@@ -1,0 +1,234 @@
+//! The sequencer tells laggards where they get what they lack (rules L1 and L2).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpg::Member;
+
+use crate::engine::membership::peers::Peer;
+use crate::engine::transfer::fetch::Piece;
+use crate::engine::{Engine, Output};
+use crate::message::{Message, Offer, Offered};
+use crate::snapshot::SnapshotName;
+use crate::types::{Digest, Incarnation, Position};
+
+/// So many bytes less have to go to a laggard for it to get a snapshot, where entries would do.
+const SHORTER_BY: u64 = 1 << 20;
+
+/// What a sequencer has offered in its epoch.
+#[derive(Debug, Default)]
+pub(crate) struct Offering {
+    snapshot: Option<SnapshotOffer>,
+    /// Laggards that were sent to another donor for entries, and when.
+    entries: BTreeMap<Incarnation, Duration>,
+}
+
+#[derive(Debug)]
+struct SnapshotOffer {
+    name: SnapshotName,
+    donor: Incarnation,
+    laggards: BTreeSet<Incarnation>,
+    at: Duration,
+}
+
+impl<T> Engine<T> {
+    /// A laggard asks the sequencer. The little that fits into one piece it gives itself;
+    /// for more it names a donor.
+    pub(crate) fn answer_laggard(
+        &mut self,
+        laggard: Incarnation,
+        after: Position,
+        digest: Digest,
+        partial: Option<SnapshotName>,
+        out: &mut Vec<Output<T>>,
+    ) {
+        if after == self.log.last() {
+            return;
+        }
+        let piece = self.piece_after(after, digest);
+        let is_all = matches!(&piece, Piece::Here(piece) if !piece.more);
+        let is_nowhere = matches!(piece, Piece::Nowhere);
+        if is_nowhere || !is_all && self.is_shorter_by_snapshot(after) {
+            self.offer_snapshot(laggard, after, partial, out);
+        } else if !is_all && let Some(donor) = self.donor_of_entries(laggard, after) {
+            let Self { offering, members, .. } = self;
+            offering.entries.retain(|laggard, _| members.has(*laggard));
+            offering.entries.insert(laggard, self.now.monotonic);
+            self.offer(vec![laggard], donor, Offered::Entries, out);
+        } else {
+            self.give(piece, laggard, after, out);
+        }
+    }
+
+    /// Whether the newest snapshot here and what follows it are less than all entries that a
+    /// laggard lacks, by so much that it is worth beginning with it.
+    fn is_shorter_by_snapshot(&self, after: Position) -> bool {
+        let newest = self.snapshots.held().last().filter(|name| name.index() > after.index);
+        newest.is_some_and(|name| {
+            let with_it = name.bytes.saturating_add(self.log.bytes_after(name.index()));
+            self.log.bytes_after(after.index) > with_it.saturating_add(SHORTER_BY)
+        })
+    }
+
+    fn offer(
+        &self,
+        laggards: Vec<Incarnation>,
+        donor: Incarnation,
+        what: Offered,
+        out: &mut Vec<Output<T>>,
+    ) {
+        tracing::debug!(?laggards, donor = %donor.replica, ?what, "names a donor");
+        let epoch = self.open_epoch();
+        out.push(Output::Send(Message::Offer(Offer { epoch, laggards, donor, what })));
+    }
+
+    /// Somebody else who is in step and holds what is lacking. A laggard that asks again soon
+    /// was not helped by whom it was sent to.
+    fn donor_of_entries(&self, laggard: Incarnation, after: Position) -> Option<Incarnation> {
+        let sent_away = self.offering.entries.get(&laggard);
+        if sent_away.is_some_and(|at| self.ago(*at) < self.config.election_timeout) {
+            return None;
+        }
+        let fits = |peer: &&Peer| {
+            peer.incarnation != laggard
+                && peer.incarnation != self.me()
+                && peer.epoch == self.promised
+                && peer.acked > after.index
+                && peer.first_kept <= after.index.next()
+        };
+        self.members.peers().find(fits).map(|peer| peer.incarnation)
+    }
+
+    /// One stream serves all who need the same, so who comes later is added; and a laggard
+    /// that has a part of one goes on with that (rule L5).
+    fn offer_snapshot(
+        &mut self,
+        laggard: Incarnation,
+        after: Position,
+        partial: Option<SnapshotName>,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let gone = self.log.gone();
+        let usable = |name: &SnapshotName| {
+            // What follows it must be in this log.
+            // A member may still hold one of a cluster that this one was forced out of.
+            let is_of_this_log = self.log.epoch_at(name.index()) == name.position.epoch;
+            name.index() >= gone
+                && name.index() > after.index
+                && name.index() <= self.commit
+                && is_of_this_log
+        };
+        let me = self.me();
+        let own = self.snapshots.held().iter().map(|name| (me, *name));
+        let others = self.members.held().map(|(incarnation, name)| (incarnation, *name));
+        let holders: Vec<(Incarnation, SnapshotName)> = others
+            .filter(|(incarnation, _)| *incarnation != laggard && *incarnation != me)
+            .chain(own)
+            .filter(|(_, name)| usable(name))
+            .collect();
+        let before = self.offering.snapshot.take();
+        let is_held = |name: &SnapshotName| holders.iter().any(|(_, held)| held == name);
+        let under_way = before.as_ref().map(|offer| offer.name);
+        // At the same position the sequencer's own is the one to spread.
+        let newest = holders
+            .iter()
+            .map(|(_, name)| *name)
+            .max_by_key(|name| (name.position, self.snapshots.held().contains(name)));
+        let name = partial.filter(is_held).or(under_way.filter(is_held)).or(newest);
+        let Some(name) = name else {
+            tracing::warn!(laggard = %laggard.replica, "nobody holds what a laggard lacks");
+            return;
+        };
+        let before = before.filter(|offer| offer.name == name);
+        // Whoever asks again was not helped by the donor that it was told.
+        let stalls = before.as_ref().filter(|offer| {
+            offer.laggards.contains(&laggard) && self.ago(offer.at) > self.config.resend_timeout
+        });
+        let avoid = stalls.map(|offer| offer.donor);
+        let keep = before.as_ref().map(|offer| offer.donor).filter(|donor| Some(*donor) != avoid);
+        let mut donors = holders.iter().filter(|(_, held)| *held == name).map(|(donor, _)| *donor);
+        let donor = match keep.filter(|donor| donors.clone().any(|d| d == *donor)) {
+            Some(donor) => donor,
+            None => match donors.clone().find(|donor| Some(*donor) != avoid).or(donors.next()) {
+                Some(donor) => donor,
+                None => return,
+            },
+        };
+        let mut laggards = before.map(|offer| offer.laggards).unwrap_or_default();
+        laggards.insert(laggard);
+        laggards.retain(|laggard| self.members.has(*laggard));
+        let all = laggards.iter().copied().collect();
+        let at = self.now.monotonic;
+        self.offering.snapshot = Some(SnapshotOffer { name, donor, laggards, at });
+        self.offer(all, donor, Offered::Snapshot(name), out);
+    }
+
+    /// Rule L5: entries are taken only from an offer of the epoch open here.
+    pub(crate) fn on_offer(&mut self, from: Member, offer: &Offer, out: &mut Vec<Output<T>>) {
+        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == offer.epoch) else {
+            return;
+        };
+        let sequencer = epoch.open.sequencer;
+        if self.members.peer(from).is_none_or(|peer| peer.incarnation != sequencer) {
+            return;
+        }
+        if let Offered::Snapshot(name) = offer.what {
+            self.snapshots.pin(name, self.now.monotonic);
+            if offer.donor == self.me() {
+                self.donate(name);
+            }
+        }
+        if offer.laggards.contains(&self.me()) {
+            self.accept(offer.what, offer.donor, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::solo::{Solo, member, run};
+    use crate::message::{Announce, Fetch, Missing};
+    use crate::types::{Ballot, Index, StoreId};
+
+    /// Which snapshot is offered to replica 3, when replica 2 holds one at that index.
+    fn offered(held_at: u64) -> Option<SnapshotName> {
+        let mut solo = Solo::new();
+        let all = [member(1, 1), member(2, 2), member(3, 3)];
+        solo.configure(&all, &all[1..]);
+        solo.announce(member(3, 3), run(3, 3));
+        let epoch = solo.engine.open_epoch();
+        let position = Position { epoch, index: Index(held_at) };
+        let name = SnapshotName { position, digest: Digest(1), bytes: 100 };
+        solo.deliver(
+            member(2, 2),
+            Message::Announce(Announce {
+                incarnation: run(2, 2),
+                store: StoreId(2),
+                application: String::new(),
+                last: position,
+                promised: Ballot::default(),
+                first_kept: Index(1),
+                snapshots: vec![name],
+                first: true,
+                refused: None,
+            }),
+        );
+        let after = Position::default();
+        solo.engine.log.compact(Index(1));
+        let missing = Missing::Entries { after, digest: Digest(0), donor: None, partial: None };
+        let fetch = Fetch { epoch, incarnation: run(3, 3), missing };
+        solo.deliver(member(3, 3), Message::Fetch(fetch));
+        let offers = solo.sent.iter().filter_map(|message| match message {
+            Message::Offer(Offer { what: Offered::Snapshot(name), .. }) => Some(*name),
+            _ => None,
+        });
+        offers.last()
+    }
+
+    #[test]
+    fn l2_a_snapshot_is_offered_up_to_the_commit_index() {
+        assert_eq!(offered(2).map(|name| name.index()), Some(Index(2)));
+        assert_eq!(offered(50), None);
+    }
+}

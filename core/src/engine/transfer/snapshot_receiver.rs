@@ -1,0 +1,404 @@
+//! A laggard receives a snapshot (rules L3 to L6).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::engine::log::Log;
+use crate::engine::replication::proposals::Overtaken;
+use crate::engine::transfer::flow_control::Laggards;
+use crate::engine::{Canary, Checked, Config, Engine, Output, SnapshotHead};
+use crate::message::{Chunk, Message, Offered, Received};
+use crate::snapshot::{ShelfOp, SnapshotName};
+use crate::types::{Incarnation, Index};
+
+/// Chunks that wait to be written. What comes beyond is dropped and comes again.
+pub(crate) const WRITING_MAX: usize = 32;
+
+/// A snapshot that comes in. It outlives epochs and donors (rule L5).
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    pub(crate) name: SnapshotName,
+    pub(crate) donor: Incarnation,
+    /// Number of chunks that are written.
+    pub(crate) count: u64,
+    /// No chunk before this is missing.
+    whole_to: u64,
+    /// The chunks after it that are written. Grows by what has come in, never by what a name says.
+    later: BTreeSet<u64>,
+    /// Chunks that are being written, and what the donor had sent by then.
+    writing: VecDeque<(u64, u64)>,
+    /// Of what the donor has sent, as much is dealt with.
+    seen: u64,
+    /// As much was told.
+    told: u64,
+    told_at: Duration,
+    /// It is to be told again, once the last word has left this replica.
+    tell: bool,
+    /// When a chunk last came, or a donor was named.
+    pub(crate) heard_at: Duration,
+    pub(crate) since: Duration,
+    /// All chunks are written, and it is being checked.
+    checking: bool,
+    /// It is complete, and waits to be installed.
+    head: Option<Box<SnapshotHead>>,
+}
+
+impl Receiving {
+    fn new(name: SnapshotName, donor: Incarnation, now: Duration) -> Self {
+        Self {
+            name,
+            donor,
+            count: 0,
+            whole_to: 0,
+            later: BTreeSet::new(),
+            writing: VecDeque::new(),
+            seen: 0,
+            told: 0,
+            told_at: now,
+            tell: false,
+            heard_at: now,
+            since: now,
+            checking: false,
+            head: None,
+        }
+    }
+
+    fn has(&self, chunk: u64) -> bool {
+        chunk < self.whole_to || chunk >= self.name.chunks() || self.later.contains(&chunk)
+    }
+
+    fn add(&mut self, chunk: u64) {
+        if self.has(chunk) {
+            return;
+        }
+        self.later.insert(chunk);
+        self.count += 1;
+        while self.later.remove(&self.whole_to) {
+            self.whole_to += 1;
+        }
+    }
+
+    fn is_coming(&self, chunk: u64) -> bool {
+        self.has(chunk) || self.writing.iter().any(|(writing, _)| *writing == chunk)
+    }
+
+    /// The first chunks missing: from one, before another.
+    fn gap(&self) -> Option<(u64, u64)> {
+        let chunks = self.name.chunks();
+        let first = (self.whole_to..chunks).find(|chunk| !self.is_coming(*chunk))?;
+        let written = self.later.range(first..).next().copied();
+        let writing = self.writing.iter().map(|(chunk, _)| *chunk).filter(|chunk| *chunk > first);
+        Some((first, writing.chain(written).min().unwrap_or(chunks)))
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn writing(&self) -> usize {
+        self.writing.len()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn later(&self) -> usize {
+        self.later.len()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.count == self.name.chunks()
+    }
+
+    fn deal_with(&mut self, seen: u64) {
+        match self.writing.back_mut() {
+            Some((_, last)) => *last = seen.max(*last),
+            None => self.seen = self.seen.max(seen),
+        }
+    }
+
+    /// How many bytes are here.
+    pub(crate) fn bytes(&self) -> u64 {
+        let most = self.count.saturating_mul(self.name.chunk_bytes(0));
+        most.min(self.name.bytes)
+    }
+}
+
+impl<T> Engine<T> {
+    /// Whether a snapshot would bring this log on. It must not take away what may have been
+    /// acked here (rule P3): a log that is a part of the base goes up to its end at least;
+    /// one that is not parts from the base before the base begins.
+    fn wants(&self, name: &SnapshotName) -> bool {
+        self.live().is_some_and(|epoch| {
+            let begins = epoch.open.history.first().map_or(Index(0), |(_, first)| *first);
+            let last = self.log.last().index;
+            !epoch.sequencing
+                && name.index() > self.commit
+                && if epoch.shares { name.index() > last } else { name.index() >= begins }
+        })
+    }
+
+    /// Rule L2: this laggard learns from whom it gets what it lacks.
+    pub(crate) fn accept(&mut self, what: Offered, donor: Incarnation, out: &mut Vec<Output<T>>) {
+        match what {
+            Offered::Entries => {
+                self.pace.donor = Some(donor);
+                self.fetch_entries(out);
+            }
+            Offered::Snapshot(name) if self.wants(&name) => {
+                let now = self.now.monotonic;
+                let told_at = self.receiving.as_ref().map(|receiving| receiving.told_at);
+                let known = self.receiving.take_if(|receiving| receiving.name == name);
+                if known.is_none() {
+                    self.abandon_receiving(out);
+                    tracing::info!(
+                        replica = %self.me().replica, %name, donor = %donor.replica,
+                        bytes = name.bytes, "receives a snapshot"
+                    );
+                }
+                let mut receiving = known.unwrap_or_else(|| Receiving::new(name, donor, now));
+                if receiving.donor != donor {
+                    receiving.donor = donor;
+                    // What is being written was counted by another.
+                    receiving.writing.iter_mut().for_each(|(_, seen)| *seen = 0);
+                    receiving.seen = 0;
+                }
+                receiving.heard_at = now;
+                receiving.told_at = told_at.unwrap_or(receiving.told_at);
+                self.receiving = Some(receiving);
+                self.tell_received(out);
+            }
+            Offered::Snapshot(_) => {}
+        }
+    }
+
+    pub(crate) fn on_chunk(&mut self, chunk: Chunk, out: &mut Vec<Output<T>>) {
+        let Chunk { name, number, donor, sent, bytes } = chunk;
+        self.snapshots.pin(name, self.now.monotonic);
+        let any = self.is_broken(Canary::ChunksOfOthers);
+        let is_of = |receiving: &&mut Receiving| receiving.name == name || any;
+        let Some(receiving) = self.receiving.as_mut().filter(is_of) else { return };
+        let name = receiving.name;
+        if bytes.len() as u64 != name.chunk_bytes(number) || bytes.is_empty() {
+            return;
+        }
+        receiving.heard_at = self.now.monotonic;
+        let seen = if donor == receiving.donor { sent } else { 0 };
+        if receiving.is_coming(number) || receiving.writing.len() >= WRITING_MAX {
+            receiving.deal_with(seen);
+        } else {
+            receiving.writing.push_back((number, seen));
+            out.push(Output::Shelf(ShelfOp::Write { name, chunk: number, bytes }));
+        }
+    }
+
+    pub(crate) fn on_chunk_written(
+        &mut self,
+        name: SnapshotName,
+        chunk: u64,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.name == name)
+        else {
+            return;
+        };
+        let Some((_, seen)) = receiving.writing.front().copied().filter(|next| next.0 == chunk)
+        else {
+            return;
+        };
+        receiving.writing.pop_front();
+        receiving.seen = receiving.seen.max(seen);
+        receiving.add(chunk);
+        self.check_received(out);
+    }
+
+    /// Has a snapshot checked when all of it is here, and the store is somebody's.
+    fn check_received(&mut self, out: &mut Vec<Output<T>>) {
+        if let Some(receiving) = &mut self.receiving
+            && receiving.is_whole()
+            && self.disk.has_facts()
+            && !receiving.checking
+        {
+            receiving.checking = true;
+            out.push(Output::Shelf(ShelfOp::Finish(receiving.name)));
+        }
+    }
+
+    /// Tells the donor how far this laggard is, when it has dealt with something.
+    pub(crate) fn acknowledge_chunks(&mut self, out: &mut Vec<Output<T>>) {
+        let is_due = |receiving: &Receiving| receiving.tell || receiving.seen > receiving.told;
+        if self.receiving.as_ref().is_some_and(is_due) {
+            self.tell_received(out);
+        }
+    }
+
+    fn tell_received(&mut self, out: &mut Vec<Output<T>>) {
+        let incarnation = self.me();
+        let now = self.now.monotonic;
+        let told_at = self.receiving.as_ref().map(|receiving| receiving.told_at);
+        let is_unsent = told_at.is_some_and(|at| self.is_unsent(at));
+        let Some(receiving) = &mut self.receiving else { return };
+        receiving.tell = is_unsent;
+        if is_unsent {
+            return;
+        }
+        receiving.told = receiving.seen;
+        receiving.told_at = now;
+        let Receiving { name, donor, seen, .. } = *receiving;
+        let (gap, missing) = (receiving.gap(), name.chunks() - receiving.count);
+        let received = Received { incarnation, name, donor, seen, gap, missing };
+        out.push(Output::Send(Message::Received(received)));
+    }
+
+    /// What got lost is asked for again, in the end from another donor.
+    pub(crate) fn go_on_receiving(&mut self, out: &mut Vec<Output<T>>) {
+        self.check_received(out);
+        let Some(receiving) = &self.receiving else { return };
+        if !receiving.checking && !self.wants(&receiving.name) && self.live().is_some() {
+            return self.abandon_receiving(out);
+        }
+        let Config { election_timeout, resend_timeout, .. } = self.config;
+        let is_due = if receiving.is_whole() {
+            // While it is looked at, the others have to know that it is still wanted.
+            self.unanswered(receiving.told_at) > election_timeout
+        } else {
+            self.ago(receiving.heard_at) > resend_timeout
+                && self.unanswered(receiving.told_at) > resend_timeout
+        };
+        if is_due {
+            self.tell_received(out);
+        }
+    }
+
+    /// Chunks come, or what has come is being looked at: nobody need be asked.
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.receiving.as_ref().is_some_and(|receiving| {
+            receiving.is_whole() || self.ago(receiving.heard_at) < self.config.resend_timeout * 3
+        })
+    }
+
+    /// It may be complete by now, or have been taken here: then it is held like any other.
+    fn abandon_receiving(&mut self, out: &mut Vec<Output<T>>) {
+        if let Some(receiving) = self.receiving.take() {
+            out.push(Output::Shelf(ShelfOp::Abandon(receiving.name)));
+        }
+    }
+
+    pub(crate) fn give_up_receiving(&mut self, name: SnapshotName) {
+        self.receiving.take_if(|receiving| receiving.name == name);
+    }
+
+    pub(crate) fn on_received_all(
+        &mut self,
+        name: SnapshotName,
+        head: Box<SnapshotHead>,
+        out: &mut Vec<Output<T>>,
+    ) -> Checked {
+        if let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.name == name)
+        {
+            receiving.head = Some(head);
+            self.tell_received(out);
+        }
+        self.install(out)
+    }
+
+    /// Rule L6: log, tables and state are replaced together. The snapshot is complete and
+    /// durable; a crash before the log is leaves it to the restart. Not while the log is
+    /// frozen (rule B3).
+    pub(crate) fn install(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+        if self.live().is_none() {
+            return Ok(());
+        }
+        let Some(receiving) = self.receiving.take_if(|receiving| receiving.head.is_some()) else {
+            return Ok(());
+        };
+        let name = receiving.name;
+        let Some(head) = receiving.head.filter(|_| self.wants(&name)) else { return Ok(()) };
+        let SnapshotHead { mut tables } = *head;
+        if self.is_broken(Canary::SnapshotWithoutOrigins) {
+            tables.origins.clear();
+        }
+        if self.is_broken(Canary::SnapshotWithoutMembers) {
+            tables.members.clear();
+        }
+        if self.is_broken(Canary::SnapshotWithoutVoters) {
+            tables.voters = self.log.voters().clone();
+        }
+        if self.is_broken(Canary::SnapshotWithoutDigest) {
+            tables.digest = self.log.digest();
+        }
+        tracing::info!(replica = %self.me().replica, %name, "goes on from a snapshot");
+        self.log = Log::behind(tables.clone());
+        self.see_time(true);
+        // What is known of others is in terms of the log that was.
+        self.laggards = Laggards::default();
+        self.commit = name.index();
+        self.handed_out = name.index();
+        self.disk.reset(name.index());
+        let facts = self.facts();
+        self.disk.push(facts);
+        self.snapshots.installed(name, tables);
+        self.marks.clear();
+        self.expected.clear();
+        self.pool.prune(&self.log);
+        self.forgo_outputs(out);
+        let in_epoch = self.log.last().epoch == self.open_epoch();
+        if let Some(epoch) = &mut self.epoch {
+            epoch.shares = true;
+            epoch.in_step = in_epoch;
+        }
+        if in_epoch {
+            self.get_in_step();
+        }
+        self.fetch_entries(out);
+        Ok(())
+    }
+
+    /// Rule N10: of commands in the snapshot it is known that they took effect, and not with
+    /// which output.
+    fn forgo_outputs(&mut self, out: &mut Vec<Output<T>>) {
+        let Overtaken { taken, unknown, requests } = self.proposals.overtaken(&self.log);
+        requests.into_iter().for_each(|ticket| self.requests.committed(ticket));
+        if !taken.is_empty() {
+            out.push(Output::Forgo { tickets: taken });
+        }
+        if !unknown.is_empty() {
+            out.push(Output::Fail { tickets: unknown, may_take_effect: true });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::CHUNK_BYTES;
+    use crate::types::{Nonce, ReplicaId};
+
+    fn receiving(bytes: u64) -> Receiving {
+        let donor = Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
+        let name = SnapshotName { bytes, ..SnapshotName::default() };
+        Receiving::new(name, donor, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_claimed_size_takes_no_memory_and_no_time() {
+        let mut receiving = receiving(u64::MAX);
+        let chunks = receiving.name.chunks();
+        assert_eq!(receiving.gap(), Some((0, chunks)));
+        receiving.later.insert(chunks - 1);
+        assert_eq!(receiving.gap(), Some((0, chunks - 1)));
+        assert!(!receiving.is_whole());
+    }
+
+    #[test]
+    fn the_gap_is_between_what_is_written_or_being_written() {
+        let mut receiving = receiving(10 * CHUNK_BYTES as u64);
+        assert_eq!(receiving.gap(), Some((0, 10)));
+        receiving.whole_to = 2;
+        receiving.later.extend([2, 7]);
+        receiving.writing.extend([(3, 1), (5, 2)]);
+        assert_eq!(receiving.gap(), Some((4, 5)));
+        receiving.writing.push_back((4, 3));
+        assert_eq!(receiving.gap(), Some((6, 7)));
+        receiving.writing.push_back((6, 4));
+        assert_eq!(receiving.gap(), Some((8, 10)));
+        receiving.whole_to = 10;
+        assert_eq!(receiving.gap(), None);
+        assert!(receiving.is_coming(10) && receiving.is_coming(u64::MAX));
+    }
+}

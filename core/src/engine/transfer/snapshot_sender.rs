@@ -1,0 +1,323 @@
+//! A donor sends a snapshot to all who need it (rule L3).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::engine::{Engine, Output};
+use crate::message::{Chunk, Message, Received};
+use crate::snapshot::{ShelfOp, SnapshotName};
+use crate::types::Incarnation;
+
+/// Chunks under way that no laggard has acknowledged. Too low: the ring idles between
+/// them. Too high: commands wait behind them.
+pub(crate) const WINDOW: u64 = 8;
+/// The same while commands are under way, so that they keep most of the ring.
+const WINDOW_BESIDE_COMMANDS: u64 = 2;
+/// They do not any more when what follows the snapshot takes that part of what the log may.
+const PRESSES_FROM: u64 = 4;
+/// After so many election timeouts without a word a laggard is not waited for, by its donor or by
+/// commands.
+pub(crate) const SILENT_TIMEOUTS: u32 = 4;
+
+/// A snapshot that this replica sends.
+#[derive(Debug)]
+pub(crate) struct Donating {
+    pub(crate) name: SnapshotName,
+    takers: BTreeMap<Incarnation, Taker>,
+    /// The next chunk of this pass over those that somebody lacks.
+    cursor: u64,
+    /// Chunks sent, or being read to be sent.
+    sent: u64,
+    /// Being read: which, and how many were sent with it.
+    reading: VecDeque<(u64, u64)>,
+    moved_at: Duration,
+}
+
+#[derive(Debug)]
+struct Taker {
+    /// Of the chunks sent it has dealt with as many.
+    seen: u64,
+    /// Chunks that it lacks.
+    gap: (u64, u64),
+    heard_at: Duration,
+}
+
+impl Donating {
+    fn new(name: SnapshotName, sent: u64, now: Duration) -> Self {
+        Self {
+            name,
+            takers: BTreeMap::new(),
+            cursor: 0,
+            sent,
+            reading: VecDeque::new(),
+            moved_at: now,
+        }
+    }
+
+    /// The next chunk that somebody lacks. A pass is over when nobody lacks a later one;
+    /// what got lost on the way is known when all have dealt with all of it.
+    fn next(&mut self) -> Option<u64> {
+        for _ in 0..2 {
+            let gaps = self.takers.values().map(|taker| taker.gap);
+            let later = gaps.filter(|gap| gap.1 > self.cursor).map(|gap| gap.0.max(self.cursor));
+            if let Some(chunk) = later.min() {
+                self.cursor = chunk + 1;
+                return Some(chunk);
+            }
+            if self.takers.values().any(|taker| taker.seen < self.sent) {
+                return None;
+            }
+            self.cursor = 0;
+        }
+        None
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn takers(&self) -> usize {
+        self.takers.len()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn reading(&self) -> usize {
+        self.reading.len()
+    }
+
+    fn under_way(&self) -> u64 {
+        let seen = self.takers.values().map(|taker| taker.seen).min();
+        self.sent - seen.unwrap_or(self.sent).min(self.sent)
+    }
+}
+
+impl<T> Engine<T> {
+    /// This replica is named as the donor. It begins when a laggard says what it lacks.
+    pub(crate) fn donate(&mut self, name: SnapshotName) {
+        if !self.snapshots.held().contains(&name) {
+            return;
+        }
+        self.snapshots.pin(name, self.now.monotonic);
+        if self.donating.as_ref().is_none_or(|donating| donating.name != name) {
+            // The count goes on over all that this replica gives, so that no acknowledgement
+            // of an earlier chunk counts for a later one.
+            let sent = self.donating.as_ref().map_or(0, |donating| donating.sent);
+            self.donating = Some(Donating::new(name, sent, self.now.monotonic));
+        }
+    }
+
+    pub(crate) fn on_received(&mut self, received: &Received, out: &mut Vec<Output<T>>) {
+        let Received { incarnation, name, donor, seen, gap, .. } = *received;
+        let now = self.now.monotonic;
+        self.snapshots.pin(name, now);
+        self.hear_received(received);
+        let me = self.me();
+        let Some(donating) = self.donating.as_mut().filter(|donating| donating.name == name) else {
+            return;
+        };
+        let is_here = self.members.has(incarnation);
+        // A gap of chunks that the snapshot does not have was refused with its message (N13).
+        match gap.filter(|_| donor == me && is_here) {
+            Some(gap) => {
+                let sent = donating.sent;
+                // Whoever comes later owes nothing for what was sent before.
+                let taker = donating.takers.entry(incarnation).or_insert_with(|| Taker {
+                    seen: sent,
+                    gap,
+                    heard_at: now,
+                });
+                if seen > taker.seen {
+                    donating.moved_at = now;
+                }
+                taker.seen = taker.seen.max(seen.min(sent));
+                taker.gap = gap;
+                taker.heard_at = now;
+            }
+            // It has all, or another donor.
+            None => {
+                donating.takers.remove(&incarnation);
+            }
+        }
+        self.send_chunks(out);
+    }
+
+    /// Sends on as far as the laggards have dealt with what was sent. What newer snapshots have
+    /// pushed out meanwhile they get from nobody, and ask for another.
+    fn send_chunks(&mut self, out: &mut Vec<Output<T>>) {
+        // Once much has been written since, commands wait for the snapshot, and not it for them.
+        let presses = |donating: &Donating| {
+            self.log.bytes_after(donating.name.index()) > self.log_bytes_max() / PRESSES_FROM
+        };
+        let busy = self.has_work() && !self.donating.as_ref().is_some_and(presses);
+        let Self { donating, snapshots, outbox, .. } = self;
+        let is_held = |donating: &&mut Donating| snapshots.held().contains(&donating.name);
+        let Some(donating) = donating.as_mut().filter(is_held) else { return };
+        let window = if busy { WINDOW_BESIDE_COMMANDS } else { WINDOW };
+        // What is being read will be sent too.
+        let has_room = |reading: usize| outbox.has_room() && reading < WINDOW as usize;
+        while !donating.takers.is_empty()
+            && donating.under_way() < window
+            && has_room(donating.reading.len())
+        {
+            let Some(chunk) = donating.next() else { break };
+            donating.sent += 1;
+            donating.reading.push_back((chunk, donating.sent));
+            out.push(Output::Shelf(ShelfOp::Read { name: donating.name, chunk }));
+        }
+    }
+
+    pub(crate) fn on_chunk_read(
+        &mut self,
+        name: SnapshotName,
+        chunk: u64,
+        bytes: Bytes,
+        out: &mut Vec<Output<T>>,
+    ) {
+        let donor = self.me();
+        let Some(donating) = self.donating.as_mut().filter(|donating| donating.name == name) else {
+            return;
+        };
+        if let Some((_, sent)) = donating.reading.front().copied().filter(|next| next.0 == chunk) {
+            donating.reading.pop_front();
+            donating.moved_at = self.now.monotonic;
+            let chunk = Chunk { name, number: chunk, donor, sent, bytes };
+            out.push(Output::Send(Message::Chunk(chunk)));
+        }
+    }
+
+    /// Laggards that are gone are not waited for, and chunks that got lost not either.
+    pub(crate) fn go_on_donating(&mut self, out: &mut Vec<Output<T>>) {
+        let now = self.now.monotonic;
+        let resend = self.config.resend_timeout;
+        let silent = self.config.election_timeout * SILENT_TIMEOUTS;
+        let moved_at = self.donating.as_ref().map(|donating| donating.moved_at);
+        let is_lost = moved_at.is_some_and(|at| self.unanswered(at) > resend * 2);
+        let Some(donating) = &mut self.donating else { return };
+        let members = &self.members;
+        donating.takers.retain(|incarnation, taker| {
+            members.has(*incarnation) && now.saturating_sub(taker.heard_at) < silent
+        });
+        // What the disk has not given yet did not get lost.
+        if donating.reading.is_empty() && is_lost {
+            donating.moved_at = now;
+            let sent = donating.sent;
+            donating.takers.values_mut().for_each(|taker| taker.seen = sent);
+        }
+        self.send_chunks(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Input;
+    use crate::engine::solo::{Solo, member};
+    use crate::message::{Offer, Offered};
+    use crate::snapshot::ShelfNews;
+    use crate::types::{Digest, Index, Nonce, Position, ReplicaId};
+
+    fn run(replica: u32) -> Incarnation {
+        Incarnation { replica: ReplicaId(replica), nonce: Nonce(1) }
+    }
+
+    fn donating(gaps: &[(u64, u64)]) -> Donating {
+        let mut donating = Donating::new(SnapshotName::default(), 0, Duration::ZERO);
+        for (replica, gap) in (1..).zip(gaps) {
+            let taker = Taker { seen: 0, gap: *gap, heard_at: Duration::ZERO };
+            donating.takers.insert(run(replica), taker);
+        }
+        donating
+    }
+
+    /// Sends what may be sent before anybody has dealt with it.
+    fn pass(donating: &mut Donating) -> Vec<u64> {
+        std::iter::from_fn(|| {
+            let chunk = donating.next()?;
+            donating.sent += 1;
+            Some(chunk)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn one_pass_gives_each_chunk_once_to_all_who_lack_it() {
+        let mut donating = donating(&[(0, 6), (4, 8)]);
+        assert_eq!(pass(&mut donating), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(donating.under_way(), 8);
+    }
+
+    #[test]
+    fn what_got_lost_is_sent_when_all_have_dealt_with_the_rest() {
+        let mut donating = donating(&[(0, 4), (0, 4)]);
+        assert_eq!(pass(&mut donating), [0, 1, 2, 3]);
+        let sent = donating.sent;
+        donating.takers.get_mut(&run(1)).unwrap().seen = sent;
+        donating.takers.get_mut(&run(1)).unwrap().gap = (1, 2);
+        assert_eq!(pass(&mut donating), [], "the other may still lack what is under way");
+        donating.takers.get_mut(&run(2)).unwrap().seen = sent;
+        donating.takers.get_mut(&run(2)).unwrap().gap = (3, 4);
+        assert_eq!(pass(&mut donating), [1, 3]);
+    }
+
+    #[test]
+    fn who_comes_later_gets_what_it_missed_behind_the_rest() {
+        let mut donating = donating(&[(0, 6)]);
+        assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [0, 1, 2]);
+        let taker = Taker { seen: 0, gap: (0, 6), heard_at: Duration::ZERO };
+        donating.takers.insert(run(2), taker);
+        assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [3, 4, 5]);
+        donating.takers.remove(&run(1));
+        donating.takers.get_mut(&run(2)).unwrap().gap = (0, 3);
+        assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    /// The snapshot of a log that ends there.
+    fn snapshot(index: u64) -> SnapshotName {
+        let position = Position { index: Index(index), ..Position::default() };
+        SnapshotName { position, digest: Digest(1), bytes: 1000 }
+    }
+
+    /// A sequencer that has taken a snapshot, and is named as its donor to replica 2.
+    fn donor_of_its_first_snapshot() -> Solo {
+        let mut solo = Solo::new();
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2));
+        let (name, donor) = (snapshot(1), solo.engine.me());
+        solo.input(Input::Shelf(ShelfNews::Taken(name)));
+        let (epoch, what) = (solo.engine.open_epoch(), Offered::Snapshot(name));
+        let offer = Offer { epoch, laggards: vec![run(2)], donor, what };
+        solo.deliver(member(1, 1), Message::Offer(offer));
+        solo
+    }
+
+    #[test]
+    fn a_chunk_that_cannot_be_is_not_read() {
+        let mut solo = donor_of_its_first_snapshot();
+        let (name, donor) = (snapshot(1), solo.engine.me());
+        let gaps = [(0, 2), (1, 2), (1, 0), (1, 1), (0, u64::MAX)];
+        for gap in gaps.into_iter().chain([(u64::MAX - 1, u64::MAX), (u64::MAX, 0)]) {
+            let (incarnation, gap) = (run(2), Some(gap));
+            let received = Received { incarnation, name, donor, seen: 0, gap, missing: 1 };
+            solo.deliver(member(2, 2), Message::Received(received));
+            assert_eq!(solo.shelf, [], "{gap:?}");
+            solo.wait(Duration::from_secs(1));
+        }
+        assert_eq!(solo.shelf, []);
+    }
+
+    #[test]
+    fn a_snapshot_that_newer_ones_have_pushed_out_is_given_no_more() {
+        let mut solo = donor_of_its_first_snapshot();
+        let (name, donor) = (snapshot(1), solo.engine.me());
+        let received =
+            Received { incarnation: run(2), name, donor, seen: 0, gap: Some((0, 1)), missing: 1 };
+        solo.deliver(member(2, 2), Message::Received(received.clone()));
+        assert_eq!(solo.shelf, [ShelfOp::Read { name, chunk: 0 }]);
+        solo.shelf.clear();
+        // So long nothing is heard of it that it is not kept for who receives it.
+        solo.wait(Duration::from_secs(100));
+        solo.input(Input::Shelf(ShelfNews::Taken(snapshot(2))));
+        solo.input(Input::Shelf(ShelfNews::Taken(snapshot(3))));
+        solo.deliver(member(2, 2), Message::Received(received));
+        assert_eq!(solo.shelf, [ShelfOp::Remove(name)]);
+    }
+}
