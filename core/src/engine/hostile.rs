@@ -56,7 +56,7 @@ fn laggard() -> Solo {
         time: solo.engine.log.time(),
     };
     solo.deliver(member(2, 2), Message::Open(open));
-    assert!(!solo.engine.is_in_step());
+    assert!(!solo.engine.is_in_sync());
     solo
 }
 
@@ -234,7 +234,7 @@ fn a_snapshot_of_a_claimed_size_takes_no_memory() {
         solo.deliver(member(2, 2), Message::Chunk(chunk));
     }
     let written = solo.shelf.iter().filter(|op| matches!(op, ShelfOp::Write { .. })).count();
-    assert!(written >= 1 && solo.engine.receiving.is_some(), "{written}");
+    assert!(written >= 1 && solo.engine.transfer.receiver.is_some(), "{written}");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn entries_and_indices_that_cannot_be_harm_nobody() {
     let mut told = progress(epoch, epoch, u64::MAX);
     told.acked = Index(u64::MAX);
     solo.deliver(member(2, 2), Message::Progress(told));
-    assert!(solo.engine.pace.known < Index(u64::MAX));
+    assert!(solo.engine.ordering.cursor.known < Index(u64::MAX));
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn l6_a_snapshot_that_waits_to_be_installed_takes_no_entries_that_are_not_handed
         solo.input(Input::Propose { ticket, command, deadline: None });
     }
     let engine = &mut solo.engine;
-    (engine.config.kept_entries_max, engine.handed_out) = (2, Index(5));
+    (engine.config.kept_entries_max, engine.commit.handed_out) = (2, Index(5));
     // It is complete before the log that it replaces may be touched.
     engine.promised = ballot(60, 2);
     let name = name(800, 100);

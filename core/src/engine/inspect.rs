@@ -21,15 +21,15 @@ impl<T> Engine<T> {
 
     /// The commit index, without the cost of a whole status.
     pub(crate) fn commit(&self) -> Index {
-        self.commit
+        self.commit.index
     }
 
     /// Whether everything in the log is committed, applied and durable, in step with the open
     /// epoch, and no other voters are wanted.
     pub(crate) fn is_at_rest(&self) -> bool {
         let last = self.log.last().index;
-        self.is_in_step()
-            && [self.commit, self.applied, self.disk.durable()] == [last; 3]
+        self.is_in_sync()
+            && [self.commit.index, self.commit.applied, self.write_queue.durable()] == [last; 3]
             && !self.has_work()
             && self.wanted_voters().is_none()
             && !self.is_to_hand_over()
@@ -47,11 +47,11 @@ impl<T> Engine<T> {
 
     /// Rule N9: where this replica sequences, whether the order knows who is here and who not.
     pub(crate) fn knows_members(&self) -> bool {
-        let mut here = self.members.peers().map(|peer| peer.incarnation);
+        let mut here = self.peers.identified().map(|peer| peer.incarnation);
         let ordered = self.log.members();
         !self.is_sequencing()
             || here.all(|run| ordered.contains(&run))
-                && ordered.iter().all(|run| self.members.has(*run))
+                && ordered.iter().all(|run| self.peers.has(*run))
     }
 
     /// How the epoch was opened that was opened here last.
@@ -86,7 +86,7 @@ impl<T> Engine<T> {
 
     /// Whether the open epoch's first entry is committed, as far as this replica knows.
     pub(crate) fn has_committed_in_epoch(&self) -> bool {
-        self.epoch.as_ref().is_some_and(|epoch| self.commit > epoch.open.base.index)
+        self.epoch.as_ref().is_some_and(|epoch| self.commit.index > epoch.open.base.index)
     }
 
     /// The highest ballot answered.
@@ -111,47 +111,47 @@ impl<T> Engine<T> {
 
     /// The snapshots that it holds.
     pub(crate) fn held(&self) -> &[SnapshotName] {
-        self.snapshots.held()
+        self.transfer.snapshots.held()
     }
 
     /// Entries up to here were handed out to be applied.
     pub(crate) fn handed_out(&self) -> Index {
-        self.handed_out
+        self.commit.handed_out
     }
 
     /// This replica's batches that are under way and not in its log, where it is in step.
     pub(crate) fn unordered(&self) -> Vec<(Origin, u64)> {
-        if self.is_in_step() { self.proposals.unordered() } else { Vec::new() }
+        if self.is_in_sync() { self.proposals.unordered() } else { Vec::new() }
     }
 
     /// Names a queue or a table that is larger than it may be.
     pub(crate) fn exceeds(&self) -> Option<String> {
         let Config { batches_in_flight_max, writing_bytes_max, .. } = self.config;
         let mut sizes = vec![
-            ("marks", self.marks.len(), MARKS_MAX + MARKS_BYTES_MAX),
-            ("digests expected", self.expected.len(), self.marks.len()),
-            ("acks", self.acks.len(), ACKS_MAX),
+            ("marks", self.ordering.marks.len(), MARKS_MAX + MARKS_BYTES_MAX),
+            ("digests expected", self.ordering.expected.len(), self.ordering.marks.len()),
+            ("acks", self.commit.acks.len(), ACKS_MAX),
             ("batches under way", self.proposals.under_way(), batches_in_flight_max),
             ("echoes", self.reads.owed(), READERS_MAX),
-            ("laggards", self.laggards.known(), MEMBERS_MAX * 2),
-            ("laggards to be read for", self.looking_back.waiting(), MEMBERS_MAX * 2),
+            ("laggards", self.transfer.flow_control.known(), MEMBERS_MAX * 2),
+            ("laggards to be read for", self.transfer.log_reader.waiting(), MEMBERS_MAX * 2),
             (
                 "bytes to be written",
-                self.disk.waiting_bytes(),
+                self.write_queue.waiting_bytes(),
                 writing_bytes_max + PIECE_BYTES_MAX * 8,
             ),
         ];
-        if let Some(donating) = &self.donating {
+        if let Some(donating) = &self.transfer.sender {
             sizes.push(("receivers", donating.takers(), MEMBERS_MAX * 2));
             sizes.push(("chunks being read", donating.reading(), WINDOW as usize));
         }
-        if let Some(receiving) = &self.receiving {
+        if let Some(receiving) = &self.transfer.receiver {
             let chunks = usize::try_from(receiving.name.chunks()).unwrap_or(usize::MAX);
             sizes.push(("chunks being written", receiving.writing(), WRITING_MAX));
             sizes.push(("chunks out of order", receiving.later(), chunks));
         }
         let found = sizes.into_iter().find(|(_, size, max)| size > max);
-        let pool = !self.pool.is_within_bounds(&self.log);
+        let pool = !self.ordering.pool.is_within_bounds(&self.log);
         let pool = pool.then(|| "the pool is too large, or holds what is past".to_owned());
         found.map(|(what, size, max)| format!("{size} {what}, {max} at most")).or(pool)
     }

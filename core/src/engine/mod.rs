@@ -22,7 +22,7 @@ mod status;
 mod stop;
 mod transfer;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use cpg::Member;
 
@@ -33,37 +33,33 @@ pub use self::io::{Committed, Facts, Input, Now, Op, Output};
 use self::log::Log;
 pub use self::log::recovery::{Recovered, RestartError};
 pub use self::log::snapshots::SnapshotHead;
-use self::log::snapshots::Snapshots;
-use self::log::write_queue::Disk;
-use self::membership::peers::Members;
+use self::log::write_queue::WriteQueue;
+use self::membership::peers::Peers;
 use self::membership::voters::Requests;
 pub use self::membership::voters::{AdminError, VOTERS_MAX, VoterChange};
-use self::replication::batch_pool::Pool;
 use self::replication::clock::LogClock;
+use self::replication::commit::Commit;
+use self::replication::ordering::Ordering;
 use self::replication::outbox::Outbox;
-use self::replication::progress::Pace;
+use self::replication::progress::ProgressGate;
 use self::replication::proposals::Proposals;
 #[cfg(feature = "testing")]
 pub(crate) use self::replication::proposals::put_command;
 use self::replication::reads::Reads;
 pub use self::status::{MemberStatus, Role, Status, TransferStatus};
 pub use self::stop::StopReason;
-use self::transfer::flow_control::Laggards;
-use self::transfer::log_reader::LookingBack;
-use self::transfer::offers::Offering;
-use self::transfer::snapshot_receiver::Receiving;
-use self::transfer::snapshot_sender::Donating;
+use self::transfer::Transfer;
 use crate::Timestamp;
 pub use crate::entry::{Batch, Content, Entry, MembersChanged};
-use crate::message::{Mark, Message, Open};
-use crate::types::{Ballot, ClusterId, Digest, Incarnation, Index, ReplicaId, Voter};
+use crate::message::{Message, Open};
+use crate::types::{Ballot, ClusterId, Incarnation, Voter};
 
 /// An epoch that is open here.
 #[derive(Debug)]
 struct Epoch {
     open: Open,
     /// The log's last entry is of this epoch: this replica confirms, acks and proposes.
-    in_step: bool,
+    in_sync: bool,
     /// This incarnation orders (rule B7).
     sequencing: bool,
     /// The log is a part of the epoch's, as far as it goes (rule B6).
@@ -78,57 +74,34 @@ struct Epoch {
 pub struct Engine<T> {
     config: Config,
     now: Now,
+    /// The cluster that this replica belongs to, once it is known (rule V4).
     cluster: Option<ClusterId>,
-    members: Members,
+    /// The highest ballot that this replica has promised (rule B2).
     promised: Ballot,
+    peers: Peers,
     log: Log,
-    disk: Disk,
+    write_queue: WriteQueue,
     clock: LogClock,
     epoch: Option<Epoch>,
     election: Election,
-    proposals: Proposals<T>,
-    /// What operators wait for.
+    /// Operators' requests that wait for an answer.
     requests: Requests,
-    /// Batches delivered and not yet in the log (rule N5).
-    pool: Pool,
-    /// Marks after the end of the log, in order, without gaps.
-    marks: VecDeque<Mark>,
-    /// Digests that the sequencer told for indices after the end of the log.
-    expected: BTreeMap<Index, Digest>,
-    /// What each store has acked in this epoch (rule N8).
-    acks: BTreeMap<Voter, Index>,
-    /// What this replica has acked in this epoch.
-    acked: Index,
-    commit: Index,
-    /// The commit index in the facts that were written last.
-    hinted: Index,
-    handed_out: Index,
-    applied: Index,
+    proposals: Proposals<T>,
+    ordering: Ordering,
+    commit: Commit,
     reads: Reads,
-    /// When the state machine wants to be woken.
-    wake_at: Option<Timestamp>,
-    pace: Pace,
-    snapshots: Snapshots,
-    /// What this sequencer has offered to laggards.
-    offering: Offering,
-    donating: Option<Donating>,
-    receiving: Option<Receiving>,
-    laggards: Laggards,
-    looking_back: LookingBack,
-    /// What the group has not taken yet (rule N12).
+    progress: ProgressGate,
+    transfer: Transfer,
+    /// Frames that the group engine has not taken yet (rule N12).
     outbox: Outbox,
-    /// Members whose messages could not be true.
-    refused: BTreeSet<Member>,
-    /// Voters of whom it was said that they are others than listed.
-    warned_of: BTreeSet<ReplicaId>,
     stopped: Option<StopReason>,
 }
 
 /// A result whose error stops the replica.
-type Checked<V = ()> = Result<V, StopReason>;
+type StepResult<V = ()> = Result<V, StopReason>;
 
 /// An invariant, asserted in release: broken, it stops the replica and not the process.
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> StepResult {
     if holds { Ok(()) } else { Err(StopReason::Invariant(what())) }
 }
 
@@ -139,35 +112,20 @@ impl<T> Engine<T> {
             election: Election::new(config.incarnation.nonce, now.monotonic),
             now,
             cluster: None,
-            members: Members::default(),
             promised: Ballot::default(),
+            peers: Peers::default(),
             log: Log::default(),
-            disk: Disk::default(),
+            write_queue: WriteQueue::default(),
             clock: LogClock::default(),
             epoch: None,
-            proposals: Proposals::default(),
             requests: Requests::default(),
-            pool: Pool::default(),
-            marks: VecDeque::new(),
-            expected: BTreeMap::new(),
-            acks: BTreeMap::new(),
-            acked: Index(0),
-            commit: Index(0),
-            hinted: Index(0),
-            handed_out: Index(0),
-            applied: Index(0),
+            proposals: Proposals::default(),
+            ordering: Ordering::default(),
+            commit: Commit::default(),
             reads: Reads::default(),
-            wake_at: None,
-            pace: Pace::default(),
-            snapshots: Snapshots::default(),
-            offering: Offering::default(),
-            donating: None,
-            receiving: None,
-            laggards: Laggards::default(),
-            looking_back: LookingBack::default(),
+            progress: ProgressGate::default(),
+            transfer: Transfer::default(),
             outbox: Outbox::default(),
-            refused: BTreeSet::new(),
-            warned_of: BTreeSet::new(),
             stopped: None,
             config,
         }
@@ -199,7 +157,7 @@ impl<T> Engine<T> {
         self.note_sent(out.get(before..).unwrap_or_default());
     }
 
-    fn handle(&mut self, input: Input<T>, out: &mut Vec<Output<T>>) -> Checked {
+    fn handle(&mut self, input: Input<T>, out: &mut Vec<Output<T>>) -> StepResult {
         match input {
             Input::Delivered { from, cluster, message } => {
                 if !self.is_refused(from, &message)
@@ -216,8 +174,8 @@ impl<T> Engine<T> {
             Input::Configuration { local, members, joined } => {
                 let was_alone = !self.log.is_empty() && !self.sees_majority();
                 let saw_sequencer = self.sees_sequencer();
-                self.members.configure(local, &members, &joined, self.now.monotonic);
-                self.refused.retain(|member| members.contains(member));
+                self.peers.configure(local, &members, &joined, self.now.monotonic);
+                self.peers.implausible.retain(|member| members.contains(member));
                 if saw_sequencer && self.sees_sequencer() {
                     self.election.sequencer_stayed(self.now.monotonic);
                 }
@@ -229,7 +187,7 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Input::Disconnected { reason } => {
-                self.members.disconnect(reason);
+                self.peers.disconnect(reason);
                 Ok(())
             }
             Input::Propose { ticket, deadline: Some(at), .. } if at <= self.now.monotonic => {
@@ -254,8 +212,8 @@ impl<T> Engine<T> {
             Input::LogRead { entries } => self.on_log_read(entries, out),
             Input::ReadFailed { reason } => Err(StopReason::ReadFailed(reason)),
             Input::Applied { index, wake_at } => {
-                self.applied = self.applied.max(index);
-                self.wake_at = wake_at;
+                self.commit.applied = self.commit.applied.max(index);
+                self.clock.wake_at = wake_at;
                 self.compact();
                 self.fetch_refused(out);
                 Ok(())
@@ -278,7 +236,7 @@ impl<T> Engine<T> {
         cluster: Option<ClusterId>,
         message: Message,
         out: &mut Vec<Output<T>>,
-    ) -> Checked {
+    ) -> StepResult {
         match message {
             Message::Announce(announce) => self.on_announce(from, &announce),
             Message::Begin(ballot) => {
@@ -319,7 +277,7 @@ impl<T> Engine<T> {
         }
     }
 
-    fn on_tick(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+    fn on_tick(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         self.give_way_to_other_application()?;
         self.expire_proposals(out);
         self.resend_batches(out)?;
@@ -327,15 +285,15 @@ impl<T> Engine<T> {
         self.fetch_missing(out);
         self.order_time();
         self.warn_of_wall_clock();
-        self.go_on_receiving(out);
-        self.go_on_donating(out);
-        self.tend_laggards();
+        self.tend_snapshot_receiver(out);
+        self.tend_snapshot_sender(out);
+        self.tend_flow_control();
         self.tend_reads(out);
         self.heartbeat();
         Ok(())
     }
 
-    fn on_drained(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+    fn on_drained(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         self.announce(out);
         self.ask_for_open(out);
         self.consider_ballot(out);
@@ -343,7 +301,7 @@ impl<T> Engine<T> {
         self.order_pool()?;
         self.send_batches(out)?;
         self.confirm()?;
-        self.hint_commit();
+        self.persist_commit();
         self.write(out)?;
         self.report_when_sent(out);
         self.begin_round(out);
@@ -389,6 +347,11 @@ impl<T> Engine<T> {
         &self.config
     }
 
+    /// How long ago something was.
+    fn ago(&self, at: Duration) -> Duration {
+        self.now.monotonic.saturating_sub(at)
+    }
+
     fn me(&self) -> Incarnation {
         self.config.incarnation
     }
@@ -408,8 +371,8 @@ impl<T> Engine<T> {
         self.live().map_or(Ballot::default(), |epoch| epoch.open.ballot)
     }
 
-    fn is_in_step(&self) -> bool {
-        self.live().is_some_and(|epoch| epoch.in_step)
+    fn is_in_sync(&self) -> bool {
+        self.live().is_some_and(|epoch| epoch.in_sync)
     }
 
     fn is_sequencing(&self) -> bool {
@@ -421,12 +384,12 @@ impl<T> Engine<T> {
         let is_notice = matches!(content, Content::Notice(_));
         let entry = self.log.append(epoch, time, content).clone();
         if let Content::Batch(batch) = &entry.content {
-            self.pool.reached(&self.log, batch.origin, batch.number);
+            self.ordering.pool.reached(&self.log, batch.origin, batch.number);
         }
         self.see_time(is_notice);
         if epoch == self.promised {
             self.clock.saw_in_epoch(time, self.now.monotonic);
         }
-        self.disk.append(entry);
+        self.write_queue.append(entry);
     }
 }

@@ -24,7 +24,7 @@ pub(super) const OPENED_AHEAD: u64 = 1 << 48;
 /// How far above the last counter of its replica in the order an origin's may be (rule N2).
 pub(super) const ORIGIN_AHEAD: u64 = 1 << 32;
 
-/// Members whose impossible messages are remembered, so that each is reported once.
+/// Peers whose impossible messages are remembered, so that each is reported once.
 const REPORTED_MAX: usize = 256;
 
 /// Messages of this kind are refused, because of that.
@@ -93,7 +93,7 @@ impl<T> Engine<T> {
     /// Whether a message is not to be believed. It is ignored, and reported once for each member.
     pub(crate) fn is_refused(&mut self, from: Member, message: &Message) -> bool {
         let Err(reason) = self.doubt_from(from, message) else { return false };
-        if self.refused.len() < REPORTED_MAX && self.refused.insert(from) {
+        if self.peers.implausible.len() < REPORTED_MAX && self.peers.implausible.insert(from) {
             tracing::warn!(
                 replica = %self.me().replica, %from, reason,
                 "a member of the group sends what cannot be true; such messages are ignored, and \
@@ -106,7 +106,7 @@ impl<T> Engine<T> {
 
     /// Whether a member is that run of a replica, as far as is known.
     pub(crate) fn is_of(&self, from: Member, incarnation: Incarnation) -> bool {
-        self.members.peer(from).is_none_or(|peer| peer.incarnation == incarnation)
+        self.peers.peer(from).is_none_or(|peer| peer.incarnation == incarnation)
     }
 
     /// The highest counter of a ballot that this replica has promised or believed.

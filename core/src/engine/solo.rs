@@ -120,7 +120,7 @@ impl Solo {
     /// From here on the state machine wants to be woken then.
     pub(super) fn sleep_until(&mut self, at: Option<Timestamp>) {
         self.wake_at = at;
-        let index = self.engine.applied;
+        let index = self.engine.commit.applied;
         self.input(Input::Applied { index, wake_at: at });
     }
 

@@ -245,11 +245,11 @@ impl<T> Engine<T> {
             sequencer: self.live().map(|epoch| epoch.open.sequencer.replica),
             voters,
             listed: self.listed_otherwise(),
-            voters_settled: self.log.voters().is_settled(self.commit),
+            voters_settled: self.log.voters().is_settled(self.commit.index),
             voters_since: self.log.voters().since,
             wanted_voters,
             members: self
-                .members
+                .peers
                 .iter()
                 .map(|(member, peer)| MemberStatus {
                     member,
@@ -257,18 +257,18 @@ impl<T> Engine<T> {
                     votes: peer.is_some_and(|peer| self.counts(peer)),
                     acked: peer.map_or(Index(0), |peer| peer.acked),
                     applied: peer.map_or(Index(0), |peer| peer.applied),
-                    other_application: self.members.applications.of(member),
+                    other_application: self.peers.applications.of(member),
                 })
                 .collect(),
             first_kept: self.log.first_kept(),
-            snapshot: self.snapshots.held().last().map(|name| name.index()),
+            snapshot: self.transfer.snapshots.held().last().map(|name| name.index()),
             last: self.log.last().index,
-            committed: self.commit,
-            applied: self.applied,
+            committed: self.commit.index,
+            applied: self.commit.applied,
             transfer: self.transfer(),
-            diverged: self.snapshots.differs_at(),
-            snapshot_refused: self.snapshots.refused().map(str::to_owned),
-            foreign: self.members.foreign_cluster(),
+            diverged: self.transfer.snapshots.differs_at(),
+            snapshot_refused: self.transfer.snapshots.refused().map(str::to_owned),
+            foreign: self.peers.foreign_cluster(),
             silent: self.silence(),
             waiting: self.waiting(),
             stopped: self.stopped.clone(),
@@ -276,7 +276,7 @@ impl<T> Engine<T> {
     }
 
     fn transfer(&self) -> Option<TransferStatus> {
-        self.receiving.as_ref().map(|receiving| TransferStatus {
+        self.transfer.receiver.as_ref().map(|receiving| TransferStatus {
             donor: receiving.donor.replica,
             index: receiving.name.index(),
             bytes: receiving.bytes(),
@@ -291,9 +291,9 @@ impl<T> Engine<T> {
         }
         match self.live() {
             None => Role::Waiting,
-            Some(_) if self.members.local().is_none() => Role::Waiting,
+            Some(_) if self.peers.local().is_none() => Role::Waiting,
             Some(epoch) if epoch.sequencing => Role::Sequencer,
-            Some(epoch) if epoch.in_step && self.log.voters().now.contains(&self.voter()) => {
+            Some(epoch) if epoch.in_sync && self.log.voters().now.contains(&self.voter()) => {
                 Role::Voter
             }
             Some(_) => Role::Learner,
@@ -305,17 +305,17 @@ impl<T> Engine<T> {
         if self.stopped.is_some() {
             return None;
         }
-        if let Some(reason) = self.members.lost() {
+        if let Some(reason) = self.peers.lost() {
             return Some(format!("waiting for the group engine to come back: {reason}"));
         }
-        if self.members.local().is_none() {
+        if self.peers.local().is_none() {
             return Some("waiting to be taken into the group by its engine".into());
         }
-        if let Some(silent) = self.waiting_for_a_sound() {
+        if let Some(silent) = self.waiting_for_silent_majority() {
             return Some(silent);
         }
         let transfer = self.transfer();
-        if let Some(epoch) = self.live().filter(|epoch| !epoch.in_step || transfer.is_some()) {
+        if let Some(epoch) = self.live().filter(|epoch| !epoch.in_sync || transfer.is_some()) {
             let (base, last) = (epoch.open.base.index, self.log.last().index);
             let how = match transfer {
                 Some(transfer) => transfer.to_string(),
@@ -344,17 +344,17 @@ impl<T> Engine<T> {
         let Some(epoch) = self.live() else {
             return Some(format!("waiting for epoch {} to open", self.promised));
         };
-        if !self.members.has(epoch.open.sequencer) {
+        if !self.peers.has(epoch.open.sequencer) {
             return Some(format!(
                 "waiting for a new sequencer: {} is gone",
                 epoch.open.sequencer.replica
             ));
         }
-        if let Some(waiting) = self.waiting_for_room().or_else(|| self.waiting_for_laggard()) {
+        if let Some(waiting) = self.waiting_for_log_space().or_else(|| self.waiting_for_laggard()) {
             return Some(waiting);
         }
-        if self.pace.missing_since.is_some() {
-            let (missing, known) = (self.log.last().index.next(), self.pace.known);
+        if self.transfer.fetch.missing_since.is_some() {
+            let (missing, known) = (self.log.last().index.next(), self.ordering.cursor.known);
             return Some(if known > missing {
                 format!("waiting to catch up: entries {missing} to {known} are still to come")
             } else {
@@ -377,7 +377,7 @@ impl<T> Engine<T> {
             );
         }
         let voters = self.log.voters();
-        (!voters.is_settled(self.commit)).then(|| {
+        (!voters.is_settled(self.commit.index)).then(|| {
             let ids = |set: &[Voter]| join(set.iter().map(|voter| voter.replica));
             let (old, new) = (ids(&voters.previous), ids(&voters.now));
             if voters.now == voters.previous {
@@ -394,14 +394,14 @@ impl<T> Engine<T> {
 
     fn waiting_for_majority(&self) -> String {
         let voters = &self.log.voters().now;
-        let is_here = |voter: &&Voter| self.members.has_voter(voter);
+        let is_here = |voter: &&Voter| self.peers.has_voter(voter);
         let ids = |voters: &mut dyn Iterator<Item = &Voter>| join(voters.map(|v| v.replica));
         let mut text = format!(
             "waiting for a majority of {}: have {}",
             ids(&mut voters.iter()),
             ids(&mut voters.iter().filter(is_here))
         );
-        let is_lost = |voter: &&Voter| !is_here(voter) && self.members.has_other_store(voter);
+        let is_lost = |voter: &&Voter| !is_here(voter) && self.peers.has_other_store(voter);
         let lost = voters.iter().filter(is_lost).count();
         if lost > 0 {
             let again = ids(&mut voters.iter().filter(is_lost));
@@ -419,7 +419,7 @@ impl<T> Engine<T> {
 
     /// Rule V4: whether those here are of another cluster, who will never answer.
     fn stranger(&self) -> Option<String> {
-        let (mine, theirs) = self.cluster().zip(self.members.foreign_cluster())?;
+        let (mine, theirs) = self.cluster().zip(self.peers.foreign_cluster())?;
         Some(format!(
             "belongs to cluster {mine}, the group here is cluster {theirs}: start this replica with \
              an empty store to join that, or give one of the two another group name"
@@ -432,7 +432,7 @@ impl<T> Engine<T> {
         let is_listed = |peer: &&Peer| self.config.bootstrap.contains(&peer.incarnation.replica);
         !self.config.bootstrap.is_empty()
             && self.sees_majority()
-            && self.members.peers().filter(is_listed).all(is_empty)
+            && self.peers.identified().filter(is_listed).all(is_empty)
     }
 
     /// Whether that member is a voter with its own store; before the first epoch, whether it is
@@ -457,8 +457,8 @@ impl<T> Engine<T> {
     /// Says in the log that the group's voters are not those listed here, once for each set.
     pub(crate) fn warn_of_other_voters(&mut self) {
         let Some(listed) = self.listed_otherwise() else { return };
-        if self.warned_of != *self.log.desired() {
-            self.warned_of.clone_from(self.log.desired());
+        if self.peers.warned_of != *self.log.desired() {
+            self.peers.warned_of.clone_from(self.log.desired());
             tracing::warn!(
                 replica = %self.me().replica,
                 voters = join(self.log.desired().iter()), listed = join(listed.iter()),
@@ -469,7 +469,7 @@ impl<T> Engine<T> {
     }
 
     fn waiting_for_a_group(&self) -> String {
-        if let Some((member, name)) = self.members.applications.with_log() {
+        if let Some((member, name)) = self.peers.applications.with_log() {
             return format!(
                 "waiting for a group of this application: process {member} of this CPG group runs \
                  {}; give one of the two another group name",
@@ -477,7 +477,7 @@ impl<T> Engine<T> {
             );
         }
         let listed = &self.config.bootstrap;
-        let logs = self.members.peers().filter(|peer| peer.last.index > Index(0));
+        let logs = self.peers.identified().filter(|peer| peer.last.index > Index(0));
         let mut logs = logs.map(|peer| peer.incarnation.replica).peekable();
         if logs.peek().is_some() {
             let with_log = join(logs);
@@ -498,7 +498,7 @@ impl<T> Engine<T> {
         if listed.is_empty() {
             return "waiting for a group that exists: none is to be formed here".into();
         }
-        let here = listed.iter().filter(|replica| self.members.has_replica(**replica));
+        let here = listed.iter().filter(|replica| self.peers.has_replica(**replica));
         format!("waiting for all of {} to form the group: have {}", join(listed.iter()), join(here))
     }
 }
@@ -557,7 +557,7 @@ mod tests {
         engine.log.append(position.epoch, now.wall, start.content);
         let members: Vec<_> =
             std::iter::once(1).chain(others.iter().copied()).map(|id| member(id, id)).collect();
-        engine.members.configure(member(1, 1), &members, &members, now.monotonic);
+        engine.peers.configure(member(1, 1), &members, &members, now.monotonic);
         engine.identify(member(1, 1), run(1, 1), StoreId(1));
         for id in others {
             engine.identify(member(*id, *id), run(*id, 90), StoreId(90));

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::engine::epoch::coordinator::Coordination;
+use crate::engine::epoch::discovery::EpochDiscovery;
 use crate::engine::membership::peers::Peer;
 use crate::engine::{Canary, Engine, Output};
 use crate::message::Message;
@@ -32,6 +33,8 @@ pub(crate) struct Election {
     changes_since_sign: Option<(Duration, Duration)>,
     /// Since when nothing is ordered, so that a successor gets all that was (rule B7).
     pub(crate) draining_since: Option<Duration>,
+    /// Epochs that are not open here and may be elsewhere (rule B9).
+    pub(crate) discovery: EpochDiscovery,
     /// Own ballots since an epoch opened.
     failures: u32,
     /// When this replica last sent a `Begin` of a new ballot.
@@ -81,6 +84,7 @@ impl Election {
             sequencer_heard_at: now,
             changes_since_sign: None,
             draining_since: None,
+            discovery: EpochDiscovery::default(),
             failures: 0,
             begun_at: None,
             reported_at: None,
@@ -149,7 +153,7 @@ impl<T> Engine<T> {
             self.election.work_since = None;
         }
         if self.election.coordination.is_some() {
-            self.go_on_coordinating(out);
+            self.tend_coordination(out);
             return;
         }
         let Some(reason) = self.ballot_reason() else {
@@ -197,7 +201,7 @@ impl<T> Engine<T> {
     }
 
     /// Repeats `Begin`, or `Open` once decided, until it is answered or superseded.
-    fn go_on_coordinating(&mut self, out: &mut Vec<Output<T>>) {
+    fn tend_coordination(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
         if self.election.coordination.as_ref().is_some_and(|own| own.open.is_none()) {
             self.decide(out);
@@ -229,7 +233,7 @@ impl<T> Engine<T> {
             if self.promised == Ballot::default() {
                 return self.may_start().then_some(Reason::Start);
             }
-            let coordinator_here = self.members.peers().any(|peer| {
+            let coordinator_here = self.peers.identified().any(|peer| {
                 peer.incarnation.replica.0 == self.promised.replica
                     && peer.incarnation.nonce == self.promised.nonce
             });
@@ -239,10 +243,10 @@ impl<T> Engine<T> {
             let waited = now.saturating_sub(self.election.unsettled_since);
             return (waited >= timeout).then_some(Reason::NotOpened);
         };
-        if !self.members.has(epoch.open.sequencer) {
+        if !self.peers.has(epoch.open.sequencer) {
             return Some(Reason::SequencerGone);
         }
-        if epoch.sequencing && self.members.highest_promise() > self.promised {
+        if epoch.sequencing && self.peers.highest_promise() > self.promised {
             return Some(Reason::Outbid);
         }
         if self.wanted_voters().is_some() {
@@ -253,7 +257,7 @@ impl<T> Engine<T> {
         }
         // Who lags has work that only concerns itself: a ballot of its own would not help it,
         // and would disturb those who commit without it.
-        let lags = !epoch.in_step || self.log.last().index < self.acked_by_majority();
+        let lags = !epoch.in_sync || self.log.last().index < self.acked_by_majority();
         let waits = self.election.work_since.is_some_and(|at| now.saturating_sub(at) >= timeout);
         let reads_wait =
             self.reads.waiting_since().is_some_and(|at| now.saturating_sub(at) >= timeout);
@@ -272,26 +276,26 @@ impl<T> Engine<T> {
         let has_none = |peer: &Peer| peer.last.index.0 == 0 && peer.epoch == Ballot::default();
         self.log.is_empty()
             && self.config.bootstrap.contains(&self.me().replica)
-            && self.members.peers().all(has_none)
-            && self.members.applications.with_log().is_none()
+            && self.peers.identified().all(has_none)
+            && self.peers.applications.with_log().is_none()
     }
 
     /// Rule V3: members that have not said who they are may be those of a group that exists.
     /// They are not waited for longer than an election timeout: some never answer.
     fn waits_for_strangers(&self) -> bool {
         let recent = self.now.monotonic.saturating_sub(self.config.election_timeout);
-        self.members.has_stranger(recent) && !self.is_broken(Canary::FormsBesideStrangers)
+        self.peers.has_unidentified(recent) && !self.is_broken(Canary::FormsBesideStrangers)
     }
 
     /// Rule E1: no `Begin` without a majority of the voters in the configuration.
     pub(crate) fn sees_majority(&self) -> bool {
         if self.log.is_empty() {
             let listed = &self.config.bootstrap;
-            let here = listed.iter().filter(|replica| self.members.has_replica(**replica)).count();
+            let here = listed.iter().filter(|replica| self.peers.has_replica(**replica)).count();
             let majority = self.is_broken(Canary::BootstrapByMajority) && here * 2 > listed.len();
             return here == listed.len() || majority;
         }
-        self.log.voters().majority(self.commit, |voter| self.members.has_voter(voter))
+        self.log.voters().majority(self.commit.index, |voter| self.peers.has_voter(voter))
     }
 
     /// This replica's place among the voters that are here; `None` if it is no voter. A learner
@@ -306,14 +310,13 @@ impl<T> Engine<T> {
                 return None;
             }
             let (listed, me) = (&self.config.bootstrap, self.me().replica);
-            let before =
-                |replica: &&ReplicaId| **replica < me && self.members.has_replica(**replica);
+            let before = |replica: &&ReplicaId| **replica < me && self.peers.has_replica(**replica);
             return listed.contains(&me).then(|| listed.iter().filter(before).count() as u32);
         }
         let voters = self.log.voters();
         let ranked = || voters.now.iter().chain(voters.previous.iter());
         let mine = ranked().position(|voter| *voter == self.voter())?;
-        let before = ranked().take(mine).filter(|voter| self.members.has_voter(voter));
+        let before = ranked().take(mine).filter(|voter| self.peers.has_voter(voter));
         Some(before.count() as u32)
     }
 
@@ -341,14 +344,14 @@ impl<T> Engine<T> {
         if self.is_broken(Canary::EagerBallots) {
             return false;
         }
-        // Nothing was heard while a ring was formed, whoever is alive. Members that come and go
+        // Nothing was heard while a ring was formed, whoever is alive. Peers that come and go
         // all the time protect no sequencer for ever.
         let changed = self.election.changes_since_sign.is_some_and(|(first, last)| {
             within(last) && self.ago(first) < timeout * CHANGES_COUNT_FOR
         });
         let changed = changed && !self.is_broken(Canary::RingChangeUnprotected);
         self.live().is_some_and(|epoch| {
-            self.members.has(epoch.open.sequencer)
+            self.peers.has(epoch.open.sequencer)
                 && (changed
                     || within(self.election.commit_advanced_at)
                     || within(self.election.sequencer_heard_at)
@@ -360,10 +363,10 @@ impl<T> Engine<T> {
 
     /// Whether something waits that a working epoch would carry out.
     pub(crate) fn has_work(&self) -> bool {
-        self.log.last().index > self.commit
-            || !self.marks.is_empty()
+        self.log.last().index > self.commit.index
+            || !self.ordering.marks.is_empty()
             || self.proposals.has_unordered()
-            || self.pool.has_next(&self.log)
+            || self.ordering.pool.has_next(&self.log)
     }
 }
 

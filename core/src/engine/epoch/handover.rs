@@ -16,8 +16,8 @@ impl<T> Engine<T> {
     pub(crate) fn is_to_hand_over(&self) -> bool {
         let Some(epoch) = self.live().filter(|epoch| epoch.sequencing) else { return false };
         let voters = self.log.voters();
-        self.commit > epoch.open.base.index
-            && voters.is_settled(self.commit)
+        self.commit.index > epoch.open.base.index
+            && voters.is_settled(self.commit.index)
             && !voters.now.contains(&self.voter())
             && self.successors(&voters.now).next().is_some()
             && !self.is_broken(Canary::RemovedVoterSequences)
@@ -25,12 +25,12 @@ impl<T> Engine<T> {
 
     /// Those of `voters` that are here and close to the end of this epoch.
     fn successors<'a>(&'a self, voters: &'a [Voter]) -> impl Iterator<Item = &'a Peer> {
-        self.members.peers().filter(|peer| {
+        self.peers.identified().filter(|peer| {
             let voter = Voter { replica: peer.incarnation.replica, store: peer.store };
             voters.contains(&voter)
                 && peer.epoch == self.promised
                 && peer.acked > Index(0)
-                && peer.acked.0 + LAG_MAX >= self.commit.0
+                && peer.acked.0 + LAG_MAX >= self.commit.index.0
         })
     }
 

@@ -4,9 +4,11 @@
 use cpg::Member;
 
 use crate::engine::membership::cluster::cluster_of;
-use crate::engine::membership::peers::Members;
-use crate::engine::transfer::offers::Offering;
-use crate::engine::{Canary, Checked, Engine, Epoch, Facts, Now, Op, Output, StopReason, ensure};
+use crate::engine::membership::peers::Peers;
+use crate::engine::transfer::offers::Offers;
+use crate::engine::{
+    Canary, Engine, Epoch, Facts, Now, Op, Output, StepResult, StopReason, ensure,
+};
 use crate::entry::Content;
 use crate::message::{Announce, Message, Open, Report};
 use crate::types::{Ballot, ClusterId, Incarnation, Index, StoreId};
@@ -17,20 +19,20 @@ const HINT_ENTRIES: u64 = 64;
 impl<T> Engine<T> {
     /// Tells who is behind this CPG member, when it joins and when somebody new does.
     pub(crate) fn announce(&mut self, out: &mut Vec<Output<T>>) {
-        if self.is_unsent(self.members.announced_at) {
+        if self.is_unsent(self.peers.announced_at) {
             return;
         }
-        let refused = std::mem::take(&mut self.members.refused);
+        let refused = std::mem::take(&mut self.peers.refused);
         if !refused.is_empty() {
-            self.members.announced_at = self.now.monotonic;
+            self.peers.announced_at = self.now.monotonic;
         }
         for refused in refused {
             let announce = self.announcement(Some(refused));
             out.push(Output::Send(Message::Announce(announce)));
         }
-        if std::mem::take(&mut self.members.announce_due) {
+        if std::mem::take(&mut self.peers.announce_due) {
             let announce = self.announcement(None);
-            self.members.announced_at = self.now.monotonic;
+            self.peers.announced_at = self.now.monotonic;
             out.push(Output::Send(Message::Announce(announce)));
         }
     }
@@ -41,7 +43,7 @@ impl<T> Engine<T> {
         let hurried = self.is_broken(Canary::SilentIsDead);
         let timeout = self.config.election_timeout;
         let silence = if hurried { timeout / 12 } else { timeout * 4 };
-        self.members.identify(from, incarnation, store, self.now.monotonic, silence);
+        self.peers.identify(from, incarnation, store, self.now.monotonic, silence);
     }
 
     fn announcement(&self, refused: Option<crate::types::Nonce>) -> Announce {
@@ -51,8 +53,8 @@ impl<T> Engine<T> {
             last: self.log.last(),
             promised: self.promised,
             first_kept: self.log.first_kept(),
-            snapshots: self.snapshots.held().to_vec(),
-            first: !self.members.settled,
+            snapshots: self.transfer.snapshots.held().to_vec(),
+            first: !self.peers.settled,
             refused,
             application: self.config.application.clone(),
         }
@@ -61,42 +63,42 @@ impl<T> Engine<T> {
     /// Of two live processes with one replica id the later to announce itself is refused
     /// and stops; where neither heard the other's first announcement, the one with the higher
     /// nonce.
-    pub(crate) fn on_announce(&mut self, from: Member, announce: &Announce) -> Checked {
+    pub(crate) fn on_announce(&mut self, from: Member, announce: &Announce) -> StepResult {
         let me = self.me();
         if announce.incarnation == me {
-            self.members.settled = true;
+            self.peers.settled = true;
         } else if announce.incarnation.replica == me.replica {
             if announce.refused == Some(me.nonce) {
                 return Err(StopReason::Duplicate {
                     replica: me.replica,
                     other: from,
-                    mine: self.members.local().unwrap_or(from),
+                    mine: self.peers.local().unwrap_or(from),
                 });
             }
             let other = announce.incarnation.nonce;
-            if !self.members.settled {
-                Members::remember(&mut self.members.earlier, other);
-            } else if self.members.is_later(other, announce.first, me.nonce) {
+            if !self.peers.settled {
+                Peers::remember(&mut self.peers.earlier, other);
+            } else if self.peers.is_later(other, announce.first, me.nonce) {
                 tracing::error!(
                     replica = %me.replica, %from,
                     "another process runs with this replica's id, and is told to stop: if its \
                      folder is a copy, start it again with an empty one"
                 );
-                Members::remember(&mut self.members.later, other);
-                Members::remember(&mut self.members.refused, other);
+                Peers::remember(&mut self.peers.later, other);
+                Peers::remember(&mut self.peers.refused, other);
             }
         }
         self.identify(from, announce.incarnation, announce.store);
         let believed = self.believe(announce.promised);
-        if let Some(peer) = self.members.peer_mut(from) {
+        if let Some(peer) = self.peers.peer_mut(from) {
             peer.last = announce.last;
             peer.first_kept = announce.first_kept;
             if believed {
                 peer.promised = announce.promised;
             }
         }
-        self.members.hold(announce.incarnation, &announce.snapshots);
-        self.pace.unopened.promised(announce.promised);
+        self.peers.hold(announce.incarnation, &announce.snapshots);
+        self.election.discovery.promised(announce.promised);
         self.compare_states()
     }
 
@@ -104,11 +106,11 @@ impl<T> Engine<T> {
     pub(crate) fn on_begin(&mut self, ballot: Ballot, out: &mut Vec<Output<T>>) {
         self.believe(ballot);
         if ballot < self.promised && !self.is_broken(Canary::LowerPromise) {
-            self.pace.tell();
+            self.progress.schedule();
         } else if ballot == self.promised {
             // Sent again. The log is frozen, so the report is the same; while the promise
             // is not durable the report is on its way.
-            if self.live().is_none() && self.disk.promise_durable() >= ballot {
+            if self.live().is_none() && self.write_queue.promise_durable() >= ballot {
                 self.send_report(out);
             }
         } else if !self.is_epoch_healthy() || self.is_sequencers(ballot) {
@@ -133,7 +135,7 @@ impl<T> Engine<T> {
     pub(crate) fn report_when_sent(&mut self, out: &mut Vec<Output<T>>) {
         if self.election.report_due
             && self.live().is_none()
-            && self.disk.promise_durable() == self.promised
+            && self.write_queue.promise_durable() == self.promised
         {
             self.send_report(out);
         }
@@ -154,36 +156,38 @@ impl<T> Engine<T> {
         }
         self.election.promised(self.now.monotonic);
         let facts = self.facts();
-        self.disk.promise(ballot, facts);
+        self.write_queue.promise(ballot, facts);
     }
 
     /// What must not be forgotten, to be written. Each names the commit index, so the hint is
     /// as new as the last of them.
     pub(crate) fn facts(&mut self) -> Op {
-        self.hinted = self.commit;
+        self.write_queue.hinted = self.commit.index;
         Op::Facts(Facts {
             replica: self.me().replica,
             store: self.config.store,
             promised: self.promised,
             cluster: self.cluster,
-            commit: self.commit,
+            commit: self.commit.index,
         })
     }
 
     /// The commit index goes along with other writes now and then; it alone is no reason for
     /// one.
-    pub(crate) fn hint_commit(&mut self) {
-        if self.disk.has_gathered() && self.commit.0 >= self.hinted.0.saturating_add(HINT_ENTRIES) {
+    pub(crate) fn persist_commit(&mut self) {
+        if self.write_queue.has_gathered()
+            && self.commit.index.0 >= self.write_queue.hinted.0.saturating_add(HINT_ENTRIES)
+        {
             let facts = self.facts();
-            self.disk.push(facts);
+            self.write_queue.push(facts);
         }
     }
 
     /// Hands out what is to be written. A store in memory, which is gone with the process
     /// whatever is done, has it with the word (rule N6): what was confirmed a moment ago is
     /// acked in the message that goes out next.
-    pub(crate) fn write(&mut self, out: &mut Vec<Output<T>>) -> Checked {
-        match self.disk.flush(out) {
+    pub(crate) fn write(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
+        match self.write_queue.flush(out) {
             Some(ticket) if self.config.volatile => self.on_written(ticket, out),
             _ => Ok(()),
         }
@@ -191,21 +195,21 @@ impl<T> Engine<T> {
 
     /// The log thread is through with a write: acks what it made durable, and reports if
     /// it held a promise (rules P1 to P3).
-    pub(crate) fn on_written(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> Checked {
-        let promise = self.disk.written(ticket);
+    pub(crate) fn on_written(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> StepResult {
+        let promise = self.write_queue.written(ticket);
         if promise == Some(self.promised) && self.live().is_none() {
-            ensure(self.disk.durable() == self.log.last().index, || {
-                let (durable, last) = (self.disk.durable(), self.log.last().index);
+            ensure(self.write_queue.durable() == self.log.last().index, || {
+                let (durable, last) = (self.write_queue.durable(), self.log.last().index);
                 format!("a report must name durable entries only: durable {durable}, last {last}")
             })?;
             self.send_report(out);
         }
         // Nothing is acked in a frozen log (rule B3).
         let lagging = self.is_broken(Canary::LaggardAcks) && self.live().is_some();
-        if (self.is_in_step() || lagging) && self.durable() > self.acked {
-            self.acked = self.durable();
-            self.acks.insert(self.voter(), self.acked);
-            self.pace.tell();
+        if (self.is_in_sync() || lagging) && self.durable() > self.commit.acked {
+            self.commit.acked = self.durable();
+            self.commit.acks.insert(self.voter(), self.commit.acked);
+            self.progress.schedule();
             self.advance_commit();
         }
         Ok(())
@@ -216,11 +220,11 @@ impl<T> Engine<T> {
         if self.is_broken(Canary::AckNotDurable) {
             return self.log.last().index;
         }
-        self.disk.durable()
+        self.write_queue.durable()
     }
 
     fn report(&self, ballot: Ballot) -> Report {
-        let committed = self.log.get(self.commit);
+        let committed = self.log.get(self.commit.index);
         let (last, digest) = match committed.filter(|_| self.is_broken(Canary::ReportToCommit)) {
             Some(entry) => (entry.position, entry.digest),
             None => (self.log.last(), self.log.digest()),
@@ -235,7 +239,7 @@ impl<T> Engine<T> {
             digest,
             time,
             knows_time: self.clock.knows_time(),
-            commit: self.commit,
+            commit: self.commit.index,
             first_kept: self.log.first_kept(),
             history: self.log.history().to_vec(),
             voters: self.log.voters().clone(),
@@ -251,7 +255,7 @@ impl<T> Engine<T> {
     ) {
         self.identify(from, report.incarnation, report.store);
         let believed = self.believe(report.ballot);
-        if let Some(peer) = self.members.peer_mut(from) {
+        if let Some(peer) = self.peers.peer_mut(from) {
             peer.last = report.last;
             if believed {
                 peer.promised = peer.promised.max(report.ballot);
@@ -280,11 +284,11 @@ impl<T> Engine<T> {
     }
 
     /// Rule B6.
-    pub(crate) fn on_open(&mut self, open: Open) -> Checked {
+    pub(crate) fn on_open(&mut self, open: Open) -> StepResult {
         let ballot = open.ballot;
         self.believe(ballot);
         if ballot < self.promised && !self.is_broken(Canary::OpenBelowPromise) {
-            self.pace.tell();
+            self.progress.schedule();
             return Ok(());
         }
         let again = self.is_broken(Canary::RepeatedOpenCuts);
@@ -322,19 +326,19 @@ impl<T> Engine<T> {
         }
         if sequencing {
             self.take_over_time();
-            self.members.unordered = true;
+            self.peers.membership_dirty = true;
         }
-        let in_step = at_base || already_in;
+        let in_sync = at_base || already_in;
         tracing::info!(
             replica = %self.me().replica, epoch = %ballot, base = %open.base.index,
-            sequencer = %open.sequencer.replica, in_step, "epoch opens"
+            sequencer = %open.sequencer.replica, in_sync, "epoch opens"
         );
-        if self.is_broken(Canary::BaseIsCommitted) && in_step {
-            self.commit = self.commit.max(open.base.index);
+        if self.is_broken(Canary::BaseIsCommitted) && in_sync {
+            self.commit.index = self.commit.index.max(open.base.index);
         }
-        self.epoch = Some(Epoch { open, in_step, sequencing, shares: fit.is_some() });
-        if in_step {
-            self.get_in_step();
+        self.epoch = Some(Epoch { open, in_sync, sequencing, shares: fit.is_some() });
+        if in_sync {
+            self.get_in_sync();
         }
         // Before any batch (rule N9).
         self.order_notice();
@@ -343,24 +347,24 @@ impl<T> Engine<T> {
 
     /// Cuts the log back to what it shares with the base; whether it then ends there. `None`
     /// where it is not known what they share.
-    fn cut_to(&mut self, open: &Open) -> Checked<Option<bool>> {
+    fn cut_to(&mut self, open: &Open) -> StepResult<Option<bool>> {
         let Some(shared) = self.shared_with(open)? else { return Ok(None) };
         if shared < self.log.last().index {
-            ensure(shared >= self.commit, || {
+            ensure(shared >= self.commit.index, || {
                 format!("epoch {} would cut committed entries after {shared}", open.ballot)
             })?;
             let members = self.log.members().clone();
             // Batches that lose their place may get another one in this epoch.
             for entry in self.log.cut(shared) {
                 if let Content::Batch(batch) = entry.content {
-                    let members = &self.members;
-                    self.pool.insert(&self.log, batch, |run| members.has(run));
+                    let members = &self.peers;
+                    self.ordering.pool.insert(&self.log, batch, |run| members.has(run));
                 }
             }
             if self.is_broken(Canary::CutNoticeCounts) {
                 self.log.set_members(members);
             }
-            self.disk.cut(shared, self.is_broken(Canary::CutStaysDurable));
+            self.write_queue.cut(shared, self.is_broken(Canary::CutStaysDurable));
         }
         let at_base = self.log.last() == open.base;
         if at_base && self.log.digest() != open.digest {
@@ -378,45 +382,48 @@ impl<T> Engine<T> {
     /// base begins with is newer than where the two part: then this log stays as it is until
     /// a snapshot replaces it. It must not be cut at the commit index known here: what it
     /// has acked may be committed without its knowing (rule P3).
-    fn shared_with(&self, open: &Open) -> Checked<Option<Index>> {
+    fn shared_with(&self, open: &Open) -> StepResult<Option<Index>> {
         let last = self.log.last().index;
         if let Some(shared) = self.log.shared_with(&open.history, open.base.index) {
             return Ok(Some(shared));
         }
         let begins = open.history.first().map_or(Index(0), |(_, first)| *first);
-        ensure(begins > self.commit, || {
+        ensure(begins > self.commit.index, || {
             format!("epoch {} goes on from a log without what is committed here", open.ballot)
         })?;
         // All of it is committed, so the base holds all of it.
         let cuts = self.is_broken(Canary::CutAtCommit);
-        Ok((self.commit == last || cuts).then_some(self.commit))
+        Ok((self.commit.index == last || cuts).then_some(self.commit.index))
     }
 
     /// What belongs to the epoch before.
     fn forget_epoch(&mut self) {
         self.clock.forget_epoch();
-        self.marks.clear();
-        self.expected.clear();
-        self.acks.clear();
-        self.acked = Index(0);
-        self.reads.restart(self.commit);
-        self.offering = Offering::default();
-        self.pool.prune(&self.log);
-        self.pace.opened(self.log.last().index, &self.outbox);
+        self.ordering.marks.clear();
+        self.ordering.expected.clear();
+        self.commit.acks.clear();
+        self.commit.acked = Index(0);
+        self.reads.restart(self.commit.index);
+        self.transfer.offers = Offers::default();
+        self.ordering.pool.prune(&self.log);
+        self.ordering.cursor.epoch_opened(self.log.last().index);
+        self.transfer.fetch.epoch_opened();
+        self.election.discovery.epoch_opened(&self.outbox);
+        self.progress.epoch_opened(&self.outbox);
     }
 
     /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
-    pub(crate) fn get_in_step(&mut self) {
+    pub(crate) fn get_in_sync(&mut self) {
         let durable = self.durable();
         let known =
             self.log.epoch_at(durable) == self.promised && !self.is_broken(Canary::AckedForgotten);
         if known || self.is_broken(Canary::OldEpochCommits) {
-            self.acked = durable;
-            self.acks.insert(self.voter(), durable);
+            self.commit.acked = durable;
+            self.commit.acks.insert(self.voter(), durable);
         }
         self.warn_of_other_voters();
         let late = self.is_broken(Canary::ResentLate);
-        self.proposals.get_in_step(self.config.incarnation, &self.log, late);
-        self.pace.tell();
+        self.proposals.get_in_sync(self.config.incarnation, &self.log, late);
+        self.progress.schedule();
     }
 }

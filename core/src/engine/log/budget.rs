@@ -8,7 +8,7 @@ const UNAPPLIED_PART: u64 = 8;
 
 /// What the log waits for before it grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
+pub(crate) enum Throttle {
     /// The disk is slower than the group.
     Disk,
     /// A snapshot is being written, behind which the log can be cut.
@@ -22,23 +22,24 @@ impl<T> Engine<T> {
     /// and takes nothing that it fetched; it lags, and fetches later what it misses. That
     /// passes by itself: disk and state machine go on without the log, and when no snapshot
     /// is being written the log grows until the next is.
-    pub(crate) fn full(&self) -> Option<Full> {
-        if self.disk.waiting_bytes() > self.config.writing_bytes_max {
-            return Some(Full::Disk);
+    pub(crate) fn throttle(&self) -> Option<Throttle> {
+        if self.write_queue.waiting_bytes() > self.config.writing_bytes_max {
+            return Some(Throttle::Disk);
         }
-        if self.log.stored_bytes() > self.log_bytes_max() && self.snapshots.is_taking() {
-            return Some(Full::Snapshot);
+        if self.log.stored_bytes() > self.log_bytes_max() && self.transfer.snapshots.is_taking() {
+            return Some(Throttle::Snapshot);
         }
         let is_large = self.log.bytes() > self.config.log_bytes_max;
-        (is_large && self.applied < self.commit).then_some(Full::Applying)
+        (is_large && self.commit.applied < self.commit.index).then_some(Throttle::Applying)
     }
 
     /// Whether entries that were fetched find room: not before those in memory are applied, which
     /// may have to wait for a snapshot to be restored. They can be had again, so few are enough.
     pub(crate) fn takes_entries(&self) -> bool {
         let is_large = self.log.bytes() > self.config.log_bytes_max / UNAPPLIED_PART;
-        let is_behind = !self.config.volatile && is_large && self.applied < self.commit;
-        self.full().is_none() && !is_behind
+        let is_behind =
+            !self.config.volatile && is_large && self.commit.applied < self.commit.index;
+        self.throttle().is_none() && !is_behind
     }
 
     /// What the log may take where it is kept.
@@ -48,19 +49,19 @@ impl<T> Engine<T> {
     }
 
     /// The same for people.
-    pub(crate) fn waiting_for_room(&self) -> Option<String> {
-        let (log, stored, commit) = (self.log.bytes(), self.log.stored_bytes(), self.commit);
-        Some(match self.full()? {
-            Full::Disk => format!(
+    pub(crate) fn waiting_for_log_space(&self) -> Option<String> {
+        let (log, stored, commit) = (self.log.bytes(), self.log.stored_bytes(), self.commit.index);
+        Some(match self.throttle()? {
+            Throttle::Disk => format!(
                 "waiting for the disk of the log, which is slower than the group: {} bytes are to \
                  be written",
-                self.disk.waiting_bytes()
+                self.write_queue.waiting_bytes()
             ),
-            Full::Snapshot => format!(
+            Throttle::Snapshot => format!(
                 "waiting for a snapshot to be written, so that the log, of {stored} bytes, can be \
                  cut"
             ),
-            Full::Applying => format!(
+            Throttle::Applying => format!(
                 "waiting for the state machine to apply up to index {commit}: the log has {log} \
                  bytes in memory"
             ),

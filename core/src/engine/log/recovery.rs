@@ -1,6 +1,6 @@
 //! Starting with what a store holds (protocol §3).
 
-use crate::engine::log::write_queue::Disk;
+use crate::engine::log::write_queue::WriteQueue;
 use crate::engine::log::{Log, Tables};
 use crate::engine::plausible::COUNT_MAX;
 use crate::engine::{Canary, Config, Engine, Facts, Now, Op, SnapshotHead};
@@ -107,24 +107,24 @@ impl<T> Engine<T> {
         engine.election.counter_seen = facts.promised.counter;
         // Written before the first entry, without which it does not exist.
         engine.cluster = facts.cluster.filter(|_| !log.is_empty());
-        engine.disk = Disk::recovered(log.last().index, facts.promised);
+        engine.write_queue = WriteQueue::recovered(log.last().index, facts.promised);
         let mend = mend.filter(|_| !engine.is_broken(Canary::RestartNotMended));
-        mend.into_iter().for_each(|op| engine.disk.push(op));
+        mend.into_iter().for_each(|op| engine.write_queue.push(op));
         if facts.promised > written {
-            engine.disk.push(Op::Facts(facts));
+            engine.write_queue.push(Op::Facts(facts));
         }
         let start = log.start().position.index;
         // Rule P4: nothing past these is applied until an epoch is open here.
-        engine.commit = start.max(facts.commit);
+        engine.commit.index = start.max(facts.commit);
         if engine.is_broken(Canary::AppliesAtRestart) {
-            engine.commit = log.last().index;
+            engine.commit.index = log.last().index;
         }
         if engine.is_broken(Canary::PromiseForgotten) {
             engine.promised = log.last().epoch;
         }
-        engine.hinted = facts.commit;
-        engine.handed_out = start;
-        engine.snapshots.recovered(snapshots, log.start().clone());
+        engine.write_queue.hinted = facts.commit;
+        engine.commit.handed_out = start;
+        engine.transfer.snapshots.recovered(snapshots, log.start().clone());
         engine.log = log;
         engine.see_time(false);
         Ok(engine)

@@ -6,10 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::log::Tables;
-use crate::engine::replication::proposals::Callers;
 use crate::engine::transfer::flow_control::KEPT_TIMEOUTS;
-use crate::engine::{Canary, Checked, Committed, Config, Engine, Op, Output, StopReason, ensure};
-use crate::entry::{Content, Entry};
+use crate::engine::{Canary, Config, Engine, Op, Output, StepResult, StopReason};
+use crate::entry::Entry;
 use crate::snapshot::{ShelfNews, ShelfOp, SnapshotName};
 use crate::types::{Digest, Index, Position};
 
@@ -106,6 +105,21 @@ impl Snapshots {
         }
     }
 
+    /// The snapshot that the state machine has to begin with, once.
+    pub(crate) fn take_restore(&mut self) -> Option<SnapshotName> {
+        self.restore.take()
+    }
+
+    /// Begins to take one; false while one is being taken.
+    pub(crate) fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.taking, true)
+    }
+
+    /// What follows from the entries that were handed out.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     fn add(&mut self, name: SnapshotName) {
         self.held.push(name);
         self.held.sort_unstable();
@@ -117,7 +131,7 @@ impl Snapshots {
     /// Where that may be follows from the log alone, so all replicas take the same. Of a large
     /// state it is every 2nd, 4th, … of these places: whatever size each knows of it, the places
     /// of who takes fewer are among those of who takes more.
-    fn pass(&mut self, entry: &Entry, config: &Config) -> bool {
+    pub(crate) fn pass(&mut self, entry: &Entry, config: &Config) -> bool {
         let bytes_before = self.tables.bytes;
         self.tables.add(entry);
         let Config { snapshot_entries, snapshot_bytes, .. } = *config;
@@ -131,59 +145,16 @@ impl Snapshots {
 }
 
 impl<T> Engine<T> {
-    /// Hands committed entries out to be applied (rule N8), and has the state taken where
-    /// that is due.
-    pub(crate) fn hand_out(&mut self, out: &mut Vec<Output<T>>) -> Checked {
-        if let Some(name) = self.snapshots.restore.take() {
-            out.push(Output::Restore(name));
-        }
-        let until =
-            Index(self.applied.0.saturating_add(self.config.applying_max).min(self.commit.0));
-        if self.handed_out >= until {
-            return Ok(());
-        }
-        let mut committed = Vec::with_capacity((until.0 - self.handed_out.0) as usize);
-        let mut last = self.handed_out;
-        for entry in self.log.from(self.handed_out.next()).take_while(|e| e.index() <= until) {
-            last = entry.index();
-            let callers = match &entry.content {
-                Content::Batch(batch) => {
-                    let broken = self.config.is_broken(Canary::SupersededStays);
-                    match self.proposals.committed(batch, broken)? {
-                        Callers::Application(callers) => callers,
-                        Callers::Operator(ticket) => {
-                            self.requests.committed(ticket);
-                            Vec::new()
-                        }
-                    }
-                }
-                Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
-            };
-            committed.push(Committed { entry: entry.clone(), callers });
-            let due = self.snapshots.pass(entry, &self.config);
-            // While one is being written the next is left out.
-            if due && self.disk.has_facts() && !self.snapshots.taking {
-                self.snapshots.taking = true;
-                out.push(Output::Apply(std::mem::take(&mut committed)));
-                let ahead = self.config.is_broken(Canary::SnapshotOfTheEnd);
-                let tables = if ahead { self.log.end() } else { &self.snapshots.tables }.clone();
-                out.push(Output::Capture(Box::new(SnapshotHead { tables })));
-            }
-        }
-        ensure(last == until, || format!("committed entries up to {until} are not in the log"))?;
-        self.handed_out = until;
-        if !committed.is_empty() {
-            out.push(Output::Apply(committed));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn on_shelf_news(&mut self, news: ShelfNews, out: &mut Vec<Output<T>>) -> Checked {
+    pub(crate) fn on_shelf_news(
+        &mut self,
+        news: ShelfNews,
+        out: &mut Vec<Output<T>>,
+    ) -> StepResult {
         match news {
             ShelfNews::Taken(name) => {
                 tracing::debug!(replica = %self.me().replica, %name, "took a snapshot");
-                self.snapshots.taking = false;
-                self.snapshots.refused = None;
+                self.transfer.snapshots.taking = false;
+                self.transfer.snapshots.refused = None;
                 self.hold(name, out);
                 self.compare_states()
             }
@@ -193,8 +164,9 @@ impl<T> Engine<T> {
                     "the state cannot be read back from its snapshot, which was dropped; the log \
                      is kept instead and grows: correct how the state is serialised"
                 );
-                self.snapshots.taking = false;
-                self.snapshots.refused = Some(format!("{name} cannot be restored: {reason}"));
+                self.transfer.snapshots.taking = false;
+                self.transfer.snapshots.refused =
+                    Some(format!("{name} cannot be restored: {reason}"));
                 Ok(())
             }
             ShelfNews::Read { name, chunk, bytes } => {
@@ -214,7 +186,7 @@ impl<T> Engine<T> {
                     replica = %self.me().replica, %name, reason,
                     "a snapshot that was received is damaged and was dropped; it is asked for again"
                 );
-                self.give_up_receiving(name);
+                self.give_up_transfer(name);
                 Ok(())
             }
         }
@@ -222,14 +194,16 @@ impl<T> Engine<T> {
 
     /// A snapshot is complete here: tells it, and forgets what it makes superfluous.
     fn hold(&mut self, name: SnapshotName, out: &mut Vec<Output<T>>) {
-        self.snapshots.add(name);
-        self.members.announce_due = true;
+        self.transfer.snapshots.add(name);
+        self.peers.announce_due = true;
         let pinned = self.pinned();
-        let old = self.snapshots.held.len().saturating_sub(HELD_MAX);
+        let old = self.transfer.snapshots.held.len().saturating_sub(HELD_MAX);
         // The state machine may still have to begin with what it has not reached.
-        let is_done_with = |old: &SnapshotName| Some(*old) != pinned && old.index() <= self.applied;
-        let old: Vec<_> = self.snapshots.held[..old].iter().copied().filter(is_done_with).collect();
-        self.snapshots.held.retain(|held| !old.contains(held));
+        let is_done_with =
+            |old: &SnapshotName| Some(*old) != pinned && old.index() <= self.commit.applied;
+        let old: Vec<_> =
+            self.transfer.snapshots.held[..old].iter().copied().filter(is_done_with).collect();
+        self.transfer.snapshots.held.retain(|held| !old.contains(held));
         out.extend(old.into_iter().map(|old| Output::Shelf(ShelfOp::Remove(old))));
         self.compact();
     }
@@ -237,7 +211,11 @@ impl<T> Engine<T> {
     /// The snapshot that is being transferred.
     pub(crate) fn pinned(&self) -> Option<SnapshotName> {
         let span = self.config.election_timeout * KEPT_TIMEOUTS;
-        self.snapshots.pinned.filter(|(_, heard)| self.ago(*heard) < span).map(|(name, _)| name)
+        self.transfer
+            .snapshots
+            .pinned
+            .filter(|(_, heard)| self.ago(*heard) < span)
+            .map(|(name, _)| name)
     }
 
     /// Forgets old entries that the newest snapshot holds, but for a margin for whoever lags
@@ -246,18 +224,18 @@ impl<T> Engine<T> {
         self.forget_applied();
         self.forget_old();
         // What has left memory is not told again: who missed it fetches it.
-        self.pace.left_memory(self.log.start().position.index);
+        self.ordering.cursor.left_memory(self.log.start().position.index);
     }
 
     fn forget_old(&mut self) {
-        let newest = self.snapshots.held.last().map(SnapshotName::index);
+        let newest = self.transfer.snapshots.held.last().map(SnapshotName::index);
         let early = self.is_broken(Canary::CutBeforeSnapshot);
-        let Some(newest) = newest.max(early.then_some(self.handed_out)) else { return };
+        let Some(newest) = newest.max(early.then_some(self.commit.handed_out)) else { return };
         let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
         let gone = self.log.gone();
         let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));
         let ahead = self.is_broken(Canary::CompactedBeforeApplied);
-        let applied = if ahead { newest } else { self.handed_out };
+        let applied = if ahead { newest } else { self.commit.handed_out };
         let kept = self.kept_for_laggards().unwrap_or(newest).min(newest).min(applied);
         let too_much = self.log.stored_bytes() > kept_bytes_max;
         let within = if too_much { self.log.first_within(kept_bytes_max / 4 * 3) } else { gone };
@@ -268,7 +246,7 @@ impl<T> Engine<T> {
             || too_much && freed > kept_bytes_max / 16;
         if worth_it && through > gone {
             self.log.compact(through);
-            self.disk.push(Op::Compact(through));
+            self.write_queue.push(Op::Compact(through));
         }
     }
 
@@ -282,20 +260,20 @@ impl<T> Engine<T> {
         let within = self.log.first_in_memory_within(cached_bytes_max / 4 * 3);
         // In place of what is not durable yet the store may have what was cut.
         let early = self.is_broken(Canary::ForgottenBeforeDurable);
-        let durable = if early { self.applied } else { self.disk.durable() };
-        let through = within.min(self.applied).min(durable);
+        let durable = if early { self.commit.applied } else { self.write_queue.durable() };
+        let through = within.min(self.commit.applied).min(durable);
         self.log.forget(through, self.log_bytes_max() / STORED_STEPS);
     }
 
     /// Compares the states at the indices of snapshots. A difference means that the state
     /// machine is not deterministic, or that a memory or disk is not what it should be: who
     /// differs from a majority of the voters stops.
-    pub(crate) fn compare_states(&mut self) -> Checked {
+    pub(crate) fn compare_states(&mut self) -> StepResult {
         let voters = &self.log.voters().now;
-        for mine in &self.snapshots.held {
+        for mine in &self.transfer.snapshots.held {
             let index = mine.index();
             let theirs: Vec<(_, Digest)> = self
-                .members
+                .peers
                 .held()
                 .filter(|(_, name)| name.position == mine.position)
                 .map(|(incarnation, name)| (incarnation.replica, name.digest))
@@ -315,8 +293,8 @@ impl<T> Engine<T> {
             if let Some(theirs) = others.filter(|d| *d != mine.digest).find(|d| majority(*d)) {
                 return Err(StopReason::Diverged { index, mine: mine.digest, theirs });
             }
-            if index > self.snapshots.differs_at {
-                self.snapshots.differs_at = index;
+            if index > self.transfer.snapshots.differs_at {
+                self.transfer.snapshots.differs_at = index;
                 tracing::error!(
                     replica = %self.me().replica, %index, mine = %mine.digest, theirs = %other,
                     "the states of two replicas differ: the state machine is not deterministic"
@@ -333,7 +311,7 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::entry::{Batch, BatchKind};
+    use crate::entry::{Batch, BatchKind, Content};
     use crate::types::{Nonce, Origin, ReplicaId, StoreId};
 
     /// Where snapshots are taken of a state that was so large when it was last taken.

@@ -9,7 +9,7 @@ const WRITES_MAX: usize = 2;
 
 /// What is to be written, what is being written, and what is durable.
 #[derive(Debug, Default)]
-pub(crate) struct Disk {
+pub(crate) struct WriteQueue {
     gathered: Vec<Op>,
     /// Of the entries in `gathered`.
     gathered_bytes: usize,
@@ -21,6 +21,8 @@ pub(crate) struct Disk {
     next_ticket: u64,
     durable: Index,
     promise_durable: Ballot,
+    /// The commit index in the facts that were written last.
+    pub(crate) hinted: Index,
 }
 
 #[derive(Debug)]
@@ -31,7 +33,7 @@ struct Write {
     promise: Option<Ballot>,
 }
 
-impl Disk {
+impl WriteQueue {
     /// Of a store that holds a log up to `last`, and that promise.
     pub(crate) fn recovered(last: Index, promised: Ballot) -> Self {
         Self { appended: last, durable: last, promise_durable: promised, ..Self::default() }
@@ -144,9 +146,9 @@ mod tests {
         Entry::new(Digest(0), position, Timestamp(0), Content::EpochStart(Voters::default()))
     }
 
-    fn flushed(disk: &mut Disk) -> Option<(u64, usize)> {
+    fn flushed(queue: &mut WriteQueue) -> Option<(u64, usize)> {
         let mut out: Vec<Output<()>> = Vec::new();
-        disk.flush(&mut out);
+        queue.flush(&mut out);
         out.into_iter().next().map(|output| match output {
             Output::Write { ticket, ops } => (ticket, ops.len()),
             other => panic!("{other:?}"),
@@ -155,44 +157,44 @@ mod tests {
 
     #[test]
     fn what_gathers_during_writes_shares_one() {
-        let mut disk = Disk::default();
+        let mut queue = WriteQueue::default();
         for index in 1..=5 {
-            disk.append(entry(index));
+            queue.append(entry(index));
             let expected = if index <= 2 { Some((index, 1)) } else { None };
-            assert_eq!(flushed(&mut disk), expected);
+            assert_eq!(flushed(&mut queue), expected);
         }
-        assert_eq!(disk.written(1), None);
-        assert_eq!(disk.durable(), Index(1));
-        assert_eq!(flushed(&mut disk), Some((3, 3)));
-        disk.written(3);
-        assert_eq!(disk.durable(), Index(5));
+        assert_eq!(queue.written(1), None);
+        assert_eq!(queue.durable(), Index(1));
+        assert_eq!(flushed(&mut queue), Some((3, 3)));
+        queue.written(3);
+        assert_eq!(queue.durable(), Index(5));
     }
 
     #[test]
     fn a_write_from_before_a_cut_makes_nothing_durable_after_it() {
-        let mut disk = Disk::default();
-        (1..=5).for_each(|index| disk.append(entry(index)));
-        assert_eq!(flushed(&mut disk), Some((1, 5)));
-        disk.cut(Index(3), false);
-        disk.append(entry(4));
-        disk.written(1);
-        assert_eq!(disk.durable(), Index(3));
-        assert_eq!(flushed(&mut disk), Some((2, 2)));
-        disk.written(2);
-        assert_eq!(disk.durable(), Index(4));
+        let mut queue = WriteQueue::default();
+        (1..=5).for_each(|index| queue.append(entry(index)));
+        assert_eq!(flushed(&mut queue), Some((1, 5)));
+        queue.cut(Index(3), false);
+        queue.append(entry(4));
+        queue.written(1);
+        assert_eq!(queue.durable(), Index(3));
+        assert_eq!(flushed(&mut queue), Some((2, 2)));
+        queue.written(2);
+        assert_eq!(queue.durable(), Index(4));
     }
 
     #[test]
     fn a_write_from_before_a_snapshot_makes_nothing_of_it_durable() {
-        let mut disk = Disk::recovered(Index(3), Ballot::default());
-        disk.append(entry(4));
-        assert_eq!(flushed(&mut disk), Some((1, 1)));
-        disk.reset(Index(20));
-        disk.append(entry(21));
-        disk.written(1);
-        assert_eq!(disk.durable(), Index(0));
-        assert_eq!(flushed(&mut disk), Some((2, 2)));
-        disk.written(2);
-        assert_eq!(disk.durable(), Index(21));
+        let mut queue = WriteQueue::recovered(Index(3), Ballot::default());
+        queue.append(entry(4));
+        assert_eq!(flushed(&mut queue), Some((1, 1)));
+        queue.reset(Index(20));
+        queue.append(entry(21));
+        queue.written(1);
+        assert_eq!(queue.durable(), Index(0));
+        assert_eq!(flushed(&mut queue), Some((2, 2)));
+        queue.written(2);
+        assert_eq!(queue.durable(), Index(21));
     }
 }

@@ -1,4 +1,4 @@
-//! Members of the group that run another application (protocol §4, rule V5).
+//! Peers of the group that run another application (protocol §4, rule V5).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use cpg::Member;
 
 use crate::codec::Decoded;
 use crate::engine::stop::name_of;
-use crate::engine::{Checked, Engine, Input, StopReason};
+use crate::engine::{Engine, Input, StepResult, StopReason};
 use crate::message::{Announce, Message};
 use crate::types::{ApplicationId, Ballot, Index};
 
@@ -73,12 +73,12 @@ impl<T> Engine<T> {
 
     /// Ignores the member from now on, and reports it once.
     pub(crate) fn on_other_application(&mut self, from: Member, announce: Option<Announce>) {
-        if !self.members.is_present(from) {
+        if !self.peers.is_present(from) {
             return;
         }
-        self.members.forget(from);
+        self.peers.forget(from);
         let since = self.now.monotonic;
-        let other = self.members.applications.0.entry(from);
+        let other = self.peers.applications.0.entry(from);
         let other = other.or_insert(Other { name: None, has_log: false, since });
         let Some(Announce { mut application, last, incarnation, .. }) = announce else { return };
         if last.index > Index(0) && !other.has_log {
@@ -100,14 +100,14 @@ impl<T> Engine<T> {
 
     /// Stops a replica without a log that has joined the group of another application. Others of
     /// its own application that have a log get an election timeout to say so first.
-    pub(crate) fn give_way_to_other_application(&self) -> Checked {
+    pub(crate) fn give_way_to_other_application(&self) -> StepResult {
         let until = self.now.monotonic.saturating_sub(self.config.election_timeout);
         let is_of_a_group = self.live().is_some()
             || self
-                .members
-                .peers()
+                .peers
+                .identified()
                 .any(|peer| peer.last.index > Index(0) || peer.epoch != Ballot::default());
-        match self.members.applications.with_log_before(until) {
+        match self.peers.applications.with_log_before(until) {
             Some((other, theirs)) if self.log.is_empty() && !is_of_a_group => {
                 let (mine, theirs) = (self.config.application.clone(), theirs.to_owned());
                 Err(StopReason::OtherApplication { mine, theirs, other })

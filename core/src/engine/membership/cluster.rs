@@ -2,7 +2,7 @@
 
 use cpg::Member;
 
-use crate::engine::replication::batch_pool::Pool;
+use crate::engine::replication::batch_pool::BatchPool;
 use crate::engine::{Canary, Engine};
 use crate::entry::{Content, Entry};
 use crate::message::{Message, Open};
@@ -31,7 +31,7 @@ impl<T> Engine<T> {
             (Some(mine), Some(theirs))
                 if mine != theirs && !self.is_broken(Canary::ForeignHeard) =>
             {
-                if self.members.foreign(from, theirs) {
+                if self.peers.foreign(from, theirs) {
                     tracing::warn!(
                         %from, %mine, %theirs,
                         "a member of this CPG group belongs to another cluster and is ignored: \
@@ -43,7 +43,7 @@ impl<T> Engine<T> {
             // A replica that knows no cluster belongs to the first that takes it in.
             (None, Some(theirs)) if self.is_taken_in(message) => {
                 if self.cluster.is_some_and(|known| known != theirs) {
-                    self.pool = Pool::default();
+                    self.ordering.pool = BatchPool::default();
                 }
                 self.adopt_cluster(theirs);
                 true
@@ -61,7 +61,7 @@ impl<T> Engine<T> {
     pub(crate) fn adopt_cluster(&mut self, cluster: ClusterId) {
         if self.cluster.replace(cluster) != Some(cluster) {
             let facts = self.facts();
-            self.disk.push(facts);
+            self.write_queue.push(facts);
         }
     }
 

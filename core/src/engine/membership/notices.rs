@@ -7,13 +7,13 @@ use crate::engine::{Canary, Engine};
 use crate::entry::{Content, MembersChanged};
 use crate::types::{Incarnation, ReplicaId};
 
-/// Members by the order of the log; who comes beyond that waits. As many as CPG has.
+/// Peers by the order of the log; who comes beyond that waits. As many as CPG has.
 pub(crate) const MEMBERS_MAX: usize = 128;
 
 impl<T> Engine<T> {
     /// Whether the sequencer of the epoch open here is in the configuration.
     pub(crate) fn sees_sequencer(&self) -> bool {
-        self.epoch.as_ref().is_some_and(|epoch| self.members.has(epoch.open.sequencer))
+        self.epoch.as_ref().is_some_and(|epoch| self.peers.has(epoch.open.sequencer))
     }
 
     /// Orders the difference between who is here and who is here by the order.
@@ -21,18 +21,18 @@ impl<T> Engine<T> {
     /// Without a majority it could not be committed, so it waits, and whoever has come back
     /// by then was never away.
     pub(crate) fn order_notice(&mut self) {
-        if !self.is_sequencing() || !self.members.unordered || !self.sees_majority() {
+        if !self.is_sequencing() || !self.peers.membership_dirty || !self.sees_majority() {
             return;
         }
         let here: BTreeSet<Incarnation> =
-            self.members.peers().map(|peer| peer.incarnation).collect();
+            self.peers.identified().map(|peer| peer.incarnation).collect();
         // A member that has not said yet who it is may be one of those that seem gone. It is
         // not waited for longer than that: some never answer.
         let now = self.now.monotonic;
         let recent = now.saturating_sub(self.config.election_timeout);
         let waits = !self.is_broken(Canary::DeparturesHurry);
-        let mut all_known = !(waits && self.members.has_stranger(recent));
-        self.members.unordered = !all_known;
+        let mut all_known = !(waits && self.peers.has_unidentified(recent));
+        self.peers.membership_dirty = !all_known;
         all_known &= !self.is_broken(Canary::DeparturesMissed);
         let mut after = self.log.members().clone();
         let gone = |run: &&Incarnation| !here.contains(run) && **run != self.me();

@@ -31,25 +31,25 @@ pub(crate) struct Peer {
     pub(crate) applied: Index,
     pub(crate) heard_at: Duration,
     /// Listed, and dead.
-    is_ghost: bool,
+    is_presumed_dead: bool,
 }
 
 /// Who is in the configuration, and which replica is behind whom.
 #[derive(Debug, Default)]
-pub(crate) struct Members {
+pub(crate) struct Peers {
     local: Option<Member>,
     /// Why there is no connection to the group.
     lost: Option<String>,
     present: BTreeMap<Member, Option<Peer>>,
     /// The snapshots that they hold, as they have said.
     held: BTreeMap<Incarnation, Vec<SnapshotName>>,
-    /// Members that have not said yet who they are, and since when.
-    strangers: BTreeMap<Member, Duration>,
+    /// Peers that have not said yet who they are, and since when.
+    unidentified: BTreeMap<Member, Duration>,
     /// The order of the log may not know yet who is here (rule N9).
-    pub(crate) unordered: bool,
-    /// Members that turned out to be of other clusters.
+    pub(crate) membership_dirty: bool,
+    /// Peers that turned out to be of other clusters.
     foreign: BTreeMap<Member, ClusterId>,
-    /// Members that turned out to run other applications.
+    /// Peers that turned out to run other applications.
     pub(crate) applications: Applications,
     /// Somebody came since this replica last announced itself.
     pub(crate) announce_due: bool,
@@ -63,9 +63,13 @@ pub(crate) struct Members {
     pub(crate) later: BTreeSet<Nonce>,
     /// When this run last announced itself.
     pub(crate) announced_at: Duration,
+    /// Members whose messages could not be true.
+    pub(crate) implausible: BTreeSet<Member>,
+    /// Voters that were reported to be others than those listed here.
+    pub(crate) warned_of: BTreeSet<ReplicaId>,
 }
 
-impl Members {
+impl Peers {
     pub(crate) fn configure(
         &mut self,
         local: Member,
@@ -73,7 +77,7 @@ impl Members {
         joined: &[Member],
         now: Duration,
     ) {
-        self.unordered = true;
+        self.membership_dirty = true;
         self.local = Some(local);
         self.lost = None;
         let old = std::mem::take(&mut self.present);
@@ -86,7 +90,7 @@ impl Members {
         self.foreign
             .retain(|member, _| self.present.contains_key(member) && !joined.contains(member));
         self.applications.retain(|member| members.contains(member) && !joined.contains(member));
-        let known = std::mem::take(&mut self.strangers);
+        let known = std::mem::take(&mut self.unidentified);
         let unknown = self.present.iter().filter(|(member, peer)| {
             peer.is_none()
                 && !self.foreign.contains_key(*member)
@@ -94,7 +98,7 @@ impl Members {
         });
         for (member, _) in unknown {
             let since = known.get(member).filter(|_| !joined.contains(member));
-            self.strangers.insert(*member, *since.unwrap_or(&now));
+            self.unidentified.insert(*member, *since.unwrap_or(&now));
         }
         self.announce_due |= !joined.is_empty();
     }
@@ -104,7 +108,7 @@ impl Members {
         self.local = None;
         self.lost = Some(reason);
         self.present.clear();
-        self.strangers.clear();
+        self.unidentified.clear();
         self.applications.retain(|_| false);
     }
 
@@ -117,7 +121,7 @@ impl Members {
         self.local
     }
 
-    /// Learns who is behind a member. Members that are not in the configuration are not
+    /// Learns who is behind a member. Peers that are not in the configuration are not
     /// kept: on Corosync a departure can overtake what was sent before it.
     pub(crate) fn identify(
         &mut self,
@@ -131,8 +135,8 @@ impl Members {
         self.foreign.remove(&from);
         let Some(peer) = self.present.get_mut(&from) else { return };
         if peer.is_none_or(|peer| peer.incarnation != incarnation || peer.store != store) {
-            self.strangers.remove(&from);
-            self.unordered = true;
+            self.unidentified.remove(&from);
+            self.membership_dirty = true;
             *peer = Some(Peer {
                 incarnation,
                 store,
@@ -143,14 +147,14 @@ impl Members {
                 acked: Index(0),
                 applied: Index(0),
                 heard_at: now,
-                is_ghost: false,
+                is_presumed_dead: false,
             });
         }
         let revived = peer.as_mut().is_some_and(|peer| {
             peer.heard_at = now;
-            std::mem::take(&mut peer.is_ghost)
+            std::mem::take(&mut peer.is_presumed_dead)
         });
-        self.unordered |= revived;
+        self.membership_dirty |= revived;
     }
 
     /// Corosync may list a process for ever that is dead. Another run of its replica shows it:
@@ -159,9 +163,9 @@ impl Members {
         let others = self.present.iter_mut().filter(|(member, _)| **member != from);
         for peer in others.filter_map(|(_, peer)| peer.as_mut()) {
             let silent = now.saturating_sub(peer.heard_at) > silence;
-            if peer.incarnation.replica == replica && silent && !peer.is_ghost {
-                peer.is_ghost = true;
-                self.unordered = true;
+            if peer.incarnation.replica == replica && silent && !peer.is_presumed_dead {
+                peer.is_presumed_dead = true;
+                self.membership_dirty = true;
             }
         }
     }
@@ -192,17 +196,17 @@ impl Members {
     /// Notes a member of another cluster, who is nobody in this one; whether that is news.
     pub(crate) fn foreign(&mut self, from: Member, cluster: ClusterId) -> bool {
         let known = self.present.get_mut(&from).and_then(Option::take);
-        self.strangers.remove(&from);
+        self.unidentified.remove(&from);
         if known.is_some() {
-            self.unordered = true;
+            self.membership_dirty = true;
         }
         self.foreign.insert(from, cluster) != Some(cluster)
     }
 
     /// Notes a member that runs another application, who is nobody in this one.
     pub(crate) fn forget(&mut self, from: Member) {
-        self.unordered |= self.present.get_mut(&from).and_then(Option::take).is_some();
-        self.strangers.remove(&from);
+        self.membership_dirty |= self.present.get_mut(&from).and_then(Option::take).is_some();
+        self.unidentified.remove(&from);
     }
 
     /// Whether that member is in the configuration.
@@ -220,39 +224,39 @@ impl Members {
     }
 
     /// Those who have said who they are, but for the dead.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
-        self.present.values().flatten().filter(|peer| !peer.is_ghost)
+    pub(crate) fn identified(&self) -> impl Iterator<Item = &Peer> {
+        self.present.values().flatten().filter(|peer| !peer.is_presumed_dead)
     }
 
     /// Whether a member came after `since` that has not said yet who it is.
-    pub(crate) fn has_stranger(&self, since: Duration) -> bool {
-        self.strangers.values().any(|came| *came > since)
+    pub(crate) fn has_unidentified(&self, since: Duration) -> bool {
+        self.unidentified.values().any(|came| *came > since)
     }
 
     pub(crate) fn has(&self, incarnation: Incarnation) -> bool {
-        self.peers().any(|peer| peer.incarnation == incarnation)
+        self.identified().any(|peer| peer.incarnation == incarnation)
     }
 
     /// When a message of this voter last came, if the voter is here.
     pub(crate) fn heard_at(&self, voter: &Voter) -> Option<Duration> {
         let is_it =
             |peer: &&Peer| peer.incarnation.replica == voter.replica && peer.store == voter.store;
-        self.peers().filter(is_it).map(|peer| peer.heard_at).max()
+        self.identified().filter(is_it).map(|peer| peer.heard_at).max()
     }
 
     pub(crate) fn has_voter(&self, voter: &Voter) -> bool {
-        self.peers()
+        self.identified()
             .any(|peer| peer.incarnation.replica == voter.replica && peer.store == voter.store)
     }
 
     /// Whether that replica runs with another store.
     pub(crate) fn has_other_store(&self, voter: &Voter) -> bool {
-        self.peers()
+        self.identified()
             .any(|peer| peer.incarnation.replica == voter.replica && peer.store != voter.store)
     }
 
     pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {
-        self.peers().any(|peer| peer.incarnation.replica == replica)
+        self.identified().any(|peer| peer.incarnation.replica == replica)
     }
 
     /// Whether another run of this replica, which this one has heard after itself, is the later
@@ -272,6 +276,6 @@ impl Members {
     }
 
     pub(crate) fn highest_promise(&self) -> Ballot {
-        self.peers().map(|peer| peer.promised).max().unwrap_or_default()
+        self.identified().map(|peer| peer.promised).max().unwrap_or_default()
     }
 }

@@ -22,10 +22,8 @@ impl<T> Engine<T> {
     /// replica's own messages are delivered. The group engine may list dead processes for ever
     /// (rule N9).
     pub(crate) fn majority_seems_dead(&self) -> bool {
-        let hears_itself = self
-            .members
-            .heard_at(&self.voter())
-            .is_some_and(|at| self.ago(at) < self.silence_min());
+        let hears_itself =
+            self.peers.heard_at(&self.voter()).is_some_and(|at| self.ago(at) < self.silence_min());
         hears_itself
             && self.majority_silent_for().is_some_and(|silence| silence >= self.silence_min())
     }
@@ -35,12 +33,14 @@ impl<T> Engine<T> {
         if self.log.is_empty() || !self.sees_majority() {
             return None;
         }
-        let heard = |voter: &Voter| self.members.heard_at(voter);
+        let heard = |voter: &Voter| self.peers.heard_at(voter);
         let voters = self.log.voters();
         let moments = voters.now.iter().chain(&voters.previous).filter_map(heard);
         let last = moments
             .filter(|moment| {
-                voters.majority(self.commit, |voter| heard(voter).is_some_and(|at| at >= *moment))
+                voters.majority(self.commit.index, |voter| {
+                    heard(voter).is_some_and(|at| at >= *moment)
+                })
             })
             .max()?;
         Some(self.ago(last))
@@ -48,7 +48,7 @@ impl<T> Engine<T> {
 
     /// What a silent replica waits for. The time in it grows by doubling, so that it is not news all
     /// the time.
-    pub(crate) fn waiting_for_a_sound(&self) -> Option<String> {
+    pub(crate) fn waiting_for_silent_majority(&self) -> Option<String> {
         let silence = self.silence()?;
         let mut known = self.silence_min();
         while known * 2 <= silence {
@@ -105,7 +105,7 @@ mod tests {
         for _ in 0..15 {
             solo.deaf_for(Duration::from_secs(1));
             let from = run(2, 2);
-            solo.engine.members.identify(
+            solo.engine.peers.identify(
                 member(2, 2),
                 from,
                 crate::types::StoreId(2),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
-use crate::engine::{Checked, Engine, Output, StopReason};
+use crate::engine::{Engine, Output, StepResult, StopReason};
 use crate::entry::{Batch, Commands, Content, Entry};
 use crate::message::Open;
 use crate::types::{Ballot, ClusterId, Index, Position, ReplicaId, Voter, Voters};
@@ -178,13 +178,13 @@ impl<T> Engine<T> {
     pub(crate) fn answer_requests(&mut self, out: &mut Vec<Output<T>>) {
         let voters = self.log.voters();
         let in_force = || voters.now.iter().map(|voter| voter.replica).collect();
-        let settled = voters.is_settled(self.commit);
+        let settled = voters.is_settled(self.commit.index);
         let desired = self.log.desired();
         self.requests.waiting.retain(|ticket, awaited| {
             let result = match awaited {
                 Awaited::Force(change) if !change.holds(desired) => Err(AdminError::Undone),
                 Awaited::Force(change) if settled && change.holds(&in_force()) => Ok(()),
-                Awaited::Commit(index) if *index <= self.commit => Ok(()),
+                Awaited::Commit(index) if *index <= self.commit.index => Ok(()),
                 _ => return true,
             };
             out.push(Output::Answer { ticket: *ticket, result });
@@ -210,7 +210,7 @@ impl<T> Engine<T> {
         let epoch = self.live().filter(|epoch| epoch.sequencing)?;
         let voters = self.log.voters();
         // Its `EpochStart` is committed: so the voters of before are settled too.
-        if self.commit <= epoch.open.base.index || !voters.is_settled(self.commit) {
+        if self.commit.index <= epoch.open.base.index || !voters.is_settled(self.commit.index) {
             return None;
         }
         let mut wanted: Vec<Voter> = self
@@ -220,7 +220,7 @@ impl<T> Engine<T> {
             .filter_map(|replica| {
                 let old = voters.now.iter().find(|voter| voter.replica == *replica);
                 match old {
-                    Some(old) if self.members.has_voter(old) => Some(*old),
+                    Some(old) if self.peers.has_voter(old) => Some(*old),
                     _ => self.in_step_as(*replica).or(old.copied()),
                 }
             })
@@ -228,7 +228,7 @@ impl<T> Engine<T> {
         // Of a replica that runs with another store by now, the one that votes is lost, though
         // the group may not have noticed yet.
         let is_here =
-            |voter: &Voter| self.members.has_voter(voter) && !self.members.has_other_store(voter);
+            |voter: &Voter| self.peers.has_voter(voter) && !self.peers.has_other_store(voter);
         // Of those that are not to vote any more as many stay as are missing of those that are:
         // who is to be replaced votes until the other one does.
         let desired = self.log.desired();
@@ -245,11 +245,11 @@ impl<T> Engine<T> {
 
     /// That replica with the store that it follows this epoch with.
     fn in_step_as(&self, replica: ReplicaId) -> Option<Voter> {
-        let follows = self.members.peers().find(|peer| {
+        let follows = self.peers.identified().find(|peer| {
             peer.incarnation.replica == replica
                 && peer.epoch == self.promised
                 && peer.acked > Index(0)
-                && peer.acked.0 + LAG_MAX >= self.commit.0
+                && peer.acked.0 + LAG_MAX >= self.commit.index.0
         })?;
         Some(Voter { replica, store: follows.store })
     }
@@ -257,7 +257,11 @@ impl<T> Engine<T> {
     /// Rule V4: goes on alone after a majority of the voters was lost for good, as another
     /// cluster, whose first identity is the entry that says so. Everything in this log is
     /// kept; what only the others had is lost.
-    pub(crate) fn force_new_cluster(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> Checked {
+    pub(crate) fn force_new_cluster(
+        &mut self,
+        ticket: u64,
+        out: &mut Vec<Output<T>>,
+    ) -> StepResult {
         let refusal = if self.log.is_empty() {
             Some(AdminError::NoLog)
         } else if self.sees_majority() && !self.majority_seems_dead() {
@@ -307,8 +311,8 @@ mod tests {
             incarnation,
             store: StoreId(incarnation.nonce.0),
             marks: None,
-            acked: solo.engine.commit,
-            applied: solo.engine.commit,
+            acked: solo.engine.commit.index,
+            applied: solo.engine.commit.index,
             echo: Vec::new(),
             promised: epoch,
         })
@@ -427,7 +431,7 @@ mod tests {
         let cluster = Some(ClusterId(77));
         let message = follows(&solo, run(2, 2));
         solo.input(Input::Delivered { from: member(2, 2), cluster, message });
-        assert!(!solo.engine.members.has(run(2, 2)));
+        assert!(!solo.engine.peers.has(run(2, 2)));
         assert_eq!(solo.engine.wanted_voters(), None);
     }
 }

@@ -17,7 +17,7 @@ const BYTES_MAX: usize = 64 << 20;
 /// the newest ones of the live run that has the most. A dropped batch is sent again by its origin,
 /// or fetched once it is marked.
 #[derive(Debug, Default)]
-pub(crate) struct Pool {
+pub(crate) struct BatchPool {
     batches: BTreeMap<(Origin, u64), Batch>,
     /// Sum of [`cost`] over all batches.
     bytes: usize,
@@ -32,7 +32,7 @@ fn cost(batch: &Batch) -> usize {
     batch.commands.len() + size_of::<((Origin, u64), Batch)>()
 }
 
-impl Pool {
+impl BatchPool {
     /// Keeps a batch that may still be ordered. `is_here` tells which runs are in the group.
     pub(crate) fn insert(
         &mut self,
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn gives_batches_in_the_order_of_their_numbers() {
         let mut log = log_with_members();
-        let mut pool = Pool::default();
+        let mut pool = BatchPool::default();
         for number in [3, 2, 1, 2] {
             pool.insert(&log, batch(1, number), |_| true);
         }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn each_origin_has_its_turn() {
         let mut log = Log::default();
-        let mut pool = Pool::default();
+        let mut pool = BatchPool::default();
         let at = |replica| Origin { replica: ReplicaId(replica), counter: 1, nonce: Nonce(1) };
         let joined = [1, 2].map(|replica| at(replica).incarnation()).to_vec();
         let notice = MembersChanged { joined, left: Vec::new() };
@@ -219,13 +219,13 @@ mod tests {
         Batch { origin, commands: Bytes::from(vec![0; bytes]), ..batch(1, number) }
     }
 
-    fn kept(pool: &Pool) -> Vec<(u32, u64)> {
+    fn kept(pool: &BatchPool) -> Vec<(u32, u64)> {
         pool.batches.keys().map(|(origin, number)| (origin.replica.0, *number)).collect()
     }
 
     #[test]
     fn batches_of_runs_that_are_gone_are_dropped_first() {
-        let (log, mut pool) = (Log::default(), Pool::default());
+        let (log, mut pool) = (Log::default(), BatchPool::default());
         let third = BYTES_MAX / 3;
         for (replica, number) in [(1, 1), (2, 1), (2, 2), (3, 1)] {
             pool.insert(&log, large(replica, number, third), |run| run.replica.0 != 1);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_a_log_has_reached_is_forgotten_at_once() {
-        let (mut log, mut pool) = (Log::default(), Pool::default());
+        let (mut log, mut pool) = (Log::default(), BatchPool::default());
         let of = |counter, nonce, number| {
             let origin = Origin { replica: ReplicaId(1), counter, nonce: Nonce(nonce) };
             Batch { origin, ..batch(1, number) }
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn forgets_what_was_superseded() {
         let mut log = Log::default();
-        let mut pool = Pool::default();
+        let mut pool = BatchPool::default();
         pool.insert(&log, batch(1, 1), |_| true);
         pool.insert(&log, batch(2, 1), |_| true);
         log.append(Ballot::default(), Timestamp(0), Content::Batch(batch(2, 1)));

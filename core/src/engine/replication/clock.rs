@@ -53,6 +53,8 @@ pub(crate) struct LogClock {
     /// This run has seen a stamp that was given after its start (rule N11c).
     knows_time: bool,
     warned_at: Option<Duration>,
+    /// When the state machine wants to be woken.
+    pub(crate) wake_at: Option<Timestamp>,
 }
 
 impl LogClock {

@@ -2,6 +2,7 @@
 
 pub(super) mod batch_pool;
 pub(super) mod clock;
+pub(super) mod commit;
 pub(super) mod ordering;
 pub(super) mod outbox;
 pub(super) mod progress;

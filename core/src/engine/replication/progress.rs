@@ -5,91 +5,53 @@ use std::time::Duration;
 use cpg::Member;
 
 use crate::engine::replication::outbox::Outbox;
-use crate::engine::transfer::fetch::Unopened;
-use crate::engine::{Canary, Checked, Engine, Output};
+use crate::engine::{Canary, Engine, Output, StepResult};
 use crate::message::{Message, Progress};
-use crate::types::{Ballot, Incarnation, Index, Voter};
+use crate::types::{Ballot, Voter};
 
-/// What this replica has to tell, what it has told, and what it waits for.
+/// Opens when this replica has progress to report and no earlier report is in flight.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
-    /// There is news to tell.
-    news: bool,
-    /// When a `Progress` was sent that has not come back: one is under way at a time.
-    under_way: Option<Duration>,
-    /// When anything was last told.
+pub(crate) struct ProgressGate {
+    /// There is something to report.
+    pending: bool,
+    /// When the `Progress` was sent that has not come back: one is in flight at a time.
+    in_flight_since: Option<Duration>,
+    /// When progress was last sent, alone or with a batch.
     sent_at: Duration,
-    /// The sequencer has told marks up to here.
-    pub(crate) told: Index,
-    /// When it last told marks.
-    pub(crate) told_at: Duration,
-    /// It has heard its own marks up to here.
-    pub(crate) heard: Index,
-    /// The order reaches up to here at least.
-    pub(crate) known: Index,
-    /// Since when a marked batch, or a mark, is missing here.
-    pub(crate) missing_since: Option<Duration>,
-    /// It has been asked for.
-    pub(crate) fetched: bool,
-    /// When this replica last asked for entries.
-    pub(crate) fetched_at: Option<Duration>,
-    /// What came was not taken, for want of room.
-    pub(crate) refused: bool,
-    /// Whom the sequencer has named to give entries.
-    pub(crate) donor: Option<Incarnation>,
-    /// Epochs that are not open here and may be elsewhere (rule B9).
-    pub(crate) unopened: Unopened,
-    /// When this replica last asked for an `Open`.
-    pub(crate) asked_at: Option<Duration>,
 }
 
-impl Pace {
-    /// There is something to tell.
-    pub(crate) fn tell(&mut self) {
-        self.news = true;
+impl ProgressGate {
+    /// There is something to report.
+    pub(crate) fn schedule(&mut self) {
+        self.pending = true;
     }
 
-    /// Marks up to there cannot be told again.
-    pub(crate) fn left_memory(&mut self, through: Index) {
-        self.told = self.told.max(through);
-        self.heard = self.heard.max(through);
-    }
-
-    /// A new epoch goes on from `base`.
-    pub(crate) fn opened(&mut self, base: Index, outbox: &Outbox) {
-        // The `EpochStart` behind the base is known from `Open` itself (rule B8).
-        let told = base.next();
-        *self = Self {
-            news: true,
-            told,
-            heard: told,
-            sent_at: self.sent_at,
-            // These may still wait for the group.
-            under_way: self.under_way.filter(|at| outbox.is_waiting(*at)),
-            fetched_at: self.fetched_at,
-            asked_at: self.asked_at.filter(|at| outbox.is_waiting(*at)),
-            ..Self::default()
-        };
+    /// An epoch opened, of which the others are told.
+    pub(crate) fn epoch_opened(&mut self, outbox: &Outbox) {
+        self.pending = true;
+        // It may still wait for the group engine.
+        self.in_flight_since = self.in_flight_since.filter(|at| outbox.is_waiting(*at));
     }
 }
 
 impl<T> Engine<T> {
     /// This replica's whole state, with marks where it sequences.
     pub(crate) fn progress(&mut self) -> Progress {
-        self.pace.news = false;
-        self.pace.sent_at = self.now.monotonic;
+        self.progress.pending = false;
+        self.progress.sent_at = self.now.monotonic;
         let marks = self.next_marks();
         // Who has promised something higher has nothing to say to readers (rule R1).
         let echo = if self.live().is_some() { self.reads.take_echoes() } else { Vec::new() };
         // What did not fit into this piece is told with the next.
-        self.pace.news |= self.is_sequencing() && self.pace.told < self.log.last().index;
+        self.progress.pending |=
+            self.is_sequencing() && self.ordering.cursor.sent < self.log.last().index;
         Progress {
             epoch: self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot),
             incarnation: self.me(),
             store: self.config.store,
             marks,
-            acked: self.acked,
-            applied: self.applied,
+            acked: self.commit.acked,
+            applied: self.commit.applied,
             echo,
             promised: self.promised,
         }
@@ -101,11 +63,11 @@ impl<T> Engine<T> {
         let now = self.now.monotonic;
         let for_ever = self.is_broken(Canary::GateStaysShut);
         let closed = self
-            .pace
-            .under_way
+            .progress
+            .in_flight_since
             .is_some_and(|at| self.unanswered(at) < self.config.resend_timeout || for_ever);
-        if self.pace.news && !closed {
-            self.pace.under_way = Some(now);
+        if self.progress.pending && !closed {
+            self.progress.in_flight_since = Some(now);
             let progress = self.progress();
             out.push(Output::Send(Message::Progress(progress)));
         }
@@ -115,24 +77,29 @@ impl<T> Engine<T> {
     /// what got lost.
     pub(crate) fn heartbeat(&mut self) {
         let interval = self.config.election_timeout / if self.is_sequencing() { 4 } else { 1 };
-        if self.epoch.is_some() && self.ago(self.pace.sent_at) >= interval {
-            self.pace.tell();
+        if self.epoch.is_some() && self.ago(self.progress.sent_at) >= interval {
+            self.progress.schedule();
         }
         // Before there is an epoch, nothing but the announcement tells who is here.
-        let unknown = self.epoch.is_none() || !self.members.settled;
-        if unknown && self.ago(self.members.announced_at) >= self.config.election_timeout {
-            self.members.announce_due = true;
+        let unknown = self.epoch.is_none() || !self.peers.settled;
+        if unknown && self.ago(self.peers.announced_at) >= self.config.election_timeout {
+            self.peers.announce_due = true;
         }
     }
 
     /// `alone` tells a message of its own from one that rode on a batch.
-    pub(crate) fn on_progress(&mut self, from: Member, progress: Progress, alone: bool) -> Checked {
+    pub(crate) fn on_progress(
+        &mut self,
+        from: Member,
+        progress: Progress,
+        alone: bool,
+    ) -> StepResult {
         if alone && progress.incarnation == self.me() {
-            self.pace.under_way = None;
+            self.progress.in_flight_since = None;
         }
         self.identify(from, progress.incarnation, progress.store);
         let believed = self.believe(progress.promised);
-        if let Some(peer) = self.members.peer_mut(from) {
+        if let Some(peer) = self.peers.peer_mut(from) {
             if believed {
                 peer.promised = progress.promised;
             }
@@ -158,7 +125,7 @@ impl<T> Engine<T> {
             self.election.sequencer_heard(self.now.monotonic);
         }
         let Progress { incarnation, store, acked, echo, .. } = progress;
-        self.hear_laggard(incarnation, acked);
+        self.note_progress(incarnation, acked);
         let voter = Voter { replica: incarnation.replica, store };
         if progress.promised == progress.epoch {
             self.on_echoes(voter, acked, &echo);
@@ -169,18 +136,6 @@ impl<T> Engine<T> {
         self.on_ack(voter, acked);
         self.confirm()
     }
-
-    /// Rules B3 and B9. Who knows the promise is not told again, or two frozen replicas
-    /// would answer each other for ever.
-    pub(crate) fn on_other_epoch(&mut self, epoch: Ballot, promised: Ballot) {
-        if epoch < self.promised {
-            if promised < self.promised {
-                self.pace.tell();
-            }
-        } else {
-            self.pace.unopened.seen(epoch);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -190,6 +145,7 @@ mod tests {
     use super::*;
     use crate::engine::Input;
     use crate::engine::solo::Solo;
+    use crate::types::Index;
 
     /// What a lone proposal of the sequencer makes it send: of each message whether it is a
     /// batch, and how much it says is acked.

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::engine::log::Log;
 use crate::engine::replication::outbox::Outbox;
-use crate::engine::{Canary, Checked, Config, Engine, Output, ensure};
+use crate::engine::{Canary, Config, Engine, Output, StepResult, ensure};
 use crate::entry::{Batch, BatchKind, Commands, Content};
 use crate::message::Message;
 use crate::types::{Incarnation, Origin};
@@ -173,7 +173,7 @@ impl<T> Proposals<T> {
     /// Rule N2: an origin's counter is one above the last in the origin table, drawn when
     /// the replica gets in step for the first time.
     /// `broken` is for a canary.
-    pub(crate) fn get_in_step(&mut self, me: Incarnation, log: &Log, broken: bool) {
+    pub(crate) fn get_in_sync(&mut self, me: Incarnation, log: &Log, broken: bool) {
         let last = log.last_batch(me.replica);
         let origin = *self.origin.get_or_insert_with(|| {
             let counter = last.map_or(1, |last| last.counter.saturating_add(1));
@@ -202,7 +202,7 @@ impl<T> Proposals<T> {
 
     /// An entry is committed: the callers of its commands, if they are here.
     /// `broken` is for a canary.
-    pub(crate) fn committed(&mut self, batch: &Batch, broken: bool) -> Checked<Callers<T>> {
+    pub(crate) fn committed(&mut self, batch: &Batch, broken: bool) -> StepResult<Callers<T>> {
         let Some(mine) = self.origin.filter(|mine| mine.replica == batch.origin.replica) else {
             return Ok(Callers::default());
         };
@@ -309,7 +309,7 @@ impl<T> Proposals<T> {
 
     /// Whether the next batch is to be sent now (rule N1). While others are under way, one
     /// that is smaller than all of them together gains little by going at once, and costs
-    /// the ring as much as a large one. Full ones gain nothing by waiting, but queue up
+    /// the ring as much as a large one. Throttle ones gain nothing by waiting, but queue up
     /// before the ring.
     fn is_due(&self, bytes_max: usize, in_flight_max: usize) -> bool {
         let count = |sent: &Sent<T>| sent.batch.count as usize;
@@ -390,10 +390,10 @@ impl<T> Engine<T> {
     /// Rule N1: a bounded number of batches is under way, and the next is filled meanwhile
     /// until it is worth a message; so batches grow with load, and a lone command goes at
     /// once.
-    pub(crate) fn send_batches(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+    pub(crate) fn send_batches(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         let Config { batch_bytes_max, batches_in_flight_max, .. } = self.config;
         // A lone voter commits what it has not sent yet, so what is in flight is no bound for it.
-        while self.is_in_step()
+        while self.is_in_sync()
             && self.proposals.is_due(batch_bytes_max, batches_in_flight_max)
             && self.outbox.has_room()
         {
@@ -407,7 +407,7 @@ impl<T> Engine<T> {
 
     /// Rule N4: the sequencer positions its own batch when it hands it over to be sent;
     /// the batch carries the marks for all before it and for itself.
-    fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) -> Checked {
+    fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) -> StepResult {
         if self.may_order() && self.log.is_next(&batch.origin, batch.number) {
             self.order(Content::Batch(batch.clone()));
             self.write(out)?;
@@ -430,8 +430,8 @@ impl<T> Engine<T> {
     }
 
     /// Sends again, in order, what has had no effect for a while.
-    pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) -> Checked {
-        if !self.is_in_step() || self.is_broken(Canary::NoResend) {
+    pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
+        if !self.is_in_sync() || self.is_broken(Canary::NoResend) {
             return Ok(());
         }
         let origin = self.proposals.origin;
@@ -457,7 +457,7 @@ mod tests {
     /// Three batches under way, of one caller each.
     fn under_way() -> Proposals<u32> {
         let mut proposals = Proposals::default();
-        proposals.get_in_step(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default(), false);
         for caller in 1..=3 {
             proposals.queue(caller, Bytes::from_static(b"a command"), None);
             proposals.fill(100, Duration::ZERO).unwrap();
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn n1_a_batch_waits_until_it_is_as_large_as_all_under_way() {
         let mut proposals = Proposals::default();
-        proposals.get_in_step(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default(), false);
         let mut sizes = Vec::new();
         let send = |proposals: &mut Proposals<u32>, bytes_max| {
             let due = proposals.is_due(bytes_max, 4);
@@ -504,7 +504,7 @@ mod tests {
     #[test]
     fn n1_full_batches_go_at_once_and_few_are_under_way() {
         let mut proposals = Proposals::default();
-        proposals.get_in_step(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default(), false);
         (0..16).for_each(|caller| proposals.queue(caller, Bytes::from_static(b"a command"), None));
         while proposals.is_due(13, 100) {
             assert_eq!(proposals.fill(13, Duration::ZERO).unwrap().count, 1);
@@ -531,7 +531,7 @@ mod tests {
         assert_eq!(numbers(&mut proposals, second(4)), []);
         // A new epoch waits for nothing.
         proposals.heard_at = second(4);
-        proposals.get_in_step(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default(), false);
         assert_eq!(numbers(&mut proposals, second(4)), [1, 2, 3]);
     }
 
@@ -548,7 +548,7 @@ mod tests {
         outbox.report(3, 300, second(1));
         assert_eq!(numbers(&mut proposals, &outbox, second(500)), []);
         // Not in a new epoch either.
-        proposals.get_in_step(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default(), false);
         assert_eq!(numbers(&mut proposals, &outbox, second(501)), []);
         outbox.report(0, 0, second(600));
         assert_eq!(numbers(&mut proposals, &outbox, second(600)), [1, 2, 3]);
@@ -564,7 +564,7 @@ mod tests {
     fn n10_at_its_deadline_what_was_never_sent_is_withdrawn_and_the_rest_goes_on() {
         let at = |seconds| Some(Duration::from_secs(seconds));
         let mut proposals = Proposals::default();
-        proposals.get_in_step(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default(), false);
         for (caller, deadline) in [(1, at(1)), (2, at(2)), (3, None), (4, at(1)), (5, at(3))] {
             proposals.queue(caller, Bytes::from_static(b"a command"), deadline);
             if caller % 2 == 0 {

@@ -126,7 +126,7 @@ impl<T> Engine<T> {
         }
         self.reads.last_round += 1;
         // This replica has promised nothing higher either, and needs no message to know it.
-        let echoes = BTreeMap::from([(self.voter(), self.acked)]);
+        let echoes = BTreeMap::from([(self.voter(), self.commit.acked)]);
         self.reads.round = Some(Round {
             number: self.reads.last_round,
             reads: std::mem::take(&mut self.reads.gathered),
@@ -177,7 +177,7 @@ impl<T> Engine<T> {
         }
         let round = self.reads.echoes.entry(read.incarnation.nonce).or_default();
         *round = (*round).max(read.round);
-        self.pace.tell();
+        self.progress.schedule();
     }
 
     /// A voter's echoes, of the epoch that is open here.
@@ -204,7 +204,7 @@ impl<T> Engine<T> {
         let voters = open.voters.now.len();
         let heard = |round: &mut Round| {
             let echoes = round.echoes.len() * 2;
-            open.voters.majority(self.commit, |voter| round.echoes.contains_key(voter))
+            open.voters.majority(self.commit.index, |voter| round.echoes.contains_key(voter))
                 || config.is_broken(Canary::EchoesOfLearners) && echoes > voters
                 || config.is_broken(Canary::EchoesOfHalf) && echoes >= voters
         };
@@ -216,7 +216,7 @@ impl<T> Engine<T> {
         let before = self.reads.placed.back().map_or(start, |(index, _)| *index);
         let mut acked = round.echoes.into_values().max().unwrap_or(start);
         if config.is_broken(Canary::ReadIndexIsCommit) {
-            acked = self.commit;
+            acked = self.commit.index;
         }
         self.reads.placed.push_back((acked.max(start).max(before), round.reads));
     }
@@ -224,7 +224,7 @@ impl<T> Engine<T> {
     /// Rule R2: the reads may run behind what is handed out.
     pub(crate) fn hand_out_reads(&mut self, out: &mut Vec<Output<T>>) {
         let early = self.is_broken(Canary::ReadBeforeApplied);
-        let handed_out = if early { Index(u64::MAX) } else { self.handed_out };
+        let handed_out = if early { Index(u64::MAX) } else { self.commit.handed_out };
         let tickets = self.reads.take_ready(handed_out, self.proposals.settled());
         if !tickets.is_empty() {
             out.push(Output::Read { tickets });

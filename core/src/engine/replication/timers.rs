@@ -73,10 +73,10 @@ impl<T> Engine<T> {
     /// all is applied: whatever a state machine asks for, it gets no more than one a tick.
     pub(crate) fn order_time(&mut self) {
         let idle = self.is_sequencing() && !self.has_work();
-        let applied = self.applied == self.log.last().index;
+        let applied = self.commit.applied == self.log.last().index;
         let reached =
             if self.is_broken(Canary::WakeByWallClock) { self.now.wall } else { self.stamp() };
-        let is_due = self.wake_at.is_some_and(|at| at <= reached);
+        let is_due = self.clock.wake_at.is_some_and(|at| at <= reached);
         if idle && applied && is_due && !self.is_broken(Canary::WakeLostInIdleGroup) {
             self.order(Content::Time);
         }
@@ -85,8 +85,8 @@ impl<T> Engine<T> {
     /// Whether another should have ordered a `Time` by now.
     pub(crate) fn is_wake_overdue(&self) -> bool {
         let expected = self.clock.expected(self.now);
-        let applied = self.applied == self.log.last().index;
-        applied && !self.is_sequencing() && self.wake_at.is_some_and(|at| at <= expected)
+        let applied = self.commit.applied == self.log.last().index;
+        applied && !self.is_sequencing() && self.clock.wake_at.is_some_and(|at| at <= expected)
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     fn passing_epoch_of_another(solo: &mut Solo, opens_at: Timestamp) {
         let all = [member(1, 1), member(2, 2)];
         let now = solo.now.monotonic;
-        solo.engine.members.configure(all[0], &all, &all[1..], now);
+        solo.engine.peers.configure(all[0], &all, &all[1..], now);
         solo.engine.identify(all[1], run(2, 2), StoreId(2));
         let open = Open {
             ballot: Ballot { counter: 50, replica: 2, nonce: Nonce(2) },

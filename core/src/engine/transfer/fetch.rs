@@ -1,9 +1,9 @@
 //! What a replica lacks, it fetches (rules N5, B9 and L1): an `Open`, a mark, a batch, or
 //! entries of earlier epochs.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
-use crate::engine::{Canary, Checked, Engine, Output, StopReason, ensure};
+use crate::engine::{Canary, Engine, Output, StepResult, StopReason, ensure};
 use crate::entry::EntryHead;
 use crate::message::{Entries, Fetch, Message, Missing};
 use crate::types::{Ballot, Digest, Incarnation, Position};
@@ -23,57 +23,25 @@ pub(crate) enum Piece {
     Nowhere,
 }
 
-/// Epochs kept of each kind in [`Unopened`]: more than there are clusters in one CPG group.
-const UNOPENED_MAX: usize = 16;
-
-/// Epochs that were heard of and are not open here (rule B9). Nobody may ever answer for some of
-/// them: they are of a cluster that is no more, and must not hide the one that is open.
+/// Entries that this replica lacks, and its question for them (rules N5 and L1).
 #[derive(Debug, Default)]
-pub(crate) struct Unopened {
-    /// Of which traffic was seen.
-    seen: BTreeSet<Ballot>,
-    /// That somebody has promised, and that nobody may have opened.
-    promised: BTreeSet<Ballot>,
-    /// That were asked for since all of them were.
-    asked: BTreeSet<Ballot>,
+pub(crate) struct FetchState {
+    /// Since when a marked batch, or a mark, is missing here.
+    pub(crate) missing_since: Option<Duration>,
+    /// It has been asked for.
+    pub(crate) requested: bool,
+    /// When this replica last asked for entries.
+    pub(crate) requested_at: Option<Duration>,
+    /// What came was not taken, for want of room.
+    pub(crate) refused: bool,
+    /// Whom the sequencer has named to give entries.
+    pub(crate) donor: Option<Incarnation>,
 }
 
-impl Unopened {
-    pub(crate) fn seen(&mut self, epoch: Ballot) {
-        keep(&mut self.seen, epoch);
-    }
-
-    pub(crate) fn promised(&mut self, epoch: Ballot) {
-        keep(&mut self.promised, epoch);
-    }
-
-    /// The epoch to ask for: the greatest not asked for yet, those with traffic first.
-    fn next(&self, may_open: impl Fn(Ballot) -> bool, greatest: bool) -> Option<Ballot> {
-        let epochs = || self.seen.iter().rev().chain(self.promised.iter().rev()).copied();
-        let mut possible = epochs().filter(|epoch| may_open(*epoch));
-        let first = possible.next()?;
-        if greatest || !self.asked.contains(&first) {
-            return Some(first);
-        }
-        Some(possible.find(|epoch| !self.asked.contains(epoch)).unwrap_or(first))
-    }
-
-    /// It is asked for again once it was heard of again.
-    fn asked(&mut self, epoch: Ballot) {
-        self.seen.remove(&epoch);
-        self.promised.remove(&epoch);
-        if !self.asked.insert(epoch) {
-            self.asked = BTreeSet::from([epoch]);
-        }
-        keep(&mut self.asked, epoch);
-    }
-}
-
-/// Adds an epoch, and drops the lowest of too many.
-fn keep(epochs: &mut BTreeSet<Ballot>, epoch: Ballot) {
-    epochs.insert(epoch);
-    if epochs.len() > UNOPENED_MAX {
-        epochs.pop_first();
+impl FetchState {
+    /// An epoch opened: nothing is known to be missing in it.
+    pub(crate) fn epoch_opened(&mut self) {
+        *self = Self { requested_at: self.requested_at, ..Self::default() };
     }
 }
 
@@ -83,23 +51,26 @@ impl<T> Engine<T> {
         if self.is_broken(Canary::NoFetch) || !self.takes_entries() {
             return;
         }
-        let lags = self.live().is_some_and(|epoch| !epoch.in_step);
+        let lags = self.live().is_some_and(|epoch| !epoch.in_sync);
         if lags {
-            self.pace.missing_since.get_or_insert(self.now.monotonic);
+            self.transfer.fetch.missing_since.get_or_insert(self.now.monotonic);
         }
-        let Some(since) = self.pace.missing_since.filter(|_| !self.is_receiving()) else { return };
+        let Some(since) = self.transfer.fetch.missing_since.filter(|_| !self.is_receiving()) else {
+            return;
+        };
         // At once, for it will not come: a mark is behind its batch in the order of the group.
-        let is_due = !self.pace.fetched || self.unanswered(since) > self.config.resend_timeout;
+        let is_due =
+            !self.transfer.fetch.requested || self.unanswered(since) > self.config.resend_timeout;
         if self.live().is_some() && is_due {
             // Whoever was asked has not answered.
-            self.pace.donor = None;
+            self.transfer.fetch.donor = None;
             self.fetch_entries(out);
         }
     }
 
     /// There is room again: what was not taken is asked for again.
     pub(crate) fn fetch_refused(&mut self, out: &mut Vec<Output<T>>) {
-        if self.pace.refused && self.takes_entries() {
+        if self.transfer.fetch.refused && self.takes_entries() {
             self.fetch_entries(out);
         }
     }
@@ -107,9 +78,9 @@ impl<T> Engine<T> {
     /// Rule L1.
     pub(crate) fn fetch_entries(&mut self, out: &mut Vec<Output<T>>) {
         // One question waits for the group at a time; the next tick asks again.
-        if self.pace.fetched_at.is_some_and(|at| self.is_unsent(at)) {
-            self.pace.missing_since.get_or_insert(self.now.monotonic);
-            self.pace.fetched = false;
+        if self.transfer.fetch.requested_at.is_some_and(|at| self.is_unsent(at)) {
+            self.transfer.fetch.missing_since.get_or_insert(self.now.monotonic);
+            self.transfer.fetch.requested = false;
             return;
         }
         let Some(epoch) = self.live() else { return };
@@ -118,42 +89,22 @@ impl<T> Engine<T> {
         let missing = Missing::Entries {
             after: last,
             digest: self.log.digest(),
-            donor: self.pace.donor,
-            partial: self.receiving.as_ref().map(|receiving| receiving.name),
+            donor: self.transfer.fetch.donor,
+            partial: self.transfer.receiver.as_ref().map(|receiving| receiving.name),
         };
-        (self.pace.fetched, self.pace.refused) = (true, false);
-        self.pace.missing_since = Some(self.now.monotonic);
-        self.pace.fetched_at = self.pace.missing_since;
+        (self.transfer.fetch.requested, self.transfer.fetch.refused) = (true, false);
+        self.transfer.fetch.missing_since = Some(self.now.monotonic);
+        self.transfer.fetch.requested_at = self.transfer.fetch.missing_since;
         self.fetch(self.promised, missing, out);
     }
 
-    /// Rule B9: whoever sees traffic of an epoch that is not open here, asks.
-    pub(crate) fn ask_for_open(&mut self, out: &mut Vec<Output<T>>) {
-        if self.is_broken(Canary::NoOpenAsked) {
-            return;
-        }
-        let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
-        let asked =
-            self.pace.asked_at.is_some_and(|at| self.unanswered(at) < self.config.resend_timeout);
-        let greatest = self.is_broken(Canary::GreatestOpenAsked);
-        let may_open = |epoch: Ballot| epoch >= self.promised && epoch > open;
-        if let Some(next) = self.pace.unopened.next(may_open, greatest).filter(|_| !asked) {
-            self.pace.asked_at = Some(self.now.monotonic);
-            self.pace.unopened.asked(next);
-            if greatest {
-                self.pace.unopened = Unopened::default();
-            }
-            self.fetch(next, Missing::Open, out);
-        }
-    }
-
-    fn fetch(&self, epoch: Ballot, missing: Missing, out: &mut Vec<Output<T>>) {
+    pub(crate) fn fetch(&self, epoch: Ballot, missing: Missing, out: &mut Vec<Output<T>>) {
         let fetch = Fetch { epoch, incarnation: self.me(), missing };
         out.push(Output::Send(Message::Fetch(fetch)));
     }
 
     pub(crate) fn on_fetch(&mut self, fetch: &Fetch, out: &mut Vec<Output<T>>) {
-        self.hear_fetch(fetch);
+        self.note_fetch(fetch);
         let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == fetch.epoch) else {
             return;
         };
@@ -169,13 +120,13 @@ impl<T> Engine<T> {
                 }
             }
             Missing::Entries { after, digest, donor: Some(donor), .. } => {
-                if donor == self.me() && epoch.in_step && self.members.has(fetch.incarnation) {
+                if donor == self.me() && epoch.in_sync && self.peers.has(fetch.incarnation) {
                     let piece = self.piece_after(after, digest);
                     self.give(piece, fetch.incarnation, after, out);
                 }
             }
             Missing::Entries { after, digest, donor: None, partial } => {
-                if epoch.sequencing && self.members.has(fetch.incarnation) {
+                if epoch.sequencing && self.peers.has(fetch.incarnation) {
                     self.answer_laggard(fetch.incarnation, after, digest, partial, out);
                 }
             }
@@ -192,7 +143,7 @@ impl<T> Engine<T> {
     ) {
         match piece {
             Piece::Here(piece) => out.push(Output::Send(Message::Entries(piece))),
-            Piece::Stored => self.look_back(laggard, after, out),
+            Piece::Stored => self.read_from_log(laggard, after, out),
             Piece::Nowhere => {}
         }
     }
@@ -226,7 +177,7 @@ impl<T> Engine<T> {
 
     /// Rules L4 and L5: takes entries of the epoch open here, where they go on from the
     /// end of the log; goes on with the marks once the log ends in this epoch.
-    pub(crate) fn on_entries(&mut self, piece: Entries, out: &mut Vec<Output<T>>) -> Checked {
+    pub(crate) fn on_entries(&mut self, piece: Entries, out: &mut Vec<Output<T>>) -> StepResult {
         let last = self.log.last().index;
         let count = piece.entries.len() as u64;
         let any = self.is_broken(Canary::EntriesOfOtherEpochs);
@@ -243,7 +194,7 @@ impl<T> Engine<T> {
             return Ok(());
         }
         if !self.takes_entries() {
-            self.pace.refused = true;
+            self.transfer.fetch.refused = true;
             return Ok(());
         }
         let known = (last.0 + 1 - piece.first.0) as usize;
@@ -256,19 +207,19 @@ impl<T> Engine<T> {
             };
             self.append(head.epoch, head.time, content);
             // Its mark, if known, is done with.
-            self.marks.pop_front();
+            self.ordering.marks.pop_front();
             self.meet_expectation()?;
         }
         self.compare(self.log.last().index, self.log.digest(), piece.digest)?;
-        self.pool.prune(&self.log);
+        self.ordering.pool.prune(&self.log);
         let arrived = self.log.last().epoch == piece.epoch;
-        if let Some(epoch) = self.epoch.as_mut().filter(|epoch| arrived && !epoch.in_step) {
-            epoch.in_step = true;
+        if let Some(epoch) = self.epoch.as_mut().filter(|epoch| arrived && !epoch.in_sync) {
+            epoch.in_sync = true;
             tracing::info!(
                 replica = %self.me().replica, index = %self.log.last().index,
                 "has caught up and is in step"
             );
-            self.get_in_step();
+            self.get_in_sync();
         }
         if piece.more {
             self.fetch_entries(out);

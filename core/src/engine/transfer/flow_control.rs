@@ -55,7 +55,7 @@ enum Stage {
 
 /// Those that are known.
 #[derive(Debug, Default)]
-pub(crate) struct Laggards {
+pub(crate) struct FlowControl {
     known: BTreeMap<Incarnation, Laggard>,
     /// For how long commands were held back for each replica.
     waited: BTreeMap<ReplicaId, Waited>,
@@ -80,7 +80,7 @@ fn cost_where(log: &Log, after: Index, eighths: u64, log_bytes_max: u64) -> u64 
     log.cost() - log.bytes_after(after) + log_bytes_max / 8 * eighths
 }
 
-impl Laggards {
+impl FlowControl {
     #[cfg(feature = "testing")]
     pub(crate) fn known(&self) -> usize {
         self.known.len().max(self.waited.len())
@@ -140,30 +140,30 @@ impl Laggards {
 
 impl<T> Engine<T> {
     /// One tells how much of a snapshot it lacks.
-    pub(crate) fn hear_received(&mut self, received: &Received) {
-        if !self.members.has(received.incarnation) {
+    pub(crate) fn note_received(&mut self, received: &Received) {
+        if !self.peers.has(received.incarnation) {
             return;
         }
         let (max, now) = (self.log_bytes_max(), self.now.monotonic);
-        self.laggards.receives(received, &self.log, max, now);
+        self.transfer.flow_control.receives(received, &self.log, max, now);
     }
 
     /// One asks for what it lacks of the log.
-    pub(crate) fn hear_fetch(&mut self, fetch: &Fetch) {
-        let of_member = self.members.has(fetch.incarnation);
+    pub(crate) fn note_fetch(&mut self, fetch: &Fetch) {
+        let of_member = self.peers.has(fetch.incarnation);
         if let (true, Missing::Entries { after, .. }) = (of_member, fetch.missing) {
             let now = self.now.monotonic;
-            self.laggards.fetches(fetch.incarnation, after.index, &self.log, now);
+            self.transfer.flow_control.fetches(fetch.incarnation, after.index, &self.log, now);
         }
     }
 
     /// One tells how far it has written what it took in. It may have to apply much before it asks
     /// for more, and is not forgotten meanwhile.
-    pub(crate) fn hear_laggard(&mut self, incarnation: Incarnation, acked: Index) {
+    pub(crate) fn note_progress(&mut self, incarnation: Incarnation, acked: Index) {
         let now = self.now.monotonic;
-        match self.laggards.known.get_mut(&incarnation) {
+        match self.transfer.flow_control.known.get_mut(&incarnation) {
             Some(known) if acked > known.after => {
-                self.laggards.fetches(incarnation, acked, &self.log, now);
+                self.transfer.flow_control.fetches(incarnation, acked, &self.log, now);
             }
             Some(known) => known.heard_at = now,
             None => {}
@@ -174,7 +174,7 @@ impl<T> Engine<T> {
     /// has become too much is not.
     pub(crate) fn kept_for_laggards(&self) -> Option<Index> {
         let span = self.config.election_timeout * KEPT_TIMEOUTS;
-        let known = self.laggards.known.values();
+        let known = self.transfer.flow_control.known.values();
         let heard = known.filter(|known| self.ago(known.heard_at) < span).map(|known| known.after);
         let most = self.log_bytes_max() / 8 * GIVEN_UP_AFTER;
         let snapshot = self.pinned().map(|name| name.index());
@@ -187,7 +187,7 @@ impl<T> Engine<T> {
     /// or it would have to begin again; but not so that they seem to stand still.
     pub(crate) fn is_held_back(&self) -> bool {
         let pause = self.config.election_timeout / ORDERED_PER_TIMEOUT;
-        self.holding_back().is_some() && self.ago(self.laggards.ordered_at) < pause
+        self.holding_back().is_some() && self.ago(self.transfer.flow_control.ordered_at) < pause
     }
 
     /// For whom commands are held back.
@@ -197,7 +197,7 @@ impl<T> Engine<T> {
             Stage::Receives { allowed, .. } | Stage::Follows { allowed } => {
                 self.log.cost() > allowed
                     && self.ago(laggard.heard_at) < span
-                    && self.members.has(**incarnation)
+                    && self.peers.has(**incarnation)
                     && !self.has_spent_its_time(incarnation.replica)
             }
             Stage::Fetches => false,
@@ -205,22 +205,23 @@ impl<T> Engine<T> {
         if self.is_broken(Canary::NeverHeldBack) {
             return None;
         }
-        self.laggards.known.iter().find(waits).map(|(incarnation, _)| *incarnation)
+        self.transfer.flow_control.known.iter().find(waits).map(|(incarnation, _)| *incarnation)
     }
 
     fn has_spent_its_time(&self, laggard: ReplicaId) -> bool {
-        self.laggards.waited.get(&laggard).is_some_and(|waited| waited.spent)
+        self.transfer.flow_control.waited.get(&laggard).is_some_and(|waited| waited.spent)
     }
 
     /// At a tick.
-    pub(crate) fn tend_laggards(&mut self) {
+    pub(crate) fn tend_flow_control(&mut self) {
         let now = self.now.monotonic;
         let span = self.config.election_timeout * KEPT_TIMEOUTS;
-        let since = now.saturating_sub(std::mem::replace(&mut self.laggards.ticked_at, now));
+        let since =
+            now.saturating_sub(std::mem::replace(&mut self.transfer.flow_control.ticked_at, now));
         // Whoever sequences next knows for how long the others have waited already.
         let held_back_for = self.holding_back().map(|run| run.replica);
         let is_sequencing = self.is_sequencing();
-        let Laggards { known, waited, held_back_at, .. } = &mut self.laggards;
+        let FlowControl { known, waited, held_back_at, .. } = &mut self.transfer.flow_control;
         known.retain(|_, laggard| now.saturating_sub(laggard.heard_at) < span);
         waited.retain(|replica, waited| {
             if Some(*replica) != held_back_for {
@@ -256,8 +257,8 @@ impl<T> Engine<T> {
     /// The same for people.
     pub(crate) fn waiting_for_laggard(&self) -> Option<String> {
         let is_new = |at: &Duration| self.ago(*at) < self.config.election_timeout;
-        self.laggards.held_back_at.filter(|at| self.is_sequencing() && is_new(at))?;
-        let mut known = self.laggards.known.iter();
+        self.transfer.flow_control.held_back_at.filter(|at| self.is_sequencing() && is_new(at))?;
+        let mut known = self.transfer.flow_control.known.iter();
         let (run, laggard) = known.find(|(_, known)| known.stage != Stage::Fetches)?;
         Some(match laggard.stage {
             Stage::Receives { missing, .. } => format!(
@@ -416,9 +417,9 @@ mod tests {
         pair.received(0);
         let before = pair.propose();
         pair.fetches(pair.name.index().0);
-        assert!(!pair.solo.engine.laggards.known.is_empty());
+        assert!(!pair.solo.engine.transfer.flow_control.known.is_empty());
         pair.fetches(pair.solo.engine.log.last().index.0 - 5);
-        assert!(pair.solo.engine.laggards.known.is_empty());
+        assert!(pair.solo.engine.transfer.flow_control.known.is_empty());
         assert!(pair.propose() > before + 100 * 20_000);
     }
 
@@ -538,7 +539,7 @@ mod tests {
         assert_eq!(pair.solo.engine.kept_for_laggards(), Some(Index(first.0 + 7)));
         let last = pair.solo.engine.log.last().index;
         lives(&mut pair, last);
-        assert!(pair.solo.engine.laggards.known.is_empty());
+        assert!(pair.solo.engine.transfer.flow_control.known.is_empty());
     }
 
     #[test]

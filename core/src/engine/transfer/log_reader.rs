@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::engine::transfer::fetch::{PIECE_BYTES_MAX, PIECE_ENTRIES_MAX};
-use crate::engine::{Canary, Checked, Engine, Output, ensure};
+use crate::engine::{Canary, Engine, Output, StepResult, ensure};
 use crate::entry::{Entry, EntryHead};
 use crate::message::{Entries, Message};
 use crate::types::{Incarnation, Position};
 
 /// What is to be read for which laggard: one piece at a time, for each laggard in turn.
 #[derive(Debug, Default)]
-pub(crate) struct LookingBack {
+pub(crate) struct LogReader {
     /// Behind that position.
     under_way: Option<Position>,
     waiting: BTreeMap<Incarnation, Position>,
@@ -20,7 +20,7 @@ pub(crate) struct LookingBack {
 }
 
 #[cfg(feature = "testing")]
-impl LookingBack {
+impl LogReader {
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -28,26 +28,26 @@ impl LookingBack {
 
 impl<T> Engine<T> {
     /// Has the next piece read for somebody whose log ends there, and sends it then.
-    pub(crate) fn look_back(
+    pub(crate) fn read_from_log(
         &mut self,
         laggard: Incarnation,
         after: Position,
         out: &mut Vec<Output<T>>,
     ) {
-        self.looking_back.waiting.insert(laggard, after);
-        if self.looking_back.under_way.is_none() {
+        self.transfer.log_reader.waiting.insert(laggard, after);
+        if self.transfer.log_reader.under_way.is_none() {
             self.read_next(out);
         }
     }
 
     fn read_next(&mut self, out: &mut Vec<Output<T>>) {
-        let LookingBack { waiting, served, .. } = &mut self.looking_back;
+        let LogReader { waiting, served, .. } = &mut self.transfer.log_reader;
         let later = served.map_or(Bound::Unbounded, Bound::Excluded);
         let mut in_turn = waiting.range((later, Bound::Unbounded)).chain(waiting.iter());
         let next = in_turn.next().map(|(laggard, _)| *laggard);
         if let Some((laggard, after)) = next.and_then(|laggard| waiting.remove_entry(&laggard)) {
             *served = Some(laggard);
-            self.looking_back.under_way = Some(after);
+            self.transfer.log_reader.under_way = Some(after);
             out.push(Output::ReadLog { first: after.index.next(), bytes_max: PIECE_BYTES_MAX });
         }
     }
@@ -57,8 +57,8 @@ impl<T> Engine<T> {
         &mut self,
         mut entries: Vec<Entry>,
         out: &mut Vec<Output<T>>,
-    ) -> Checked {
-        let Some(after) = self.looking_back.under_way.take() else { return Ok(()) };
+    ) -> StepResult {
+        let Some(after) = self.transfer.log_reader.under_way.take() else { return Ok(()) };
         // What is in memory may have been cut since.
         let start = self.log.start().position.index;
         let any = self.is_broken(Canary::CutFromStore);
@@ -66,7 +66,7 @@ impl<T> Engine<T> {
         entries.truncate(PIECE_ENTRIES_MAX);
         let fits = after.epoch == self.log.epoch_at(after.index)
             && entries.first().is_some_and(|first| first.index() == after.index.next());
-        if let Some(last) = entries.last().filter(|_| fits && self.is_in_step()) {
+        if let Some(last) = entries.last().filter(|_| fits && self.is_in_sync()) {
             let (index, epoch) = (last.index(), last.position.epoch);
             let known = self.log.epoch_at(index);
             ensure(epoch == known || index <= self.log.gone() || any, || {
@@ -111,7 +111,7 @@ mod tests {
         }
         let stored = solo.engine.log.from(Index(1)).cloned().collect();
         solo.engine.config.cached_bytes_max = 0;
-        let index = solo.engine.applied;
+        let index = solo.engine.commit.applied;
         solo.input(Input::Applied { index, wake_at: None });
         assert_eq!(solo.engine.log.bytes(), 0);
         solo.sent.clear();

@@ -17,9 +17,9 @@ const SHORTER_BY: u64 = 1 << 20;
 
 /// What a sequencer has offered in its epoch.
 #[derive(Debug, Default)]
-pub(crate) struct Offering {
+pub(crate) struct Offers {
     snapshot: Option<SnapshotOffer>,
-    /// Laggards that were sent to another donor for entries, and when.
+    /// FlowControl that were sent to another donor for entries, and when.
     entries: BTreeMap<Incarnation, Duration>,
 }
 
@@ -51,9 +51,9 @@ impl<T> Engine<T> {
         if is_nowhere || !is_all && self.is_shorter_by_snapshot(after) {
             self.offer_snapshot(laggard, after, partial, out);
         } else if !is_all && let Some(donor) = self.donor_of_entries(laggard, after) {
-            let Self { offering, members, .. } = self;
-            offering.entries.retain(|laggard, _| members.has(*laggard));
-            offering.entries.insert(laggard, self.now.monotonic);
+            let Self { transfer, peers, .. } = self;
+            transfer.offers.entries.retain(|laggard, _| peers.has(*laggard));
+            transfer.offers.entries.insert(laggard, self.now.monotonic);
             self.offer(vec![laggard], donor, Offered::Entries, out);
         } else {
             self.give(piece, laggard, after, out);
@@ -63,7 +63,8 @@ impl<T> Engine<T> {
     /// Whether the newest snapshot here and what follows it are less than all entries that a
     /// laggard lacks, by so much that it is worth beginning with it.
     fn is_shorter_by_snapshot(&self, after: Position) -> bool {
-        let newest = self.snapshots.held().last().filter(|name| name.index() > after.index);
+        let newest =
+            self.transfer.snapshots.held().last().filter(|name| name.index() > after.index);
         newest.is_some_and(|name| {
             let with_it = name.bytes.saturating_add(self.log.bytes_after(name.index()));
             self.log.bytes_after(after.index) > with_it.saturating_add(SHORTER_BY)
@@ -85,7 +86,7 @@ impl<T> Engine<T> {
     /// Somebody else who is in step and holds what is lacking. A laggard that asks again soon
     /// was not helped by whom it was sent to.
     fn donor_of_entries(&self, laggard: Incarnation, after: Position) -> Option<Incarnation> {
-        let sent_away = self.offering.entries.get(&laggard);
+        let sent_away = self.transfer.offers.entries.get(&laggard);
         if sent_away.is_some_and(|at| self.ago(*at) < self.config.election_timeout) {
             return None;
         }
@@ -96,7 +97,7 @@ impl<T> Engine<T> {
                 && peer.acked > after.index
                 && peer.first_kept <= after.index.next()
         };
-        self.members.peers().find(fits).map(|peer| peer.incarnation)
+        self.peers.identified().find(fits).map(|peer| peer.incarnation)
     }
 
     /// One stream serves all who need the same, so who comes later is added; and a laggard
@@ -115,25 +116,25 @@ impl<T> Engine<T> {
             let is_of_this_log = self.log.epoch_at(name.index()) == name.position.epoch;
             name.index() >= gone
                 && name.index() > after.index
-                && name.index() <= self.commit
+                && name.index() <= self.commit.index
                 && is_of_this_log
         };
         let me = self.me();
-        let own = self.snapshots.held().iter().map(|name| (me, *name));
-        let others = self.members.held().map(|(incarnation, name)| (incarnation, *name));
+        let own = self.transfer.snapshots.held().iter().map(|name| (me, *name));
+        let others = self.peers.held().map(|(incarnation, name)| (incarnation, *name));
         let holders: Vec<(Incarnation, SnapshotName)> = others
             .filter(|(incarnation, _)| *incarnation != laggard && *incarnation != me)
             .chain(own)
             .filter(|(_, name)| usable(name))
             .collect();
-        let before = self.offering.snapshot.take();
+        let before = self.transfer.offers.snapshot.take();
         let is_held = |name: &SnapshotName| holders.iter().any(|(_, held)| held == name);
         let under_way = before.as_ref().map(|offer| offer.name);
         // At the same position the sequencer's own is the one to spread.
         let newest = holders
             .iter()
             .map(|(_, name)| *name)
-            .max_by_key(|name| (name.position, self.snapshots.held().contains(name)));
+            .max_by_key(|name| (name.position, self.transfer.snapshots.held().contains(name)));
         let name = partial.filter(is_held).or(under_way.filter(is_held)).or(newest);
         let Some(name) = name else {
             tracing::warn!(laggard = %laggard.replica, "nobody holds what a laggard lacks");
@@ -156,10 +157,10 @@ impl<T> Engine<T> {
         };
         let mut laggards = before.map(|offer| offer.laggards).unwrap_or_default();
         laggards.insert(laggard);
-        laggards.retain(|laggard| self.members.has(*laggard));
+        laggards.retain(|laggard| self.peers.has(*laggard));
         let all = laggards.iter().copied().collect();
         let at = self.now.monotonic;
-        self.offering.snapshot = Some(SnapshotOffer { name, donor, laggards, at });
+        self.transfer.offers.snapshot = Some(SnapshotOffer { name, donor, laggards, at });
         self.offer(all, donor, Offered::Snapshot(name), out);
     }
 
@@ -169,11 +170,11 @@ impl<T> Engine<T> {
             return;
         };
         let sequencer = epoch.open.sequencer;
-        if self.members.peer(from).is_none_or(|peer| peer.incarnation != sequencer) {
+        if self.peers.peer(from).is_none_or(|peer| peer.incarnation != sequencer) {
             return;
         }
         if let Offered::Snapshot(name) = offer.what {
-            self.snapshots.pin(name, self.now.monotonic);
+            self.transfer.snapshots.pin(name, self.now.monotonic);
             if offer.donor == self.me() {
                 self.donate(name);
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::engine::log::Log;
 use crate::engine::replication::proposals::Overtaken;
-use crate::engine::transfer::flow_control::Laggards;
-use crate::engine::{Canary, Checked, Config, Engine, Output, SnapshotHead};
+use crate::engine::transfer::flow_control::FlowControl;
+use crate::engine::{Canary, Config, Engine, Output, SnapshotHead, StepResult};
 use crate::message::{Chunk, Message, Offered, Received};
 use crate::snapshot::{ShelfOp, SnapshotName};
 use crate::types::{Incarnation, Index};
@@ -16,7 +16,7 @@ pub(crate) const WRITING_MAX: usize = 32;
 
 /// A snapshot that comes in. It outlives epochs and donors (rule L5).
 #[derive(Debug)]
-pub(crate) struct Receiving {
+pub(crate) struct SnapshotReceiver {
     pub(crate) name: SnapshotName,
     pub(crate) donor: Incarnation,
     /// Number of chunks that are written.
@@ -43,7 +43,7 @@ pub(crate) struct Receiving {
     head: Option<Box<SnapshotHead>>,
 }
 
-impl Receiving {
+impl SnapshotReceiver {
     fn new(name: SnapshotName, donor: Incarnation, now: Duration) -> Self {
         Self {
             name,
@@ -128,7 +128,7 @@ impl<T> Engine<T> {
             let begins = epoch.open.history.first().map_or(Index(0), |(_, first)| *first);
             let last = self.log.last().index;
             !epoch.sequencing
-                && name.index() > self.commit
+                && name.index() > self.commit.index
                 && if epoch.shares { name.index() > last } else { name.index() >= begins }
         })
     }
@@ -137,21 +137,22 @@ impl<T> Engine<T> {
     pub(crate) fn accept(&mut self, what: Offered, donor: Incarnation, out: &mut Vec<Output<T>>) {
         match what {
             Offered::Entries => {
-                self.pace.donor = Some(donor);
+                self.transfer.fetch.donor = Some(donor);
                 self.fetch_entries(out);
             }
             Offered::Snapshot(name) if self.wants(&name) => {
                 let now = self.now.monotonic;
-                let told_at = self.receiving.as_ref().map(|receiving| receiving.told_at);
-                let known = self.receiving.take_if(|receiving| receiving.name == name);
+                let told_at = self.transfer.receiver.as_ref().map(|receiving| receiving.told_at);
+                let known = self.transfer.receiver.take_if(|receiving| receiving.name == name);
                 if known.is_none() {
-                    self.abandon_receiving(out);
+                    self.abandon_transfer(out);
                     tracing::info!(
                         replica = %self.me().replica, %name, donor = %donor.replica,
                         bytes = name.bytes, "receives a snapshot"
                     );
                 }
-                let mut receiving = known.unwrap_or_else(|| Receiving::new(name, donor, now));
+                let mut receiving =
+                    known.unwrap_or_else(|| SnapshotReceiver::new(name, donor, now));
                 if receiving.donor != donor {
                     receiving.donor = donor;
                     // What is being written was counted by another.
@@ -160,8 +161,8 @@ impl<T> Engine<T> {
                 }
                 receiving.heard_at = now;
                 receiving.told_at = told_at.unwrap_or(receiving.told_at);
-                self.receiving = Some(receiving);
-                self.tell_received(out);
+                self.transfer.receiver = Some(receiving);
+                self.send_received(out);
             }
             Offered::Snapshot(_) => {}
         }
@@ -169,10 +170,10 @@ impl<T> Engine<T> {
 
     pub(crate) fn on_chunk(&mut self, chunk: Chunk, out: &mut Vec<Output<T>>) {
         let Chunk { name, number, donor, sent, bytes } = chunk;
-        self.snapshots.pin(name, self.now.monotonic);
+        self.transfer.snapshots.pin(name, self.now.monotonic);
         let any = self.is_broken(Canary::ChunksOfOthers);
-        let is_of = |receiving: &&mut Receiving| receiving.name == name || any;
-        let Some(receiving) = self.receiving.as_mut().filter(is_of) else { return };
+        let is_of = |receiving: &&mut SnapshotReceiver| receiving.name == name || any;
+        let Some(receiving) = self.transfer.receiver.as_mut().filter(is_of) else { return };
         let name = receiving.name;
         if bytes.len() as u64 != name.chunk_bytes(number) || bytes.is_empty() {
             return;
@@ -193,7 +194,8 @@ impl<T> Engine<T> {
         chunk: u64,
         out: &mut Vec<Output<T>>,
     ) {
-        let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.name == name)
+        let Some(receiving) =
+            self.transfer.receiver.as_mut().filter(|receiving| receiving.name == name)
         else {
             return;
         };
@@ -209,9 +211,9 @@ impl<T> Engine<T> {
 
     /// Has a snapshot checked when all of it is here, and the store is somebody's.
     fn check_received(&mut self, out: &mut Vec<Output<T>>) {
-        if let Some(receiving) = &mut self.receiving
+        if let Some(receiving) = &mut self.transfer.receiver
             && receiving.is_whole()
-            && self.disk.has_facts()
+            && self.write_queue.has_facts()
             && !receiving.checking
         {
             receiving.checking = true;
@@ -221,36 +223,37 @@ impl<T> Engine<T> {
 
     /// Tells the donor how far this laggard is, when it has dealt with something.
     pub(crate) fn acknowledge_chunks(&mut self, out: &mut Vec<Output<T>>) {
-        let is_due = |receiving: &Receiving| receiving.tell || receiving.seen > receiving.told;
-        if self.receiving.as_ref().is_some_and(is_due) {
-            self.tell_received(out);
+        let is_due =
+            |receiving: &SnapshotReceiver| receiving.tell || receiving.seen > receiving.told;
+        if self.transfer.receiver.as_ref().is_some_and(is_due) {
+            self.send_received(out);
         }
     }
 
-    fn tell_received(&mut self, out: &mut Vec<Output<T>>) {
+    fn send_received(&mut self, out: &mut Vec<Output<T>>) {
         let incarnation = self.me();
         let now = self.now.monotonic;
-        let told_at = self.receiving.as_ref().map(|receiving| receiving.told_at);
+        let told_at = self.transfer.receiver.as_ref().map(|receiving| receiving.told_at);
         let is_unsent = told_at.is_some_and(|at| self.is_unsent(at));
-        let Some(receiving) = &mut self.receiving else { return };
+        let Some(receiving) = &mut self.transfer.receiver else { return };
         receiving.tell = is_unsent;
         if is_unsent {
             return;
         }
         receiving.told = receiving.seen;
         receiving.told_at = now;
-        let Receiving { name, donor, seen, .. } = *receiving;
+        let SnapshotReceiver { name, donor, seen, .. } = *receiving;
         let (gap, missing) = (receiving.gap(), name.chunks() - receiving.count);
         let received = Received { incarnation, name, donor, seen, gap, missing };
         out.push(Output::Send(Message::Received(received)));
     }
 
     /// What got lost is asked for again, in the end from another donor.
-    pub(crate) fn go_on_receiving(&mut self, out: &mut Vec<Output<T>>) {
+    pub(crate) fn tend_snapshot_receiver(&mut self, out: &mut Vec<Output<T>>) {
         self.check_received(out);
-        let Some(receiving) = &self.receiving else { return };
+        let Some(receiving) = &self.transfer.receiver else { return };
         if !receiving.checking && !self.wants(&receiving.name) && self.live().is_some() {
-            return self.abandon_receiving(out);
+            return self.abandon_transfer(out);
         }
         let Config { election_timeout, resend_timeout, .. } = self.config;
         let is_due = if receiving.is_whole() {
@@ -261,26 +264,26 @@ impl<T> Engine<T> {
                 && self.unanswered(receiving.told_at) > resend_timeout
         };
         if is_due {
-            self.tell_received(out);
+            self.send_received(out);
         }
     }
 
     /// Chunks come, or what has come is being looked at: nobody need be asked.
     pub(crate) fn is_receiving(&self) -> bool {
-        self.receiving.as_ref().is_some_and(|receiving| {
+        self.transfer.receiver.as_ref().is_some_and(|receiving| {
             receiving.is_whole() || self.ago(receiving.heard_at) < self.config.resend_timeout * 3
         })
     }
 
     /// It may be complete by now, or have been taken here: then it is held like any other.
-    fn abandon_receiving(&mut self, out: &mut Vec<Output<T>>) {
-        if let Some(receiving) = self.receiving.take() {
+    fn abandon_transfer(&mut self, out: &mut Vec<Output<T>>) {
+        if let Some(receiving) = self.transfer.receiver.take() {
             out.push(Output::Shelf(ShelfOp::Abandon(receiving.name)));
         }
     }
 
-    pub(crate) fn give_up_receiving(&mut self, name: SnapshotName) {
-        self.receiving.take_if(|receiving| receiving.name == name);
+    pub(crate) fn give_up_transfer(&mut self, name: SnapshotName) {
+        self.transfer.receiver.take_if(|receiving| receiving.name == name);
     }
 
     pub(crate) fn on_received_all(
@@ -288,11 +291,12 @@ impl<T> Engine<T> {
         name: SnapshotName,
         head: Box<SnapshotHead>,
         out: &mut Vec<Output<T>>,
-    ) -> Checked {
-        if let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.name == name)
+    ) -> StepResult {
+        if let Some(receiving) =
+            self.transfer.receiver.as_mut().filter(|receiving| receiving.name == name)
         {
             receiving.head = Some(head);
-            self.tell_received(out);
+            self.send_received(out);
         }
         self.install(out)
     }
@@ -300,11 +304,12 @@ impl<T> Engine<T> {
     /// Rule L6: log, tables and state are replaced together. The snapshot is complete and
     /// durable; a crash before the log is leaves it to the restart. Not while the log is
     /// frozen (rule B3).
-    pub(crate) fn install(&mut self, out: &mut Vec<Output<T>>) -> Checked {
+    pub(crate) fn install(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         if self.live().is_none() {
             return Ok(());
         }
-        let Some(receiving) = self.receiving.take_if(|receiving| receiving.head.is_some()) else {
+        let Some(receiving) = self.transfer.receiver.take_if(|receiving| receiving.head.is_some())
+        else {
             return Ok(());
         };
         let name = receiving.name;
@@ -326,24 +331,24 @@ impl<T> Engine<T> {
         self.log = Log::behind(tables.clone());
         self.see_time(true);
         // What is known of others is in terms of the log that was.
-        self.laggards = Laggards::default();
-        self.commit = name.index();
-        self.handed_out = name.index();
-        self.disk.reset(name.index());
+        self.transfer.flow_control = FlowControl::default();
+        self.commit.index = name.index();
+        self.commit.handed_out = name.index();
+        self.write_queue.reset(name.index());
         let facts = self.facts();
-        self.disk.push(facts);
-        self.snapshots.installed(name, tables);
-        self.marks.clear();
-        self.expected.clear();
-        self.pool.prune(&self.log);
+        self.write_queue.push(facts);
+        self.transfer.snapshots.installed(name, tables);
+        self.ordering.marks.clear();
+        self.ordering.expected.clear();
+        self.ordering.pool.prune(&self.log);
         self.forgo_outputs(out);
         let in_epoch = self.log.last().epoch == self.open_epoch();
         if let Some(epoch) = &mut self.epoch {
             epoch.shares = true;
-            epoch.in_step = in_epoch;
+            epoch.in_sync = in_epoch;
         }
         if in_epoch {
-            self.get_in_step();
+            self.get_in_sync();
         }
         self.fetch_entries(out);
         Ok(())
@@ -369,10 +374,10 @@ mod tests {
     use crate::snapshot::CHUNK_BYTES;
     use crate::types::{Nonce, ReplicaId};
 
-    fn receiving(bytes: u64) -> Receiving {
+    fn receiving(bytes: u64) -> SnapshotReceiver {
         let donor = Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
         let name = SnapshotName { bytes, ..SnapshotName::default() };
-        Receiving::new(name, donor, Duration::ZERO)
+        SnapshotReceiver::new(name, donor, Duration::ZERO)
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::engine::transfer::Transfer;
 use crate::engine::{Engine, Output};
 use crate::message::{Chunk, Message, Received};
 use crate::snapshot::{ShelfOp, SnapshotName};
@@ -23,7 +24,7 @@ pub(crate) const SILENT_TIMEOUTS: u32 = 4;
 
 /// A snapshot that this replica sends.
 #[derive(Debug)]
-pub(crate) struct Donating {
+pub(crate) struct SnapshotSender {
     pub(crate) name: SnapshotName,
     takers: BTreeMap<Incarnation, Taker>,
     /// The next chunk of this pass over those that somebody lacks.
@@ -44,7 +45,7 @@ struct Taker {
     heard_at: Duration,
 }
 
-impl Donating {
+impl SnapshotSender {
     fn new(name: SnapshotName, sent: u64, now: Duration) -> Self {
         Self {
             name,
@@ -93,28 +94,29 @@ impl Donating {
 impl<T> Engine<T> {
     /// This replica is named as the donor. It begins when a laggard says what it lacks.
     pub(crate) fn donate(&mut self, name: SnapshotName) {
-        if !self.snapshots.held().contains(&name) {
+        if !self.transfer.snapshots.held().contains(&name) {
             return;
         }
-        self.snapshots.pin(name, self.now.monotonic);
-        if self.donating.as_ref().is_none_or(|donating| donating.name != name) {
+        self.transfer.snapshots.pin(name, self.now.monotonic);
+        if self.transfer.sender.as_ref().is_none_or(|donating| donating.name != name) {
             // The count goes on over all that this replica gives, so that no acknowledgement
             // of an earlier chunk counts for a later one.
-            let sent = self.donating.as_ref().map_or(0, |donating| donating.sent);
-            self.donating = Some(Donating::new(name, sent, self.now.monotonic));
+            let sent = self.transfer.sender.as_ref().map_or(0, |donating| donating.sent);
+            self.transfer.sender = Some(SnapshotSender::new(name, sent, self.now.monotonic));
         }
     }
 
     pub(crate) fn on_received(&mut self, received: &Received, out: &mut Vec<Output<T>>) {
         let Received { incarnation, name, donor, seen, gap, .. } = *received;
         let now = self.now.monotonic;
-        self.snapshots.pin(name, now);
-        self.hear_received(received);
+        self.transfer.snapshots.pin(name, now);
+        self.note_received(received);
         let me = self.me();
-        let Some(donating) = self.donating.as_mut().filter(|donating| donating.name == name) else {
+        let Some(donating) = self.transfer.sender.as_mut().filter(|donating| donating.name == name)
+        else {
             return;
         };
-        let is_here = self.members.has(incarnation);
+        let is_here = self.peers.has(incarnation);
         // A gap of chunks that the snapshot does not have was refused with its message (N13).
         match gap.filter(|_| donor == me && is_here) {
             Some(gap) => {
@@ -144,13 +146,13 @@ impl<T> Engine<T> {
     /// pushed out meanwhile they get from nobody, and ask for another.
     fn send_chunks(&mut self, out: &mut Vec<Output<T>>) {
         // Once much has been written since, commands wait for the snapshot, and not it for them.
-        let presses = |donating: &Donating| {
+        let presses = |donating: &SnapshotSender| {
             self.log.bytes_after(donating.name.index()) > self.log_bytes_max() / PRESSES_FROM
         };
-        let busy = self.has_work() && !self.donating.as_ref().is_some_and(presses);
-        let Self { donating, snapshots, outbox, .. } = self;
-        let is_held = |donating: &&mut Donating| snapshots.held().contains(&donating.name);
-        let Some(donating) = donating.as_mut().filter(is_held) else { return };
+        let busy = self.has_work() && !self.transfer.sender.as_ref().is_some_and(presses);
+        let Self { transfer: Transfer { sender, snapshots, .. }, outbox, .. } = self;
+        let is_held = |donating: &&mut SnapshotSender| snapshots.held().contains(&donating.name);
+        let Some(donating) = sender.as_mut().filter(is_held) else { return };
         let window = if busy { WINDOW_BESIDE_COMMANDS } else { WINDOW };
         // What is being read will be sent too.
         let has_room = |reading: usize| outbox.has_room() && reading < WINDOW as usize;
@@ -173,7 +175,8 @@ impl<T> Engine<T> {
         out: &mut Vec<Output<T>>,
     ) {
         let donor = self.me();
-        let Some(donating) = self.donating.as_mut().filter(|donating| donating.name == name) else {
+        let Some(donating) = self.transfer.sender.as_mut().filter(|donating| donating.name == name)
+        else {
             return;
         };
         if let Some((_, sent)) = donating.reading.front().copied().filter(|next| next.0 == chunk) {
@@ -184,15 +187,15 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Laggards that are gone are not waited for, and chunks that got lost not either.
-    pub(crate) fn go_on_donating(&mut self, out: &mut Vec<Output<T>>) {
+    /// FlowControl that are gone are not waited for, and chunks that got lost not either.
+    pub(crate) fn tend_snapshot_sender(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
         let resend = self.config.resend_timeout;
         let silent = self.config.election_timeout * SILENT_TIMEOUTS;
-        let moved_at = self.donating.as_ref().map(|donating| donating.moved_at);
+        let moved_at = self.transfer.sender.as_ref().map(|donating| donating.moved_at);
         let is_lost = moved_at.is_some_and(|at| self.unanswered(at) > resend * 2);
-        let Some(donating) = &mut self.donating else { return };
-        let members = &self.members;
+        let Some(donating) = &mut self.transfer.sender else { return };
+        let members = &self.peers;
         donating.takers.retain(|incarnation, taker| {
             members.has(*incarnation) && now.saturating_sub(taker.heard_at) < silent
         });
@@ -219,8 +222,8 @@ mod tests {
         Incarnation { replica: ReplicaId(replica), nonce: Nonce(1) }
     }
 
-    fn donating(gaps: &[(u64, u64)]) -> Donating {
-        let mut donating = Donating::new(SnapshotName::default(), 0, Duration::ZERO);
+    fn donating(gaps: &[(u64, u64)]) -> SnapshotSender {
+        let mut donating = SnapshotSender::new(SnapshotName::default(), 0, Duration::ZERO);
         for (replica, gap) in (1..).zip(gaps) {
             let taker = Taker { seen: 0, gap: *gap, heard_at: Duration::ZERO };
             donating.takers.insert(run(replica), taker);
@@ -229,7 +232,7 @@ mod tests {
     }
 
     /// Sends what may be sent before anybody has dealt with it.
-    fn pass(donating: &mut Donating) -> Vec<u64> {
+    fn pass(donating: &mut SnapshotSender) -> Vec<u64> {
         std::iter::from_fn(|| {
             let chunk = donating.next()?;
             donating.sent += 1;

@@ -1,0 +1,157 @@
+//! Acknowledgements, the commit index, and handing committed entries out (rule N8).
+
+use std::collections::BTreeMap;
+
+use crate::engine::log::snapshots::SnapshotHead;
+use crate::engine::replication::ordering::ACKS_MAX;
+use crate::engine::replication::proposals::Callers;
+use crate::engine::{Canary, Committed, Engine, Output, StepResult, ensure};
+use crate::entry::Content;
+use crate::types::{Index, Voter};
+
+/// How far the log is acknowledged, committed, handed out and applied.
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    /// Indices that each store has acknowledged in this epoch.
+    pub(crate) acks: BTreeMap<Voter, Index>,
+    /// Index that this replica has acknowledged in this epoch.
+    pub(crate) acked: Index,
+    /// The commit index.
+    pub(crate) index: Index,
+    /// Entries up to here were handed out to be applied.
+    pub(crate) handed_out: Index,
+    /// Entries up to here are applied.
+    pub(crate) applied: Index,
+}
+
+impl<T> Engine<T> {
+    /// Rule N8: an ack counts for its epoch and for the store in the voter set.
+    pub(crate) fn on_ack(&mut self, voter: Voter, acked: Index) {
+        // Nobody has acked what the sequencer has not ordered.
+        let cannot_be = self.is_sequencing() && acked > self.log.last().index;
+        if acked > Index(0) && voter != self.voter() && !cannot_be {
+            self.make_room_for_acks();
+            // What somebody has confirmed exists, even if its mark was lost here.
+            self.ordering.cursor.known = self.ordering.cursor.known.max(acked);
+            let known = self.commit.acks.entry(voter).or_default();
+            *known = (*known).max(acked);
+            self.advance_commit();
+        }
+    }
+
+    /// Acks of stores that neither vote nor are here any more are forgotten, when there are many.
+    fn make_room_for_acks(&mut self) {
+        if self.commit.acks.len() < ACKS_MAX {
+            return;
+        }
+        let me = self.voter();
+        let Self { commit, peers, log, epoch, .. } = self;
+        let votes = |one: &Voter| {
+            *one == me
+                || log.voters().contains(one)
+                || epoch.as_ref().is_some_and(|epoch| epoch.open.voters.contains(one))
+        };
+        commit.acks.retain(|one, _| votes(one) || peers.has_voter(one));
+    }
+
+    /// Commits what a majority has acked in this epoch, at or past its `EpochStart`, and
+    /// nothing past what is confirmed here.
+    pub(crate) fn advance_commit(&mut self) {
+        let Some(epoch) = self.epoch.as_ref().filter(|epoch| epoch.in_sync) else { return };
+        let start = epoch.open.base.index.next();
+        let commit = self.acked_by_majority().min(self.log.last().index);
+        let old_too = self.is_broken(Canary::OldEpochCommits);
+        if (commit >= start || old_too) && commit > self.commit.index {
+            self.commit.index = commit;
+            self.election.commit_advanced(self.now.monotonic);
+        }
+    }
+
+    /// What a majority has acked in this epoch, here or not.
+    pub(crate) fn acked_by_majority(&self) -> Index {
+        if let Some(acked) = self.acked_as_broken() {
+            return acked;
+        }
+        let settled = self.is_broken(Canary::NewVotersAlone);
+        let commit = if settled { self.log.last().index } else { self.commit.index };
+        let acked =
+            self.log.voters().committed(commit, |voter| self.commit.acks.get(voter).copied());
+        acked.unwrap_or_default()
+    }
+
+    /// How canaries count acks.
+    fn acked_as_broken(&self) -> Option<Index> {
+        let voters = &self.log.voters().now;
+        let of = |voter: &Voter| self.commit.acks.get(voter).copied().unwrap_or_default();
+        let nth = |mut acked: Vec<Index>, n: usize| {
+            acked.sort_unstable_by(|a, b| b.cmp(a));
+            acked.get(n).copied().unwrap_or_default()
+        };
+        let half = voters.len() / 2;
+        if self.is_broken(Canary::CommitsAlone) && self.is_sequencing() {
+            Some(self.write_queue.durable())
+        } else if self.is_broken(Canary::LearnersCount) {
+            Some(nth(self.commit.acks.values().copied().collect(), half))
+        } else if self.is_broken(Canary::HalfCommits) {
+            Some(nth(voters.iter().map(of).collect(), voters.len().div_ceil(2).saturating_sub(1)))
+        } else if self.is_broken(Canary::BlankCounts) {
+            let of_replica = |voter: &Voter| {
+                let same =
+                    self.commit.acks.iter().filter(|(known, _)| known.replica == voter.replica);
+                same.map(|(_, acked)| *acked).max().unwrap_or_default()
+            };
+            Some(nth(voters.iter().map(of_replica).collect(), half))
+        } else {
+            None
+        }
+    }
+
+    /// Hands committed entries out to be applied (rule N8), and has the state taken where
+    /// that is due.
+    pub(crate) fn hand_out(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
+        if let Some(name) = self.transfer.snapshots.take_restore() {
+            out.push(Output::Restore(name));
+        }
+        let until = Index(
+            self.commit.applied.0.saturating_add(self.config.applying_max).min(self.commit.index.0),
+        );
+        if self.commit.handed_out >= until {
+            return Ok(());
+        }
+        let mut committed = Vec::with_capacity((until.0 - self.commit.handed_out.0) as usize);
+        let mut last = self.commit.handed_out;
+        for entry in self.log.from(self.commit.handed_out.next()).take_while(|e| e.index() <= until)
+        {
+            last = entry.index();
+            let callers = match &entry.content {
+                Content::Batch(batch) => {
+                    let broken = self.config.is_broken(Canary::SupersededStays);
+                    match self.proposals.committed(batch, broken)? {
+                        Callers::Application(callers) => callers,
+                        Callers::Operator(ticket) => {
+                            self.requests.committed(ticket);
+                            Vec::new()
+                        }
+                    }
+                }
+                Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
+            };
+            committed.push(Committed { entry: entry.clone(), callers });
+            let due = self.transfer.snapshots.pass(entry, &self.config);
+            // While one is being written the next is left out.
+            if due && self.write_queue.has_facts() && self.transfer.snapshots.begin() {
+                out.push(Output::Apply(std::mem::take(&mut committed)));
+                let ahead = self.config.is_broken(Canary::SnapshotOfTheEnd);
+                let tables =
+                    if ahead { self.log.end() } else { self.transfer.snapshots.tables() }.clone();
+                out.push(Output::Capture(Box::new(SnapshotHead { tables })));
+            }
+        }
+        ensure(last == until, || format!("committed entries up to {until} are not in the log"))?;
+        self.commit.handed_out = until;
+        if !committed.is_empty() {
+            out.push(Output::Apply(committed));
+        }
+        Ok(())
+    }
+}
