@@ -66,10 +66,30 @@ struct Epoch {
     shares: bool,
 }
 
-/// One replica's part of the protocol.
+/// One replica's part of the protocol, without I/O, threads, clocks or randomness.
 ///
-/// Feed it every event by [`step`](Self::step), then [`Input::Drained`] when no more are
-/// at hand, and do what comes out in order.
+/// The caller passes each event and the current time to [`step`](Self::step), in any order in which
+/// they happen, and executes the [`Output`]s in the order in which they are returned. There are three
+/// kinds of inputs:
+///
+/// - *Events*: configurations and messages of the group, and results of earlier outputs (`Written`,
+///   `Applied`, `Shelf`, …). They change state, and answer what cannot wait.
+/// - [`Input::Tick`], every few dozen milliseconds: whatever depends on time (resending, fetching,
+///   expiry, flow control).
+/// - [`Input::Drained`], when no more events are at hand: ballots, batches, writes, progress and
+///   entries to apply are put out here, so that events that came together leave together.
+///
+/// Each directory beside this file holds the rules of one part of `docs/protocol.md`:
+///
+/// | directory | rules | state |
+/// | --- | --- | --- |
+/// | `log` | P1 to P5: what is kept, written, compacted and recovered | `log`, `write_queue` |
+/// | `epoch` | E1 to E3, B1 to B10: ballots, reports, `Open` | `epoch`, `election` |
+/// | `membership` | V1 to V5, N9: who is here, who votes, which cluster | `peers`, `requests` |
+/// | `replication` | N1 to N8, N10 to N12, R1 to R3: batches, marks, acks, commit, time, reads | `proposals`, `ordering`, `commit`, `progress`, `clock`, `reads`, `outbox` |
+/// | `transfer` | L1 to L7: fetched entries, snapshots, flow control | `transfer` |
+///
+/// `plausible` refuses impossible messages (B10, N13) before any of these see them.
 #[derive(Debug)]
 pub struct Engine<T> {
     config: Config,

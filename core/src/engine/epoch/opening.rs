@@ -1,107 +1,15 @@
-//! Opening an epoch (protocol §4): what a replica does with `Announce`, `Begin`, `Report`
-//! and `Open`.
+//! Opening an epoch (protocol §4): what a replica does with `Begin`, `Report` and `Open`.
 
 use cpg::Member;
 
 use crate::engine::membership::cluster::cluster_of;
-use crate::engine::membership::peers::Peers;
 use crate::engine::transfer::offers::Offers;
-use crate::engine::{
-    Canary, Engine, Epoch, Facts, Now, Op, Output, StepResult, StopReason, ensure,
-};
+use crate::engine::{Canary, Engine, Epoch, Now, Output, StepResult, StopReason, ensure};
 use crate::entry::Content;
-use crate::message::{Announce, Message, Open, Report};
-use crate::types::{Ballot, ClusterId, Incarnation, Index, StoreId};
-
-/// How far the commit index on disk may be behind while there are writes.
-const HINT_ENTRIES: u64 = 64;
+use crate::message::{Message, Open, Report};
+use crate::types::{Ballot, ClusterId, Index};
 
 impl<T> Engine<T> {
-    /// Tells who is behind this CPG member, when it joins and when somebody new does.
-    pub(crate) fn announce(&mut self, out: &mut Vec<Output<T>>) {
-        if self.is_unsent(self.peers.announced_at) {
-            return;
-        }
-        let refused = std::mem::take(&mut self.peers.refused);
-        if !refused.is_empty() {
-            self.peers.announced_at = self.now.monotonic;
-        }
-        for refused in refused {
-            let announce = self.announcement(Some(refused));
-            out.push(Output::Send(Message::Announce(announce)));
-        }
-        if std::mem::take(&mut self.peers.announce_due) {
-            let announce = self.announcement(None);
-            self.peers.announced_at = self.now.monotonic;
-            out.push(Output::Send(Message::Announce(announce)));
-        }
-    }
-
-    /// Learns who is behind a member of the group.
-    pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
-        // A live replica is heard at least once in each election timeout.
-        let hurried = self.is_broken(Canary::SilentIsDead);
-        let timeout = self.config.election_timeout;
-        let silence = if hurried { timeout / 12 } else { timeout * 4 };
-        self.peers.identify(from, incarnation, store, self.now.monotonic, silence);
-    }
-
-    fn announcement(&self, refused: Option<crate::types::Nonce>) -> Announce {
-        Announce {
-            incarnation: self.me(),
-            store: self.config.store,
-            last: self.log.last(),
-            promised: self.promised,
-            first_kept: self.log.first_kept(),
-            snapshots: self.transfer.snapshots.held().to_vec(),
-            first: !self.peers.settled,
-            refused,
-            application: self.config.application.clone(),
-        }
-    }
-
-    /// Of two live processes with one replica id the later to announce itself is refused
-    /// and stops; where neither heard the other's first announcement, the one with the higher
-    /// nonce.
-    pub(crate) fn on_announce(&mut self, from: Member, announce: &Announce) -> StepResult {
-        let me = self.me();
-        if announce.incarnation == me {
-            self.peers.settled = true;
-        } else if announce.incarnation.replica == me.replica {
-            if announce.refused == Some(me.nonce) {
-                return Err(StopReason::Duplicate {
-                    replica: me.replica,
-                    other: from,
-                    mine: self.peers.local().unwrap_or(from),
-                });
-            }
-            let other = announce.incarnation.nonce;
-            if !self.peers.settled {
-                Peers::remember(&mut self.peers.earlier, other);
-            } else if self.peers.is_later(other, announce.first, me.nonce) {
-                tracing::error!(
-                    replica = %me.replica, %from,
-                    "another process runs with this replica's id, and is told to stop: if its \
-                     folder is a copy, start it again with an empty one"
-                );
-                Peers::remember(&mut self.peers.later, other);
-                Peers::remember(&mut self.peers.refused, other);
-            }
-        }
-        self.identify(from, announce.incarnation, announce.store);
-        let believed = self.believe(announce.promised);
-        if let Some(peer) = self.peers.peer_mut(from) {
-            peer.last = announce.last;
-            peer.first_kept = announce.first_kept;
-            if believed {
-                peer.promised = announce.promised;
-            }
-        }
-        self.peers.hold(announce.incarnation, &announce.snapshots);
-        self.election.discovery.promised(announce.promised);
-        self.compare_states()
-    }
-
     /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
     pub(crate) fn on_begin(&mut self, ballot: Ballot, out: &mut Vec<Output<T>>) {
         self.believe(ballot);
@@ -123,7 +31,7 @@ impl<T> Engine<T> {
     }
 
     /// Reports to the ballot that is promised, unless the last report still waits to be sent.
-    fn send_report(&mut self, out: &mut Vec<Output<T>>) {
+    pub(crate) fn send_report(&mut self, out: &mut Vec<Output<T>>) {
         self.election.report_due = self.election.reported_at.is_some_and(|at| self.is_unsent(at));
         if !self.election.report_due {
             self.election.reported_at = Some(self.now.monotonic);
@@ -157,70 +65,6 @@ impl<T> Engine<T> {
         self.election.promised(self.now.monotonic);
         let facts = self.facts();
         self.write_queue.promise(ballot, facts);
-    }
-
-    /// What must not be forgotten, to be written. Each names the commit index, so the hint is
-    /// as new as the last of them.
-    pub(crate) fn facts(&mut self) -> Op {
-        self.write_queue.hinted = self.commit.index;
-        Op::Facts(Facts {
-            replica: self.me().replica,
-            store: self.config.store,
-            promised: self.promised,
-            cluster: self.cluster,
-            commit: self.commit.index,
-        })
-    }
-
-    /// The commit index goes along with other writes now and then; it alone is no reason for
-    /// one.
-    pub(crate) fn persist_commit(&mut self) {
-        if self.write_queue.has_gathered()
-            && self.commit.index.0 >= self.write_queue.hinted.0.saturating_add(HINT_ENTRIES)
-        {
-            let facts = self.facts();
-            self.write_queue.push(facts);
-        }
-    }
-
-    /// Hands out what is to be written. A store in memory, which is gone with the process
-    /// whatever is done, has it with the word (rule N6): what was confirmed a moment ago is
-    /// acked in the message that goes out next.
-    pub(crate) fn write(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
-        match self.write_queue.flush(out) {
-            Some(ticket) if self.config.volatile => self.on_written(ticket, out),
-            _ => Ok(()),
-        }
-    }
-
-    /// The log thread is through with a write: acks what it made durable, and reports if
-    /// it held a promise (rules P1 to P3).
-    pub(crate) fn on_written(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> StepResult {
-        let promise = self.write_queue.written(ticket);
-        if promise == Some(self.promised) && self.live().is_none() {
-            ensure(self.write_queue.durable() == self.log.last().index, || {
-                let (durable, last) = (self.write_queue.durable(), self.log.last().index);
-                format!("a report must name durable entries only: durable {durable}, last {last}")
-            })?;
-            self.send_report(out);
-        }
-        // Nothing is acked in a frozen log (rule B3).
-        let lagging = self.is_broken(Canary::LaggardAcks) && self.live().is_some();
-        if (self.is_in_sync() || lagging) && self.durable() > self.commit.acked {
-            self.commit.acked = self.durable();
-            self.commit.acks.insert(self.voter(), self.commit.acked);
-            self.progress.schedule();
-            self.advance_commit();
-        }
-        Ok(())
-    }
-
-    /// Entries up to here are durable and may be acked (rule P2).
-    fn durable(&self) -> Index {
-        if self.is_broken(Canary::AckNotDurable) {
-            return self.log.last().index;
-        }
-        self.write_queue.durable()
     }
 
     fn report(&self, ballot: Ballot) -> Report {

@@ -1,7 +1,10 @@
 use std::collections::VecDeque;
 
-use crate::engine::{Entry, Op, Output};
+use crate::engine::{Canary, Engine, Entry, Facts, Op, Output, StepResult, ensure};
 use crate::types::{Ballot, Index};
+
+/// How far the commit index on disk may be behind while there are writes.
+const HINT_ENTRIES: u64 = 64;
 
 /// Writes under way at once: one being done and one waiting, so that the log thread is
 /// never idle while there is work, and everything that gathers meanwhile shares a sync.
@@ -131,6 +134,72 @@ impl WriteQueue {
     /// All entries up to here are durable.
     pub(crate) fn durable(&self) -> Index {
         self.durable
+    }
+}
+
+impl<T> Engine<T> {
+    /// What must not be forgotten, to be written. Each names the commit index, so the hint is
+    /// as new as the last of them.
+    pub(crate) fn facts(&mut self) -> Op {
+        self.write_queue.hinted = self.commit.index;
+        Op::Facts(Facts {
+            replica: self.me().replica,
+            store: self.config.store,
+            promised: self.promised,
+            cluster: self.cluster,
+            commit: self.commit.index,
+        })
+    }
+
+    /// The commit index goes along with other writes now and then; it alone is no reason for
+    /// one.
+    pub(crate) fn persist_commit(&mut self) {
+        if self.write_queue.has_gathered()
+            && self.commit.index.0 >= self.write_queue.hinted.0.saturating_add(HINT_ENTRIES)
+        {
+            let facts = self.facts();
+            self.write_queue.push(facts);
+        }
+    }
+
+    /// Hands out what is to be written. A store in memory, which is gone with the process
+    /// whatever is done, has it with the word (rule N6): what was confirmed a moment ago is
+    /// acked in the message that goes out next.
+    pub(crate) fn write(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
+        match self.write_queue.flush(out) {
+            Some(ticket) if self.config.volatile => self.on_written(ticket, out),
+            _ => Ok(()),
+        }
+    }
+
+    /// The log thread is through with a write: acks what it made durable, and reports if
+    /// it held a promise (rules P1 to P3).
+    pub(crate) fn on_written(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> StepResult {
+        let promise = self.write_queue.written(ticket);
+        if promise == Some(self.promised) && self.live().is_none() {
+            ensure(self.write_queue.durable() == self.log.last().index, || {
+                let (durable, last) = (self.write_queue.durable(), self.log.last().index);
+                format!("a report must name durable entries only: durable {durable}, last {last}")
+            })?;
+            self.send_report(out);
+        }
+        // Nothing is acked in a frozen log (rule B3).
+        let lagging = self.is_broken(Canary::LaggardAcks) && self.live().is_some();
+        if (self.is_in_sync() || lagging) && self.durable() > self.commit.acked {
+            self.commit.acked = self.durable();
+            self.commit.acks.insert(self.voter(), self.commit.acked);
+            self.progress.schedule();
+            self.advance_commit();
+        }
+        Ok(())
+    }
+
+    /// Entries up to here are durable and may be acked (rule P2).
+    pub(crate) fn durable(&self) -> Index {
+        if self.is_broken(Canary::AckNotDurable) {
+            return self.log.last().index;
+        }
+        self.write_queue.durable()
     }
 }
 
