@@ -117,7 +117,7 @@ impl fmt::Display for Load {
             Work::Propose(bytes) => bytes.to_string(),
             Work::Read(Consistency::Local) => "local".into(),
             Work::Read(Consistency::Linearizable) => "linearizable".into(),
-            Work::Read(Consistency::InOrder) => "in-order".into(),
+            Work::Read(Consistency::ReadYourWrites) => "in-order".into(),
         };
         write!(f, "{work} {} {}", self.callers, self.time.as_secs_f64())
     }
@@ -133,7 +133,7 @@ impl FromStr for Load {
         let work = match work {
             "local" => Work::Read(Consistency::Local),
             "linearizable" => Work::Read(Consistency::Linearizable),
-            "in-order" => Work::Read(Consistency::InOrder),
+            "in-order" => Work::Read(Consistency::ReadYourWrites),
             bytes => Work::Propose(bytes.parse().map_err(|_| refused())?),
         };
         let callers = callers.parse().map_err(|_| refused())?;

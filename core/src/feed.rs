@@ -9,132 +9,132 @@ use std::time::{Duration, Instant};
 
 use crate::Index;
 
-/// Tells what happens, in order, to any number of [`Watcher`]s. Clones are handles on the same.
+/// An ordered stream of items for any number of [`Watcher`]s. Clones are handles on the same feed.
 ///
-/// A state machine that has one pushes what its commands change, so that others in the process
-/// need not ask again and again. It is no part of the state and has no effect on it. To go on
-/// from a state without a gap, call [`watch`](Self::watch) in the [read](crate::Replica::read)
-/// that looks at it.
+/// A state machine that owns a feed pushes what its commands change, so that the rest of the
+/// process need not poll the state. The feed is not part of the state and has no effect on it. To
+/// continue from a state without a gap, call [`watch`](Self::watch) in the
+/// [read](crate::Replica::read) that looks at that state.
 ///
 /// # Limits
 ///
-/// The newest items are kept, so many as it was made for. Whoever tells never waits for whoever
-/// listens: a watcher that is too slow hears [`News::Missed`], and has to look at the state.
+/// A feed keeps its newest items, up to its capacity. Pushing never waits for watchers: a watcher
+/// that is too slow receives [`News::Lagged`] and must read the state again.
 pub struct Feed<T>(Arc<Source<T>>);
 
-/// What the handles share; it goes with the last of them.
-struct Source<T>(Arc<Mutex<Ring<T>>>);
+/// The state shared by all handles. Dropped with the last handle.
+struct Source<T>(Arc<Mutex<Buffer<T>>>);
 
-/// Hears what a [`Feed`] tells, in order, from some place on.
+/// A receiver of the items of a [`Feed`], in order, from some item on.
 pub struct Watcher<T> {
-    ring: Arc<Mutex<Ring<T>>>,
+    buffer: Arc<Mutex<Buffer<T>>>,
     number: u64,
-    /// The number of the item that it hears next.
+    /// The number of the item to return next.
     next: u64,
 }
 
-/// What a [`Watcher`] hears.
+/// An element of a [`Watcher`]'s stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News<T> {
-    /// This happened, at that place of the log.
+    /// An item, and the log index at which it was pushed.
     Item(Index, T),
-    /// So many items were missed; or nobody knows how many, where the replica has gone on from
-    /// a snapshot. What comes next is behind them.
-    Missed(Option<u64>),
+    /// The watcher was too slow and lost this many items; `None` if the number is unknown, because
+    /// the replica resumed from a snapshot. The stream continues after the lost items.
+    Lagged(Option<u64>),
 }
 
-/// What happened behind a place of the log is not kept any more.
+/// The feed no longer has all items after the requested index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what happened there is not kept any more: read the state, and watch from now on")]
-pub struct Forgotten;
+#[error("events after this index have been dropped: read the state and watch from now on")]
+pub struct Compacted;
 
-struct Ring<T> {
+struct Buffer<T> {
     items: VecDeque<(Index, T)>,
     capacity: usize,
-    /// The number of the first item that is kept. They count from zero, jumps included.
+    /// The number of the first buffered item. Numbers start at zero; a jump takes a number too.
     first: u64,
-    /// What happened at this index or before may not be among those kept; `None` right behind a
-    /// jump, when nobody knows.
-    forgotten: Option<Index>,
+    /// Items at this index and before may have been dropped; `None` right after a jump, when the
+    /// index is unknown.
+    compacted_through: Option<Index>,
     /// The number of the last jump.
     jump: Option<u64>,
     watchers: u64,
-    /// Nobody is left who could tell more.
-    is_over: bool,
-    /// Those who wait.
+    /// All feed handles are gone.
+    is_closed: bool,
+    /// The waiting watchers, by number.
     wakers: BTreeMap<u64, Waker>,
 }
 
 impl<T> Feed<T> {
-    /// Keeps so many items, one at least.
+    /// Creates a feed that keeps up to `capacity` items, at least one.
     pub fn new(capacity: usize) -> Self {
-        Self(Arc::new(Source(Arc::new(Mutex::new(Ring {
+        Self(Arc::new(Source(Arc::new(Mutex::new(Buffer {
             items: VecDeque::new(),
             capacity: capacity.max(1),
             first: 0,
-            forgotten: Some(Index(0)),
+            compacted_through: Some(Index(0)),
             jump: None,
             watchers: 0,
-            is_over: false,
+            is_closed: false,
             wakers: BTreeMap::new(),
         })))))
     }
 
-    /// Something happened at that place of the log, which never goes back.
+    /// Appends an item. `index` must not be lower than that of the previous item.
     pub fn push(&self, index: Index, item: T) {
-        let mut ring = lock(&self.0.0);
-        ring.forgotten.get_or_insert(index);
-        if ring.items.len() >= ring.capacity
-            && let Some((index, _)) = ring.items.pop_front()
+        let mut buffer = lock(&self.0.0);
+        buffer.compacted_through.get_or_insert(index);
+        if buffer.items.len() >= buffer.capacity
+            && let Some((index, _)) = buffer.items.pop_front()
         {
-            ring.first += 1;
-            ring.forgotten = ring.forgotten.max(Some(index));
+            buffer.first += 1;
+            buffer.compacted_through = buffer.compacted_through.max(Some(index));
         }
-        ring.items.push_back((index, item));
-        ring.wake();
+        buffer.items.push_back((index, item));
+        buffer.wake();
     }
 
-    /// To be called in [`restore`](crate::StateMachine::restore): what happened on the way to
-    /// the new state is not known.
+    /// Marks a gap of unknown length. Call it in [`restore`](crate::StateMachine::restore), because
+    /// the changes that led to the restored state are unknown.
     pub fn jump(&self) {
-        let mut ring = lock(&self.0.0);
-        let next = ring.next();
-        ring.items.clear();
-        (ring.first, ring.jump, ring.forgotten) = (next + 1, Some(next), None);
-        ring.wake();
+        let mut buffer = lock(&self.0.0);
+        let next = buffer.next();
+        buffer.items.clear();
+        (buffer.first, buffer.jump, buffer.compacted_through) = (next + 1, Some(next), None);
+        buffer.wake();
     }
 
-    /// Hears what happens from now on.
+    /// Watches the items that are pushed from now on.
     pub fn watch(&self) -> Watcher<T> {
         let next = lock(&self.0.0).next();
         self.watch_from(next)
     }
 
-    /// Hears what happened behind a place of the log, and what happens from now on. What came
-    /// with one batch of commands has one place.
+    /// Watches the items after `index`, including those that were pushed already. All commands of a
+    /// batch share one index.
     ///
     /// # Errors
     ///
-    /// Not all of that is kept, or not for sure.
-    pub fn watch_after(&self, index: Index) -> Result<Watcher<T>, Forgotten> {
-        let ring = lock(&self.0.0);
-        if ring.forgotten.is_none_or(|forgotten| index < forgotten) {
-            return Err(Forgotten);
+    /// [`Compacted`] if some of these items have been dropped, or may have been.
+    pub fn watch_after(&self, index: Index) -> Result<Watcher<T>, Compacted> {
+        let buffer = lock(&self.0.0);
+        if buffer.compacted_through.is_none_or(|compacted_through| index < compacted_through) {
+            return Err(Compacted);
         }
-        let next = ring.first + ring.items.partition_point(|(at, _)| *at <= index) as u64;
-        drop(ring);
+        let next = buffer.first + buffer.items.partition_point(|(at, _)| *at <= index) as u64;
+        drop(buffer);
         Ok(self.watch_from(next))
     }
 
     fn watch_from(&self, next: u64) -> Watcher<T> {
-        let mut ring = lock(&self.0.0);
-        ring.watchers += 1;
-        Watcher { ring: Arc::clone(&self.0.0), number: ring.watchers, next }
+        let mut buffer = lock(&self.0.0);
+        buffer.watchers += 1;
+        Watcher { buffer: Arc::clone(&self.0.0), number: buffer.watchers, next }
     }
 }
 
-impl<T> Ring<T> {
-    /// The number of the item that comes next.
+impl<T> Buffer<T> {
+    /// The number of the next item to be pushed.
     fn next(&self) -> u64 {
         self.first + self.items.len() as u64
     }
@@ -144,13 +144,13 @@ impl<T> Ring<T> {
     }
 }
 
-impl<T: Clone> Ring<T> {
-    /// What a watcher hears that is at that number, and the number that it is at then.
+impl<T: Clone> Buffer<T> {
+    /// Returns the element for a watcher at `number`, and the watcher's next number.
     fn after(&self, number: u64) -> Option<(News<T>, u64)> {
         if number < self.first {
             let unknown = self.jump.is_some_and(|jump| number <= jump);
             let missed = (!unknown).then_some(self.first - number);
-            return Some((News::Missed(missed), self.first));
+            return Some((News::Lagged(missed), self.first));
         }
         let at = usize::try_from(number - self.first).ok()?;
         let (index, item) = self.items.get(at)?.clone();
@@ -159,40 +159,40 @@ impl<T: Clone> Ring<T> {
 }
 
 impl<T> Drop for Source<T> {
-    /// Watchers hear what is left, and that this is the end.
+    /// Lets watchers drain what is buffered and then see the end of the stream.
     fn drop(&mut self) {
-        let mut ring = lock(&self.0);
-        ring.is_over = true;
-        ring.wake();
+        let mut buffer = lock(&self.0);
+        buffer.is_closed = true;
+        buffer.wake();
     }
 }
 
 impl<T: Clone> Watcher<T> {
-    /// What happened next, if it has happened already.
+    /// Returns the next element if there is one.
     pub fn try_next(&mut self) -> Option<News<T>> {
-        let ring = lock(&self.ring);
-        let (news, next) = ring.after(self.next)?;
-        drop(ring);
+        let buffer = lock(&self.buffer);
+        let (news, next) = buffer.after(self.next)?;
+        drop(buffer);
         self.next = next;
         Some(news)
     }
 
-    /// Waits for what happens next. `None`: there is no more, and all handles on the feed are
-    /// gone.
+    /// Waits for the next element. Returns `None` once the stream is drained and all handles on the
+    /// feed are gone.
     pub async fn next(&mut self) -> Option<News<T>> {
         poll_fn(|context| self.poll(context)).await
     }
 
-    /// The same on a thread that has nothing else to do.
+    /// Waits for the next element and blocks the thread meanwhile; see [`next`](Self::next).
     pub fn wait(&mut self) -> Option<News<T>> {
         self.wait_until(None).unwrap_or(None)
     }
 
-    /// The same for so long at most.
+    /// Waits for the next element for up to `timeout`; see [`wait`](Self::wait).
     ///
     /// # Errors
     ///
-    /// Nothing has happened in that time.
+    /// [`TimedOut`] if there is none in that time.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<News<T>>, TimedOut> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
@@ -214,35 +214,35 @@ impl<T: Clone> Watcher<T> {
     }
 
     fn poll(&mut self, context: &Context<'_>) -> Poll<Option<News<T>>> {
-        let mut ring = lock(&self.ring);
-        match ring.after(self.next) {
+        let mut buffer = lock(&self.buffer);
+        match buffer.after(self.next) {
             Some((news, next)) => {
                 self.next = next;
                 Poll::Ready(Some(news))
             }
-            None if ring.is_over => Poll::Ready(None),
+            None if buffer.is_closed => Poll::Ready(None),
             None => {
-                ring.wakers.insert(self.number, context.waker().clone());
+                buffer.wakers.insert(self.number, context.waker().clone());
                 Poll::Pending
             }
         }
     }
 }
 
-/// Nothing has happened in the time given.
+/// A [`Watcher`] received nothing in the given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nothing has happened in that time")]
+#[error("no event in time")]
 pub struct TimedOut;
 
 impl<T> Drop for Watcher<T> {
     fn drop(&mut self) {
-        lock(&self.ring).wakers.remove(&self.number);
+        lock(&self.buffer).wakers.remove(&self.number);
     }
 }
 
-/// Nothing that is done under the lock can leave it half done.
-fn lock<T>(ring: &Mutex<Ring<T>>) -> MutexGuard<'_, Ring<T>> {
-    ring.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks the buffer. Poisoning is ignored, because no change under the lock can be left half done.
+fn lock<T>(buffer: &Mutex<Buffer<T>>) -> MutexGuard<'_, Buffer<T>> {
+    buffer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Unpark(Thread);
@@ -307,10 +307,10 @@ mod tests {
         for (index, name) in [(1, "a"), (2, "b"), (2, "c"), (4, "d"), (5, "e")] {
             feed.push(Index(index), name);
         }
-        assert_eq!(watcher.wait(), Some(News::Missed(Some(3))));
+        assert_eq!(watcher.wait(), Some(News::Lagged(Some(3))));
         assert_eq!(watcher.wait(), item(4, "d"));
         assert_eq!(watcher.wait(), item(5, "e"));
-        assert_eq!(feed.watch_after(Index(1)).err(), Some(Forgotten));
+        assert_eq!(feed.watch_after(Index(1)).err(), Some(Compacted));
         assert_eq!(feed.watch_after(Index(2)).unwrap().try_next(), item(4, "d"));
     }
 
@@ -320,13 +320,13 @@ mod tests {
         let mut watcher = feed.watch();
         feed.push(Index(1), "a");
         feed.jump();
-        assert_eq!(feed.watch_after(Index(1)).err(), Some(Forgotten));
+        assert_eq!(feed.watch_after(Index(1)).err(), Some(Compacted));
         let mut later = feed.watch();
         feed.push(Index(9), "b");
-        assert_eq!(watcher.wait(), Some(News::Missed(None)));
+        assert_eq!(watcher.wait(), Some(News::Lagged(None)));
         assert_eq!(watcher.wait(), item(9, "b"));
         assert_eq!(later.wait(), item(9, "b"));
-        assert_eq!(feed.watch_after(Index(8)).err(), Some(Forgotten));
+        assert_eq!(feed.watch_after(Index(8)).err(), Some(Compacted));
         assert_eq!(feed.watch_after(Index(9)).unwrap().try_next(), None);
     }
 

@@ -4,27 +4,28 @@ use crate::engine::StopReason;
 use crate::pending::{Pending, Unanswered};
 use crate::runtime::panic_text;
 
-/// How fresh a read has to be.
+/// The required freshness of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
-    /// It sees everything that anybody, anywhere in the group, had an answer to before it
-    /// was asked for. A majority of the voters must say so, which takes two messages and
-    /// no disk; all reads that wait share them.
+    /// Sees every command that was answered, anywhere in the group, before the read was
+    /// requested. A majority of the voters must confirm this, which takes two messages and no
+    /// disk access; all waiting reads share one round.
     #[default]
     Linearizable,
-    /// A [`Linearizable`](Self::Linearizable) read that also sees every command that was
-    /// proposed at this replica before it, answered or not, unless that command never takes
-    /// effect. It waits until those commands are applied here.
+    /// The strongest level: a [`Linearizable`](Self::Linearizable) read that also sees every
+    /// command that was proposed at this replica before it, *answered or not*, unless the
+    /// command never takes effect. The read waits until those commands are applied here, so a
+    /// pipeline of writes and reads need not wait for the answers of its writes.
     ///
     /// This is a lower bound only. The read may also see commands that were proposed *after*
     /// it, at this replica or elsewhere, because it does not hold them back. See
-    /// [`Replica::read`](crate::Replica::read) for reads that must not.
-    InOrder,
+    /// [`Replica::read`](crate::Replica::read) for reads that must not see them.
+    ReadYourWrites,
     /// The current state of this replica, which may lag behind the others by any amount.
     /// Needs no other replica, and works without a majority.
     ///
-    /// Sees every command whose answer came from this replica before. May or may not see
-    /// commands that are proposed here and not answered yet.
+    /// Sees every command that this replica has answered before. May or may not see
+    /// commands that were proposed here and are not answered yet.
     Local,
 }
 

@@ -78,19 +78,22 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    /// Proposes a command if there is room for it now.
+    /// Proposes a command if the queues have room for it now.
     ///
     /// # Errors
     ///
-    /// [`Busy`] gives the command back: nothing was proposed.
-    pub fn try_propose(&self, command: M::Command) -> Result<Pending<M::Output>, Busy<M::Command>> {
+    /// [`Overloaded`] returns the command: nothing was proposed.
+    pub fn try_propose(
+        &self,
+        command: M::Command,
+    ) -> Result<Pending<M::Output>, Overloaded<M::Command>> {
         let (proposal, pending) = match encode_command(&command) {
             Ok(bytes) => self.proposal(bytes),
             Err(error) => return Ok(Pending::failed(error)),
         };
         match self.runtime.propose(proposal, false) {
             Ok(()) => Ok(pending),
-            Err(TrySendError::Full(_)) => Err(Busy(command)),
+            Err(TrySendError::Full(_)) => Err(Overloaded(command)),
             Err(TrySendError::Disconnected(_)) => {
                 Ok(Pending::failed(ProposeError::Stopped(self.stop_reason())))
             }
@@ -132,20 +135,20 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
-    /// The same if there is room for it now.
+    /// Reads the state, like [`read`](Self::read), if the queues have room for the read now.
     ///
     /// # Errors
     ///
-    /// [`Busy`]: nothing was asked.
+    /// [`Overloaded`]: the read was not queued, and `look` is never called.
     pub fn try_read<R: Send + 'static>(
         &self,
         consistency: Consistency,
         look: impl FnOnce(&M) -> R + Send + 'static,
-    ) -> Result<Pending<R, ReadError>, Busy<()>> {
+    ) -> Result<Pending<R, ReadError>, Overloaded<()>> {
         let (read, pending) = read(look);
         match self.runtime.read(read, consistency, false) {
             Ok(()) => Ok(pending),
-            Err(TrySendError::Full(())) => Err(Busy(())),
+            Err(TrySendError::Full(())) => Err(Overloaded(())),
             Err(TrySendError::Disconnected(())) => {
                 Ok(Pending::failed(ReadError::Stopped(self.stop_reason())))
             }
@@ -167,10 +170,10 @@ impl<M: StateMachine> Replica<M> {
         self.runtime.shared.log_time()
     }
 
-    /// Tells what changes about this replica from now on, at most a twentieth of a second late,
-    /// and each at the place of the log that is committed then. Nobody waits for who does not
-    /// listen: the newest thousand events are kept, and whoever has missed more hears how many
-    /// ([`News::Missed`](crate::News::Missed)) and looks at [`status`](Self::status).
+    /// Subscribes to status changes, delivered within 50 ms. Each has the commit index of that
+    /// moment. A slow subscriber never blocks the replica: the newest 1024 events are kept, and a
+    /// subscriber that lost older ones receives their number
+    /// ([`News::Lagged`](crate::News::Lagged)) and should look at [`status`](Self::status).
     pub fn subscribe(&self) -> Watcher<Event> {
         self.runtime.shared.events.watch()
     }
@@ -228,14 +231,14 @@ where
     Ok(bytes.into())
 }
 
-/// There was no room for a command; here it is again.
+/// The queues of the replica are full. Returns the command that was not proposed.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the replica is busy: try again in a moment, or wait with `propose`")]
-pub struct Busy<C>(pub C);
+#[error("the replica is overloaded: try again later, or wait with `propose`")]
+pub struct Overloaded<C>(pub C);
 
-impl<C> fmt::Debug for Busy<C> {
+impl<C> fmt::Debug for Overloaded<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Busy(..)")
+        f.write_str("Overloaded(..)")
     }
 }
 

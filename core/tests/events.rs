@@ -149,7 +149,7 @@ fn a_snapshot_is_a_jump() {
         .group("events")
         .start()
         .unwrap();
-    assert_eq!(watcher.wait_timeout(DEADLINE).unwrap(), Some(News::Missed(None)));
+    assert_eq!(watcher.wait_timeout(DEADLINE).unwrap(), Some(News::Lagged(None)));
     late.propose(50).wait_timeout(DEADLINE).unwrap();
     let mut heard = None;
     while !matches!(heard, Some(News::Item(_, 5000))) {

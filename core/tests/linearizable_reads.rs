@@ -85,7 +85,11 @@ fn a_read_in_order_sees_what_was_proposed_before_it_and_is_not_answered() {
     let mut pending = Vec::new();
     for number in 1..=2000 {
         let replica = &replicas[1];
-        pending.push((number, replica.propose(1), replica.read(Consistency::InOrder, |s| s.0)));
+        pending.push((
+            number,
+            replica.propose(1),
+            replica.read(Consistency::ReadYourWrites, |s| s.0),
+        ));
     }
     for (number, proposed, read) in pending {
         let seen = read.wait_timeout(DEADLINE).unwrap();

@@ -9,7 +9,9 @@ use std::thread;
 
 use common::ledger::{DEADLINE, wait_until};
 use cpg::embedded::{Node, Ring};
-use plainsong::{Builder, Busy, Consistency, Context, Index, Replica, ReplicaId, StateMachine};
+use plainsong::{
+    Builder, Consistency, Context, Index, Overloaded, Replica, ReplicaId, StateMachine,
+};
 use plainsong_storage::{
     LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered, StorageError,
 };
@@ -50,7 +52,7 @@ fn commands_that_nobody_takes_wait_outside() {
     let refused = loop {
         match one.try_propose(large()) {
             Ok(pending) => drop(pending),
-            Err(Busy(command)) => break command,
+            Err(Overloaded(command)) => break command,
         }
         taken += 1;
         assert!(taken < 40, "36 MB are taken in");

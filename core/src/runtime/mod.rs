@@ -322,7 +322,7 @@ impl<M: StateMachine> Runtime<M> {
                 return sent.inspect_err(|_| self.home.waits_no_more());
             }
             Consistency::Linearizable => send(&inboxes.reads, read, wait)?,
-            Consistency::InOrder => send(&inboxes.in_order, InOrder::Read(read), wait)?,
+            Consistency::ReadYourWrites => send(&inboxes.in_order, InOrder::Read(read), wait)?,
         }
         self.shared.wake();
         Ok(())

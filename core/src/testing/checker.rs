@@ -479,7 +479,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         check(applied >= least, || {
             format!("R1: read {id} sees {applied}, and {least} was answered before it was asked")
         })?;
-        if consistency == Consistency::InOrder {
+        if consistency == Consistency::ReadYourWrites {
             for earlier in proposed.range(..id) {
                 match self.places.get(earlier) {
                     Some((index, _)) => check(*index <= applied, || {

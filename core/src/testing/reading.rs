@@ -40,7 +40,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         match consistency {
             Consistency::Local => self.local_reads.push(id),
             Consistency::Linearizable => self.reads.gather(id, false),
-            Consistency::InOrder => self.reads.gather(id, true),
+            Consistency::ReadYourWrites => self.reads.gather(id, true),
         }
         while let Some((ticket, in_order)) = self.reads.next_ticket() {
             self.input(world, clock, Input::Read { ticket, in_order })?;

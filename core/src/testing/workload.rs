@@ -140,7 +140,7 @@ where
     }
 
     fn reads(&mut self, _: ClientNumber, random: &mut Random) -> Option<Consistency> {
-        let any = [Consistency::Linearizable, Consistency::InOrder, Consistency::Local];
+        let any = [Consistency::Linearizable, Consistency::ReadYourWrites, Consistency::Local];
         random.chance(200).then(|| random.pick(&any))
     }
 

@@ -414,6 +414,6 @@ fn a_restored_machine_tells_that_something_may_have_changed() {
     let mut second = Machine::default();
     let mut watcher = second.watch();
     second.restore(&mut &bytes[..]).unwrap();
-    assert_eq!(watcher.try_next(), Some(plainsong::News::Missed(None)));
+    assert_eq!(watcher.try_next(), Some(plainsong::News::Lagged(None)));
     assert_eq!(second.election(), first.election());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use plainsong::{Answer, Busy, Consistency, Event, ReadError, Replica, Status, Watcher};
+use plainsong::{Answer, Consistency, Event, Overloaded, ReadError, Replica, Status, Watcher};
 use service_lib::{Situation, operator};
 
 use crate::backend::{Backend, Failure};
@@ -57,7 +57,8 @@ impl Backend for Node {
     type Pending = Outcome;
 
     fn try_propose(&self, proposal: Proposal) -> Result<Outcome, Proposal> {
-        let pending = self.replica.try_propose(proposal).map_err(|Busy(proposal)| proposal)?;
+        let pending =
+            self.replica.try_propose(proposal).map_err(|Overloaded(proposal)| proposal)?;
         Ok(Outcome(Kind::Command(pending.into_future())))
     }
 
@@ -73,7 +74,7 @@ impl Backend for Node {
             drop(unplaced);
             answer
         };
-        let pending = self.replica.try_read(consistency, look).map_err(|Busy(())| query)?;
+        let pending = self.replica.try_read(consistency, look).map_err(|Overloaded(())| query)?;
         Ok(Outcome(Kind::Read(pending.into_future())))
     }
 

@@ -230,7 +230,7 @@ impl Changes {
             Some(News::Item(_, Item::Change(change))) => Some(Notice::Change(change)),
             Some(News::Item(_, Item::Message(message))) => message.upgrade().map(Notice::Message),
             Some(News::Item(_, Item::Cleared)) => Some(Notice::Cleared),
-            Some(News::Missed(_)) | None => None,
+            Some(News::Lagged(_)) | None => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plainsong::{
-    Busy, Consistency, Event, Incarnation, ProposeError, Replica, Status, Timestamp, Watcher,
+    Consistency, Event, Incarnation, Overloaded, ProposeError, Replica, Status, Timestamp, Watcher,
 };
 use service_lib::resp::Reply;
 use service_lib::{Situation, operator};
@@ -65,7 +65,7 @@ impl Node {
         let pending = loop {
             command = match self.0.try_propose(command) {
                 Ok(pending) => break pending,
-                Err(Busy(command)) => command,
+                Err(Overloaded(command)) => command,
             };
             if Instant::now() >= deadline {
                 return Err(Failure::NotDone(self.overdue(timeout)));

@@ -59,7 +59,7 @@ impl Workload for Clients {
         let consistency = match random.below(10) {
             0..6 => return None,
             6 => Consistency::Local,
-            7 => Consistency::InOrder,
+            7 => Consistency::ReadYourWrites,
             _ => Consistency::Linearizable,
         };
         if consistency != Consistency::Local {
