@@ -24,14 +24,14 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Three replicas within this process. For several processes of one host it is
-//! // `.engine("embedded:/run/counter.sock".parse::<cpg::Engine>()?)` in each.
+//! // `.transport("embedded:/run/counter.sock".parse::<cpg::Transport>()?)` in each.
 //! let ring = cpg::embedded::Ring::new();
 //! let ids = [1, 2, 3].map(ReplicaId);
 //! let replicas = ids
 //!     .into_iter()
 //!     .map(|id| {
 //!         Replica::builder(id, Counter::default())
-//!             .engine(ring.node())
+//!             .transport(ring.node())
 //!             .group("counter")
 //!             .bootstrap(ids)
 //!             .start()

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cpg::{Engine, GroupName};
+use cpg::{GroupName, Transport};
 use crossbeam_channel::TrySendError;
 use plainsong_storage::{
     Folder, LogStore, MemoryLog, MemorySnapshots, SnapshotStore, StorageError,
@@ -39,7 +39,7 @@ impl<M: StateMachine> Replica<M> {
         Builder {
             id,
             machine,
-            engine: None,
+            transport: None,
             group: "plainsong".into(),
             bootstrap: Vec::new(),
             proposal_timeout: None,
@@ -247,7 +247,7 @@ impl<C> fmt::Debug for Overloaded<C> {
 pub struct Builder<M> {
     id: ReplicaId,
     machine: M,
-    engine: Option<Engine>,
+    transport: Option<Transport>,
     group: String,
     bootstrap: Vec<ReplicaId>,
     proposal_timeout: Option<Duration>,
@@ -264,7 +264,7 @@ impl<M> fmt::Debug for Builder<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("id", &self.id)
-            .field("engine", &self.engine)
+            .field("transport", &self.transport)
             .field("group", &self.group)
             .field("bootstrap", &self.bootstrap)
             .finish_non_exhaustive()
@@ -272,9 +272,9 @@ impl<M> fmt::Debug for Builder<M> {
 }
 
 impl<M: StateMachine> Builder<M> {
-    /// The group engine to meet the other replicas by. There is no default.
-    pub fn engine(mut self, engine: impl Into<Engine>) -> Self {
-        self.engine = Some(engine.into());
+    /// The transport to meet the other replicas by. There is no default.
+    pub fn transport(mut self, transport: impl Into<Transport>) -> Self {
+        self.transport = Some(transport.into());
         self
     }
 
@@ -358,7 +358,7 @@ impl<M: StateMachine> Builder<M> {
     ///
     /// See [`StartError`]. Nothing is running afterwards.
     pub fn start(self) -> Result<Replica<M>, StartError> {
-        let engine = self.engine.ok_or(StartError::NoEngine)?;
+        let transport = self.transport.ok_or(StartError::NoTransport)?;
         let group = GroupName::new(&self.group)
             .map_err(|reason| StartError::GroupName { name: self.group.clone(), reason })?;
         let mut bootstrap = self.bootstrap;
@@ -389,10 +389,10 @@ impl<M: StateMachine> Builder<M> {
         let kept_entries = if volatile { config.kept_entries_max } else { KEPT_ENTRIES_ON_DISK };
         config.kept_entries_max = self.kept_entries.unwrap_or(kept_entries);
         let replica = runtime::restart(config, recovered)?;
-        let meeting = Meeting::new(engine.clone(), group);
-        let connection = meeting.join().map_err(|error| match engine.check() {
+        let meeting = Meeting::new(transport.clone(), group);
+        let connection = meeting.join().map_err(|error| match transport.check() {
             Err(why) => StartError::Socket(why.to_string()),
-            Ok(()) => StartError::Engine(error),
+            Ok(()) => StartError::Transport(error),
         })?;
         let runtime = Runtime::start(self.machine, replica, meeting, connection, log, shelf)
             .map_err(|error| StartError::Thread(error.to_string()))?;
@@ -436,9 +436,9 @@ fn random() -> Result<u64, StartError> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// No group engine was named.
-    #[error("no group engine was given: call `engine` on the builder")]
-    NoEngine,
+    /// No transport was named.
+    #[error("no transport was given: call `transport` on the builder")]
+    NoTransport,
     /// The group's name is not allowed.
     #[error("{name:?} cannot be the name of a group: {reason}")]
     GroupName {
@@ -475,8 +475,8 @@ pub enum StartError {
         /// Who was started with it.
         expected: String,
     },
-    /// The processes of the embedded engine cannot meet at its socket.
-    #[error("the group engine: {0}")]
+    /// The processes of the embedded transport cannot meet at its socket.
+    #[error("cannot meet the other processes: {0}")]
     Socket(String),
     /// The name of the application is too long.
     #[error(
@@ -484,9 +484,9 @@ pub enum StartError {
          shorten what `StateMachine::application` returns", .0.len()
     )]
     ApplicationName(String),
-    /// The group engine refused.
+    /// The transport refused.
     #[error("cannot join the group: {0}")]
-    Engine(cpg::Error),
+    Transport(cpg::Error),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(String),

@@ -27,7 +27,7 @@ impl StateMachine for Journal {
 
 fn start(node: &Node, id: u32, timeout: Duration) -> Replica<Journal> {
     Replica::builder(ReplicaId(id), Journal::default())
-        .engine(node.clone())
+        .transport(node.clone())
         .group("journal")
         .bootstrap([1, 2].map(ReplicaId))
         .proposal_timeout(timeout)

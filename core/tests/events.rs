@@ -44,7 +44,7 @@ impl StateMachine for Sum {
 
 fn start(ring: &Ring, id: u32, voters: &[u32]) -> Replica<Sum> {
     Replica::builder(ReplicaId(id), Sum { sum: 0, told: Feed::new(1000) })
-        .engine(ring.node())
+        .transport(ring.node())
         .group("events")
         .bootstrap(voters.iter().copied().map(ReplicaId))
         .snapshot_every(20)
@@ -145,7 +145,7 @@ fn a_snapshot_is_a_jump() {
     let told = Feed::new(1000);
     let mut watcher = told.watch();
     let late = Replica::builder(ReplicaId(3), Sum { sum: 0, told })
-        .engine(ring.node())
+        .transport(ring.node())
         .group("events")
         .start()
         .unwrap();

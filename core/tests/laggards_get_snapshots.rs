@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::gate::Gate;
 use common::ledger::{Command, DEADLINE, Ledger, SNAPSHOT_EVERY, add, builder, read, wait_until};
 use cpg::embedded::{Node, Ring};
-use cpg::{Dispatch, Engine, Event, GroupName, Options};
+use cpg::{Dispatch, Event, GroupName, Options, Transport};
 use plainsong::{Index, Replica, Role};
 use plainsong_storage::MemoryLog;
 
@@ -115,7 +115,7 @@ fn one_stream_serves_two_joiners() {
     let (_nodes, replicas, _) = group(&ring, 30_000_000);
     let chunks = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
-    let ear = Engine::from(ring.node()).connect(Options::default()).unwrap();
+    let ear = Transport::from(ring.node()).connect(Options::default()).unwrap();
     ear.join(&GroupName::new("ledger").unwrap()).unwrap();
     let listener = {
         let (chunks, stop) = (Arc::clone(&chunks), Arc::clone(&stop));

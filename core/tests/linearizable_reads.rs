@@ -29,7 +29,7 @@ fn group() -> (Vec<Node>, Vec<Replica<Sum>>) {
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let start = |(id, node): (u32, &Node)| {
         Replica::builder(ReplicaId(id), Sum::default())
-            .engine(node.clone())
+            .transport(node.clone())
             .bootstrap([1, 2, 3].map(ReplicaId))
             .start()
             .unwrap()

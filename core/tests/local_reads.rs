@@ -43,7 +43,7 @@ impl StateMachine for Sum {
 
 fn alone() -> Replica<Sum> {
     let builder = Replica::builder(ReplicaId(1), Sum::default());
-    let replica = builder.engine(Ring::new().node()).bootstrap([ReplicaId(1)]).start().unwrap();
+    let replica = builder.transport(Ring::new().node()).bootstrap([ReplicaId(1)]).start().unwrap();
     assert_eq!(replica.propose(1).wait_timeout(DEADLINE), Ok(1));
     replica
 }

@@ -60,7 +60,7 @@ impl StateMachine for Lock {
 
 fn start(node: &Node, id: u32) -> Replica<Lock> {
     Replica::builder(ReplicaId(id), Lock::default())
-        .engine(node.clone())
+        .transport(node.clone())
         .group("lock")
         .bootstrap([1, 2, 3].map(ReplicaId))
         .start()

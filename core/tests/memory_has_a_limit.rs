@@ -39,7 +39,7 @@ fn large() -> bytes::Bytes {
 }
 
 fn builder(node: &Node, id: u32) -> Builder<Sink> {
-    let builder = Replica::builder(ReplicaId(id), Sink::default()).engine(node.clone());
+    let builder = Replica::builder(ReplicaId(id), Sink::default()).transport(node.clone());
     builder.group("sink").bootstrap([1, 2, 3].map(ReplicaId))
 }
 
@@ -89,7 +89,7 @@ fn who_lags_gets_entries_that_have_left_memory() {
     const COMMANDS: usize = 80;
     let ring = Ring::new();
     let start = |id: u32, voters: &[u32]| {
-        let builder = Replica::builder(ReplicaId(id), Hoard::default()).engine(ring.node());
+        let builder = Replica::builder(ReplicaId(id), Hoard::default()).transport(ring.node());
         builder
             .group("hoard")
             .bootstrap(voters.iter().copied().map(ReplicaId))

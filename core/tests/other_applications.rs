@@ -51,7 +51,7 @@ impl StateMachine for Diary {
 
 fn builder<M: StateMachine + Default>(node: &Node, id: u32, listed: &[u32]) -> Builder<M> {
     Replica::builder(ReplicaId(id), M::default())
-        .engine(node.clone())
+        .transport(node.clone())
         .group("shared")
         .bootstrap(listed.iter().copied().map(ReplicaId))
         .snapshot_every(10)

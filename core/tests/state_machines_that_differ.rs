@@ -37,7 +37,7 @@ fn the_minority_stops_and_says_where() {
         .map(|id| {
             let slips_at = (id == 2).then_some(30);
             Replica::builder(ReplicaId(id), Sum { sum: 0, slips_at })
-                .engine(ring.node())
+                .transport(ring.node())
                 .bootstrap((1..=3).map(ReplicaId))
                 .snapshot_every(20)
                 .start()

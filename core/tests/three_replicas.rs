@@ -1,4 +1,4 @@
-//! Three replicas in one process, on the embedded engine, with their real threads.
+//! Three replicas in one process, on the embedded transport, with their real threads.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -34,7 +34,7 @@ impl StateMachine for Journal {
 
 fn start(node: &Node, id: u32, listed: &[u32]) -> Replica<Journal> {
     Replica::builder(ReplicaId(id), Journal::default())
-        .engine(node.clone())
+        .transport(node.clone())
         .group("journal")
         .bootstrap(listed.iter().copied().map(ReplicaId))
         .start()
@@ -131,7 +131,7 @@ fn the_group_goes_on_without_its_sequencer_and_loses_nothing() {
     assert_eq!(journal.len(), 6000);
     wait_until("the dead replica to know", || {
         let waiting = replicas[gone].status().waiting.unwrap_or_default();
-        waiting.starts_with("waiting for the group engine to come back")
+        waiting.starts_with("waiting for the transport to come back")
     });
     // It is the same run, with its log: when its node is back, it joins and catches up.
     nodes[gone].start();

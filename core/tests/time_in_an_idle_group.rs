@@ -56,7 +56,7 @@ fn alarms_ring_in_an_idle_group_in_order_at_one_place_everywhere_and_cost_one_en
         .zip(&rung)
         .map(|(id, rung)| {
             Replica::builder(ReplicaId(id), Alarms { rung: Arc::clone(rung), set: Vec::new() })
-                .engine(ring.node())
+                .transport(ring.node())
                 .bootstrap([1, 2, 3].map(ReplicaId))
                 .start()
                 .unwrap()

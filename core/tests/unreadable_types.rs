@@ -67,7 +67,7 @@ impl StateMachine for Counter {
 
 fn start<M: StateMachine>(node: &Node, id: u32, machine: M) -> plainsong::Builder<M> {
     Replica::builder(ReplicaId(id), machine)
-        .engine(node.clone())
+        .transport(node.clone())
         .group("unreadable")
         .bootstrap([1, 2, 3].map(ReplicaId))
         .snapshot_every(10)

@@ -11,17 +11,18 @@ use std::error::Error;
 use std::io::IoSlice;
 use std::time::Instant;
 
-use cpg::{Dispatch, Engine, Event, GroupName, Guarantee, Options};
+use cpg::{Dispatch, Event, GroupName, Guarantee, Options, Transport};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (numbers, engine) = arguments.split_at_checked(3).ok_or("COUNT BYTES WINDOW [ENGINE]")?;
+    let (numbers, transport) =
+        arguments.split_at_checked(3).ok_or("COUNT BYTES WINDOW [ENGINE]")?;
     let numbers: Vec<usize> = numbers.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let [count, bytes, window] = numbers[..] else { unreachable!("three were taken") };
-    let engine: Engine = engine.first().map_or("corosync", String::as_str).parse()?;
+    let transport: Transport = transport.first().map_or("corosync", String::as_str).parse()?;
     let message = vec![0; bytes];
 
-    let connection = engine.connect(Options::default())?;
+    let connection = transport.connect(Options::default())?;
     connection.join(&GroupName::new("flood")?)?;
     connection.dispatch(Dispatch::One, |event| {
         assert!(matches!(event, Event::Configuration(_)), "the own join comes first");

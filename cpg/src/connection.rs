@@ -12,13 +12,13 @@ use crate::{Error, Event, GroupName, Member, NodeId, Result, RingId};
 /// What is asked of the order of a message (`cpg_guarantee_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guarantee {
-    /// No order. Not offered by any engine: [`Error::NotSupported`].
+    /// No order. Not offered by any transport: [`Error::NotSupported`].
     Unordered,
     /// The order of each sender. What is given is [`Guarantee::Agreed`].
     Fifo,
     /// One order for all members, and within it that of each sender.
     Agreed,
-    /// Agreed, and delivered to nobody before all have it. Not offered by any engine,
+    /// Agreed, and delivered to nobody before all have it. Not offered by any transport,
     /// though Corosync's library says `CS_OK` to it: [`Error::NotSupported`].
     Safe,
 }
@@ -66,12 +66,12 @@ pub struct GroupEntry {
     pub member: Option<Member>,
 }
 
-/// What the quorum service of an engine says. For people to look at, not for decisions: it
+/// What the quorum service of a transport says. For people to look at, not for decisions: it
 /// counts nodes and not the processes of a group, comes by a way of its own that is not
 /// ordered with any event, and may change within a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quorum {
-    /// Whether the nodes that this node sees have the votes, as the engine is configured.
+    /// Whether the nodes that this node sees have the votes, as the transport is configured.
     pub quorate: bool,
     /// The ring that it speaks of.
     pub ring: RingId,
@@ -79,7 +79,7 @@ pub struct Quorum {
     pub nodes: Vec<NodeId>,
 }
 
-/// What an engine does for one connection. Events come to the [`Mailbox`].
+/// What a transport does for one connection. Events come to the [`Mailbox`].
 pub(crate) trait Backend: Send + Sync {
     fn join(&self, group: &GroupName) -> Result<()>;
     fn leave(&self) -> Result<()>;
@@ -87,7 +87,7 @@ pub(crate) trait Backend: Send + Sync {
     fn local(&self) -> Member;
     fn members(&self, group: &GroupName) -> Result<Vec<Member>>;
     fn groups(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>>;
-    /// The embedded engine is one host, which has no quorum to reach.
+    /// The embedded transport is one host, which has no quorum to reach.
     fn quorum(&self) -> Result<Quorum> {
         Err(Error::NotSupported)
     }
@@ -96,9 +96,9 @@ pub(crate) trait Backend: Send + Sync {
     fn mailbox(&self) -> &Mailbox;
 }
 
-/// One handle on an engine, member of at most one group, once.
+/// One handle on a transport, member of at most one group, once.
 ///
-/// All calls may be made from any thread; calls that ask the engine are done one after
+/// All calls may be made from any thread; calls that ask the transport are done one after
 /// the other, and one thread at a time may dispatch. Dropping the connection closes it;
 /// the group hears [`Reason::ProcessDown`](crate::Reason::ProcessDown) if it had not
 /// left. With Corosync that waits until the daemon has taken over what was sent.
@@ -120,7 +120,7 @@ impl Connection {
     /// Joins a group. The first event afterwards that concerns the group is the
     /// configuration in which this member joined, itself among the members.
     ///
-    /// Returns when the engine has taken the wish over, which may be before it is
+    /// Returns when the transport has taken the wish over, which may be before it is
     /// carried out; that takes as long as a ring is being formed. Messages may be sent at
     /// once: they are ordered after the join.
     ///
@@ -146,8 +146,8 @@ impl Connection {
     /// Sends one message, the slices one after the other, to all members of the group,
     /// oneself included. Zero length is a message too.
     ///
-    /// `Ok` means that the engine has taken it over, in the order of this connection's
-    /// calls. It may still be lost when this process or the engine dies; the proof of
+    /// `Ok` means that the transport has taken it over, in the order of this connection's
+    /// calls. It may still be lost when this process or the transport dies; the proof of
     /// its place in the order is to see it delivered.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ impl Connection {
     /// [`Error::TryAgain`] as back-pressure: nothing was taken over, send the same
     /// message again, before any later one. [`Error::TooBig`] above
     /// [`max_atomic_message_size`](Self::max_atomic_message_size); [`Error::NotExist`]
-    /// when not a member; [`Error::NotSupported`] for guarantees that no engine gives.
+    /// when not a member; [`Error::NotSupported`] for guarantees that no transport gives.
     pub fn multicast(&self, guarantee: Guarantee, message: &[IoSlice<'_>]) -> Result<()> {
         if matches!(guarantee, Guarantee::Unordered | Guarantee::Safe) {
             return Err(Error::NotSupported);
@@ -175,7 +175,7 @@ impl Connection {
     ///
     /// [`Error::TryAgain`] for [`Dispatch::OneNonblocking`] when there is none;
     /// [`Error::Busy`] while another dispatch is under way; [`Error::Library`] once the
-    /// engine is gone and what had been received is handed out.
+    /// transport is gone and what had been received is handed out.
     pub fn dispatch(&self, mode: Dispatch, mut handler: impl FnMut(Event)) -> Result<usize> {
         if self.dispatching.swap(true, Ordering::Acquire) {
             return Err(Error::Busy);
@@ -212,7 +212,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] once the engine is gone and nothing is left to hand out.
+    /// [`Error::Library`] once the transport is gone and nothing is left to hand out.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         self.backend.mailbox().wait(timeout)
     }
@@ -254,24 +254,24 @@ impl Connection {
         self.backend.local()
     }
 
-    /// The members of a group as this node's engine sees them now
+    /// The members of a group as this node's transport sees them now
     /// (`cpg_membership_get`), sorted. May be ahead of the events not yet dispatched: for
     /// people to look at, not for decisions.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] when the engine is gone; [`Error::TryAgain`] while a ring is being
+    /// [`Error::Library`] when the transport is gone; [`Error::TryAgain`] while a ring is being
     /// formed.
     pub fn members(&self, group: &GroupName) -> Result<Vec<Member>> {
         self.backend.members(group)
     }
 
     /// Goes over the groups of the ring (`cpg_iteration_initialize` and `_next`), as this
-    /// node's engine sees them now: for people to look at, not for decisions.
+    /// node's transport sees them now: for people to look at, not for decisions.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] when the engine is gone; [`Error::TryAgain`] while a ring is being
+    /// [`Error::Library`] when the transport is gone; [`Error::TryAgain`] while a ring is being
     /// formed.
     pub fn groups(
         &self,
@@ -280,12 +280,12 @@ impl Connection {
         Ok(self.backend.groups(iteration)?.into_iter())
     }
 
-    /// What the engine's quorum service says now (`quorum_trackstart(3)`).
+    /// What the transport's quorum service says now (`quorum_trackstart(3)`).
     ///
     /// # Errors
     ///
-    /// [`Error::NotSupported`] where there is none: the embedded engine.
-    /// [`Error::Library`] when the engine is gone, [`Error::Timeout`] when the service does
+    /// [`Error::NotSupported`] where there is none: the embedded transport.
+    /// [`Error::Library`] when the transport is gone, [`Error::Timeout`] when the service does
     /// not answer within two seconds. (A daemon that stands still holds this up as any
     /// other request.)
     pub fn quorum(&self) -> Result<Quorum> {

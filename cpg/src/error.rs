@@ -8,24 +8,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `CS_ERR_LIBRARY`: the engine is gone (for Corosync: the daemon does not run or
+    /// `CS_ERR_LIBRARY`: the transport is gone (for Corosync: the daemon does not run or
     /// died). The connection is dead: drop it, connect again, join as a new member.
-    #[error(
-        "the group engine is gone or cannot be reached: connect again and join as a new member"
-    )]
+    #[error("the transport is gone or cannot be reached: connect again and join as a new member")]
     Library,
     /// `CS_ERR_VERSION`: the library and the daemon do not fit together.
-    #[error("the group engine speaks another version: install matching versions")]
+    #[error("the transport speaks another version: install matching versions")]
     Version,
-    /// `CS_ERR_INIT`: the engine could not be set up.
-    #[error("the group engine could not be initialised: see its log")]
+    /// `CS_ERR_INIT`: the transport could not be set up.
+    #[error("the transport could not be initialised: see its log")]
     Init,
     /// `CS_ERR_TIMEOUT`: no answer in time.
-    #[error("the group engine did not answer in time: try again later")]
+    #[error("the transport did not answer in time: try again later")]
     Timeout,
     /// `CS_ERR_TRY_AGAIN`: queues are full or the ring is being formed. Nothing was
     /// queued; try again after 1 to 10 ms, in the same order.
-    #[error("the group engine is busy: try again in a few milliseconds, in the same order")]
+    #[error("the transport is busy: try again in a few milliseconds, in the same order")]
     TryAgain,
     /// `CS_ERR_INVALID_PARAM`: an argument is out of its range.
     #[error("an argument is not valid: correct the call")]
@@ -41,11 +39,11 @@ pub enum Error {
     #[error("another call on this connection is under way: wait for it")]
     Busy,
     /// `CS_ERR_ACCESS`: no permission. For Corosync: add the user to
-    /// `/etc/corosync/uidgid.d`. For the embedded engine: start all processes of a ring as the
+    /// `/etc/corosync/uidgid.d`. For the embedded transport: start all processes of a ring as the
     /// same user.
     #[error(
-        "no permission to use the group engine: allow this user in /etc/corosync/uidgid.d, \
-         or for the embedded engine start all processes of the ring as the same user"
+        "no permission to use the transport: allow this user in /etc/corosync/uidgid.d, \
+         or for the embedded transport start all processes of the ring as the same user"
     )]
     Access,
     /// `CS_ERR_NOT_EXIST`: not a member of a group.
@@ -69,16 +67,16 @@ pub enum Error {
     #[error("no such name: check it")]
     NameNotFound,
     /// `CS_ERR_NO_RESOURCES`: too many connections or descriptors.
-    #[error("the group engine is out of resources: close connections or raise its limits")]
+    #[error("the transport is out of resources: close connections or raise its limits")]
     NoResources,
-    /// `CS_ERR_NOT_SUPPORTED`: this engine, or any engine, does not do that.
-    #[error("not supported by the group engine: ask for what it gives (agreed or fifo order)")]
+    /// `CS_ERR_NOT_SUPPORTED`: this transport, or any transport, does not do that.
+    #[error("not supported by the transport: ask for what it gives (agreed or fifo order)")]
     NotSupported,
     /// `CS_ERR_BAD_OPERATION`.
     #[error("this operation is not allowed now: check the order of calls")]
     BadOperation,
     /// `CS_ERR_FAILED_OPERATION`.
-    #[error("the operation failed in the group engine: see its log")]
+    #[error("the operation failed in the transport: see its log")]
     FailedOperation,
     /// `CS_ERR_MESSAGE_ERROR`.
     #[error("the message was damaged: send it again")]
@@ -102,18 +100,19 @@ pub enum Error {
     /// `CS_ERR_CONTEXT_NOT_FOUND`.
     #[error("the connection has no context: set one first")]
     ContextNotFound,
-    /// `CS_ERR_TOO_MANY_GROUPS`: the engine's limit of groups or of members of a group.
+    /// `CS_ERR_TOO_MANY_GROUPS`: the transport's limit of groups or of members of a group.
     #[error("too many groups or members: leave some first")]
     TooManyGroups,
-    /// `CS_ERR_SECURITY`: keys differ, or a check of credentials failed. For the embedded engine:
-    /// the process at the other end, a file of the ring or its directory belongs to another user.
+    /// `CS_ERR_SECURITY`: keys differ, or a check of credentials failed. For the embedded
+    /// transport: the process at the other end, a file of the ring or its directory belongs to
+    /// another user.
     #[error(
-        "refused for security: check keys and credentials, and for the embedded engine that the \
+        "refused for security: check keys and credentials, and for the embedded transport that the \
          socket, its directory and the other processes belong to this user"
     )]
     Security,
     /// A code that this version of the crate does not know.
-    #[error("the group engine answered with the unknown error {0}: see its documentation")]
+    #[error("the transport answered with the unknown error {0}: see its documentation")]
     Unknown(i32),
 }
 

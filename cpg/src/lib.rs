@@ -8,8 +8,8 @@
 //!
 //! | type | what it is |
 //! | --- | --- |
-//! | [`Engine`] | what gives the order: the embedded engine, or the host's Corosync daemon |
-//! | [`Connection`] | one handle on an engine; member of at most one group |
+//! | [`Transport`] | what gives the order: the embedded transport, or the host's Corosync daemon |
+//! | [`Connection`] | one handle on a transport; member of at most one group |
 //! | [`Event`] | a message, a change of the group, or a change of the ring below it |
 //! | [`Member`] | a process in a group: node id and process id |
 //! | [`Guarantee`] | what is asked of the order of a message |
@@ -43,19 +43,19 @@
 //! Delivery is *agreed*, not *safe*: a message may have been delivered here and nowhere
 //! else. A message may come out in a later configuration than the one it was sent in. A
 //! successful [`Connection::multicast`] means that the message was taken over, not that
-//! it will be delivered: when the process or the engine dies it may be lost. The only
+//! it will be delivered: when the process or the transport dies it may be lost. The only
 //! proof that a message has its place in the order is to see it delivered.
 
 mod connection;
 #[cfg(feature = "corosync")]
 pub mod corosync;
 pub mod embedded;
-mod engine;
 mod error;
 mod event;
 mod mailbox;
 mod member;
 mod name;
+mod transport;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -63,8 +63,8 @@ pub mod conformance;
 pub mod sim;
 
 pub use connection::{Connection, Dispatch, GroupEntry, Guarantee, Iteration, Options, Quorum};
-pub use engine::{Engine, ParseEngineError};
 pub use error::{Error, Result};
 pub use event::{Change, Configuration, Event, Reason, Ring, RingId};
 pub use member::{Member, NodeId, Pid};
 pub use name::GroupName;
+pub use transport::{ParseTransportError, Transport};

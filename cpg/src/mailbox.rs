@@ -17,13 +17,13 @@ const SPARE_EVENTS_MAX: usize = 64 * 1024;
 
 /// How often a waiter lets others run before it sleeps. To fall asleep and to be woken
 /// costs both sides more than handing a message over; who waits a few microseconds finds
-/// several at once instead. Not with an engine that takes much longer than that.
+/// several at once instead. Not with a transport that takes much longer than that.
 const YIELDS: u32 = 20;
 
 /// What a connection has received and not yet handed out.
 ///
-/// Engines push, in order; the connection pops, drains and waits. No call here waits for
-/// a handler, so an engine is never held up by its slowest member.
+/// Transports push, in order; the connection pops, drains and waits. No call here waits for
+/// a handler, so a transport is never held up by its slowest member.
 pub(crate) struct Mailbox {
     /// Whose mailbox this is; its own messages are counted apart.
     member: Member,
@@ -74,7 +74,7 @@ impl Mailbox {
         }
     }
 
-    /// One whose waiters sleep at once, for an engine that takes longer than a few yields.
+    /// One whose waiters sleep at once, for a transport that takes longer than a few yields.
     #[cfg(feature = "corosync")]
     pub(crate) fn without_lingering(member: Member) -> Self {
         Self { yields: 0, ..Self::new(member) }

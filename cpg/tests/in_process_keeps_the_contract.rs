@@ -1,4 +1,4 @@
-//! The CPG contract, on the embedded engine within one process.
+//! The CPG contract, on the embedded transport within one process.
 
 use cpg::conformance::{self, InProcess};
 

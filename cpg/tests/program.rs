@@ -1,4 +1,4 @@
-//! The program `cpg` as a user meets it, on the embedded engine.
+//! The program `cpg` as a user meets it, on the embedded transport.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::{Meeting, hub_of, until};
 use cpg::conformance::{Local, Member as _};
-use cpg::{Connection, Engine, Error, Event, GroupName, Options, Result};
+use cpg::{Connection, Error, Event, GroupName, Options, Result, Transport};
 
 #[test]
 fn child() {
@@ -21,7 +21,7 @@ fn child() {
 }
 
 fn connect(path: PathBuf) -> Result<Connection> {
-    Engine::Socket(path).connect(Options::default())
+    Transport::Socket(path).connect(Options::default())
 }
 
 fn group() -> GroupName {
@@ -39,7 +39,7 @@ fn a_socket_left_behind_is_no_obstacle() {
     fs::write(meeting.directory().join("ring.ring"), "ring 40\n+ 5 4194304\n+ zz\nnonsense\n+ 7")
         .unwrap();
     let mut member =
-        Local(Engine::Socket(meeting.path()).connect(Options { initial_ring: true }).unwrap());
+        Local(Transport::Socket(meeting.path()).connect(Options { initial_ring: true }).unwrap());
     member.join(&group()).unwrap();
     let mut events = (0..2).map(|_| member.next(Duration::from_secs(10)).unwrap());
     assert!(matches!(events.next().unwrap(), Some(Event::Configuration(_))));
@@ -58,9 +58,9 @@ fn what_is_not_a_socket_is_left_alone() {
 fn a_path_that_cannot_be_is_rejected_with_its_limit() {
     let meeting = Meeting::new();
     let reason = |path: &Path| {
-        let engine = Engine::Socket(path.into());
-        let why = engine.check().expect_err("the check finds it").to_string();
-        assert_eq!(engine.connect(Options::default()).err(), Some(Error::InvalidParameter));
+        let transport = Transport::Socket(path.into());
+        let why = transport.check().expect_err("the check finds it").to_string();
+        assert_eq!(transport.connect(Options::default()).err(), Some(Error::InvalidParameter));
         why
     };
     let nowhere = meeting.directory().join("not/there");
@@ -137,7 +137,7 @@ fn symbolic_links_are_not_followed() {
             connected.expect("a link left in the place of a new file is replaced");
         } else {
             assert_eq!(connected.err(), Some(Error::InvalidParameter), "{suffix}");
-            let why = Engine::Socket(meeting.path()).check().unwrap_err().to_string();
+            let why = Transport::Socket(meeting.path()).check().unwrap_err().to_string();
             assert!(why.contains("is a symbolic link"), "{why}");
         }
         assert_eq!(fs::read_to_string(&precious).unwrap(), "precious", "{suffix}");
@@ -151,7 +151,7 @@ fn a_directory_that_others_may_change_is_refused() {
     let meeting = Meeting::new();
     fs::set_permissions(meeting.directory(), Permissions::from_mode(0o777)).unwrap();
     assert_eq!(connect(meeting.path()).err(), Some(Error::Security));
-    let why = Engine::Socket(meeting.path()).check().unwrap_err().to_string();
+    let why = Transport::Socket(meeting.path()).check().unwrap_err().to_string();
     assert!(why.contains("mode 777"), "{why}");
     // As /tmp: nobody may remove or rename what is another's.
     fs::set_permissions(meeting.directory(), Permissions::from_mode(0o1777)).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Meeting, hub_of};
 use cpg::conformance::{Local, Member, Remote};
-use cpg::{Engine, Error, Event, GroupName, Guarantee, Options, Reason};
+use cpg::{Error, Event, GroupName, Guarantee, Options, Reason, Transport};
 
 #[test]
 fn child() {
@@ -23,7 +23,7 @@ fn next(member: &mut dyn Member) -> Event {
 }
 
 fn local(meeting: &Meeting) -> Local {
-    Local(Engine::Socket(meeting.path()).connect(Options::default()).unwrap())
+    Local(Transport::Socket(meeting.path()).connect(Options::default()).unwrap())
 }
 
 fn joined(mut member: Remote) -> Remote {
@@ -108,7 +108,7 @@ fn connections_in_no_group_hear_of_the_new_ring() {
     // When all have gone, the next ring is still a later one.
     drop(idle);
     let connection =
-        Engine::Socket(meeting.path()).connect(Options { initial_ring: true }).unwrap();
+        Transport::Socket(meeting.path()).connect(Options { initial_ring: true }).unwrap();
     let mut member = Local(connection);
     member.join(&group()).unwrap();
     assert!(matches!(next(&mut member), Event::Configuration(_)));

@@ -1,4 +1,4 @@
-//! The CPG contract, on the embedded engine for the processes of one host.
+//! The CPG contract, on the embedded transport for the processes of one host.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;

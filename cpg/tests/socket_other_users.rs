@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use common::Meeting;
-use cpg::{Connection, Engine, Error, GroupName, Options, Result};
+use cpg::{Connection, Error, GroupName, Options, Result, Transport};
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 
@@ -38,11 +38,11 @@ fn shared() -> Meeting {
 }
 
 fn connect(meeting: &Meeting) -> Result<Connection> {
-    Engine::Socket(meeting.path()).connect(Options::default())
+    Transport::Socket(meeting.path()).connect(Options::default())
 }
 
 fn reason(meeting: &Meeting) -> String {
-    Engine::Socket(meeting.path()).check().expect_err("the check finds it").to_string()
+    Transport::Socket(meeting.path()).check().expect_err("the check finds it").to_string()
 }
 
 /// Makes the socket accessible to everybody, as an administrator could.
@@ -126,7 +126,7 @@ fn a_directory_of_another_user_is_refused() {
     let meeting = shared();
     let directory = meeting.directory().join("theirs");
     let Some(()) = as_nobody(|| fs::create_dir(&directory).unwrap()) else { return };
-    let engine = Engine::Socket(directory.join("ring"));
-    assert_eq!(engine.connect(Options::default()).err(), Some(Error::Security));
-    assert!(engine.check().unwrap_err().to_string().contains("owner 65534"));
+    let transport = Transport::Socket(directory.join("ring"));
+    assert_eq!(transport.connect(Options::default()).err(), Some(Error::Security));
+    assert!(transport.check().unwrap_err().to_string().contains("owner 65534"));
 }

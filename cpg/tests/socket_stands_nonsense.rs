@@ -25,7 +25,7 @@ fn child() {
 /// A member whose group must not notice.
 fn witness(meeting: &Meeting) -> Local {
     let mut witness =
-        Local(cpg::Engine::Socket(meeting.path()).connect(Options::default()).unwrap());
+        Local(cpg::Transport::Socket(meeting.path()).connect(Options::default()).unwrap());
     witness.join(&group()).unwrap();
     assert!(matches!(next(&mut witness), Event::Configuration(_)));
     witness
@@ -239,7 +239,7 @@ fn a_hub_that_makes_no_sense_ends_the_connection() {
         socket.write_all(&[0xff; 100]).unwrap();
         socket
     });
-    let connection = cpg::Engine::Socket(meeting.path()).connect(Options::default()).unwrap();
+    let connection = cpg::Transport::Socket(meeting.path()).connect(Options::default()).unwrap();
     go_on.send(()).unwrap();
     let _socket = hub.join().unwrap();
     assert_eq!(connection.wait(Some(Duration::from_secs(10))), Err(Error::Library));

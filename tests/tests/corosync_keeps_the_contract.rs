@@ -1,4 +1,4 @@
-//! The CPG contract, on three Corosync daemons: the cases that the embedded engine passes.
+//! The CPG contract, on three Corosync daemons: the cases that the embedded transport passes.
 //!
 //! All cases share one cluster, since to form a ring takes longer than most of them. Each runs
 //! in a process of its own in the first node, which asks this one for faults.
@@ -16,7 +16,7 @@ use std::{env, io};
 
 use corosync_common::{SOON, be_child, become_test, child_command, make_child, tell};
 use cpg::conformance::{self, Case, Local, Member, Remote};
-use cpg::{Engine, Options};
+use cpg::{Options, Transport};
 use plainsong_tests::rig::{self, Cluster};
 
 /// Names the case to the process that runs it.
@@ -116,13 +116,13 @@ fn case_in_the_first_node() {
 struct Inside;
 
 impl conformance::Cluster for Inside {
-    fn engine(&self) -> Engine {
-        Engine::Corosync
+    fn transport(&self) -> Transport {
+        Transport::Corosync
     }
 
     fn member(&self, node: usize, options: Options) -> Box<dyn Member> {
         if node == 0 {
-            return Box::new(Local(self.engine().connect(options).unwrap()));
+            return Box::new(Local(self.transport().connect(options).unwrap()));
         }
         let words = env::var(OTHERS[node - 1]).unwrap();
         let mut words = words.split('\n');

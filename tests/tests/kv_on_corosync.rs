@@ -172,7 +172,7 @@ fn goes_on_when_its_daemon_is_killed_and_the_replica_comes_back() -> rig::Result
     say("daemon killed", stood_still);
     println!("Corosync had a ring without it after {} ms", detected.as_millis());
     group.wait_for(gone, "word of the lost daemon", |info| {
-        info.field("obstacle").starts_with("waiting for the group engine to come back")
+        info.field("obstacle").starts_with("waiting for the transport to come back")
     })?;
     node.start_daemon()?;
     group.wait_for(gone, "return as a voter", |info| info.role() == "voter")?;

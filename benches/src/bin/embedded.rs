@@ -15,7 +15,7 @@ fn start(ring: &Ring) -> Vec<Replica<Map>> {
     let mut replicas: Vec<_> = (1..=3)
         .map(|id| {
             Replica::builder(ReplicaId(id), Map::default())
-                .engine(ring.node())
+                .transport(ring.node())
                 .bootstrap((1..=3).map(ReplicaId))
                 .start()
         })

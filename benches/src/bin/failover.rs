@@ -7,8 +7,8 @@
 //!
 //! Three replicas with their data on disk; 16 clients of one that does not sequence set one key
 //! after the other. What is measured is the longest time without any answer to them, from a
-//! tenth of a second before the kill to two seconds after it: it holds the time until the group
-//! engine says that the process is gone.
+//! tenth of a second before the kill to two seconds after it: it holds the time until the transport
+//! says that the process is gone.
 
 use std::fs;
 use std::thread;

@@ -27,7 +27,7 @@ struct Arguments {
     id: u32,
     /// How the three meet.
     #[arg(long, default_value = "corosync")]
-    engine: cpg::Engine,
+    engine: cpg::Transport,
     /// The name of their group.
     #[arg(long, default_value = "benches")]
     group: String,
@@ -42,7 +42,7 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { id, engine, group, port, folder } = Arguments::parse();
     let mut builder = Replica::builder(ReplicaId(id), Map::default())
-        .engine(engine)
+        .transport(engine)
         .group(group)
         .bootstrap([1, 2, 3].map(ReplicaId));
     if let Some(folder) = folder {

@@ -29,7 +29,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Megabytes a second that the group engine itself carries, in messages like chunks.
+    /// Megabytes a second that the transport itself carries, in messages like chunks.
     fn raw(&self) -> Result<f64> {
         let engine = match self.place.corosync {
             true => "corosync".into(),

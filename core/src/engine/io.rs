@@ -51,7 +51,7 @@ pub enum Input<T> {
         /// Who of them is new.
         joined: Vec<Member>,
     },
-    /// The group engine is gone; a `Configuration` follows when it is back.
+    /// The transport is gone; a `Configuration` follows when it is back.
     Disconnected {
         /// Why, for people.
         reason: String,

@@ -105,7 +105,7 @@ impl Solo {
         self.input(Input::Tick);
     }
 
-    /// Lets time pass while the group engine delivers nothing.
+    /// Lets time pass while the transport delivers nothing.
     pub(super) fn deaf_for(&mut self, time: Duration) -> Status {
         let end = self.now.monotonic + time;
         while self.now.monotonic < end {

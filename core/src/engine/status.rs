@@ -76,7 +76,7 @@ pub struct Status {
     /// Another cluster whose members are in the same CPG group, and are ignored: one of the two
     /// should have another group name (rule V4).
     pub foreign: Option<ClusterId>,
-    /// For how long no majority of the voters has been heard although the group engine lists it,
+    /// For how long no majority of the voters has been heard although the transport lists it,
     /// once that is longer than five seconds.
     pub silent: Option<Duration>,
     /// What the replica waits for, in words; `None` when it goes on.
@@ -306,10 +306,10 @@ impl<T> Engine<T> {
             return None;
         }
         if let Some(reason) = self.peers.lost() {
-            return Some(format!("waiting for the group engine to come back: {reason}"));
+            return Some(format!("waiting for the transport to come back: {reason}"));
         }
         if self.peers.local().is_none() {
-            return Some("waiting to be taken into the group by its engine".into());
+            return Some("waiting to be taken into the group by its transport".into());
         }
         if let Some(silent) = self.waiting_for_silent_majority() {
             return Some(silent);

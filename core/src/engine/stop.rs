@@ -64,8 +64,8 @@ pub enum StopReason {
     /// `apply` of the application panicked.
     #[error("the state machine panicked: {0}; every replica will meet the same command")]
     ApplyPanicked(String),
-    /// The group engine refuses what this replica does.
-    #[error("the group engine refused: {0}")]
+    /// The transport refuses what this replica does.
+    #[error("the transport refused: {0}")]
     Group(cpg::Error),
     /// Asked to.
     #[error("stopped as asked")]

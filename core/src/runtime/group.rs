@@ -26,9 +26,9 @@ use crate::snapshot::ShelfOp;
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a send waits after the group engine was busy.
+/// How long a send waits after the transport was busy.
 const BUSY: Duration = Duration::from_millis(1);
-/// How often a group engine that is gone is looked for.
+/// How often a transport that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(500);
 /// Commands, and reads, taken in before the other inputs have their turn.
 const AT_ONCE: usize = 1024;
@@ -39,7 +39,7 @@ pub(crate) struct GroupThread<M: StateMachine> {
     engine: Engine<Caller<M::Output>>,
     shared: Arc<Shared>,
     meeting: Meeting,
-    /// `None` while the group engine is gone.
+    /// `None` while the transport is gone.
     connection: Option<Arc<Connection>>,
     proposals: Receiver<InOrder<M>>,
     to_read: Receiver<Read<M>>,
@@ -52,7 +52,7 @@ pub(crate) struct GroupThread<M: StateMachine> {
     to_log: Sender<ToLog>,
     to_apply: Sender<ToApply<M>>,
     to_shelf: Sender<ShelfOp>,
-    /// When to try again to reach the group engine.
+    /// When to try again to reach the transport.
     retry_at: Instant,
     /// A try to reach it that is under way.
     joining: Option<Joining>,
@@ -285,7 +285,7 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// Tries to reach the group engine, one try at a time. It may take long to answer, so that is
+    /// Tries to reach the transport, one try at a time. It may take long to answer, so that is
     /// done on a thread of its own, and deadlines are kept meanwhile.
     fn reconnect(&mut self) -> bool {
         let Some(joining) = &self.joining else {
@@ -307,7 +307,7 @@ impl<M: StateMachine> GroupThread<M> {
         self.joining = None;
         match joined {
             Ok(connection) => {
-                tracing::info!("the group engine is back; joining as a new member");
+                tracing::info!("the transport is back; joining as a new member");
                 let connection = Arc::new(connection);
                 self.shared.replace(Arc::clone(&connection));
                 self.connection = Some(connection);
@@ -434,7 +434,7 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// Sends in order; when the group engine is busy, the rest waits for the next turn.
+    /// Sends in order; when the transport is busy, the rest waits for the next turn.
     fn send(&mut self) {
         let Some(connection) = self.connection.clone() else { return self.unsent.clear() };
         while let Some(frame) = self.unsent.front() {

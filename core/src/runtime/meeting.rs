@@ -4,7 +4,7 @@ use std::thread;
 use cpg::{Connection, GroupName, Options};
 use crossbeam_channel::{Receiver, bounded};
 
-/// How a replica gets to its group, at the start and after the group engine has died.
+/// How a replica gets to its group, at the start and after the transport has died.
 #[derive(Clone)]
 pub(crate) struct Meeting(Arc<dyn Fn() -> cpg::Result<Connection> + Send + Sync>);
 
@@ -12,9 +12,9 @@ pub(crate) struct Meeting(Arc<dyn Fn() -> cpg::Result<Connection> + Send + Sync>
 pub(crate) type Joining = Receiver<cpg::Result<Connection>>;
 
 impl Meeting {
-    pub(crate) fn new(engine: cpg::Engine, group: GroupName) -> Self {
+    pub(crate) fn new(transport: cpg::Transport, group: GroupName) -> Self {
         Self::by(move || {
-            let connection = engine.connect(Options::default())?;
+            let connection = transport.connect(Options::default())?;
             connection.join(&group)?;
             Ok(connection)
         })
@@ -30,7 +30,7 @@ impl Meeting {
         (self.0)().map(Arc::new)
     }
 
-    /// The same on a thread of its own, because a group engine may not answer for long. Where
+    /// The same on a thread of its own, because a transport may not answer for long. Where
     /// nobody waits for the result any more, the connection is closed.
     pub(crate) fn start_to_join(&self, name: String) -> std::io::Result<Joining> {
         let (result, joining) = bounded(1);

@@ -124,7 +124,7 @@ enum ToApply<M: StateMachine> {
 
 /// What the threads and the handle share.
 pub(crate) struct Shared {
-    /// For waking the group thread. Replaced when the group engine died and came back.
+    /// For waking the group thread. Replaced when the transport died and came back.
     connection: RwLock<Arc<Connection>>,
     status: Mutex<Status>,
     log_time: LastLogTime,

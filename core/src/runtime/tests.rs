@@ -80,7 +80,7 @@ fn stop_reason(replica: &Runtime<Counter>) -> String {
     reason.to_string()
 }
 
-/// A group engine that joins only while it is open.
+/// A transport that joins only while it is open.
 #[derive(Default)]
 struct Gate {
     is_open: Mutex<bool>,

@@ -24,7 +24,7 @@
 //! # let ids = [1, 2, 3].map(ReplicaId);
 //! # let start = |id| {
 //! #     Replica::builder(id, Sessions::new(Counter::default()))
-//! #         .engine(ring.node()).bootstrap(ids).start()
+//! #         .transport(ring.node()).bootstrap(ids).start()
 //! # };
 //! let replicas = ids.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
 //! let Reply::Opened(mut session) = replicas[0].propose(SessionCommand::Open).wait()?? else {

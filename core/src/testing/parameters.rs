@@ -38,7 +38,7 @@ pub struct Parameters {
     /// Machines that the replicas are spread over: with fewer of them than replicas, some
     /// share one.
     pub machines: u32,
-    /// What the group engine and the network do.
+    /// What the transport and the network do.
     pub network: Faults,
     /// How long there are faults.
     pub faulty_for: Duration,

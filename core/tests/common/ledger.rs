@@ -50,7 +50,7 @@ impl StateMachine for Ledger {
 /// A replica that takes snapshots often and keeps little behind them.
 pub(crate) fn builder(node: &Node, id: u32, listed: &[u32]) -> Builder<Ledger> {
     Replica::builder(ReplicaId(id), Ledger::default())
-        .engine(node.clone())
+        .transport(node.clone())
         .group("ledger")
         .bootstrap(listed.iter().copied().map(ReplicaId))
         .snapshot_every(SNAPSHOT_EVERY)

@@ -71,7 +71,7 @@ pub(super) fn a_stopped_node_is_a_node_down(cluster: &dyn Cluster) {
     let error = loop {
         match gone.member.next(cluster.patience()) {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("a connection to a dead engine does not end"),
+            Ok(None) => panic!("a connection to a dead transport does not end"),
             Err(error) => break error,
         }
     };

@@ -1,8 +1,8 @@
 use super::{Cluster, Local, Member};
 use crate::embedded::{Node, Ring};
-use crate::{Engine, Options};
+use crate::{Options, Transport};
 
-/// The embedded engine within this process.
+/// The embedded transport within this process.
 #[derive(Debug)]
 pub struct InProcess {
     nodes: Vec<Node>,
@@ -23,7 +23,7 @@ impl Default for InProcess {
 }
 
 impl Cluster for InProcess {
-    fn engine(&self) -> Engine {
+    fn transport(&self) -> Transport {
         self.nodes[0].clone().into()
     }
 

@@ -178,7 +178,7 @@ pub(super) fn groups_can_be_gone_over(cluster: &dyn Cluster) {
 
 pub(super) fn the_local_member_is_the_one_in_the_list(cluster: &dyn Cluster) {
     let group = new_group();
-    let connection = cluster.engine().connect(Options::default()).unwrap();
+    let connection = cluster.transport().connect(Options::default()).unwrap();
     let me = connection.local_member();
     assert_eq!(me.node, connection.local_node());
     connection.join(&group).unwrap();

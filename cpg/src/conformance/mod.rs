@@ -1,6 +1,6 @@
-//! The CPG contract as cases that any engine must pass.
+//! The CPG contract as cases that any transport must pass.
 //!
-//! A [`Cluster`] says how to get connections and members of an engine; a [`Case`] is a
+//! A [`Cluster`] says how to get connections and members of a transport; a [`Case`] is a
 //! named piece of the contract that panics when it is broken. The cases make no
 //! assumption on node or process ids and wait for what they name, with a deadline, never
 //! for a length of time.
@@ -24,7 +24,7 @@
 //! cpg::for_each_conformance_case!(tests);
 //! ```
 //!
-//! Members that must be processes of their own, because the engine knows processes or
+//! Members that must be processes of their own, because the transport knows processes or
 //! because they are to be killed, are [`Remote`]s: children that run [`serve`].
 #![allow(
     clippy::unwrap_used,
@@ -46,26 +46,26 @@ mod sending;
 
 use std::time::Duration;
 
-use crate::{Connection, Engine, Options};
+use crate::{Connection, Options, Transport};
 
 pub use in_process::InProcess;
 pub use member::{Local, Member};
 pub use remote::{Remote, serve};
 
-/// An engine under test.
+/// A transport under test.
 pub trait Cluster: Sync {
-    /// The engine as this very process uses it.
-    fn engine(&self) -> Engine;
+    /// The transport as this very process uses it.
+    fn transport(&self) -> Transport;
 
     /// A new connection at a node, `0..3`. Those of different nodes can be in one group.
     fn member(&self, node: usize, options: Options) -> Box<dyn Member>;
 
     /// A new connection of this very process.
     fn connect(&self) -> Connection {
-        self.engine().connect(Options::default()).expect("a connection")
+        self.transport().connect(Options::default()).expect("a connection")
     }
 
-    /// Stops a node, as if its daemon died. `false` when this engine cannot do that.
+    /// Stops a node, as if its daemon died. `false` when this transport cannot do that.
     fn stop(&self, _node: usize) -> bool {
         false
     }

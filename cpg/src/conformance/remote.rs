@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::codec::{Say, receive, send};
 use super::{Local, Member};
-use crate::{Engine, Event, GroupEntry, GroupName, Guarantee, Iteration, Options, Result};
+use crate::{Event, GroupEntry, GroupName, Guarantee, Iteration, Options, Result, Transport};
 
 /// How many bytes of messages a child answers with at once.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -118,11 +118,11 @@ impl Member for Remote {
 }
 
 /// Serves as a [`Remote`]'s child until it is closed, or the parent is gone.
-pub fn serve(engine: &Engine) {
+pub fn serve(transport: &Transport) {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let socket = UnixStream::from(socket);
     let Ok(options) = receive(&socket) else { return };
-    let connection = engine.connect(Options { initial_ring: options[0] == 1 });
+    let connection = transport.connect(Options { initial_ring: options[0] == 1 });
     reply(&socket, &connection.as_ref().map(|_| ()).map_err(|error| *error));
     let Ok(connection) = connection else { return };
     let mut member = Local(connection);

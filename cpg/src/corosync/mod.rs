@@ -1,4 +1,4 @@
-//! The engine of several hosts: this host's Corosync daemon, by libcpg.
+//! The transport of several hosts: this host's Corosync daemon, by libcpg.
 //!
 //! # What to know
 //!
@@ -11,7 +11,7 @@
 //!   ordered seconds later, in another configuration, or answer [`Error::TryAgain`]. All
 //!   other calls, and closing, wait for the daemon, as long as it takes.
 //! - Messages of this member that were sent and not yet dispatched count against
-//!   [`OWN_BYTES_MAX`], as with the embedded engine: above it, sending answers
+//!   [`OWN_BYTES_MAX`], as with the embedded transport: above it, sending answers
 //!   [`Error::TryAgain`]. What is on its way and what waits to be dispatched count each for
 //!   itself, so that twice as much can be under way; and where nothing of it is heard for a
 //!   second, what is on its way counts as lost. Above

@@ -2,7 +2,7 @@ use crate::{Change, Configuration, Error, Member, Reason, Result};
 
 use super::MEMBERS_MAX;
 
-/// The members of one group, sorted, each with what the engine keeps of it.
+/// The members of one group, sorted, each with what the transport keeps of it.
 ///
 /// The rules of coming and going that both embedded forms share; knows no sockets, locks
 /// or events.

@@ -1,9 +1,9 @@
-//! The engine without a daemon: members within one process, or the processes of one host.
+//! The transport without a daemon: members within one process, or the processes of one host.
 //!
 //! | form | where the members are | what gives the order |
 //! | --- | --- | --- |
 //! | [`Ring`] | in one process, on as many make-believe nodes as wanted | a lock |
-//! | [`Engine::Socket`](crate::Engine::Socket) | processes of one host that meet at a Unix socket | one of them, and another when it dies |
+//! | [`Transport::Socket`](crate::Transport::Socket) | processes of one host that meet at a Unix socket | one of them, and another when it dies |
 //!
 //! Both keep the contract that Corosync keeps, and its limits:
 //!
@@ -37,7 +37,7 @@
 //! and never changed, and so is a directory that belongs to another user, or that everybody may
 //! write to without a sticky bit ([`Error::Security`](crate::Error::Security)). Use a private
 //! directory, such as `/run/user/UID`: in a shared one, another user can take the name first.
-//! [`Engine::check`](crate::Engine::check) says what is wrong with a path.
+//! [`Transport::check`](crate::Transport::check) says what is wrong with a path.
 //!
 //! The hub puts removed files back within a second. Their sticky bits keep systemd-tmpfiles from
 //! removing them. A process that starts while they are missing makes a ring of its own; then the

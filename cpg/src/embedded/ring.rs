@@ -157,7 +157,7 @@ impl State {
         Ok(())
     }
 
-    /// Whether the engine still knows the connection.
+    /// Whether the transport still knows the connection.
     pub(super) fn is_connected(&self, id: ConnectionId) -> bool {
         self.connections.contains_key(&id)
     }

@@ -138,8 +138,8 @@ pub(crate) fn assert_agree(survivors: &[Loader]) {
 pub(crate) fn be_loader() {
     let Some(log) = std::env::var_os(LOG) else { return };
     let name: u64 = std::env::var(NAME).unwrap().parse().unwrap();
-    let engine = super::engine_of_child().unwrap();
-    let connection = engine.connect(Options::default()).unwrap();
+    let transport = super::transport_of_child().unwrap();
+    let connection = transport.connect(Options::default()).unwrap();
     connection.join(&GroupName::new("load").unwrap()).unwrap();
     let mut log = File::create(log).unwrap();
     let is_over = AtomicBool::new(false);

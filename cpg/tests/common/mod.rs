@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cpg::conformance::{Cluster, Local, Member, Remote, serve};
-use cpg::{Engine, Options};
+use cpg::{Options, Transport};
 
 /// Names the socket to a child.
 const SOCKET: &str = "CPG_TEST_SOCKET";
@@ -66,34 +66,34 @@ impl Drop for Meeting {
 }
 
 impl Cluster for Meeting {
-    fn engine(&self) -> Engine {
-        Engine::Socket(self.path())
+    fn transport(&self) -> Transport {
+        Transport::Socket(self.path())
     }
 
     fn member(&self, node: usize, options: Options) -> Box<dyn Member> {
         if node == 0 {
-            Box::new(Local(self.engine().connect(options).unwrap()))
+            Box::new(Local(self.transport().connect(options).unwrap()))
         } else {
             Box::new(self.child(options))
         }
     }
 }
 
-/// The engine that a child is to use; `None` in the test's own process.
-pub(crate) fn engine_of_child() -> Option<Engine> {
+/// The transport that a child is to use; `None` in the test's own process.
+pub(crate) fn transport_of_child() -> Option<Transport> {
     let path = std::env::var_os(SOCKET)?;
-    // Warnings of the engine tell why a child fails.
+    // Warnings of the transport tell why a child fails.
     let _ = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
         .with_writer(std::io::stderr)
         .try_init();
-    Some(Engine::Socket(path.into()))
+    Some(Transport::Socket(path.into()))
 }
 
 /// What the test `child` of each program does: nothing, unless it is one.
 pub(crate) fn be_child() {
-    if let Some(engine) = engine_of_child() {
-        serve(&engine);
+    if let Some(transport) = transport_of_child() {
+        serve(&transport);
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cpg::conformance::{self, Cluster, Member};
 use cpg::sim::{ClientId, Faults, Sim};
 use cpg::{
-    Engine, Error, Event, GroupEntry, GroupName, Guarantee, Iteration, NodeId, Options, Pid,
+    Error, Event, GroupEntry, GroupName, Guarantee, Iteration, NodeId, Options, Pid, Transport,
 };
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -65,7 +65,7 @@ impl Simulated {
 }
 
 impl Cluster for Simulated {
-    fn engine(&self) -> Engine {
+    fn transport(&self) -> Transport {
         unreachable!("no case here asks for it")
     }
 

@@ -14,7 +14,7 @@
 //! use plainsong::{Replica, ReplicaId};
 //!
 //! let replica = Replica::builder(ReplicaId(1), Machine::default())
-//!     .engine("embedded".parse::<cpg::Engine>()?)
+//!     .transport("embedded".parse::<cpg::Transport>()?)
 //!     .bootstrap([1, 2, 3].map(ReplicaId))
 //!     .start()?;
 //! let mut campaign = Campaign::new(Arc::new(replica), Terms::default());

@@ -129,7 +129,10 @@ fn a_socket_replaces_nothing_but_a_dead_socket() {
 fn what_is_not_understood_has_exit_code_2() {
     let long = "x".repeat(121);
     for (arguments, told) in [
-        (vec!["--id", "1", "--engine", "carrier-pigeon"], "no engine is called \"carrier-pigeon\""),
+        (
+            vec!["--id", "1", "--engine", "carrier-pigeon"],
+            "no transport is called \"carrier-pigeon\"",
+        ),
         (vec!["--id", "1", "--engine", "embedded:"], "embedded:PATH"),
         (vec!["--id", "0", "--engine", "embedded:x"], "--id"),
         (vec!["--id", "1", "--engine", "embedded:x", "--voters", "1,x"], "--voters"),

@@ -71,7 +71,7 @@ fn metrics_are_sound_and_nothing_else_is_found() {
     let store = Store::default();
     let view = store.view();
     let replica = Replica::builder(ReplicaId(1), store)
-        .engine(Ring::new().node())
+        .transport(Ring::new().node())
         .group("metrics")
         .bootstrap([ReplicaId(1)])
         .start()

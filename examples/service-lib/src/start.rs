@@ -24,7 +24,7 @@ pub struct Start {
     /// What carries the group: embedded for the processes of this user and host, embedded:PATH
     /// for those that meet at this Unix socket, corosync for the daemon of this host.
     #[arg(long, value_name = "ENGINE")]
-    pub engine: cpg::Engine,
+    pub engine: cpg::Transport,
     /// Keeps the log and the snapshots in this folder, which is made if it is not there, and is
     /// this replica's alone.
     #[arg(long, value_name = "FOLDER")]
@@ -85,7 +85,7 @@ impl Start {
     /// Says why it cannot start, and what to do about it.
     pub fn replica<M: StateMachine>(&self, group: &str, machine: M) -> Result<Replica<M>, Mistake> {
         let mut builder = Replica::builder(ReplicaId(self.id), machine)
-            .engine(self.engine.clone())
+            .transport(self.engine.clone())
             .group(group)
             .snapshot_every(self.snapshot_every);
         if let Some(entries) = self.keep_entries {
@@ -98,7 +98,7 @@ impl Start {
             builder = builder.folder(folder);
         }
         builder.start().map_err(|error| match error {
-            StartError::Engine(cpg::Error::Library) if self.engine.to_string() == "corosync" => {
+            StartError::Transport(cpg::Error::Library) if self.engine.to_string() == "corosync" => {
                 Mistake::NoDaemon { id: self.id }
             }
             error => Mistake::Start { id: self.id, why: error.to_string() },
@@ -128,7 +128,7 @@ impl Start {
         }
     }
 
-    /// The engine itself could only say that the path is no good.
+    /// The transport itself could only say that the path is no good.
     fn check_engine(&self) -> Result<(), Mistake> {
         self.engine.check().map_err(|why| Mistake::Engine {
             engine: self.engine.to_string(),

@@ -1,4 +1,4 @@
-//! The program `election` with the Corosync engine built in, for the tests of this package.
+//! The program `election` with the Corosync transport built in, for the tests of this package.
 
 use std::process::ExitCode;
 

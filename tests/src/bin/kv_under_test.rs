@@ -1,4 +1,4 @@
-//! The program `kv` with the Corosync engine built in, for the tests of this package.
+//! The program `kv` with the Corosync transport built in, for the tests of this package.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The program `lock` with the Corosync engine built in, for the tests of this package.
+//! The program `lock` with the Corosync transport built in, for the tests of this package.
 
 use std::process::ExitCode;
 

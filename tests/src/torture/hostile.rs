@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cpg::{Connection, Dispatch, Engine, Event, GroupName, Guarantee, Options};
+use cpg::{Connection, Dispatch, Event, GroupName, Guarantee, Options, Transport};
 use plainsong::testing::Random;
 
 use super::{Result, program, wrong};
@@ -58,7 +58,7 @@ fn spawn(node: &Node, name: &str, arguments: &[&str]) -> Result<Program> {
 }
 
 fn join(group: &str) -> std::result::Result<Connection, Box<dyn Error>> {
-    let connection = Engine::Corosync.connect(Options::default())?;
+    let connection = Transport::Corosync.connect(Options::default())?;
     connection.join(&GroupName::new(group)?)?;
     Ok(connection)
 }
@@ -89,7 +89,7 @@ pub fn be_flood() -> std::result::Result<(), Box<dyn Error>> {
 pub fn be_uninvited() -> std::result::Result<(), Box<dyn Error>> {
     let mut told = false;
     loop {
-        match Engine::Corosync.connect(Options::default()) {
+        match Transport::Corosync.connect(Options::default()) {
             Ok(_) => return Err("the daemon let in who has no permission".into()),
             Err(error @ cpg::Error::Access) if !told => {
                 println!("{error}");

@@ -13,8 +13,8 @@ use std::{env, thread};
 
 use cpg::conformance::{Member as _, Remote, serve};
 use cpg::{
-    Change, Configuration, Engine, Event, GroupName, Guarantee, Member, NodeId, Options, Reason,
-    Ring,
+    Change, Configuration, Event, GroupName, Guarantee, Member, NodeId, Options, Reason, Ring,
+    Transport,
 };
 use plainsong_tests::rig::Node;
 
@@ -47,7 +47,7 @@ pub(crate) fn make_child(command: &mut Command) -> &mut Command {
 /// What the test `child` of each program does: nothing, unless it is one.
 pub(crate) fn be_child() {
     if env::var_os(CHILD).is_some() {
-        serve(&Engine::Corosync);
+        serve(&Transport::Corosync);
     }
 }
 
@@ -202,7 +202,7 @@ pub(crate) fn be_guest() {
     if env::var_os(GUEST).is_none() {
         return;
     }
-    let quorum = Engine::Corosync.connect(Options::default()).and_then(|guest| guest.quorum());
+    let quorum = Transport::Corosync.connect(Options::default()).and_then(|guest| guest.quorum());
     match quorum {
         Ok(quorum) => {
             let quorate = if quorum.quorate { "quorate" } else { "not quorate" };

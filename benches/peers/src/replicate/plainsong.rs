@@ -1,4 +1,4 @@
-//! Plainsong as an application uses it: on the embedded engine, each replica with its threads,
+//! Plainsong as an application uses it: on the embedded transport, each replica with its threads,
 //! the callers in a thread of their own at the sequencer.
 
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ pub fn run(callers: usize) -> Result<f64> {
     let ring = cpg::embedded::Ring::new();
     let start = |id| {
         Replica::builder(ReplicaId(id), Map::default())
-            .engine(ring.node())
+            .transport(ring.node())
             .bootstrap([1, 2, 3].map(ReplicaId))
             .start()
     };

@@ -1,4 +1,4 @@
-//! Noticing that the group engine lists a majority and delivers nothing from it.
+//! Noticing that the transport lists a majority and delivers nothing from it.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl<T> Engine<T> {
     }
 
     /// Returns whether a majority of the voters is in the configuration but silent, while this
-    /// replica's own messages are delivered. The group engine may list dead processes for ever
+    /// replica's own messages are delivered. The transport may list dead processes for ever
     /// (rule N9).
     pub(crate) fn majority_seems_dead(&self) -> bool {
         let hears_itself =
@@ -56,7 +56,7 @@ impl<T> Engine<T> {
         }
         Some(format!(
             "waiting to hear a majority of the voters: nothing has come from it for more than {} s, \
-             although the group engine lists it; see to this host's daemon and network",
+             although the transport lists it; see to this host's daemon and network",
             known.as_secs()
         ))
     }

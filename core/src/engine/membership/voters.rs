@@ -381,7 +381,7 @@ mod tests {
 
         solo.input(Input::ForceNewCluster { ticket: 8 });
         assert_eq!(solo.engine.cluster(), old, "replica 2 was heard just now");
-        // The group engine lists replica 2 for ever, although its process is dead.
+        // The transport lists replica 2 for ever, although its process is dead.
         (0..6).for_each(|_| solo.wait(solo.engine.config().election_timeout));
         solo.input(Input::ForceNewCluster { ticket: 9 });
         assert_ne!(solo.engine.cluster(), old);

@@ -29,7 +29,7 @@ use crate::types::{ApplicationId, Ballot, ClusterId, Incarnation, Index, Origin}
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
-/// How often a group engine that is gone is looked for.
+/// How often a transport that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// What the apply thread is to do.
@@ -656,7 +656,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         clock: &Clock,
         error: cpg::Error,
     ) -> Checked {
-        world.note(|| format!("{} loses its group engine: {error}", self.incarnation.replica));
+        world.note(|| format!("{} loses its transport: {error}", self.incarnation.replica));
         if let Some(connection) = self.connection.take() {
             world.network.close(connection);
         }

@@ -1,4 +1,4 @@
-//! `cpg`: looks at closed process groups, listens and speaks, on either engine.
+//! `cpg`: looks at closed process groups, listens and speaks, on either transport.
 
 mod show;
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use cpg::{
-    Connection, Dispatch, Engine, Error, Event, GroupName, Guarantee, Iteration, Options, Ring,
+    Connection, Dispatch, Error, Event, GroupName, Guarantee, Iteration, Options, Ring, Transport,
     embedded,
 };
 
@@ -29,14 +29,14 @@ struct Arguments {
     /// Unix socket PATH, `embedded` for those at the default path in /run, or `corosync` for this
     /// host's daemon, which is the default where this program was built with it.
     #[arg(
-        long,
-        short,
+        long = "engine",
+        short = 'e',
         global = true,
         value_name = "ENGINE",
         env = "CPG_ENGINE",
-        value_parser = engine
+        value_parser = transport
     )]
-    engine: Option<Engine>,
+    transport: Option<Transport>,
 
     #[command(subcommand)]
     command: What,
@@ -79,7 +79,7 @@ enum What {
         /// The messages, each argument one. Without any, each line of standard input is one.
         messages: Vec<String>,
     },
-    /// Prints the ring: the nodes that order messages together, and the quorum if the engine
+    /// Prints the ring: the nodes that order messages together, and the quorum if the transport
     /// counts one.
     ///
     /// Where the quorum service does not tell it, it joins a group of its own for a moment.
@@ -110,9 +110,9 @@ fn main() -> ExitCode {
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("no engine is named: --engine embedded, or build with the feature `corosync`")]
-    NoEngine,
-    #[error("cannot connect to the group engine")]
+    #[error("no transport is named: --engine embedded, or build with the feature `corosync`")]
+    NoTransport,
+    #[error("cannot connect to the transport")]
     Socket(#[source] embedded::SocketError),
     #[error("cannot {0}")]
     Group(&'static str, #[source] Error),
@@ -130,11 +130,12 @@ fn to(what: &'static str) -> impl FnOnce(Error) -> Failure {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let engine = arguments.engine.clone().or_else(default_engine).ok_or(Failure::NoEngine)?;
+    let transport =
+        arguments.transport.clone().or_else(default_transport).ok_or(Failure::NoTransport)?;
     let connect = |options| {
-        insist(|| engine.connect(options)).map_err(|error| match engine.check() {
+        insist(|| transport.connect(options)).map_err(|error| match transport.check() {
             Err(why) => Failure::Socket(why),
-            Ok(()) => Failure::Group("connect to the group engine", error),
+            Ok(()) => Failure::Group("connect to the transport", error),
         })
     };
     match &arguments.command {
@@ -162,9 +163,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn engine(text: &str) -> Result<Engine, String> {
+fn transport(text: &str) -> Result<Transport, String> {
     text.parse().map_err(|error| match error {
-        cpg::ParseEngineError::NoCorosync => {
+        cpg::ParseTransportError::NoCorosync => {
             format!("{error}: cargo build --release -p cpg-rs-bindings --features cli,corosync")
         }
         error => error.to_string(),
@@ -178,7 +179,7 @@ fn group_name(text: &str) -> Result<GroupName, String> {
 }
 
 /// The daemon of this host, where this program was built with it.
-fn default_engine() -> Option<Engine> {
+fn default_transport() -> Option<Transport> {
     "corosync".parse().ok()
 }
 

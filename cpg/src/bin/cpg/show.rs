@@ -56,7 +56,7 @@ pub(crate) fn ring(ring: &Ring, local: NodeId, quorate: Option<bool>) -> io::Res
     let quorum = match quorate {
         Some(true) => "yes",
         Some(false) => "no: these nodes do not have the votes",
-        None => "not counted: this engine is one host",
+        None => "not counted: this transport is one host",
     };
     writeln!(out, "quorum  {quorum}")
 }

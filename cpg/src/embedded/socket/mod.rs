@@ -1,4 +1,4 @@
-//! The embedded engine for the processes of one host, which meet at a Unix socket.
+//! The embedded transport for the processes of one host, which meet at a Unix socket.
 //!
 //! One of the processes is the *hub*: it holds a lock on a file beside the socket, listens
 //! on the socket and puts everything in order. Every connection, of the hub's process as

@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &Demo) -> Result<(), Failure> {
         let store = Store::default();
         let view = store.view();
         let replica = Replica::builder(ReplicaId(id), store)
-            .engine(ring.node())
+            .transport(ring.node())
             .group("kv")
             .bootstrap(IDS.map(ReplicaId))
             .start()
@@ -87,7 +87,7 @@ async fn serve(
 }
 
 fn welcome(servers: &[Server]) {
-    say("Three replicas in this process, on the embedded engine. They serve Redis clients on\n");
+    say("Three replicas in this process, on the embedded transport. They serve Redis clients on\n");
     for (id, server) in IDS.into_iter().zip(servers) {
         say(&format!("  replica {id}: {}", server.address()));
     }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::{Connection, Options, Result, embedded};
 
-/// What gives closed process groups: the embedded engine or Corosync.
+/// What gives closed process groups: the embedded transport or Corosync.
 ///
 /// Written in text, as for a command line:
 ///
@@ -17,7 +17,7 @@ use crate::{Connection, Options, Result, embedded};
 /// A third form has no text: [`embedded::Ring`] for members within one process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Engine {
+pub enum Transport {
     /// A node of a ring within this process.
     Process(embedded::Node),
     /// The ring of the processes that meet at this Unix socket.
@@ -27,12 +27,12 @@ pub enum Engine {
     Corosync,
 }
 
-impl Engine {
+impl Transport {
     /// Opens a connection, which is a member of no group yet.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`](crate::Error::Library) when the engine cannot be reached,
+    /// [`Error::Library`](crate::Error::Library) when the transport cannot be reached,
     /// [`Error::TryAgain`](crate::Error::TryAgain) while a daemon is starting,
     /// [`Error::Timeout`](crate::Error::Timeout) when it does not answer,
     /// [`Error::Access`](crate::Error::Access) without permission,
@@ -49,7 +49,7 @@ impl Engine {
     }
 
     /// Checks what can keep processes from meeting at a socket, and says it with the path and what
-    /// to do. Changes nothing. Other engines have nothing to check.
+    /// to do. Changes nothing. Other transports have nothing to check.
     ///
     /// # Errors
     ///
@@ -62,15 +62,15 @@ impl Engine {
     }
 }
 
-/// The text does not name an engine.
+/// The text does not name a transport.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ParseEngineError {
+pub enum ParseTransportError {
     /// Neither of the known forms.
-    #[error("no engine is called {0:?}: use embedded, embedded:PATH or corosync")]
+    #[error("no transport is called {0:?}: use embedded, embedded:PATH or corosync")]
     Unknown(String),
     /// `embedded:` without a path.
-    #[error("the embedded engine needs a path to meet at: embedded:PATH")]
+    #[error("the embedded transport needs a path to meet at: embedded:PATH")]
     NoPath,
     /// `embedded` for a user without a private directory.
     #[error(
@@ -86,26 +86,26 @@ pub enum ParseEngineError {
     NoCorosync,
 }
 
-impl FromStr for Engine {
-    type Err = ParseEngineError;
+impl FromStr for Transport {
+    type Err = ParseTransportError;
 
-    fn from_str(text: &str) -> Result<Self, ParseEngineError> {
+    fn from_str(text: &str) -> Result<Self, ParseTransportError> {
         match text.split_once(':') {
-            Some(("embedded", "")) => Err(ParseEngineError::NoPath),
+            Some(("embedded", "")) => Err(ParseTransportError::NoPath),
             Some(("embedded", path)) => Ok(Self::Socket(path.into())),
             None if text == "embedded" => {
-                embedded::default_path().map(Self::Socket).ok_or(ParseEngineError::NoDefault)
+                embedded::default_path().map(Self::Socket).ok_or(ParseTransportError::NoDefault)
             }
             #[cfg(feature = "corosync")]
             None if text == "corosync" => Ok(Self::Corosync),
             #[cfg(not(feature = "corosync"))]
-            None if text == "corosync" => Err(ParseEngineError::NoCorosync),
-            _ => Err(ParseEngineError::Unknown(text.into())),
+            None if text == "corosync" => Err(ParseTransportError::NoCorosync),
+            _ => Err(ParseTransportError::Unknown(text.into())),
         }
     }
 }
 
-impl fmt::Display for Engine {
+impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(node) => write!(f, "embedded, node {} of this process", node.id()),
@@ -116,7 +116,7 @@ impl fmt::Display for Engine {
     }
 }
 
-impl From<embedded::Node> for Engine {
+impl From<embedded::Node> for Transport {
     fn from(node: embedded::Node) -> Self {
         Self::Process(node)
     }
