@@ -115,20 +115,21 @@ fn one_stream_serves_two_joiners() {
     let (_nodes, replicas, _) = group(&ring, 30_000_000);
     let chunks = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
-    let ear = Transport::from(ring.node()).connect(Options::default()).unwrap();
-    ear.join(&GroupName::new("ledger").unwrap()).unwrap();
+    let observer = Transport::from(ring.node()).connect(Options::default()).unwrap();
+    observer.join(&GroupName::new("ledger").unwrap()).unwrap();
     let listener = {
         let (chunks, stop) = (Arc::clone(&chunks), Arc::clone(&stop));
         thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                ear.wait(Some(Duration::from_millis(20))).unwrap();
-                ear.dispatch(Dispatch::All, |event| {
-                    if let Event::Deliver { message, .. } = event {
-                        let is_chunk = message[6..8] == CHUNK_KIND;
-                        chunks.fetch_add(u64::from(is_chunk), Ordering::Relaxed);
-                    }
-                })
-                .unwrap();
+                observer.wait(Some(Duration::from_millis(20))).unwrap();
+                observer
+                    .dispatch(Dispatch::All, |event| {
+                        if let Event::Deliver { message, .. } = event {
+                            let is_chunk = message[6..8] == CHUNK_KIND;
+                            chunks.fetch_add(u64::from(is_chunk), Ordering::Relaxed);
+                        }
+                    })
+                    .unwrap();
             }
         })
     };

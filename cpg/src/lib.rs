@@ -23,7 +23,7 @@
 //! # fn main() -> Result<(), cpg::Error> {
 //! let ring = Ring::new();
 //! let connection = ring.node().connect(Options::default())?;
-//! connection.join(&GroupName::new("choir")?)?;
+//! connection.join(&GroupName::new("group")?)?;
 //! connection.multicast(Guarantee::Agreed, &[IoSlice::new(b"plain"), IoSlice::new(b"song")])?;
 //! let mut heard = Vec::new();
 //! while heard.is_empty() {

@@ -8,7 +8,7 @@ use cpg::embedded::{BACKLOG_BYTES_MAX, EVENT_BYTES, MEMBERS_MAX, OWN_BYTES_MAX, 
 use cpg::{Connection, Dispatch, Error, Event, GroupName, Guarantee, Options, Reason};
 
 fn group() -> GroupName {
-    GroupName::new("choir").unwrap()
+    GroupName::new("group").unwrap()
 }
 
 fn joined(ring: &Ring) -> Connection {
@@ -30,10 +30,10 @@ fn send(connection: &Connection, message: &[u8]) -> Result<(), Error> {
 #[test]
 fn a_group_has_an_upper_size() {
     let ring = Ring::new();
-    let mut choir: Vec<_> = (0..MEMBERS_MAX).map(|_| joined(&ring)).collect();
+    let mut members: Vec<_> = (0..MEMBERS_MAX).map(|_| joined(&ring)).collect();
     let late = ring.node().connect(Options::default()).unwrap();
     assert_eq!(late.join(&group()), Err(Error::TooManyGroups));
-    choir.pop();
+    members.pop();
     late.join(&group()).unwrap();
     assert_eq!(late.members(&group()).unwrap().len(), MEMBERS_MAX);
 }

@@ -56,16 +56,16 @@ impl Drop for Listener {
 #[test]
 fn what_one_sends_another_hears() {
     let meeting = Meeting::new();
-    let mut listener = Listener::start(&meeting, &["listen", "choir", "--count", "4"]);
+    let mut listener = Listener::start(&meeting, &["listen", "demo", "--count", "4"]);
     let me = format!("1:{}", listener.child.id());
     assert_eq!(listener.line(), format!("{me} (this) came (join)"));
     assert_eq!(listener.line(), format!("members {me}"));
     assert!(listener.line().starts_with("ring 1."));
 
-    assert_eq!(run(&meeting, &["members", "choir"]), format!("{me}\n"));
-    assert_eq!(run(&meeting, &["groups"]), format!("choir  {me}\n"));
-    assert_eq!(run(&meeting, &["send", "choir", "la la", "li"]), "");
-    let mut command = program(&meeting, &["send", "choir"]);
+    assert_eq!(run(&meeting, &["members", "demo"]), format!("{me}\n"));
+    assert_eq!(run(&meeting, &["groups"]), format!("demo  {me}\n"));
+    assert_eq!(run(&meeting, &["send", "demo", "hello", "again"]), "");
+    let mut command = program(&meeting, &["send", "demo"]);
     let mut sender =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     sender.as_mut().unwrap().stdin.take().unwrap().write_all(b"lo\n\x1b[2J").unwrap();
@@ -79,7 +79,7 @@ fn what_one_sends_another_hears() {
             heard.push(line.splitn(4, ' ').nth(3).unwrap().to_owned());
         }
     }
-    assert_eq!(heard, ["la la", "li", "lo", r"\x1b[2J"]);
+    assert_eq!(heard, ["hello", "again", "lo", r"\x1b[2J"]);
     assert!(listener.child.wait().unwrap().success(), "it ends after four");
 }
 

@@ -30,7 +30,7 @@ fn child() {
 }
 
 fn group() -> GroupName {
-    GroupName::new("choir").unwrap()
+    GroupName::new("group").unwrap()
 }
 
 fn next(member: &mut Remote) -> Event {
@@ -86,7 +86,7 @@ fn lie(entry: impl FnOnce(u64) -> Vec<u8>) {
     witness.join(&group()).unwrap();
     let mut liar = Liar::connect(&meeting, &hello(&[0]));
     liar.expect(WELCOME);
-    liar.0.write_all(&frame(JOIN, &[&[5], b"choir"])).unwrap();
+    liar.0.write_all(&frame(JOIN, &[&[5], b"group"])).unwrap();
     let joined = liar.expect(CHANGE);
     let last = u64::from_le_bytes(joined[..8].try_into().unwrap());
     let members = joined[8..9 + usize::from(joined[8]) * 12].to_vec();
@@ -95,7 +95,7 @@ fn lie(entry: impl FnOnce(u64) -> Vec<u8>) {
 
     Box::new(hub).kill();
     until("another hub", || hub_of(&meeting.path()) == Some(witness.pid()));
-    let held = [&[1, 5][..], b"choir", &last.to_le_bytes(), &(last + 1).to_le_bytes(), &members];
+    let held = [&[1, 5][..], b"group", &last.to_le_bytes(), &(last + 1).to_le_bytes(), &members];
     let mut liar = Liar::connect(&meeting, &hello(&held.concat()));
     liar.expect(FETCH);
     let _ = liar.0.write_all(&[entry(last + 1), frame(FETCH_END, &[])].concat());

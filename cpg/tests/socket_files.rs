@@ -25,7 +25,7 @@ fn connect(path: PathBuf) -> Result<Connection> {
 }
 
 fn group() -> GroupName {
-    GroupName::new("choir").unwrap()
+    GroupName::new("group").unwrap()
 }
 
 fn mode(meeting: &Meeting) -> u32 {

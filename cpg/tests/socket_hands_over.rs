@@ -15,7 +15,7 @@ fn child() {
 }
 
 fn group() -> GroupName {
-    GroupName::new("choir").unwrap()
+    GroupName::new("group").unwrap()
 }
 
 fn next(member: &mut dyn Member) -> Event {

@@ -17,7 +17,7 @@ fn child() {
 }
 
 fn group() -> GroupName {
-    GroupName::new("choir").unwrap()
+    GroupName::new("group").unwrap()
 }
 
 fn next(member: &mut dyn Member) -> Event {
@@ -25,17 +25,17 @@ fn next(member: &mut dyn Member) -> Event {
 }
 
 /// Three members that know each other; the first is the hub.
-fn choir(meeting: &Meeting) -> [Remote; 3] {
-    let mut choir = [0; 3].map(|_| {
+fn three_members(meeting: &Meeting) -> [Remote; 3] {
+    let mut members = [0; 3].map(|_| {
         let mut member = meeting.child(Options::default());
         member.join(&group()).unwrap();
         member
     });
-    for member in &mut choir {
+    for member in &mut members {
         while !matches!(next(member), Event::Configuration(change) if change.members.len() == 3) {}
     }
-    assert_eq!(hub_of(&meeting.path()), Some(choir[0].pid()));
-    choir
+    assert_eq!(hub_of(&meeting.path()), Some(members[0].pid()));
+    members
 }
 
 fn signal(member: &Remote, signal: Signal) {
@@ -65,7 +65,7 @@ fn send(member: &mut Remote, message: &[u8]) {
 #[test]
 fn a_stopped_member_misses_nothing_and_delays_nobody() {
     let meeting = Meeting::new();
-    let [mut hub, mut sender, mut stopped] = choir(&meeting);
+    let [mut hub, mut sender, mut stopped] = three_members(&meeting);
     stop(&stopped);
     let message = vec![7; 100_000];
     let start = Instant::now();
@@ -86,7 +86,7 @@ fn a_stopped_member_misses_nothing_and_delays_nobody() {
 #[test]
 fn a_member_stopped_while_the_hub_dies_is_cut_off() {
     let meeting = Meeting::new();
-    let [hub, mut goes_on, mut stopped] = choir(&meeting);
+    let [hub, mut goes_on, mut stopped] = three_members(&meeting);
     stop(&stopped);
     let hub_pid = hub.pid();
     Box::new(hub).kill();
@@ -121,7 +121,7 @@ fn a_member_stopped_while_the_hub_dies_is_cut_off() {
 #[test]
 fn a_stopped_hub_goes_on_where_it_was() {
     let meeting = Meeting::new();
-    let [mut hub, mut sender, _third] = choir(&meeting);
+    let [mut hub, mut sender, _third] = three_members(&meeting);
     stop(&hub);
     send(&mut sender, b"while stopped");
     assert_eq!(sender.next(Duration::from_millis(100)), Ok(None), "the ring stands still");

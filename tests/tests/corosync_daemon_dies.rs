@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use corosync_common::{SOON, Voice, be_child, be_guest, configurations, make_guest};
+use corosync_common::{Observer, SOON, be_child, be_guest, configurations, make_guest};
 use cpg::conformance::Member as _;
 use cpg::{Error, Event, GroupName, Guarantee, Iteration, NodeId, Reason};
 use plainsong_tests::rig::{self, Cluster};
@@ -37,7 +37,7 @@ fn a_connection_ends_with_its_daemon_and_a_new_one_is_a_new_member() -> rig::Res
     let group = GroupName::new("facts").unwrap();
     let cluster = Cluster::builder().start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-    let [mut stays, mut dies, mut listens] = Voice::choir([2, 1, 1].map(|id| cluster.node(id)));
+    let [mut stays, mut dies, mut listens] = Observer::group([2, 1, 1].map(|id| cluster.node(id)));
     for number in 1..=20 {
         stays.send(&format!("before {number}"));
     }
@@ -55,7 +55,7 @@ fn a_connection_ends_with_its_daemon_and_a_new_one_is_a_new_member() -> rig::Res
     };
     assert_eq!(error, Error::Library);
     let heard = dies.heard.iter().filter(|event| matches!(event, Event::Deliver { .. })).count();
-    assert_eq!(heard, 20, "what had been received is handed out:\n{}", dies.story());
+    assert_eq!(heard, 20, "what had been received is handed out:\n{}", dies.trace());
     assert_eq!(dies.member.next(Duration::ZERO), Err(Error::Library), "and it stays so");
     assert_eq!(dies.member.join(&group), Err(Error::Library));
     assert_eq!(dies.member.multicast(Guarantee::Agreed, &[b"x"]), Err(Error::Library));
@@ -75,7 +75,7 @@ fn a_connection_ends_with_its_daemon_and_a_new_one_is_a_new_member() -> rig::Res
 
     cluster.node(1).start_daemon()?;
     let ring = cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-    let mut again = Voice::new(cluster.node(1));
+    let mut again = Observer::new(cluster.node(1));
     again.join();
     stays.until_members(2);
     let last = configurations(&stays.heard).last().unwrap();
@@ -98,17 +98,17 @@ fn quorum_and_rings_speak_of_the_same_ring() -> rig::Result<()> {
     }
     let cluster = Cluster::builder().start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-    let [mut many, mut few] = Voice::choir([1, 3].map(|id| cluster.node(id)));
+    let [mut many, mut few] = Observer::group([1, 3].map(|id| cluster.node(id)));
     cluster.partition(&[&[1, 2], &[3]])?;
-    for (voice, node, quorate, nodes) in
+    for (observer, node, quorate, nodes) in
         [(&mut many, 1, "quorate", &[1, 2][..]), (&mut few, 3, "not quorate", &[3])]
     {
         let wanted: Vec<_> = nodes.iter().copied().map(NodeId).collect();
-        voice.until(
+        observer.until(
             "its ring",
             |heard| matches!(heard.last(), Some(Event::Ring(ring)) if ring.nodes == wanted),
         );
-        let Some(Event::Ring(ring)) = voice.heard.last() else { unreachable!() };
+        let Some(Event::Ring(ring)) = observer.heard.last() else { unreachable!() };
         let nodes: Vec<_> = nodes.iter().map(u32::to_string).collect();
         let expected = format!("{quorate}, ring {}, nodes {}", ring.id, nodes.join(" "));
         // The service is told of the ring after the groups are.

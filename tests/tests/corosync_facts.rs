@@ -8,7 +8,7 @@ mod corosync_common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use corosync_common::{SOON, Voice, be_child, configurations, place_of, rings, tell, whose};
+use corosync_common::{Observer, SOON, be_child, configurations, place_of, rings, tell, whose};
 use cpg::conformance::Member as _;
 use cpg::{Error, Event, Guarantee, NodeId, Reason};
 use plainsong_tests::rig::{self, Cluster};
@@ -30,9 +30,9 @@ fn delivery_is_agreed_and_not_safe() -> rig::Result<()> {
     let cluster = Cluster::builder().start()?;
     for attempt in 1..=TRIES {
         cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-        let mut choir = Voice::choir([1, 2, 3].map(|id| cluster.node(id)));
+        let mut observers = Observer::group([1, 2, 3].map(|id| cluster.node(id)));
         let is_cut = AtomicBool::new(false);
-        let [first, others @ ..] = &mut choir;
+        let [first, others @ ..] = &mut observers;
         let counts = thread::scope(|scope| {
             let counter = scope.spawn(|| {
                 // Up to a second after the cut: the ring breaks after half of that.
@@ -69,11 +69,12 @@ fn delivery_is_agreed_and_not_safe() -> rig::Result<()> {
 }
 
 /// How many messages a member delivered before it heard of a departure.
-fn before_the_break(voice: &mut Voice) -> usize {
-    voice.until("a departure", |heard| configurations(heard).any(|change| !change.left.is_empty()));
+fn before_the_break(observer: &mut Observer) -> usize {
+    observer
+        .until("a departure", |heard| configurations(heard).any(|change| !change.left.is_empty()));
     let is_break =
         |event: &Event| matches!(event, Event::Configuration(change) if !change.left.is_empty());
-    let before = voice.heard.iter().take_while(|event| !is_break(event));
+    let before = observer.heard.iter().take_while(|event| !is_break(event));
     before.filter(|event| matches!(event, Event::Deliver { .. })).count()
 }
 
@@ -88,9 +89,9 @@ fn there_is_no_sending_view_and_a_merge_has_two_sides() -> rig::Result<()> {
     }
     let cluster = Cluster::builder().start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-    let mut choir = Voice::choir([1, 2, 3].map(|id| cluster.node(id)));
+    let mut observers = Observer::group([1, 2, 3].map(|id| cluster.node(id)));
     cluster.node(3).cut()?;
-    let [first, _, third] = &mut choir;
+    let [first, _, third] = &mut observers;
     // Taken over: the break is not known yet.
     third.member.multicast(Guarantee::Agreed, &[b"stale"]).unwrap();
     assert_eq!(configurations(&third.heard).last().unwrap().members.len(), 3);
@@ -98,39 +99,39 @@ fn there_is_no_sending_view_and_a_merge_has_two_sides() -> rig::Result<()> {
     third.until_message("stale");
     let alone = third.until_left(first.me);
     let stale = place_of(&third.heard, "stale").unwrap();
-    assert!(alone < stale, "heard in the configuration it was sent in:\n{}", third.story());
+    assert!(alone < stale, "heard in the configuration it was sent in:\n{}", third.trace());
     assert_eq!(configurations(&third.heard).last().unwrap().members, [third.me]);
-    let ring = |voice: &Voice| rings(&voice.heard).last().unwrap().clone();
+    let ring = |observer: &Observer| rings(&observer.heard).last().unwrap().clone();
     first.until_left(third.me);
     first.until("the ring of two", |heard| rings(heard).last().unwrap().nodes.len() == 2);
     assert_eq!(ring(third).nodes, [NodeId(3)]);
     assert_ne!(ring(first).id, ring(third).id, "the pair tells them apart");
 
     cluster.heal_all()?;
-    for voice in &mut choir {
-        voice.until("those who come", |heard| {
+    for observer in &mut observers {
+        observer.until("those who come", |heard| {
             let last = configurations(heard).last().unwrap();
             last.joined.iter().any(|came| came.reason == Reason::NodeUp)
         });
-        voice.until("the ring", |heard| matches!(heard.last(), Some(Event::Ring(_))));
+        observer.until("the ring", |heard| matches!(heard.last(), Some(Event::Ring(_))));
     }
-    let came = |voice: &Voice| {
-        let change = configurations(&voice.heard).last().unwrap();
+    let came = |observer: &Observer| {
+        let change = configurations(&observer.heard).last().unwrap();
         assert_eq!(change.members.len(), 3);
         assert_eq!(change.left, []);
         whose(&change.joined, Reason::NodeUp)
     };
-    assert_eq!(came(&choir[0]), [NodeId(3)]);
-    assert_eq!(came(&choir[1]), [NodeId(3)]);
-    assert_eq!(came(&choir[2]), [NodeId(1), NodeId(2)]);
-    assert_eq!(ring(&choir[0]), ring(&choir[2]));
+    assert_eq!(came(&observers[0]), [NodeId(3)]);
+    assert_eq!(came(&observers[1]), [NodeId(3)]);
+    assert_eq!(came(&observers[2]), [NodeId(1), NodeId(2)]);
+    assert_eq!(ring(&observers[0]), ring(&observers[2]));
 
-    choir[0].send("after");
-    for voice in &mut choir {
-        voice.until_message("after");
+    observers[0].send("after");
+    for observer in &mut observers {
+        observer.until_message("after");
     }
-    assert_eq!(place_of(&choir[0].heard, "stale"), None, "the others never get it");
-    assert_eq!(place_of(&choir[1].heard, "stale"), None);
+    assert_eq!(place_of(&observers[0].heard, "stale"), None, "the others never get it");
+    assert_eq!(place_of(&observers[1].heard, "stale"), None);
     Ok(())
 }
 
@@ -145,7 +146,7 @@ fn an_exit_loses_what_was_sent() -> rig::Result<()> {
     // The ring must not break while a daemon stands still.
     let cluster = Cluster::builder().token_ms(4_000).start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-    let [mut stays, mut ends] = Voice::choir([2, 1].map(|id| cluster.node(id)));
+    let [mut stays, mut ends] = Observer::group([2, 1].map(|id| cluster.node(id)));
     ends.send("first");
     stays.until_message("first");
     cluster.node(1).pause_daemon()?;
@@ -159,7 +160,7 @@ fn an_exit_loses_what_was_sent() -> rig::Result<()> {
     let heard = stays.heard.iter().filter(|event| matches!(event, Event::Deliver { .. })).count();
     let lost = SENT + 1 - heard;
     tell(&format!("lost at an exit: {lost} of {SENT} messages that were taken over"));
-    assert!(lost > 0, "nothing was lost:\n{}", stays.story());
+    assert!(lost > 0, "nothing was lost:\n{}", stays.trace());
     assert_eq!(rings(&stays.heard).count(), 1, "the ring had nothing to do with it");
     Ok(())
 }

@@ -9,7 +9,7 @@ mod corosync_common;
 
 use std::fs;
 
-use corosync_common::{SOON, Voice, be_child, configurations, place_of, rings, tell};
+use corosync_common::{Observer, SOON, be_child, configurations, place_of, rings, tell};
 use cpg::Reason;
 use cpg::conformance::Member as _;
 use plainsong_tests::rig::{self, Cluster, Node};
@@ -38,7 +38,7 @@ fn a_gap_can_be_silent() -> rig::Result<()> {
     be_slow_to_be_alone(cluster.node(3))?;
     for attempt in 1..=TRIES {
         cluster.wait_for_ring(&[1, 2, 3, 4], SOON)?;
-        let [mut stays, mut gap] = Voice::choir([1, 3].map(|id| cluster.node(id)));
+        let [mut stays, mut gap] = Observer::group([1, 3].map(|id| cluster.node(id)));
         cluster.node(3).cut()?;
         stays.until_left(gap.me);
         for number in 1..=3 {
@@ -55,7 +55,7 @@ fn a_gap_can_be_silent() -> rig::Result<()> {
         gap.until_message("after");
         cluster.node(4).resume_daemon()?;
 
-        assert_eq!(place_of(&gap.heard, "missed 1"), None, "{}", gap.story());
+        assert_eq!(place_of(&gap.heard, "missed 1"), None, "{}", gap.trace());
         if configurations(&gap.heard).all(|change| change.left.is_empty()) {
             assert_eq!(configurations(&gap.heard).last().unwrap().members.len(), 2);
             let reasons: Vec<_> = configurations(&stays.heard)
@@ -67,10 +67,10 @@ fn a_gap_can_be_silent() -> rig::Result<()> {
                 reasons,
                 [Reason::Join, Reason::NodeDown, Reason::NodeUp],
                 "those who stay can tell: {}",
-                stays.story()
+                stays.trace()
             );
             tell(&format!("silent gap in try {attempt}; the member that misses three heard:"));
-            tell(&gap.story());
+            tell(&gap.trace());
             return Ok(());
         }
         assert!(rings(&gap.heard).count() > 1);
@@ -101,7 +101,7 @@ fn a_departure_can_overtake_messages() -> rig::Result<()> {
         cluster.wait_for_ring(&[1, 2, 3], SOON)?;
         // Another process of the node is in the group, or the messages would be dropped.
         let nodes = [2, 1, 1].map(|id| cluster.node(id));
-        let [mut witness, _other, mut gone] = Voice::choir(nodes);
+        let [mut witness, _other, mut gone] = Observer::group(nodes);
         let mark = cluster.mark();
         cluster.node(3).pause_daemon()?;
         let daemon = cluster.node(1).daemon()?;
@@ -121,7 +121,7 @@ fn a_departure_can_overtake_messages() -> rig::Result<()> {
         let words = place_of(&witness.heard, "last words");
         if words.is_some_and(|words| left < words) {
             tell(&format!("a departure overtook a message in try {attempt}; a witness heard:"));
-            tell(&witness.story());
+            tell(&witness.trace());
             return Ok(());
         }
     }

@@ -6,7 +6,7 @@ mod corosync_common;
 
 use std::time::{Duration, Instant};
 
-use corosync_common::{SOON, Voice, be_child, insist};
+use corosync_common::{Observer, SOON, be_child, insist};
 use cpg::conformance::Member as _;
 use cpg::embedded::{BACKLOG_BYTES_MAX, OWN_BYTES_MAX};
 use cpg::{Error, Event, Guarantee, Reason};
@@ -29,10 +29,10 @@ fn who_sends_and_does_not_dispatch_is_held_back() -> rig::Result<()> {
     }
     let cluster = Cluster::builder().nodes(1).start()?;
     cluster.wait_for_ring(&[1], SOON)?;
-    let [mut voice] = Voice::choir([cluster.node(1)]);
+    let [mut observer] = Observer::group([cluster.node(1)]);
     let (mut sent, mut last) = (0, Instant::now());
     while last.elapsed() < HELD_BACK {
-        match voice.member.multicast(Guarantee::Agreed, &[&MESSAGE]) {
+        match observer.member.multicast(Guarantee::Agreed, &[&MESSAGE]) {
             Ok(()) => (sent, last) = (sent + 1, Instant::now()),
             Err(error) => assert_eq!(error, Error::TryAgain),
         }
@@ -40,11 +40,11 @@ fn who_sends_and_does_not_dispatch_is_held_back() -> rig::Result<()> {
         assert!(sent * MESSAGE.len() <= 2 * (OWN_BYTES_MAX + MESSAGE.len()), "not held back");
     }
     assert!(sent * MESSAGE.len() >= OWN_BYTES_MAX - MESSAGE.len());
-    voice.until("all that was sent", |heard| {
+    observer.until("all that was sent", |heard| {
         heard.iter().filter(|event| matches!(event, Event::Deliver { .. })).count() == sent
     });
-    voice.send("free again");
-    voice.until_message("free again");
+    observer.send("free again");
+    observer.until_message("free again");
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn who_never_dispatches_is_cut_off() -> rig::Result<()> {
     }
     let cluster = Cluster::builder().nodes(1).start()?;
     cluster.wait_for_ring(&[1], SOON)?;
-    let [mut sends, mut sleeps] = Voice::choir([cluster.node(1), cluster.node(1)]);
+    let [mut sends, mut sleeps] = Observer::group([cluster.node(1), cluster.node(1)]);
     let mut why = None;
     let mut sent = 0;
     while why.is_none() {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Cluster;
-use super::ear::new_group;
+use super::observer::new_group;
 use crate::{Connection, Dispatch, Error, Event, Guarantee};
 
 /// A connection that is alone in its group and has heard of its joining.
-fn soloist(cluster: &dyn Cluster) -> Connection {
+fn sole_member(cluster: &dyn Cluster) -> Connection {
     let connection = cluster.connect();
     connection.join(&new_group()).unwrap();
     assert!(connection.wait(Some(cluster.patience())).unwrap());
@@ -26,7 +26,7 @@ fn send(connection: &Connection, message: &[u8]) {
 }
 
 pub(super) fn dispatching_one_takes_one(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     for message in [b"1", b"2", b"3"] {
         send(&connection, message);
     }
@@ -41,7 +41,7 @@ pub(super) fn dispatching_one_takes_one(cluster: &dyn Cluster) {
 }
 
 pub(super) fn dispatching_all_takes_what_is_there(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     assert_eq!(connection.dispatch(Dispatch::All, |_| ()), Ok(0), "nothing is no error");
     for _ in 0..50 {
         send(&connection, b"x");
@@ -58,7 +58,7 @@ pub(super) fn dispatching_all_takes_what_is_there(cluster: &dyn Cluster) {
 }
 
 pub(super) fn dispatching_without_blocking_says_when_nothing_is_there(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     let none = connection.dispatch(Dispatch::OneNonblocking, |_| panic!("nothing was sent"));
     assert_eq!(none, Err(Error::TryAgain));
     send(&connection, b"1");
@@ -68,7 +68,7 @@ pub(super) fn dispatching_without_blocking_says_when_nothing_is_there(cluster: &
 }
 
 pub(super) fn dispatching_blocks_until_woken(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         let dispatcher = scope.spawn(|| {
@@ -95,7 +95,7 @@ pub(super) fn dispatching_blocks_until_woken(cluster: &dyn Cluster) {
 }
 
 pub(super) fn a_nested_dispatch_is_busy(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     send(&connection, b"outer");
     let mut nested = None;
     connection
@@ -106,7 +106,7 @@ pub(super) fn a_nested_dispatch_is_busy(cluster: &dyn Cluster) {
 }
 
 pub(super) fn a_handler_may_send(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     send(&connection, b"question");
     let mut heard = Vec::new();
     while heard.len() < 2 {
@@ -123,7 +123,7 @@ pub(super) fn a_handler_may_send(cluster: &dyn Cluster) {
 }
 
 pub(super) fn the_descriptor_is_readable_while_there_are_events(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     assert!(!is_readable(&connection, Duration::ZERO));
     for _ in 0..3 {
         send(&connection, b"1");
@@ -146,7 +146,7 @@ fn is_readable(connection: &Connection, timeout: Duration) -> bool {
 }
 
 pub(super) fn waiting_takes_nothing_and_ends_in_time(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     let start = Instant::now();
     assert_eq!(connection.wait(Some(Duration::from_millis(20))), Ok(false));
     assert!(start.elapsed() >= Duration::from_millis(20));
@@ -158,7 +158,7 @@ pub(super) fn waiting_takes_nothing_and_ends_in_time(cluster: &dyn Cluster) {
 }
 
 pub(super) fn a_wake_is_heard_even_if_it_comes_early(cluster: &dyn Cluster) {
-    let connection = soloist(cluster);
+    let connection = sole_member(cluster);
     connection.wake();
     assert_eq!(connection.wait(None), Ok(false));
     connection.wake();

@@ -1,69 +1,69 @@
 //! What is heard when something ends that should not.
 
 use super::Cluster;
-use super::ear::{Ear, configurations, messages, new_group, rings};
+use super::observer::{Observer, configurations, messages, new_group, rings};
 use crate::{Error, Event, Options, Reason};
 
 pub(super) fn closing_without_leaving_is_a_process_down(cluster: &dyn Cluster) {
-    let mut choir = Ear::choir(cluster, 3, &new_group());
-    let gone = choir.pop().unwrap();
+    let mut observers = Observer::group(cluster, 3, &new_group());
+    let gone = observers.pop().unwrap();
     gone.member.close();
-    assert_departure(&mut choir, gone.me, Reason::ProcessDown);
+    assert_departure(&mut observers, gone.me, Reason::ProcessDown);
 }
 
 pub(super) fn a_killed_process_is_a_process_down(cluster: &dyn Cluster) {
-    let mut choir = Ear::choir(cluster, 3, &new_group());
-    let gone = choir.pop().unwrap();
+    let mut observers = Observer::group(cluster, 3, &new_group());
+    let gone = observers.pop().unwrap();
     gone.member.kill();
-    assert_departure(&mut choir, gone.me, Reason::ProcessDown);
-    choir[1].send("we go on");
-    choir.iter_mut().for_each(|ear| ear.until_message(b"we go on"));
+    assert_departure(&mut observers, gone.me, Reason::ProcessDown);
+    observers[1].send("we go on");
+    observers.iter_mut().for_each(|observer| observer.until_message(b"we go on"));
 }
 
-fn assert_departure(choir: &mut [Ear], gone: crate::Member, reason: Reason) {
-    let mut stay: Vec<_> = choir.iter().map(|ear| ear.me).collect();
+fn assert_departure(observers: &mut [Observer], gone: crate::Member, reason: Reason) {
+    let mut stay: Vec<_> = observers.iter().map(|observer| observer.me).collect();
     stay.sort();
-    for ear in choir {
-        assert_eq!(ear.until_left(gone), reason);
-        let last = configurations(&ear.heard).last().unwrap();
+    for observer in observers {
+        assert_eq!(observer.until_left(gone), reason);
+        let last = configurations(&observer.heard).last().unwrap();
         assert_eq!(last.members, stay);
         assert_eq!(last.joined, []);
     }
 }
 
 pub(super) fn what_was_sent_before_closing_is_heard(cluster: &dyn Cluster) {
-    let mut choir = Ear::choir(cluster, 2, &new_group());
-    let mut gone = choir.pop().unwrap();
+    let mut observers = Observer::group(cluster, 2, &new_group());
+    let mut gone = observers.pop().unwrap();
     for number in 0..200 {
         gone.send(number.to_string());
     }
     gone.member.close();
-    choir[0].until_left(gone.me);
-    let heard: Vec<_> = messages(&choir[0].heard).map(|(_, message)| message.clone()).collect();
+    observers[0].until_left(gone.me);
+    let heard: Vec<_> = messages(&observers[0].heard).map(|(_, message)| message.clone()).collect();
     let sent: Vec<_> = (0..200).map(|number| number.to_string()).collect();
     assert_eq!(heard, sent, "and all of it before the departure");
 }
 
 pub(super) fn a_stopped_node_is_a_node_down(cluster: &dyn Cluster) {
     let group = new_group();
-    let mut choir = Ear::choir(cluster, 3, &group);
-    let mut gone = choir.pop().unwrap();
-    choir[0].send("before");
+    let mut observers = Observer::group(cluster, 3, &group);
+    let mut gone = observers.pop().unwrap();
+    observers[0].send("before");
     gone.until_message(b"before");
     if !cluster.stop(2) {
         return;
     }
-    assert_departure(&mut choir, gone.me, Reason::NodeDown);
-    choir[0].send("after");
-    for ear in &mut choir {
-        ear.until_message(b"after");
+    assert_departure(&mut observers, gone.me, Reason::NodeDown);
+    observers[0].send("after");
+    for observer in &mut observers {
+        observer.until_message(b"after");
         let down = place(
-            &ear.heard,
+            &observer.heard,
             |event| matches!(event, Event::Configuration(change) if !change.left.is_empty()),
         );
-        let ring = down + place(&ear.heard[down..], |event| matches!(event, Event::Ring(_)));
+        let ring = down + place(&observer.heard[down..], |event| matches!(event, Event::Ring(_)));
         let after = place(
-            &ear.heard,
+            &observer.heard,
             |event| matches!(event, Event::Deliver { message, .. } if message == "after"),
         );
         assert!(ring < after, "the ring comes after its configurations and before its messages");
@@ -85,16 +85,16 @@ fn place(heard: &[Event], is_it: impl Fn(&Event) -> bool) -> usize {
 }
 
 pub(super) fn a_new_ring_is_told_to_all(cluster: &dyn Cluster) {
-    let mut member = Ear::joined(cluster, 0, &new_group());
-    let mut outsider = Ear::new(cluster, 1);
+    let mut member = Observer::joined(cluster, 0, &new_group());
+    let mut outsider = Observer::new(cluster, 1);
     if !cluster.stop(2) {
         return;
     }
-    for ear in [&mut member, &mut outsider] {
-        ear.until("a ring", |heard| rings(heard).next().is_some());
-        let ring = rings(&ear.heard).last().unwrap();
+    for observer in [&mut member, &mut outsider] {
+        observer.until("a ring", |heard| rings(heard).next().is_some());
+        let ring = rings(&observer.heard).last().unwrap();
         assert!(ring.nodes.is_sorted());
-        assert!(ring.nodes.contains(&ear.me.node));
+        assert!(ring.nodes.contains(&observer.me.node));
         assert_eq!(ring.id.representative, ring.nodes[0]);
     }
     assert_eq!(rings(&member.heard).last(), rings(&outsider.heard).last());
@@ -102,21 +102,21 @@ pub(super) fn a_new_ring_is_told_to_all(cluster: &dyn Cluster) {
 }
 
 pub(super) fn the_initial_ring_follows_the_own_join(cluster: &dyn Cluster) {
-    let mut ear = Ear::with(cluster, 0, Options { initial_ring: true });
-    ear.join(&new_group());
-    ear.until("the initial ring", |heard| rings(heard).next().is_some());
-    let [Event::Configuration(own), Event::Ring(ring)] = ear.heard.as_slice() else {
-        panic!("not the own join and the ring, but {:?}", ear.heard);
+    let mut observer = Observer::with(cluster, 0, Options { initial_ring: true });
+    observer.join(&new_group());
+    observer.until("the initial ring", |heard| rings(heard).next().is_some());
+    let [Event::Configuration(own), Event::Ring(ring)] = observer.heard.as_slice() else {
+        panic!("not the own join and the ring, but {:?}", observer.heard);
     };
-    assert_eq!(own.members, [ear.me]);
-    assert!(ring.nodes.contains(&ear.me.node));
-    ear.assert_quiet();
-    assert_eq!(rings(&ear.heard).count(), 1, "once");
+    assert_eq!(own.members, [observer.me]);
+    assert!(ring.nodes.contains(&observer.me.node));
+    observer.assert_quiet();
+    assert_eq!(rings(&observer.heard).count(), 1, "once");
 }
 
 pub(super) fn no_initial_ring_unless_asked_for(cluster: &dyn Cluster) {
-    let mut ear = Ear::joined(cluster, 0, &new_group());
-    ear.send("end");
-    ear.until_message(b"end");
-    assert_eq!(rings(&ear.heard).count(), 0);
+    let mut observer = Observer::joined(cluster, 0, &new_group());
+    observer.send("end");
+    observer.until_message(b"end");
+    assert_eq!(rings(&observer.heard).count(), 0);
 }

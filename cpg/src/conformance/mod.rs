@@ -35,11 +35,11 @@
 
 mod codec;
 mod dispatching;
-mod ear;
 mod failing;
 mod in_process;
 mod member;
 mod membership;
+mod observer;
 mod ordering;
 mod remote;
 mod sending;

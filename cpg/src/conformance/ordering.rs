@@ -3,78 +3,82 @@
 use std::thread;
 
 use super::Cluster;
-use super::ear::{Ear, configurations, messages, new_group};
+use super::observer::{Observer, configurations, messages, new_group};
 use crate::Event;
 
 const EACH: usize = 300;
 
 /// Three members that send at the same time, until each has heard all.
-fn sing(cluster: &dyn Cluster) -> Vec<Ear> {
-    let mut choir = Ear::choir(cluster, 3, &new_group());
+fn send_from_all(cluster: &dyn Cluster) -> Vec<Observer> {
+    let mut observers = Observer::group(cluster, 3, &new_group());
     thread::scope(|scope| {
-        for ear in &mut choir {
+        for observer in &mut observers {
             scope.spawn(move || {
                 for number in 0..EACH {
-                    ear.send(number.to_string());
+                    observer.send(number.to_string());
                     if number % 7 == 0 {
-                        ear.hear(std::time::Duration::ZERO);
+                        observer.hear(std::time::Duration::ZERO);
                     }
                 }
-                ear.until("all messages", |heard| messages(heard).count() == 3 * EACH);
+                observer.until("all messages", |heard| messages(heard).count() == 3 * EACH);
             });
         }
     });
-    choir
+    observers
 }
 
 /// What was heard from the time on when all were there.
-fn together(ear: &Ear) -> Vec<Event> {
-    let history = ear.history();
+fn together(observer: &Observer) -> Vec<Event> {
+    let history = observer.history();
     let start = history.iter().rposition(|event| matches!(event, Event::Configuration(_)));
     history[start.unwrap()..].to_vec()
 }
 
 pub(super) fn senders_are_in_one_order_for_all(cluster: &dyn Cluster) {
-    let choir = sing(cluster);
-    for ear in &choir {
-        assert_eq!(together(ear).len(), 3 * EACH + 1);
-        assert!(together(ear) == together(&choir[0]), "{} heard another order", ear.me);
+    let observers = send_from_all(cluster);
+    for observer in &observers {
+        assert_eq!(together(observer).len(), 3 * EACH + 1);
+        assert!(
+            together(observer) == together(&observers[0]),
+            "{} heard another order",
+            observer.me
+        );
     }
 }
 
 pub(super) fn each_sender_is_in_its_own_order(cluster: &dyn Cluster) {
-    let choir = sing(cluster);
+    let observers = send_from_all(cluster);
     let numbers: Vec<_> = (0..EACH).map(|number| number.to_string()).collect();
-    for ear in &choir {
-        for sender in &choir {
-            let heard: Vec<_> = messages(&ear.heard)
+    for observer in &observers {
+        for sender in &observers {
+            let heard: Vec<_> = messages(&observer.heard)
                 .filter(|(from, _)| *from == sender.me)
                 .map(|(_, message)| String::from_utf8(message.to_vec()).unwrap())
                 .collect();
-            assert_eq!(heard, numbers, "{} heard {}", ear.me, sender.me);
+            assert_eq!(heard, numbers, "{} heard {}", observer.me, sender.me);
         }
     }
 }
 
 pub(super) fn own_messages_are_heard(cluster: &dyn Cluster) {
-    let mut ear = Ear::joined(cluster, 0, &new_group());
-    ear.send("alone");
-    ear.until_message(b"alone");
-    assert!(messages(&ear.heard).all(|(sender, _)| sender == ear.me));
+    let mut observer = Observer::joined(cluster, 0, &new_group());
+    observer.send("alone");
+    observer.until_message(b"alone");
+    assert!(messages(&observer.heard).all(|(sender, _)| sender == observer.me));
 }
 
 pub(super) fn changes_are_at_one_position_for_all(cluster: &dyn Cluster) {
     let group = new_group();
-    let mut choir = Ear::choir(cluster, 2, &group);
-    let mut guest = Ear::new(cluster, 2);
+    let mut observers = Observer::group(cluster, 2, &group);
+    let mut guest = Observer::new(cluster, 2);
     thread::scope(|scope| {
-        for ear in &mut choir {
+        for observer in &mut observers {
             scope.spawn(|| {
                 for number in 0..EACH {
-                    ear.send(number.to_string());
+                    observer.send(number.to_string());
                 }
-                ear.until("all messages", |heard| messages(heard).count() > 2 * EACH);
-                ear.until_members(2);
+                observer.until("all messages", |heard| messages(heard).count() > 2 * EACH);
+                observer.until_members(2);
             });
         }
         scope.spawn(|| {
@@ -85,7 +89,7 @@ pub(super) fn changes_are_at_one_position_for_all(cluster: &dyn Cluster) {
             guest.until_left(guest.me);
         });
     });
-    let (first, second) = (together_from(&choir[0], 2), together_from(&choir[1], 2));
+    let (first, second) = (together_from(&observers[0], 2), together_from(&observers[1], 2));
     assert!(first == second, "changes and messages are in another order");
     let came = first.iter().position(
         |event| matches!(event, Event::Configuration(change) if change.members.len() == 3),
@@ -98,8 +102,8 @@ pub(super) fn changes_are_at_one_position_for_all(cluster: &dyn Cluster) {
 }
 
 /// What was heard from the first configuration of that many members on.
-fn together_from(ear: &Ear, members: usize) -> Vec<Event> {
-    let history = ear.history();
+fn together_from(observer: &Observer, members: usize) -> Vec<Event> {
+    let history = observer.history();
     let start = history.iter().position(
         |event| matches!(event, Event::Configuration(change) if change.members.len() == members),
     );
@@ -108,8 +112,8 @@ fn together_from(ear: &Ear, members: usize) -> Vec<Event> {
 
 pub(super) fn nothing_is_heard_from_before_joining(cluster: &dyn Cluster) {
     let group = new_group();
-    let mut first = Ear::joined(cluster, 0, &group);
-    let mut late = Ear::new(cluster, 1);
+    let mut first = Observer::joined(cluster, 0, &group);
+    let mut late = Observer::new(cluster, 1);
     thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..EACH {
@@ -129,17 +133,17 @@ pub(super) fn nothing_is_heard_from_before_joining(cluster: &dyn Cluster) {
 }
 
 pub(super) fn groups_do_not_hear_each_other(cluster: &dyn Cluster) {
-    let mut here = Ear::choir(cluster, 2, &new_group());
-    let mut there = Ear::choir(cluster, 2, &new_group());
+    let mut here = Observer::group(cluster, 2, &new_group());
+    let mut there = Observer::group(cluster, 2, &new_group());
     here[0].send("here");
     there[0].send("there");
-    for (choir, own) in [(&mut here, &b"here"[..]), (&mut there, b"there")] {
-        for ear in choir {
-            ear.until_message(own);
-            assert_eq!(messages(&ear.heard).count(), 1);
+    for (observers, own) in [(&mut here, &b"here"[..]), (&mut there, b"there")] {
+        for observer in observers {
+            observer.until_message(own);
+            assert_eq!(messages(&observer.heard).count(), 1);
         }
     }
     there[0].send("once more");
-    there.iter_mut().for_each(|ear| ear.until_message(b"once more"));
-    here.iter_mut().for_each(Ear::assert_quiet);
+    there.iter_mut().for_each(|observer| observer.until_message(b"once more"));
+    here.iter_mut().for_each(Observer::assert_quiet);
 }

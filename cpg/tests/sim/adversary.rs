@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use cpg::sim::{Faults, Sightings};
 use cpg::{Error, Event, Member};
 
-use super::choir::{Choir, ms, node, words};
+use super::test_group::{TestGroup, ms, node, words};
 
 const NODES: u32 = 5;
 
 /// A mixture of coming, going and talking under drawn faults; then calm.
 struct Run {
-    choir: Choir,
+    group: TestGroup,
     random: u64,
     next_pid: u32,
     sent: u64,
@@ -21,7 +21,7 @@ struct Run {
 
 impl Run {
     fn new(seed: u64, faults: Faults) -> Self {
-        Self { choir: Choir::with(seed, NODES, faults), random: seed, next_pid: 100, sent: 0 }
+        Self { group: TestGroup::with(seed, NODES, faults), random: seed, next_pid: 100, sent: 0 }
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -31,30 +31,30 @@ impl Run {
 
     fn go(&mut self, steps: u64) {
         for _ in 0..steps {
-            let singer = self.below(self.choir.singers.len() as u64) as usize;
+            let member = self.below(self.group.members.len() as u64) as usize;
             match self.below(1000) {
-                0..900 => self.send(singer),
-                900..910 => self.choir.sim.close(self.choir.singers[singer].id),
+                0..900 => self.send(member),
+                900..910 => self.group.sim.close(self.group.members[member].id),
                 910..915 => {
-                    let _ = self.choir.sim.leave(self.choir.singers[singer].id);
+                    let _ = self.group.sim.leave(self.group.members[member].id);
                 }
                 915..960 => self.join(),
                 _ => {}
             }
             let micros = self.below(4000);
-            self.choir.sim.advance(std::time::Duration::from_micros(micros));
+            self.group.sim.advance(std::time::Duration::from_micros(micros));
             if self.below(10) > 0 {
-                self.choir.listen();
+                self.group.listen();
             }
         }
-        self.choir.listen();
+        self.group.listen();
     }
 
-    fn send(&mut self, singer: usize) {
+    fn send(&mut self, member: usize) {
         for _ in 0..1 + self.below(4) {
             self.sent += 1;
-            let text = format!("{} {}", singer, self.sent);
-            match self.choir.try_send(singer, &text) {
+            let text = format!("{} {}", member, self.sent);
+            match self.group.try_send(member, &text) {
                 Ok(())
                 | Err(Error::TryAgain | Error::Library | Error::NotExist | Error::BadHandle) => {}
                 Err(error) => panic!("{error}"),
@@ -65,30 +65,30 @@ impl Run {
     fn join(&mut self) {
         let id = 1 + self.below(u64::from(NODES)) as u32;
         self.next_pid += 1;
-        if let Ok(id) = self.choir.sim.join(node(id), cpg::Pid(self.next_pid)) {
+        if let Ok(id) = self.group.sim.join(node(id), cpg::Pid(self.next_pid)) {
             let (heard, failed) = (Vec::new(), None);
-            self.choir.singers.push(super::choir::Singer { id, heard, failed });
+            self.group.members.push(super::test_group::TestMember { id, heard, failed });
         }
     }
 
     /// After the faults: all who are left agree, and hear each other.
     fn check_calm(&mut self) {
-        self.choir.sim.calm();
-        self.choir.settle();
+        self.group.sim.calm();
+        self.group.settle();
         let mut open = BTreeSet::new();
-        for singer in 0..self.choir.singers.len() {
-            let is_lost = self.choir.singers[singer].failed.is_some();
-            if !is_lost && self.choir.try_send(singer, &format!("calm at {singer}")).is_ok() {
-                open.insert(singer);
+        for member in 0..self.group.members.len() {
+            let is_lost = self.group.members[member].failed.is_some();
+            if !is_lost && self.group.try_send(member, &format!("calm at {member}")).is_ok() {
+                open.insert(member);
             }
         }
-        self.choir.settle();
-        let expected: BTreeSet<_> = open.iter().map(|singer| format!("calm at {singer}")).collect();
-        for singer in &open {
-            let heard = &self.choir.singers[*singer].heard;
+        self.group.settle();
+        let expected: BTreeSet<_> = open.iter().map(|member| format!("calm at {member}")).collect();
+        for member in &open {
+            let heard = &self.group.members[*member].heard;
             let heard: BTreeSet<_> =
                 heard.iter().map(words).filter(|word| word.starts_with("calm")).collect();
-            assert_eq!(heard, expected, "at {singer}");
+            assert_eq!(heard, expected, "at {member}");
         }
     }
 }
@@ -110,10 +110,10 @@ fn check_one(me: Member, heard: &[Event]) {
             Event::Deliver { message, .. } => {
                 assert!(is_member, "{me} hears a message before its own join");
                 let text = String::from_utf8(message.to_vec()).unwrap();
-                let (singer, number) = text.split_once(' ').unwrap();
+                let (member, number) = text.split_once(' ').unwrap();
                 let Ok(number) = number.parse() else { continue };
-                let before = last.insert(singer.to_owned(), number);
-                assert!(before < Some(number), "{me} hears {singer} out of order, or twice");
+                let before = last.insert(member.to_owned(), number);
+                assert!(before < Some(number), "{me} hears {member} out of order, or twice");
             }
             Event::Ring(ring) => assert!(ring.nodes.contains(&me.node)),
         }
@@ -144,17 +144,17 @@ fn what_cpg_promises_holds_and_everything_else_happens() {
         let mut run = Run::new(seed, Faults::drawn(seed));
         run.go(1500);
         run.check_calm();
-        let singers = &run.choir.singers;
-        for (place, singer) in singers.iter().enumerate() {
+        let members = &run.group.members;
+        for (place, member) in members.iter().enumerate() {
             let initial = place < NODES as usize;
-            let me = run.choir.sim.member(singer.id);
+            let me = run.group.sim.member(member.id);
             if !initial {
-                check_one(me, &singer.heard);
+                check_one(me, &member.heard);
             }
-            let other = &singers[(place + 1) % singers.len()];
-            check_two(&singer.heard, &other.heard);
+            let other = &members[(place + 1) % members.len()];
+            check_two(&member.heard, &other.heard);
         }
-        for (name, count) in run.choir.sim.sightings().named() {
+        for (name, count) in run.group.sim.sightings().named() {
             *total.entry(name).or_default() += count;
         }
     }
@@ -178,16 +178,16 @@ fn those_who_go_on_together_deliver_the_same() {
         };
         let mut run = Run::new(seed, faults);
         run.go(1500);
-        if run.choir.sim.sightings().aborted_rings > 0 {
+        if run.group.sim.sightings().aborted_rings > 0 {
             continue;
         }
         // What was delivered between rings, by these and the one before, which decides what
         // straddles; of those who were members all the while.
         let mut chapters: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
-        for singer in &run.choir.singers {
+        for member in &run.group.members {
             let mut rings: Vec<String> = Vec::new();
             let mut chapter: Vec<String> = Vec::new();
-            for event in &singer.heard {
+            for event in &member.heard {
                 if let Event::Ring(ring) = event {
                     if rings.last() == Some(&ring.id.to_string()) {
                         continue;
@@ -215,7 +215,7 @@ fn a_faultless_group_never_does_any_of_it() {
     for seed in 0..20 {
         let mut run = Run::new(seed, Faults::default());
         run.go(1500);
-        let seen = run.choir.sim.sightings();
+        let seen = run.group.sim.sightings();
         let Sightings { early_rings, rings, lost_messages, .. } = seen;
         // Messages of those whose connection was closed before the daemon had a turn, and
         // connections made while another's join is under way.

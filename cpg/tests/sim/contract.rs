@@ -73,7 +73,7 @@ impl Cluster for Simulated {
         let mut pid = self.last_pid.lock().unwrap();
         *pid += 1;
         let me = cpg::Member { node: NODES[node], pid: Pid(*pid) };
-        Box::new(Seat { sim: Arc::clone(&self.sim), me, client: None, has_left: false })
+        Box::new(SimulatedMember { sim: Arc::clone(&self.sim), me, client: None, has_left: false })
     }
 
     fn stop(&self, node: usize) -> bool {
@@ -86,14 +86,14 @@ impl Cluster for Simulated {
     }
 }
 
-struct Seat {
+struct SimulatedMember {
     sim: Arc<Mutex<Sim>>,
     me: cpg::Member,
     client: Option<ClientId>,
     has_left: bool,
 }
 
-impl Seat {
+impl SimulatedMember {
     fn sim(&self) -> MutexGuard<'_, Sim> {
         self.sim.lock().unwrap()
     }
@@ -103,7 +103,7 @@ impl Seat {
     }
 }
 
-impl Member for Seat {
+impl Member for SimulatedMember {
     fn join(&mut self, _group: &GroupName) -> cpg::Result<()> {
         if self.has_left {
             return Err(Error::BadHandle);

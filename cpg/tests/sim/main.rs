@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod adversary;
-mod choir;
 mod contract;
 mod faultless;
 mod listed;
 mod ring_changes;
 mod sending;
+mod test_group;

@@ -51,14 +51,14 @@ pub(crate) fn be_child() {
     }
 }
 
-/// A member in a node, and all it has heard.
-pub(crate) struct Voice {
+/// A member in a node, and all events it has received.
+pub(crate) struct Observer {
     pub(crate) member: Box<Remote>,
     pub(crate) me: Member,
     pub(crate) heard: Vec<Event>,
 }
 
-impl Voice {
+impl Observer {
     /// Connects, and does not join.
     pub(crate) fn new(node: &Node) -> Self {
         let mut member = Box::new(Remote::start(&mut child_command(node), RINGS).unwrap());
@@ -66,17 +66,17 @@ impl Voice {
         Self { member, me, heard: Vec::new() }
     }
 
-    /// Members in these nodes, who know of each other.
-    pub(crate) fn choir<const COUNT: usize>(nodes: [&Node; COUNT]) -> [Self; COUNT] {
-        let mut choir = nodes.map(|node| {
-            let mut voice = Self::new(node);
-            voice.join();
-            voice
+    /// Members in these nodes, each of which knows all others.
+    pub(crate) fn group<const COUNT: usize>(nodes: [&Node; COUNT]) -> [Self; COUNT] {
+        let mut observers = nodes.map(|node| {
+            let mut observer = Self::new(node);
+            observer.join();
+            observer
         });
-        for voice in &mut choir {
-            voice.until_members(COUNT);
+        for observer in &mut observers {
+            observer.until_members(COUNT);
         }
-        choir
+        observers
     }
 
     /// Joins the one group of these tests, however often it takes.
@@ -100,7 +100,7 @@ impl Voice {
         while !is_there(&self.heard) {
             let left = deadline.saturating_duration_since(Instant::now());
             let event = self.member.next(left).unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert!(event.is_some(), "{} waits in vain for {what}:\n{}", self.me, self.story());
+            assert!(event.is_some(), "{} waits in vain for {what}:\n{}", self.me, self.trace());
             self.heard.extend(event);
         }
     }
@@ -127,8 +127,8 @@ impl Voice {
         left(&self.heard).unwrap()
     }
 
-    /// What it heard, for people.
-    pub(crate) fn story(&self) -> String {
+    /// The events received, for the message of a failed test.
+    pub(crate) fn trace(&self) -> String {
         let lines = self.heard.iter().map(|event| match event {
             Event::Deliver { sender, message } => {
                 format!("  {} from {sender}\n", String::from_utf8_lossy(message))

@@ -44,8 +44,8 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  cpg listen choir                   hear all that happens in a group
-  cpg send choir 'la la'             say something to it
+  cpg listen demo                    print all events of a group
+  cpg send demo 'hello'              send a message to it
   cpg groups                         which groups there are, and their members
   cpg ring                           which nodes order messages together
   cpg -e embedded groups             the same without Corosync";

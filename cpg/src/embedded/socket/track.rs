@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn keeps_the_latest_and_takes_no_gap() {
-        let mut track = Track::new(GroupName::new("choir").unwrap(), 5);
+        let mut track = Track::new(GroupName::new("group").unwrap(), 5);
         assert_eq!(follow(&mut track, 4, 1), Err(Gap));
         assert_eq!(follow(&mut track, 6, 1), Err(Gap));
         for sequence in 5..45 {

@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn name() -> GroupName {
-        GroupName::new("choir").unwrap()
+        GroupName::new("group").unwrap()
     }
 
     fn held(first: u64, last: u64) -> Option<Held> {

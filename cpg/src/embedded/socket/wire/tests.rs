@@ -6,7 +6,7 @@ fn who(id: u64) -> Participant {
 }
 
 fn name() -> GroupName {
-    GroupName::new("choir").unwrap()
+    GroupName::new("group").unwrap()
 }
 
 fn all_to_hub() -> Vec<ToHub> {

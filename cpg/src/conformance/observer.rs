@@ -13,8 +13,8 @@ pub(super) fn new_group() -> GroupName {
     GroupName::new(&format!("conformance-{}-{number}", std::process::id())).unwrap()
 }
 
-/// A member, and all it has heard.
-pub(super) struct Ear {
+/// A member, and all events it has received.
+pub(super) struct Observer {
     pub(super) member: Box<dyn Member>,
     pub(super) me: crate::Member,
     pub(super) heard: Vec<Event>,
@@ -22,7 +22,7 @@ pub(super) struct Ear {
     quiet: Duration,
 }
 
-impl Ear {
+impl Observer {
     pub(super) fn new(cluster: &dyn Cluster, node: usize) -> Self {
         Self::with(cluster, node, Options::default())
     }
@@ -36,22 +36,23 @@ impl Ear {
 
     /// A member that has joined and heard so.
     pub(super) fn joined(cluster: &dyn Cluster, node: usize, group: &GroupName) -> Self {
-        let mut ear = Self::new(cluster, node);
-        ear.join(group);
-        let me = ear.me;
-        ear.until("its own join", |heard| {
+        let mut observer = Self::new(cluster, node);
+        observer.join(group);
+        let me = observer.me;
+        observer.until("its own join", |heard| {
             configurations(heard).any(|change| joined(change).contains(&me))
         });
-        ear
+        observer
     }
 
-    /// Members at the nodes `0..count`, each of which has heard of all.
-    pub(super) fn choir(cluster: &dyn Cluster, count: usize, group: &GroupName) -> Vec<Self> {
-        let mut choir: Vec<_> = (0..count).map(|node| Self::joined(cluster, node, group)).collect();
-        for ear in &mut choir {
-            ear.until_members(count);
+    /// Members at the nodes `0..count`, each of which knows all others.
+    pub(super) fn group(cluster: &dyn Cluster, count: usize, group: &GroupName) -> Vec<Self> {
+        let mut observers: Vec<_> =
+            (0..count).map(|node| Self::joined(cluster, node, group)).collect();
+        for observer in &mut observers {
+            observer.until_members(count);
         }
-        choir
+        observers
     }
 
     /// Joins, however often it takes.
@@ -90,7 +91,7 @@ impl Ear {
                 self.heard.extend(event);
                 came
             }
-            Err(error) => panic!("{} cannot hear: {error}\n{}", self.me, self.story()),
+            Err(error) => panic!("{} cannot hear: {error}\n{}", self.me, self.trace()),
         }
     }
 
@@ -100,7 +101,7 @@ impl Ear {
         while !is_there(&self.heard) {
             let left = deadline.saturating_duration_since(Instant::now());
             if !self.hear(left) && left.is_zero() {
-                panic!("{} waits in vain for {what}. It heard:\n{}", self.me, self.story());
+                panic!("{} waits in vain for {what}. It heard:\n{}", self.me, self.trace());
             }
         }
     }
@@ -141,7 +142,8 @@ impl Ear {
         self.heard.iter().filter(is_of_group).cloned().collect()
     }
 
-    fn story(&self) -> String {
+    /// The last events received, for the message of a failed case.
+    fn trace(&self) -> String {
         let skipped = self.heard.len().saturating_sub(20);
         let lines = self.heard[skipped..].iter().map(|event| match event {
             Event::Deliver { sender, message } => {

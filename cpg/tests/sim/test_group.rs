@@ -1,4 +1,4 @@
-//! Members of a simulated group, and what each has heard, in words.
+//! A simulated group, its members, and a trace in words of what each has received.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ pub(crate) fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-pub(crate) struct Singer {
+pub(crate) struct TestMember {
     pub(crate) id: ClientId,
     pub(crate) heard: Vec<Event>,
     pub(crate) failed: Option<Error>,
 }
 
-/// One member on each node, with the node's number as its pid; more may join.
-pub(crate) struct Choir {
+/// A simulated group with one member on each node, whose pid is the node's number; more may join.
+pub(crate) struct TestGroup {
     pub(crate) sim: Sim,
-    pub(crate) singers: Vec<Singer>,
+    pub(crate) members: Vec<TestMember>,
 }
 
-impl Choir {
+impl TestGroup {
     pub(crate) fn new(nodes: u32) -> Self {
         Self::with(0, nodes, Faults::default())
     }
@@ -34,13 +34,13 @@ impl Choir {
     /// All have joined before faults begin.
     pub(crate) fn with(seed: u64, nodes: u32, faults: Faults) -> Self {
         let sim = Sim::new(seed, (1..=nodes).map(NodeId), Faults::default());
-        let mut choir = Self { sim, singers: Vec::new() };
+        let mut group = Self { sim, members: Vec::new() };
         for id in 1..=nodes {
-            choir.join(id, id);
+            group.join(id, id);
         }
-        choir.sim.set_faults(faults);
-        choir.singers.iter_mut().for_each(|singer| singer.heard.clear());
-        choir
+        group.sim.set_faults(faults);
+        group.members.iter_mut().for_each(|member| member.heard.clear());
+        group
     }
 
     /// Joins, however often it takes, and hears of it.
@@ -52,9 +52,9 @@ impl Choir {
                 Err(error) => panic!("{error}"),
             }
         };
-        self.singers.push(Singer { id: client, heard: Vec::new(), failed: None });
+        self.members.push(TestMember { id: client, heard: Vec::new(), failed: None });
         self.run(1);
-        self.singers.len() - 1
+        self.members.len() - 1
     }
 
     /// Lets that many milliseconds pass, all listening.
@@ -66,13 +66,13 @@ impl Choir {
     }
 
     pub(crate) fn listen(&mut self) {
-        for singer in self.singers.iter_mut().filter(|singer| singer.failed.is_none()) {
+        for member in self.members.iter_mut().filter(|member| member.failed.is_none()) {
             loop {
-                match self.sim.poll(singer.id) {
-                    Ok(Some(event)) => singer.heard.push(event),
+                match self.sim.poll(member.id) {
+                    Ok(Some(event)) => member.heard.push(event),
                     Ok(None) => break,
                     Err(error) => {
-                        singer.failed = Some(error);
+                        member.failed = Some(error);
                         break;
                     }
                 }
@@ -82,12 +82,12 @@ impl Choir {
 
     /// Until nothing more happens by itself.
     pub(crate) fn settle(&mut self) {
-        self.run_until("nothing more happens", |choir| choir.sim.is_settled());
+        self.run_until("nothing more happens", |group| group.sim.is_settled());
     }
 
-    /// Until a new ring is agreeing on its members at the node of that singer.
-    pub(crate) fn run_into_sync(&mut self, singer: usize) {
-        self.run_until("a sync", |choir| choir.try_send(singer, "") == Err(Error::TryAgain));
+    /// Until a new ring is agreeing on its members at the node of that member.
+    pub(crate) fn run_into_sync(&mut self, member: usize) {
+        self.run_until("a sync", |group| group.try_send(member, "") == Err(Error::TryAgain));
     }
 
     fn run_until(&mut self, what: &str, is_so: impl Fn(&mut Self) -> bool) {
@@ -100,24 +100,24 @@ impl Choir {
         panic!("{what}, in vain: {:?}", self.sim);
     }
 
-    pub(crate) fn send(&mut self, singer: usize, text: &str) {
-        self.try_send(singer, text).unwrap();
+    pub(crate) fn send(&mut self, member: usize, text: &str) {
+        self.try_send(member, text).unwrap();
     }
 
-    pub(crate) fn try_send(&mut self, singer: usize, text: &str) -> cpg::Result<()> {
-        self.sim.multicast(self.singers[singer].id, Bytes::copy_from_slice(text.as_bytes()))
+    pub(crate) fn try_send(&mut self, member: usize, text: &str) -> cpg::Result<()> {
+        self.sim.multicast(self.members[member].id, Bytes::copy_from_slice(text.as_bytes()))
     }
 
-    /// What a singer has heard since it was last asked, in words.
-    pub(crate) fn story(&mut self, singer: usize) -> Vec<String> {
-        self.singers[singer].heard.drain(..).map(|event| words(&event)).collect()
+    /// The events that a member has received since the last call, in words.
+    pub(crate) fn trace(&mut self, member: usize) -> Vec<String> {
+        self.members[member].heard.drain(..).map(|event| words(&event)).collect()
     }
 
-    /// The same, without rings.
-    pub(crate) fn song(&mut self, singer: usize) -> Vec<String> {
-        let mut story = self.story(singer);
-        story.retain(|line| !line.starts_with("ring"));
-        story
+    /// [`trace`](Self::trace) without the rings.
+    pub(crate) fn trace_without_rings(&mut self, member: usize) -> Vec<String> {
+        let mut trace = self.trace(member);
+        trace.retain(|line| !line.starts_with("ring"));
+        trace
     }
 }
 
