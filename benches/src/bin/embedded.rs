@@ -1,4 +1,4 @@
-//! Three replicas in one process on the embedded engine: commands of 64 bytes, applied to a
+//! Three replicas in one process on the embedded transport: commands of 64 bytes, applied to a
 //! map and answered.
 //!
 //! `benches/run embedded [SECONDS]`

@@ -112,7 +112,7 @@ pub struct Engine<T> {
     reads: Reads,
     progress: ProgressGate,
     transfer: Transfer,
-    /// Frames that the group engine has not taken yet (rule N12).
+    /// Frames that the transport has not taken yet (rule N12).
     outbox: Outbox,
     stopped: Option<StopReason>,
 }

@@ -1,4 +1,4 @@
-//! Three members, as processes on the embedded engine: one runs the command, whatever happens
+//! Three members, as processes on the embedded transport: one runs the command, whatever happens
 //! to the members. What the command writes to is guarded: who finds it in use says so.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]

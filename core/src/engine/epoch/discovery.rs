@@ -26,7 +26,7 @@ pub(crate) struct EpochDiscovery {
 }
 
 impl EpochDiscovery {
-    /// An epoch opened: only a question that still waits for the group engine is remembered.
+    /// An epoch opened: only a question that still waits for the transport is remembered.
     pub(crate) fn epoch_opened(&mut self, outbox: &Outbox) {
         let asked_at = self.asked_at.filter(|at| outbox.is_waiting(*at));
         *self = Self { asked_at, ..Self::default() };

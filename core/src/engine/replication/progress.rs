@@ -29,7 +29,7 @@ impl ProgressGate {
     /// An epoch opened, of which the others are told.
     pub(crate) fn epoch_opened(&mut self, outbox: &Outbox) {
         self.pending = true;
-        // It may still wait for the group engine.
+        // It may still wait for the transport.
         self.in_flight_since = self.in_flight_since.filter(|at| outbox.is_waiting(*at));
     }
 }
