@@ -57,36 +57,9 @@ scenarios! {
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
 
 fn play(name: &str) {
-    act(name, Scenario::default());
-}
-
-fn act(name: &str, scenario: Scenario) {
-    let mut scenario = Some(scenario);
+    let mut scenario = Some(Scenario::default());
     datadriven::walk(&format!("{DIRECTORY}/{name}.txt"), |file| {
         let mut scenario = scenario.take().expect("one file");
         file.run(|case| scenario.play(case));
     });
-}
-
-#[cfg(feature = "canaries")]
-#[test]
-fn a_story_goes_otherwise_where_the_rule_is_broken_that_it_tells_of() {
-    use plainsong::engine::Canary;
-    let rules = [
-        ("donor_loss", Canary::SnapshotWithoutDigest),
-        ("laggard_behind_a_snapshot", Canary::CutAtCommit),
-        ("read_of_an_earlier_epoch", Canary::EchoesOfOtherEpochs),
-        ("read_over_a_partition", Canary::ReadAtOnce),
-        ("read_over_a_partition", Canary::EchoesOfLearners),
-        ("removed_sequencer", Canary::RemovedVoterSequences),
-        ("second_group_beside_hung_members", Canary::FormsBesideStrangers),
-    ];
-    // A story is not recorded of them.
-    if std::env::var_os("REWRITE").is_some() {
-        return;
-    }
-    for (name, rule) in rules {
-        let goes = std::panic::catch_unwind(|| act(name, Scenario::breaking(rule)));
-        assert!(goes.is_err(), "{name} goes as it is written without {}", rule.name());
-    }
 }

@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-#[cfg(feature = "canaries")]
-use super::Canary;
 use crate::types::{Incarnation, ReplicaId, StoreId};
 
 /// What an engine is told at its start.
@@ -66,9 +64,6 @@ pub struct Config {
     /// Bytes that may wait for the disk of the log before it does not grow. Too low: a disk
     /// that stalls makes its replica lag at once. Too high: that much memory.
     pub writing_bytes_max: usize,
-    /// A rule to break, to see whether tests notice.
-    #[cfg(feature = "canaries")]
-    pub canary: Option<Canary>,
 }
 
 impl Config {
@@ -94,8 +89,6 @@ impl Config {
             log_bytes_max: 512 << 20,
             stored_bytes_max: 1 << 30,
             writing_bytes_max: 64 << 20,
-            #[cfg(feature = "canaries")]
-            canary: None,
         }
     }
 }

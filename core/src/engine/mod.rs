@@ -4,7 +4,6 @@
 //!
 //! Rules are cited as in `docs/protocol.md`.
 
-mod canary;
 mod config;
 mod epoch;
 #[cfg(test)]
@@ -26,7 +25,6 @@ use std::time::Duration;
 
 use cpg::Member;
 
-pub use self::canary::Canary;
 pub use self::config::Config;
 use self::epoch::election::Election;
 pub use self::io::{Committed, Facts, Input, Now, Op, Output};
@@ -199,8 +197,7 @@ impl<T> Engine<T> {
                 if saw_sequencer && self.sees_sequencer() {
                     self.election.sequencer_stayed(self.now.monotonic);
                 }
-                let waits = !self.is_broken(Canary::LonelyHurries);
-                if was_alone && !joined.is_empty() && waits {
+                if was_alone && !joined.is_empty() {
                     let until = self.now.monotonic + self.config.election_timeout / 2;
                     self.election.met_others(until);
                 }
@@ -240,8 +237,6 @@ impl<T> Engine<T> {
             }
             Input::Shelf(news) => self.on_shelf_news(news, out),
             Input::Unsent { frames, bytes } => {
-                let none = self.is_broken(Canary::ResentWhileUnsent);
-                let (frames, bytes) = if none { (0, 0) } else { (frames, bytes) };
                 self.outbox.report(frames, bytes, self.now.monotonic);
                 Ok(())
             }
@@ -342,8 +337,7 @@ impl<T> Engine<T> {
         }
         let (unsent, sent) = self.proposals.abandon();
         out.push(Output::Fail { tickets: unsent, may_take_effect: false });
-        let may_take_effect = !self.is_broken(Canary::StopRefusesSent);
-        out.push(Output::Fail { tickets: sent, may_take_effect });
+        out.push(Output::Fail { tickets: sent, may_take_effect: true });
         self.abandon_requests(&reason, out);
         self.abandon_reads(out);
         self.stopped = Some(reason);
@@ -382,8 +376,7 @@ impl<T> Engine<T> {
 
     /// The epoch open here, if no higher ballot was promised (rule B3).
     fn live(&self) -> Option<&Epoch> {
-        let thawed = self.is_broken(Canary::NoFreeze);
-        self.epoch.as_ref().filter(|epoch| epoch.open.ballot == self.promised || thawed)
+        self.epoch.as_ref().filter(|epoch| epoch.open.ballot == self.promised)
     }
 
     /// The ballot of that epoch, the zero ballot where there is none.

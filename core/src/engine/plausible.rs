@@ -3,7 +3,7 @@
 
 use cpg::Member;
 
-use super::{Canary, Engine};
+use super::Engine;
 use crate::Timestamp;
 use crate::entry::Batch;
 use crate::message::{Entries, Fetch, Marks, Message, Missing, Offered, Open, Progress, Report};
@@ -117,7 +117,6 @@ impl<T> Engine<T> {
     /// Rule B10: whether a ballot is believed that is so far ahead at most.
     pub(crate) fn is_believed(&self, ballot: Ballot, ahead: u64) -> bool {
         ballot.counter <= self.highest_counter().saturating_add(ahead)
-            || self.is_broken(Canary::AnyBallotBelieved)
     }
 
     /// Notes a ballot that somebody has promised, if it is believed; whether it is.

@@ -3,8 +3,6 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-#[cfg(feature = "canaries")]
-use super::table::Mutant;
 use super::table::{Known, Table, Written};
 use super::{Limits, Reply, Session, SessionCommand, SessionError};
 use crate::snapshot::Snapshot;
@@ -40,14 +38,6 @@ impl<M: StateMachine> Sessions<M> {
     /// How many sessions there are.
     pub fn count(&self) -> usize {
         self.table.len()
-    }
-
-    /// Breaks a rule.
-    #[cfg(feature = "canaries")]
-    #[must_use]
-    pub fn broken(mut self, rule: Mutant) -> Self {
-        self.table.mutant = Some(rule);
-        self
     }
 }
 
@@ -102,21 +92,11 @@ where
     }
 
     fn snapshot(&self) -> Self::Snapshot {
-        let table = self.table.clone();
-        #[cfg(feature = "canaries")]
-        let table = if table.is_broken(Mutant::NotInSnapshots) { Table::default() } else { table };
-        View { table, machine: self.machine.snapshot() }
+        View { table: self.table.clone(), machine: self.machine.snapshot() }
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
-        let written = read_table(from)?;
-        #[cfg(feature = "canaries")]
-        let mutant = self.table.mutant;
-        self.table = written.into();
-        #[cfg(feature = "canaries")]
-        {
-            self.table.mutant = mutant;
-        }
+        self.table = read_table(from)?.into();
         self.machine.restore(from)
     }
 

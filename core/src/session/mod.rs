@@ -54,8 +54,6 @@ use serde::{Deserialize, Serialize};
 
 pub use self::handle::Session;
 pub use self::layer::{Sessions, View};
-#[cfg(feature = "canaries")]
-pub use self::table::Mutant;
 use crate::Timestamp;
 
 /// What is proposed to a state machine in [`Sessions`].

@@ -20,8 +20,6 @@ pub(super) struct Table {
     sessions: BTreeMap<u64, Entry>,
     /// When each is over. Always in step with `sessions`.
     ends: BTreeSet<(Timestamp, u64)>,
-    #[cfg(feature = "canaries")]
-    pub(super) mutant: Option<Mutant>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,24 +33,6 @@ struct Entry {
     bytes: usize,
 }
 
-/// A rule of sessions that is broken on purpose, for tests of tests.
-#[cfg(feature = "canaries")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
-    /// What was applied is not remembered.
-    Forgets,
-    /// Only the last command of a session is remembered.
-    RemembersTheLast,
-    /// A session that is over comes back when it is used.
-    Revives,
-    /// A session ends at its first end, however it is used.
-    EndsInUse,
-    /// Snapshots hold the state machine alone.
-    NotInSnapshots,
-    /// A command that the client gave up is applied when it comes late.
-    AppliesWhatIsDone,
-}
-
 /// What is known of a command.
 pub(super) enum Known {
     /// It is new.
@@ -62,11 +42,6 @@ pub(super) enum Known {
 }
 
 impl Table {
-    #[cfg(feature = "canaries")]
-    pub(super) fn is_broken(&self, rule: Mutant) -> bool {
-        self.mutant == Some(rule)
-    }
-
     pub(super) fn open(&mut self, now: Timestamp, limits: &Limits) -> Result<u64, SessionError> {
         if self.sessions.len() >= limits.sessions_max {
             return Err(SessionError::TooManySessions);
@@ -90,15 +65,7 @@ impl Table {
         limits: &Limits,
     ) -> Result<(), SessionError> {
         let ends = limits.idle_until(now);
-        #[cfg(feature = "canaries")]
-        if self.is_broken(Mutant::Revives) && !self.sessions.contains_key(&number) {
-            self.insert(number, ends);
-        }
         let entry = self.sessions.get_mut(&number).ok_or(SessionError::Over)?;
-        #[cfg(feature = "canaries")]
-        if self.mutant == Some(Mutant::EndsInUse) {
-            return Ok(());
-        }
         self.ends.remove(&(entry.ends, number));
         entry.ends = ends;
         self.ends.insert((ends, number));
@@ -113,21 +80,16 @@ impl Table {
         done_below: u64,
         limits: &Limits,
     ) -> Result<Known, SessionError> {
-        #[cfg(feature = "canaries")]
-        let [forgets, applies_done] =
-            [Mutant::Forgets, Mutant::AppliesWhatIsDone].map(|mutant| self.is_broken(mutant));
-        #[cfg(not(feature = "canaries"))]
-        let [forgets, applies_done] = [false; 2];
         let entry = self.sessions.get_mut(&number).ok_or(SessionError::Over)?;
         // A client is not done with what it asks for.
         entry.be_done(done_below.min(sequence));
-        if sequence < entry.done_below && !applies_done {
+        if sequence < entry.done_below {
             return Err(SessionError::Done);
         }
         match entry.applied.get(&sequence) {
-            Some(Some(output)) if !forgets => return Ok(Known::Output(output.clone())),
-            Some(None) if !forgets => return Err(SessionError::OutputLost),
-            _ => {}
+            Some(Some(output)) => return Ok(Known::Output(output.clone())),
+            Some(None) => return Err(SessionError::OutputLost),
+            None => {}
         }
         if entry.applied.len() >= limits.under_way_max {
             return Err(SessionError::TooManyUnderWay);
@@ -143,14 +105,7 @@ impl Table {
         output: Option<Bytes>,
         limits: &Limits,
     ) {
-        #[cfg(feature = "canaries")]
-        let forgets = self.is_broken(Mutant::RemembersTheLast);
         let Some(entry) = self.sessions.get_mut(&number) else { return };
-        #[cfg(feature = "canaries")]
-        if forgets {
-            entry.applied.clear();
-            entry.bytes = 0;
-        }
         let room = limits.output_bytes_max.saturating_sub(entry.bytes);
         let kept = output.filter(|output| output.len() <= room);
         entry.bytes += kept.as_ref().map_or(0, Bytes::len);
@@ -211,12 +166,6 @@ impl From<Written> for Table {
     fn from(written: Written) -> Self {
         let Written { last, sessions } = written;
         let ends = sessions.iter().map(|(number, entry)| (entry.ends, *number)).collect();
-        Self {
-            last,
-            sessions,
-            ends,
-            #[cfg(feature = "canaries")]
-            mutant: None,
-        }
+        Self { last, sessions, ends }
     }
 }

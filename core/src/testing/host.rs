@@ -144,10 +144,6 @@ impl<W: Workload> Host<W> {
         config.writing_bytes_max = p.writing_bytes_max;
         (config.snapshot_entries, config.snapshot_bytes) = (p.snapshot_entries, p.snapshot_bytes);
         config.volatile = p.in_memory;
-        #[cfg(feature = "canaries")]
-        {
-            config.canary = p.canary;
-        }
         world.note(|| format!("{} starts as {incarnation}, store {id}", self.replica));
         let has_entries = !recovered.entries.is_empty();
         let engine = Engine::restart(config, now, recovered)
@@ -156,8 +152,6 @@ impl<W: Workload> Host<W> {
             format!("V4: {} has entries of an unknown cluster", self.replica)
         })?;
         let applier = Applier::new(Watched::new(world.workload.machine()));
-        #[cfg(feature = "canaries")]
-        let applier = applier.breaks(world.parameters.canary);
         let pid = world.new_pid(self.pid);
         self.pid = Some(pid);
         let (node, begins) = (self.node, world.now());

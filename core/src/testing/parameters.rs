@@ -3,8 +3,6 @@ use std::time::Duration;
 use cpg::sim::Faults;
 
 use super::Random;
-#[cfg(feature = "canaries")]
-use crate::engine::Canary;
 
 /// What a run is meant to bring about. Some of it needs more than faults that meet by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,9 +150,6 @@ pub struct Parameters {
     pub writing_bytes_max: usize,
     /// What the run is meant to bring about.
     pub theme: Theme,
-    /// A rule that all replicas break.
-    #[cfg(feature = "canaries")]
-    pub canary: Option<Canary>,
 }
 
 impl Parameters {
@@ -229,8 +224,6 @@ impl Parameters {
             writing_bytes_max: random.pick(&[20, 500, 1 << 30]),
             disaster: false,
             flips: random.pick(&[0, 200, 800]),
-            #[cfg(feature = "canaries")]
-            canary: None,
         };
         let drawn = match random.below(8) {
             0 => drawn.with_short_logs(&mut random),

@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use plainsong::engine::Canary;
 use plainsong::testing::Report;
 use plainsong_tests::simulation::{Failure, run_seed, trace_seed};
 
@@ -24,9 +23,6 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// Breaks a rule of the protocol; succeeds if that is noticed. `all` runs all of them.
-    #[arg(long)]
-    canary: Option<String>,
     /// Tells what happens, line by line.
     #[arg(long)]
     trace: bool,
@@ -53,76 +49,32 @@ struct Sum {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     std::panic::set_hook(Box::new(|_| {}));
-    match arguments.canary.as_deref() {
-        Some("all") => {
-            let mut all = true;
-            for canary in Canary::ALL {
-                all &= run_canary(&arguments, *canary);
-            }
-            if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Some(name) => match name.parse() {
-            Ok(canary) if run_canary(&arguments, canary) => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::from(2)
-            }
-        },
-        None => {
-            let sum = run(&arguments, None);
-            for (seed, Failure(what)) in &sum.failures {
-                println!("seed {seed}: {what}");
-                println!("  again, told line by line: tests/simulate --first {seed} --trace");
-            }
-            println!(
-                "{} seeds, {} commits, {} violations, {:.2} simulated hours, fingerprint {:016x}",
-                sum.seeds,
-                sum.commits,
-                sum.failures.len(),
-                sum.simulated.as_secs_f64() / 3600.0,
-                sum.fingerprint
-            );
-            if arguments.keep_going {
-                println!(
-                    "{} acknowledged, {} messages, {} epochs, slowest to converge {:?} (seed {}), longest {:?} (seed {})",
-                    sum.acknowledged,
-                    sum.messages,
-                    sum.epochs,
-                    sum.slowest.0,
-                    sum.slowest.1,
-                    sum.longest.0,
-                    sum.longest.1
-                );
-            }
-            if sum.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+    let sum = run(&arguments);
+    for (seed, Failure(what)) in &sum.failures {
+        println!("seed {seed}: {what}");
+        println!("  again, told line by line: tests/simulate --first {seed} --trace");
     }
-}
-
-fn run_canary(arguments: &Arguments, canary: Canary) -> bool {
-    let began = Instant::now();
-    let sum = run(arguments, Some(canary));
-    match sum.failures.first() {
-        Some((seed, Failure(what))) => {
-            let what = what.lines().next().unwrap_or_default();
-            println!(
-                "{}: caught by seed {seed}, the {}th: {what}",
-                canary.name(),
-                seed - arguments.first + 1
-            );
-            true
-        }
-        None => {
-            println!(
-                "{}: NOT caught by {} seeds in {:?}",
-                canary.name(),
-                sum.seeds,
-                began.elapsed()
-            );
-            false
-        }
+    println!(
+        "{} seeds, {} commits, {} violations, {:.2} simulated hours, fingerprint {:016x}",
+        sum.seeds,
+        sum.commits,
+        sum.failures.len(),
+        sum.simulated.as_secs_f64() / 3600.0,
+        sum.fingerprint
+    );
+    if arguments.keep_going {
+        println!(
+            "{} acknowledged, {} messages, {} epochs, slowest to converge {:?} (seed {}), longest {:?} (seed {})",
+            sum.acknowledged,
+            sum.messages,
+            sum.epochs,
+            sum.slowest.0,
+            sum.slowest.1,
+            sum.longest.0,
+            sum.longest.1
+        );
     }
+    if sum.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Hashes what a seed came to: its commits, messages, epochs, duration and network faults.
@@ -133,7 +85,7 @@ fn fingerprint(seed: u64, report: &Report) -> u64 {
 }
 
 /// Runs the seeds on all cores; after the first failure only seeds before it.
-fn run(arguments: &Arguments, canary: Option<Canary>) -> Sum {
+fn run(arguments: &Arguments) -> Sum {
     let last = arguments.first.saturating_add(arguments.seeds);
     let next = AtomicU64::new(arguments.first);
     let end = AtomicU64::new(last);
@@ -149,9 +101,9 @@ fn run(arguments: &Arguments, canary: Option<Canary>) -> Sum {
                     }
                     let began = Instant::now();
                     let result = if arguments.trace {
-                        trace_seed(seed, canary, |line| println!("{line}"))
+                        trace_seed(seed, |line| println!("{line}"))
                     } else {
-                        run_seed(seed, canary)
+                        run_seed(seed)
                     };
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                     sum.seeds += 1;

@@ -4,8 +4,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use cpg::sim::{ClientId, Sim};
 use cpg::{Event, NodeId, Pid};
-#[cfg(feature = "canaries")]
-use plainsong::engine::Canary;
 use plainsong::engine::{Config, Engine, Entry, Input, Now, Op, Output, Role};
 use plainsong::message::Message;
 use plainsong::snapshot::{ShelfOp, SnapshotName};
@@ -54,9 +52,6 @@ pub(super) struct Settings {
     pub(super) cached_bytes_max: Option<u64>,
     /// How large the state is, beside what was applied.
     pub(super) state_kib: usize,
-    /// A rule that they break.
-    #[cfg(feature = "canaries")]
-    pub(super) canary: Option<Canary>,
 }
 
 impl Settings {
@@ -65,10 +60,6 @@ impl Settings {
         config.cached_bytes_max = cached_bytes_max.unwrap_or(config.cached_bytes_max);
         config.snapshot_entries = snapshot_entries.unwrap_or(config.snapshot_entries);
         config.kept_entries_max = kept_entries_max.unwrap_or(config.kept_entries_max);
-        #[cfg(feature = "canaries")]
-        {
-            config.canary = self.canary;
-        }
     }
 }
 

@@ -7,8 +7,6 @@ use bytes::Bytes;
 use cpg::NodeId;
 use cpg::sim::{Faults, Sim};
 use datadriven::{DataDrivenError, TestCase};
-#[cfg(feature = "canaries")]
-use plainsong::engine::Canary;
 use plainsong::engine::{Entry, Input, VoterChange};
 use plainsong::message::Message;
 use plainsong::{Ballot, ClusterId, Digest, Index, ReplicaId};
@@ -25,13 +23,6 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// A story of replicas that break a rule, to see whether it goes otherwise.
-    #[cfg(feature = "canaries")]
-    pub fn breaking(canary: Canary) -> Self {
-        let settings = Settings { canary: Some(canary), ..Settings::default() };
-        Self { settings, ..Self::default() }
-    }
-
     /// Carries out one command and tells what came of it.
     ///
     /// # Errors

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use plainsong::Consistency;
-use plainsong::engine::Canary;
 use plainsong::testing::{
     Answer, ClientNumber, Parameters, Random, Report, Simulation, Theme, Workload,
 };
@@ -118,14 +117,9 @@ impl Workload for Clients {
 pub struct Failure(pub String);
 
 /// One seed in seven ends with a new cluster that is forced.
-fn parameters(seed: u64, canary: Option<Canary>) -> Parameters {
+fn parameters(seed: u64) -> Parameters {
     let mut parameters = Parameters::drawn(seed);
     parameters.disaster = seed % 7 == 3;
-    #[cfg(feature = "canaries")]
-    {
-        parameters.canary = canary;
-    }
-    let _ = canary;
     parameters
 }
 
@@ -151,8 +145,8 @@ fn clients(parameters: &Parameters) -> Clients {
 /// # Errors
 ///
 /// What must never be, and was.
-pub fn run_seed(seed: u64, canary: Option<Canary>) -> Result<Report, Failure> {
-    let parameters = parameters(seed, canary);
+pub fn run_seed(seed: u64) -> Result<Report, Failure> {
+    let parameters = parameters(seed);
     let clients = clients(&parameters);
     guarded(|| Simulation::new(parameters, clients).run())
 }
@@ -162,12 +156,8 @@ pub fn run_seed(seed: u64, canary: Option<Canary>) -> Result<Report, Failure> {
 /// # Errors
 ///
 /// As [`run_seed`].
-pub fn trace_seed(
-    seed: u64,
-    canary: Option<Canary>,
-    reader: impl FnMut(&str) + Send + 'static,
-) -> Result<Report, Failure> {
-    let parameters = parameters(seed, canary);
+pub fn trace_seed(seed: u64, reader: impl FnMut(&str) + Send + 'static) -> Result<Report, Failure> {
+    let parameters = parameters(seed);
     let clients = clients(&parameters);
     guarded(|| Simulation::traced(parameters, clients, reader).run())
 }

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::Timestamp;
+use crate::engine::Config;
 use crate::engine::membership::cluster::cluster_of;
-use crate::engine::{Canary, Config};
 use crate::message::{Open, Report};
 use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter, Voters};
 
@@ -58,7 +58,7 @@ impl Coordination {
         wall: Timestamp,
         patient: bool,
     ) -> Option<&Open> {
-        if self.open.is_some() && !config.is_broken(Canary::TwoOpens) {
+        if self.open.is_some() {
             return None;
         }
         let (cluster, open) = self.first_decision(me, config, wall, patient)?;
@@ -99,23 +99,17 @@ impl Coordination {
         wall: Timestamp,
         patient: bool,
     ) -> Option<Open> {
-        let base = if config.is_broken(Canary::BaseByIndex) {
-            reports.values().max_by_key(|report| report.last.index)?
-        } else {
-            reports.values().max_by_key(|report| report.last)?
-        };
+        let base = reports.values().max_by_key(|report| report.last)?;
         let at_base = || reports.iter().filter(|(_, report)| report.last == base.last);
         let voters = if base.last.index == Index(0) {
             first_voters(reports, config)?
         } else {
             let holds_base = at_base().any(|(_, report)| report.incarnation == me);
-            self.next_voters(reports, base, holds_base, config)?
+            self.next_voters(reports, base, holds_base)?
         };
         // Rule B7: a voter sequences where one is at the base, and among those the coordinator.
         // What `Open` says of the base is what the sequencer holds of it.
-        let votes = |voter: &Voter| {
-            voters.now.contains(voter) && !config.is_broken(Canary::RemovedVoterSequences)
-        };
+        let votes = |voter: &Voter| voters.now.contains(voter);
         let fitness =
             |(voter, report): &(&Voter, &&Report)| (votes(voter), report.incarnation == me);
         let (voter, base) = at_base().max_by_key(fitness)?;
@@ -143,21 +137,10 @@ impl Coordination {
         reports: &Reports<'_>,
         base: &Report,
         holds_base: bool,
-        config: &Config,
     ) -> Option<Voters> {
-        let holds_base = holds_base || config.is_broken(Canary::VotersOfLaggard);
-        let mut commit = reports.values().map(|report| report.commit).max()?;
-        if config.is_broken(Canary::ChangeIsSettled) {
-            commit = base.last.index;
-        }
+        let commit = reports.values().map(|report| report.commit).max()?;
         let Voters { now, previous, since } = &base.voters;
-        let by_replica = config.is_broken(Canary::BlankCounts);
-        let reported = |voter: &Voter| {
-            reports.contains_key(voter)
-                || by_replica && reports.keys().any(|known| known.replica == voter.replica)
-        };
-        let enough = base.voters.majority(commit, reported);
-        if !enough && !config.is_broken(Canary::OpenByMinority) {
+        if !base.voters.majority(commit, |voter| reports.contains_key(voter)) {
             return None;
         }
         let settled = base.voters.is_settled(commit);
@@ -183,10 +166,6 @@ fn first_voters(reports: &Reports<'_>, config: &Config) -> Option<Voters> {
     for replica in listed {
         let mut stores = reports.keys().filter(|voter| voter.replica == *replica);
         let store = stores.next();
-        let enough = reports.len() * 2 > listed.len();
-        if store.is_none() && enough && config.is_broken(Canary::BootstrapByMajority) {
-            continue;
-        }
         voters.push(*store?);
         // Two stores of one replica: one of them is about to be refused.
         if stores.next().is_some() {

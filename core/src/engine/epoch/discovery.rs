@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::engine::replication::outbox::Outbox;
-use crate::engine::{Canary, Engine, Output};
+use crate::engine::{Engine, Output};
 use crate::message::Missing;
 use crate::types::Ballot;
 
@@ -41,11 +41,11 @@ impl EpochDiscovery {
     }
 
     /// The epoch to ask for: the greatest not asked for yet, those with traffic first.
-    fn next(&self, may_open: impl Fn(Ballot) -> bool, greatest: bool) -> Option<Ballot> {
+    fn next(&self, may_open: impl Fn(Ballot) -> bool) -> Option<Ballot> {
         let epochs = || self.seen.iter().rev().chain(self.promised.iter().rev()).copied();
         let mut possible = epochs().filter(|epoch| may_open(*epoch));
         let first = possible.next()?;
-        if greatest || !self.asked.contains(&first) {
+        if !self.asked.contains(&first) {
             return Some(first);
         }
         Some(possible.find(|epoch| !self.asked.contains(epoch)).unwrap_or(first))
@@ -73,22 +73,15 @@ fn keep(epochs: &mut BTreeSet<Ballot>, epoch: Ballot) {
 impl<T> Engine<T> {
     /// Rule B9: whoever sees traffic of an epoch that is not open here, asks.
     pub(crate) fn ask_for_open(&mut self, out: &mut Vec<Output<T>>) {
-        if self.is_broken(Canary::NoOpenAsked) {
-            return;
-        }
         let open = self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot);
         let asked = self
             .election
             .discovery
             .asked_at
             .is_some_and(|at| self.unanswered(at) < self.config.resend_timeout);
-        let greatest = self.is_broken(Canary::GreatestOpenAsked);
         let may_open = |epoch: Ballot| epoch >= self.promised && epoch > open;
-        if let Some(next) = self.election.discovery.next(may_open, greatest).filter(|_| !asked) {
+        if let Some(next) = self.election.discovery.next(may_open).filter(|_| !asked) {
             self.election.discovery.asked(next);
-            if greatest {
-                self.election.discovery = EpochDiscovery::default();
-            }
             self.election.discovery.asked_at = Some(self.now.monotonic);
             self.fetch(next, Missing::Open, out);
         }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::engine::epoch::coordinator::Coordination;
 use crate::engine::epoch::discovery::EpochDiscovery;
 use crate::engine::membership::peers::Peer;
-use crate::engine::{Canary, Engine, Output};
+use crate::engine::{Engine, Output};
 use crate::message::Message;
 use crate::types::{Ballot, Nonce, ReplicaId};
 
@@ -171,8 +171,7 @@ impl<T> Engine<T> {
                 at
             }
         };
-        let sees_majority = self.sees_majority() || self.is_broken(Canary::BallotAlone);
-        let is_due = now >= at.max(self.election.held_until) && sees_majority;
+        let is_due = now >= at.max(self.election.held_until) && self.sees_majority();
         if is_due && self.may_give_way(reason) {
             self.begin(reason, out);
         }
@@ -185,13 +184,7 @@ impl<T> Engine<T> {
         }
         let Some(counter) = self.next_counter() else { return };
         self.election.begun_at = Some(self.now.monotonic);
-        let mut ballot = Ballot { counter, replica: self.me().replica.0, nonce: self.me().nonce };
-        if self.is_broken(Canary::BallotWithoutNonce) {
-            ballot.nonce = Nonce(0);
-        }
-        if self.is_broken(Canary::BallotTwice) && self.promised.nonce == self.me().nonce {
-            ballot = self.promised;
-        }
+        let ballot = Ballot { counter, replica: self.me().replica.0, nonce: self.me().nonce };
         tracing::info!(replica = %self.me().replica, %ballot, ?reason, "starts a ballot");
         let wanted = self.wanted_voters();
         self.election.coordination = Some(Coordination::new(ballot, wanted, self.now.monotonic));
@@ -284,7 +277,7 @@ impl<T> Engine<T> {
     /// They are not waited for longer than an election timeout: some never answer.
     fn waits_for_strangers(&self) -> bool {
         let recent = self.now.monotonic.saturating_sub(self.config.election_timeout);
-        self.peers.has_unidentified(recent) && !self.is_broken(Canary::FormsBesideStrangers)
+        self.peers.has_unidentified(recent)
     }
 
     /// Rule E1: no `Begin` without a majority of the voters in the configuration.
@@ -292,8 +285,7 @@ impl<T> Engine<T> {
         if self.log.is_empty() {
             let listed = &self.config.bootstrap;
             let here = listed.iter().filter(|replica| self.peers.has_replica(**replica)).count();
-            let majority = self.is_broken(Canary::BootstrapByMajority) && here * 2 > listed.len();
-            return here == listed.len() || majority;
+            return here == listed.len();
         }
         self.log.voters().majority(self.commit.index, |voter| self.peers.has_voter(voter))
     }
@@ -341,15 +333,11 @@ impl<T> Engine<T> {
     pub(crate) fn is_epoch_healthy(&self) -> bool {
         let timeout = self.config.election_timeout;
         let within = |at: Duration| self.ago(at) < timeout / 2;
-        if self.is_broken(Canary::EagerBallots) {
-            return false;
-        }
         // Nothing was heard while a ring was formed, whoever is alive. Peers that come and go
         // all the time protect no sequencer for ever.
         let changed = self.election.changes_since_sign.is_some_and(|(first, last)| {
             within(last) && self.ago(first) < timeout * CHANGES_COUNT_FOR
         });
-        let changed = changed && !self.is_broken(Canary::RingChangeUnprotected);
         self.live().is_some_and(|epoch| {
             self.peers.has(epoch.open.sequencer)
                 && (changed

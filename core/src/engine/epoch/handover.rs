@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::engine::Engine;
 use crate::engine::epoch::election::Reason;
 use crate::engine::membership::peers::Peer;
 use crate::engine::membership::voters::LAG_MAX;
-use crate::engine::{Canary, Engine};
 use crate::types::{Index, Voter};
 
 /// Election timeouts until a successor is waited for again.
@@ -20,7 +20,6 @@ impl<T> Engine<T> {
             && voters.is_settled(self.commit.index)
             && !voters.now.contains(&self.voter())
             && self.successors(&voters.now).next().is_some()
-            && !self.is_broken(Canary::RemovedVoterSequences)
     }
 
     /// Those of `voters` that are here and close to the end of this epoch.
@@ -44,7 +43,7 @@ impl<T> Engine<T> {
             Reason::HandOver => self.log.voters().now.clone(),
             _ => return true,
         };
-        if voters.contains(&self.voter()) || self.is_broken(Canary::RemovedVoterSequences) {
+        if voters.contains(&self.voter()) {
             return true;
         }
         let (now, last) = (self.now.monotonic, self.log.last().index);

@@ -4,7 +4,7 @@ use cpg::Member;
 
 use crate::engine::membership::cluster::cluster_of;
 use crate::engine::transfer::offers::Offers;
-use crate::engine::{Canary, Engine, Epoch, Now, Output, StepResult, StopReason, ensure};
+use crate::engine::{Engine, Epoch, Now, Output, StepResult, StopReason, ensure};
 use crate::entry::Content;
 use crate::message::{Message, Open, Report};
 use crate::types::{Ballot, ClusterId, Index};
@@ -13,7 +13,7 @@ impl<T> Engine<T> {
     /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
     pub(crate) fn on_begin(&mut self, ballot: Ballot, out: &mut Vec<Output<T>>) {
         self.believe(ballot);
-        if ballot < self.promised && !self.is_broken(Canary::LowerPromise) {
+        if ballot < self.promised {
             self.progress.schedule();
         } else if ballot == self.promised {
             // Sent again. The log is frozen, so the report is the same; while the promise
@@ -24,9 +24,6 @@ impl<T> Engine<T> {
         } else if !self.is_epoch_healthy() || self.is_sequencers(ballot) {
             tracing::debug!(replica = %self.me().replica, %ballot, "promises");
             self.promise(ballot);
-            if self.is_broken(Canary::PromiseNotDurable) {
-                out.push(Output::Send(Message::Report(self.report(ballot))));
-            }
         }
     }
 
@@ -68,20 +65,13 @@ impl<T> Engine<T> {
     }
 
     fn report(&self, ballot: Ballot) -> Report {
-        let committed = self.log.get(self.commit.index);
-        let (last, digest) = match committed.filter(|_| self.is_broken(Canary::ReportToCommit)) {
-            Some(entry) => (entry.position, entry.digest),
-            None => (self.log.last(), self.log.digest()),
-        };
-        let time =
-            if self.is_broken(Canary::TimeOfTheBase) { self.log.time() } else { self.log_time() };
         Report {
             ballot,
             incarnation: self.me(),
             store: self.config.store,
-            last,
-            digest,
-            time,
+            last: self.log.last(),
+            digest: self.log.digest(),
+            time: self.log_time(),
             knows_time: self.clock.knows_time(),
             commit: self.commit.index,
             first_kept: self.log.first_kept(),
@@ -106,9 +96,7 @@ impl<T> Engine<T> {
             }
         }
         let Some(coordination) = &mut self.election.coordination else { return };
-        let config = &self.config;
-        let decided = coordination.open.is_some() && !config.is_broken(Canary::TwoOpens);
-        if coordination.ballot != report.ballot || decided {
+        if coordination.ballot != report.ballot || coordination.open.is_some() {
             return;
         }
         coordination.add(cluster, report);
@@ -131,17 +119,14 @@ impl<T> Engine<T> {
     pub(crate) fn on_open(&mut self, open: Open) -> StepResult {
         let ballot = open.ballot;
         self.believe(ballot);
-        if ballot < self.promised && !self.is_broken(Canary::OpenBelowPromise) {
+        if ballot < self.promised {
             self.progress.schedule();
             return Ok(());
         }
-        let again = self.is_broken(Canary::RepeatedOpenCuts);
-        if self.epoch.as_ref().is_some_and(|epoch| epoch.open.ballot == ballot) && !again {
+        if self.epoch.as_ref().is_some_and(|epoch| epoch.open.ballot == ballot) {
             return Ok(());
         }
-        if ballot > self.promised && self.is_broken(Canary::OpenNotPromised) {
-            self.promised = ballot;
-        } else if ballot > self.promised {
+        if ballot > self.promised {
             self.promise(ballot);
         }
         self.election.coordination = None;
@@ -154,17 +139,13 @@ impl<T> Engine<T> {
             })?;
             self.adopt_cluster(cluster);
         }
-        let already_in = self.log.last().epoch == ballot && !again;
+        let already_in = self.log.last().epoch == ballot;
         let fit = if already_in { Some(false) } else { self.cut_to(&open)? };
         let at_base = fit == Some(true);
         self.forget_epoch();
-        let by_replica = self.is_broken(Canary::SequencerByReplica)
-            && open.sequencer.replica == self.me().replica;
-        let sequencing = at_base && (open.sequencer == self.me() || by_replica);
+        let sequencing = at_base && open.sequencer == self.me();
         if at_base {
-            let own = self.is_broken(Canary::OwnVotersAtStart) && !self.log.is_empty();
-            let voters = if own { self.log.voters() } else { &open.voters }.clone();
-            self.append(ballot, open.time, Content::EpochStart(voters));
+            self.append(ballot, open.time, Content::EpochStart(open.voters.clone()));
         } else if already_in {
             self.clock.saw_in_epoch(self.log.time(), self.now.monotonic);
         }
@@ -177,9 +158,6 @@ impl<T> Engine<T> {
             replica = %self.me().replica, epoch = %ballot, base = %open.base.index,
             sequencer = %open.sequencer.replica, in_sync, "epoch opens"
         );
-        if self.is_broken(Canary::BaseIsCommitted) && in_sync {
-            self.commit.index = self.commit.index.max(open.base.index);
-        }
         self.epoch = Some(Epoch { open, in_sync, sequencing, shares: fit.is_some() });
         if in_sync {
             self.get_in_sync();
@@ -197,7 +175,6 @@ impl<T> Engine<T> {
             ensure(shared >= self.commit.index, || {
                 format!("epoch {} would cut committed entries after {shared}", open.ballot)
             })?;
-            let members = self.log.members().clone();
             // Batches that lose their place may get another one in this epoch.
             for entry in self.log.cut(shared) {
                 if let Content::Batch(batch) = entry.content {
@@ -205,10 +182,7 @@ impl<T> Engine<T> {
                     self.ordering.pool.insert(&self.log, batch, |run| members.has(run));
                 }
             }
-            if self.is_broken(Canary::CutNoticeCounts) {
-                self.log.set_members(members);
-            }
-            self.write_queue.cut(shared, self.is_broken(Canary::CutStaysDurable));
+            self.write_queue.cut(shared);
         }
         let at_base = self.log.last() == open.base;
         if at_base && self.log.digest() != open.digest {
@@ -236,8 +210,7 @@ impl<T> Engine<T> {
             format!("epoch {} goes on from a log without what is committed here", open.ballot)
         })?;
         // All of it is committed, so the base holds all of it.
-        let cuts = self.is_broken(Canary::CutAtCommit);
-        Ok((self.commit.index == last || cuts).then_some(self.commit.index))
+        Ok((self.commit.index == last).then_some(self.commit.index))
     }
 
     /// What belongs to the epoch before.
@@ -259,15 +232,12 @@ impl<T> Engine<T> {
     /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
     pub(crate) fn get_in_sync(&mut self) {
         let durable = self.durable();
-        let known =
-            self.log.epoch_at(durable) == self.promised && !self.is_broken(Canary::AckedForgotten);
-        if known || self.is_broken(Canary::OldEpochCommits) {
+        if self.log.epoch_at(durable) == self.promised {
             self.commit.acked = durable;
             self.commit.acks.insert(self.voter(), durable);
         }
         self.warn_of_other_voters();
-        let late = self.is_broken(Canary::ResentLate);
-        self.proposals.get_in_sync(self.config.incarnation, &self.log, late);
+        self.proposals.get_in_sync(self.config.incarnation, &self.log);
         self.progress.schedule();
     }
 }

@@ -117,6 +117,7 @@ impl Log {
     }
 
     /// What follows from all of it.
+    #[cfg(test)]
     pub(crate) fn end(&self) -> &Tables {
         &self.end
     }
@@ -140,11 +141,6 @@ impl Log {
     /// Who is in the group by the order of the log (rule N9).
     pub(crate) fn members(&self) -> &BTreeSet<Incarnation> {
         &self.end.members
-    }
-
-    /// For a canary.
-    pub(crate) fn set_members(&mut self, members: BTreeSet<Incarnation>) {
-        self.end.members = members;
     }
 
     /// Who is to vote once the replicas are there and in step.

@@ -3,7 +3,7 @@
 use crate::engine::log::write_queue::WriteQueue;
 use crate::engine::log::{Log, Tables};
 use crate::engine::plausible::COUNT_MAX;
-use crate::engine::{Canary, Config, Engine, Facts, Now, Op, SnapshotHead};
+use crate::engine::{Config, Engine, Facts, Now, Op, SnapshotHead};
 use crate::entry::Entry;
 use crate::snapshot::SnapshotName;
 use crate::types::{Digest, Index, ReplicaId, StoreId};
@@ -108,7 +108,6 @@ impl<T> Engine<T> {
         // Written before the first entry, without which it does not exist.
         engine.cluster = facts.cluster.filter(|_| !log.is_empty());
         engine.write_queue = WriteQueue::recovered(log.last().index, facts.promised);
-        let mend = mend.filter(|_| !engine.is_broken(Canary::RestartNotMended));
         mend.into_iter().for_each(|op| engine.write_queue.push(op));
         if facts.promised > written {
             engine.write_queue.push(Op::Facts(facts));
@@ -116,12 +115,6 @@ impl<T> Engine<T> {
         let start = log.start().position.index;
         // Rule P4: nothing past these is applied until an epoch is open here.
         engine.commit.index = start.max(facts.commit);
-        if engine.is_broken(Canary::AppliesAtRestart) {
-            engine.commit.index = log.last().index;
-        }
-        if engine.is_broken(Canary::PromiseForgotten) {
-            engine.promised = log.last().epoch;
-        }
         engine.write_queue.hinted = facts.commit;
         engine.commit.handed_out = start;
         engine.transfer.snapshots.recovered(snapshots, log.start().clone());

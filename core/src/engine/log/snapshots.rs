@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::log::Tables;
 use crate::engine::transfer::flow_control::KEPT_TIMEOUTS;
-use crate::engine::{Canary, Config, Engine, Op, Output, StepResult, StopReason};
+use crate::engine::{Config, Engine, Op, Output, StepResult, StopReason};
 use crate::entry::Entry;
 use crate::snapshot::{ShelfNews, ShelfOp, SnapshotName};
 use crate::types::{Digest, Index, Position};
@@ -229,13 +229,11 @@ impl<T> Engine<T> {
 
     fn forget_old(&mut self) {
         let newest = self.transfer.snapshots.held.last().map(SnapshotName::index);
-        let early = self.is_broken(Canary::CutBeforeSnapshot);
-        let Some(newest) = newest.max(early.then_some(self.commit.handed_out)) else { return };
+        let Some(newest) = newest else { return };
         let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
         let gone = self.log.gone();
         let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));
-        let ahead = self.is_broken(Canary::CompactedBeforeApplied);
-        let applied = if ahead { newest } else { self.commit.handed_out };
+        let applied = self.commit.handed_out;
         let kept = self.kept_for_laggards().unwrap_or(newest).min(newest).min(applied);
         let too_much = self.log.stored_bytes() > kept_bytes_max;
         let within = if too_much { self.log.first_within(kept_bytes_max / 4 * 3) } else { gone };
@@ -259,8 +257,7 @@ impl<T> Engine<T> {
         }
         let within = self.log.first_in_memory_within(cached_bytes_max / 4 * 3);
         // In place of what is not durable yet the store may have what was cut.
-        let early = self.is_broken(Canary::ForgottenBeforeDurable);
-        let durable = if early { self.commit.applied } else { self.write_queue.durable() };
+        let durable = self.write_queue.durable();
         let through = within.min(self.commit.applied).min(durable);
         self.log.forget(through, self.log_bytes_max() / STORED_STEPS);
     }

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use crate::engine::{Canary, Engine, Entry, Facts, Op, Output, StepResult, ensure};
+use crate::engine::{Engine, Entry, Facts, Op, Output, StepResult, ensure};
 use crate::types::{Ballot, Index};
 
 /// How far the commit index on disk may be behind while there are writes.
@@ -58,13 +58,9 @@ impl WriteQueue {
         self.gathered.push(op);
     }
 
-    /// `broken` is for a canary.
-    pub(crate) fn cut(&mut self, after: Index, broken: bool) {
+    pub(crate) fn cut(&mut self, after: Index) {
         self.gathered.push(Op::Cut(after));
         self.appended = self.appended.min(after);
-        if broken {
-            return;
-        }
         // Entries that come in the place of what is cut are not durable yet, whatever an
         // earlier write says when it is done.
         self.durable = self.durable.min(after);
@@ -184,8 +180,7 @@ impl<T> Engine<T> {
             self.send_report(out);
         }
         // Nothing is acked in a frozen log (rule B3).
-        let lagging = self.is_broken(Canary::LaggardAcks) && self.live().is_some();
-        if (self.is_in_sync() || lagging) && self.durable() > self.commit.acked {
+        if self.is_in_sync() && self.durable() > self.commit.acked {
             self.commit.acked = self.durable();
             self.commit.acks.insert(self.voter(), self.commit.acked);
             self.progress.schedule();
@@ -196,9 +191,6 @@ impl<T> Engine<T> {
 
     /// Entries up to here are durable and may be acked (rule P2).
     pub(crate) fn durable(&self) -> Index {
-        if self.is_broken(Canary::AckNotDurable) {
-            return self.log.last().index;
-        }
         self.write_queue.durable()
     }
 }
@@ -244,7 +236,7 @@ mod tests {
         let mut queue = WriteQueue::default();
         (1..=5).for_each(|index| queue.append(entry(index)));
         assert_eq!(flushed(&mut queue), Some((1, 5)));
-        queue.cut(Index(3), false);
+        queue.cut(Index(3));
         queue.append(entry(4));
         queue.written(1);
         assert_eq!(queue.durable(), Index(3));

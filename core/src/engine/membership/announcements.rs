@@ -3,7 +3,7 @@
 use cpg::Member;
 
 use crate::engine::membership::peers::Peers;
-use crate::engine::{Canary, Engine, Output, StepResult, StopReason};
+use crate::engine::{Engine, Output, StepResult, StopReason};
 use crate::message::{Announce, Message};
 use crate::types::{Incarnation, StoreId};
 
@@ -31,9 +31,7 @@ impl<T> Engine<T> {
     /// Learns who is behind a member of the group.
     pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
         // A live replica is heard at least once in each election timeout.
-        let hurried = self.is_broken(Canary::SilentIsDead);
-        let timeout = self.config.election_timeout;
-        let silence = if hurried { timeout / 12 } else { timeout * 4 };
+        let silence = self.config.election_timeout * 4;
         self.peers.identify(from, incarnation, store, self.now.monotonic, silence);
     }
 

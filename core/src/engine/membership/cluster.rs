@@ -2,8 +2,8 @@
 
 use cpg::Member;
 
+use crate::engine::Engine;
 use crate::engine::replication::batch_pool::BatchPool;
-use crate::engine::{Canary, Engine};
 use crate::entry::{Content, Entry};
 use crate::message::{Message, Open};
 use crate::types::{ClusterId, Digest, Index, Position};
@@ -25,12 +25,8 @@ impl<T> Engine<T> {
         cluster: Option<ClusterId>,
         message: &Message,
     ) -> bool {
-        let unnamed = self.is_broken(Canary::OpenWithoutCluster);
-        let opened = first_cluster(message).filter(|_| !unnamed);
-        match (self.cluster(), opened.or(cluster)) {
-            (Some(mine), Some(theirs))
-                if mine != theirs && !self.is_broken(Canary::ForeignHeard) =>
-            {
+        match (self.cluster(), first_cluster(message).or(cluster)) {
+            (Some(mine), Some(theirs)) if mine != theirs => {
                 if self.peers.foreign(from, theirs) {
                     tracing::warn!(
                         %from, %mine, %theirs,

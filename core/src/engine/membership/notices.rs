@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::{Canary, Engine};
+use crate::engine::Engine;
 use crate::entry::{Content, MembersChanged};
 use crate::types::{Incarnation, ReplicaId};
 
@@ -30,10 +30,8 @@ impl<T> Engine<T> {
         // not waited for longer than that: some never answer.
         let now = self.now.monotonic;
         let recent = now.saturating_sub(self.config.election_timeout);
-        let waits = !self.is_broken(Canary::DeparturesHurry);
-        let mut all_known = !(waits && self.peers.has_unidentified(recent));
+        let all_known = !self.peers.has_unidentified(recent);
         self.peers.membership_dirty = !all_known;
-        all_known &= !self.is_broken(Canary::DeparturesMissed);
         let mut after = self.log.members().clone();
         let gone = |run: &&Incarnation| !here.contains(run) && **run != self.me();
         let left: Vec<_> = after.iter().filter(gone).filter(|_| all_known).copied().collect();

@@ -50,11 +50,6 @@ impl BatchPool {
         self.make_room(is_here);
     }
 
-    /// For a canary: keeps a batch whether or not it may still be ordered.
-    pub(crate) fn keep(&mut self, batch: Batch) {
-        self.put(batch);
-    }
-
     fn put(&mut self, batch: Batch) {
         let key = (batch.origin, batch.number);
         if let Entry::Vacant(place) = self.batches.entry(key) {

@@ -89,11 +89,6 @@ impl LogClock {
         self.knows_time = true;
     }
 
-    /// For canaries: replaces what was seen by that stamp.
-    pub(crate) fn recount(&mut self, stamp: Timestamp, at: Duration) {
-        self.latest = Some(Seen { stamp, at });
-    }
-
     /// Rule N11a: the least that this replica may stamp.
     fn low(&self, now: Now) -> Timestamp {
         self.latest.map_or(Timestamp(0), |seen| seen.after(now.monotonic, SLOWEST))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::log::snapshots::SnapshotHead;
 use crate::engine::replication::ordering::ACKS_MAX;
 use crate::engine::replication::proposals::Callers;
-use crate::engine::{Canary, Committed, Engine, Output, StepResult, ensure};
+use crate::engine::{Committed, Engine, Output, StepResult, ensure};
 use crate::entry::Content;
 use crate::types::{Index, Voter};
 
@@ -60,8 +60,7 @@ impl<T> Engine<T> {
         let Some(epoch) = self.epoch.as_ref().filter(|epoch| epoch.in_sync) else { return };
         let start = epoch.open.base.index.next();
         let commit = self.acked_by_majority().min(self.log.last().index);
-        let old_too = self.is_broken(Canary::OldEpochCommits);
-        if (commit >= start || old_too) && commit > self.commit.index {
+        if commit >= start && commit > self.commit.index {
             self.commit.index = commit;
             self.election.commit_advanced(self.now.monotonic);
         }
@@ -69,41 +68,10 @@ impl<T> Engine<T> {
 
     /// What a majority has acked in this epoch, here or not.
     pub(crate) fn acked_by_majority(&self) -> Index {
-        if let Some(acked) = self.acked_as_broken() {
-            return acked;
-        }
-        let settled = self.is_broken(Canary::NewVotersAlone);
-        let commit = if settled { self.log.last().index } else { self.commit.index };
+        let acks = &self.commit.acks;
         let acked =
-            self.log.voters().committed(commit, |voter| self.commit.acks.get(voter).copied());
+            self.log.voters().committed(self.commit.index, |voter| acks.get(voter).copied());
         acked.unwrap_or_default()
-    }
-
-    /// How canaries count acks.
-    fn acked_as_broken(&self) -> Option<Index> {
-        let voters = &self.log.voters().now;
-        let of = |voter: &Voter| self.commit.acks.get(voter).copied().unwrap_or_default();
-        let nth = |mut acked: Vec<Index>, n: usize| {
-            acked.sort_unstable_by(|a, b| b.cmp(a));
-            acked.get(n).copied().unwrap_or_default()
-        };
-        let half = voters.len() / 2;
-        if self.is_broken(Canary::CommitsAlone) && self.is_sequencing() {
-            Some(self.write_queue.durable())
-        } else if self.is_broken(Canary::LearnersCount) {
-            Some(nth(self.commit.acks.values().copied().collect(), half))
-        } else if self.is_broken(Canary::HalfCommits) {
-            Some(nth(voters.iter().map(of).collect(), voters.len().div_ceil(2).saturating_sub(1)))
-        } else if self.is_broken(Canary::BlankCounts) {
-            let of_replica = |voter: &Voter| {
-                let same =
-                    self.commit.acks.iter().filter(|(known, _)| known.replica == voter.replica);
-                same.map(|(_, acked)| *acked).max().unwrap_or_default()
-            };
-            Some(nth(voters.iter().map(of_replica).collect(), half))
-        } else {
-            None
-        }
     }
 
     /// Hands committed entries out to be applied (rule N8), and has the state taken where
@@ -124,16 +92,13 @@ impl<T> Engine<T> {
         {
             last = entry.index();
             let callers = match &entry.content {
-                Content::Batch(batch) => {
-                    let broken = self.config.is_broken(Canary::SupersededStays);
-                    match self.proposals.committed(batch, broken)? {
-                        Callers::Application(callers) => callers,
-                        Callers::Operator(ticket) => {
-                            self.requests.committed(ticket);
-                            Vec::new()
-                        }
+                Content::Batch(batch) => match self.proposals.committed(batch)? {
+                    Callers::Application(callers) => callers,
+                    Callers::Operator(ticket) => {
+                        self.requests.committed(ticket);
+                        Vec::new()
                     }
-                }
+                },
                 Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
             };
             committed.push(Committed { entry: entry.clone(), callers });
@@ -141,9 +106,7 @@ impl<T> Engine<T> {
             // While one is being written the next is left out.
             if due && self.write_queue.has_facts() && self.transfer.snapshots.begin() {
                 out.push(Output::Apply(std::mem::take(&mut committed)));
-                let ahead = self.config.is_broken(Canary::SnapshotOfTheEnd);
-                let tables =
-                    if ahead { self.log.end() } else { self.transfer.snapshots.tables() }.clone();
+                let tables = self.transfer.snapshots.tables().clone();
                 out.push(Output::Capture(Box::new(SnapshotHead { tables })));
             }
         }

@@ -8,7 +8,7 @@ use cpg::Member;
 
 use crate::Timestamp;
 use crate::engine::replication::batch_pool::BatchPool;
-use crate::engine::{Canary, Engine, StepResult, StopReason, ensure};
+use crate::engine::{Engine, StepResult, StopReason, ensure};
 use crate::entry::{Batch, Content};
 use crate::message::{Mark, Marked, Marks, Progress};
 use crate::types::{Digest, Index, Origin};
@@ -75,18 +75,8 @@ impl<T> Engine<T> {
             return Ok(());
         }
         self.proposals.heard(&batch, self.now.monotonic);
-        let again = self.is_broken(Canary::OrderedTwice)
-            && self.is_sequencing()
-            && self.log.is_past(&batch.origin, batch.number);
-        if again {
-            self.order(Content::Batch(batch.clone()));
-        }
-        if self.is_broken(Canary::PastIsKept) {
-            self.ordering.pool.keep(batch);
-        } else {
-            let members = &self.peers;
-            self.ordering.pool.insert(&self.log, batch, |run| members.has(run));
-        }
+        let peers = &self.peers;
+        self.ordering.pool.insert(&self.log, batch, |run| peers.has(run));
         self.order_pool()?;
         match progress {
             Some(progress) => self.on_progress(from, progress, false),
@@ -99,12 +89,8 @@ impl<T> Engine<T> {
     pub(crate) fn order_pool(&mut self) -> StepResult {
         self.order_notice();
         while self.may_order() {
-            let gaps = self.is_broken(Canary::OrderedWithGaps);
-            let strangers = self.is_broken(Canary::BatchesOfStrangers);
             let log = &self.log;
-            let is_next = |origin: &Origin, number| {
-                gaps || log.is_next(origin, number) || strangers && log.follows(origin, number)
-            };
+            let is_next = |origin: &Origin, number| log.is_next(origin, number);
             let Some(batch) = self.ordering.pool.take_next(is_next) else { break };
             self.order(Content::Batch(batch));
         }
@@ -129,17 +115,7 @@ impl<T> Engine<T> {
 
     /// The log's time of an entry that is ordered now.
     pub(crate) fn stamp(&self) -> Timestamp {
-        let last = self.log.time();
-        if self.is_broken(Canary::TimeUnbounded) {
-            return self.now.wall.max(last);
-        }
-        if self.is_broken(Canary::TimeGoesBack) {
-            return self.clock.stamp(self.now).min(self.now.wall);
-        }
-        if self.is_broken(Canary::TimeStandsStill) {
-            return self.clock.stamp(self.now).min(self.now.wall.max(last));
-        }
-        self.clock.stamp(self.now).max(last)
+        self.clock.stamp(self.now).max(self.log.time())
     }
 
     /// What the sequencer has ordered and not yet told.
@@ -186,7 +162,7 @@ impl<T> Engine<T> {
         }
         let next = self.log.last().index.0 + self.ordering.marks.len() as u64 + 1;
         self.ordering.cursor.known = self.ordering.cursor.known.max(last);
-        if marks.first.0 > next && !self.is_broken(Canary::MarksWithGaps) {
+        if marks.first.0 > next {
             return self.confirm();
         }
         if last.0 >= next && self.ordering.marks.len() < MARKS_MAX {
@@ -210,10 +186,7 @@ impl<T> Engine<T> {
             let content = match what {
                 Marked::Batch { origin, number } => {
                     let Some(batch) = self.ordering.pool.take(origin, number) else { break };
-                    let broken = self.is_broken(Canary::OrderedTwice)
-                        || self.is_broken(Canary::OrderedWithGaps)
-                        || self.is_broken(Canary::BatchesOfStrangers);
-                    ensure(self.log.is_next(&origin, number) || broken, || {
+                    ensure(self.log.is_next(&origin, number), || {
                         format!("a mark breaks the order of its origin: {origin:?}, {number}")
                     })?;
                     Content::Batch(batch)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cpg::Member;
 
 use crate::engine::replication::outbox::Outbox;
-use crate::engine::{Canary, Engine, Output, StepResult};
+use crate::engine::{Engine, Output, StepResult};
 use crate::message::{Message, Progress};
 use crate::types::{Ballot, Voter};
 
@@ -61,11 +61,8 @@ impl<T> Engine<T> {
     /// gate also opens after a timeout, because a send can vanish.
     pub(crate) fn send_progress(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
-        let for_ever = self.is_broken(Canary::GateStaysShut);
-        let closed = self
-            .progress
-            .in_flight_since
-            .is_some_and(|at| self.unanswered(at) < self.config.resend_timeout || for_ever);
+        let in_flight = self.progress.in_flight_since;
+        let closed = in_flight.is_some_and(|at| self.unanswered(at) < self.config.resend_timeout);
         if self.progress.pending && !closed {
             self.progress.in_flight_since = Some(now);
             let progress = self.progress();
@@ -109,15 +106,6 @@ impl<T> Engine<T> {
         }
         let Some(epoch) = self.epoch.as_ref().filter(|e| e.open.ballot == progress.epoch) else {
             self.on_other_epoch(progress.epoch, progress.promised);
-            if self.is_broken(Canary::EchoesOfOtherEpochs) {
-                let replica = progress.incarnation.replica;
-                let voter = Voter { replica, store: progress.store };
-                self.on_echoes(voter, progress.acked, &progress.echo);
-            }
-            if self.is_broken(Canary::AcksOfOtherEpochs) {
-                let replica = progress.incarnation.replica;
-                self.on_ack(Voter { replica, store: progress.store }, progress.acked);
-            }
             return self.confirm();
         };
         let from_sequencer = epoch.open.sequencer == progress.incarnation;

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::engine::log::Log;
 use crate::engine::replication::outbox::Outbox;
-use crate::engine::{Canary, Config, Engine, Output, StepResult, ensure};
+use crate::engine::{Config, Engine, Output, StepResult, ensure};
 use crate::entry::{Batch, BatchKind, Commands, Content};
 use crate::message::Message;
 use crate::types::{Incarnation, Origin};
@@ -172,8 +172,7 @@ impl<T> Proposals<T> {
 
     /// Rule N2: an origin's counter is one above the last in the origin table, drawn when
     /// the replica gets in step for the first time.
-    /// `broken` is for a canary.
-    pub(crate) fn get_in_sync(&mut self, me: Incarnation, log: &Log, broken: bool) {
+    pub(crate) fn get_in_sync(&mut self, me: Incarnation, log: &Log) {
         let last = log.last_batch(me.replica);
         let origin = *self.origin.get_or_insert_with(|| {
             let counter = last.map_or(1, |last| last.counter.saturating_add(1));
@@ -183,7 +182,7 @@ impl<T> Proposals<T> {
             last.filter(|last| last.counter == origin.counter).map_or(0, |last| last.number);
         // Whatever the new order does not hold is sent again, at once.
         for sent in &mut self.sent {
-            if sent.batch.number > self.ordered && !broken {
+            if sent.batch.number > self.ordered {
                 sent.heard = false;
                 sent.again = true;
             }
@@ -201,13 +200,12 @@ impl<T> Proposals<T> {
     }
 
     /// An entry is committed: the callers of its commands, if they are here.
-    /// `broken` is for a canary.
-    pub(crate) fn committed(&mut self, batch: &Batch, broken: bool) -> StepResult<Callers<T>> {
+    pub(crate) fn committed(&mut self, batch: &Batch) -> StepResult<Callers<T>> {
         let Some(mine) = self.origin.filter(|mine| mine.replica == batch.origin.replica) else {
             return Ok(Callers::default());
         };
         if mine != batch.origin {
-            if batch.origin.counter >= mine.counter && !broken {
+            if batch.origin.counter >= mine.counter {
                 self.superseded_by(mine, batch.origin.counter);
             }
             return Ok(Callers::default());
@@ -424,14 +422,13 @@ impl<T> Engine<T> {
             out.push(Output::Fail { tickets: unsent, may_take_effect: false });
         }
         if !unknown.is_empty() {
-            let may_take_effect = !self.is_broken(Canary::SentIsWithdrawn);
-            out.push(Output::Fail { tickets: unknown, may_take_effect });
+            out.push(Output::Fail { tickets: unknown, may_take_effect: true });
         }
     }
 
     /// Sends again, in order, what has had no effect for a while.
     pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
-        if !self.is_in_sync() || self.is_broken(Canary::NoResend) {
+        if !self.is_in_sync() {
             return Ok(());
         }
         let origin = self.proposals.origin;
@@ -457,7 +454,7 @@ mod tests {
     /// Three batches under way, of one caller each.
     fn under_way() -> Proposals<u32> {
         let mut proposals = Proposals::default();
-        proposals.get_in_sync(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default());
         for caller in 1..=3 {
             proposals.queue(caller, Bytes::from_static(b"a command"), None);
             proposals.fill(100, Duration::ZERO).unwrap();
@@ -478,7 +475,7 @@ mod tests {
     #[test]
     fn n1_a_batch_waits_until_it_is_as_large_as_all_under_way() {
         let mut proposals = Proposals::default();
-        proposals.get_in_sync(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default());
         let mut sizes = Vec::new();
         let send = |proposals: &mut Proposals<u32>, bytes_max| {
             let due = proposals.is_due(bytes_max, 4);
@@ -492,7 +489,7 @@ mod tests {
         // The last eight wait, since four are under way already.
         assert_eq!(sizes, [1, 1, 2, 4]);
         let first = proposals.sent[0].batch.clone();
-        proposals.committed(&first, false).unwrap();
+        proposals.committed(&first).unwrap();
         assert_eq!(send(&mut proposals, 1000), Some(8));
         proposals.sent.truncate(1);
         proposals.sent[0].batch.count = 100;
@@ -504,7 +501,7 @@ mod tests {
     #[test]
     fn n1_full_batches_go_at_once_and_few_are_under_way() {
         let mut proposals = Proposals::default();
-        proposals.get_in_sync(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default());
         (0..16).for_each(|caller| proposals.queue(caller, Bytes::from_static(b"a command"), None));
         while proposals.is_due(13, 100) {
             assert_eq!(proposals.fill(13, Duration::ZERO).unwrap().count, 1);
@@ -531,7 +528,7 @@ mod tests {
         assert_eq!(numbers(&mut proposals, second(4)), []);
         // A new epoch waits for nothing.
         proposals.heard_at = second(4);
-        proposals.get_in_sync(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default());
         assert_eq!(numbers(&mut proposals, second(4)), [1, 2, 3]);
     }
 
@@ -548,7 +545,7 @@ mod tests {
         outbox.report(3, 300, second(1));
         assert_eq!(numbers(&mut proposals, &outbox, second(500)), []);
         // Not in a new epoch either.
-        proposals.get_in_sync(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default());
         assert_eq!(numbers(&mut proposals, &outbox, second(501)), []);
         outbox.report(0, 0, second(600));
         assert_eq!(numbers(&mut proposals, &outbox, second(600)), [1, 2, 3]);
@@ -564,7 +561,7 @@ mod tests {
     fn n10_at_its_deadline_what_was_never_sent_is_withdrawn_and_the_rest_goes_on() {
         let at = |seconds| Some(Duration::from_secs(seconds));
         let mut proposals = Proposals::default();
-        proposals.get_in_sync(ME, &Log::default(), false);
+        proposals.get_in_sync(ME, &Log::default());
         for (caller, deadline) in [(1, at(1)), (2, at(2)), (3, None), (4, at(1)), (5, at(3))] {
             proposals.queue(caller, Bytes::from_static(b"a command"), deadline);
             if caller % 2 == 0 {

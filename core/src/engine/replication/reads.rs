@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::engine::{Canary, Engine, Epoch, Output};
+use crate::engine::{Engine, Epoch, Output};
 use crate::message::{Message, Read};
 use crate::types::{Index, Nonce, Voter};
 
@@ -101,17 +101,8 @@ impl Reads {
 impl<T> Engine<T> {
     /// Takes in a read; `in_order` holds it behind everything that was proposed here.
     pub(crate) fn queue_read(&mut self, ticket: u64, in_order: bool) {
-        let in_order = in_order && !self.is_broken(Canary::ReadBeforeCommands);
         let behind = if in_order { self.proposals.taken() } else { 0 };
-        let read = Waiting { ticket, since: self.now.monotonic, behind };
-        let joins = self.is_broken(Canary::ReadJoinsRound);
-        match &mut self.reads {
-            reads if self.config.is_broken(Canary::ReadAtOnce) => {
-                reads.placed.push_back((Index(0), vec![read]));
-            }
-            Reads { round: Some(round), .. } if joins => round.reads.push(read),
-            reads => reads.gathered.push(read),
-        }
+        self.reads.gathered.push(Waiting { ticket, since: self.now.monotonic, behind });
     }
 
     /// Begins the next round when there are reads for it and none is under way.
@@ -164,14 +155,12 @@ impl<T> Engine<T> {
     /// Rule R1: a voter that has promised nothing higher echoes, in a `Progress` that it
     /// sends from now on.
     pub(crate) fn on_read(&mut self, read: &Read) {
-        let any_epoch = self.is_broken(Canary::EchoesOfOtherEpochs);
-        let in_epoch = |epoch: &&Epoch| epoch.open.ballot == read.epoch || any_epoch;
+        let in_epoch = |epoch: &&Epoch| epoch.open.ballot == read.epoch;
         let Some(epoch) = self.live().filter(in_epoch) else {
             return self.on_other_epoch(read.epoch, read.epoch);
         };
         let votes = epoch.open.voters.contains(&self.voter());
-        let asked =
-            read.incarnation != self.me() && (votes || self.is_broken(Canary::EchoesOfLearners));
+        let asked = read.incarnation != self.me() && votes;
         if !asked || self.reads.echoes.len() >= READERS_MAX {
             return;
         }
@@ -183,14 +172,12 @@ impl<T> Engine<T> {
     /// A voter's echoes, of the epoch that is open here.
     pub(crate) fn on_echoes(&mut self, voter: Voter, acked: Index, echoes: &[(Nonce, u64)]) {
         let nonce = self.me().nonce;
-        let anybodys = self.is_broken(Canary::EchoesOfOtherReaders);
-        let earlier = self.is_broken(Canary::EchoesOfEarlierRounds);
-        let mine = echoes.iter().find(|(reader, _)| *reader == nonce || anybodys);
+        let mine = echoes.iter().find(|(reader, _)| *reader == nonce);
         let last = self.reads.last_round;
         let Some(round) = &mut self.reads.round else { return };
         // Of a round that has not begun nobody can have heard.
-        let mine = mine.filter(|(_, number)| *number <= last || anybodys);
-        if mine.is_some_and(|(_, number)| *number >= round.number || earlier) {
+        let mine = mine.filter(|(_, number)| *number <= last);
+        if mine.is_some_and(|(_, number)| *number >= round.number) {
             round.echoes.insert(voter, acked);
             self.place_round();
         }
@@ -200,32 +187,19 @@ impl<T> Engine<T> {
     /// acked, and at least this epoch's `EpochStart`.
     fn place_round(&mut self) {
         let Some(open) = self.epoch.as_ref().map(|epoch| &epoch.open) else { return };
-        let config = &self.config;
-        let voters = open.voters.now.len();
         let heard = |round: &mut Round| {
-            let echoes = round.echoes.len() * 2;
             open.voters.majority(self.commit.index, |voter| round.echoes.contains_key(voter))
-                || config.is_broken(Canary::EchoesOfLearners) && echoes > voters
-                || config.is_broken(Canary::EchoesOfHalf) && echoes >= voters
         };
         let Some(round) = self.reads.round.take_if(heard) else { return };
-        let mut start = open.base.index.next();
-        if config.is_broken(Canary::ReadBeforeStart) {
-            start = Index(0);
-        }
+        let start = open.base.index.next();
         let before = self.reads.placed.back().map_or(start, |(index, _)| *index);
-        let mut acked = round.echoes.into_values().max().unwrap_or(start);
-        if config.is_broken(Canary::ReadIndexIsCommit) {
-            acked = self.commit.index;
-        }
+        let acked = round.echoes.into_values().max().unwrap_or(start);
         self.reads.placed.push_back((acked.max(start).max(before), round.reads));
     }
 
     /// Rule R2: the reads may run behind what is handed out.
     pub(crate) fn hand_out_reads(&mut self, out: &mut Vec<Output<T>>) {
-        let early = self.is_broken(Canary::ReadBeforeApplied);
-        let handed_out = if early { Index(u64::MAX) } else { self.commit.handed_out };
-        let tickets = self.reads.take_ready(handed_out, self.proposals.settled());
+        let tickets = self.reads.take_ready(self.commit.handed_out, self.proposals.settled());
         if !tickets.is_empty() {
             out.push(Output::Read { tickets });
         }

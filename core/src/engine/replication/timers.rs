@@ -1,7 +1,7 @@
 //! What replicas know of the log's time, and ordered wake-ups (rule N11).
 
 use crate::Timestamp;
-use crate::engine::{Canary, Engine};
+use crate::engine::Engine;
 use crate::entry::Content;
 
 impl<T> Engine<T> {
@@ -9,9 +9,6 @@ impl<T> Engine<T> {
     /// notice of this run's joining now, and did not before.
     pub(crate) fn see_time(&mut self, may_have_joined: bool) {
         let (stamp, now) = (self.log.time(), self.now.monotonic);
-        if self.is_broken(Canary::RepeatedTimeCounts) {
-            self.clock.recount(stamp, now);
-        }
         self.clock.saw(stamp, now);
         if may_have_joined && self.log.members().contains(&self.me()) {
             self.clock.know_time();
@@ -33,13 +30,6 @@ impl<T> Engine<T> {
 
     /// Begins to sequence in an epoch that has just been opened here.
     pub(crate) fn take_over_time(&mut self) {
-        let now = self.now;
-        if self.is_broken(Canary::TimeAnchoredAnew) {
-            self.clock.recount(now.wall, now.monotonic);
-        }
-        if self.is_broken(Canary::TimeAnchoredAtLast) {
-            self.clock.recount(self.log.time(), now.monotonic);
-        }
         self.clock.take_over();
     }
 
@@ -74,10 +64,8 @@ impl<T> Engine<T> {
     pub(crate) fn order_time(&mut self) {
         let idle = self.is_sequencing() && !self.has_work();
         let applied = self.commit.applied == self.log.last().index;
-        let reached =
-            if self.is_broken(Canary::WakeByWallClock) { self.now.wall } else { self.stamp() };
-        let is_due = self.clock.wake_at.is_some_and(|at| at <= reached);
-        if idle && applied && is_due && !self.is_broken(Canary::WakeLostInIdleGroup) {
+        let is_due = self.clock.wake_at.is_some_and(|at| at <= self.stamp());
+        if idle && applied && is_due {
             self.order(Content::Time);
         }
     }

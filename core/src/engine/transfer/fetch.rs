@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Canary, Engine, Output, StepResult, StopReason, ensure};
+use crate::engine::{Engine, Output, StepResult, StopReason, ensure};
 use crate::entry::EntryHead;
 use crate::message::{Entries, Fetch, Message, Missing};
 use crate::types::{Ballot, Digest, Incarnation, Position};
@@ -48,7 +48,7 @@ impl FetchState {
 impl<T> Engine<T> {
     /// Rule N5: what is missing is fetched; nobody else is disturbed.
     pub(crate) fn fetch_missing(&mut self, out: &mut Vec<Output<T>>) {
-        if self.is_broken(Canary::NoFetch) || !self.takes_entries() {
+        if !self.takes_entries() {
             return;
         }
         let lags = self.live().is_some_and(|epoch| !epoch.in_sync);
@@ -180,9 +180,7 @@ impl<T> Engine<T> {
     pub(crate) fn on_entries(&mut self, piece: Entries, out: &mut Vec<Output<T>>) -> StepResult {
         let last = self.log.last().index;
         let count = piece.entries.len() as u64;
-        let any = self.is_broken(Canary::EntriesOfOtherEpochs);
-        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == piece.epoch || any)
-        else {
+        let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == piece.epoch) else {
             return Ok(());
         };
         // The sequencer never takes entries from others (rule N3).

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::engine::Engine;
 use crate::engine::log::Log;
 use crate::engine::transfer::fetch::PIECE_BYTES_MAX;
 use crate::engine::transfer::snapshot_sender::SILENT_TIMEOUTS;
-use crate::engine::{Canary, Engine};
 use crate::message::{Fetch, Missing, Received};
 use crate::types::{Incarnation, Index, ReplicaId};
 
@@ -202,9 +202,6 @@ impl<T> Engine<T> {
             }
             Stage::Fetches => false,
         };
-        if self.is_broken(Canary::NeverHeldBack) {
-            return None;
-        }
         self.transfer.flow_control.known.iter().find(waits).map(|(incarnation, _)| *incarnation)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::engine::transfer::fetch::{PIECE_BYTES_MAX, PIECE_ENTRIES_MAX};
-use crate::engine::{Canary, Engine, Output, StepResult, ensure};
+use crate::engine::{Engine, Output, StepResult, ensure};
 use crate::entry::{Entry, EntryHead};
 use crate::message::{Entries, Message};
 use crate::types::{Incarnation, Position};
@@ -61,15 +61,14 @@ impl<T> Engine<T> {
         let Some(after) = self.transfer.log_reader.under_way.take() else { return Ok(()) };
         // What is in memory may have been cut since.
         let start = self.log.start().position.index;
-        let any = self.is_broken(Canary::CutFromStore);
-        entries.retain(|entry| entry.index() <= start || any);
+        entries.retain(|entry| entry.index() <= start);
         entries.truncate(PIECE_ENTRIES_MAX);
         let fits = after.epoch == self.log.epoch_at(after.index)
             && entries.first().is_some_and(|first| first.index() == after.index.next());
         if let Some(last) = entries.last().filter(|_| fits && self.is_in_sync()) {
             let (index, epoch) = (last.index(), last.position.epoch);
             let known = self.log.epoch_at(index);
-            ensure(epoch == known || index <= self.log.gone() || any, || {
+            ensure(epoch == known || index <= self.log.gone(), || {
                 format!("entry {index} of the store is of epoch {epoch}, and should be of {known}")
             })?;
             let digest = last.digest;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::log::Log;
 use crate::engine::replication::proposals::Overtaken;
 use crate::engine::transfer::flow_control::FlowControl;
-use crate::engine::{Canary, Config, Engine, Output, SnapshotHead, StepResult};
+use crate::engine::{Config, Engine, Output, SnapshotHead, StepResult};
 use crate::message::{Chunk, Message, Offered, Received};
 use crate::snapshot::{ShelfOp, SnapshotName};
 use crate::types::{Incarnation, Index};
@@ -171,8 +171,7 @@ impl<T> Engine<T> {
     pub(crate) fn on_chunk(&mut self, chunk: Chunk, out: &mut Vec<Output<T>>) {
         let Chunk { name, number, donor, sent, bytes } = chunk;
         self.transfer.snapshots.pin(name, self.now.monotonic);
-        let any = self.is_broken(Canary::ChunksOfOthers);
-        let is_of = |receiving: &&mut SnapshotReceiver| receiving.name == name || any;
+        let is_of = |receiving: &&mut SnapshotReceiver| receiving.name == name;
         let Some(receiving) = self.transfer.receiver.as_mut().filter(is_of) else { return };
         let name = receiving.name;
         if bytes.len() as u64 != name.chunk_bytes(number) || bytes.is_empty() {
@@ -314,19 +313,7 @@ impl<T> Engine<T> {
         };
         let name = receiving.name;
         let Some(head) = receiving.head.filter(|_| self.wants(&name)) else { return Ok(()) };
-        let SnapshotHead { mut tables } = *head;
-        if self.is_broken(Canary::SnapshotWithoutOrigins) {
-            tables.origins.clear();
-        }
-        if self.is_broken(Canary::SnapshotWithoutMembers) {
-            tables.members.clear();
-        }
-        if self.is_broken(Canary::SnapshotWithoutVoters) {
-            tables.voters = self.log.voters().clone();
-        }
-        if self.is_broken(Canary::SnapshotWithoutDigest) {
-            tables.digest = self.log.digest();
-        }
+        let SnapshotHead { tables } = *head;
         tracing::info!(replica = %self.me().replica, %name, "goes on from a snapshot");
         self.log = Log::behind(tables.clone());
         self.see_time(true);
