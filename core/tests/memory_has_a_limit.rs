@@ -138,7 +138,7 @@ impl LogStore for Stalling {
 }
 
 #[test]
-fn a_replica_whose_disk_stands_still_lags_and_catches_up() {
+fn n6_a_replica_whose_disk_stands_still_lags_and_catches_up() {
     let ring = Ring::new();
     let stalls = Arc::new((Mutex::new(false), Condvar::new()));
     let [one, _two] = [1, 2].map(|id| builder(&ring.node(), id).start().unwrap());

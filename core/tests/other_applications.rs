@@ -1,5 +1,5 @@
 //! Replicas of two applications in one CPG group: a running group goes on, and a joiner of another
-//! application stops and names both.
+//! application stops and names both (rule V5).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -6,11 +6,15 @@
 //! | [`scenario`] | single stories on a simulated group |
 //! | [`simulation`] | thousands of them, drawn from seeds |
 //! | `torture` | real groups on real daemons, while everything fails (feature `corosync`) |
+//! | [`mutation`] | patches that break one rule each |
+//! | [`rules`] | which code and tests name each rule of the protocol |
 //! | `client` | a client of kv, for these |
 
 #[cfg(feature = "corosync")]
 pub mod client;
+pub mod mutation;
 pub mod rig;
+pub mod rules;
 pub mod scenario;
 pub mod simulation;
 #[cfg(feature = "corosync")]

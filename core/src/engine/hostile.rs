@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Content, Input, Output, SnapshotHead};
 use crate::Timestamp;
 use crate::codec::Frame;
-use crate::engine::solo::{Solo, member, run};
+use crate::engine::solo::{Solo, ballot, member, run};
 use crate::entry::{Batch, BatchKind, ContentHead, EntryHead};
 use crate::message::{
     Announce, Chunk, Entries, Fetch, Message, Missing, Offer, Offered, Open, Progress, Read,
@@ -17,10 +17,6 @@ use crate::types::{
     Ballot, Digest, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter, Voters,
 };
 
-fn ballot(counter: u64, replica: u32) -> Ballot {
-    Ballot { counter, replica, nonce: Nonce(replica.into()) }
-}
-
 fn batch_of(replica: u32, counter: u64, number: u64, bytes: usize) -> Message {
     let origin = Origin { replica: ReplicaId(replica), counter, nonce: Nonce(replica.into()) };
     let (kind, commands) = (BatchKind::Application, Bytes::from(vec![0; bytes]));
@@ -29,35 +25,6 @@ fn batch_of(replica: u32, counter: u64, number: u64, bytes: usize) -> Message {
 
 fn batches_ordered(solo: &mut Solo) -> usize {
     solo.news().iter().filter(|content| matches!(content, Content::Batch(_))).count()
-}
-
-/// A sequencer, and replica 2.
-fn pair() -> Solo {
-    let mut solo = Solo::new();
-    solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
-    solo.announce(member(2, 2), run(2, 2));
-    solo.news();
-    solo.sent.clear();
-    solo
-}
-
-/// Replica 1 follows replica 2, whose log is longer by far.
-fn laggard() -> Solo {
-    let mut solo = pair();
-    let history = solo.engine.log.history().to_vec();
-    let base = Position { epoch: history[0].0, index: Index(900) };
-    let open = Open {
-        ballot: ballot(50, 2),
-        base,
-        digest: Digest(7),
-        history,
-        sequencer: run(2, 2),
-        voters: solo.engine.log.voters().clone(),
-        time: solo.engine.log.time(),
-    };
-    solo.deliver(member(2, 2), Message::Open(open));
-    assert!(!solo.engine.is_in_sync());
-    solo
 }
 
 fn commits_a_command(solo: &mut Solo) -> bool {
@@ -71,7 +38,7 @@ fn commits_a_command(solo: &mut Solo) -> bool {
 }
 
 #[test]
-fn batches_of_runs_that_are_gone_make_room_for_those_of_live_ones() {
+fn n5_batches_of_runs_that_are_gone_make_room_for_those_of_live_ones() {
     let mut solo = Solo::new();
     let mut all = vec![member(1, 1)];
     // Batches that cannot be ordered, because the ones before them are missing.
@@ -96,7 +63,7 @@ fn batches_of_runs_that_are_gone_make_room_for_those_of_live_ones() {
 }
 
 #[test]
-fn a_live_run_that_fills_the_pool_does_not_keep_out_others() {
+fn n5_a_live_run_that_fills_the_pool_does_not_keep_out_others() {
     let mut solo = Solo::new();
     let all: Vec<_> = (1..=3).map(|id| member(id, id)).collect();
     solo.configure(&all, &all[1..]);
@@ -113,8 +80,8 @@ fn a_live_run_that_fills_the_pool_does_not_keep_out_others() {
 }
 
 #[test]
-fn the_batches_of_an_origin_come_from_itself() {
-    let mut solo = pair();
+fn n5_the_batches_of_an_origin_come_from_itself() {
+    let mut solo = Solo::with_member();
     solo.deliver(member(2, 2), batch_of(3, 1, 1, 10));
     solo.configure(&[member(1, 1), member(2, 2), member(3, 3)], &[member(3, 3)]);
     solo.announce(member(3, 3), run(3, 3));
@@ -151,10 +118,10 @@ fn progress(epoch: Ballot, promised: Ballot, acked: u64) -> Progress {
 }
 
 #[test]
-fn a_forged_ballot_does_not_end_all_ballots() {
+fn b10_a_forged_ballot_does_not_end_all_ballots() {
     for counter in [u64::MAX, u64::MAX - 1, 1 << 62, 1 << 40] {
         let forged = ballot(counter, 2);
-        let solo = pair();
+        let solo = Solo::with_member();
         let epoch = solo.engine.open_epoch();
         let base = solo.engine.log.last();
         let voter = Voter { replica: ReplicaId(2), store: StoreId(2) };
@@ -179,10 +146,9 @@ fn a_forged_ballot_does_not_end_all_ballots() {
             messages.push(Message::Open(open));
         }
         for message in messages {
-            let mut solo = pair();
+            let mut solo = Solo::with_member();
             // While its epoch is healthy a replica ignores what others begin.
-            solo.engine.election.sequencer_heard_at = Duration::ZERO;
-            solo.engine.election.commit_advanced_at = Duration::ZERO;
+            solo.forget_health();
             solo.deliver(member(2, 2), message.clone());
             assert!(commits_a_command(&mut solo), "{message:?}");
             assert!(solo.engine.promised.counter < 1 << 33, "{message:?}");
@@ -191,16 +157,16 @@ fn a_forged_ballot_does_not_end_all_ballots() {
 }
 
 #[test]
-fn a_ballot_that_is_a_little_higher_is_promised_and_bid_over() {
-    let mut solo = pair();
+fn b10_a_ballot_that_is_a_little_higher_is_promised_and_bid_over() {
+    let mut solo = Solo::with_member();
     solo.deliver(member(2, 2), announces(ballot(1_000_000, 2)));
     assert!(commits_a_command(&mut solo));
     assert!(solo.engine.promised.counter > 1_000_000, "{}", solo.engine.promised);
 }
 
 #[test]
-fn an_origin_with_a_forged_counter_or_number_is_not_ordered() {
-    let mut solo = pair();
+fn n2_an_origin_with_a_forged_counter_or_number_is_not_ordered() {
+    let mut solo = Solo::with_member();
     for (counter, number) in [(u64::MAX, 1), (1 << 40, 1), (1, u64::MAX), (1, 0), (0, 0)] {
         solo.deliver(member(2, 2), batch_of(2, counter, number, 10));
     }
@@ -218,8 +184,8 @@ fn name(index: u64, bytes: u64) -> SnapshotName {
 }
 
 #[test]
-fn a_snapshot_of_a_claimed_size_takes_no_memory() {
-    let mut solo = laggard();
+fn n13_a_snapshot_of_a_claimed_size_takes_no_memory() {
+    let mut solo = Solo::lagging();
     let (name, donor) = (name(800, 1 << 60), run(2, 2));
     let offer = Offer {
         epoch: ballot(50, 2),
@@ -238,8 +204,8 @@ fn a_snapshot_of_a_claimed_size_takes_no_memory() {
 }
 
 #[test]
-fn entries_and_indices_that_cannot_be_harm_nobody() {
-    let mut solo = laggard();
+fn n13_entries_and_indices_that_cannot_be_harm_nobody() {
+    let mut solo = Solo::lagging();
     let epoch = ballot(50, 2);
     let head =
         EntryHead { epoch: ballot(1, 1), time: Timestamp(u64::MAX), content: ContentHead::Time };
@@ -264,8 +230,8 @@ fn entries_and_indices_that_cannot_be_harm_nobody() {
 }
 
 #[test]
-fn a_history_that_cannot_be_opens_nothing() {
-    let before = pair();
+fn n13_a_history_that_cannot_be_opens_nothing() {
+    let before = Solo::with_member();
     let (last, now) = (before.engine.log.last(), before.engine.promised);
     let epoch = ballot(50, 2);
     let histories = [
@@ -275,7 +241,7 @@ fn a_history_that_cannot_be_opens_nothing() {
         vec![(last.epoch, Index(u64::MAX))],
     ];
     for history in histories {
-        let mut solo = pair();
+        let mut solo = Solo::with_member();
         let open = Open {
             ballot: epoch,
             base: Position { epoch: last.epoch, index: Index(900) },
@@ -291,8 +257,8 @@ fn a_history_that_cannot_be_opens_nothing() {
 }
 
 #[test]
-fn an_echo_of_a_round_that_was_never_asked_is_not_counted() {
-    let mut solo = pair();
+fn n13_an_echo_of_a_round_that_was_never_asked_is_not_counted() {
+    let mut solo = Solo::with_member();
     let epoch = solo.engine.open_epoch();
     // Somebody asks in the name of replica 1, with a round that it never began.
     let read = Read { epoch, incarnation: run(3, 3), round: 5 };
@@ -316,7 +282,7 @@ fn an_echo_of_a_round_that_was_never_asked_is_not_counted() {
 
 #[test]
 fn l6_a_snapshot_that_waits_to_be_installed_takes_no_entries_that_are_not_handed_out() {
-    let mut solo = pair();
+    let mut solo = Solo::with_member();
     for ticket in 0..20 {
         let command = Bytes::from_static(b"a command");
         solo.input(Input::Propose { ticket, command, deadline: None });
@@ -383,8 +349,8 @@ impl Stuck {
 }
 
 #[test]
-fn little_is_sent_while_the_group_takes_nothing() {
-    let mut stuck = Stuck { solo: pair(), frames: 0, bytes: 0 };
+fn n12_little_is_sent_while_the_group_takes_nothing() {
+    let mut stuck = Stuck { solo: Solo::with_member(), frames: 0, bytes: 0 };
     for ticket in 0..200 {
         let command = Bytes::from(vec![0; 60_000]);
         stuck.step(Input::Propose { ticket, command, deadline: None });

@@ -81,10 +81,10 @@ struct Epoch {
 ///
 /// | directory | rules | state |
 /// | --- | --- | --- |
-/// | `log` | P1 to P5: what is kept, written, compacted and recovered | `log`, `write_queue` |
+/// | `log` | P1 to P4: what is kept, written, compacted and recovered | `log`, `write_queue` |
 /// | `epoch` | E1 to E3, B1 to B10: ballots, reports, `Open` | `epoch`, `election` |
 /// | `membership` | V1 to V5, N9: who is here, who votes, which cluster | `peers`, `requests` |
-/// | `replication` | N1 to N8, N10 to N12, R1 to R3: batches, marks, acks, commit, time, reads | `proposals`, `ordering`, `commit`, `progress`, `clock`, `reads`, `outbox` |
+/// | `replication` | N1 to N8, N10 to N12, R1, R2: batches, marks, acks, commit, time, reads | `proposals`, `ordering`, `commit`, `progress`, `clock`, `reads`, `outbox` |
 /// | `transfer` | L1 to L7: fetched entries, snapshots, flow control | `transfer` |
 ///
 /// `plausible` refuses impossible messages (B10, N13) before any of these see them.

@@ -10,9 +10,11 @@ use cpg::{Member, NodeId, Pid};
 use super::{Config, Content, Engine, Input, Now, Output, Status};
 use crate::Timestamp;
 use crate::entry::{Batch, BatchKind};
-use crate::message::{Announce, Message};
+use crate::message::{Announce, Message, Open};
 use crate::snapshot::ShelfOp;
-use crate::types::{Ballot, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId};
+use crate::types::{
+    Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId,
+};
 
 pub(super) struct Solo {
     pub(super) engine: Engine<u64>,
@@ -39,6 +41,10 @@ pub(super) fn member(node: u32, pid: u32) -> Member {
     Member { node: NodeId(node), pid: Pid(pid) }
 }
 
+pub(super) fn ballot(counter: u64, replica: u32) -> Ballot {
+    Ballot { counter, replica, nonce: Nonce(replica.into()) }
+}
+
 impl Solo {
     /// Replica 1, alone and with its epoch open.
     pub(super) fn new() -> Self {
@@ -48,6 +54,35 @@ impl Solo {
     /// The same with its store in memory.
     pub(super) fn volatile() -> Self {
         Self::start(true)
+    }
+
+    /// The same beside replica 2, which follows.
+    pub(super) fn with_member() -> Self {
+        let mut solo = Self::new();
+        solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
+        solo.announce(member(2, 2), run(2, 2));
+        solo.news();
+        solo.sent.clear();
+        solo
+    }
+
+    /// Replica 1 follows replica 2, whose log is longer by far, in epoch 50.
+    pub(super) fn lagging() -> Self {
+        let mut solo = Self::with_member();
+        let history = solo.engine.log.history().to_vec();
+        let base = Position { epoch: history[0].0, index: Index(900) };
+        let open = Open {
+            ballot: ballot(50, 2),
+            base,
+            digest: Digest(7),
+            history,
+            sequencer: run(2, 2),
+            voters: solo.engine.log.voters().clone(),
+            time: solo.engine.log.time(),
+        };
+        solo.deliver(member(2, 2), Message::Open(open));
+        assert!(!solo.engine.is_in_sync());
+        solo
     }
 
     fn start(volatile: bool) -> Self {
@@ -127,6 +162,20 @@ impl Solo {
     /// What was committed since this was last asked.
     pub(super) fn news(&mut self) -> Vec<Content> {
         std::mem::take(&mut self.committed)
+    }
+
+    /// Returns what the engine asks for, and does none of it.
+    pub(super) fn step(&mut self, input: Input<u64>) -> Vec<Output<u64>> {
+        let mut out = Vec::new();
+        self.engine.step(self.now, input, &mut out);
+        self.engine.step(self.now, Input::Drained, &mut out);
+        out
+    }
+
+    /// Lets the epoch look as if nothing had been heard of its sequencer for long.
+    pub(super) fn forget_health(&mut self) {
+        self.engine.election.sequencer_heard_at = Duration::ZERO;
+        self.engine.election.commit_advanced_at = Duration::ZERO;
     }
 
     pub(super) fn input(&mut self, input: Input<u64>) {

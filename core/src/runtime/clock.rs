@@ -66,6 +66,19 @@ mod tests {
     }
 
     #[test]
+    fn n11e_time_counts_from_the_start_of_the_host() {
+        // Unlike `Instant`, this counts while the host is suspended.
+        let uptime = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let seconds: f64 = text.split(' ').next().unwrap().parse().unwrap();
+            Duration::from_secs_f64(seconds)
+        };
+        let rounding = Duration::from_millis(10);
+        let (before, time, after) = (uptime(), since_boot(), uptime());
+        assert!(before <= time + rounding && time <= after + rounding, "{before:?} {time:?}");
+    }
+
+    #[test]
     fn a_clock_begins_at_its_start_and_goes_on() {
         let clock = Clock::start();
         let first = clock.now().monotonic;

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ballot_has_one_open() {
+    fn b5_a_ballot_has_one_open() {
         let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
         let mut coordination = Coordination::new(ballot(9), None, Duration::ZERO);
         coordination.add(None, report(1, 1, 9, 3, set.clone()));

@@ -241,3 +241,108 @@ impl<T> Engine<T> {
         self.progress.schedule();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Input;
+    use crate::engine::solo::{Solo, ballot, member, run};
+    use crate::message::{Message, Open};
+    use crate::types::{ReplicaId, StoreId, Voter, Voters};
+
+    fn begin(counter: u64) -> Input<u64> {
+        let message = Message::Begin(ballot(counter, 2));
+        Input::Delivered { from: member(2, 2), cluster: None, message }
+    }
+
+    fn reports(out: &[Output<u64>]) -> bool {
+        out.iter().any(|output| matches!(output, Output::Send(Message::Report(_))))
+    }
+
+    #[test]
+    fn e3_a_healthy_epoch_is_not_ended_by_another_replica() {
+        let mut solo = Solo::with_member();
+        let promised = solo.engine.promised;
+        solo.input(begin(50));
+        assert_eq!((solo.engine.promised, solo.engine.is_sequencing()), (promised, true));
+        solo.forget_health();
+        solo.input(begin(50));
+        assert_eq!((solo.engine.promised, solo.engine.is_sequencing()), (ballot(50, 2), false));
+    }
+
+    #[test]
+    fn p1_no_report_is_sent_before_the_promise_is_durable() {
+        let mut solo = Solo::with_member();
+        solo.forget_health();
+        let out = solo.step(begin(50));
+        let written = out.iter().find_map(|output| match output {
+            Output::Write { ticket, .. } => Some(*ticket),
+            _ => None,
+        });
+        assert!(!reports(&out));
+        // Asked again, it has still nothing that it may say.
+        assert!(!reports(&solo.step(begin(50))));
+        let Some(ticket) = written else { panic!("the promise is written") };
+        assert!(reports(&solo.step(Input::Written { ticket })));
+    }
+
+    #[test]
+    fn b2_the_same_ballot_gets_the_same_report_and_a_lower_one_the_promise() {
+        let mut solo = Solo::with_member();
+        solo.forget_health();
+        solo.input(begin(50));
+        let reports = |solo: &mut Solo, counter| {
+            solo.sent.clear();
+            solo.input(begin(counter));
+            let reports = solo.sent.iter().filter_map(|message| match message {
+                Message::Report(report) => Some(report.ballot),
+                _ => None,
+            });
+            reports.collect::<Vec<_>>()
+        };
+        assert_eq!(reports(&mut solo, 50), [ballot(50, 2)]);
+        assert_eq!(reports(&mut solo, 40), []);
+        assert_eq!(solo.engine.promised, ballot(50, 2));
+    }
+
+    #[test]
+    fn p3_a_report_names_what_was_acked_and_not_committed() {
+        let mut solo = Solo::with_member();
+        let log = &solo.engine.log;
+        let voter = |id| Voter { replica: ReplicaId(id), store: StoreId(id.into()) };
+        // A majority of these needs replica 2, which acks nothing.
+        let (now, previous) = (vec![voter(1), voter(2)], vec![voter(1)]);
+        let open = Open {
+            ballot: ballot(50, 2),
+            base: log.last(),
+            digest: log.digest(),
+            history: log.history().to_vec(),
+            sequencer: run(2, 2),
+            voters: Voters { now, previous, since: log.last().index.next() },
+            time: log.time(),
+        };
+        solo.deliver(member(2, 2), Message::Open(open));
+        let acked = solo.engine.commit.acked;
+        assert!(acked > solo.engine.commit.index);
+        solo.forget_health();
+        solo.sent.clear();
+        solo.input(begin(51));
+        let reported = solo.sent.iter().filter_map(|message| match message {
+            Message::Report(report) => Some(report.last.index),
+            _ => None,
+        });
+        assert_eq!(reported.collect::<Vec<_>>(), [acked]);
+    }
+
+    #[test]
+    fn b3_a_frozen_log_takes_in_nothing() {
+        let mut solo = Solo::with_member();
+        solo.forget_health();
+        solo.input(begin(50));
+        let last = solo.engine.log.last();
+        solo.batch(member(2, 2), run(2, 2), 1);
+        let command = bytes::Bytes::from_static(b"a command");
+        solo.input(Input::Propose { ticket: 1, command, deadline: None });
+        assert_eq!((solo.engine.log.last(), solo.news().len()), (last, 0));
+    }
+}

@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_position_is_the_last_of_equal_epochs() {
+    fn b6_shared_position_is_the_last_of_equal_epochs() {
         let log = log_of(&[1, 1, 3, 3, 3]);
         for (other, shared) in [
             (&[1, 1, 3, 3, 3][..], 5),
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_gapless_and_a_higher_counter_supersedes() {
+    fn n2_origins_are_gapless_and_a_higher_counter_supersedes() {
         let mut log = log_of(&[1]);
         assert!(!log.is_next(&origin(1, 1), 1), "no member yet");
         let joined = vec![origin(1, 1).incarnation(), origin(2, 2).incarnation()];

@@ -191,10 +191,14 @@ fn incomplete(what: impl Into<String>) -> RestartError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::Timestamp;
+    use crate::engine::solo::run;
+    use crate::engine::{Input, Output};
     use crate::entry::Content;
-    use crate::types::{Ballot, Position};
+    use crate::types::{Ballot, ClusterId, Position, StoreId};
 
     /// A log whose entries are of these epochs.
     fn entries(epochs: &[u64]) -> Vec<Entry> {
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_the_log_does_not_reach_or_contradicts_replaces_it() {
+    fn l6_a_snapshot_that_the_log_does_not_reach_or_contradicts_replaces_it() {
         let all = entries(&[1, 1, 2, 2]);
         for other in [&[][..], &[1], &[1, 1, 2], &[1, 1, 1, 1, 1, 1]] {
             let (log, mend) = rebuild(snapshot(&all, 4), entries(other)).unwrap();
@@ -254,5 +258,31 @@ mod tests {
         assert!(matches!(error, RestartError::Damaged { index: Index(3), .. }), "{error}");
         let error = rebuild(snapshot(&all, 2), all[3..].to_vec()).unwrap_err();
         assert!(matches!(error, RestartError::Incomplete(_)), "{error}");
+    }
+
+    #[test]
+    fn p4_a_restart_applies_no_more_than_is_known_to_be_committed() {
+        let all = entries(&[1, 1, 2, 2, 2]);
+        let incarnation = run(1, 9);
+        let facts = Facts {
+            replica: incarnation.replica,
+            store: StoreId(1),
+            promised: Ballot { counter: 2, ..Ballot::default() },
+            cluster: Some(ClusterId(1)),
+            commit: Index(2),
+        };
+        let recovered =
+            Recovered { facts: Some(facts), snapshots: Vec::new(), head: None, entries: all };
+        let config = Config::new(incarnation, StoreId(1), Vec::new());
+        let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
+        let mut engine = Engine::<u64>::restart(config, now, recovered).unwrap();
+        let mut out = Vec::new();
+        engine.step(now, Input::Tick, &mut out);
+        engine.step(now, Input::Drained, &mut out);
+        let applied = out.iter().filter_map(|output| match output {
+            Output::Apply(entries) => Some(entries.iter().map(|entry| entry.entry.position.index)),
+            _ => None,
+        });
+        assert_eq!(applied.flatten().collect::<Vec<_>>(), [Index(1), Index(2)]);
     }
 }

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gathers_during_writes_shares_one() {
+    fn n6_what_gathers_during_writes_shares_one() {
         let mut queue = WriteQueue::default();
         for index in 1..=5 {
             queue.append(entry(index));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_from_before_a_cut_makes_nothing_durable_after_it() {
+    fn p2_a_write_from_before_a_cut_makes_nothing_durable_after_it() {
         let mut queue = WriteQueue::default();
         (1..=5).for_each(|index| queue.append(entry(index)));
         assert_eq!(flushed(&mut queue), Some((1, 5)));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_from_before_a_snapshot_makes_nothing_of_it_durable() {
+    fn p2_a_write_from_before_a_snapshot_makes_nothing_of_it_durable() {
         let mut queue = WriteQueue::recovered(Index(3), Ballot::default());
         queue.append(entry(4));
         assert_eq!(flushed(&mut queue), Some((1, 1)));

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_and_who_goes_is_ordered_once() {
+    fn n9_who_comes_and_who_goes_is_ordered_once() {
         let mut solo = with_second();
         solo.announce(member(2, 2), run(2, 2));
         assert_eq!(solo.news(), []);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_departure_waits_a_while_for_members_that_have_not_said_who_they_are() {
+    fn n9_a_departure_waits_a_while_for_members_that_have_not_said_who_they_are() {
         for comes_back in [true, false] {
             let mut solo = with_second();
             solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_was_started_again_has_left_and_joined_in_one_notice() {
+    fn n9_a_replica_that_was_started_again_has_left_and_joined_in_one_notice() {
         let mut solo = with_second();
         solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
         solo.announce(member(2, 3), run(2, 7));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_of_a_run_that_has_left_wait_until_it_is_back() {
+    fn n9_batches_of_a_run_that_has_left_wait_until_it_is_back() {
         let mut solo = with_second();
         solo.batch(member(2, 2), run(2, 2), 1);
         assert!(matches!(solo.news()[..], [Content::Batch(_)]));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_live_runs_with_one_id_the_first_is_a_member() {
+    fn n9_of_two_live_runs_with_one_id_the_first_is_a_member() {
         let mut solo = with_second();
         let all = [member(1, 1), member(2, 2), member(3, 3)];
         solo.configure(&all, &[member(3, 3)]);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn members_beyond_the_limit_wait_for_room() {
+    fn n9_members_beyond_the_limit_wait_for_room() {
         let mut solo = with_second();
         let all: Vec<_> = (1..=MEMBERS_MAX as u32 + 1).map(|id| member(id, id)).collect();
         solo.configure(&all, &all[2..]);

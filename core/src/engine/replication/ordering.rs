@@ -239,3 +239,64 @@ impl<T> Engine<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::engine::solo::{Solo, member, run};
+    use crate::engine::{Input, Output};
+    use crate::entry::{ContentHead, EntryHead};
+    use crate::message::{Entries, Message};
+    use crate::types::StoreId;
+
+    #[test]
+    fn n3_the_sequencer_takes_no_order_from_others() {
+        let mut solo = Solo::with_member();
+        let (epoch, last) = (solo.engine.open_epoch(), solo.engine.log.last());
+        let (time, digest) = (solo.engine.log.time(), Digest(7));
+        for first in [last.index.0, last.index.0 + 1] {
+            let first = Index(first);
+            let head = EntryHead { epoch, time, content: ContentHead::Time };
+            let entries = vec![(head, Bytes::new()); 2];
+            let piece = Entries { epoch, first, entries, digest, more: false };
+            solo.deliver(member(2, 2), Message::Entries(piece));
+            let marks = Marks { first, entries: vec![Mark { time, what: Marked::Time }], digest };
+            solo.deliver(
+                member(2, 2),
+                Message::Progress(Progress {
+                    epoch,
+                    incarnation: run(2, 2),
+                    store: StoreId(2),
+                    marks: Some(marks),
+                    acked: last.index,
+                    applied: last.index,
+                    echo: Vec::new(),
+                    promised: epoch,
+                }),
+            );
+            assert_eq!(solo.engine.log.last(), last);
+        }
+        solo.batch(member(2, 2), run(2, 2), 1);
+        assert_eq!(solo.engine.log.last().index, Index(last.index.0 + 1));
+        assert!(solo.engine.is_sequencing());
+    }
+
+    #[test]
+    fn n4_the_sequencer_orders_its_own_batch_when_it_hands_it_over() {
+        let mut solo = Solo::with_member();
+        let before = solo.engine.log.last().index;
+        let command = Bytes::from_static(b"a command");
+        let out = solo.step(Input::Propose { ticket: 1, command, deadline: None });
+        // Nothing was delivered yet.
+        assert_eq!(solo.engine.log.last().index, Index(before.0 + 1));
+        let marks = out.iter().find_map(|output| match output {
+            Output::Send(Message::Batch(_, progress)) => progress.as_ref()?.marks.as_ref(),
+            _ => None,
+        });
+        let Some(marks) = marks else { panic!("the batch carries its mark") };
+        assert_eq!(marks.first.0 + marks.entries.len() as u64 - 1, before.0 + 1);
+        assert_eq!(marks.digest, solo.engine.log.digest());
+    }
+}

@@ -222,7 +222,7 @@ mod tests {
     use crate::types::Ballot;
 
     #[test]
-    fn a_voter_alone_reads_without_a_message() {
+    fn r1_a_voter_alone_reads_without_a_message() {
         let mut solo = Solo::new();
         solo.sent.clear();
         solo.input(Input::Read { ticket: 7, in_order: false });
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_is_echoed_once_and_only_in_the_epoch_that_is_open() {
+    fn r1_a_reader_is_echoed_once_and_only_in_the_epoch_that_is_open() {
         let mut solo = Solo::new();
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
         let echoes = |solo: &mut Solo, epoch, round| {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_waits_for_its_index_and_for_what_it_is_to_see() {
+    fn r2_a_read_waits_for_its_index_and_for_what_it_is_to_see() {
         let reads = [placed(5, &[(1, 0), (2, 10)]), placed(5, &[(3, 0)]), placed(9, &[(4, 0)])];
         let mut reads = Reads { placed: reads.into(), ..Reads::default() };
         assert_eq!(reads.take_ready(Index(4), 100), []);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_restarts_in_order_what_is_not_known_committed() {
+    fn r1_an_epoch_restarts_in_order_what_is_not_known_committed() {
         let placed = [placed(5, &[(1, 0)]), placed(6, &[(2, 0)]), placed(8, &[(3, 0)])];
         let waiting = |ticket| Waiting { ticket, since: Duration::ZERO, behind: 0 };
         let round = Round {

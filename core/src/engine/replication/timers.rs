@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_ordered_once_when_it_is_due() {
+    fn n11d_a_time_is_ordered_once_when_it_is_due() {
         let mut solo = asleep_for(120);
         assert_eq!(times(&mut solo, 2), 0);
         solo.wake_at = None;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_machine_that_always_wants_to_be_woken_is_so_once_a_tick() {
+    fn n11d_a_state_machine_that_always_wants_to_be_woken_is_so_once_a_tick() {
         let mut solo = asleep_for(0);
         assert_eq!(times(&mut solo, 100), 100);
     }

@@ -226,3 +226,63 @@ impl<T> Engine<T> {
         self.confirm()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::solo::{Solo, ballot, member, run};
+    use crate::types::Index;
+
+    fn fetches(solo: &Solo) -> Vec<&Fetch> {
+        let fetches = solo.sent.iter().filter_map(|message| match message {
+            Message::Fetch(fetch) => Some(fetch),
+            _ => None,
+        });
+        fetches.collect()
+    }
+
+    #[test]
+    fn l1_a_laggard_asks_for_what_comes_after_its_log() {
+        let mut solo = Solo::lagging();
+        solo.wait(Duration::from_millis(50));
+        let missing = Missing::Entries {
+            after: solo.engine.log.last(),
+            digest: solo.engine.log.digest(),
+            donor: None,
+            partial: None,
+        };
+        let fetch = Fetch { epoch: ballot(50, 2), incarnation: run(1, 1), missing };
+        assert_eq!(fetches(&solo), [&fetch]);
+    }
+
+    #[test]
+    fn l1_a_laggard_that_is_not_answered_asks_again() {
+        let mut solo = Solo::lagging();
+        solo.wait(Duration::from_millis(50));
+        solo.sent.clear();
+        solo.wait(Duration::from_millis(50));
+        assert_eq!(fetches(&solo).len(), 0);
+        solo.wait(solo.engine.config().resend_timeout + Duration::from_millis(1));
+        assert_eq!(fetches(&solo).len(), 1);
+    }
+
+    #[test]
+    fn l4_a_laggard_acks_nothing() {
+        let mut solo = Solo::lagging();
+        let last = solo.engine.log.last().index;
+        solo.batch(member(2, 2), run(2, 2), 1);
+        for _ in 0..100 {
+            solo.wait(Duration::from_millis(50));
+        }
+        let acked = solo.sent.iter().filter_map(|message| match message {
+            Message::Progress(progress) if progress.epoch == ballot(50, 2) => Some(progress.acked),
+            _ => None,
+        });
+        let acked: BTreeSet<_> = acked.collect();
+        assert_eq!(acked, BTreeSet::from([Index(0)]));
+        assert_eq!(solo.engine.log.last().index, last, "a batch has no place without a mark");
+    }
+}

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_memory_is_read_for_one_after_the_other() {
+    fn l3_what_has_left_memory_is_read_for_one_after_the_other() {
         let (mut solo, stored) = sequencer();
         let at = |index: usize| stored[index - 1].position;
         fetches(&mut solo, 2, at(3));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn laggards_are_read_for_in_turn() {
+    fn l3_laggards_are_read_for_in_turn() {
         let (mut solo, stored) = sequencer();
         let all: Vec<_> = (1..=4).map(|id| member(id, id)).collect();
         solo.configure(&all, &all[3..]);

@@ -242,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn one_pass_gives_each_chunk_once_to_all_who_lack_it() {
+    fn l3_one_pass_gives_each_chunk_once_to_all_who_lack_it() {
         let mut donating = donating(&[(0, 6), (4, 8)]);
         assert_eq!(pass(&mut donating), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(donating.under_way(), 8);
     }
 
     #[test]
-    fn what_got_lost_is_sent_when_all_have_dealt_with_the_rest() {
+    fn l3_what_got_lost_is_sent_when_all_have_dealt_with_the_rest() {
         let mut donating = donating(&[(0, 4), (0, 4)]);
         assert_eq!(pass(&mut donating), [0, 1, 2, 3]);
         let sent = donating.sent;

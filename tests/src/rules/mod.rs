@@ -1,0 +1,257 @@
+//! Which code, tests, scenarios and mutations name each rule of the protocol.
+//!
+//! A rule is a paragraph or a list item of `docs/protocol.md` that begins with a label, such as `B4`
+//! or `N11a`. Code names it in a comment; a test by its name (`b4_…`) or in a comment; a scenario
+//! and a mutation in their headers. Each rule needs code, and a test, scenario or mutation.
+//!
+//! `tests/rules` prints what is missing, `tests/rules --write` brings `docs/rules.md` up to date.
+
+mod label;
+mod paths;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{fs, io};
+
+pub use self::label::Label;
+use self::paths::Paths;
+use self::source::Source;
+use crate::mutation::{Mutation, Rule};
+
+/// Where the table is, in the repository.
+pub const TABLE: &str = "docs/rules.md";
+
+/// Folders that are no part of the repository.
+const SKIPPED: &[&str] = &[".git", "target", "out", "node_modules"];
+
+/// This tool, whose own tests name rules.
+const TOOL: &[&str] = &["tests/src/rules/", "tests/src/mutation/"];
+
+/// What names a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Named {
+    code: BTreeSet<String>,
+    tests: BTreeSet<String>,
+    checks: BTreeSet<String>,
+    mutations: BTreeSet<String>,
+}
+
+/// All rules, and what is wrong with the repository.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    rules: BTreeMap<Label, Named>,
+    /// In the order of the protocol.
+    order: Vec<Label>,
+    problems: Vec<String>,
+}
+
+impl Rules {
+    /// Reads a repository.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn read(root: &Path) -> io::Result<Self> {
+        let mut files = BTreeMap::new();
+        collect(root, "", &mut files)?;
+        let mut rules = Self::default();
+        rules.define(files.get("docs/protocol.md").map_or("", |text| text));
+        rules.read_sources(&files);
+        rules.read_scenarios(&files);
+        rules.read_canaries(&files);
+        rules.read_mutations(&files);
+        rules.read_documents(&files);
+        rules.find_gaps();
+        Ok(rules)
+    }
+
+    /// What has to be repaired, one line each.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// The contents of `docs/rules.md`.
+    pub fn table(&self) -> String {
+        let mut table = String::from(
+            "# Rules\n\nWhich code, tests and mutations name each rule of [the protocol](protocol.md). \
+             Written by\n`tests/rules --write`; do not edit. Code is below `core/src` where no other \
+             folder is named.\nChecks are those of the [simulation](simulation.md), at every step of \
+             every seed.\n\n| rule | code | tests and scenarios | checks | mutations |\n\
+             | --- | --- | --- | --- | --- |\n",
+        );
+        for label in &self.order {
+            let Some(named) = self.rules.get(label) else { continue };
+            let cells = [&named.code, &named.tests, &named.checks, &named.mutations].map(|cell| {
+                let quoted: Vec<_> = cell.iter().map(|place| format!("`{place}`")).collect();
+                quoted.join(" ")
+            });
+            let _ = writeln!(table, "| {label} | {} |", cells.join(" | "));
+        }
+        table
+    }
+
+    fn define(&mut self, protocol: &str) {
+        for line in protocol.lines() {
+            let line = line.strip_prefix("- ").unwrap_or(line);
+            let Some(label) = line.split(' ').next().and_then(|word| word.parse().ok()) else {
+                continue;
+            };
+            if self.rules.insert(label, Named::default()).is_some() {
+                self.problems.push(format!("docs/protocol.md defines {label} twice"));
+            }
+            self.order.push(label);
+        }
+    }
+
+    fn named(&mut self, label: Label, by: &str) -> Option<&mut Named> {
+        let named = self.rules.get_mut(&label);
+        if named.is_none() {
+            self.problems
+                .push(format!("{by} names {label}, which docs/protocol.md does not define"));
+        }
+        named
+    }
+
+    fn read_sources(&mut self, files: &BTreeMap<String, String>) {
+        let is_tool = |path: &str| TOOL.iter().any(|folder| path.starts_with(folder));
+        let sources = files.iter().filter(|(path, _)| path.ends_with(".rs") && !is_tool(path));
+        let mut test_modules = BTreeSet::new();
+        for (path, text) in sources.clone() {
+            let folder = folder_of_modules(path);
+            let modules = Source::read(text, false).test_modules;
+            test_modules.extend(modules.iter().map(|module| format!("{folder}/{module}")));
+        }
+        for (path, text) in sources {
+            let module = path.trim_end_matches(".rs").trim_end_matches("/mod");
+            let is_test = path.contains("/tests/") || test_modules.contains(module);
+            let short = path.strip_prefix("core/src/").unwrap_or(path);
+            for found in Source::read(text, is_test).citations {
+                let Some(named) = self.named(found.label, path) else { continue };
+                if found.is_overview {
+                    continue;
+                }
+                if found.is_in_tests {
+                    named.tests.insert(found.test.unwrap_or_else(|| short.to_owned()));
+                } else if path.starts_with("core/src/testing/") || path.starts_with("core/src/sim/")
+                {
+                    named.checks.insert(short.to_owned());
+                } else if is_product(path) {
+                    named.code.insert(short.to_owned());
+                }
+            }
+        }
+    }
+
+    fn read_scenarios(&mut self, files: &BTreeMap<String, String>) {
+        for (path, text) in files.iter().filter(|(path, _)| path.starts_with("tests/scenarios/")) {
+            let prose = text.lines().filter(|line| line.starts_with('#'));
+            for label in prose.flat_map(Label::all_in) {
+                if let Some(named) = self.named(label, path) {
+                    named.tests.insert(path.trim_start_matches("tests/").to_owned());
+                }
+            }
+        }
+    }
+
+    /// Mutations that are still chosen at run time: `"name", "B4: what it breaks"`.
+    fn read_canaries(&mut self, files: &BTreeMap<String, String>) {
+        let Some(text) = files.get("core/src/engine/canary.rs") else { return };
+        let strings: Vec<_> = text.split('"').skip(1).step_by(2).collect();
+        for pair in strings.windows(2) {
+            let label = pair[1].split_once(": ").and_then(|(label, _)| label.parse().ok());
+            if let Some(label) = label
+                && let Some(named) = self.named(label, "canary.rs")
+            {
+                named.mutations.insert(pair[0].to_owned());
+            }
+        }
+    }
+
+    fn read_mutations(&mut self, files: &BTreeMap<String, String>) {
+        let contracts = |path: &str| path.contains("src/conformance/");
+        let is_contract = |name: &str| {
+            let function = format!("fn {name}(");
+            files.iter().any(|(path, text)| contracts(path) && text.contains(&function))
+        };
+        for (path, text) in files.iter().filter(|(path, _)| path.starts_with("tests/mutations/")) {
+            match Mutation::parse(path, text) {
+                Err(error) => self.problems.push(error),
+                Ok(Mutation { name, rule: Rule::Protocol(labels), .. }) => {
+                    for label in labels {
+                        if let Some(named) = self.named(label, path) {
+                            named.mutations.insert(name.clone());
+                        }
+                    }
+                }
+                Ok(Mutation { rule: Rule::Contract(case), .. }) if !is_contract(&case) => {
+                    let what = format!("{path} names {case}, which no conformance suite has");
+                    self.problems.push(what);
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn read_documents(&mut self, files: &BTreeMap<String, String>) {
+        let paths = Paths::new(files.keys().map(String::as_str));
+        let is_document = |path: &str| {
+            path.ends_with(".md") && (path.starts_with("docs/") || !path.contains('/'))
+        };
+        // What changed in the past has its paths of the past.
+        let is_checked = |path: &str| is_document(path) && path != "CHANGELOG.md" && path != TABLE;
+        for (document, text) in files.iter().filter(|(path, _)| is_checked(path)) {
+            for path in paths.missing(document, text) {
+                self.problems.push(format!("{document} mentions {path}, which does not exist"));
+            }
+            for label in Label::all_in(text) {
+                self.named(label, document);
+            }
+        }
+    }
+
+    fn find_gaps(&mut self) {
+        for label in &self.order {
+            let Some(named) = self.rules.get(label) else { continue };
+            if named.code.is_empty() {
+                self.problems.push(format!("no code names {label}"));
+            }
+            if named.tests.is_empty() {
+                self.problems.push(format!("no test and no scenario names {label}"));
+            }
+        }
+    }
+}
+
+/// Whether a file is what users run, and not a test.
+fn is_product(path: &str) -> bool {
+    let is_source =
+        ["core/src/", "storage/src/", "cpg/src/"].iter().any(|top| path.starts_with(top));
+    is_source && !path.contains("/conformance/") && !path.ends_with("/canary.rs")
+}
+
+/// Returns the folder of the modules that a file declares.
+fn folder_of_modules(path: &str) -> &str {
+    let module = path.trim_end_matches(".rs");
+    let roots = ["/mod", "/lib", "/main"];
+    roots.iter().find_map(|root| module.strip_suffix(root)).unwrap_or(module)
+}
+
+/// Reads all files that are text, by their paths in the repository.
+fn collect(root: &Path, folder: &str, files: &mut BTreeMap<String, String>) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if SKIPPED.contains(&name.as_str()) {
+            continue;
+        }
+        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        if entry.file_type()?.is_dir() {
+            collect(root, &path, files)?;
+        } else {
+            files.insert(path, String::from_utf8_lossy(&fs::read(entry.path())?).into_owned());
+        }
+    }
+    Ok(())
+}
