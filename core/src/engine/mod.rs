@@ -20,6 +20,7 @@ mod solo;
 mod status;
 mod stop;
 mod transfer;
+mod waiting;
 
 use std::time::Duration;
 
