@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use cpg::NodeId;
-use cpg::sim::{Sightings, Sim};
+use cpg::sim::{Observed, Sim};
 
 use super::ambush::Ambush;
 use super::checker::{Checked, Violation, check};
@@ -73,7 +73,7 @@ pub struct Report {
     /// How long it took until everybody agreed, once the faults had ended.
     pub converged_after: Duration,
     /// What the network did.
-    pub network: Sightings,
+    pub network: Observed,
 }
 
 impl<W: Workload> Simulation<W> {
@@ -159,7 +159,7 @@ impl<W: Workload> Simulation<W> {
             messages: self.world.messages,
             simulated: self.world.now(),
             converged_after,
-            network: self.world.network.sightings(),
+            network: self.world.network.observed(),
         })
     }
 

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cpg::sim::{ClientId, Sim};
+use cpg::sim::{ConnectionId, Sim};
 
 use super::checker::{Checked, Checker, ProposalId, Violation, check};
 use super::disk::{Digests, Store};
@@ -45,7 +45,7 @@ pub(super) struct World<W: Workload> {
     /// What each store was last told to have acked, and in which epoch.
     acked: BTreeMap<Voter, (Ballot, Index)>,
     /// Connections of processes that have left, and when they are closed.
-    pub(super) leaving: Vec<(Duration, ClientId)>,
+    pub(super) leaving: Vec<(Duration, ConnectionId)>,
     last_client: u64,
     last_proposal: ProposalId,
     last_pid: u32,

@@ -53,7 +53,7 @@ pub struct Faults {
     /// begun in the old ring, and are lost at nodes that were not in it (S9).
     pub straddles: u32,
     /// Of what can leave a dead member listed, when it happens (S11).
-    pub ghosts: u32,
+    pub listed_dead: u32,
 
     /// Of the calls that send, join or leave: refused with [`TryAgain`](crate::Error::TryAgain)
     /// (S3).
@@ -81,7 +81,7 @@ impl Faults {
         let (partitions, pauses) = (rate(&[0, 0, 2, 10]), rate(&[0, 0, 2, 10]));
         let (daemon_deaths, token_losses) = (rate(&[0, 0, 1, 5]), rate(&[0, 0, 2, 10]));
         let (aborted_syncs, split_rings) = (rate(&[0, 100, 500]), rate(&[0, 50, 300]));
-        let (straddles, ghosts) = (rate(&[0, 200, 900]), rate(&[0, 300, 900]));
+        let (straddles, listed_dead) = (rate(&[0, 200, 900]), rate(&[0, 300, 900]));
         let (refusals, swallowed) = (rate(&[0, 5, 200]), rate(&[0, 0, 1, 20]));
         let undrained = rate(&[0, 500, 1000]);
         let mut longest = |spans: &[u64]| Duration::from_millis(random.pick(spans));
@@ -103,7 +103,7 @@ impl Faults {
             aborted_syncs,
             split_rings,
             straddles,
-            ghosts,
+            listed_dead,
             refusals,
             swallowed,
             undrained,

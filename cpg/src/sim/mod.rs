@@ -3,8 +3,8 @@
 //! For tests of what is built on CPG. Nothing here has a thread, a clock or I/O: time is what
 //! [`Sim::advance`] says, and one seed draws everything, so a run repeats. With
 //! [`Faults::default`] it is a faultless ring that breaks only when it is told to; with
-//! [`Faults::drawn`] it is an adversary. [`Sim::sightings`] tells what of the following really
-//! happened, [`Sim::on_trace`] how.
+//! [`Faults::drawn`] it is an adversary. [`Sim::observed`] counts which of the following
+//! happened, [`Sim::on_trace`] reports how.
 //!
 //! ```
 //! use std::time::Duration;
@@ -14,13 +14,13 @@
 //! # fn main() -> Result<(), cpg::Error> {
 //! let (here, there) = (NodeId(1), NodeId(2));
 //! let mut sim = Sim::new(7, [here, there], Faults::default());
-//! let client = sim.join(here, Pid(100))?;
+//! let connection = sim.join(here, Pid(100))?;
 //! sim.advance(Duration::from_millis(1));
 //! sim.part(&[&[here], &[there]]);
-//! sim.multicast(client, "plainsong".into())?;
+//! sim.multicast(connection, "plainsong".into())?;
 //! sim.advance(Duration::from_millis(1));
 //! let mut heard = Vec::new();
-//! while let Some(event) = sim.poll(client)? {
+//! while let Some(event) = sim.poll(connection)? {
 //!     heard.push(event);
 //! }
 //! let [Event::Configuration(_), Event::Ring(_), Event::Ring(alone), Event::Deliver { .. }] =
@@ -33,26 +33,26 @@
 //! # }
 //! ```
 //!
-//! # What it does
+//! # Behaviours
 //!
-//! It does not draw these behaviours one by one. It has daemons with queues, rings with one
+//! The simulation does not draw these behaviours one by one. It has daemons with queues, rings with one
 //! order each, packets that are lost and sent again, and the membership code of Corosync
 //! (`exec/cpg.c`, `exec/sync.c`), from which they follow, alone and in mixtures. *On demand*
 //! means by a method of [`Sim`], at once and for certain.
 //!
 //! | | behaviour | where it comes from | on demand |
 //! | --- | --- | --- | --- |
-//! | S1 | one order in a ring, that of each sender within it; own join first, joins and departures at one place of the order | `ring.rs`, `membership.rs` | |
+//! | S1 | one order in a ring, that of each sender within it; own join first, joins and departures at one place of the order | `ring`, `group_service` | |
 //! | S2 | a message is taken over with `Ok` and lost | `swallowed`, `undrained`, dead daemons | [`swallow_next`](Sim::swallow_next) |
 //! | S3 | `TryAgain` at any time, always while a ring agrees on its members; taken over while it is broken, and delivered in a later one | `refusals`, `sync_max`, `detection_max` | [`refuse_next`](Sim::refuse_next), [`part`](Sim::part) |
-//! | S4 | who parts delivers different ends of a ring; who goes on together the same, with holes | `loss`, `bursts`, `last_words`; `Ring::recover` | [`lose_next`](Sim::lose_next) |
+//! | S4 | who parts delivers different ends of a ring; who goes on together the same, with holes | `loss`, `bursts`, `last_words`; `SimRing::recover` | [`lose_next`](Sim::lose_next) |
 //! | S5 | a message that is delivered at its sender and nowhere else | the same | the same |
 //! | S6 | minorities go on | nothing asks for a majority here | [`part`](Sim::part) |
 //! | S7 | each side of a merge is told of the other; a paused node that all left and joined; lists not sorted; rings of one sequence | `Daemon::activate` | [`pause_daemon`](Sim::pause_daemon), [`heal`](Sim::heal) |
 //! | S8 | a silent gap: who was away hears of no change | `aborted_syncs`, `split_rings` | [`stall_next_sync`](Sim::stall_next_sync) |
 //! | S9 | a message that straddles a ring change is lost at nodes that merge | `straddles` | [`straddle_next`](Sim::straddle_next) |
 //! | S10 | a departure overtakes what was sent before; then it is heard only if another process of that node is a member | `Daemon::close` in a sync | [`stall_next_sync`](Sim::stall_next_sync), [`close`](Sim::close) |
-//! | S11 | dead members are listed; members that vanished unseen are told as dead processes; a known member is not told again | `ghosts`; `Daemon::activate` | [`stall_next_sync`](Sim::stall_next_sync), [`kill_daemon`](Sim::kill_daemon) |
+//! | S11 | dead members are listed; members that vanished unseen are told as dead processes; a known member is not told again | `listed_dead`; `Daemon::activate` | [`stall_next_sync`](Sim::stall_next_sync), [`kill_daemon`](Sim::kill_daemon) |
 //! | S12 | large messages go a way of their own | refused with `TooBig`, as everywhere in this crate | |
 //! | S13 | rings are told without a change of the group, before the own join, and twice | `token_losses`; `Daemon::activate` | [`lose_token`](Sim::lose_token) |
 //! | S14 | a connection that has left cannot join again | `Exist` until it is closed | |
@@ -60,23 +60,18 @@
 //! | S16 | who does not listen holds up nobody and hears everything late | do not poll | |
 //! | S17 | a process stops and wakes up among views long gone | do not poll | |
 //!
-//! # What it does not do
+//! # Limits
 //!
 //! Links break for both sides and for all alike. A join or a departure never straddles a ring
 //! change. Memory has no end, so a daemon does not die of those who do not listen. There is
 //! one group, and no quorum service.
 
-mod client;
-mod daemon;
-mod demand;
 mod faults;
-mod formation;
-mod journal;
-mod membership;
-mod nodes;
+mod network;
+mod observed;
 mod random;
-mod ring;
-mod weather;
+mod random_faults;
+mod scripted_faults;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -88,16 +83,16 @@ use bytes::Bytes;
 use crate::embedded::MESSAGE_BYTES_MAX;
 use crate::{Error, Event, Member, NodeId, Pid, Result, RingId};
 
-use client::{Client, Progress, Request};
-use daemon::Daemon;
-use journal::Journal;
-use nodes::Nodes;
+use network::connection::{Progress, Request, SimConnection};
+use network::daemon::{self, Daemon};
+use network::node_set::NodeSet;
+use network::ring::{Network, SimRing};
+use observed::Journal;
 use random::Random;
-use ring::{Net, Ring};
 
-pub use client::ClientId;
 pub use faults::Faults;
-pub use journal::Sightings;
+pub use network::connection::ConnectionId;
+pub use observed::Observed;
 
 /// How often the token goes round. Deliveries and ring changes happen at multiples of it.
 const ROTATION: Duration = Duration::from_micros(500);
@@ -108,22 +103,22 @@ pub struct Sim {
     faults: Faults,
     journal: Journal,
     daemons: Vec<Daemon>,
-    rings: BTreeMap<RingId, Ring>,
+    rings: BTreeMap<RingId, SimRing>,
     /// Within which of them nodes hear each other. Each node is in one.
-    parts: Vec<Nodes>,
+    parts: Vec<NodeSet>,
     /// When a partition that was drawn ends.
     heals_at: Option<Duration>,
     /// Who will form a ring, and when.
-    forming: BTreeMap<Nodes, Duration>,
+    forming: BTreeMap<NodeSet, Duration>,
     is_next_sync_stalled: bool,
     next_rotation: Duration,
     next_moment: Duration,
-    last_client: u64,
+    last_connection: u64,
 }
 
 impl Sim {
     /// The most nodes of a simulated group.
-    pub const NODES_MAX: usize = Nodes::COUNT_MAX;
+    pub const NODES_MAX: usize = NodeSet::COUNT_MAX;
 
     /// All daemons run, in one ring.
     ///
@@ -140,18 +135,18 @@ impl Sim {
             journal: Journal::default(),
             daemons: (0..ids.len()).map(|place| Daemon::new(&ids, place)).collect(),
             rings: BTreeMap::new(),
-            parts: vec![Nodes::first(ids.len())],
+            parts: vec![NodeSet::first(ids.len())],
             heals_at: None,
             forming: BTreeMap::new(),
             is_next_sync_stalled: false,
             next_rotation: ROTATION,
             next_moment: Duration::ZERO,
-            last_client: 0,
+            last_connection: 0,
         };
         sim.settle();
         sim.rotate();
         sim.faults = faults;
-        sim.journal.seen = Sightings::default();
+        sim.journal.observed = Observed::default();
         sim
     }
 
@@ -160,9 +155,9 @@ impl Sim {
         self.journal.now
     }
 
-    /// What has happened so far that a fortunate group never meets.
-    pub fn sightings(&self) -> Sightings {
-        self.journal.seen
+    /// Counts of the faults and their consequences so far.
+    pub fn observed(&self) -> Observed {
+        self.journal.observed
     }
 
     /// From now on these faults happen by themselves.
@@ -213,10 +208,10 @@ impl Sim {
     }
 
     fn rotate(&mut self) {
-        self.weather();
+        self.apply_random_faults();
         self.form_rings();
         self.daemons.iter_mut().for_each(Daemon::read_requests);
-        let mut net = Net {
+        let mut net = Network {
             daemons: &mut self.daemons,
             random: &mut self.random,
             faults: &self.faults,
@@ -235,27 +230,28 @@ impl Sim {
     /// or its ring is agreeing on its members, while an earlier membership of this process is
     /// being ended, and now and then; [`Error::Exist`] while another connection of this
     /// process is open.
-    pub fn join(&mut self, node: NodeId, pid: Pid) -> Result<ClientId> {
+    pub fn join(&mut self, node: NodeId, pid: Pid) -> Result<ConnectionId> {
         let place = self.place(node);
         let daemon = &mut self.daemons[place];
         let member = Member { node, pid };
         if !daemon.is_up {
             return Err(Error::Library);
         }
-        let is_open = |client: &Client| client.member == member && !client.is_lost;
-        if daemon.clients.values().any(is_open) {
+        let is_open =
+            |connection: &SimConnection| connection.member == member && !connection.is_lost;
+        if daemon.connections.values().any(is_open) {
             return Err(Error::Exist);
         }
         let is_leaving = daemon.processes.contains(&member);
         if daemon.is_paused || !daemon.is_synced || is_leaving || self.is_refused() {
-            self.journal.seen.refusals += 1;
+            self.journal.observed.refusals += 1;
             return Err(Error::TryAgain);
         }
-        self.last_client += 1;
-        let id = ClientId { number: self.last_client, place, member };
+        self.last_connection += 1;
+        let id = ConnectionId { number: self.last_connection, place, member };
         let daemon = &mut self.daemons[place];
         daemon.unread += 1;
-        daemon.clients.insert(id, Client::new(member));
+        daemon.connections.insert(id, SimConnection::new(member));
         Ok(id)
     }
 
@@ -266,12 +262,12 @@ impl Sim {
     ///
     /// [`Error::NotExist`] after having left, [`Error::Library`] once the daemon died,
     /// [`Error::TryAgain`] as for [`join`](Self::join).
-    pub fn leave(&mut self, client: ClientId) -> Result<()> {
+    pub fn leave(&mut self, connection: ConnectionId) -> Result<()> {
         let is_refused = self.is_refused();
-        let daemon = &mut self.daemons[client.place];
-        let connection = open(&mut daemon.clients, client)?;
+        let daemon = &mut self.daemons[connection.place];
+        let connection = open(&mut daemon.connections, connection)?;
         if is_refused || !daemon.is_synced || daemon.is_paused {
-            self.journal.seen.refusals += 1;
+            self.journal.observed.refusals += 1;
             return Err(Error::TryAgain);
         }
         connection.has_asked_to_leave = true;
@@ -282,9 +278,9 @@ impl Sim {
 
     /// The process dies, or drops its connection: the group hears of it in some order with
     /// what it had sent (S10), some of which may be lost (S2).
-    pub fn close(&mut self, client: ClientId) {
+    pub fn close(&mut self, connection: ConnectionId) {
         let is_undrained = self.random.chance(self.faults.undrained);
-        self.daemons[client.place].close(client, is_undrained, &mut self.journal);
+        self.daemons[connection.place].close(connection, is_undrained, &mut self.journal);
     }
 
     /// Sends a message to all members. `Ok` promises nothing.
@@ -293,23 +289,26 @@ impl Sim {
     ///
     /// Those of [`Connection::multicast`](crate::Connection::multicast), and
     /// [`Error::Library`] once the daemon died.
-    pub fn multicast(&mut self, client: ClientId, message: Bytes) -> Result<()> {
+    pub fn multicast(&mut self, connection: ConnectionId, message: Bytes) -> Result<()> {
         let is_refused = self.is_refused();
-        let daemon = &mut self.daemons[client.place];
-        open(&mut daemon.clients, client)?;
+        let daemon = &mut self.daemons[connection.place];
+        open(&mut daemon.connections, connection)?;
         if message.len() > MESSAGE_BYTES_MAX {
             return Err(Error::TooBig);
         }
-        let is_full = daemon.clients.get(&client).is_some_and(|client| daemon.is_full(client));
+        let is_full = daemon
+            .connections
+            .get(&connection)
+            .is_some_and(|connection| daemon.is_full(connection));
         if is_refused || !daemon.is_synced || is_full || take_one(&mut daemon.refuse_next) {
-            self.journal.seen.refusals += 1;
+            self.journal.observed.refusals += 1;
             return Err(Error::TryAgain);
         }
         if take_one(&mut daemon.swallow_next) || self.random.chance(self.faults.swallowed) {
-            self.journal.seen.lost_messages += 1;
+            self.journal.observed.lost_messages += 1;
             return Ok(());
         }
-        let connection = open(&mut daemon.clients, client)?;
+        let connection = open(&mut daemon.connections, connection)?;
         connection.unread_bytes += daemon::cost(&message);
         connection.requests.push_back(Request::Message(message, daemon.ring));
         daemon.unread += 1;
@@ -322,20 +321,23 @@ impl Sim {
     ///
     /// [`Error::Library`] once its daemon died, for ever; what had not been polled is lost.
     /// [`Error::BadHandle`] after [`close`](Self::close).
-    pub fn poll(&mut self, client: ClientId) -> Result<Option<Event>> {
-        let connection = self.daemons[client.place].clients.get_mut(&client);
+    pub fn poll(&mut self, connection: ConnectionId) -> Result<Option<Event>> {
+        let connection = self.daemons[connection.place].connections.get_mut(&connection);
         let connection = connection.ok_or(Error::BadHandle)?;
         if connection.is_lost { Err(Error::Library) } else { Ok(connection.next_event()) }
     }
 
     /// Whether [`poll`](Self::poll) has something to say: an event or an error.
-    pub fn has_events(&self, client: ClientId) -> bool {
-        self.daemons[client.place].clients.get(&client).is_none_or(Client::has_events)
+    pub fn has_events(&self, connection: ConnectionId) -> bool {
+        self.daemons[connection.place]
+            .connections
+            .get(&connection)
+            .is_none_or(SimConnection::has_events)
     }
 
     /// How this connection is, or was, listed.
-    pub fn member(&self, client: ClientId) -> Member {
-        client.member
+    pub fn member(&self, connection: ConnectionId) -> Member {
+        connection.member
     }
 
     /// The members of the group as the daemon of that node knows them now, sorted; none while
@@ -365,8 +367,11 @@ impl fmt::Debug for Sim {
 }
 
 /// A connection whose daemon lives and that has not asked to leave.
-fn open(clients: &mut BTreeMap<ClientId, Client>, client: ClientId) -> Result<&mut Client> {
-    let connection = clients.get_mut(&client).ok_or(Error::BadHandle)?;
+fn open(
+    connections: &mut BTreeMap<ConnectionId, SimConnection>,
+    connection: ConnectionId,
+) -> Result<&mut SimConnection> {
+    let connection = connections.get_mut(&connection).ok_or(Error::BadHandle)?;
     if connection.is_lost {
         return Err(Error::Library);
     }

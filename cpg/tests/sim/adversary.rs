@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cpg::sim::{Faults, Sightings};
+use cpg::sim::{Faults, Observed};
 use cpg::{Error, Event, Member};
 
 use super::test_group::{TestGroup, ms, node, words};
@@ -154,7 +154,7 @@ fn what_cpg_promises_holds_and_everything_else_happens() {
             let other = &members[(place + 1) % members.len()];
             check_two(&member.heard, &other.heard);
         }
-        for (name, count) in run.group.sim.sightings().named() {
+        for (name, count) in run.group.sim.observed().named() {
             *total.entry(name).or_default() += count;
         }
     }
@@ -173,12 +173,12 @@ fn those_who_go_on_together_deliver_the_same() {
             aborted_syncs: 0,
             split_rings: 0,
             sync_max: ms(0),
-            ghosts: 0,
+            listed_dead: 0,
             ..Faults::drawn(seed)
         };
         let mut run = Run::new(seed, faults);
         run.go(1500);
-        if run.group.sim.sightings().aborted_rings > 0 {
+        if run.group.sim.observed().aborted_rings > 0 {
             continue;
         }
         // What was delivered between rings, by these and the one before, which decides what
@@ -215,11 +215,11 @@ fn a_faultless_group_never_does_any_of_it() {
     for seed in 0..20 {
         let mut run = Run::new(seed, Faults::default());
         run.go(1500);
-        let seen = run.group.sim.sightings();
-        let Sightings { early_rings, rings, lost_messages, .. } = seen;
+        let seen = run.group.sim.observed();
+        let Observed { early_rings, rings, lost_messages, .. } = seen;
         // Messages of those whose connection was closed before the daemon had a turn, and
         // connections made while another's join is under way.
-        assert_eq!(seen, Sightings { early_rings, lost_messages, ..Sightings::default() });
+        assert_eq!(seen, Observed { early_rings, lost_messages, ..Observed::default() });
         assert_eq!((rings, lost_messages), (0, 0));
         run.check_calm();
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cpg::conformance::{self, Cluster, Member};
-use cpg::sim::{ClientId, Faults, Sim};
+use cpg::sim::{ConnectionId, Faults, Sim};
 use cpg::{
     Error, Event, GroupEntry, GroupName, Guarantee, Iteration, NodeId, Options, Pid, Transport,
 };
@@ -73,7 +73,12 @@ impl Cluster for Simulated {
         let mut pid = self.last_pid.lock().unwrap();
         *pid += 1;
         let me = cpg::Member { node: NODES[node], pid: Pid(*pid) };
-        Box::new(SimulatedMember { sim: Arc::clone(&self.sim), me, client: None, has_left: false })
+        Box::new(SimulatedMember {
+            sim: Arc::clone(&self.sim),
+            me,
+            connection: None,
+            has_left: false,
+        })
     }
 
     fn stop(&self, node: usize) -> bool {
@@ -89,7 +94,7 @@ impl Cluster for Simulated {
 struct SimulatedMember {
     sim: Arc<Mutex<Sim>>,
     me: cpg::Member,
-    client: Option<ClientId>,
+    connection: Option<ConnectionId>,
     has_left: bool,
 }
 
@@ -98,8 +103,8 @@ impl SimulatedMember {
         self.sim.lock().unwrap()
     }
 
-    fn client(&self) -> cpg::Result<ClientId> {
-        self.client.ok_or(Error::NotExist)
+    fn connection(&self) -> cpg::Result<ConnectionId> {
+        self.connection.ok_or(Error::NotExist)
     }
 }
 
@@ -108,29 +113,29 @@ impl Member for SimulatedMember {
         if self.has_left {
             return Err(Error::BadHandle);
         }
-        let client = self.sim().join(self.me.node, self.me.pid)?;
-        self.client = Some(client);
+        let connection = self.sim().join(self.me.node, self.me.pid)?;
+        self.connection = Some(connection);
         Ok(())
     }
 
     fn leave(&mut self) -> cpg::Result<()> {
-        let client = self.client()?;
-        let left = self.sim().leave(client);
+        let connection = self.connection()?;
+        let left = self.sim().leave(connection);
         self.has_left |= left.is_ok();
         left
     }
 
     fn multicast(&mut self, _guarantee: Guarantee, message: &[&[u8]]) -> cpg::Result<()> {
-        let client = self.client()?;
-        self.sim().multicast(client, Bytes::from(message.concat()))
+        let connection = self.connection()?;
+        self.sim().multicast(connection, Bytes::from(message.concat()))
     }
 
     fn next(&mut self, timeout: Duration) -> cpg::Result<Option<Event>> {
-        let Some(client) = self.client else { return Ok(None) };
+        let Some(connection) = self.connection else { return Ok(None) };
         let turns = if timeout.is_zero() { 1 } else { 20 };
         for _ in 0..turns {
             let mut sim = self.sim();
-            if let Some(event) = sim.poll(client)? {
+            if let Some(event) = sim.poll(connection)? {
                 return Ok(Some(event));
             }
             sim.advance(Duration::from_micros(500));
@@ -158,8 +163,8 @@ impl Member for SimulatedMember {
     }
 
     fn close(self: Box<Self>) {
-        if let Some(client) = self.client {
-            self.sim().close(client);
+        if let Some(connection) = self.connection {
+            self.sim().close(connection);
         }
     }
 

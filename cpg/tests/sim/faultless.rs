@@ -1,7 +1,7 @@
 //! Without faults: one order, one membership, and rings that break only when told to.
 
 use bytes::Bytes;
-use cpg::sim::{Faults, Sightings, Sim};
+use cpg::sim::{Faults, Observed, Sim};
 use cpg::{Error, Pid};
 
 use super::test_group::{TestGroup, ms, node};
@@ -115,7 +115,7 @@ fn one_seed_gives_one_story() {
             }
             group.run(5);
         }
-        ([0, 1, 2, 3].map(|member| group.trace(member)), group.sim.sightings())
+        ([0, 1, 2, 3].map(|member| group.trace(member)), group.sim.observed())
     };
     for seed in 0..20 {
         assert!(tell(seed) == tell(seed), "seed {seed} told two stories");
@@ -138,18 +138,18 @@ fn nothing_unfortunate_happens() {
         group.run(1);
     }
     group.settle();
-    let Sightings { rings, .. } = group.sim.sightings();
-    assert_eq!(group.sim.sightings(), Sightings { rings, ..Sightings::default() });
+    let Observed { rings, .. } = group.sim.observed();
+    assert_eq!(group.sim.observed(), Observed { rings, ..Observed::default() });
     assert_eq!(rings, 4 * 3);
 }
 
 #[test]
 fn time_that_brings_nothing_costs_nothing() {
     let mut sim = Sim::new(1, [node(1), node(2)], Faults::default());
-    let client = sim.join(node(1), Pid(1)).unwrap();
+    let connection = sim.join(node(1), Pid(1)).unwrap();
     sim.advance(ms(1_000_000_000));
-    sim.multicast(client, Bytes::from_static(b"still here")).unwrap();
+    sim.multicast(connection, Bytes::from_static(b"still here")).unwrap();
     assert_eq!(sim.now(), ms(1_000_000_000));
     sim.advance(ms(1));
-    assert!(sim.has_events(client));
+    assert!(sim.has_events(connection));
 }

@@ -15,9 +15,9 @@ fn a_member_can_be_listed_after_its_node_died() {
     group.run(1);
     group.sim.kill_daemon(node(3));
     group.settle();
-    let ghost = "1:1 2:2 3:3 +3:3 node up";
-    assert_eq!(group.trace(0), ["1:1 2:2 -3:3 node down", "ring 1 2", ghost, "ring 1 2"]);
-    assert_eq!(group.sim.sightings().ghosts, 2);
+    let listed = "1:1 2:2 3:3 +3:3 node up";
+    assert_eq!(group.trace(0), ["1:1 2:2 -3:3 node down", "ring 1 2", listed, "ring 1 2"]);
+    assert_eq!(group.sim.observed().listed_dead, 2);
     group.run(10_000);
     assert_eq!(group.trace(1).last().unwrap(), "ring 1 2", "it stays");
     group.sim.lose_token(node(1));
@@ -28,7 +28,7 @@ fn a_member_can_be_listed_after_its_node_died() {
 /// S11: a departure that is ordered among the lists of a sync is undone by them.
 #[test]
 fn a_member_can_be_listed_after_it_died_in_a_sync() {
-    let mut group = TestGroup::with(0, 3, Faults { ghosts: 1000, ..Faults::default() });
+    let mut group = TestGroup::with(0, 3, Faults { listed_dead: 1000, ..Faults::default() });
     group.sim.part(&[&[node(1), node(2)]]);
     group.settle();
     group.trace(1);
@@ -52,17 +52,17 @@ fn a_member_can_be_listed_that_died_before_it_joined() {
         Faults { detection_max: std::time::Duration::from_millis(300), ..Faults::default() };
     let mut group = TestGroup::with(1, 2, faults);
     group.sim.lose_token(node(1));
-    let ghost = group.sim.join(node(1), cpg::Pid(10)).unwrap();
+    let listed = group.sim.join(node(1), cpg::Pid(10)).unwrap();
     group.run(1);
     group.sim.stall_next_sync();
     group.run_into_sync(0);
-    group.sim.close(ghost);
+    group.sim.close(listed);
     group.sim.lose_token(node(1));
     group.settle();
     for id in [1, 2] {
         assert!(group.sim.members(node(id)).iter().any(|member| member.pid.0 == 10));
     }
-    assert_eq!(group.sim.sightings().ghosts, 1);
+    assert_eq!(group.sim.observed().listed_dead, 1);
 }
 
 /// S11 and S8: who died while a node was away, which heard of no absence, is told as a dead
@@ -80,7 +80,7 @@ fn a_member_that_vanished_during_a_silent_gap_is_a_dead_process() {
     group.sim.lose_token(node(1));
     group.settle();
     assert_eq!(group.trace(0), ["1:1 2:2 -3:3 process down", "ring 1 2 3"]);
-    assert_eq!(group.sim.sightings().vanished, 1);
+    assert_eq!(group.sim.observed().vanished, 1);
 }
 
 /// S11, S15: a process that comes back under its old name is not told to who still lists it.
@@ -101,5 +101,5 @@ fn a_member_that_is_known_is_not_told_again() {
     group.sim.lose_token(node(1));
     group.settle();
     assert_eq!(group.trace(0), ["ring 1 2 3"], "as if 3:3 had never died");
-    assert_eq!(group.sim.sightings().silent_gaps, 1);
+    assert_eq!(group.sim.observed().silent_gaps, 1);
 }

@@ -22,7 +22,7 @@ fn a_hole_is_passed_over_by_those_who_go_on_together() {
         let trace = group.trace(member);
         assert_eq!(trace, ["after the hole", "2:2 3:3 -1:1 node down", "ring 2 3"]);
     }
-    let seen = group.sim.sightings();
+    let seen = group.sim.observed();
     assert_eq!((seen.holes, seen.only_at_sender), (1, 1));
 }
 
@@ -62,7 +62,7 @@ fn those_who_part_deliver_different_ends() {
     assert_eq!(group.trace_without_rings(0), ["not at 3", "1:1 2:2 -3:3 node down"]);
     assert_eq!(group.trace_without_rings(1), ["not at 3", "1:1 2:2 -3:3 node down"]);
     assert_eq!(group.trace_without_rings(2), ["3:3 -1:1 node down -2:2 node down"]);
-    assert_eq!(group.sim.sightings().partly_delivered, 1);
+    assert_eq!(group.sim.observed().partly_delivered, 1);
 }
 
 /// S7: a node that stood still hears at once that all left and that all joined.
@@ -83,7 +83,7 @@ fn a_paused_node_hears_that_all_left_and_joined() {
     assert_eq!(trace[0], "3:3 -1:1 node down -2:2 node down");
     assert!(trace[1].starts_with("1:1 2:2 3:3 +"), "{trace:?}");
     assert_eq!(trace[2..], ["ring 1 2 3"]);
-    assert_eq!(group.sim.sightings().two_step_merges, 1);
+    assert_eq!(group.sim.observed().two_step_merges, 1);
 }
 
 /// S7: two rings at the same time may have one sequence, told apart by the representative.
@@ -134,7 +134,7 @@ fn a_gap_can_be_silent() {
             "after"
         ]
     );
-    let seen = group.sim.sightings();
+    let seen = group.sim.observed();
     assert_eq!((seen.silent_gaps, seen.aborted_rings), (1, 1));
 }
 
@@ -157,7 +157,7 @@ fn a_message_that_straddles_is_lost_where_nodes_merge() {
     assert_eq!(after(group.trace(0)), ["straddles", "does not"]);
     assert_eq!(after(group.trace(1)), ["straddles", "does not"]);
     assert_eq!(after(group.trace(2)), ["does not"]);
-    assert_eq!(group.sim.sightings().straddled, 1);
+    assert_eq!(group.sim.observed().straddled, 1);
 }
 
 /// S13: a ring can be told although nothing changed in the group.
@@ -171,7 +171,7 @@ fn a_ring_of_the_same_nodes_is_told_alone() {
     for member in [0, 1] {
         assert_eq!(group.trace(member), ["before", "ring 1 2"]);
     }
-    assert_eq!(group.sim.sightings().bare_rings, 2);
+    assert_eq!(group.sim.observed().bare_rings, 2);
 }
 
 /// S13: a connection hears of rings before its own join, and of the same one twice.
@@ -184,5 +184,5 @@ fn a_ring_can_come_before_the_own_join_and_twice() {
     let late = group.join(1, 10);
     group.settle();
     assert_eq!(group.trace(late), ["ring 1", "1:1 1:10 +1:10 join", "ring 1"]);
-    assert_eq!(group.sim.sightings().early_rings, 1);
+    assert_eq!(group.sim.observed().early_rings, 1);
 }

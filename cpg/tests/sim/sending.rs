@@ -22,7 +22,7 @@ fn a_message_can_be_taken_over_and_lost() {
     group.settle();
     assert_eq!(group.trace_without_rings(0), ["heard"]);
     assert_eq!(group.trace_without_rings(1), ["heard"]);
-    assert_eq!(group.sim.sightings().lost_messages, 1);
+    assert_eq!(group.sim.observed().lost_messages, 1);
 }
 
 /// S2: who dies before its daemon has read what it sent, did not send it.
@@ -35,7 +35,7 @@ fn a_process_can_die_faster_than_its_messages() {
     group.sim.close(group.members.pop().unwrap().id);
     group.settle();
     assert_eq!(group.trace_without_rings(0), ["read", "1:1 -2:2 process down"]);
-    assert_eq!(group.sim.sightings().lost_messages, 1);
+    assert_eq!(group.sim.observed().lost_messages, 1);
 }
 
 /// S2: while the daemon stands still, nothing is read at all.
@@ -51,7 +51,7 @@ fn a_process_that_dies_while_its_daemon_stands_still_loses_all() {
     group.sim.resume_daemon(node(2));
     group.settle();
     assert_eq!(group.trace(0), ["1:1 -2:2 process down"], "a short pause breaks no ring");
-    assert_eq!(group.sim.sightings().lost_messages, 50);
+    assert_eq!(group.sim.observed().lost_messages, 50);
 }
 
 /// S3.
@@ -73,7 +73,7 @@ fn a_ring_that_agrees_on_its_members_takes_nothing() {
     group.send(0, "second");
     group.settle();
     assert_eq!(group.trace(1), ["first", "ring 1 2", "second"]);
-    assert_eq!(group.sim.sightings().refusals, 4);
+    assert_eq!(group.sim.observed().refusals, 4);
 }
 
 /// S3: what is sent while the ring is broken comes out in the next, whatever that is.
@@ -90,7 +90,7 @@ fn a_message_can_come_out_in_a_later_ring() {
         ["3:3 -1:1 node down -2:2 node down", "alone after all"]
     );
     assert_eq!(group.trace_without_rings(0), ["1:1 2:2 -3:3 node down"]);
-    assert_eq!(group.sim.sightings().late_messages, 1);
+    assert_eq!(group.sim.observed().late_messages, 1);
 }
 
 /// S3: queues have an end.
@@ -143,7 +143,7 @@ fn a_dead_process_can_be_heard_after_its_departure() {
     let (group, trace) = die_in_sync(true);
     let told = ["1:1 1:10 2:2 -3:3 node down", "1:10 2:2 -1:1 process down", "X1", "X2"];
     assert_eq!(trace, told);
-    assert_eq!(group.sim.sightings().posthumous, 4);
+    assert_eq!(group.sim.observed().posthumous, 4);
 }
 
 /// S10: Corosync asks whether it knows the node.
@@ -151,7 +151,7 @@ fn a_dead_process_can_be_heard_after_its_departure() {
 fn a_dead_process_is_not_heard_if_it_was_the_last_of_its_node() {
     let (group, trace) = die_in_sync(false);
     assert_eq!(trace, ["1:1 2:2 -3:3 node down", "2:2 -1:1 process down"]);
-    assert_eq!(group.sim.sightings().unknown_node, 2);
+    assert_eq!(group.sim.observed().unknown_node, 2);
 }
 
 /// S12: the path for larger messages is never taken.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cpg::sim::{ClientId, Faults, Sim};
+use cpg::sim::{ConnectionId, Faults, Sim};
 use cpg::{Configuration, Error, Event, Member, NodeId, Pid};
 
 pub(crate) fn node(id: u32) -> NodeId {
@@ -15,7 +15,7 @@ pub(crate) fn ms(count: u64) -> Duration {
 }
 
 pub(crate) struct TestMember {
-    pub(crate) id: ClientId,
+    pub(crate) id: ConnectionId,
     pub(crate) heard: Vec<Event>,
     pub(crate) failed: Option<Error>,
 }
@@ -45,14 +45,14 @@ impl TestGroup {
 
     /// Joins, however often it takes, and hears of it.
     pub(crate) fn join(&mut self, id: u32, pid: u32) -> usize {
-        let client = loop {
+        let connection = loop {
             match self.sim.join(node(id), Pid(pid)) {
-                Ok(client) => break client,
+                Ok(connection) => break connection,
                 Err(Error::TryAgain) => self.run(1),
                 Err(error) => panic!("{error}"),
             }
         };
-        self.members.push(TestMember { id: client, heard: Vec::new(), failed: None });
+        self.members.push(TestMember { id: connection, heard: Vec::new(), failed: None });
         self.run(1);
         self.members.len() - 1
     }

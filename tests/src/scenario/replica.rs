@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cpg::sim::{ClientId, Sim};
+use cpg::sim::{ConnectionId, Sim};
 use cpg::{Event, NodeId, Pid};
 use plainsong::engine::{Config, Engine, Entry, Input, Now, Op, Output, Role};
 use plainsong::message::Message;
@@ -81,7 +81,7 @@ pub(super) struct Replica {
 pub(super) struct Process {
     pub(super) engine: Engine<String>,
     pid: Pid,
-    client: Option<ClientId>,
+    client: Option<ConnectionId>,
     joins_at: Duration,
     ticked_at: Duration,
     /// What the engine has sent, and what the network has refused of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cpg::Event;
-use cpg::sim::ClientId;
+use cpg::sim::ConnectionId;
 
 use self::view::View;
 use super::checker::{Checked, ProposalId, Violation, check};
@@ -45,7 +45,7 @@ pub(super) struct Process<M: StateMachine> {
     pub(super) incarnation: Incarnation,
     pid: cpg::Pid,
     node: cpg::NodeId,
-    connection: Option<ClientId>,
+    connection: Option<ConnectionId>,
     join_at: Duration,
     refusals: u32,
     /// How many messages.
@@ -321,7 +321,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     }
 
     /// Gives the connection up, for whoever closes or leaves.
-    pub(super) fn disconnect(&mut self) -> Option<ClientId> {
+    pub(super) fn disconnect(&mut self) -> Option<ConnectionId> {
         self.connection.take()
     }
 
@@ -578,7 +578,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         &mut self,
         world: &mut World<W>,
         clock: &Clock,
-        connection: ClientId,
+        connection: ConnectionId,
         event: Event,
     ) -> Checked {
         let replica = self.incarnation.replica;

@@ -4,18 +4,18 @@ use bytes::Bytes;
 
 use crate::{Event, Member, RingId};
 
-/// One connection of a [`Sim`](super::Sim), which has asked to join. Never used again.
+/// One connection of a [`Sim`](crate::sim::Sim), which has asked to join. Never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId {
-    pub(super) number: u64,
+pub struct ConnectionId {
+    pub(in crate::sim) number: u64,
     /// Where its node is in the list of all.
-    pub(super) place: usize,
-    pub(super) member: Member,
+    pub(in crate::sim) place: usize,
+    pub(in crate::sim) member: Member,
 }
 
-/// What a process asks of its daemon, which reads it later.
+/// A request of a process to its daemon, which reads it later.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(in crate::sim) enum Request {
     Join,
     Leave,
     /// With the ring of the moment when it was taken over.
@@ -24,27 +24,27 @@ pub(super) enum Request {
 
 /// One connection, as its daemon sees it and as the process does.
 #[derive(Debug)]
-pub(super) struct Client {
-    pub(super) member: Member,
+pub(in crate::sim) struct SimConnection {
+    pub(in crate::sim) member: Member,
     /// Taken over and not yet read by the daemon: lost with the process or the daemon.
-    pub(super) requests: VecDeque<Request>,
+    pub(in crate::sim) requests: VecDeque<Request>,
     /// The bytes of messages among them.
-    pub(super) unread_bytes: usize,
+    pub(in crate::sim) unread_bytes: usize,
     events: VecDeque<Event>,
-    pub(super) progress: Progress,
+    pub(in crate::sim) progress: Progress,
     /// The daemon has read the wish to leave.
-    pub(super) is_leaving: bool,
+    pub(in crate::sim) is_leaving: bool,
     /// The process has called `leave`.
-    pub(super) has_asked_to_leave: bool,
+    pub(in crate::sim) has_asked_to_leave: bool,
     /// Whether the initial ring was told.
-    pub(super) knows_ring: bool,
+    pub(in crate::sim) knows_ring: bool,
     /// The daemon died.
-    pub(super) is_lost: bool,
+    pub(in crate::sim) is_lost: bool,
 }
 
 /// How far a membership has come at the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Progress {
+pub(in crate::sim) enum Progress {
     /// The daemon has not read the wish to join.
     New,
     /// The join waits for its place in the order.
@@ -55,8 +55,8 @@ pub(super) enum Progress {
     Left,
 }
 
-impl Client {
-    pub(super) fn new(member: Member) -> Self {
+impl SimConnection {
+    pub(in crate::sim) fn new(member: Member) -> Self {
         Self {
             member,
             requests: VecDeque::from([Request::Join]),
@@ -71,24 +71,24 @@ impl Client {
     }
 
     /// Whether it hears messages and configurations.
-    pub(super) fn listens(&self) -> bool {
+    pub(in crate::sim) fn listens(&self) -> bool {
         self.progress == Progress::Member
     }
 
-    pub(super) fn hear(&mut self, event: Event) {
+    pub(in crate::sim) fn hear(&mut self, event: Event) {
         self.events.push_back(event);
     }
 
-    pub(super) fn next_event(&mut self) -> Option<Event> {
+    pub(in crate::sim) fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    pub(super) fn has_events(&self) -> bool {
+    pub(in crate::sim) fn has_events(&self) -> bool {
         self.is_lost || !self.events.is_empty()
     }
 
     /// The daemon is gone, and with it all that was under way in either direction.
-    pub(super) fn lose(&mut self) {
+    pub(in crate::sim) fn lose(&mut self) {
         self.is_lost = true;
         self.progress = Progress::Left;
         self.requests = VecDeque::new();

@@ -1,28 +1,28 @@
-//! Faults on demand, for scenarios.
+//! Faults that a scenario asks for.
 
 use std::time::Duration;
 
 use crate::{NodeId, RingId};
 
 use super::Sim;
-use super::nodes::Nodes;
+use super::network::node_set::NodeSet;
 
 impl Sim {
     /// The network falls into these parts, within which nodes hear each other. Who is in none
     /// is alone.
     pub fn part(&mut self, parts: &[&[NodeId]]) {
-        let parts: Vec<Nodes> =
+        let parts: Vec<NodeSet> =
             parts.iter().map(|part| part.iter().map(|node| self.place(*node)).collect()).collect();
         self.part_into(parts);
     }
 
-    pub(super) fn part_into(&mut self, mut parts: Vec<Nodes>) {
-        let mut alone = Nodes::first(self.daemons.len());
+    pub(super) fn part_into(&mut self, mut parts: Vec<NodeSet>) {
+        let mut alone = NodeSet::first(self.daemons.len());
         for part in &mut parts {
             *part = *part & alone;
             alone = alone - *part;
         }
-        parts.extend(alone.iter().map(Nodes::one));
+        parts.extend(alone.iter().map(NodeSet::one));
         parts.retain(|part| !part.is_empty());
         self.journal.note(format_args!("the network is cut into {} parts", parts.len()));
         self.parts = parts;
@@ -39,12 +39,12 @@ impl Sim {
         self.heals_at = None;
         if !self.is_whole() {
             self.journal.note(format_args!("the network is whole again"));
-            self.parts = vec![Nodes::first(self.daemons.len())];
+            self.parts = vec![NodeSet::first(self.daemons.len())];
             self.settle();
         }
     }
 
-    /// The daemon of a node dies: its clients get [`Error::Library`](crate::Error::Library)
+    /// The daemon of a node dies: its connections get [`Error::Library`](crate::Error::Library)
     /// from now on, what they had not polled and what was not ordered yet is lost (S15).
     pub fn kill_daemon(&mut self, node: NodeId) {
         let place = self.place(node);
@@ -119,7 +119,7 @@ impl Sim {
     ///
     /// A *silent gap* (S8): pause a daemon, let the others go on without it, stall the next
     /// sync, resume it, [`advance`](Self::advance), lose the token. The node has missed messages
-    /// and hears of no change. A *ghost* (S11): part a node off and let it form a ring of its
+    /// and hears of no change. A *listed dead member* (S11): part a node off and let it form a ring of its
     /// own, stall the next sync, heal, advance, kill its daemon.
     pub fn stall_next_sync(&mut self) {
         self.is_next_sync_stalled = true;

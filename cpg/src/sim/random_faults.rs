@@ -1,16 +1,16 @@
-//! What goes wrong by itself, and when it ends.
+//! Faults that happen by themselves, drawn from the seed, and their ends.
 
 use std::time::Duration;
 
 use super::Sim;
-use super::nodes::Nodes;
+use super::network::node_set::NodeSet;
 
-/// How often it is drawn what goes wrong next.
+/// Interval at which new faults are drawn.
 const MOMENT: Duration = Duration::from_millis(10);
 
 impl Sim {
-    /// Whether anything goes wrong by itself as time passes.
-    fn has_weather(&self) -> bool {
+    /// Whether any fault happens by itself as time passes.
+    fn has_random_faults(&self) -> bool {
         let faults = &self.faults;
         faults.bursts
             + faults.partitions
@@ -20,9 +20,9 @@ impl Sim {
             > 0
     }
 
-    /// When something will happen although nobody does anything.
+    /// Returns the time of the next event that no caller causes.
     pub(super) fn next_alarm(&self) -> Option<Duration> {
-        let moment = self.has_weather().then_some(self.next_moment);
+        let moment = self.has_random_faults().then_some(self.next_moment);
         let rings = self.rings.values().filter(|ring| ring.is_intact);
         let spans = self.daemons.iter().flat_map(|daemon| [daemon.starts_at, daemon.wakes_at]);
         rings
@@ -34,8 +34,8 @@ impl Sim {
             .min()
     }
 
-    /// Ends what is over, and begins what is drawn.
-    pub(super) fn weather(&mut self) {
+    /// Ends the faults that are over, and draws new ones.
+    pub(super) fn apply_random_faults(&mut self) {
         let now = self.journal.now;
         let is_over = |at: Option<Duration>| at.is_some_and(|at| at <= now);
         if is_over(self.heals_at) {
@@ -57,13 +57,13 @@ impl Sim {
             let losers: Vec<_> = losers.iter().map(|ring| ring.id).collect();
             losers.into_iter().for_each(|ring| self.lose_token_of(ring));
         }
-        if self.has_weather() && self.next_moment <= now {
+        if self.has_random_faults() && self.next_moment <= now {
             self.next_moment = now + MOMENT;
-            self.draw();
+            self.draw_faults();
         }
     }
 
-    fn draw(&mut self) {
+    fn draw_faults(&mut self) {
         let (now, faults) = (self.journal.now, self.faults);
         let victim = self.random.below(self.daemons.len());
         if self.random.chance(faults.bursts) {
@@ -72,7 +72,7 @@ impl Sim {
         let victim = self.random.below(self.daemons.len());
         if self.random.chance(faults.partitions) && self.is_whole() {
             let count = 2 + self.random.below(2);
-            let mut parts = vec![Nodes::default(); count];
+            let mut parts = vec![NodeSet::default(); count];
             for place in 0..self.daemons.len() {
                 parts[self.random.below(count)].insert(place);
             }

@@ -1,10 +1,10 @@
 use std::fmt;
 use std::time::Duration;
 
-/// How often each thing happened that a fortunate group never meets. A test of what a group
-/// survives shows by it that there was something to survive.
+/// Number of times that each fault or its consequence occurred. A test shows by it that the group
+/// under test had something to survive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Sightings {
+pub struct Observed {
     /// S2: a message was taken over with `Ok` and lost.
     pub lost_messages: u64,
     /// S3: a call was refused with [`TryAgain`](crate::Error::TryAgain).
@@ -28,7 +28,7 @@ pub struct Sightings {
     /// S10: a message was dropped because nobody of its node was listed any more.
     pub unknown_node: u64,
     /// S11: a dead process was listed as a member.
-    pub ghosts: u64,
+    pub listed_dead: u64,
     /// S11: a member that vanished while it was away was told as a dead process.
     pub vanished: u64,
     /// S13: a ring was told although the group had not changed.
@@ -44,7 +44,7 @@ pub struct Sightings {
     pub aborted_rings: u64,
 }
 
-impl Sightings {
+impl Observed {
     /// Each by its name.
     pub fn named(&self) -> [(&'static str, u64); 18] {
         [
@@ -59,7 +59,7 @@ impl Sightings {
             ("straddled", self.straddled),
             ("posthumous", self.posthumous),
             ("unknown_node", self.unknown_node),
-            ("ghosts", self.ghosts),
+            ("listed_dead", self.listed_dead),
             ("vanished", self.vanished),
             ("bare_rings", self.bare_rings),
             ("early_rings", self.early_rings),
@@ -73,10 +73,10 @@ impl Sightings {
 /// Takes lines.
 pub(super) type Reader = Box<dyn FnMut(&str) + Send>;
 
-/// What happened: counted, and told line by line to whom it may concern.
+/// Counts what happened, and reports it line by line to a reader.
 #[derive(Default)]
 pub(super) struct Journal {
-    pub(super) seen: Sightings,
+    pub(super) observed: Observed,
     pub(super) now: Duration,
     pub(super) reader: Option<Reader>,
 }

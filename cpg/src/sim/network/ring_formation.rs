@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::RingId;
 
-use super::Sim;
-use super::nodes::Nodes;
-use super::ring::{Net, Ring, What};
+use super::node_set::NodeSet;
+use super::ring::{Network, Payload, SimRing};
+use crate::sim::Sim;
 
 /// By how much the sequence of a ring grows with each attempt.
 const RING_STEP: u64 = 4;
@@ -14,13 +14,13 @@ const RING_STEP: u64 = 4;
 impl Sim {
     /// Something changed in who hears whom: which rings are broken, and which nodes will form
     /// one.
-    pub(super) fn settle(&mut self) {
-        let running: Nodes =
+    pub(in crate::sim) fn settle(&mut self) {
+        let running: NodeSet =
             self.daemons.iter().filter(|daemon| daemon.runs()).map(|daemon| daemon.place).collect();
         for daemon in &mut self.daemons {
             let part = self.parts.iter().find(|part| part.contains(daemon.place));
             let heard = part.copied().unwrap_or_default() & running;
-            daemon.hears = if daemon.runs() { heard } else { Nodes::default() };
+            daemon.hears = if daemon.runs() { heard } else { NodeSet::default() };
         }
         let daemons = &self.daemons;
         for ring in self.rings.values_mut() {
@@ -43,14 +43,14 @@ impl Sim {
         }
     }
 
-    fn is_one_ring(&self, nodes: Nodes) -> bool {
+    fn is_one_ring(&self, nodes: NodeSet) -> bool {
         let ring = nodes.lowest().and_then(|place| self.daemons[place].ring);
         ring.and_then(|id| self.rings.get(&id))
             .is_some_and(|ring| ring.is_intact && ring.members == nodes)
     }
 
     /// Forms the rings whose time has come.
-    pub(super) fn form_rings(&mut self) {
+    pub(in crate::sim) fn form_rings(&mut self) {
         loop {
             let now = self.journal.now;
             let due = self.forming.iter().find(|(_, at)| **at <= now).map(|(nodes, _)| *nodes);
@@ -66,7 +66,7 @@ impl Sim {
             self.settle();
             if chosen != nodes {
                 // The others are not let in at once, or this would never end.
-                let later = now + super::ROTATION;
+                let later = now + crate::sim::ROTATION;
                 self.forming.values_mut().for_each(|at| *at = (*at).max(later));
             }
         }
@@ -74,20 +74,20 @@ impl Sim {
 
     /// Forms one ring. Each node brings its old ring to an end first, together with those
     /// who come from the same.
-    fn form(&mut self, nodes: Nodes) {
+    fn form(&mut self, nodes: NodeSet) {
         let representative = self.daemons[nodes.lowest().unwrap_or_default()].id;
         let newest = nodes.iter().map(|place| self.daemons[place].sequence).max();
         let attempts = 1 + self.random.below(3) as u64;
         let sequence = newest.unwrap_or_default() + RING_STEP * attempts;
         let id = RingId { representative, sequence };
 
-        let mut origins: BTreeMap<Option<RingId>, Nodes> = BTreeMap::new();
+        let mut origins: BTreeMap<Option<RingId>, NodeSet> = BTreeMap::new();
         for place in nodes.iter() {
             origins.entry(self.daemons[place].ring).or_default().insert(place);
         }
         self.note_ring(id, &origins);
         let is_stalled = std::mem::take(&mut self.is_next_sync_stalled);
-        let mut net = Net {
+        let mut net = Network {
             daemons: &mut self.daemons,
             random: &mut self.random,
             faults: &self.faults,
@@ -100,10 +100,10 @@ impl Sim {
                     enter(place, together, &mut net);
                 }
             } else {
-                together.iter().for_each(|place| enter(place, Nodes::one(place), &mut net));
+                together.iter().for_each(|place| enter(place, NodeSet::one(place), &mut net));
             }
         }
-        let mut ring = Ring::new(id, nodes);
+        let mut ring = SimRing::new(id, nodes);
         for place in nodes.iter() {
             let daemon = &mut net.daemons[place];
             daemon.ring = Some(id);
@@ -118,7 +118,7 @@ impl Sim {
             let daemon = &net.daemons[place];
             let is_own = |member: &&crate::Member| member.node == daemon.id;
             let members = daemon.processes.iter().filter(is_own).copied().collect();
-            ring.append(place, What::Joinlist { members }, false, &mut net);
+            ring.append(place, Payload::Joinlist { members }, false, &mut net);
         }
         let now = self.journal.now;
         let sync = self.random.up_to(self.faults.sync_max);
@@ -127,13 +127,13 @@ impl Sim {
         if self.random.chance(self.faults.aborted_syncs) {
             ring.loses_token_at = Some(now + self.random.up_to(sync));
         }
-        self.journal.seen.rings += 1;
+        self.journal.observed.rings += 1;
         self.rings.insert(id, ring);
         let (daemons, journal) = (&self.daemons, &mut self.journal);
         self.rings.retain(|_, ring| ring.forget(daemons, journal));
     }
 
-    fn note_ring(&mut self, id: RingId, origins: &BTreeMap<Option<RingId>, Nodes>) {
+    fn note_ring(&mut self, id: RingId, origins: &BTreeMap<Option<RingId>, NodeSet>) {
         if self.journal.reader.is_none() {
             return;
         }
@@ -151,17 +151,17 @@ impl Sim {
 }
 
 /// A node goes over to a new ring, `together` with those who come from the same as it.
-fn enter(place: usize, together: Nodes, net: &mut Net<'_>) {
+fn enter(place: usize, together: NodeSet, net: &mut Network<'_>) {
     let daemon = &mut net.daemons[place];
     daemon.transitional = together;
     if daemon.is_synced || daemon.ring.is_none() {
         daemon.together = together;
     } else {
-        net.journal.seen.aborted_rings += u64::from(together.lowest() == Some(place));
+        net.journal.observed.aborted_rings += u64::from(together.lowest() == Some(place));
         daemon.together = daemon.together & together;
         // Released versions of Corosync forget the lists only in some of the states in which
         // a sync can be aborted.
-        if !net.random.chance(net.faults.ghosts) && !daemon.keeps_joinlists {
+        if !net.random.chance(net.faults.listed_dead) && !daemon.keeps_joinlists {
             daemon.joinlists.clear();
         }
     }

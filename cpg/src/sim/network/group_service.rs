@@ -1,22 +1,22 @@
-//! What a daemon does with the order of its ring: Corosync's `exec/cpg.c`, for one group.
+//! A daemon's use of the order of its ring: Corosync's `exec/cpg.c`, for one group.
 
 use bytes::Bytes;
 
 use crate::{Change, Configuration, Event, Member, NodeId, Pid, Reason, Ring};
 
-use super::client::{Client, Progress};
+use super::connection::{Progress, SimConnection};
 use super::daemon::Daemon;
-use super::journal::Journal;
-use super::nodes::Nodes;
-use super::ring::{Packet, What};
+use super::node_set::NodeSet;
+use super::ring::{Packet, Payload};
+use crate::sim::observed::Journal;
 
 impl Daemon {
     /// The next packet of its ring's order.
-    pub(super) fn take(&mut self, packet: &Packet, journal: &mut Journal) {
-        match &packet.what {
-            What::Message { sender, content } => {
+    pub(in crate::sim) fn take(&mut self, packet: &Packet, journal: &mut Journal) {
+        match &packet.payload {
+            Payload::Message { sender, content } => {
                 if packet.straddles && !self.together.contains(packet.origin) {
-                    journal.seen.straddled += 1;
+                    journal.observed.straddled += 1;
                     journal.note(format_args!(
                         "{}: a message of {sender} straddles the ring change and is lost",
                         self.id
@@ -25,34 +25,35 @@ impl Daemon {
                     self.take_message(*sender, content, journal);
                 }
             }
-            What::Join { member } => {
+            Payload::Join { member } => {
                 if self.processes.insert(*member) {
                     self.tell(vec![change(*member, Reason::Join)], vec![], journal);
                 }
             }
-            What::Leave { member, reason } => self.let_go(*member, *reason, journal),
-            What::Joinlist { members } => {
+            Payload::Leave { member, reason } => self.let_go(*member, *reason, journal),
+            Payload::Joinlist { members } => {
                 members.iter().for_each(|member| self.joinlists.insert(0, *member));
             }
-            What::Barrier => self.activate(journal),
+            Payload::Barrier => self.activate(journal),
         }
     }
 
     /// Corosync looks whether it knows the node, not the process.
     fn take_message(&mut self, sender: Member, content: &Bytes, journal: &mut Journal) {
-        let mut listeners = self.clients.values_mut().filter(|client| client.listens()).peekable();
+        let mut listeners =
+            self.connections.values_mut().filter(|connection| connection.listens()).peekable();
         if listeners.peek().is_none() {
             return;
         }
         if !self.processes.contains(&sender) {
             if self.processes.range(of_node(sender.node)).next().is_none() {
-                journal.seen.unknown_node += 1;
+                journal.observed.unknown_node += 1;
                 return;
             }
-            journal.seen.posthumous += 1;
+            journal.observed.posthumous += 1;
         }
-        for client in listeners {
-            client.hear(Event::Deliver { sender, message: content.clone() });
+        for connection in listeners {
+            connection.hear(Event::Deliver { sender, message: content.clone() });
         }
     }
 
@@ -75,7 +76,7 @@ impl Daemon {
             .iter()
             .any(|place| self.processes.range(of_node(self.ids[place])).next().is_some())
         {
-            journal.seen.silent_gaps += 1;
+            journal.observed.silent_gaps += 1;
             journal.note(format_args!("{}: was away, and hears nothing of it", self.id));
         }
         self.activated = self.ring_members;
@@ -97,13 +98,13 @@ impl Daemon {
             if self.processes.insert(*member) {
                 joined.push(change(*member, Reason::NodeUp));
                 if buried.contains(member) || !self.is_of(self.ring_members, member) {
-                    journal.seen.ghosts += 1;
+                    journal.observed.listed_dead += 1;
                     journal.note(format_args!("{}: {member} is dead and listed", self.id));
                 }
             }
         }
         if joined.iter().any(|change| left.contains(&change.member)) {
-            journal.seen.two_step_merges += 1;
+            journal.observed.two_step_merges += 1;
         }
         let mut is_bare = left.is_empty() && joined.is_empty();
         if !joined.is_empty() {
@@ -113,19 +114,19 @@ impl Daemon {
         let is_vanished = |member: &&Member| member.node != self.id && !listed.contains(member);
         let vanished: Vec<_> = self.processes.iter().filter(is_vanished).copied().collect();
         for member in vanished {
-            journal.seen.vanished += 1;
+            journal.observed.vanished += 1;
             is_bare = false;
             self.let_go(member, Reason::ProcessDown, journal);
         }
 
         if let Some(ring) = self.known_ring() {
-            for client in self.clients.values_mut() {
-                if client.progress < Progress::Member {
-                    journal.seen.early_rings += 1;
+            for connection in self.connections.values_mut() {
+                if connection.progress < Progress::Member {
+                    journal.observed.early_rings += 1;
                 }
-                if client.progress < Progress::Left {
-                    client.hear(Event::Ring(ring.clone()));
-                    journal.seen.bare_rings += u64::from(is_bare);
+                if connection.progress < Progress::Left {
+                    connection.hear(Event::Ring(ring.clone()));
+                    journal.observed.bare_rings += u64::from(is_bare);
                 }
             }
         }
@@ -138,28 +139,30 @@ impl Daemon {
         let members: Vec<_> = self.processes.iter().filter(has_left).copied().collect();
         let (id, ring) = (self.id, self.known_ring());
         let is_named = |changes: &[Change], member| changes.iter().any(|c| c.member == member);
-        for client in self.clients.values_mut() {
-            if is_named(&joined, client.member) && client.progress < Progress::Member {
-                client.progress = Progress::Member;
+        for connection in self.connections.values_mut() {
+            if is_named(&joined, connection.member) && connection.progress < Progress::Member {
+                connection.progress = Progress::Member;
             }
         }
         let configuration = Configuration { members, joined, left };
         journal.note(format_args!("{id}: {}", Shown(&configuration)));
-        for client in self.clients.values_mut().filter(|client| client.listens()) {
-            client.hear(Event::Configuration(configuration.clone()));
-            if client.is_leaving
-                && configuration.left.contains(&change(client.member, Reason::Leave))
+        for connection in self.connections.values_mut().filter(|connection| connection.listens()) {
+            connection.hear(Event::Configuration(configuration.clone()));
+            if connection.is_leaving
+                && configuration.left.contains(&change(connection.member, Reason::Leave))
             {
-                client.progress = Progress::Left;
+                connection.progress = Progress::Left;
             }
         }
         let Some(ring) = ring else { return };
-        let is_told = |client: &&mut Client| client.knows_ring || client.progress == Progress::Left;
-        for client in self.clients.values_mut().filter(|client| !is_told(client)) {
-            client.knows_ring = true;
-            client.hear(Event::Ring(ring.clone()));
-            if client.progress < Progress::Member {
-                journal.seen.early_rings += 1;
+        let is_told = |connection: &&mut SimConnection| {
+            connection.knows_ring || connection.progress == Progress::Left
+        };
+        for connection in self.connections.values_mut().filter(|connection| !is_told(connection)) {
+            connection.knows_ring = true;
+            connection.hear(Event::Ring(ring.clone()));
+            if connection.progress < Progress::Member {
+                journal.observed.early_rings += 1;
             }
         }
     }
@@ -170,7 +173,7 @@ impl Daemon {
         self.ring.map(|id| Ring { id, nodes })
     }
 
-    fn is_of(&self, nodes: Nodes, member: &Member) -> bool {
+    fn is_of(&self, nodes: NodeSet, member: &Member) -> bool {
         self.ids.binary_search(&member.node).is_ok_and(|place| nodes.contains(place))
     }
 }

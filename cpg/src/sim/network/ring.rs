@@ -6,10 +6,10 @@ use bytes::Bytes;
 use crate::{Member, Reason, RingId};
 
 use super::daemon::Daemon;
-use super::faults::Faults;
-use super::journal::Journal;
-use super::nodes::Nodes;
-use super::random::Random;
+use super::node_set::NodeSet;
+use crate::sim::faults::Faults;
+use crate::sim::observed::Journal;
+use crate::sim::random::Random;
 
 /// How much a node orders when it has the token.
 const TURN_MAX: usize = 64;
@@ -18,45 +18,45 @@ const ARRIVES_AGAIN: u32 = 400;
 /// The same, and how often a packet is lost, for a node that hears next to nothing.
 const ARRIVES_AT_DEAF: u32 = 20;
 
-/// Nodes that order messages together, and the one order of them.
+/// Nodes that order messages together, and the one order of these messages.
 ///
 /// Each node of the ring delivers a prefix of it. When the ring breaks, those that go on
 /// together deliver the same further packets of it, see [`recover`](Self::recover).
-pub(super) struct Ring {
-    pub(super) id: RingId,
-    pub(super) members: Nodes,
-    /// What not all have delivered.
+pub(in crate::sim) struct SimRing {
+    pub(in crate::sim) id: RingId,
+    pub(in crate::sim) members: NodeSet,
+    /// The packets that some member has not delivered.
     order: VecDeque<Packet>,
     /// The place in the order of the first of them.
     first: u64,
     /// When it will have agreed on its members; `None` when it has, or never will.
-    pub(super) barrier_at: Option<Duration>,
-    pub(super) loses_token_at: Option<Duration>,
+    pub(in crate::sim) barrier_at: Option<Duration>,
+    pub(in crate::sim) loses_token_at: Option<Duration>,
     /// It will not agree on its members.
-    pub(super) is_stalled: bool,
-    pub(super) has_token: bool,
+    pub(in crate::sim) is_stalled: bool,
+    pub(in crate::sim) has_token: bool,
     /// It has its token, and all its members hear each other and are still in it.
-    pub(super) is_intact: bool,
+    pub(in crate::sim) is_intact: bool,
     /// Some node may still order something, though the ring is broken.
     has_last_words: bool,
 }
 
 /// One place in a ring's order.
-pub(super) struct Packet {
+pub(in crate::sim) struct Packet {
     /// The node that sent it.
-    pub(super) origin: usize,
-    pub(super) what: What,
+    pub(in crate::sim) origin: usize,
+    pub(in crate::sim) payload: Payload,
     /// Begun in an earlier ring: means nothing to those who were not in it.
-    pub(super) straddles: bool,
+    pub(in crate::sim) straddles: bool,
     /// Who has not received it.
-    missing: Nodes,
+    missing: NodeSet,
     /// Who has delivered it.
-    delivered: Nodes,
+    delivered: NodeSet,
     /// Who misses it now will not get it in this ring.
     is_lost: bool,
 }
 
-pub(super) enum What {
+pub(in crate::sim) enum Payload {
     Message {
         sender: Member,
         content: Bytes,
@@ -76,16 +76,16 @@ pub(super) enum What {
     Barrier,
 }
 
-/// What a ring works with.
-pub(super) struct Net<'a> {
-    pub(super) daemons: &'a mut [Daemon],
-    pub(super) random: &'a mut Random,
-    pub(super) faults: &'a Faults,
-    pub(super) journal: &'a mut Journal,
+/// The rest of the simulation, as a ring needs it.
+pub(in crate::sim) struct Network<'a> {
+    pub(in crate::sim) daemons: &'a mut [Daemon],
+    pub(in crate::sim) random: &'a mut Random,
+    pub(in crate::sim) faults: &'a Faults,
+    pub(in crate::sim) journal: &'a mut Journal,
 }
 
-impl Ring {
-    pub(super) fn new(id: RingId, members: Nodes) -> Self {
+impl SimRing {
+    pub(in crate::sim) fn new(id: RingId, members: NodeSet) -> Self {
         Self {
             id,
             members,
@@ -105,7 +105,7 @@ impl Ring {
     }
 
     /// Whether nothing will happen in it until somebody sends something.
-    pub(super) fn is_idle(&self, daemons: &[Daemon]) -> bool {
+    pub(in crate::sim) fn is_idle(&self, daemons: &[Daemon]) -> bool {
         let end = self.end();
         self.members.iter().all(|place| {
             let daemon = &daemons[place];
@@ -118,7 +118,7 @@ impl Ring {
     }
 
     /// One rotation of the token, and what it brings to each.
-    pub(super) fn rotate(&mut self, net: &mut Net<'_>) {
+    pub(in crate::sim) fn rotate(&mut self, net: &mut Network<'_>) {
         if self.is_idle(net.daemons) && self.barrier_at.is_none() {
             return;
         }
@@ -127,7 +127,7 @@ impl Ring {
             if self.barrier_at.is_some_and(|at| at <= now) {
                 self.barrier_at = None;
                 let origin = self.members.lowest().unwrap_or_default();
-                self.append(origin, What::Barrier, false, net);
+                self.append(origin, Payload::Barrier, false, net);
                 self.deliver_to_all(net);
             }
             self.pass_token(net);
@@ -138,7 +138,7 @@ impl Ring {
         self.forget(net.daemons, &mut *net.journal);
     }
 
-    fn pass_token(&mut self, net: &mut Net<'_>) {
+    fn pass_token(&mut self, net: &mut Network<'_>) {
         let places: Vec<_> = self.members.iter().collect();
         let start = net.random.below(places.len());
         for turn in 0..places.len() {
@@ -152,12 +152,12 @@ impl Ring {
     /// A node that has the token orders what waits there. While a ring agrees on its members
     /// that is nothing but, now and then, a departure, and that is how dead members come to
     /// be listed.
-    fn take_turn(&mut self, place: usize, count_max: usize, net: &mut Net<'_>) {
-        if !net.daemons[place].is_synced && !net.random.chance(net.faults.ghosts) {
+    fn take_turn(&mut self, place: usize, count_max: usize, net: &mut Network<'_>) {
+        if !net.daemons[place].is_synced && !net.random.chance(net.faults.listed_dead) {
             return;
         }
-        while let Some(what) = net.daemons[place].urgent.pop_front() {
-            self.append(place, what, false, net);
+        while let Some(payload) = net.daemons[place].urgent.pop_front() {
+            self.append(place, payload, false, net);
         }
         if !net.daemons[place].is_synced || net.daemons[place].is_to_straddle {
             return;
@@ -165,14 +165,14 @@ impl Ring {
         for _ in 0..count_max {
             let Some((waiting, straddles)) = net.daemons[place].next_waiting() else { break };
             if waiting.since.is_some_and(|ring| ring != self.id) {
-                net.journal.seen.late_messages += 1;
+                net.journal.observed.late_messages += 1;
             }
-            self.append(place, waiting.what, straddles, net);
+            self.append(place, waiting.payload, straddles, net);
         }
     }
 
     /// The token went on for a while after the ring broke.
-    fn say_last_words(&mut self, net: &mut Net<'_>) {
+    fn say_last_words(&mut self, net: &mut Network<'_>) {
         let mut speakers: Vec<_> = self.members.iter().collect();
         speakers.retain(|place| {
             let daemon = &net.daemons[*place];
@@ -193,7 +193,13 @@ impl Ring {
         self.has_last_words = false;
     }
 
-    pub(super) fn append(&mut self, origin: usize, what: What, straddles: bool, net: &mut Net<'_>) {
+    pub(in crate::sim) fn append(
+        &mut self,
+        origin: usize,
+        payload: Payload,
+        straddles: bool,
+        net: &mut Network<'_>,
+    ) {
         let mut missing = self.members - net.daemons[origin].hears;
         if net.faults.loss > 0 || net.faults.bursts > 0 {
             for place in self.members.iter() {
@@ -205,25 +211,25 @@ impl Ring {
             }
         }
         let mut is_lost = false;
-        if matches!(what, What::Message { .. })
+        if matches!(payload, Payload::Message { .. })
             && let Some(losers) = net.daemons[origin].to_lose.pop_front()
         {
             missing = missing | losers;
             is_lost = true;
         }
         missing.remove(origin);
-        let delivered = Nodes::default();
-        self.order.push_back(Packet { origin, what, straddles, missing, delivered, is_lost });
+        let delivered = NodeSet::default();
+        self.order.push_back(Packet { origin, payload, straddles, missing, delivered, is_lost });
     }
 
-    fn deliver_to_all(&mut self, net: &mut Net<'_>) {
+    fn deliver_to_all(&mut self, net: &mut Network<'_>) {
         for place in self.members.iter() {
             self.deliver(place, net);
         }
     }
 
     /// Hands a node what it has received without a gap.
-    fn deliver(&mut self, place: usize, net: &mut Net<'_>) {
+    fn deliver(&mut self, place: usize, net: &mut Network<'_>) {
         let daemon = &mut net.daemons[place];
         if daemon.ring != Some(self.id) || !daemon.runs() {
             return;
@@ -247,7 +253,7 @@ impl Ring {
 
     /// Those of its nodes that go on together deliver what any of them has: all of it, up to
     /// the first hole, and behind it only what they themselves had sent.
-    pub(super) fn recover(&mut self, together: Nodes, net: &mut Net<'_>) {
+    pub(in crate::sim) fn recover(&mut self, together: NodeSet, net: &mut Network<'_>) {
         let position = |daemons: &[Daemon], place: usize| daemons[place].position;
         let from = together.iter().map(|place| position(net.daemons, place)).min();
         let (mut hole, mut is_told) = (None, false);
@@ -261,7 +267,7 @@ impl Ring {
                 if !together.contains(packet.origin) {
                     continue;
                 }
-                net.journal.seen.holes += 1;
+                net.journal.observed.holes += 1;
                 if !is_told {
                     is_told = true;
                     let sender = net.daemons[hole].id;
@@ -283,32 +289,33 @@ impl Ring {
     }
 
     /// Forgets what all who are still in this ring have delivered; `false` when nobody is.
-    pub(super) fn forget(&mut self, daemons: &[Daemon], journal: &mut Journal) -> bool {
+    pub(in crate::sim) fn forget(&mut self, daemons: &[Daemon], journal: &mut Journal) -> bool {
         let here = self.members.iter().filter(|place| daemons[*place].ring == Some(self.id));
         let needed = here.map(|place| daemons[place].position).min();
         while self.first < needed.unwrap_or(u64::MAX)
             && let Some(packet) = self.order.pop_front()
         {
             self.first += 1;
-            if matches!(packet.what, What::Message { .. }) && packet.delivered != self.members {
-                journal.seen.partly_delivered += 1;
-                journal.seen.only_at_sender +=
-                    u64::from(packet.delivered == Nodes::one(packet.origin));
+            if matches!(packet.payload, Payload::Message { .. }) && packet.delivered != self.members
+            {
+                journal.observed.partly_delivered += 1;
+                journal.observed.only_at_sender +=
+                    u64::from(packet.delivered == NodeSet::one(packet.origin));
             }
         }
         needed.is_some()
     }
 
     /// A sync that was to wait for a further change comes to its end.
-    pub(super) fn end_stall(&mut self, now: Duration) {
+    pub(in crate::sim) fn end_stall(&mut self, now: Duration) {
         if self.is_stalled {
             self.is_stalled = false;
             self.barrier_at = Some(now);
         }
     }
 
-    /// What was lost for good on demand is sent again after all.
-    pub(super) fn send_again(&mut self) {
+    /// Sends again the messages that a scenario had lost for good.
+    pub(in crate::sim) fn send_again(&mut self) {
         self.order.iter_mut().for_each(|packet| packet.is_lost = false);
     }
 }
