@@ -25,7 +25,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Three replicas within this process. For several processes of one host it is
 //! // `.transport("embedded:/run/counter.sock".parse::<cpg::Transport>()?)` in each.
-//! let ring = cpg::embedded::Ring::new();
+//! let ring = cpg::embedded::LocalRing::new();
 //! let ids = [1, 2, 3].map(ReplicaId);
 //! let replicas = ids
 //!     .into_iter()

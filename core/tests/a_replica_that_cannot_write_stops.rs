@@ -11,7 +11,7 @@ use bytes::Bytes;
 use common::disk::Kept;
 use common::failing::{Failing, Left};
 use common::ledger::{Ledger, add, builder, read, try_add, wait_until};
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::engine::{Config, Engine, Input, Now, Output};
 use plainsong::{Incarnation, Nonce, ProposeError, Replica, ReplicaId, StopReason, StoreId};
 use plainsong_storage::{LogStore, MemoryLog, MemorySnapshots, SnapshotStore};
@@ -67,7 +67,7 @@ fn survives(
     faulty: impl Fn(&Node, &Site) -> (Replica<Ledger>, Box<dyn Fn() -> u64>),
     is_expected: impl Fn(&StopReason) -> bool,
 ) {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let sites: Vec<_> = (0..3).map(|_| Site::default()).collect();
     let at = victim as usize - 1;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::{Context, ProposeError, Replica, ReplicaId, Role, StateMachine};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ fn answer(replica: &Replica<Journal>, command: u64) -> Result<Vec<u64>, ProposeE
 
 #[test]
 fn what_was_never_sent_is_withdrawn_and_takes_no_effect() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (node, other) = (ring.node(), ring.node());
     let first = start(&node, 1, Duration::from_millis(100));
     let error = answer(&first, 1).unwrap_err();
@@ -53,7 +53,7 @@ fn what_was_never_sent_is_withdrawn_and_takes_no_effect() {
 
 #[test]
 fn what_was_sent_goes_on_and_its_caller_does_not_know() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let nodes = [ring.node(), ring.node()];
     let timeout = Duration::from_secs(1);
     let replicas = [start(&nodes[0], 1, timeout), start(&nodes[1], 2, timeout)];

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use cpg::embedded::Ring;
+use cpg::embedded::LocalRing;
 use plainsong::{
     Consistency, Context, Event, Feed, News, Replica, ReplicaId, Role, StateMachine, StopReason,
     Watcher,
@@ -42,7 +42,7 @@ impl StateMachine for Sum {
     }
 }
 
-fn start(ring: &Ring, id: u32, voters: &[u32]) -> Replica<Sum> {
+fn start(ring: &LocalRing, id: u32, voters: &[u32]) -> Replica<Sum> {
     Replica::builder(ReplicaId(id), Sum { sum: 0, told: Feed::new(1000) })
         .transport(ring.node())
         .group("events")
@@ -68,7 +68,7 @@ fn wait_for(what: &str, watcher: &mut Watcher<Event>, is_it: impl Fn(&Event) -> 
 
 #[test]
 fn who_subscribes_hears_of_roles_members_voters_and_the_end() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let first = start(&ring, 1, &[1, 2]);
     let mut events = first.subscribe();
     wait_for(
@@ -108,7 +108,7 @@ fn who_subscribes_hears_of_roles_members_voters_and_the_end() {
 
 #[test]
 fn changes_are_told_at_every_replica_from_a_read_on_without_a_gap() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let replicas: Vec<_> = [1, 2].map(|id| start(&ring, id, &[1, 2])).into();
     for number in 1..10 {
         replicas[0].propose(number).wait_timeout(DEADLINE).unwrap();
@@ -137,7 +137,7 @@ fn changes_are_told_at_every_replica_from_a_read_on_without_a_gap() {
 
 #[test]
 fn a_snapshot_is_a_jump() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let replicas: Vec<_> = [1, 2].map(|id| start(&ring, id, &[1, 2])).into();
     for number in 1..100 {
         replicas[0].propose(number).wait_timeout(DEADLINE).unwrap();

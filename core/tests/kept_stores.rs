@@ -6,7 +6,7 @@ mod common;
 
 use common::disk::Kept;
 use common::ledger::{Command, DEADLINE, Ledger, add, builder, read, wait_until};
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::{Replica, ReplicaId, Role, StartError};
 use plainsong_storage::{MemoryLog, MemorySnapshots, Op, Record};
 
@@ -20,7 +20,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(ring: &Ring, id: u32) -> Self {
+    fn new(ring: &LocalRing, id: u32) -> Self {
         let (log, snapshots) = (Kept::default(), Kept::default());
         let mut site = Self { node: ring.node(), id, log, snapshots, replica: None };
         site.start();
@@ -47,7 +47,7 @@ impl Site {
 }
 
 fn group() -> Vec<Site> {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     (1..=3).map(|id| Site::new(&ring, id)).collect()
 }
 
@@ -109,7 +109,7 @@ fn a_minority_that_was_away_for_long_comes_back_to_a_snapshot() {
 
 #[test]
 fn a_group_on_disk_goes_on_after_all_of_it_stopped() {
-    let (ring, folder) = (Ring::new(), tempfile::tempdir().unwrap());
+    let (ring, folder) = (LocalRing::new(), tempfile::tempdir().unwrap());
     let start = |id: u32| {
         let builder = builder(&ring.node(), id, &[1, 2, 3]);
         builder.folder(folder.path().join(id.to_string())).start()

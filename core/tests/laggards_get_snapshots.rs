@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::gate::Gate;
 use common::ledger::{Command, DEADLINE, Ledger, SNAPSHOT_EVERY, add, builder, read, wait_until};
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use cpg::{Dispatch, Event, GroupName, Options, Transport};
 use plainsong::{Index, Replica, Role};
 use plainsong_storage::MemoryLog;
@@ -23,7 +23,7 @@ const CHUNK_KIND: [u8; 2] = 11_u16.to_le_bytes();
 ///
 /// A replica takes a snapshot at each multiple of `SNAPSHOT_EVERY` unless it is still writing the one
 /// before, so all of them are waited for at each multiple.
-fn group(ring: &Ring, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u64) {
+fn group(ring: &LocalRing, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u64) {
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let replicas: Vec<_> = (1..)
         .zip(&nodes)
@@ -53,7 +53,7 @@ fn is_in_step(replica: &Replica<Ledger>) -> bool {
 
 #[test]
 fn a_joiner_catches_up_while_the_group_commits() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (_nodes, replicas, mut next) = group(&ring, 20_000_000);
     let gate = Gate::until(40);
     let joiner =
@@ -85,7 +85,7 @@ fn a_joiner_catches_up_while_the_group_commits() {
 
 #[test]
 fn when_its_donor_dies_another_goes_on_with_what_still_lacks() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (nodes, replicas, _) = group(&ring, 20_000_000);
     let gate = Gate::until(40);
     let joiner =
@@ -111,7 +111,7 @@ fn when_its_donor_dies_another_goes_on_with_what_still_lacks() {
 
 #[test]
 fn one_stream_serves_two_joiners() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (_nodes, replicas, _) = group(&ring, 30_000_000);
     let chunks = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));

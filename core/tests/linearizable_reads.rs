@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::{Consistency, Context, ReadError, Replica, ReplicaId, Role, StateMachine};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ impl StateMachine for Sum {
 }
 
 fn group() -> (Vec<Node>, Vec<Replica<Sum>>) {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let start = |(id, node): (u32, &Node)| {
         Replica::builder(ReplicaId(id), Sum::default())

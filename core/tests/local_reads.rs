@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpg::embedded::Ring;
+use cpg::embedded::LocalRing;
 use plainsong::{Consistency, Context, Replica, ReplicaId, StateMachine};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -43,7 +43,8 @@ impl StateMachine for Sum {
 
 fn alone() -> Replica<Sum> {
     let builder = Replica::builder(ReplicaId(1), Sum::default());
-    let replica = builder.transport(Ring::new().node()).bootstrap([ReplicaId(1)]).start().unwrap();
+    let replica =
+        builder.transport(LocalRing::new().node()).bootstrap([ReplicaId(1)]).start().unwrap();
     assert_eq!(replica.propose(1).wait_timeout(DEADLINE), Ok(1));
     replica
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::{Context, Incarnation, MembersChanged, Replica, ReplicaId, StateMachine};
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +87,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 fn a_lock_is_free_as_soon_as_its_holder_has_left_and_all_hear_it_at_one_place() {
     for holder in 0..3 {
-        let ring = Ring::new();
+        let ring = LocalRing::new();
         let nodes = [1, 2, 3].map(|_| ring.node());
         let replicas: Vec<_> = (1..).zip(&nodes).map(|(id, node)| start(node, id)).collect();
         let runs: Vec<_> = replicas.iter().map(|r| r.status().incarnation).collect();

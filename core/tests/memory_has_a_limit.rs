@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use common::ledger::{DEADLINE, wait_until};
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::{
     Builder, Consistency, Context, Index, Overloaded, Replica, ReplicaId, StateMachine,
 };
@@ -45,7 +45,7 @@ fn builder(node: &Node, id: u32) -> Builder<Sink> {
 
 #[test]
 fn commands_that_nobody_takes_wait_outside() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let one = builder(&ring.node(), 1).start().unwrap();
     // There is no group yet.
     let mut taken = 0;
@@ -87,7 +87,7 @@ fn who_lags_gets_entries_that_have_left_memory() {
     // More than the 64 MiB that stay in memory, in a store that can be read back. A snapshot would
     // be no shorter.
     const COMMANDS: usize = 80;
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let start = |id: u32, voters: &[u32]| {
         let builder = Replica::builder(ReplicaId(id), Hoard::default()).transport(ring.node());
         builder
@@ -139,7 +139,7 @@ impl LogStore for Stalling {
 
 #[test]
 fn n6_a_replica_whose_disk_stands_still_lags_and_catches_up() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let stalls = Arc::new((Mutex::new(false), Condvar::new()));
     let [one, _two] = [1, 2].map(|id| builder(&ring.node(), id).start().unwrap());
     let log = Stalling { log: MemoryLog::new(), stalls: Arc::clone(&stalls) };

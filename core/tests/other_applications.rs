@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::{Builder, Context, ProposeError, Replica, ReplicaId, StateMachine, StopReason};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -90,7 +90,7 @@ fn check_refused(intruder: &Replica<Diary>) {
 
 #[test]
 fn an_intruder_is_refused_by_name_and_the_group_goes_on() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let nodes = [1, 2, 3].map(|_| ring.node());
     let replicas: Vec<_> =
         (1..).zip(&nodes).map(|(id, node)| start::<Counter>(node, id, &[1, 2, 3])).collect();
@@ -114,7 +114,7 @@ fn an_intruder_is_refused_by_name_and_the_group_goes_on() {
 #[test]
 fn an_intruder_in_the_place_of_a_listed_replica_stops_nobody() {
     let folders = [1, 2].map(|_| tempfile::tempdir().unwrap());
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let nodes = [1, 2, 3].map(|_| ring.node());
     let open = |id: u32| {
         let index = id as usize - 1;
@@ -139,7 +139,7 @@ fn an_intruder_in_the_place_of_a_listed_replica_stops_nobody() {
 
 #[test]
 fn a_new_group_does_not_form_beside_another_application() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let running = start::<Counter>(&ring.node(), 1, &[1]);
     assert_eq!(add(&running, 1), 1);
     let intruders: Vec<_> = (2..=3).map(|id| start::<Diary>(&ring.node(), id, &[2, 3])).collect();
@@ -150,7 +150,7 @@ fn a_new_group_does_not_form_beside_another_application() {
 #[test]
 fn a_folder_of_another_application_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let node = Ring::new().node();
+    let node = LocalRing::new().node();
     let counter = builder::<Counter>(&node, 1, &[1]).folder(folder.path()).start().unwrap();
     assert_eq!(add(&counter, 1), 1);
     drop(counter);

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cpg::embedded::Ring;
+use cpg::embedded::LocalRing;
 use plainsong::{Context, Replica, ReplicaId, Role, StateMachine, StopReason};
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ impl StateMachine for Sum {
 
 #[test]
 fn the_minority_stops_and_says_where() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let replicas: Vec<_> = (1..=3)
         .map(|id| {
             let slips_at = (id == 2).then_some(30);

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::{
     AdminError, Context, ProposeError, Replica, ReplicaId, Role, StateMachine, StopReason,
 };
@@ -41,7 +41,7 @@ fn start(node: &Node, id: u32, listed: &[u32]) -> Replica<Journal> {
         .unwrap()
 }
 
-fn group(ring: &Ring) -> (Vec<Node>, Vec<Replica<Journal>>) {
+fn group(ring: &LocalRing) -> (Vec<Node>, Vec<Replica<Journal>>) {
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let replicas = (1..).zip(&nodes).map(|(id, node)| start(node, id, &[1, 2, 3])).collect();
     (nodes, replicas)
@@ -66,7 +66,7 @@ fn sequencer(replicas: &[Replica<Journal>]) -> usize {
 
 #[test]
 fn commands_of_all_replicas_are_applied_once_in_one_order() {
-    let (_, replicas) = group(&Ring::new());
+    let (_, replicas) = group(&LocalRing::new());
     std::thread::scope(|scope| {
         for (proposer, replica) in replicas.iter().enumerate() {
             scope.spawn(move || {
@@ -89,7 +89,7 @@ fn commands_of_all_replicas_are_applied_once_in_one_order() {
 
 #[test]
 fn the_group_goes_on_without_its_sequencer_and_loses_nothing() {
-    let (nodes, replicas) = group(&Ring::new());
+    let (nodes, replicas) = group(&LocalRing::new());
     let gone = sequencer(&replicas);
     let stays: Vec<_> = (0..3).filter(|at| *at != gone).collect();
     let mut acknowledged = Vec::new();
@@ -143,7 +143,7 @@ fn the_group_goes_on_without_its_sequencer_and_loses_nothing() {
 
 #[test]
 fn all_replicas_come_back_when_their_engine_was_away() {
-    let (nodes, replicas) = group(&Ring::new());
+    let (nodes, replicas) = group(&LocalRing::new());
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     nodes.iter().for_each(Node::stop);
     let under_way = replicas[1].propose(Some(2));
@@ -156,7 +156,7 @@ fn all_replicas_come_back_when_their_engine_was_away() {
 
 #[test]
 fn a_replica_that_stops_in_order_is_not_waited_for() {
-    let (_, mut replicas) = group(&Ring::new());
+    let (_, mut replicas) = group(&LocalRing::new());
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let gone = sequencer(&replicas);
     replicas.remove(gone).stop();
@@ -169,7 +169,7 @@ fn a_replica_that_stops_in_order_is_not_waited_for() {
 
 #[test]
 fn without_a_majority_it_says_what_it_waits_for_and_a_deadline_passes() {
-    let (nodes, replicas) = group(&Ring::new());
+    let (nodes, replicas) = group(&LocalRing::new());
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let stays = sequencer(&replicas);
     let others: Vec<_> = (0..3).filter(|at| *at != stays).collect();
@@ -190,7 +190,7 @@ fn wait_for_vote(replica: &Replica<Journal>) {
 
 #[test]
 fn a_replica_restarted_without_its_store_takes_its_place_again() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (mut nodes, mut replicas) = group(&ring);
     for number in 0..100 {
         replicas[0].propose(Some(number)).wait_timeout(DEADLINE).unwrap();
@@ -211,7 +211,7 @@ fn a_replica_restarted_without_its_store_takes_its_place_again() {
 
 #[test]
 fn a_replica_reports_why_no_other_should_be_restarted() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (mut nodes, mut replicas) = group(&ring);
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let obstacle = |replica: &Replica<Journal>| replica.status().restart_obstacle();
@@ -232,7 +232,7 @@ fn a_replica_reports_why_no_other_should_be_restarted() {
 
 #[test]
 fn voters_change_as_the_operator_asks() {
-    let (_nodes, replicas) = group(&Ring::new());
+    let (_nodes, replicas) = group(&LocalRing::new());
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let voters = |at: usize| replicas[at].status().voters;
     let admin = replicas[1].admin();
@@ -257,7 +257,7 @@ fn voters_change_as_the_operator_asks() {
 
 #[test]
 fn the_last_with_the_log_goes_on_alone_when_it_is_forced() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (nodes, mut replicas) = group(&ring);
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let old = replicas[2].status().cluster;
@@ -281,7 +281,7 @@ fn the_last_with_the_log_goes_on_alone_when_it_is_forced() {
 
 #[test]
 fn the_later_of_two_processes_with_one_id_stops_and_names_both() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (_, replicas) = group(&ring);
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let twin = start(&ring.node(), 2, &[1, 2, 3]);
@@ -297,7 +297,7 @@ fn the_later_of_two_processes_with_one_id_stops_and_names_both() {
 
 #[test]
 fn a_group_of_one_needs_nobody() {
-    let replica = start(&Ring::new().node(), 7, &[7]);
+    let replica = start(&LocalRing::new().node(), 7, &[7]);
     replica.propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     assert_eq!(replica.propose(None).wait_timeout(DEADLINE), Ok(vec![1]));
     wait_until("the role to show", || replica.status().role == Role::Sequencer);

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cpg::embedded::Ring;
+use cpg::embedded::LocalRing;
 use plainsong::{Context, Index, Replica, ReplicaId, StateMachine, Timestamp};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,7 +50,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn alarms_ring_in_an_idle_group_in_order_at_one_place_everywhere_and_cost_one_entry_each() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let rung: Vec<_> = (0..3).map(|_| Arc::default()).collect();
     let replicas: Vec<_> = (1..)
         .zip(&rung)

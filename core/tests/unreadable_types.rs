@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong::session::{Reply, SessionCommand, SessionError, Sessions};
 use plainsong::{Consistency, Context, ProposeError, Replica, ReplicaId, StateMachine};
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn an_unreadable_command_is_refused_and_the_group_goes_on() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let nodes = [1, 2, 3].map(|_| ring.node());
     let replicas: Vec<_> = (1..)
         .zip(&nodes)
@@ -124,7 +124,7 @@ fn an_unreadable_command_is_refused_and_the_group_goes_on() {
 #[test]
 fn an_unreadable_state_is_no_snapshot_and_the_replica_can_be_started_again() {
     let folder = tempfile::tempdir().unwrap();
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let node = ring.node();
     let open = || {
         let alone = start(&node, 1, Counter::default()).bootstrap([ReplicaId(1)]);
@@ -173,7 +173,7 @@ impl StateMachine for Answering {
 
 #[test]
 fn an_unreadable_output_of_a_session_is_answered_once() {
-    let node = Ring::new().node();
+    let node = LocalRing::new().node();
     let machine = Sessions::new(Answering);
     let replica = start(&node, 1, machine).bootstrap([ReplicaId(1)]).start().unwrap();
     let opened = replica.propose(SessionCommand::Open).wait_timeout(DEADLINE).unwrap();

@@ -18,10 +18,10 @@
 //!
 //! ```
 //! use std::io::IoSlice;
-//! use cpg::{Dispatch, Event, GroupName, Guarantee, Options, embedded::Ring};
+//! use cpg::{Dispatch, Event, GroupName, Guarantee, Options, embedded::LocalRing};
 //!
 //! # fn main() -> Result<(), cpg::Error> {
-//! let ring = Ring::new();
+//! let ring = LocalRing::new();
 //! let connection = ring.node().connect(Options::default())?;
 //! connection.join(&GroupName::new("group")?)?;
 //! connection.multicast(Guarantee::Agreed, &[IoSlice::new(b"plain"), IoSlice::new(b"song")])?;
@@ -52,6 +52,7 @@ pub mod corosync;
 pub mod embedded;
 mod error;
 mod event;
+mod limits;
 mod mailbox;
 mod member;
 mod name;

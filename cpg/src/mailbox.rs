@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::embedded::{BACKLOG_BYTES_MAX, EVENT_BYTES, OWN_BYTES_MAX};
+use crate::limits::{BACKLOG_BYTES_MAX, EVENT_BYTES, OWN_BYTES_MAX};
 use crate::{Error, Event, Member, Result};
 
 /// The capacity that an emptied queue may keep, in events, so that a burst does not hold

@@ -14,7 +14,7 @@ use crate::{Connection, Options, Result, embedded};
 ///   is not there: `/run/user/UID/plainsong/ring`, and `/run/plainsong/ring` for root.
 /// - `corosync`: the Corosync daemon of this host, and through it the other hosts.
 ///
-/// A third form has no text: [`embedded::Ring`] for members within one process.
+/// A third form has no text: [`embedded::LocalRing`] for members within one process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Transport {

@@ -4,14 +4,14 @@
 use std::io::IoSlice;
 use std::time::Duration;
 
-use cpg::embedded::{BACKLOG_BYTES_MAX, EVENT_BYTES, MEMBERS_MAX, OWN_BYTES_MAX, Ring};
+use cpg::embedded::{BACKLOG_BYTES_MAX, EVENT_BYTES, LocalRing, MEMBERS_MAX, OWN_BYTES_MAX};
 use cpg::{Connection, Dispatch, Error, Event, GroupName, Guarantee, Options, Reason};
 
 fn group() -> GroupName {
     GroupName::new("group").unwrap()
 }
 
-fn joined(ring: &Ring) -> Connection {
+fn joined(ring: &LocalRing) -> Connection {
     let connection = ring.node().connect(Options::default()).unwrap();
     connection.join(&group()).unwrap();
     connection
@@ -29,7 +29,7 @@ fn send(connection: &Connection, message: &[u8]) -> Result<(), Error> {
 
 #[test]
 fn a_group_has_an_upper_size() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let mut members: Vec<_> = (0..MEMBERS_MAX).map(|_| joined(&ring)).collect();
     let late = ring.node().connect(Options::default()).unwrap();
     assert_eq!(late.join(&group()), Err(Error::TooManyGroups));
@@ -40,7 +40,7 @@ fn a_group_has_an_upper_size() {
 
 #[test]
 fn a_sender_that_does_not_dispatch_is_held_back_and_others_are_not() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (sender, other) = (joined(&ring), joined(&ring));
     let mut sent = 0;
     while send(&sender, &[0; 1_000]) == Ok(()) {
@@ -60,7 +60,7 @@ fn a_sender_that_does_not_dispatch_is_held_back_and_others_are_not() {
 
 #[test]
 fn a_member_that_does_not_dispatch_is_cut_off_in_the_end() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (sender, slow) = (joined(&ring), joined(&ring));
     take(&sender);
     let message = vec![0; 1_000_000];
@@ -88,7 +88,7 @@ fn a_member_that_does_not_dispatch_is_cut_off_in_the_end() {
 
 #[test]
 fn a_node_that_starts_again_has_no_connections() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (here, there) = (ring.node(), ring.node());
     let stays = here.connect(Options::default()).unwrap();
     stays.join(&group()).unwrap();
@@ -118,7 +118,7 @@ fn a_node_that_starts_again_has_no_connections() {
 
 #[test]
 fn a_stopped_node_takes_all_its_groups_with_it() {
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let (here, there) = (ring.node(), ring.node());
     let names = ["a", "b"].map(|name| GroupName::new(name).unwrap());
     let connect = |node: &cpg::embedded::Node, name| {

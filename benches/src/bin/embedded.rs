@@ -6,12 +6,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpg::embedded::Ring;
+use cpg::embedded::LocalRing;
 use plainsong::{Consistency, Replica, ReplicaId, Role};
 use plainsong_benches::load::{Work, processor_time};
 use plainsong_benches::{Load, Map, Measured};
 
-fn start(ring: &Ring) -> Vec<Replica<Map>> {
+fn start(ring: &LocalRing) -> Vec<Replica<Map>> {
     let mut replicas: Vec<_> = (1..=3)
         .map(|id| {
             Replica::builder(ReplicaId(id), Map::default())
@@ -52,7 +52,7 @@ fn main() {
         for (name, from, count) in [("sequencer", 0, 1), ("elsewhere", 1, 1), ("everywhere", 0, 3)]
         {
             for callers in [1, 8, 64, 1024, 4096] {
-                let ring = Ring::new();
+                let ring = LocalRing::new();
                 let replicas = start(&ring);
                 let work = match work {
                     "linearizable" => Work::Read(Consistency::Linearizable),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cpg::GroupName;
-use cpg::embedded::{Node, Ring};
+use cpg::embedded::{LocalRing, Node};
 use plainsong_storage::{
     LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered as Stored, SnapshotKey,
     SnapshotStore, StorageError, StoredSnapshot,
@@ -117,7 +117,7 @@ impl Gate {
 
 #[test]
 fn deadlines_are_kept_while_the_group_engine_does_not_answer() {
-    let node = Ring::new().node();
+    let node = LocalRing::new().node();
     let gate = Arc::new(Gate::default());
     gate.set(true);
     let replica = start(gate.meeting(&node), MemoryLog::new(), MemorySnapshots::new());
@@ -192,7 +192,7 @@ impl SnapshotStore for Panicking<MemorySnapshots> {
 }
 
 fn meeting() -> Meeting {
-    Meeting::new(Ring::new().node().into(), GroupName::new("alone").unwrap())
+    Meeting::new(LocalRing::new().node().into(), GroupName::new("alone").unwrap())
 }
 
 #[test]

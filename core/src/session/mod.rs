@@ -20,7 +20,7 @@
 //! #     plainsong::snapshot_by_clone!();
 //! # }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let ring = cpg::embedded::Ring::new();
+//! # let ring = cpg::embedded::LocalRing::new();
 //! # let ids = [1, 2, 3].map(ReplicaId);
 //! # let start = |id| {
 //! #     Replica::builder(id, Sessions::new(Counter::default()))

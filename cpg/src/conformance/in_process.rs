@@ -1,5 +1,5 @@
 use super::{Cluster, Local, Member};
-use crate::embedded::{Node, Ring};
+use crate::embedded::{LocalRing, Node};
 use crate::{Options, Transport};
 
 /// The embedded transport within this process.
@@ -11,7 +11,7 @@ pub struct InProcess {
 impl InProcess {
     /// A ring of its own, with three nodes.
     pub fn new() -> Self {
-        let ring = Ring::new();
+        let ring = LocalRing::new();
         Self { nodes: (0..3).map(|_| ring.node()).collect() }
     }
 }

@@ -41,7 +41,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use self::ffi::{Dispatcher, Requests};
 use crate::connection::Backend;
-use crate::embedded::OWN_BYTES_MAX;
+use crate::limits::OWN_BYTES_MAX;
 use crate::mailbox::{Mailbox, Overflow};
 use crate::{
     Configuration, Connection, Error, Event, GroupEntry, GroupName, Iteration, Member, Options,

@@ -1,6 +1,5 @@
+use crate::limits::MEMBERS_MAX;
 use crate::{Change, Configuration, Error, Member, Reason, Result};
-
-use super::MEMBERS_MAX;
 
 /// The members of one group, sorted, each with what the transport keeps of it.
 ///

@@ -2,7 +2,7 @@
 //!
 //! | form | where the members are | what gives the order |
 //! | --- | --- | --- |
-//! | [`Ring`] | in one process, on as many make-believe nodes as wanted | a lock |
+//! | [`LocalRing`] | in one process, on as many make-believe nodes as wanted | a lock |
 //! | [`Transport::Socket`](crate::Transport::Socket) | processes of one host that meet at a Unix socket | one of them, and another when it dies |
 //!
 //! Both keep the contract that Corosync keeps, and its limits:
@@ -56,35 +56,17 @@
 //! | a process is more than 16 MiB behind when the hub dies | it is cut off. The hub waits for those who read, lest that happens |
 //! | more than 1024 connections | [`Error::NoResources`](crate::Error::NoResources) |
 
-mod local;
 mod membership;
-mod node;
-mod ring;
+mod process;
 mod socket;
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use socket::fuzz;
 
-use crate::mailbox::Mailbox;
-pub use node::Node;
-pub use ring::Ring;
+pub use crate::limits::{
+    BACKLOG_BYTES_MAX, EVENT_BYTES, MEMBERS_MAX, MESSAGE_BYTES_MAX, OWN_BYTES_MAX,
+};
+pub use process::{LocalRing, Node};
 pub use socket::{SocketError, private_directory};
 pub(crate) use socket::{check, connect, default_path};
-
-/// The largest message in bytes, as for Corosync (`IPC_REQUEST_SIZE` less 1 KiB).
-pub const MESSAGE_BYTES_MAX: usize = 1_047_552;
-
-/// The most members of one group (`CPG_MEMBERS_MAX`). Corosync does not check it and
-/// writes beyond its arrays; here the next one is refused.
-pub const MEMBERS_MAX: usize = 128;
-
-/// What an event counts on top of its content, in bytes.
-pub const EVENT_BYTES: usize = 64;
-
-/// How many bytes of its own messages a connection may have sent and not yet dispatched.
-/// With [`EVENT_BYTES`] each, that is at most 64 Ki messages.
-pub const OWN_BYTES_MAX: usize = 4 << 20;
-
-/// How many bytes of events a connection may have received and not yet dispatched.
-pub const BACKLOG_BYTES_MAX: usize = 256 << 20;

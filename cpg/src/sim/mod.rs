@@ -80,7 +80,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::embedded::MESSAGE_BYTES_MAX;
+use crate::limits::MESSAGE_BYTES_MAX;
 use crate::{Error, Event, Member, NodeId, Pid, Result, RingId};
 
 use network::connection::{Progress, Request, SimConnection};

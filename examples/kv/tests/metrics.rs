@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use cpg::embedded::Ring;
+use cpg::embedded::LocalRing;
 use kv::Store;
 use kv::node::Node;
 use plainsong::{Replica, ReplicaId};
@@ -71,7 +71,7 @@ fn metrics_are_sound_and_nothing_else_is_found() {
     let store = Store::default();
     let view = store.view();
     let replica = Replica::builder(ReplicaId(1), store)
-        .transport(Ring::new().node())
+        .transport(LocalRing::new().node())
         .group("metrics")
         .bootstrap([ReplicaId(1)])
         .start()

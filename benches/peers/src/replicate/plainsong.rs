@@ -21,7 +21,7 @@ impl StateMachine for Map {
 }
 
 pub fn run(callers: usize) -> Result<f64> {
-    let ring = cpg::embedded::Ring::new();
+    let ring = cpg::embedded::LocalRing::new();
     let start = |id| {
         Replica::builder(ReplicaId(id), Map::default())
             .transport(ring.node())

@@ -8,14 +8,13 @@
 //! received of late: the new hub asks all for what they have, makes everybody hear what
 //! anybody has heard, and only then shows who died.
 //!
-//! | file here | what it does |
+//! | module | purpose |
 //! | --- | --- |
-//! | `client`, `follower` | a connection, and its thread |
-//! | `track` | where a client is in the order, and what it keeps for a new hub |
-//! | `place`, `default`, `roster` | the files of a ring, and who may own them |
-//! | `meeting` | finding or becoming the hub |
-//! | `hub` | sockets, the order of the groups, and taking over |
-//! | `wire`, `reader`, `outbox` | frames, and sockets that do not block |
+//! | `client` | a connection, its thread, and the entries that it keeps for a new hub |
+//! | `hub_discovery` | finding the hub, or becoming it |
+//! | `hub` | the hub's thread, the order of the groups, and taking over from a dead hub |
+//! | `files` | the files of a ring, their owners, and their restoration |
+//! | `wire` | frames, and sockets that do not block |
 //!
 //! A client sends its operations again to a new hub unless it has seen them in the order,
 //! and a hub never gets one twice from the same connection: so nothing is lost and nothing
@@ -23,15 +22,9 @@
 //! its connection.
 
 mod client;
-mod default;
-mod follower;
+mod files;
 mod hub;
-mod meeting;
-mod outbox;
-mod place;
-mod reader;
-mod roster;
-mod track;
+mod hub_discovery;
 mod wire;
 
 use std::path::Path;
@@ -39,12 +32,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 
-use place::Place;
+use files::ring_path::RingPath;
 
 pub(crate) use client::connect;
-pub(crate) use default::default_path;
-pub use default::private_directory;
-pub use place::SocketError;
+pub(crate) use files::default_path::default_path;
+pub use files::default_path::private_directory;
+pub use files::ring_path::SocketError;
 #[cfg(fuzzing)]
 pub use wire::fuzz;
 
@@ -91,7 +84,7 @@ pub(crate) fn check(path: &Path) -> Result<(), SocketError> {
         // Made when it is used.
         return Ok(());
     }
-    Place::open(path)?.check()
+    RingPath::open(path)?.check()
 }
 
 /// How long a poll may take that is to end at `deadline`: a little more, lest it comes up

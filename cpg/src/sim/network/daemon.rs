@@ -6,7 +6,7 @@ use crate::{Member, NodeId, Reason, RingId};
 
 use super::connection::{ConnectionId, Progress, Request, SimConnection};
 use super::node_set::NodeSet;
-use super::ring::Payload;
+use super::packet::Payload;
 use crate::sim::observed::Journal;
 
 /// Maximum number of bytes that a daemon queues for the next rings before it refuses (Corosync: 75 % of 4 MB).

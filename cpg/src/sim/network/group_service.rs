@@ -7,7 +7,7 @@ use crate::{Change, Configuration, Event, Member, NodeId, Pid, Reason, Ring};
 use super::connection::{Progress, SimConnection};
 use super::daemon::Daemon;
 use super::node_set::NodeSet;
-use super::ring::{Packet, Payload};
+use super::packet::{Packet, Payload};
 use crate::sim::observed::Journal;
 
 impl Daemon {

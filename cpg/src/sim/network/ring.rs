@@ -1,12 +1,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::{Member, Reason, RingId};
+use crate::RingId;
 
 use super::daemon::Daemon;
 use super::node_set::NodeSet;
+use super::packet::{Packet, Payload};
 use crate::sim::faults::Faults;
 use crate::sim::observed::Journal;
 use crate::sim::random::Random;
@@ -39,41 +38,6 @@ pub(in crate::sim) struct SimRing {
     pub(in crate::sim) is_intact: bool,
     /// Some node may still order something, though the ring is broken.
     has_last_words: bool,
-}
-
-/// One place in a ring's order.
-pub(in crate::sim) struct Packet {
-    /// The node that sent it.
-    pub(in crate::sim) origin: usize,
-    pub(in crate::sim) payload: Payload,
-    /// Begun in an earlier ring: means nothing to those who were not in it.
-    pub(in crate::sim) straddles: bool,
-    /// Who has not received it.
-    missing: NodeSet,
-    /// Who has delivered it.
-    delivered: NodeSet,
-    /// Who misses it now will not get it in this ring.
-    is_lost: bool,
-}
-
-pub(in crate::sim) enum Payload {
-    Message {
-        sender: Member,
-        content: Bytes,
-    },
-    Join {
-        member: Member,
-    },
-    Leave {
-        member: Member,
-        reason: Reason,
-    },
-    /// The processes of the node that sends it.
-    Joinlist {
-        members: Vec<Member>,
-    },
-    /// All joinlists are there.
-    Barrier,
 }
 
 /// The rest of the simulation, as a ring needs it.

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::RingId;
+use crate::limits::RING_STEP;
 
 use super::node_set::NodeSet;
-use super::ring::{Network, Payload, SimRing};
+use super::packet::Payload;
+use super::ring::{Network, SimRing};
 use crate::sim::Sim;
-
-/// By how much the sequence of a ring grows with each attempt.
-const RING_STEP: u64 = 4;
 
 impl Sim {
     /// Something changed in who hears whom: which rings are broken, and which nodes will form

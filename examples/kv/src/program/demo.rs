@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use cpg::embedded::Ring;
+use cpg::embedded::LocalRing;
 use plainsong::{Replica, ReplicaId};
 use service_lib::{Line, Listener, Stop, watch};
 use tokio::net::TcpListener;
@@ -22,7 +22,7 @@ const IDS: [u32; 3] = [1, 2, 3];
 pub(super) fn run(arguments: &Demo) -> Result<(), Failure> {
     let runtime = runtime()?;
     let listeners = runtime.block_on(listen(arguments.port))?;
-    let ring = Ring::new();
+    let ring = LocalRing::new();
     let mut nodes = Vec::new();
     for id in IDS {
         let store = Store::default();

@@ -5,10 +5,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Token;
-use super::recovery::{Recovered, Step};
 use crate::GroupName;
 use crate::embedded::socket::KEPT_BYTES_MAX;
 use crate::embedded::socket::wire::{Entry, Held, Nonsense, Participant, What};
+
+/// The next step of a recovery.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Step {
+    /// Ask these clients for their entries from the first to the second sequence.
+    pub(super) fetch: Vec<(Token, u64, u64)>,
+    /// Cut these off: what they lack, nobody has any more.
+    pub(super) lost: Vec<Token>,
+    /// All is there: take it by `Recovery::finish`.
+    pub(super) is_done: bool,
+}
+
+/// A group as its surviving members agree on it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RecoveredGroup {
+    pub(super) group: GroupName,
+    /// The greatest sequence that a survivor has, and the members there.
+    pub(super) last: u64,
+    pub(super) members: Vec<Participant>,
+    /// The survivors, and the entries that each still has to get.
+    pub(super) survivors: Vec<(Token, Participant, Vec<Bytes>)>,
+}
 
 /// The entries of one group while a new hub gathers them.
 #[derive(Default)]
@@ -164,7 +185,7 @@ impl Assembly {
         }
     }
 
-    pub(super) fn finish(mut self, group: GroupName) -> Option<Recovered> {
+    pub(super) fn finish(mut self, group: GroupName) -> Option<RecoveredGroup> {
         if self.reports.is_empty() {
             return None;
         }
@@ -181,7 +202,7 @@ impl Assembly {
                 (*token, *who, entries.iter().skip(has).cloned().collect())
             })
             .collect();
-        Some(Recovered { group, last, members, survivors })
+        Some(RecoveredGroup { group, last, members, survivors })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The process that puts everything in order.
 
 mod assembly;
-pub(super) mod keeper;
 mod order;
 mod peer;
 mod recovery;
@@ -15,9 +14,9 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::roster::Roster;
-use crate::embedded::ring::RING_STEP;
-use keeper::Keeper;
+use super::files::keeper::Keeper;
+use super::files::roster::Roster;
+use crate::limits::RING_STEP;
 use worker::Worker;
 
 /// The name of a connection to this hub.

@@ -26,13 +26,13 @@ pub(super) struct Order {
 #[derive(Default)]
 struct Group {
     last: u64,
-    membership: Membership<Seat>,
+    membership: Membership<Route>,
     /// Entries that the members are still to get.
     batch: BytesMut,
 }
 
 #[derive(Clone, Copy)]
-struct Seat {
+struct Route {
     id: ClientId,
     /// Where to reach it; `None` for one that did not report to this hub.
     token: Option<Token>,
@@ -53,9 +53,9 @@ impl Order {
         let group = self.groups.entry(name).or_default();
         group.last = last;
         for known in members {
-            let seat = Seat { id: known.who.id, token: known.token };
+            let route = Route { id: known.who.id, token: known.token };
             // Reported twice, or one too many, is as good as once: it is a stranger's word.
-            let _ = group.membership.join(known.who.member(), seat);
+            let _ = group.membership.join(known.who.member(), route);
         }
     }
 
@@ -80,7 +80,7 @@ impl Order {
         let group = self.groups.entry(name.clone()).or_default();
         // Who joins must not get what comes before.
         group.flush(&mut self.output);
-        group.membership.join(who.member(), Seat { id: who.id, token: Some(token) })?;
+        group.membership.join(who.member(), Route { id: who.id, token: Some(token) })?;
         let joined = vec![Gone { who, reason: Reason::Join }];
         group.put(What::Change { members: group.members(), joined, left: Vec::new() });
         Ok(())

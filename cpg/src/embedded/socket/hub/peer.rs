@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::embedded::socket::outbox::Outbox;
-use crate::embedded::socket::reader::Reader;
+use crate::embedded::socket::wire::frame_reader::FrameReader;
+use crate::embedded::socket::wire::output_queue::OutputQueue;
 use crate::embedded::socket::wire::{Participant, ToClient};
 use crate::embedded::socket::{
     GREETING_TIME_MAX, OUTPUT_BYTES_HIGH, OUTPUT_BYTES_MAX, PATIENCE, READING_BYTES_PER_SECOND_MIN,
@@ -16,9 +16,9 @@ pub(super) struct Peer {
     pub(super) socket: UnixStream,
     /// As the kernel says.
     pub(super) pid: Pid,
-    pub(super) phase: Phase,
-    pub(super) reader: Reader,
-    output: Outbox,
+    pub(super) phase: PeerPhase,
+    pub(super) reader: FrameReader,
+    output: OutputQueue,
     /// Its last write failed: it is gone, but what it has sent before is still read.
     is_deaf: bool,
     patience: Patience,
@@ -26,7 +26,7 @@ pub(super) struct Peer {
 
 /// Where a connection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum PeerPhase {
     /// Has to say hello, or ask, until then.
     Greeting(Instant),
     /// Said hello while the hub takes over.
@@ -46,9 +46,9 @@ impl Peer {
         Self {
             socket,
             pid,
-            phase: Phase::Greeting(now + GREETING_TIME_MAX),
-            reader: Reader::default(),
-            output: Outbox::default(),
+            phase: PeerPhase::Greeting(now + GREETING_TIME_MAX),
+            reader: FrameReader::default(),
+            output: OutputQueue::default(),
             is_deaf: false,
             patience: Patience::default(),
         }
@@ -71,15 +71,16 @@ impl Peer {
     }
 
     pub(super) fn part(&mut self, now: Instant) {
-        self.phase = Phase::Parting(now + GREETING_TIME_MAX);
+        self.phase = PeerPhase::Parting(now + GREETING_TIME_MAX);
     }
 
     pub(super) fn client(&self) -> Option<Participant> {
         match &self.phase {
-            Phase::Reported(who) | Phase::Idle(who) | Phase::In(who, _) | Phase::Left(who) => {
-                Some(*who)
-            }
-            Phase::Greeting(_) | Phase::Parting(_) => None,
+            PeerPhase::Reported(who)
+            | PeerPhase::Idle(who)
+            | PeerPhase::In(who, _)
+            | PeerPhase::Left(who) => Some(*who),
+            PeerPhase::Greeting(_) | PeerPhase::Parting(_) => None,
         }
     }
 
@@ -119,15 +120,15 @@ impl Peer {
     /// The time is over in which something had to happen, or it has happened.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         match &self.phase {
-            Phase::Greeting(until) => now >= *until,
-            Phase::Parting(until) => now >= *until || !self.has_output(),
+            PeerPhase::Greeting(until) => now >= *until,
+            PeerPhase::Parting(until) => now >= *until || !self.has_output(),
             _ => false,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Greeting(until) | Phase::Parting(until) => Some(*until),
+            PeerPhase::Greeting(until) | PeerPhase::Parting(until) => Some(*until),
             _ => None,
         }
     }

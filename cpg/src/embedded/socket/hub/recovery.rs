@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::Token;
-use super::assembly::Assembly;
+use super::assembly::{Assembly, RecoveredGroup, Step};
 use crate::embedded::socket::ClientId;
 use crate::embedded::socket::wire::{Entry, Held, Nonsense, Participant};
 use crate::{GroupName, Pid};
@@ -21,28 +21,6 @@ pub(super) struct Recovery {
     groups: BTreeMap<GroupName, Assembly>,
     /// Nobody is waited for any more.
     is_complete: bool,
-}
-
-/// What to do next.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Step {
-    /// Ask these clients for their entries from the first to the second sequence.
-    pub(super) fetch: Vec<(Token, u64, u64)>,
-    /// Cut these off: what they lack, nobody has any more.
-    pub(super) lost: Vec<Token>,
-    /// All is there: take it by [`Recovery::finish`].
-    pub(super) is_done: bool,
-}
-
-/// A group as its surviving members agree on it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Recovered {
-    pub(super) group: GroupName,
-    /// The greatest sequence that a survivor has, and the members there.
-    pub(super) last: u64,
-    pub(super) members: Vec<Participant>,
-    /// The survivors, and the entries that each still has to get.
-    pub(super) survivors: Vec<(Token, Participant, Vec<Bytes>)>,
 }
 
 impl Recovery {
@@ -127,7 +105,7 @@ impl Recovery {
     }
 
     /// What all agree on, when [`Step::is_done`].
-    pub(super) fn finish(self) -> Vec<Recovered> {
+    pub(super) fn finish(self) -> Vec<RecoveredGroup> {
         self.groups.into_iter().filter_map(|(name, group)| group.finish(name)).collect()
     }
 }

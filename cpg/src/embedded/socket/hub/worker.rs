@@ -10,14 +10,14 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt::socket_peercred};
 use rustix::process::{Pid as ProcessId, PidfdFlags, geteuid, pidfd_open};
 
-use super::keeper::{Keeper, Kept};
 use super::order::{Known, Order};
-use super::peer::{Peer, Phase};
+use super::peer::{Peer, PeerPhase};
 use super::recovery::Recovery;
 use super::{Stop, Token};
-use crate::embedded::socket::outbox::Outbox;
-use crate::embedded::socket::reader::scratch;
-use crate::embedded::socket::roster::Roster;
+use crate::embedded::socket::files::keeper::{Keeper, Kept};
+use crate::embedded::socket::files::roster::Roster;
+use crate::embedded::socket::wire::frame_reader::scratch;
+use crate::embedded::socket::wire::output_queue::OutputQueue;
 use crate::embedded::socket::wire::{Held, Nonsense, Participant, ToClient, ToHub, VERSION};
 use crate::embedded::socket::{ClientId, PEERS_MAX, REPORT_TIME_MAX, until};
 use crate::{Error, Pid, Reason};
@@ -203,7 +203,7 @@ impl<'a> Worker<'a> {
                     "a process of another user is refused"
                 );
                 // As far as that goes without waiting: it gets nothing else here.
-                let mut output = Outbox::default();
+                let mut output = OutputQueue::default();
                 output.push(ToClient::Refused(Error::Security).encode());
                 let _ = output.flush(&socket);
                 continue;
@@ -237,7 +237,7 @@ impl<'a> Worker<'a> {
         }
         while let Some(peer) = self.peers.get_mut(&token) {
             let Some(frame) = peer.reader.next().map_err(Some)? else { break };
-            if !matches!(peer.phase, Phase::Parting(_)) {
+            if !matches!(peer.phase, PeerPhase::Parting(_)) {
                 let said = ToHub::decode(&frame).map_err(Some)?;
                 self.hear(token, said).map_err(Some)?;
             }
@@ -249,22 +249,24 @@ impl<'a> Worker<'a> {
     fn hear(&mut self, token: Token, said: ToHub) -> Result<(), Nonsense> {
         let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
         match (&peer.phase, said) {
-            (Phase::In(who, group), ToHub::Multicast { op, message }) => {
+            (PeerPhase::In(who, group), ToHub::Multicast { op, message }) => {
                 self.order.multicast(group, *who, op, &message);
             }
-            (Phase::In(who, group), ToHub::Leave) => {
+            (PeerPhase::In(who, group), ToHub::Leave) => {
                 self.order.remove(group, who.id, Reason::Leave);
-                peer.phase = Phase::Left(*who);
+                peer.phase = PeerPhase::Left(*who);
             }
-            (Phase::Idle(who), ToHub::Join(group)) => match self.order.join(&group, *who, token) {
-                Ok(()) => peer.phase = Phase::In(*who, group),
-                Err(error) => peer.say(&ToClient::Refused(error)),
-            },
-            (Phase::Greeting(_), ToHub::Hello { version, .. }) if version != VERSION => {
+            (PeerPhase::Idle(who), ToHub::Join(group)) => {
+                match self.order.join(&group, *who, token) {
+                    Ok(()) => peer.phase = PeerPhase::In(*who, group),
+                    Err(error) => peer.say(&ToClient::Refused(error)),
+                }
+            }
+            (PeerPhase::Greeting(_), ToHub::Hello { version, .. }) if version != VERSION => {
                 tracing::warn!(pid = %peer.pid, version, "a process speaks another version");
                 peer.refuse(Error::Version, self.now);
             }
-            (Phase::Greeting(_), ToHub::Hello { who, held, .. }) => {
+            (PeerPhase::Greeting(_), ToHub::Hello { who, held, .. }) => {
                 if who.pid != peer.pid {
                     return Err(Nonsense("it gives another pid than its own"));
                 }
@@ -280,7 +282,7 @@ impl<'a> Worker<'a> {
                 }
                 self.greet(token, who, held);
             }
-            (Phase::Greeting(_), ToHub::Ask(iteration)) => {
+            (PeerPhase::Greeting(_), ToHub::Ask(iteration)) => {
                 if self.takeover.is_some() {
                     peer.refuse(Error::TryAgain, self.now);
                 } else {
@@ -288,17 +290,17 @@ impl<'a> Worker<'a> {
                     peer.part(self.now);
                 }
             }
-            (Phase::Reported(_), ToHub::Entry { entry, frame }) => {
+            (PeerPhase::Reported(_), ToHub::Entry { entry, frame }) => {
                 if let Some(takeover) = &mut self.takeover {
                     takeover.recovery.entry(token, &entry, frame)?;
                 }
             }
-            (Phase::Reported(_), ToHub::FetchEnd) => {
+            (PeerPhase::Reported(_), ToHub::FetchEnd) => {
                 if let Some(takeover) = &mut self.takeover {
                     takeover.recovery.fetch_end(token)?;
                 }
             }
-            (Phase::Greeting(_), _) => return Err(Nonsense("it did not say hello")),
+            (PeerPhase::Greeting(_), _) => return Err(Nonsense("it did not say hello")),
             (_, ToHub::Bye) => self.drop_peer(token, None),
             // Sent when it was asked, before the hub had all it needed.
             (_, ToHub::Entry { .. } | ToHub::FetchEnd) => {}
@@ -327,9 +329,9 @@ impl<'a> Worker<'a> {
             return peer.refuse(Error::NoResources, now);
         }
         if self.takeover.is_some() {
-            peer.phase = Phase::Reported(who);
+            peer.phase = PeerPhase::Reported(who);
         } else {
-            peer.phase = Phase::Idle(who);
+            peer.phase = PeerPhase::Idle(who);
             peer.say(&ToClient::Welcome { ring: self.roster.ring() });
         }
     }
@@ -378,17 +380,17 @@ impl<'a> Worker<'a> {
                     peer.send(entry);
                 }
                 peer.phase = if group.members.contains(&who) {
-                    Phase::In(who, group.group.clone())
+                    PeerPhase::In(who, group.group.clone())
                 } else {
                     // What it gets ends with its own leaving.
-                    Phase::Left(who)
+                    PeerPhase::Left(who)
                 };
                 peer.say(&ToClient::Welcome { ring });
             }
         }
         for peer in self.peers.values_mut() {
-            if let Phase::Reported(who) = peer.phase {
-                peer.phase = Phase::Idle(who);
+            if let PeerPhase::Reported(who) = peer.phase {
+                peer.phase = PeerPhase::Idle(who);
                 peer.say(&ToClient::Welcome { ring });
             }
         }
@@ -449,7 +451,7 @@ impl<'a> Worker<'a> {
         if let Some(who) = peer.client() {
             self.roster.remove(who.id);
         }
-        if let Phase::In(who, group) = &peer.phase {
+        if let PeerPhase::In(who, group) = &peer.phase {
             self.order.remove(group, who.id, Reason::ProcessDown);
         }
     }

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::{Gone, Held, NODE, Nonsense, Participant, Result, SEQUENCE_MAX, What, kind};
 use crate::embedded::socket::ClientId;
-use crate::embedded::{MEMBERS_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{MEMBERS_MAX, MESSAGE_BYTES_MAX};
 use crate::{GroupEntry, GroupName, Member, Pid, Reason};
 
 /// The kind of a frame, and its fields.

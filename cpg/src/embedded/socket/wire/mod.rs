@@ -5,8 +5,10 @@
 //! be used up exactly. [`Nonsense`] costs the peer its connection and nobody else anything.
 
 mod fields;
+pub(super) mod frame_reader;
 #[cfg(fuzzing)]
 mod fuzz;
+pub(super) mod output_queue;
 
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::embedded::MESSAGE_BYTES_MAX;
+use crate::limits::MESSAGE_BYTES_MAX;
 
 fn who(id: u64) -> Participant {
     Participant { id: ClientId(id), pid: Pid(7) }

@@ -3,25 +3,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ring::{ConnectionId, Ring};
-use super::{MESSAGE_BYTES_MAX, Mailbox};
+use super::ring_state::{ConnectionId, SharedRing};
 use crate::connection::Backend;
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::mailbox::Mailbox;
 use crate::{Error, GroupEntry, GroupName, Iteration, Member, Result};
 
-/// A connection to a [`Ring`] of this process.
-pub(super) struct Local {
-    ring: Ring,
+/// A connection to a ring of this process.
+pub(super) struct LocalConnection {
+    ring: SharedRing,
     id: ConnectionId,
     mailbox: Arc<Mailbox>,
 }
 
-impl Local {
-    pub(super) fn new(ring: Ring, id: ConnectionId, mailbox: Arc<Mailbox>) -> Self {
+impl LocalConnection {
+    pub(super) fn new(ring: SharedRing, id: ConnectionId, mailbox: Arc<Mailbox>) -> Self {
         Self { ring, id, mailbox }
     }
 }
 
-impl Backend for Local {
+impl Backend for LocalConnection {
     fn join(&self, group: &GroupName) -> Result<()> {
         self.ring.lock().join(self.id, group)
     }
@@ -62,7 +63,7 @@ impl Backend for Local {
     }
 }
 
-impl Drop for Local {
+impl Drop for LocalConnection {
     fn drop(&mut self) {
         self.ring.lock().disconnect(self.id);
     }

@@ -1,63 +1,23 @@
 use std::collections::BTreeMap;
-use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::membership::Membership;
-use super::{Mailbox, Node};
+use crate::embedded::membership::Membership;
+use crate::limits::{BACKLOG_BYTES_MAX, RING_STEP};
+use crate::mailbox::Mailbox;
 use crate::{
     Error, Event, GroupEntry, GroupName, Iteration, Member, NodeId, Reason, Result, RingId,
 };
 
-/// By how much the sequence of a ring grows, as in Corosync (Totem).
-pub(crate) const RING_STEP: u64 = 4;
-
-/// A ring within this process: members on make-believe nodes, ordered by a lock.
-///
-/// For tests, for single-process use, and the fastest form there is: a message is copied
-/// once, when it is sent, and shared from then on. A clone is the same ring.
-///
-/// ```
-/// use cpg::{Options, embedded::Ring};
-///
-/// # fn main() -> Result<(), cpg::Error> {
-/// let ring = Ring::new();
-/// let (first, second) = (ring.node(), ring.node());
-/// let connection = second.connect(Options::default())?;
-/// assert_eq!(connection.local_node(), second.id());
-/// first.stop();
-/// # Ok(())
-/// # }
-/// ```
+/// The state of a ring, shared by its handle, its nodes and its connections.
 #[derive(Clone, Default)]
-pub struct Ring(Arc<Mutex<State>>);
+pub(super) struct SharedRing(Arc<Mutex<RingState>>);
 
-impl Ring {
-    /// A ring without nodes.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A new node, numbered 1, 2, 3 and so on, and running. It forms a new ring: all
-    /// connections there are hear [`Event::Ring`].
-    pub fn node(&self) -> Node {
-        let mut state = self.lock();
-        let id = NodeId(state.nodes.last_key_value().map_or(1, |(id, _)| id.0 + 1));
-        state.nodes.insert(id, false);
-        state.start(id);
-        Node::new(self.clone(), id)
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedRing {
+    pub(super) fn lock(&self) -> MutexGuard<'_, RingState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Ring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring").field("ring", &self.lock().ring()).finish_non_exhaustive()
     }
 }
 
@@ -68,14 +28,14 @@ pub(super) struct ConnectionId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct GroupId(u64);
 
-/// All there is to know of a ring. Whoever holds its lock orders: what is pushed to
-/// mailboxes under one lock is at one position for everybody.
+/// The state of a ring. Its lock gives the order: events that are pushed to mailboxes under one
+/// lock are at one position for all members.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct RingState {
     /// Whether each node runs.
     nodes: BTreeMap<NodeId, bool>,
     sequence: u64,
-    connections: BTreeMap<ConnectionId, Attendance>,
+    connections: BTreeMap<ConnectionId, ConnectionState>,
     names: BTreeMap<GroupName, GroupId>,
     groups: BTreeMap<GroupId, Group>,
     /// The last number given to a connection or a group.
@@ -84,7 +44,7 @@ pub(super) struct State {
     overflowed: Vec<ConnectionId>,
 }
 
-struct Attendance {
+struct ConnectionState {
     mailbox: Arc<Mailbox>,
     initial_ring: bool,
     phase: Phase,
@@ -102,7 +62,15 @@ struct Group {
     membership: Membership<(ConnectionId, Arc<Mailbox>)>,
 }
 
-impl State {
+impl RingState {
+    /// Adds a node and starts it. Returns its number, which is one more than the last.
+    pub(super) fn add_node(&mut self) -> NodeId {
+        let id = NodeId(self.nodes.last_key_value().map_or(1, |(id, _)| id.0 + 1));
+        self.nodes.insert(id, false);
+        self.start(id);
+        id
+    }
+
     /// Opens a connection on a node that runs.
     pub(super) fn connect(
         &mut self,
@@ -113,7 +81,7 @@ impl State {
             return Err(Error::Library);
         }
         let id = ConnectionId(self.next_id());
-        self.connections.insert(id, Attendance { mailbox, initial_ring, phase: Phase::New });
+        self.connections.insert(id, ConnectionState { mailbox, initial_ring, phase: Phase::New });
         Ok(id)
     }
 
@@ -310,7 +278,7 @@ impl State {
             let Some(connection) = self.connections.get(&id) else { continue };
             tracing::warn!(
                 member = %connection.mailbox.member(),
-                bytes_max = super::BACKLOG_BYTES_MAX,
+                bytes_max = BACKLOG_BYTES_MAX,
                 "a connection did not dispatch its events and is cut off"
             );
             connection.mailbox.close(Error::Library);

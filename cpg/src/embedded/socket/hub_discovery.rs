@@ -1,4 +1,4 @@
-//! How processes find the hub, or become it.
+//! Finding the hub, or becoming it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::files::keeper::Keeper;
+use super::files::ring_path::{Reached, RingPath, SocketError};
+use super::files::roster::Roster;
 use super::hub::Hub;
-use super::hub::keeper::Keeper;
-use super::place::{Place, Reached, SocketError};
-use super::roster::Roster;
 use crate::{Error, Result};
 use std::os::unix::net::UnixStream;
 
@@ -18,14 +18,14 @@ use std::os::unix::net::UnixStream;
 static HUBS: Mutex<BTreeMap<PathBuf, Weak<Hub>>> = Mutex::new(BTreeMap::new());
 
 /// A way to a hub, and the hub itself if it is of this process.
-pub(super) struct Met {
+pub(super) struct HubLink {
     pub(super) socket: UnixStream,
     pub(super) hub: Option<Arc<Hub>>,
 }
 
 /// Connects to the hub of `path`, or becomes it and then does. Tries until `deadline`.
-pub(super) fn meet(path: &Path, deadline: Instant) -> Result<Met> {
-    try_to_meet(path, deadline).map_err(|why| {
+pub(super) fn find_hub(path: &Path, deadline: Instant) -> Result<HubLink> {
+    try_to_find_hub(path, deadline).map_err(|why| {
         let Some(why) = why else { return Error::Timeout };
         tracing::error!("{why}");
         why.general()
@@ -33,19 +33,19 @@ pub(super) fn meet(path: &Path, deadline: Instant) -> Result<Met> {
 }
 
 /// The error is `None` when the time is over.
-fn try_to_meet(path: &Path, deadline: Instant) -> Result<Met, Option<SocketError>> {
-    super::default::make_directory(path)?;
-    let place = Place::open(path)?;
+fn try_to_find_hub(path: &Path, deadline: Instant) -> Result<HubLink, Option<SocketError>> {
+    super::files::default_path::make_directory(path)?;
+    let ring_path = RingPath::open(path)?;
     let mut pause = Duration::from_millis(1);
     loop {
-        match place.reach()? {
-            Reached::Hub(socket) => return Ok(Met { socket, hub: own_hub(place.path()) }),
+        match ring_path.reach()? {
+            Reached::Hub(socket) => return Ok(HubLink { socket, hub: own_hub(ring_path.path()) }),
             Reached::Nobody => {
                 // Held until connected, lest it stops at once.
-                if let Some(hub) = become_hub(&place)?
-                    && let Reached::Hub(socket) = place.reach()?
+                if let Some(hub) = become_hub(&ring_path)?
+                    && let Reached::Hub(socket) = ring_path.reach()?
                 {
-                    return Ok(Met { socket, hub: Some(hub) });
+                    return Ok(HubLink { socket, hub: Some(hub) });
                 }
             }
             Reached::Busy => {}
@@ -65,16 +65,16 @@ fn own_hub(path: &Path) -> Option<Arc<Hub>> {
 }
 
 /// Takes the lock, if it is free, and starts the hub.
-fn become_hub(place: &Place) -> Result<Option<Arc<Hub>>, SocketError> {
-    let Some(lock) = place.lock()? else { return Ok(None) };
-    let roster = Roster::load(place.beside(".ring"))?;
-    let Some((listener, socket)) = place.listen()? else { return Ok(None) };
-    let keeper = Keeper::new(place.clone(), lock, socket);
+fn become_hub(ring_path: &RingPath) -> Result<Option<Arc<Hub>>, SocketError> {
+    let Some(lock) = ring_path.lock()? else { return Ok(None) };
+    let roster = Roster::load(ring_path.beside(".ring"))?;
+    let Some((listener, socket)) = ring_path.listen()? else { return Ok(None) };
+    let keeper = Keeper::new(ring_path.clone(), lock, socket);
     let hub = Hub::start(keeper, listener, roster)
-        .map_err(|why| SocketError::System { path: place.path().to_owned(), why })?;
+        .map_err(|why| SocketError::System { path: ring_path.path().to_owned(), why })?;
     let hub = Arc::new(hub);
     let mut hubs = HUBS.lock().unwrap_or_else(PoisonError::into_inner);
     hubs.retain(|_, hub| hub.strong_count() > 0);
-    hubs.insert(place.path().to_owned(), Arc::downgrade(&hub));
+    hubs.insert(ring_path.path().to_owned(), Arc::downgrade(&hub));
     Ok(Some(hub))
 }

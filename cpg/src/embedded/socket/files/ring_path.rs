@@ -1,4 +1,4 @@
-//! The files of a ring, and who may own them.
+//! The path of a ring's socket and the files beside it, with checks of their owners.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -151,17 +151,17 @@ impl SocketError {
     }
 }
 
-/// The place where the processes of a ring meet: the name of a socket in a directory whose files
+/// The path at which the processes of a ring meet: the name of a socket in a directory whose files
 /// no other user can exchange.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(in crate::embedded::socket) struct RingPath {
     /// Absolute, and without symbolic links up to the name.
     path: PathBuf,
 }
 
 /// Which file it is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
+pub(in crate::embedded::socket) struct FileId {
     device: u64,
     inode: u64,
 }
@@ -172,7 +172,7 @@ impl FileId {
     }
 
     /// Returns the file of that name, without following a symbolic link; `None` without one.
-    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+    pub(in crate::embedded::socket) fn at(path: &Path) -> io::Result<Option<Self>> {
         match fs::symlink_metadata(path) {
             Ok(metadata) => Ok(Some(Self::of(&metadata))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -182,7 +182,7 @@ impl FileId {
 }
 
 /// The outcome of an attempt to reach the hub.
-pub(super) enum Reached {
+pub(in crate::embedded::socket) enum Reached {
     /// A process of the same user listens.
     Hub(UnixStream),
     /// Nobody listens: there is no socket, or one that a dead hub has left.
@@ -193,14 +193,14 @@ pub(super) enum Reached {
 
 /// The hub's lock. The kernel frees it when the process ends.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(in crate::embedded::socket) struct Lock {
     _file: File,
-    pub(super) id: FileId,
+    pub(in crate::embedded::socket) id: FileId,
 }
 
-impl Place {
-    /// Finds the place, and checks that no other user can exchange its files.
-    pub(super) fn open(path: &Path) -> Result<Self, SocketError> {
+impl RingPath {
+    /// Resolves the path, and checks that no other user can exchange its files.
+    pub(in crate::embedded::socket) fn open(path: &Path) -> Result<Self, SocketError> {
         let no_name = || SocketError::NoName { path: path.to_owned() };
         let name = path.file_name().ok_or_else(no_name)?;
         if path.as_os_str().as_bytes().ends_with(b"/") {
@@ -225,19 +225,19 @@ impl Place {
         Ok(Self { path })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::embedded::socket) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Returns the path of a file beside the socket.
-    pub(super) fn beside(&self, suffix: &str) -> PathBuf {
+    pub(in crate::embedded::socket) fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = OsString::from(&self.path);
         name.push(suffix);
         name.into()
     }
 
     /// Checks everything that keeps processes from meeting here, without changing anything.
-    pub(super) fn check(&self) -> Result<(), SocketError> {
+    pub(in crate::embedded::socket) fn check(&self) -> Result<(), SocketError> {
         for suffix in [".lock", ".ring"] {
             let path = self.beside(suffix);
             match fs::symlink_metadata(&path) {
@@ -250,7 +250,7 @@ impl Place {
     }
 
     /// Connects to the hub, if there is one, and makes sure that it is a process of this user.
-    pub(super) fn reach(&self) -> Result<Reached, SocketError> {
+    pub(in crate::embedded::socket) fn reach(&self) -> Result<Reached, SocketError> {
         // A symbolic link could lead into another ring.
         if !self.has_socket()? {
             return Ok(Reached::Nobody);
@@ -275,7 +275,7 @@ impl Place {
     }
 
     /// Takes the lock, unless another process has it.
-    pub(super) fn lock(&self) -> Result<Option<Lock>, SocketError> {
+    pub(in crate::embedded::socket) fn lock(&self) -> Result<Option<Lock>, SocketError> {
         let path = self.beside(".lock");
         let flags = OFlags::RDWR | OFlags::CREATE;
         let (file, metadata) = open_own(&path, flags)?;
@@ -295,7 +295,9 @@ impl Place {
     ///
     /// The socket is bound under its own name and not renamed, so that the kernel lists it as
     /// alive under the name that it has.
-    pub(super) fn listen(&self) -> Result<Option<(OwnedFd, FileId)>, SocketError> {
+    pub(in crate::embedded::socket) fn listen(
+        &self,
+    ) -> Result<Option<(OwnedFd, FileId)>, SocketError> {
         if self.has_socket()? {
             match self.reach()? {
                 Reached::Nobody => {}
@@ -359,7 +361,10 @@ impl Place {
 }
 
 /// Opens a file of the ring, which has to be an ordinary file of this user and no symbolic link.
-pub(super) fn open_own(path: &Path, flags: OFlags) -> Result<(File, Metadata), SocketError> {
+pub(in crate::embedded::socket) fn open_own(
+    path: &Path,
+    flags: OFlags,
+) -> Result<(File, Metadata), SocketError> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match open(path, flags, FILE_MODE) {
         Ok(file) => File::from(file),
@@ -400,7 +405,7 @@ fn check_directory(directory: &Path) -> Result<(), SocketError> {
 }
 
 /// Returns the user of the process at the other end.
-pub(super) fn uid_of(socket: &OwnedFd) -> Result<u32, Errno> {
+pub(in crate::embedded::socket) fn uid_of(socket: &OwnedFd) -> Result<u32, Errno> {
     Ok(socket_peercred(socket)?.uid.as_raw())
 }
 

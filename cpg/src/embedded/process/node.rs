@@ -1,22 +1,23 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::local::Local;
-use super::{Mailbox, Ring};
+use super::connection::LocalConnection;
+use super::ring_state::SharedRing;
+use crate::mailbox::Mailbox;
 use crate::{Connection, Member, NodeId, Options, Pid, Result};
 
-/// A node of a [`Ring`], which stands for a host and its daemon. A clone is the same node.
+/// A node of a [`LocalRing`](super::LocalRing), which stands for a host and its daemon. A clone is the same node.
 ///
 /// All connections of one node are one process to the others: two of them cannot be in
 /// the same group. Members of one group within a process need a node each.
 #[derive(Clone)]
 pub struct Node {
-    ring: Ring,
+    ring: SharedRing,
     id: NodeId,
 }
 
 impl Node {
-    pub(super) fn new(ring: Ring, id: NodeId) -> Self {
+    pub(super) fn new(ring: SharedRing, id: NodeId) -> Self {
         Self { ring, id }
     }
 
@@ -34,7 +35,7 @@ impl Node {
         let member = Member { node: self.id, pid: Pid(std::process::id()) };
         let mailbox = Arc::new(Mailbox::new(member));
         let id = self.ring.lock().connect(mailbox.clone(), options.initial_ring)?;
-        Ok(Connection::new(Local::new(self.ring.clone(), id, mailbox)))
+        Ok(Connection::new(LocalConnection::new(self.ring.clone(), id, mailbox)))
     }
 
     /// Stops the node, as if its daemon died. Each of its connections gets

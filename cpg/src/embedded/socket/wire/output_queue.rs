@@ -10,32 +10,32 @@ const PIECES_MAX: usize = 64;
 
 /// What is still to be written to a socket that does not block.
 #[derive(Default)]
-pub(super) struct Outbox {
+pub(in crate::embedded::socket) struct OutputQueue {
     pieces: VecDeque<Bytes>,
     bytes: usize,
 }
 
-impl Outbox {
-    pub(super) fn push(&mut self, piece: Bytes) {
+impl OutputQueue {
+    pub(in crate::embedded::socket) fn push(&mut self, piece: Bytes) {
         self.bytes += piece.len();
         self.pieces.push_back(piece);
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::embedded::socket) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::embedded::socket) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::embedded::socket) fn clear(&mut self) {
         self.pieces.clear();
         self.bytes = 0;
     }
 
     /// Writes until the socket is full or nothing is left. Returns how many bytes went.
-    pub(super) fn flush(&mut self, socket: impl AsFd) -> io::Result<usize> {
+    pub(in crate::embedded::socket) fn flush(&mut self, socket: impl AsFd) -> io::Result<usize> {
         let mut total = 0;
         while !self.pieces.is_empty() {
             let slices: Vec<_> =

@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::client::{Client, Phase, State};
-use super::hub::Hub;
-use super::meeting::{Met, meet};
-use super::reader::{Reader, scratch};
+use super::shared::{Client, ClientPhase, ClientState};
 use super::track::Track;
-use super::wire::{Entry, Gone, NODE, ToClient, ToHub, VERSION, What};
-use super::{CLOSING_TIME_MAX, MEETING_TIME_MAX, until};
 use crate::connection::Options;
+use crate::embedded::socket::hub::Hub;
+use crate::embedded::socket::hub_discovery::{HubLink, find_hub};
+use crate::embedded::socket::wire::frame_reader::{FrameReader, scratch};
+use crate::embedded::socket::wire::{Entry, Gone, NODE, ToClient, ToHub, VERSION, What};
+use crate::embedded::socket::{CLOSING_TIME_MAX, MEETING_TIME_MAX, until};
 use crate::{Configuration, Error, Event, Reason, Ring, RingId};
 
 /// The thread of a connection: reads what the hub says, and finds or becomes the next hub.
-pub(super) struct Follower {
+pub(super) struct ClientWorker {
     client: Arc<Client>,
     options: Options,
     socket: Arc<UnixStream>,
     /// Keeps the hub going, if it is of this process.
     hub: Option<Arc<Hub>>,
-    reader: Reader,
+    reader: FrameReader,
     track: Option<Track>,
     /// The ring's sequence, once welcomed.
     ring: Option<u64>,
@@ -51,14 +51,14 @@ enum End {
     Closed,
 }
 
-impl Follower {
-    pub(super) fn new(client: Arc<Client>, options: Options, met: Met) -> Self {
+impl ClientWorker {
+    pub(super) fn new(client: Arc<Client>, options: Options, link: HubLink) -> Self {
         Self {
             client,
             options,
-            socket: Arc::new(met.socket),
-            hub: met.hub,
-            reader: Reader::default(),
+            socket: Arc::new(link.socket),
+            hub: link.hub,
+            reader: FrameReader::default(),
             track: None,
             ring: None,
             events: Vec::new(),
@@ -98,7 +98,7 @@ impl Follower {
 
     /// Says hello on a new connection, and what a hub that takes over has to know.
     fn greet(&mut self) {
-        self.reader = Reader::default();
+        self.reader = FrameReader::default();
         let held = self.track.as_ref().map(Track::held);
         let hello = ToHub::Hello { version: VERSION, who: self.client.who, held };
         let mut state = self.client.lock();
@@ -120,10 +120,10 @@ impl Follower {
         self.hub = None;
         let deadline = self.closing.unwrap_or_else(|| Instant::now() + MEETING_TIME_MAX);
         loop {
-            match meet(&self.client.path, deadline) {
-                Ok(met) => {
-                    self.socket = Arc::new(met.socket);
-                    self.hub = met.hub;
+            match find_hub(&self.client.path, deadline) {
+                Ok(link) => {
+                    self.socket = Arc::new(link.socket);
+                    self.hub = link.hub;
                     return Ok(());
                 }
                 Err(error) if Instant::now() >= deadline => return Err(error),
@@ -134,7 +134,7 @@ impl Follower {
 
     fn die(&mut self, error: Error) {
         self.client.mailbox.close(error);
-        self.client.set_phase(&mut self.client.lock(), Phase::Dead(error));
+        self.client.set_phase(&mut self.client.lock(), ClientPhase::Dead(error));
     }
 
     /// Reads and writes until the connection ends.
@@ -174,7 +174,7 @@ impl Follower {
     /// Does what closing asks for. The hub answers a bye by closing.
     fn close(&mut self) -> Option<End> {
         let mut state = self.client.lock();
-        if !state.is_closing && state.phase != Phase::Left {
+        if !state.is_closing && state.phase != ClientPhase::Left {
             return None;
         }
         let end = *self.closing.get_or_insert_with(|| Instant::now() + CLOSING_TIME_MAX);
@@ -244,11 +244,11 @@ impl Follower {
             }
             ToClient::Refused(error) => {
                 let mut state = self.client.lock();
-                if !(state.is_welcome && matches!(state.phase, Phase::Joining(_))) {
+                if !(state.is_welcome && matches!(state.phase, ClientPhase::Joining(_))) {
                     return Err(End::Dead(error));
                 }
                 state.pending.clear();
-                self.client.set_phase(&mut state, Phase::New(Some(error)));
+                self.client.set_phase(&mut state, ClientPhase::New(Some(error)));
             }
             ToClient::Answer(_) => tracing::warn!("an answer without a question"),
         }
@@ -268,13 +268,13 @@ impl Follower {
         self.hand_over();
         let mut state = self.client.lock();
         state.is_welcome = true;
-        let State { pending, output, .. } = &mut *state;
+        let ClientState { pending, output, .. } = &mut *state;
         for (_, frame) in pending {
             output.push(frame.clone());
         }
         state.flush();
-        if state.phase == Phase::Connecting {
-            self.client.set_phase(&mut state, Phase::New(None));
+        if state.phase == ClientPhase::Connecting {
+            self.client.set_phase(&mut state, ClientPhase::New(None));
         }
     }
 
@@ -331,7 +331,7 @@ impl Follower {
             if joined.iter().any(|gone| gone.who.id == self.client.who.id));
         let phase = self.client.lock().phase.clone();
         match phase {
-            Phase::Joining(group) if is_own => {
+            ClientPhase::Joining(group) if is_own => {
                 self.track = Some(Track::new(group, entry.sequence));
                 Ok(())
             }
@@ -353,12 +353,12 @@ impl Follower {
         } else {
             state.pending.pop_front();
         }
-        let phase = if has_left { Phase::Left } else { Phase::Member };
+        let phase = if has_left { ClientPhase::Left } else { ClientPhase::Member };
         self.client.set_phase(&mut state, phase);
     }
 }
 
-fn nonsense(why: &super::wire::Nonsense) -> End {
+fn nonsense(why: &crate::embedded::socket::wire::Nonsense) -> End {
     tracing::error!(%why, "the hub of an embedded ring makes no sense");
     End::Dead(Error::Library)
 }

@@ -2,9 +2,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::KEPT_BYTES_MAX;
-use super::wire::{Entry, Held, Participant, What};
 use crate::GroupName;
+use crate::embedded::socket::KEPT_BYTES_MAX;
+use crate::embedded::socket::wire::{Entry, Held, Participant, What};
 
 /// What a client knows of its group's order: where it is, who is a member there, and the
 /// latest entries, for a hub that takes over.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use super::place::{SocketError, open_own};
-use super::{ClientId, PEERS_MAX};
+use super::ring_path::{SocketError, open_own};
 use crate::Pid;
+use crate::embedded::socket::{ClientId, PEERS_MAX};
 
 /// Above this size, in bytes, the file is written anew with what still counts.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -26,7 +26,7 @@ const RING_MAX: u64 = u64::MAX / 2;
 /// has to outlive a killed process, not a power cut: after one there are no clients. So
 /// nothing is synced. One line a change, appended; a torn last line is a change that
 /// nobody was told of.
-pub(super) struct Roster {
+pub(in crate::embedded::socket) struct Roster {
     path: PathBuf,
     file: Option<File>,
     length: u64,
@@ -36,7 +36,7 @@ pub(super) struct Roster {
 
 impl Roster {
     /// Reads what an earlier hub has left; nothing is as good as an empty one.
-    pub(super) fn load(path: PathBuf) -> Result<Self, SocketError> {
+    pub(in crate::embedded::socket) fn load(path: PathBuf) -> Result<Self, SocketError> {
         let mut text = Vec::new();
         match open_own(&path, OFlags::RDONLY) {
             Ok((file, _)) => {
@@ -78,27 +78,27 @@ impl Roster {
     }
 
     /// The sequence of the ring.
-    pub(super) fn ring(&self) -> u64 {
+    pub(in crate::embedded::socket) fn ring(&self) -> u64 {
         self.ring
     }
 
-    pub(super) fn clients(&self) -> &BTreeMap<ClientId, Pid> {
+    pub(in crate::embedded::socket) fn clients(&self) -> &BTreeMap<ClientId, Pid> {
         &self.clients
     }
 
     /// Writes down a new ring, and the file anew.
-    pub(super) fn set_ring(&mut self, ring: u64) -> io::Result<()> {
+    pub(in crate::embedded::socket) fn set_ring(&mut self, ring: u64) -> io::Result<()> {
         self.ring = ring;
         self.rewrite()
     }
 
-    pub(super) fn add(&mut self, id: ClientId, pid: Pid) -> io::Result<()> {
+    pub(in crate::embedded::socket) fn add(&mut self, id: ClientId, pid: Pid) -> io::Result<()> {
         self.clients.insert(id, pid);
         self.append(&format!("+ {:x} {pid}\n", id.0))
     }
 
     /// A line too many costs a wait at most, so that an error is no reason to stop.
-    pub(super) fn remove(&mut self, id: ClientId) {
+    pub(in crate::embedded::socket) fn remove(&mut self, id: ClientId) {
         if self.clients.remove(&id).is_some()
             && let Err(error) = self.append(&format!("- {:x}\n", id.0))
         {
@@ -107,7 +107,7 @@ impl Roster {
     }
 
     /// Removes all that `stays` does not name.
-    pub(super) fn retain(&mut self, stays: impl Fn(ClientId) -> bool) {
+    pub(in crate::embedded::socket) fn retain(&mut self, stays: impl Fn(ClientId) -> bool) {
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
             if !stays(id) {
                 self.remove(id);
@@ -126,7 +126,7 @@ impl Roster {
     }
 
     /// Writes the file anew, in place of what has its name.
-    pub(super) fn rewrite(&mut self) -> io::Result<()> {
+    pub(in crate::embedded::socket) fn rewrite(&mut self) -> io::Result<()> {
         let mut text = format!("ring {}\n", self.ring);
         for (id, pid) in &self.clients {
             // Writing to a string cannot fail.

@@ -7,7 +7,7 @@ use std::{env, fs, io};
 
 use rustix::process::geteuid;
 
-use super::place::SocketError;
+use super::ring_path::SocketError;
 
 /// The directory of the default socket, in the user's runtime directory.
 const DIRECTORY: &str = "plainsong";
@@ -60,7 +60,7 @@ pub fn private_directory() -> io::Result<PathBuf> {
 
 /// Makes the directory of the default path, if `path` is that. Whoever names another path makes its
 /// directory.
-pub(super) fn make_directory(path: &Path) -> Result<(), SocketError> {
+pub(in crate::embedded::socket) fn make_directory(path: &Path) -> Result<(), SocketError> {
     if default_path().as_deref() != Some(path) {
         return Ok(());
     }

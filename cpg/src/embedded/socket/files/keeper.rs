@@ -2,8 +2,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::embedded::socket::place::{FileId, Lock, Place, SocketError};
-use crate::embedded::socket::roster::Roster;
+use super::ring_path::{FileId, Lock, RingPath, SocketError};
+use super::roster::Roster;
 
 /// How often the files are looked after.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// be hubs. A process that starts before a file is put back does make a ring of its own. Then the
 /// older hub finds another socket in the place of its own and stops, so that all meet again.
 pub(in crate::embedded::socket) struct Keeper {
-    place: Place,
+    ring_path: RingPath,
     lock: Lock,
     socket: FileId,
     next: Instant,
@@ -25,27 +25,31 @@ pub(in crate::embedded::socket) struct Keeper {
 
 /// What the hub has to do after its files were looked after.
 #[derive(Debug)]
-pub(super) enum Kept {
+pub(in crate::embedded::socket) enum Kept {
     /// Nothing.
     AsItWas,
     /// Listen at this socket, too: the last one has lost its name.
     Anew(OwnedFd),
-    /// Stop: another hub has the place.
+    /// Stop: another hub has taken the path.
     Lost,
 }
 
 impl Keeper {
-    pub(in crate::embedded::socket) fn new(place: Place, lock: Lock, socket: FileId) -> Self {
-        Self { place, lock, socket, next: Instant::now() + INTERVAL, is_reported: false }
+    pub(in crate::embedded::socket) fn new(
+        ring_path: RingPath,
+        lock: Lock,
+        socket: FileId,
+    ) -> Self {
+        Self { ring_path, lock, socket, next: Instant::now() + INTERVAL, is_reported: false }
     }
 
     /// When to call [`Keeper::look`] again.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(in crate::embedded::socket) fn deadline(&self) -> Instant {
         self.next
     }
 
     /// Looks after the files, if it is time to.
-    pub(super) fn look(&mut self, now: Instant, roster: &mut Roster) -> Kept {
+    pub(in crate::embedded::socket) fn look(&mut self, now: Instant, roster: &mut Roster) -> Kept {
         if now < self.next {
             return Kept::AsItWas;
         }
@@ -66,17 +70,17 @@ impl Keeper {
     }
 
     fn restore(&mut self, roster: &mut Roster) -> Result<Kept, SocketError> {
-        let path = self.place.path().to_owned();
+        let path = self.ring_path.path().to_owned();
         let system = |why: io::Error| SocketError::System { path: path.clone(), why };
-        let lock = self.place.beside(".lock");
+        let lock = self.ring_path.beside(".lock");
         if FileId::at(&lock).map_err(system)? != Some(self.lock.id) {
             // Whoever has it is about to be the hub, unless it finds our socket.
-            if let Some(lock) = self.place.lock()? {
+            if let Some(lock) = self.ring_path.lock()? {
                 tracing::warn!(path = %path.display(), "the lock of a ring was removed: put back");
                 self.lock = lock;
             }
         }
-        if FileId::at(&self.place.beside(".ring")).map_err(system)?.is_none() {
+        if FileId::at(&self.ring_path.beside(".ring")).map_err(system)?.is_none() {
             tracing::warn!(path = %path.display(), "the file of a ring was removed: put back");
             roster.rewrite().map_err(system)?;
         }
@@ -85,7 +89,7 @@ impl Keeper {
             return Ok(Kept::AsItWas);
         }
         if FileId::at(&lock).map_err(system)? == Some(self.lock.id)
-            && let Some((listener, socket)) = self.place.listen()?
+            && let Some((listener, socket)) = self.ring_path.listen()?
         {
             tracing::warn!(path = %path.display(), "the socket of a ring was removed: put back");
             self.socket = socket;
