@@ -11,11 +11,11 @@ use kv::command::{
     Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Proposal, Query,
     Step, Transaction,
 };
+use linearizability::{Access, History};
 use plainsong::testing::{
     Answer, ClientNumber, Parameters, Random, Workload, check_determinism, run_seeds,
 };
 use plainsong::{Incarnation, Timestamp};
-use plainsong_tests::simulation::{self as registers, History};
 
 /// Calls of one register: the time to judge a history grows with its square.
 const CALLS_MAX: u32 = 30;
@@ -45,12 +45,12 @@ impl Clients {
         *self.calls.entry(register).or_default() += 1;
         let key = Bytes::from(format!("register {register}"));
         if random.chance(500) {
-            self.history.called(client, registers::Command::Read { register });
+            self.history.called(client, Access::Read { register });
             return Command::GetAndExpire { key, expiry: Expiry::Keep };
         }
         self.last_value += 1;
         let value = self.last_value;
-        self.history.called(client, registers::Command::Write { register, value });
+        self.history.called(client, Access::Write { register, value });
         let value = Bytes::from(value.to_string());
         let (condition, expiry) = (Condition::Always, Expiry::Never);
         Command::Set { key, value, condition, expiry, get: true }
@@ -153,9 +153,9 @@ impl Workload for Clients {
         let answer = match answer {
             Answer::Output(Output::Value(value)) => {
                 let text = std::str::from_utf8(&value).expect("a number");
-                Answer::Output(registers::Output(text.parse().unwrap_or_default()))
+                Answer::Output(text.parse().unwrap_or_default())
             }
-            Answer::Output(_) => Answer::Output(registers::Output(0)),
+            Answer::Output(_) => Answer::Output(0),
             Answer::Refused => Answer::Refused,
             Answer::Unknown => Answer::Unknown,
         };

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use linearizability::Access;
 use plainsong::{Context, StateMachine, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -57,15 +58,14 @@ impl StateMachine for Registers {
     plainsong::snapshot_by_clone!();
 
     fn apply(&mut self, context: &Context, command: Command) -> Output {
-        let Some(register) = command.register() else {
+        let Some(access) = command.access() else {
             if let Command::Alarm { ms } = command {
                 self.alarms.insert(context.time().0.saturating_add(ms));
             }
             return Output(self.rung);
         };
-        let before = self.value(register);
-        let after = command.after(before);
-        self.values.insert(register, after);
+        let before = self.value(access.register());
+        self.values.insert(access.register(), access.after(before));
         Output(before)
     }
 
@@ -94,36 +94,23 @@ impl Registers {
 }
 
 impl Command {
-    /// Which register it is about, if it is.
-    pub fn register(self) -> Option<u64> {
+    /// Returns the access to a register that the command is, unless it is about alarms.
+    fn access(self) -> Option<Access> {
         match self {
-            Self::Read { register }
-            | Self::Write { register, .. }
-            | Self::Swap { register, .. } => Some(register),
+            Self::Read { register } => Some(Access::Read { register }),
+            Self::Write { register, value } => Some(Access::Write { register, value }),
+            Self::Swap { register, from, to } => Some(Access::Swap { register, from, to }),
             Self::Alarm { .. } => None,
         }
     }
+}
 
-    /// The value that it may set.
-    pub fn written(self) -> Option<u64> {
-        match self {
-            Self::Read { .. } | Self::Alarm { .. } => None,
-            Self::Write { value, .. } | Self::Swap { to: value, .. } => Some(value),
-        }
-    }
-
-    /// What it makes of a value.
-    pub fn after(self, before: u64) -> u64 {
-        match self {
-            Self::Read { .. } | Self::Alarm { .. } => before,
-            Self::Write { value, .. } => value,
-            Self::Swap { from, to, .. } => {
-                if before == from {
-                    to
-                } else {
-                    before
-                }
-            }
+impl From<Access> for Command {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Read { register } => Self::Read { register },
+            Access::Write { register, value } => Self::Write { register, value },
+            Access::Swap { register, from, to } => Self::Swap { register, from, to },
         }
     }
 }

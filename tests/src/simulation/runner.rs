@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use linearizability::{Access, History};
 use plainsong::Consistency;
 use plainsong::testing::{
     Answer, ClientNumber, Parameters, Random, Report, Simulation, Theme, Workload,
 };
 
-use super::{Command, History, Output, Registers};
+use super::{Command, Output, Registers};
 
 /// Clients of [`Registers`] whose history is judged in the end.
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ impl Workload for Clients {
         if consistency != Consistency::Local {
             let register = self.register(random);
             self.reading.insert(client, register);
-            self.history.called(client, Command::Read { register });
+            self.history.called(client, Access::Read { register });
         }
         Some(consistency)
     }
@@ -72,8 +73,7 @@ impl Workload for Clients {
     fn seen(&mut self, client: ClientNumber, state: Option<&Registers>) {
         let Some(register) = self.reading.remove(&client) else { return };
         // A read that came to nothing is as if it had not been.
-        let answer =
-            state.map_or(Answer::Refused, |state| Answer::Output(Output(state.value(register))));
+        let answer = state.map_or(Answer::Refused, |state| Answer::Output(state.value(register)));
         self.history.answered(client, answer);
     }
 
@@ -87,16 +87,21 @@ impl Workload for Clients {
         let register = self.register(random);
         self.last_value += 1;
         let value = self.last_value;
-        let command = match random.below(10) {
-            0..2 => Command::Read { register },
-            2..9 => Command::Write { register, value },
-            _ => Command::Swap { register, from: random.below(value), to: value },
+        let access = match random.below(10) {
+            0..2 => Access::Read { register },
+            2..9 => Access::Write { register, value },
+            _ => Access::Swap { register, from: random.below(value), to: value },
         };
-        self.history.called(client, command);
-        command
+        self.history.called(client, access);
+        access.into()
     }
 
     fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
+        let answer = match answer {
+            Answer::Output(Output(before)) => Answer::Output(before),
+            Answer::Refused => Answer::Refused,
+            Answer::Unknown => Answer::Unknown,
+        };
         self.history.answered(client, answer);
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use linearizability::{Access, History};
 use plainsong::testing::{Answer, ClientNumber, Random};
 
 use super::faults::rubbish;
@@ -16,7 +17,6 @@ use super::service::Service;
 use super::{Options, RECOVERY_MAX, Result, open, wrong};
 use crate::client::{Client as Connection, Reply};
 use crate::rig;
-use crate::simulation::{Command, History, Output};
 
 /// At each replica.
 const CLIENTS: u32 = 2;
@@ -357,18 +357,18 @@ impl Client<'_> {
     fn call(&mut self, kv: &mut Connection, book: &Book<'_>) -> Result<bool> {
         let call = Clients::next(&self.all.calls);
         let register = call / (CALLS_MAX * REGISTERS) * REGISTERS + self.random.below(REGISTERS);
-        let command = if self.random.chance(500) {
-            Command::Read { register }
+        let access = if self.random.chance(500) {
+            Access::Read { register }
         } else {
-            Command::Write { register, value: Clients::next(&self.all.values) }
+            Access::Write { register, value: Clients::next(&self.all.values) }
         };
-        let words = match command.written() {
+        let words = match access.written() {
             None => format!("GET r:{register}"),
             Some(value) => format!("SET r:{register} {value} GET"),
         };
-        book.open().history.called(self.number, command);
+        book.open().history.called(self.number, access);
         let answer = match outcome(kv.ask(&words))? {
-            Outcome::Value(value) => Answer::Output(Output(value)),
+            Outcome::Value(value) => Answer::Output(value),
             Outcome::Refused => Answer::Refused,
             Outcome::Unknown => Answer::Unknown,
         };

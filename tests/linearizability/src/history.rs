@@ -6,7 +6,7 @@ use todc_utils::linearizability::WGLChecker;
 use todc_utils::linearizability::history::{Action, History as Checked};
 use todc_utils::specifications::Specification;
 
-use super::{Command, Output};
+use super::Access;
 
 /// What clients did and heard, in the order of the simulated time.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +14,7 @@ pub struct History {
     /// By register: each is an object of its own, and a history is linearizable if that of
     /// each object is.
     registers: BTreeMap<u64, Register>,
-    under_way: BTreeMap<ClientNumber, Command>,
+    under_way: BTreeMap<ClientNumber, Access>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -28,7 +28,7 @@ struct Register {
 /// A call and what came of it.
 #[derive(Clone, Copy, Debug)]
 struct Call {
-    command: Command,
+    access: Access,
     result: CallResult,
 }
 
@@ -51,35 +51,33 @@ impl Specification for RegisterOfTheOrder {
 
     fn apply(call: &Call, state: &u64) -> (bool, u64) {
         match call.result {
-            CallResult::Output(before) => (before == *state, call.command.after(*state)),
-            CallResult::Unknown => (true, call.command.after(*state)),
+            CallResult::Output(before) => (before == *state, call.access.after(*state)),
+            CallResult::Unknown => (true, call.access.after(*state)),
         }
     }
 }
 
 impl History {
     /// A client calls.
-    pub fn called(&mut self, client: ClientNumber, command: Command) {
-        let Some(register) = command.register() else { return };
-        self.under_way.insert(client, command);
-        let register = self.registers.entry(register).or_default();
+    pub fn called(&mut self, client: ClientNumber, access: Access) {
+        self.under_way.insert(client, access);
+        let register = self.registers.entry(access.register()).or_default();
         let process = register.calls;
         register.calls += 1;
         register.open.insert(client, (process, register.actions.len()));
-        let call = Call { command, result: CallResult::Unknown };
+        let call = Call { access, result: CallResult::Unknown };
         register.actions.push((process, Action::Call(call)));
     }
 
     /// A client hears.
-    pub fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
-        let Some(command) = self.under_way.remove(&client) else { return };
-        let register = command.register().and_then(|number| self.registers.get_mut(&number));
-        let Some(register) = register else { return };
+    pub fn answered(&mut self, client: ClientNumber, answer: Answer<u64>) {
+        let Some(access) = self.under_way.remove(&client) else { return };
+        let Some(register) = self.registers.get_mut(&access.register()) else { return };
         let Some((process, at)) = register.open.get(&client).copied() else { return };
         match answer {
-            Answer::Output(Output(before)) => {
+            Answer::Output(before) => {
                 register.open.remove(&client);
-                let call = Call { command, result: CallResult::Output(before) };
+                let call = Call { access, result: CallResult::Output(before) };
                 register.actions.push((process, Action::Response(call)));
             }
             // It never took effect: it is as if it had not been.
@@ -115,7 +113,7 @@ impl fmt::Display for History {
             writeln!(f, "register {number}")?;
             for (process, action) in &register.actions {
                 match action {
-                    Action::Call(call) => writeln!(f, "  {process} calls {:?}", call.command)?,
+                    Action::Call(call) => writeln!(f, "  {process} calls {:?}", call.access)?,
                     Action::Response(call) => writeln!(f, "  {process} hears {:?}", call.result)?,
                 }
             }
@@ -128,8 +126,8 @@ impl Call {
     /// The value that it took the place of, if that is known only from its own having been
     /// heard.
     fn swaps(&self, heard: &BTreeSet<u64>) -> Option<u64> {
-        match self.command {
-            Command::Swap { from, to, .. } if heard.contains(&to) => Some(from),
+        match self.access {
+            Access::Swap { from, to, .. } if heard.contains(&to) => Some(from),
             _ => None,
         }
     }
@@ -161,7 +159,7 @@ impl Register {
             // Values are written once, and whatever comes next hears the value before it. So
             // what nobody heard of had nothing behind it, and may be left out: the checker
             // would try it everywhere.
-            match call.command.written() {
+            match call.access.written() {
                 Some(value) if heard.contains(&value) => {
                     actions.push((*process, Action::Response(*call)));
                 }
@@ -188,20 +186,20 @@ fn heard((_, action): &(usize, Action<Call>)) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const READ: Command = Command::Read { register: 1 };
+    const READ: Access = Access::Read { register: 1 };
 
-    fn write(value: u64) -> Command {
-        Command::Write { register: 1, value }
+    fn write(value: u64) -> Access {
+        Access::Write { register: 1, value }
     }
 
     /// Which client, what it calls, what it hears.
-    type Step = (u64, Option<Command>, Option<Answer<Output>>);
+    type Step = (u64, Option<Access>, Option<Answer<u64>>);
 
     fn history(steps: &[Step]) -> History {
         let mut history = History::default();
-        for (client, command, answer) in steps {
-            if let Some(command) = command {
-                history.called(ClientNumber(*client), *command);
+        for (client, access, answer) in steps {
+            if let Some(access) = access {
+                history.called(ClientNumber(*client), *access);
             }
             if let Some(answer) = answer {
                 history.answered(ClientNumber(*client), answer.clone());
@@ -210,8 +208,8 @@ mod tests {
         history
     }
 
-    fn heard(value: u64) -> Option<Answer<Output>> {
-        Some(Answer::Output(Output(value)))
+    fn heard(value: u64) -> Option<Answer<u64>> {
+        Some(Answer::Output(value))
     }
 
     #[test]
