@@ -79,7 +79,7 @@ impl Place {
         let mut command = self.command(id, &self.kv);
         command.args(["serve", "--id", &id.to_string(), "--listen", &address]);
         command.args(["--engine", &self.engine(), "--timeout", "60"]).args(&self.options);
-        command.arg("--data");
+        command.arg("--data-dir");
         command.arg(self.data(id));
         if id <= 3 {
             command.args(["--voters", "1,2,3"]);

@@ -159,7 +159,7 @@ fn who_leads_is_killed_or_stands_still_again_and_again() -> rig::Result<()> {
         let node = cluster.node(id);
         let mut command = node.command(env!("CARGO_BIN_EXE_election_under_test"));
         command.args(["run", "work", "--engine", "corosync", "--voters", "1,2,3"]);
-        command.args(["--id", &id.to_string(), "--durability", "disk", "--data"]);
+        command.args(["--id", &id.to_string(), "--durability", "disk", "--data-dir"]);
         command.arg(node.directory().join("election"));
         command.args(["--lease", "2", "--kill-after", "2", "--"]);
         command.args(["sh", "-c", &work.script(id, "ELECTION_TOKEN")]);

@@ -77,7 +77,7 @@ impl Group {
             .args(["--engine", &format!("embedded:{}", self.path("ring").display())])
             .arg("--socket")
             .arg(self.socket(id))
-            .arg("--data")
+            .arg("--data-dir")
             .arg(self.path(&format!("data{id}")))
             .args(["--lease", "1.5", "--kill-after", "1"])
             .args(options)
@@ -400,7 +400,7 @@ fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
         (["--listen", &busy], "choose another with --listen"),
         (["--metrics", &busy], "choose another with --metrics"),
         (["--socket", &taken], "another process does; stop it"),
-        (["--data", &data], &format!("process {}", group.members[0].pid())),
+        (["--data-dir", &data], &format!("process {}", group.members[0].pid())),
     ] {
         let base = ["run", "work", "--id", "4", "--engine", &ring];
         let output = election().args(base).args(options).args(["--", "true"]).output().unwrap();
@@ -409,7 +409,7 @@ fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
         assert!(said.contains(told), "{options:?}: {said}");
     }
     drop(group.members);
-    let base = ["run", "work", "--id", "4", "--engine", &ring, "--data", &data, "--", "true"];
+    let base = ["run", "work", "--id", "4", "--engine", &ring, "--data-dir", &data, "--", "true"];
     let output = election().args(base).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -425,7 +425,7 @@ fn a_member_of_another_cluster_is_told_with_what_to_do() {
         let mut command = election();
         command
             .args(["run", "work", "--id", &number, "--voters", &number])
-            .args(["--engine", &format!("embedded:{}", path("ring", ring).display()), "--data"])
+            .args(["--engine", &format!("embedded:{}", path("ring", ring).display()), "--data-dir"])
             .arg(path("data", id))
             .args(["--", "sh", "-c", &format!("touch ran{id}; exec sleep 1000")])
             .current_dir(directory.path());

@@ -36,13 +36,16 @@ fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
         ),
         (
             [&["--id", "1", "--voters", "1", "--durability", "disk"], &engine[..]].concat(),
-            "kv: --durability disk: there is no folder to keep the log in; add --data FOLDER\n",
+            "kv: --durability disk: there is no data directory to keep the log in; add --data-dir DIR\n",
         ),
         (
-            [&["--id", "1", "--durability", "memory", "--data", "/nonexistent/kv"], &engine[..]]
-                .concat(),
-            "kv: --durability memory, and --data /nonexistent/kv, which keeps the log on disk: \
-             leave out --data, or say --durability disk\n",
+            [
+                &["--id", "1", "--durability", "memory", "--data-dir", "/nonexistent/kv"],
+                &engine[..],
+            ]
+            .concat(),
+            "kv: --durability memory: --data-dir /nonexistent/kv keeps the log on disk; leave out \
+             --data-dir, or use --durability disk\n",
         ),
     ] {
         let output = serve(&arguments);
@@ -58,7 +61,7 @@ fn what_another_process_has_is_told_with_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let data = path("data");
-    let running = Serve::start_alone(&directory.path().join("ring"), &["--data", &data]);
+    let running = Serve::start_alone(&directory.path().join("ring"), &["--data-dir", &data]);
     let port = running.address.to_string();
     let start = |id: &str, more: &[&str]| {
         let engine = format!("embedded:{}", path("other ring"));
@@ -72,7 +75,7 @@ fn what_another_process_has_is_told_with_a_remedy() {
     let error = start("1", &["--listen", &port]);
     assert!(error.starts_with(&format!("kv: cannot listen on {port}: ")), "{error}");
     assert!(error.contains("stop what listens there, or choose another port with --listen"));
-    let free = ["--listen", "127.0.0.1:0", "--data", &data];
+    let free = ["--listen", "127.0.0.1:0", "--data-dir", &data];
     let error = start("1", &free);
     assert!(error.starts_with("kv: replica 1 cannot start: "), "{error}");
     assert!(error.contains("in use by") || error.contains("process"), "{error}");

@@ -49,7 +49,7 @@ impl Group {
 
     fn arguments(&self, id: u32) -> [String; 8] {
         let (data, every) = (self.data(id).display().to_string(), self.snapshot_every);
-        let data = ["--data", &data, "--snapshot-every", every, "--keep-entries", "20"];
+        let data = ["--data-dir", &data, "--snapshot-every", every, "--keep-entries", "20"];
         [data[0], data[1], data[2], data[3], data[4], data[5], "--timeout", "5"].map(Into::into)
     }
 

@@ -21,7 +21,7 @@ fn group(limit: &str, directory: &std::path::Path) -> Vec<Serve> {
             let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
             command.args(["-c", &script, PROGRAM]);
             let data = directory.join(id.to_string());
-            let more = ["--data", data.to_str().unwrap(), "--snapshot-every", "20"];
+            let more = ["--data-dir", data.to_str().unwrap(), "--snapshot-every", "20"];
             Serve::start_by(command, id, &directory.join("ring"), &more)
         })
         .collect();

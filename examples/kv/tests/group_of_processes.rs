@@ -43,7 +43,7 @@ impl Group {
         let data = self.directory.path().join(format!("data-{id}")).display().to_string();
         // So often that snapshots are taken and the log is cut all the time.
         let often = ["--snapshot-every", "40", "--keep-entries", "10"];
-        let mut arguments = vec!["--timeout", "5", "--durability", "disk", "--data", &data];
+        let mut arguments = vec!["--timeout", "5", "--durability", "disk", "--data-dir", &data];
         arguments.extend(often);
         self.replicas.push(Serve::start(id, &self.socket(), &arguments));
     }

@@ -71,14 +71,15 @@ fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
         1,
         "with --metrics",
     );
-    let first = [&with(&socket, &["--id", "1", "--voters", "1"])[..], &["--data", &data]].concat();
+    let first =
+        [&with(&socket, &["--id", "1", "--voters", "1"])[..], &["--data-dir", &data]].concat();
     let mut first = Command::new(env!("CARGO_BIN_EXE_lock")).args(first).spawn().unwrap();
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while lock(&["try", "--at", &socket, "a"]).status.code() != Some(0) {
         assert!(std::time::Instant::now() < end, "no server");
     }
     let second = path("second");
-    let second = [&with(&second, &["--id", "2"])[..], &["--data", &data]].concat();
+    let second = [&with(&second, &["--id", "2"])[..], &["--data-dir", &data]].concat();
     told(&second, 1, &format!("process {}", first.id()));
     first.kill().unwrap();
     first.wait().unwrap();

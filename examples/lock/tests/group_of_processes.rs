@@ -495,7 +495,7 @@ fn a_server_of_another_cluster_is_told_with_what_to_do() {
         let [socket, data] = ["socket", "data"].map(|name| path(name, id).display().to_string());
         let id = id.to_string();
         let serve = ["serve", "--id", &id, "--voters", &id, "--engine", &engine];
-        lock(&[&serve[..], &["--socket", &socket, "--data", &data]].concat())
+        lock(&[&serve[..], &["--socket", &socket, "--data-dir", &data]].concat())
     };
     for id in [1, 2] {
         let _alone = serve(id, id);

@@ -75,7 +75,7 @@ fn the_units_for_systemd_make_the_folders_that_they_name() {
             start[at + 1]
         };
         let [data, socket] =
-            [("--data", "/var/lib/"), ("--socket", "/run/")].map(|(option, root)| {
+            [("--data-dir", "/var/lib/"), ("--socket", "/run/")].map(|(option, root)| {
                 let path = value(option).strip_prefix(root).unwrap();
                 path.split('/').next().unwrap()
             });

@@ -23,12 +23,12 @@ pub enum Mistake {
     #[error("--voters names replica {0} twice: name each once")]
     VoterTwice(u32),
     /// There is no place to be durable.
-    #[error("--durability disk: there is no folder to keep the log in; add --data FOLDER")]
+    #[error("--durability disk: there is no data directory to keep the log in; add --data-dir DIR")]
     NoFolder,
     /// What is on disk is not in memory alone.
     #[error(
-        "--durability memory, and --data {0}, which keeps the log on disk: leave out --data, or \
-         say --durability disk"
+        "--durability memory: --data-dir {0} keeps the log on disk; leave out --data-dir, or use \
+         --durability disk"
     )]
     NotInMemory(String),
     /// Whoever reaches the address could do anything.

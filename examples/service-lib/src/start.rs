@@ -25,12 +25,13 @@ pub struct Start {
     /// for those that meet at this Unix socket, corosync for the daemon of this host.
     #[arg(long, value_name = "ENGINE")]
     pub engine: cpg::Transport,
-    /// Keeps the log and the snapshots in this folder, which is made if it is not there, and is
-    /// this replica's alone.
-    #[arg(long, value_name = "FOLDER")]
-    pub data: Option<PathBuf>,
-    /// Says where what is acknowledged is kept, which --data decides: a replica whose --data was
-    /// forgotten then does not start.
+    /// Keeps the log and the snapshots in this directory, which is created if it does not exist.
+    /// No other replica may use it.
+    // The alias is the option's old name, which is not shown.
+    #[arg(long, value_name = "DIR", alias = "data")]
+    pub data_dir: Option<PathBuf>,
+    /// Where acknowledged commands are kept. A replica does not start if this contradicts
+    /// --data-dir, so a forgotten --data-dir is noticed.
     #[arg(long, value_name = "WHERE", value_enum)]
     pub durability: Option<Durability>,
     /// Takes a snapshot of the state at every so many entries of the log, each of which holds
@@ -43,7 +44,7 @@ pub struct Start {
     )]
     pub snapshot_every: u64,
     /// Keeps so many entries of the log behind the newest snapshot, for replicas that lag a
-    /// little; who lags more is sent the snapshot. [default: 8192, and 262144 with --data, but no
+    /// little; who lags more is sent the snapshot. [default: 8192, and 262144 with --data-dir, but no
     /// more than 256 MiB]
     #[arg(long, value_name = "ENTRIES")]
     pub keep_entries: Option<usize>,
@@ -58,10 +59,10 @@ pub struct Start {
 /// Where what is acknowledged is kept: at a majority of the voters, in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {
-    /// In the memory of a majority, without --data. It outlives the end of fewer voters than
+    /// In the memory of a majority, without --data-dir. It outlives the end of fewer voters than
     /// that; when a majority has ended, everything is lost.
     Memory,
-    /// Synced to the disks of a majority, in --data FOLDER. It outlives the end of all
+    /// Synced to the disks of a majority, in --data-dir DIR. It outlives the end of all
     /// processes, and a power cut.
     Disk,
 }
@@ -94,7 +95,7 @@ impl Start {
         if !self.voters.is_empty() {
             builder = builder.bootstrap(self.voters.iter().copied().map(ReplicaId));
         }
-        if let Some(folder) = &self.data {
+        if let Some(folder) = &self.data_dir {
             builder = builder.folder(folder);
         }
         builder.start().map_err(|error| match error {
@@ -119,7 +120,7 @@ impl Start {
     }
 
     fn check_durability(&self) -> Result<(), Mistake> {
-        match (self.durability, &self.data) {
+        match (self.durability, &self.data_dir) {
             (Some(Durability::Disk), None) => Err(Mistake::NoFolder),
             (Some(Durability::Memory), Some(folder)) => {
                 Err(Mistake::NotInMemory(folder.display().to_string()))
@@ -134,5 +135,29 @@ impl Start {
             engine: self.engine.to_string(),
             why: why.to_string(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        start: Start,
+    }
+
+    #[test]
+    fn the_old_name_of_data_dir_still_works_and_is_hidden() {
+        for name in ["--data-dir", "--data"] {
+            let line = ["program", "--id", "1", "--engine", "embedded:ring", name, "folder"];
+            let program = Program::try_parse_from(line).unwrap();
+            assert_eq!(program.start.data_dir, Some(PathBuf::from("folder")), "{name}");
+        }
+        let help = Program::command().render_long_help().to_string();
+        assert!(help.contains("--data-dir <DIR>") && !help.contains("--data "), "{help}");
     }
 }

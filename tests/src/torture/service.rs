@@ -58,6 +58,6 @@ impl Service {
         };
         command.args(["--engine", "corosync", "--voters", voters, "--id", &id.to_string()]);
         command.args(["--listen", &format!("127.0.0.1:{}", self.port())]);
-        command.arg("--data").arg(folder);
+        command.arg("--data-dir").arg(folder);
     }
 }

@@ -27,10 +27,10 @@ Examples:
   kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded
   kv serve --id 2 --voters 1,2,3 --listen 127.0.0.1:7002 --engine embedded
   kv serve --id 3 --voters 1,2,3 --listen 127.0.0.1:7003 --engine embedded
-      a group of three processes on one host; with --data FOLDER, another folder for each,
+      a group of three processes on one host; with --data-dir DIR, a different one for each,
       it comes back with everything after all were stopped
 
-  kv serve --id 1 --voters 1,2,3 --engine corosync --data /var/lib/kv --listen 10.0.0.1:7001 \
+  kv serve --id 1 --voters 1,2,3 --engine corosync --data-dir /var/lib/kv --listen 10.0.0.1:7001 \
       --socket /run/kv/kv.sock --requirepass-file /etc/kv/password --maxmemory 2gb \
       --tls-cert /etc/kv/cert.pem --tls-key /etc/kv/key.pem
       a node of a cluster, for clients of other hosts: redis-cli --tls -a PASSWORD -h 10.0.0.1

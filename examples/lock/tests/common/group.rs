@@ -109,7 +109,7 @@ impl Serve {
         let engine = format!("embedded:{}", directory.join("ring").display());
         let (number, path) = (id.to_string(), socket.to_str().unwrap().to_owned());
         let data = directory.join(format!("data{id}")).to_str().unwrap().to_owned();
-        let data = if folder { &["--data", &data][..] } else { &[] };
+        let data = if folder { &["--data-dir", &data][..] } else { &[] };
         let serve = [
             "serve",
             "--id",
