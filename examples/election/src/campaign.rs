@@ -238,7 +238,7 @@ impl Term {
                 Err(_) => {}
             }
             if Instant::now() >= self.work_ends_at() {
-                return Lost::CutOff(self.member.obstacle());
+                return Lost::CutOff(self.member.blocker());
             }
             let pause = self.member.terms.lease / 4;
             wait_for(&mut self.changes, asked + pause).await;
@@ -299,7 +299,7 @@ impl Member {
         outcome.ok()?.ok()
     }
 
-    fn obstacle(&self) -> String {
+    fn blocker(&self) -> String {
         let status = self.replica.status();
         let stopped = status.stopped.map(|reason| reason.to_string());
         stopped.or(status.waiting).unwrap_or_else(|| "the group is slower than the lease".into())

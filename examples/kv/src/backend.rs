@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use plainsong::Consistency;
-use service_lib::Situation;
+use service_lib::ReplicaStatus;
 
 use crate::View;
 use crate::command::{Output, Proposal, Query};
@@ -38,7 +38,7 @@ pub trait Backend: Send + Sync + 'static {
     fn operate(&self, words: Vec<Bytes>) -> impl Future<Output = Reply> + Send;
 
     /// How things are; a cheap snapshot.
-    fn situation(&self) -> Situation;
+    fn replica_status(&self) -> ReplicaStatus;
 
     /// What is seen of the store without asking.
     fn view(&self) -> View;

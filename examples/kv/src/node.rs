@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use plainsong::{Answer, Consistency, Event, Overloaded, ReadError, Replica, Status, Watcher};
-use service_lib::{Situation, operator};
+use service_lib::{ReplicaStatus, operator};
 
 use crate::backend::{Backend, Failure};
 use crate::command::{Output, Proposal, Query};
@@ -83,8 +83,8 @@ impl Backend for Node {
         answer.map_or_else(|| error("ERR syntax error"), Reply::from)
     }
 
-    fn situation(&self) -> Situation {
-        Situation::of(&self.replica.status())
+    fn replica_status(&self) -> ReplicaStatus {
+        ReplicaStatus::of(&self.replica.status())
     }
 
     fn view(&self) -> View {

@@ -8,7 +8,7 @@ use plainsong::{
     Consistency, Event, Incarnation, Overloaded, ProposeError, Replica, Status, Timestamp, Watcher,
 };
 use service_lib::resp::Reply;
-use service_lib::{Situation, operator};
+use service_lib::{ReplicaStatus, operator};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::command::{Command, LockListed, Output};
@@ -50,8 +50,8 @@ impl Node {
     }
 
     /// How things are.
-    pub fn situation(&self) -> Situation {
-        Situation::of(&self.0.status())
+    pub fn replica_status(&self) -> ReplicaStatus {
+        ReplicaStatus::of(&self.0.status())
     }
 
     /// Proposes a command and waits for its output, for so long at most.
@@ -150,8 +150,8 @@ impl Node {
 
     fn overdue(&self, timeout: Duration) -> String {
         let seconds = timeout.as_secs_f64();
-        match self.situation().obstacle() {
-            Some(obstacle) => format!("no answer within {seconds} s: {obstacle}"),
+        match self.replica_status().blocker() {
+            Some(blocker) => format!("no answer within {seconds} s: {blocker}"),
             None => format!("no answer within {seconds} s: the group is slower than that"),
         }
     }

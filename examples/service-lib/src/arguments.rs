@@ -7,7 +7,7 @@ use crate::ListenAddress;
 /// What cannot work, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Mistake {
+pub enum UsageError {
     /// The replica is not one of those that are to form the group.
     #[error(
         "replica {id} is not among the voters {voters}: name all first voters in --voters, this \
@@ -69,10 +69,10 @@ pub enum Mistake {
 /// # Errors
 ///
 /// Other hosts reach the address, and `--allow-remote` is not given.
-pub fn check_listen(listen: Option<&ListenAddress>, allow_remote: bool) -> Result<(), Mistake> {
+pub fn check_listen(listen: Option<&ListenAddress>, allow_remote: bool) -> Result<(), UsageError> {
     match listen {
         Some(address) if !address.is_loopback() && !allow_remote => {
-            Err(Mistake::Remote(address.to_string()))
+            Err(UsageError::Remote(address.to_string()))
         }
         _ => Ok(()),
     }

@@ -26,7 +26,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::Signals;
-use crate::lifeline::Told;
+use crate::lifeline::LifelineReader;
 use crate::tether::Tether;
 
 /// A program that is well stops its command by itself within that time.
@@ -113,7 +113,7 @@ struct Command {
 impl Guard {
     /// Waits until the command has to be stopped.
     async fn watch(&mut self, program: &mut UnixStream) -> io::Result<()> {
-        let mut told = Told::new();
+        let mut lines = LifelineReader::new();
         let mut program_lives = true;
         loop {
             let limit = self.limit();
@@ -121,10 +121,10 @@ impl Guard {
             tokio::select! {
                 biased;
                 signal = self.signals.next() => self.note(signal),
-                line = told.line(program), if program_lives => match line {
+                line = lines.line(program), if program_lives => match line {
                     Ok(Some(line)) => match line.strip_prefix("heard ") {
                         Some(question) => self.answer(program, question).await,
-                        None => self.hear(&line, &mut told)?,
+                        None => self.hear(&line, &mut lines)?,
                     },
                     // A lock is still held. But whether a command was started is not known
                     // without its number.
@@ -164,7 +164,7 @@ impl Guard {
         self.connection.is_some() && self.command.is_some() && self.lost_at.is_none()
     }
 
-    fn hear(&mut self, line: &str, told: &mut Told) -> io::Result<()> {
+    fn hear(&mut self, line: &str, lines: &mut LifelineReader) -> io::Result<()> {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("until", ms) => self.until = ms.parse().ok().map(at).or(self.until),
             ("stopping", ms) => self.kill_at = ms.parse().ok().map(at),
@@ -175,10 +175,10 @@ impl Guard {
                 self.command = Some(Command { pid, fd });
             }
             ("tether", _) => {
-                self.tether = told.fd().map(Tether::from_fd).transpose()?;
+                self.tether = lines.fd().map(Tether::from_fd).transpose()?;
             }
             ("connection", _) => {
-                self.connection = told.fd().map(watch).transpose()?;
+                self.connection = lines.fd().map(watch).transpose()?;
                 self.lost_at = None;
             }
             _ => {}

@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | [`resp`] | the Redis protocol, from bytes to requests and from replies to bytes |
 //! | [`number`] | decimal numbers as Redis reads them |
-//! | [`Situation`], [`Transfer`], [`watch`](watch()) | how a replica is, for people, and what changes about it |
-//! | [`operator`] | what operators ask of a replica: how it is, who votes, and to go on alone |
+//! | [`ReplicaStatus`], [`Transfer`], [`watch`](watch()) | the status of a replica as text, and its changes |
+//! | [`operator`] | requests of operators: the status, the voters, and a forced new cluster |
 //! | [`Start`], [`arguments`] | how a replica is started, and other parts of command lines |
 //! | [`Stop`] | the signals that end a service |
 //! | [`ListenAddress`], [`Listener`], [`answer_requests`], [`Client`], [`ask_first`], [`silence_of`] | both ends of its connections |
@@ -28,11 +28,11 @@ pub mod metrics;
 pub mod number;
 pub mod operator;
 mod orphans;
+mod replica_status;
 mod requests;
 pub mod resp;
 mod rights;
 mod signals;
-mod situation;
 mod socket;
 mod start;
 mod stop;
@@ -54,10 +54,10 @@ pub use listen_address::ListenAddress;
 pub use listener::{Halves, ListenError, Listener, Stream, keep_alive};
 pub use log::{LogFormat, log, say};
 pub use orphans::reap_orphans;
+pub use replica_status::{Blocker, ReplicaStatus};
 pub use requests::answer_requests;
 pub use rights::Rights;
 pub use signals::Signals;
-pub use situation::{Obstacle, Situation};
 pub use start::{Durability, Start};
 pub use stop::Stop;
 pub use table::table;

@@ -63,12 +63,12 @@ impl Lifeline {
 
 /// What comes from the program.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct LifelineReader {
     bytes: VecDeque<u8>,
     fds: VecDeque<OwnedFd>,
 }
 
-impl Told {
+impl LifelineReader {
     pub(crate) fn new() -> Self {
         Self { bytes: VecDeque::new(), fds: VecDeque::new() }
     }

@@ -12,7 +12,7 @@ use crate::{Listener, Stream, discard};
 const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take to read a reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes that are discarded after a mistake, so that the client can read what it was.
+/// Most bytes that are discarded after a protocol error, so that the client can read the error.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
 const LIMITS: Limits = Limits { arguments_max: 32, line_bytes_max: 4096, request_bytes_max: 4096 };
 
@@ -65,7 +65,7 @@ async fn serve<F: Future<Output = Reply>>(stream: Stream, answer: impl Fn(Vec<By
                 }
             }
             Err(ProtocolError::Http) => return,
-            Err(mistake) => (error(format_args!("ERR Protocol error: {mistake}")), false),
+            Err(violation) => (error(format_args!("ERR Protocol error: {violation}")), false),
         };
         let mut buffer = BytesMut::new();
         encode(&mut buffer, &reply);

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use plainsong::{Replica, ReplicaId, StartError, StateMachine};
 
-use crate::arguments::Mistake;
+use crate::arguments::UsageError;
 use crate::{ListenAddress, LogFormat};
 
 /// How a replica is started, on the command line of each program.
@@ -73,7 +73,7 @@ impl Start {
     /// # Errors
     ///
     /// Says what is wrong, and what to do about it.
-    pub fn check(&self) -> Result<(), Mistake> {
+    pub fn check(&self) -> Result<(), UsageError> {
         self.check_voters()?;
         self.check_durability()?;
         self.check_engine()
@@ -84,7 +84,11 @@ impl Start {
     /// # Errors
     ///
     /// Says why it cannot start, and what to do about it.
-    pub fn replica<M: StateMachine>(&self, group: &str, machine: M) -> Result<Replica<M>, Mistake> {
+    pub fn replica<M: StateMachine>(
+        &self,
+        group: &str,
+        machine: M,
+    ) -> Result<Replica<M>, UsageError> {
         let mut builder = Replica::builder(ReplicaId(self.id), machine)
             .transport(self.engine.clone())
             .group(group)
@@ -100,38 +104,38 @@ impl Start {
         }
         builder.start().map_err(|error| match error {
             StartError::Transport(cpg::Error::Library) if self.engine.to_string() == "corosync" => {
-                Mistake::NoDaemon { id: self.id }
+                UsageError::NoDaemon { id: self.id }
             }
-            error => Mistake::Start { id: self.id, why: error.to_string() },
+            error => UsageError::Start { id: self.id, why: error.to_string() },
         })
     }
 
-    fn check_voters(&self) -> Result<(), Mistake> {
+    fn check_voters(&self) -> Result<(), UsageError> {
         let Self { id, voters, .. } = self;
         let mut seen = BTreeSet::new();
         if let Some(twice) = voters.iter().find(|voter| !seen.insert(**voter)) {
-            return Err(Mistake::VoterTwice(*twice));
+            return Err(UsageError::VoterTwice(*twice));
         }
         if voters.is_empty() || seen.contains(id) {
             return Ok(());
         }
         let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
-        Err(Mistake::NotAVoter { id: *id, voters: voters.join(",") })
+        Err(UsageError::NotAVoter { id: *id, voters: voters.join(",") })
     }
 
-    fn check_durability(&self) -> Result<(), Mistake> {
+    fn check_durability(&self) -> Result<(), UsageError> {
         match (self.durability, &self.data_dir) {
-            (Some(Durability::Disk), None) => Err(Mistake::NoFolder),
+            (Some(Durability::Disk), None) => Err(UsageError::NoFolder),
             (Some(Durability::Memory), Some(folder)) => {
-                Err(Mistake::NotInMemory(folder.display().to_string()))
+                Err(UsageError::NotInMemory(folder.display().to_string()))
             }
             _ => Ok(()),
         }
     }
 
     /// The transport itself could only say that the path is no good.
-    fn check_engine(&self) -> Result<(), Mistake> {
-        self.engine.check().map_err(|why| Mistake::Engine {
+    fn check_engine(&self) -> Result<(), UsageError> {
+        self.engine.check().map_err(|why| UsageError::Engine {
             engine: self.engine.to_string(),
             why: why.to_string(),
         })

@@ -6,14 +6,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::Situation;
+use crate::ReplicaStatus;
 
-/// Tells what changes at some replicas, until it is asked to stop. To be called in a runtime.
+/// Reports changes of some replicas until `stop` is ready. Must be called in a runtime.
 pub async fn watch(
     stop: impl Future<Output = ()>,
     watchers: Vec<Watcher<Event>>,
-    situations: impl Fn() -> Vec<Situation>,
-    tell: impl Fn(Line),
+    statuses: impl Fn() -> Vec<ReplicaStatus>,
+    report: impl Fn(Line),
 ) {
     let changed = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
@@ -28,7 +28,7 @@ pub async fn watch(
     let mut watch = Watch::default();
     tokio::pin!(stop);
     loop {
-        watch.look(Instant::now(), &situations()).into_iter().for_each(&tell);
+        watch.look(Instant::now(), &statuses()).into_iter().for_each(&report);
         let owed = watch.owed_at;
         tokio::select! {
             () = &mut stop => return,
@@ -38,16 +38,16 @@ pub async fn watch(
     }
 }
 
-/// Tells in lines what changes at some replicas, and nothing twice.
+/// Turns changes of some replicas into lines, none of them twice.
 ///
-/// The progress of commits is told at most twice a second, what only counts on in what a
+/// The progress of commits is reported at most twice a second, what only counts on in what a
 /// replica waits for every two seconds, and everything else at once.
 #[derive(Debug, Default)]
 struct Watch {
-    told: Vec<Told>,
+    reported: Vec<Reported>,
     progress: Vec<u64>,
     progress_at: Option<Instant>,
-    /// When progress that was not told is due.
+    /// When progress that was not reported is due.
     owed_at: Option<Instant>,
 }
 
@@ -55,16 +55,16 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 const COUNTING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What was last told of a replica.
+/// What was last reported of a replica.
 #[derive(Clone, Debug)]
-struct Told {
+struct Reported {
     line: String,
     /// The same without what counts.
     frame: String,
     at: Instant,
 }
 
-/// What there is to tell.
+/// A line to be reported.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// A replica is otherwise than before.
@@ -84,20 +84,20 @@ impl Line {
 }
 
 impl Watch {
-    /// Compares with what was told before.
-    fn look(&mut self, now: Instant, situations: &[Situation]) -> Vec<Line> {
+    /// Compares with what was reported before.
+    fn look(&mut self, now: Instant, statuses: &[ReplicaStatus]) -> Vec<Line> {
         let mut lines = Vec::new();
-        let nothing = Told { line: String::new(), frame: String::new(), at: now };
-        self.told.resize(situations.len(), nothing);
-        for (told, situation) in self.told.iter_mut().zip(situations) {
-            let (line, frame) = described(situation);
-            let counts_on = frame == told.frame && now - told.at < COUNTING_INTERVAL;
-            if told.line != line && !counts_on {
+        let nothing = Reported { line: String::new(), frame: String::new(), at: now };
+        self.reported.resize(statuses.len(), nothing);
+        for (reported, status) in self.reported.iter_mut().zip(statuses) {
+            let (line, frame) = described(status);
+            let counts_on = frame == reported.frame && now - reported.at < COUNTING_INTERVAL;
+            if reported.line != line && !counts_on {
                 lines.push(Line::Change(line.clone()));
-                *told = Told { line, frame, at: now };
+                *reported = Reported { line, frame, at: now };
             }
         }
-        let progress: Vec<u64> = situations.iter().map(|situation| situation.committed).collect();
+        let progress: Vec<u64> = statuses.iter().map(|status| status.committed).collect();
         self.owed_at = None;
         if progress == self.progress || progress.iter().all(|committed| *committed == 0) {
             return lines;
@@ -106,7 +106,7 @@ impl Watch {
         if now < due_at {
             self.owed_at = Some(due_at);
         } else {
-            let parts = situations.iter().map(|s| format!("{} at {}", s.id, s.committed));
+            let parts = statuses.iter().map(|s| format!("{} at {}", s.id, s.committed));
             let parts: Vec<String> = parts.collect();
             lines.push(Line::Progress(format!("committed: replica {}", parts.join(", "))));
             self.progress = progress;
@@ -117,14 +117,14 @@ impl Watch {
 }
 
 /// A replica in a line, and the same without the numbers that may count on.
-fn described(situation: &Situation) -> (String, String) {
-    let Situation { id, role, epoch, members, .. } = situation;
+fn described(status: &ReplicaStatus) -> (String, String) {
+    let ReplicaStatus { id, role, epoch, members, .. } = status;
     let line = format!("replica {id}: {role}, epoch {epoch}, members {}", members.join(" "));
-    let Some(obstacle) = situation.obstacle().map(|obstacle| obstacle.to_string()) else {
+    let Some(blocker) = status.blocker().map(|blocker| blocker.to_string()) else {
         return (line.clone(), line);
     };
-    let words = obstacle.replace(|character: char| character.is_ascii_digit(), "");
-    (format!("{line}; {obstacle}"), format!("{line}; {words}"))
+    let words = blocker.replace(|character: char| character.is_ascii_digit(), "");
+    (format!("{line}; {blocker}"), format!("{line}; {words}"))
 }
 
 #[cfg(test)]
@@ -135,13 +135,13 @@ mod tests {
     fn only_changes_are_told_and_progress_not_too_often() {
         let mut watch = Watch::default();
         let start = Instant::now();
-        let mut one = Situation {
+        let mut one = ReplicaStatus {
             id: "1".into(),
             role: "candidate".into(),
             epoch: "0.0".into(),
             members: vec!["1".into()],
             waiting: Some("waiting for a majority of 1 2 3".into()),
-            ..Situation::default()
+            ..ReplicaStatus::default()
         };
         let line = "replica 1: candidate, epoch 0.0, members 1; waiting for a majority of 1 2 3";
         assert_eq!(watch.look(start, &[one.clone()]), [Line::Change(line.into())]);

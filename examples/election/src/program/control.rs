@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use plainsong::{Consistency, Replica, Timestamp};
 use service_lib::resp::{Reply, error};
-use service_lib::{Situation, operator};
+use service_lib::{ReplicaStatus, operator};
 use tokio::time::timeout;
 
 use crate::{Command, Election, Machine, Output};
@@ -21,10 +21,10 @@ const STATUS_BOUND: Duration = Duration::from_secs(2);
 /// Answers a request.
 pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) -> Reply {
     let word = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
-    let situation = || Situation::of(&replica.status());
+    let replica_status = || ReplicaStatus::of(&replica.status());
     match (&word[..], words.len()) {
         (b"PING", 1) => Reply::SimpleString("PONG".into()),
-        (b"INFO", _) => Reply::BulkString(situation().info().into()),
+        (b"INFO", _) => Reply::BulkString(replica_status().info().into()),
         (b"STATUS", 1) => Reply::BulkString(status(&replica).await.into()),
         (b"RESIGN", 1) => {
             let outcome = match replica.try_propose(Command::Resign) {
@@ -34,7 +34,7 @@ pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) ->
             match outcome {
                 Some(Ok(output)) => Reply::Integer(i64::from(output == Output::Done)),
                 Some(Err(why)) => error(format_args!("CLUSTERDOWN {why}")),
-                None => overdue(&situation()),
+                None => overdue(&replica_status()),
             }
         }
         _ => match operator::answer(Arc::clone(&replica), &words).await {
@@ -44,9 +44,9 @@ pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) ->
     }
 }
 
-fn overdue(situation: &Situation) -> Reply {
-    let obstacle = situation.obstacle().map(|obstacle| obstacle.to_string());
-    let why = obstacle.unwrap_or_else(|| "the group is slower than that".into());
+fn overdue(status: &ReplicaStatus) -> Reply {
+    let blocker = status.blocker().map(|blocker| blocker.to_string());
+    let why = blocker.unwrap_or_else(|| "the group is slower than that".into());
     error(format_args!("CLUSTERDOWN no answer in time: {why}"))
 }
 
@@ -66,12 +66,13 @@ async fn status(replica: &Replica<Machine>) -> String {
         }
     };
     let now = replica.log_time();
-    text += &election.map_or_else(|| "leader: not known here\n".into(), |known| told(&known, now));
-    text + &operator::told(&replica.status())
+    text += &election
+        .map_or_else(|| "leader: not known here\n".into(), |known| render_election(&known, now));
+    text + &operator::render_status(&replica.status())
 }
 
 /// Describes the election, at that moment of log time.
-fn told(election: &Election, now: Timestamp) -> String {
+fn render_election(election: &Election, now: Timestamp) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = match election.leader() {

@@ -9,7 +9,7 @@ use plainsong::Replica;
 use rustix::process::Signal;
 use service_lib::arguments::check_listen;
 use service_lib::{
-    Ended, Guarding, Job, Lifeline, Line, Listener, Signals, Situation, Stop, answer_requests,
+    Ended, Guarding, Job, Lifeline, Line, Listener, ReplicaStatus, Signals, Stop, answer_requests,
     metrics, reap_orphans, watch,
 };
 use tokio::time::{Instant, timeout};
@@ -79,8 +79,8 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
 /// Logs what changes about the replica.
 async fn tell(replica: Arc<Replica<Machine>>) {
     let watchers = vec![replica.subscribe()];
-    let situations = || vec![Situation::of(&replica.status())];
-    watch(std::future::pending(), watchers, situations, Line::log).await;
+    let statuses = || vec![ReplicaStatus::of(&replica.status())];
+    watch(std::future::pending(), watchers, statuses, Line::log).await;
 }
 
 /// Runs the command while this member leads. The exit code, if that was the end of it.

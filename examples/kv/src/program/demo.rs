@@ -74,9 +74,9 @@ async fn serve(
         servers.push(server.map_err(Failure::Runtime)?);
     }
     welcome(&servers);
-    let situations = || nodes.iter().map(Backend::situation).collect();
+    let statuses = || nodes.iter().map(Backend::replica_status).collect();
     let tell = |(Line::Change(line) | Line::Progress(line)): Line| say(&line);
-    watch(stop.asked(), nodes.iter().map(Node::subscribe).collect(), situations, tell).await;
+    watch(stop.asked(), nodes.iter().map(Node::subscribe).collect(), statuses, tell).await;
     stop.insist();
     say("Stopping; Ctrl-C again ends it at once.");
     let ends: Vec<_> = servers.into_iter().map(|s| tokio::spawn(s.stop(STOP_BOUND))).collect();

@@ -6,7 +6,7 @@ pub(super) enum Failure {
     #[error("cannot listen on {address}: {why}; {remedy}")]
     Listen { address: String, why: io::Error, remedy: String },
     #[error(transparent)]
-    Arguments(#[from] service_lib::arguments::Mistake),
+    Arguments(#[from] service_lib::arguments::UsageError),
     #[error(
         "--listen {0}: other hosts reach that address: ask for a password with \
          --requirepass-file or for certificates with --tls-client-ca, listen on 127.0.0.1 or \

@@ -97,9 +97,9 @@ async fn serve(
     let server = Server::start(first, others, node.clone(), config).map_err(Failure::Runtime)?;
     // The one line on stdout, for scripts that wait for it.
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "replica {}: {}", node.situation().id, server.address());
+    let _ = writeln!(out, "replica {}: {}", node.replica_status().id, server.address());
     let _ = out.flush();
-    watch(stop.asked(), vec![node.subscribe()], || vec![node.situation()], Line::log).await;
+    watch(stop.asked(), vec![node.subscribe()], || vec![node.replica_status()], Line::log).await;
     stop.insist();
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;

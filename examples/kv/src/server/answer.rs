@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use service_lib::Situation;
+use service_lib::ReplicaStatus;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
@@ -99,10 +99,12 @@ where
                 return receivers(&backend.view(), &channel);
             }
             (Some(Ok(output)), Tell::Info(head)) => return info::with_keyspace(head, &output),
-            (_, Tell::Info(head)) => return info::without_keyspace(head, &backend.situation()),
+            (_, Tell::Info(head)) => {
+                return info::without_keyspace(head, &backend.replica_status());
+            }
             (Some(Err(failure)), _) => failure,
             (None, _) => Failure {
-                message: overdue(&backend.situation(), timeout),
+                message: overdue(&backend.replica_status(), timeout),
                 may_still_take_effect: true,
             },
         };
@@ -119,17 +121,17 @@ where
 }
 
 /// A command could not even be proposed in time.
-pub(super) fn not_proposed(situation: &Situation, timeout: Duration) -> Reply {
+pub(super) fn not_proposed(status: &ReplicaStatus, timeout: Duration) -> Reply {
     error(format_args!(
         "CLUSTERDOWN {}; the command has not taken effect",
-        overdue(situation, timeout)
+        overdue(status, timeout)
     ))
 }
 
-fn overdue(situation: &Situation, timeout: Duration) -> String {
+fn overdue(status: &ReplicaStatus, timeout: Duration) -> String {
     let seconds = timeout.as_secs_f64();
-    match situation.obstacle() {
-        Some(obstacle) => format!("no answer within {seconds} s: {obstacle}"),
+    match status.blocker() {
+        Some(blocker) => format!("no answer within {seconds} s: {blocker}"),
         None => format!("no answer within {seconds} s: the group is slower than that"),
     }
 }

@@ -44,7 +44,7 @@ const INFO_WAIT: Duration = Duration::from_secs(1);
 
 type Answers<B> = mpsc::Sender<Answer<<B as Backend>::Pending>>;
 
-/// Serves a client until it goes, makes a mistake or the server stops. What was read is
+/// Serves a client until it disconnects, breaks the protocol or the server stops. What was read is
 /// answered in any case.
 pub(super) async fn serve<B: Backend>(
     (input, output): Halves,
@@ -116,9 +116,9 @@ impl<B: Backend> Reader<B> {
             match self.requests(&mut decoder, &mut stop).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(mistake) => {
+                Err(violation) => {
                     drop(decoder);
-                    self.end(mistake, &mut input, &mut stop).await;
+                    self.end(violation, &mut input, &mut stop).await;
                     return Ok(());
                 }
             }
@@ -158,7 +158,7 @@ impl<B: Backend> Reader<B> {
             let arguments = match decoder.request() {
                 Ok(Some(arguments)) => arguments,
                 Ok(None) => break Ok(true),
-                Err(mistake) => break Err(mistake),
+                Err(violation) => break Err(violation),
             };
             count += 1;
             if !self.request(arguments, stop).await {
@@ -207,16 +207,16 @@ impl<B: Backend> Reader<B> {
         true
     }
 
-    /// Tells the client what its mistake was. What it still sends is read, or it could not read
+    /// Sends the client the protocol error. What it still sends is read, or it could not read
     /// that: a connection that is closed before is reset.
     async fn end(
         &self,
-        mistake: ProtocolError,
+        violation: ProtocolError,
         input: &mut (impl AsyncRead + Unpin),
         stop: &mut watch::Receiver<bool>,
     ) {
         let is_authenticated = self.session.is_authenticated();
-        let reply = match mistake {
+        let reply = match violation {
             ProtocolError::Http => {
                 tracing::info!(
                     client = self.session.id(),
@@ -232,7 +232,7 @@ impl<B: Backend> Reader<B> {
             ProtocolError::TooBig(_) if !is_authenticated => {
                 error("ERR Protocol error: unauthenticated bulk length")
             }
-            mistake => error(format_args!("ERR Protocol error: {mistake}")),
+            violation => error(format_args!("ERR Protocol error: {violation}")),
         };
         let bytes_max = if is_authenticated { DISCARDED_BYTES_MAX } else { 1 << 20 };
         if self.answers.send(Answer::Close(reply)).await.is_ok() {
@@ -290,16 +290,16 @@ impl<B: Backend> Reader<B> {
                     Err(reply) => reply,
                 })
             }
-            Meaning::Role => Answer::Now(role(&self.shared.backend.situation())),
+            Meaning::Role => Answer::Now(role(&self.shared.backend.replica_status())),
             Meaning::Operate(words) => Answer::Now(self.shared.backend.operate(words).await),
             Meaning::Info(sections) => {
-                let situation = self.shared.backend.situation();
+                let status = self.shared.backend.replica_status();
                 let Shared { backend, counters, statistics, config, .. } = &*self.shared;
-                let text = sections.text(&situation, counters, statistics, &backend.view(), config);
+                let text = sections.text(&status, counters, statistics, &backend.view(), config);
                 if !sections.keyspace {
                     Answer::Now(Reply::Verbatim(text.into()))
-                } else if situation.obstacle().is_some() {
-                    Answer::Now(info::without_keyspace(text, &situation))
+                } else if status.blocker().is_some() {
+                    Answer::Now(info::without_keyspace(text, &status))
                 } else {
                     let timeout = INFO_WAIT.min(self.shared.config.timeout);
                     self.ask(Query::Count.into(), Tell::Info(text), timeout, stop).await
@@ -372,10 +372,10 @@ impl<B: Backend> Reader<B> {
                 sleep(BUSY_WAIT).await;
             }
         }
-        let situation = self.shared.backend.situation();
+        let status = self.shared.backend.replica_status();
         Answer::Now(match tell {
-            Tell::Info(text) => info::without_keyspace(text, &situation),
-            _ => not_proposed(&situation, timeout),
+            Tell::Info(text) => info::without_keyspace(text, &status),
+            _ => not_proposed(&status, timeout),
         })
     }
 

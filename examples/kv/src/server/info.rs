@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use service_lib::{Situation, connections_max};
+use service_lib::{ReplicaStatus, connections_max};
 
 use super::statistics::{Statistics, resident_bytes};
 use super::{Config, Counters};
@@ -68,7 +68,7 @@ impl Sections {
     /// All that this server knows alone.
     pub(super) fn text(
         self,
-        situation: &Situation,
+        status: &ReplicaStatus,
         counters: &Counters,
         statistics: &Statistics,
         view: &View,
@@ -107,7 +107,7 @@ impl Sections {
             section(&mut text, "Cluster", &[("cluster_enabled", "0".into())]);
         }
         if self.replication {
-            section(&mut text, "Replication", &replication(situation));
+            section(&mut text, "Replication", &replication(status));
         }
         text
     }
@@ -174,14 +174,14 @@ fn stats(counters: &Counters, statistics: &Statistics, view: &View) -> [Field; 1
 /// The role as Redis has it, for proxies and clients that look for a server that takes writes:
 /// each replica is a master as long as it can commit. One that cannot is a replica that has lost
 /// its master. What it does in its group stands under another name.
-fn replication(situation: &Situation) -> Vec<Field> {
+fn replication(status: &ReplicaStatus) -> Vec<Field> {
     let mut fields = vec![("role", "master".to_owned())];
-    if situation.obstacle().is_some() {
+    if status.blocker().is_some() {
         fields = vec![("role", "slave".to_owned()), ("master_link_status", "down".to_owned())];
     }
     fields.push(("connected_slaves", "0".into()));
-    fields.push(("master_repl_offset", situation.committed.to_string()));
-    fields.extend(situation.fields().into_iter().map(|(name, value)| match name {
+    fields.push(("master_repl_offset", status.committed.to_string()));
+    fields.extend(status.fields().into_iter().map(|(name, value)| match name {
         "role" => ("plainsong_role", value),
         name => (name, value),
     }));
@@ -225,9 +225,9 @@ pub(super) fn with_keyspace(mut text: String, output: &Output) -> Reply {
 }
 
 /// The whole, when the group did not say how many keys there are.
-pub(super) fn without_keyspace(mut text: String, situation: &Situation) -> Reply {
-    let why = match situation.obstacle() {
-        Some(obstacle) => obstacle.to_string(),
+pub(super) fn without_keyspace(mut text: String, status: &ReplicaStatus) -> Reply {
+    let why = match status.blocker() {
+        Some(blocker) => blocker.to_string(),
         None => "the group did not answer in time".into(),
     };
     section(&mut text, "Keyspace", &[("unknown", why)]);

@@ -50,7 +50,7 @@ impl Subscriptions {
             if self.of(of).insert(name.clone()) {
                 self.view.listening().add(of, &name);
             }
-            told(verb, Reply::BulkString(name), self.count())
+            subscription_reply(verb, Reply::BulkString(name), self.count())
         };
         Ok(names.iter().map(add).collect())
     }
@@ -65,10 +65,10 @@ impl Subscriptions {
             if self.of(of).remove(name) {
                 self.view.listening().remove(of, name);
             }
-            replies.push(told(verb, Reply::BulkString(name.clone()), self.count()));
+            replies.push(subscription_reply(verb, Reply::BulkString(name.clone()), self.count()));
         }
         if replies.is_empty() {
-            replies.push(told(verb, Reply::Null, self.count()));
+            replies.push(subscription_reply(verb, Reply::Null, self.count()));
         }
         if self.is_empty() {
             self.changes = None;
@@ -164,7 +164,7 @@ impl Subscriptions {
     }
 }
 
-fn told(verb: &'static str, name: Reply, count: usize) -> Reply {
+fn subscription_reply(verb: &'static str, name: Reply, count: usize) -> Reply {
     Reply::Push(vec![text(verb), name, Reply::Integer(count as i64)])
 }
 

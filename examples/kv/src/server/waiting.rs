@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use service_lib::Situation;
+use service_lib::ReplicaStatus;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
@@ -54,10 +54,10 @@ pub(super) async fn acknowledged(
     // What the replica says of itself may be a little old.
     let index = match position {
         Output::Integer(position @ 1..) => position.unsigned_abs(),
-        _ => backend.situation().applied,
+        _ => backend.replica_status().applied,
     };
     loop {
-        let others = backend.situation().acked;
+        let others = backend.replica_status().acked;
         let count = others.iter().filter(|acked| **acked >= index).count() as i64;
         let now = Instant::now();
         if count >= replicas || now >= deadline {
@@ -69,9 +69,9 @@ pub(super) async fn acknowledged(
 
 /// Answers `ROLE`: every replica that can commit takes writes, as a master does. One that cannot
 /// is like a replica without its master.
-pub(super) fn role(situation: &Situation) -> Reply {
-    let applied = Reply::Integer(i64::try_from(situation.applied).unwrap_or(i64::MAX));
-    match situation.obstacle() {
+pub(super) fn role(status: &ReplicaStatus) -> Reply {
+    let applied = Reply::Integer(i64::try_from(status.applied).unwrap_or(i64::MAX));
+    match status.blocker() {
         None => Reply::Array(vec![text("master"), applied, Reply::Array(Vec::new())]),
         Some(_) => Reply::Array(vec![
             text("slave"),

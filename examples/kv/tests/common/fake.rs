@@ -10,7 +10,7 @@ use kv::resp::Reply;
 use kv::server::{Config, Server};
 use kv::{Store, View};
 use plainsong::{Consistency, Context, Index, StateMachine, Timestamp};
-use service_lib::Situation;
+use service_lib::ReplicaStatus;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -71,10 +71,10 @@ impl Backend for Fake {
         self.0.store.lock().unwrap().view()
     }
 
-    fn situation(&self) -> Situation {
+    fn replica_status(&self) -> ReplicaStatus {
         let silent = self.0.silent.load(Ordering::SeqCst) || self.0.full.load(Ordering::SeqCst);
         let waiting = silent.then(|| "waiting for a majority of 1 2 3: have 3".into());
-        Situation { id: "3".into(), role: "voter".into(), waiting, ..Situation::default() }
+        ReplicaStatus { id: "3".into(), role: "voter".into(), waiting, ..ReplicaStatus::default() }
     }
 }
 

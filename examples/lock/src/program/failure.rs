@@ -1,13 +1,13 @@
 use std::io;
 
-use service_lib::arguments::Mistake;
+use service_lib::arguments::UsageError;
 use service_lib::{ListenError, Unanswered};
 
 /// Why the program cannot do what it is to do, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
-    Arguments(#[from] Mistake),
+    Arguments(#[from] UsageError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("{0}")]

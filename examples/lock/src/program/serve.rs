@@ -66,9 +66,9 @@ async fn serve(
     let server = Server::start(listeners, node.clone(), events, config);
     // The one line on stdout, for scripts that wait for it.
     let mut out = io::stdout();
-    let _ = writeln!(out, "replica {}: {}", node.situation().id, addresses.join(" "));
+    let _ = writeln!(out, "replica {}: {}", node.replica_status().id, addresses.join(" "));
     let _ = out.flush();
-    watch(stop.asked(), vec![node.subscribe()], || vec![node.situation()], Line::log).await;
+    watch(stop.asked(), vec![node.subscribe()], || vec![node.replica_status()], Line::log).await;
     stop.insist();
     tracing::info!("stopping; a second signal ends it at once");
     server.stop(STOP_BOUND).await;

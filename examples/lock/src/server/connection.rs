@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::info;
-use super::input::{Came, Input};
+use super::input::{Incoming, Input};
 use super::listener::Shared;
 use super::sessions::News;
 use crate::Name;
@@ -41,8 +41,8 @@ pub(super) struct Connection {
 enum Ending {
     /// By its client.
     Closed,
-    /// By a mistake of its client, which has been told of it and may still be sending.
-    Mistaken,
+    /// The client broke the protocol. It has been sent an error and may still be sending.
+    ProtocolError,
     /// Without its client's doing.
     TakenAway(String),
 }
@@ -86,13 +86,13 @@ impl Connection {
                 tokio::join!(node.insist(Command::Abandon { session }), self.input.drain());
             }
         }
-        let is_mistaken = matches!(ending, Ending::Mistaken);
+        let is_protocol_error = matches!(ending, Ending::ProtocolError);
         if self.resumed {
             self.shared.node.insist(Command::Abandon { session }).await;
         } else if self.used {
             self.shared.node.insist(Command::End { session }).await;
         }
-        if is_mistaken {
+        if is_protocol_error {
             let _ = self.output.shutdown().await;
             self.input.discard().await;
         }
@@ -101,13 +101,13 @@ impl Connection {
 
     /// One request, or one piece of news.
     async fn turn(&mut self) -> Result<(), Ending> {
-        let came = tokio::select! {
+        let incoming = tokio::select! {
             biased;
             Some(news) = self.news.recv() => return self.take(news),
-            came = self.input.next() => came,
+            incoming = self.input.next() => incoming,
         };
-        let request = match came {
-            Came::Request(words) => {
+        let request = match incoming {
+            Incoming::Request(words) => {
                 if let Some(why) = self.rights.refusal(&words) {
                     return self.write(&error(why)).await;
                 }
@@ -116,12 +116,12 @@ impl Connection {
                     None => Request::parse(&words),
                 }
             }
-            Came::End => return Err(Ending::Closed),
-            Came::Mistake(ProtocolError::Http) => return Err(Ending::Closed),
-            Came::Mistake(mistake) => {
-                let reply = error(format_args!("ERR Protocol error: {mistake}"));
+            Incoming::End => return Err(Ending::Closed),
+            Incoming::ProtocolError(ProtocolError::Http) => return Err(Ending::Closed),
+            Incoming::ProtocolError(violation) => {
+                let reply = error(format_args!("ERR Protocol error: {violation}"));
                 self.write(&reply).await?;
-                return Err(Ending::Mistaken);
+                return Err(Ending::ProtocolError);
             }
         };
         let reply = match request {
@@ -153,7 +153,7 @@ impl Connection {
                 }
             }
             Request::Break(name, at_once) => self.simple(Command::Break { name, at_once }).await,
-            Request::Info => Reply::BulkString(self.shared.node.situation().info().into()),
+            Request::Info => Reply::BulkString(self.shared.node.replica_status().info().into()),
             Request::Ping => text("PONG"),
             Request::Usage => {
                 Reply::Array(USAGE.iter().map(|line| bulk(line.to_string())).collect())
@@ -223,10 +223,10 @@ impl Connection {
                 news = self.news.recv() => news,
                 () = self.input.ended() => return Err(Ending::Closed),
                 () = &mut overdue => {
-                    let situation = self.shared.node.situation();
-                    let obstacle = situation.obstacle().map(|obstacle| format!(": {obstacle}"));
-                    let obstacle = obstacle.unwrap_or_default();
-                    return Err(Ending::TakenAway(format!("no answer in time{obstacle}")));
+                    let status = self.shared.node.replica_status();
+                    let blocker = status.blocker().map(|blocker| format!(": {blocker}"));
+                    let blocker = blocker.unwrap_or_default();
+                    return Err(Ending::TakenAway(format!("no answer in time{blocker}")));
                 }
             };
             match news {

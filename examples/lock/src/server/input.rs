@@ -13,12 +13,12 @@ pub(super) struct Input {
     decoder: Decoder,
 }
 
-/// What came.
-pub(super) enum Came {
+/// What was received.
+pub(super) enum Incoming {
     Request(Vec<Bytes>),
     /// The client is gone, or says no more.
     End,
-    Mistake(ProtocolError),
+    ProtocolError(ProtocolError),
 }
 
 impl Input {
@@ -27,15 +27,15 @@ impl Input {
     }
 
     /// The next request. May be dropped and called again.
-    pub(super) async fn next(&mut self) -> Came {
+    pub(super) async fn next(&mut self) -> Incoming {
         loop {
             match self.decoder.request() {
-                Ok(Some(words)) => return Came::Request(words),
+                Ok(Some(words)) => return Incoming::Request(words),
                 Ok(None) => {}
-                Err(mistake) => return Came::Mistake(mistake),
+                Err(violation) => return Incoming::ProtocolError(violation),
             }
             if !self.fill().await {
-                return Came::End;
+                return Incoming::End;
             }
         }
     }
@@ -58,7 +58,7 @@ impl Input {
         }
     }
 
-    /// Reads and discards what follows a mistake, so that the client can read what it was.
+    /// Reads and discards what follows a protocol error, so that the client can read the error.
     pub(super) async fn discard(&mut self) {
         service_lib::discard(&mut self.stream, DISCARDED_BYTES_MAX).await;
     }

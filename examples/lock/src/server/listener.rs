@@ -127,10 +127,10 @@ async fn watch_majority(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             }
             _ = ticks.tick() => {}
         }
-        let situation = shared.node.situation();
-        if situation.stopped.is_some() {
+        let status = shared.node.replica_status();
+        if status.stopped.is_some() {
             shared.sessions.tell_all(&News::Over("the replica of this server has stopped"));
-        } else if situation.majority {
+        } else if status.majority {
             seen = Instant::now();
         } else if seen.elapsed() > shared.config.grace {
             shared.sessions.tell_all(&News::InDoubt(

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use plainsong::{AdminError, Replica, ReplicaId, StateMachine, Status};
 
 use crate::resp::{Reply, error};
-use crate::{Situation, table};
+use crate::{ReplicaStatus, table};
 
 /// How long a change of the voters may take before the operator is told that it goes on.
 const BOUND: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ pub async fn answer<M: StateMachine>(replica: Arc<Replica<M>>, words: &[Bytes]) 
         words.iter().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let asked = match words[..] {
-        ["STATUS"] => return Some(bulk(told(&replica.status()))),
+        ["STATUS"] => return Some(bulk(render_status(&replica.status()))),
         ["MEMBERS"] => return Some(bulk(members(&replica.status()))),
         ["MEMBERS", "SAFE"] => {
             return Some(bulk(replica.status().restart_obstacle().unwrap_or_default()));
@@ -118,9 +118,9 @@ fn bulk(text: String) -> Reply {
     Reply::BulkString(text.into())
 }
 
-/// How the replica is, and the members.
-pub fn told(status: &Status) -> String {
-    format!("{}\n{}", Situation::of(status), members(status))
+/// Renders the status of the replica and its members as text for people.
+pub fn render_status(status: &Status) -> String {
+    format!("{}\n{}", ReplicaStatus::of(status), members(status))
 }
 
 /// Who is here and who votes, and how far each is.

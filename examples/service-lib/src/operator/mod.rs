@@ -9,5 +9,5 @@ mod ask;
 mod bar;
 mod safe;
 
-pub use answer::{answer, told};
+pub use answer::{answer, render_status};
 pub use ask::{At, Failure, Operate, run};

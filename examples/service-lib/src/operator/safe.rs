@@ -16,7 +16,7 @@ pub(super) async fn wait(at: &At, bound: Duration) -> Result<(), Failure> {
     at.addresses()?;
     let deadline = Instant::now() + bound;
     let mut safe_since = None;
-    let mut told = String::new();
+    let mut reported = String::new();
     loop {
         let why = match ask(at, &["MEMBERS".into(), "SAFE".into()]).await {
             Ok(why) if why.is_empty() => {
@@ -40,9 +40,9 @@ pub(super) async fn wait(at: &At, bound: Duration) -> Result<(), Failure> {
         if Instant::now() >= deadline {
             return Err(Failure::Unsafe(why));
         }
-        if safe_since.is_none() && why != told {
+        if safe_since.is_none() && why != reported {
             crate::say(format_args!("not yet: {why}"));
-            told = why;
+            reported = why;
         }
         sleep(INTERVAL).await;
     }

@@ -4,9 +4,9 @@ use plainsong::{MemberStatus, Status};
 
 use crate::Transfer;
 
-/// How a replica and its group are.
+/// The status of a replica and its group, as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Situation {
+pub struct ReplicaStatus {
     /// The replica.
     pub id: String,
     /// What it does in the group.
@@ -37,10 +37,10 @@ pub struct Situation {
     pub majority: bool,
 }
 
-impl Situation {
-    /// What `INFO` tells of it, by name.
+impl ReplicaStatus {
+    /// Returns the fields of `INFO`, by name. The name of the blocker there is `obstacle`.
     pub fn fields(&self) -> [(&'static str, String); 11] {
-        let obstacle = self.obstacle().map(|obstacle| obstacle.to_string());
+        let blocker = self.blocker().map(|blocker| blocker.to_string());
         [
             ("id", self.id.clone()),
             ("role", self.role.clone()),
@@ -51,7 +51,7 @@ impl Situation {
             ("last", self.last.to_string()),
             ("committed", self.committed.to_string()),
             ("applied", self.applied.to_string()),
-            ("obstacle", obstacle.unwrap_or_default()),
+            ("obstacle", blocker.unwrap_or_default()),
             ("transfer", self.transfer.map(|transfer| transfer.to_string()).unwrap_or_default()),
         ]
     }
@@ -65,7 +65,7 @@ impl Situation {
         text
     }
 
-    /// What a replica's status says.
+    /// Returns the status as text.
     pub fn of(status: &Status) -> Self {
         let is_here =
             |id| status.members.iter().any(|member| member.votes && member.replica == Some(id));
@@ -90,18 +90,18 @@ impl Situation {
         }
     }
 
-    /// What keeps commands from being committed here, if anything does.
-    pub fn obstacle(&self) -> Option<Obstacle<'_>> {
+    /// Returns what keeps commands from being committed here, if anything does.
+    pub fn blocker(&self) -> Option<Blocker<'_>> {
         match (&self.stopped, &self.waiting) {
-            (Some(why), _) => Some(Obstacle::Stopped(why)),
-            (None, Some(what)) => Some(Obstacle::Waiting(what)),
+            (Some(why), _) => Some(Blocker::Stopped(why)),
+            (None, Some(what)) => Some(Blocker::Waiting(what)),
             (None, None) => None,
         }
     }
 }
 
 /// For people, a line for each.
-impl fmt::Display for Situation {
+impl fmt::Display for ReplicaStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fields().iter().try_for_each(|(name, value)| writeln!(f, "{name}: {value}"))
     }
@@ -121,14 +121,14 @@ fn name(member: &MemberStatus) -> String {
 
 /// What keeps commands from being committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle<'a> {
+pub enum Blocker<'a> {
     /// The replica waits for something, in words that say so.
     Waiting(&'a str),
     /// The replica has stopped, for this reason.
     Stopped(&'a str),
 }
 
-impl fmt::Display for Obstacle<'_> {
+impl fmt::Display for Blocker<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Waiting(what) => f.write_str(what),
