@@ -8,7 +8,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kv::Store;
+use kv::KvStore;
 use kv::command::{Command, Condition, Expiry};
 use plainsong::{Context, Index, Snapshot, StateMachine, Timestamp};
 
@@ -23,7 +23,7 @@ fn set(number: u64, bytes: usize) -> Command {
 }
 
 /// Sets keys all over the store, and says how long each took.
-fn write(store: &mut Store, keys: u64, bytes: usize, count: u64) -> Vec<Duration> {
+fn write(store: &mut KvStore, keys: u64, bytes: usize, count: u64) -> Vec<Duration> {
     let spread = (0..count).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys);
     let commands: Vec<Command> = spread.map(|number| set(number, bytes)).collect();
     let took = commands.into_iter().map(|command| {
@@ -44,7 +44,7 @@ fn tell(what: &str, mut took: Vec<Duration>) {
 fn main() -> io::Result<()> {
     let number = |at: usize| std::env::args().nth(at).and_then(|text| text.parse().ok());
     let (keys, bytes) = (number(1).unwrap_or(1_000_000), number(2).unwrap_or(100) as usize);
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     (0..keys).for_each(|number| {
         drop(store.apply(&Context::new(Index(1), Timestamp(1)), set(number, bytes).into()))
     });

@@ -12,7 +12,7 @@ use crate::resp::Reply;
 /// can make a replica slow, full or silent.
 pub trait Backend: Send + Sync + 'static {
     /// The outcome to come.
-    type Pending: Future<Output = Result<Output, Failure>> + Send + Unpin;
+    type Pending: Future<Output = Result<Output, CommandFailure>> + Send + Unpin;
 
     /// Proposes without blocking. Proposals take effect in the order of the calls.
     ///
@@ -46,7 +46,7 @@ pub trait Backend: Send + Sync + 'static {
 
 /// Why there is no output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct CommandFailure {
     /// What happened and what to do.
     pub message: String,
     /// Whether the command may still take effect.

@@ -3,7 +3,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`Store`], [`command`] | the state machine, and what is proposed to it |
+//! | [`KvStore`], [`command`] | the state machine, and what is proposed to it |
 //! | [`View`] | what the server sees of the store without asking |
 //! | [`resp`], [`request`] | from bytes to commands, and from outputs to replies |
 //! | [`server`] | connections: pipelining, back-pressure, deadlines |
@@ -27,8 +27,8 @@ mod store;
 mod view;
 
 pub use service_lib::number;
-pub use store::Store;
-pub use view::{Change, Changes, Event, Message, Notice, View};
+pub use store::KvStore;
+pub use view::{Change, Changes, KeyEvent, Message, Notice, View};
 
 /// How long an orderly stop waits for clients to take their answers.
 const STOP_BOUND: std::time::Duration = std::time::Duration::from_secs(3);

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use plainsong::{Answer, Consistency, Event, Overloaded, ReadError, Replica, Status, Watcher};
 use service_lib::{ReplicaStatus, operator};
 
-use crate::backend::{Backend, Failure};
+use crate::backend::{Backend, CommandFailure};
 use crate::command::{Output, Proposal, Query};
 use crate::resp::{Reply, error};
-use crate::{Store, View};
+use crate::{KvStore, View};
 
 /// A replica of the store as the server sees it. Clones are handles on the same replica.
 #[derive(Clone)]
 pub struct Node {
-    replica: Arc<Replica<Store>>,
+    replica: Arc<Replica<KvStore>>,
     view: View,
 }
 
@@ -30,7 +30,7 @@ enum Kind {
 
 impl Node {
     /// A handle on a running replica, and the view of the store that it was started with.
-    pub fn new(replica: Replica<Store>, view: View) -> Self {
+    pub fn new(replica: Replica<KvStore>, view: View) -> Self {
         Self { replica: Arc::new(replica), view }
     }
 
@@ -69,7 +69,7 @@ impl Backend for Node {
         unplaced: impl Send + 'static,
     ) -> Result<Outcome, Query> {
         let (asked, now) = (query.clone(), self.replica.log_time());
-        let look = move |store: &Store| {
+        let look = move |store: &KvStore| {
             let answer = store.answer(asked, now);
             drop(unplaced);
             answer
@@ -93,15 +93,17 @@ impl Backend for Node {
 }
 
 impl Future for Outcome {
-    type Output = Result<Output, Failure>;
+    type Output = Result<Output, CommandFailure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Kind::Command(answer) => Pin::new(answer).poll(context).map_err(|error| Failure {
-                message: error.to_string(),
-                may_still_take_effect: error.may_still_take_effect(),
-            }),
-            Kind::Read(answer) => Pin::new(answer).poll(context).map_err(|error| Failure {
+            Kind::Command(answer) => {
+                Pin::new(answer).poll(context).map_err(|error| CommandFailure {
+                    message: error.to_string(),
+                    may_still_take_effect: error.may_still_take_effect(),
+                })
+            }
+            Kind::Read(answer) => Pin::new(answer).poll(context).map_err(|error| CommandFailure {
                 message: error.to_string(),
                 may_still_take_effect: false,
             }),

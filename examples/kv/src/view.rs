@@ -65,7 +65,7 @@ pub struct Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// What it was.
-    pub event: Event,
+    pub event: KeyEvent,
     /// Which key.
     pub key: Bytes,
 }
@@ -73,7 +73,7 @@ pub struct Change {
 /// What can happen to a key, by the names of Redis's keyspace notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Event {
+pub enum KeyEvent {
     Append,
     CopyTo,
     Del,
@@ -88,7 +88,7 @@ pub enum Event {
     SetRange,
 }
 
-impl Event {
+impl KeyEvent {
     /// As Redis calls it.
     pub fn name(self) -> &'static str {
         match self {
@@ -154,8 +154,8 @@ impl View {
         }
     }
 
-    pub(crate) fn tell(&self, index: Index, event: Event, key: &Bytes) {
-        if event == Event::Expired {
+    pub(crate) fn tell(&self, index: Index, event: KeyEvent, key: &Bytes) {
+        if event == KeyEvent::Expired {
             self.0.expired.fetch_add(1, Ordering::Relaxed);
         }
         if self.has_listeners() && key.len() <= CHANGED_KEY_BYTES_MAX {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kv::limits::{CHANGED_KEY_BYTES_MAX, CHANGES_MAX, MESSAGES_BYTES_MAX, SUBSCRIPTIONS_MAX};
-use kv::server::{Config, Password};
+use kv::server::{Password, ServerConfig};
 use plainsong::{Consistency, Snapshot as _, StateMachine as _};
 
 mod common;
@@ -14,14 +14,14 @@ use common::{Test, request, text, until};
 
 const PATIENT: Duration = Duration::from_secs(30);
 
-fn config() -> Config {
-    Config::new(PATIENT)
+fn config() -> ServerConfig {
+    ServerConfig::new(PATIENT)
 }
 
 #[test]
 fn nothing_is_answered_before_the_password() {
     let password = Password::from_file_text(b"secret\n");
-    let test = Test::start_with(Config { password, ..config() });
+    let test = Test::start_with(ServerConfig { password, ..config() });
     let mut client = test.client();
     let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
     let first = "-NOAUTH Authentication required.";
@@ -74,7 +74,7 @@ fn without_a_password_the_only_user_is_default() {
 
 #[test]
 fn a_full_store_takes_nothing_that_makes_it_larger() {
-    let test = Test::start_with(Config { memory_bytes_max: Some(10_000), ..config() });
+    let test = Test::start_with(ServerConfig { memory_bytes_max: Some(10_000), ..config() });
     let mut client = test.client();
     let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
     assert_eq!(client.ask("CONFIG GET maxmemory"), "[\"maxmemory\" \"10000\"]");
@@ -111,7 +111,7 @@ fn a_full_store_takes_nothing_that_makes_it_larger() {
 fn how_fresh_reads_are_a_connection_says() {
     let test = Test::start(PATIENT);
     let (mut local, mut other) = (test.client(), test.client());
-    let asked = |client: &mut common::Client, request: &str| {
+    let asked = |client: &mut common::TestClient, request: &str| {
         client.ask(request);
         std::mem::take(&mut *test.fake.0.reads.lock().unwrap())
     };
@@ -273,7 +273,7 @@ fn who_hangs_up_is_listened_for_no_more() {
     let mut listener = test.client();
     listener.ask("PSUBSCRIBE *");
     let mut writer = test.client();
-    let clients = |client: &mut common::Client| client.ask("INFO clients");
+    let clients = |client: &mut common::TestClient| client.ask("INFO clients");
     assert!(clients(&mut writer).contains("connected_clients:2"));
     drop(listener);
     until("one client", || clients(&mut writer).contains("connected_clients:1").then_some(()));

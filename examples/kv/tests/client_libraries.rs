@@ -69,7 +69,7 @@ fn redis_py_works_over_tls() {
     let serve = Serve::start_alone(&ring, &[&files[..], &socket[..]].concat());
     until("a replica that commits", || {
         let local = std::os::unix::net::UnixStream::connect(&local).ok()?;
-        (common::Client::over(local).ask("SET ready 1") == "OK").then_some(())
+        (common::TestClient::over(local).ask("SET ready 1") == "OK").then_some(())
     });
     let mut command = Command::new(&python);
     command.arg(scripts().join("redis_py.py")).arg(serve.address.port().to_string()).arg(&cert);

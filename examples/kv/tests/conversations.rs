@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 mod common;
-use common::{Client, Random, Redis, Test, text};
+use common::{Random, Redis, Test, TestClient, text};
 
 const PATIENT: Duration = Duration::from_secs(30);
 
@@ -15,7 +15,7 @@ const PATIENT: Duration = Duration::from_secs(30);
 /// the client is told something that it did not ask for. A request `!REQUEST` has no reply. A
 /// reply `~` is looked at by nobody.
 #[track_caller]
-fn play<S: Read + Write>(who: &str, script: &str, connect: impl Fn() -> Client<S>) {
+fn play<S: Read + Write>(who: &str, script: &str, connect: impl Fn() -> TestClient<S>) {
     let mut clients: Vec<_> = (0..3).map(|_| connect()).collect();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();

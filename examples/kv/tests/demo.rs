@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use rustix::process::Signal;
 
 mod common;
-use common::{Client, Demo, have, kv, until};
+use common::{Demo, TestClient, have, kv, until};
 
 fn redis_cli(port: u16, arguments: &[&str]) -> String {
     let output = Command::new("redis-cli")
@@ -62,7 +62,7 @@ fn redis_benchmark_runs_at_every_port() {
 fn it_tells_what_happens_and_stops_on_ctrl_c_and_sigterm() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut demo = Demo::start();
-        let mut client = Client::connect(demo.addresses[1]).unwrap();
+        let mut client = TestClient::connect(demo.addresses[1]).unwrap();
         assert_eq!(client.ask("SET a 1"), "OK");
         let told = |start: &str, end: &str| {
             demo.process.out().iter().any(|line| line.starts_with(start) && line.ends_with(end))

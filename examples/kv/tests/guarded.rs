@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use rustix::process::Signal;
 
 mod common;
-use common::{Client, Serve, certificate, have, text, tls, until};
+use common::{Serve, TestClient, certificate, have, text, tls, until};
 
 fn kv(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).output().expect("the kv binary")
@@ -30,7 +30,7 @@ fn a_password_is_asked_for_at_the_port_and_not_at_the_socket() {
     let mut client = serve.client();
     assert_eq!(client.ask("GET a"), "-NOAUTH Authentication required.");
     assert_eq!(client.ask("AUTH secret"), "OK");
-    let mut local = Client::over(UnixStream::connect(&socket).unwrap());
+    let mut local = TestClient::over(UnixStream::connect(&socket).unwrap());
     until("a replica that commits", || (local.ask("SET a 1") == "OK").then_some(()));
     assert_eq!(client.ask("GET a"), "\"1\"");
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
@@ -69,7 +69,7 @@ fn operators_are_served_at_the_socket_and_not_at_the_port() {
         assert_eq!(client.ask(request), refusal, "{request}");
     }
     assert!(client.ask("MEMBERS").contains("REPLICA"), "everybody may look");
-    let mut local = Client::over(UnixStream::connect(&socket).unwrap());
+    let mut local = TestClient::over(UnixStream::connect(&socket).unwrap());
     assert!(local.ask("NEWCLUSTER").contains("would go on alone"));
     // The command line finds the socket of a replica of this host by itself.
     let output = kv(&["members", "add", "0", "--at", &serve.address.to_string()]);
@@ -91,7 +91,7 @@ fn operators_have_a_private_socket_without_being_asked_for_one() {
     };
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(path), mode(path.parent().unwrap())), (0o600, 0o700));
-    let mut local = Client::over(UnixStream::connect(path).unwrap());
+    let mut local = TestClient::over(UnixStream::connect(path).unwrap());
     assert!(local.ask("NEWCLUSTER").contains("would go on alone"));
     drop((client, local));
     serve.process.signal(Signal::TERM);

@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kv::limits::{REQUEST_BYTES_MAX, UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BYTES_MAX};
-use kv::server::{Config, Password};
+use kv::server::{Password, ServerConfig};
 
 mod common;
-use common::{BOUND, Client, Serve, Test, request, text, until};
+use common::{BOUND, Serve, Test, TestClient, request, text, until};
 
 const PATIENT: Duration = Duration::from_secs(60);
 
-fn is_closed<S: io::Read + io::Write>(client: &mut Client<S>) -> bool {
+fn is_closed<S: io::Read + io::Write>(client: &mut TestClient<S>) -> bool {
     let error = client.reply().expect_err("the connection is closed");
     // What it had sent and nobody had read resets it.
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
@@ -48,7 +48,7 @@ fn requests_of_http_are_not_carried_out() {
 #[test]
 fn a_client_without_the_password_has_small_limits() {
     let password = Password::from_file_text(b"secret\n");
-    let test = Test::start_with(Config { password, ..Config::new(PATIENT) });
+    let test = Test::start_with(ServerConfig { password, ..ServerConfig::new(PATIENT) });
     let arguments = UNAUTHENTICATED_ARGUMENTS_MAX + 1;
     for (bytes, told) in [
         (format!("*{arguments}\r\n"), "unauthenticated multibulk length"),
@@ -81,10 +81,10 @@ fn a_client_without_the_password_has_small_limits() {
 
 #[test]
 fn a_client_that_does_not_say_the_password_is_disconnected_in_time() {
-    let config = Config {
+    let config = ServerConfig {
         password: Password::from_file_text(b"secret\n"),
         authentication_timeout: Duration::from_secs(2),
-        ..Config::new(PATIENT)
+        ..ServerConfig::new(PATIENT)
     };
     let test = Test::start_with(config);
     // On a busy machine one may be too late.
@@ -98,8 +98,10 @@ fn a_client_that_does_not_say_the_password_is_disconnected_in_time() {
     assert!(is_closed(&mut silent));
     while wrong.reply().is_ok() {}
     assert_eq!(right.ask("GET a"), "nil", "its own time was over before");
-    let test =
-        Test::start_with(Config { authentication_timeout: Duration::ZERO, ..Config::new(PATIENT) });
+    let test = Test::start_with(ServerConfig {
+        authentication_timeout: Duration::ZERO,
+        ..ServerConfig::new(PATIENT)
+    });
     assert_eq!(test.client().ask("GET a"), "nil", "there is no password to say");
 }
 
@@ -136,7 +138,7 @@ fn clients_that_listen_and_do_not_read_take_little_memory() {
     until("a replica that commits", || (writer.ask("SET a 1") == "OK").then_some(()));
     let mut listeners: Vec<_> = (0..LISTENERS)
         .map(|_| {
-            let mut client = Client::over(UnixStream::connect(&socket).unwrap());
+            let mut client = TestClient::over(UnixStream::connect(&socket).unwrap());
             client.ask("PSUBSCRIBE *");
             client
         })
@@ -160,7 +162,8 @@ fn clients_that_listen_and_do_not_read_take_little_memory() {
 #[test]
 fn a_client_that_listens_and_takes_nothing_is_disconnected() {
     let timeout = Duration::from_millis(200);
-    let test = Test::start_with(Config { listener_timeout: timeout, ..Config::new(PATIENT) });
+    let test =
+        Test::start_with(ServerConfig { listener_timeout: timeout, ..ServerConfig::new(PATIENT) });
     let (mut lazy, mut writer) = (test.client(), test.client());
     lazy.ask("PSUBSCRIBE *");
     let key = "k".repeat(4000);

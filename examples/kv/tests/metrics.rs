@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use cpg::embedded::LocalRing;
-use kv::Store;
+use kv::KvStore;
 use kv::node::Node;
 use plainsong::{Replica, ReplicaId};
 use service_lib::{metrics, testing::until};
@@ -68,7 +68,7 @@ fn check(text: &str) -> BTreeMap<String, usize> {
 
 #[test]
 fn metrics_are_sound_and_nothing_else_is_found() {
-    let store = Store::default();
+    let store = KvStore::default();
     let view = store.view();
     let replica = Replica::builder(ReplicaId(1), store)
         .transport(LocalRing::new().node())

@@ -5,10 +5,10 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod common;
-use common::{Client, Demo, request, text};
+use common::{Demo, TestClient, request, text};
 
 /// Sends the lines at once, and tells the replies.
-fn pipeline(client: &mut Client, lines: &[&str]) -> Vec<String> {
+fn pipeline(client: &mut TestClient, lines: &[&str]) -> Vec<String> {
     client.send(format!("{}\r\n", lines.join("\r\n")).as_bytes()).unwrap();
     lines.iter().map(|_| text(&client.reply().unwrap())).collect()
 }
@@ -54,7 +54,7 @@ const PIPELINES: &[Pipeline] = &[
 fn pipelines_take_effect_in_order(mode: &str) {
     let group = Demo::start();
     for address in &group.addresses {
-        let mut client = Client::connect(*address).unwrap();
+        let mut client = TestClient::connect(*address).unwrap();
         assert_eq!(client.ask(mode), "OK");
         for round in 0..30 {
             for lines in PIPELINES {
@@ -80,7 +80,7 @@ fn local_reads_see_the_writes_before_them_and_none_after_them() {
 #[test]
 fn modes_of_reading_do_not_change_the_order() {
     let group = Demo::start();
-    let mut client = Client::connect(group.addresses[2]).unwrap();
+    let mut client = TestClient::connect(group.addresses[2]).unwrap();
     for round in 0..100 {
         let lines = [
             "SET k 1",
@@ -105,7 +105,7 @@ fn modes_of_reading_do_not_change_the_order() {
 #[test]
 fn a_client_that_listens_is_not_told_of_what_it_did_before() {
     let group = Demo::start();
-    let mut client = Client::connect(group.addresses[1]).unwrap();
+    let mut client = TestClient::connect(group.addresses[1]).unwrap();
     for round in 0..50 {
         let replies = pipeline(&mut client, &["SET k 1", "SUBSCRIBE __keyspace@0__:k", "PING"]);
         assert_eq!(replies[0], "OK", "round {round}");
@@ -119,7 +119,7 @@ fn a_client_that_listens_is_not_told_of_what_it_did_before() {
 #[test]
 fn a_write_behind_long_replies_does_not_wait_for_the_client_to_read_them() {
     let group = Demo::start();
-    let mut client = Client::connect(group.addresses[0]).unwrap();
+    let mut client = TestClient::connect(group.addresses[0]).unwrap();
     let value = "x".repeat(900_000);
     assert_eq!(text(&client.call(&["SET", "k", &value]).unwrap()), "OK");
     let mut bytes = request(&["GET", "k"]).repeat(40);

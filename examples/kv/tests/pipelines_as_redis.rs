@@ -11,7 +11,7 @@ use std::thread;
 
 mod common;
 use common::{
-    BOUND, Client, Random, Redis, Serve, certificate, have, ready, request, text, tls, until,
+    BOUND, Random, Redis, Serve, TestClient, certificate, have, ready, request, text, tls, until,
 };
 
 /// Of each client.
@@ -19,13 +19,13 @@ const PIPELINES: usize = 60;
 const COMMANDS_MAX: usize = 120;
 
 /// A connection of any kind.
-type AnyClient = Client<Box<dyn ReadWrite + Send>>;
+type AnyClient = TestClient<Box<dyn ReadWrite + Send>>;
 
 trait ReadWrite: Read + Write {}
 impl<S: Read + Write> ReadWrite for S {}
 
 fn any(stream: impl Read + Write + Send + 'static) -> AnyClient {
-    Client::over(Box::new(stream))
+    TestClient::over(Box::new(stream))
 }
 
 /// The next command, or what makes up a transaction, of the client with this prefix.
@@ -73,7 +73,7 @@ fn commands(random: &mut Random, prefix: &str) -> Vec<Vec<String>> {
 }
 
 /// The same pipelines for both; `READONLY` and `READWRITE` in between are for ours only.
-fn compare(mut ours: AnyClient, mut theirs: Client<UnixStream>, prefix: &str, seed: u64) {
+fn compare(mut ours: AnyClient, mut theirs: TestClient<UnixStream>, prefix: &str, seed: u64) {
     let mut random = Random(seed);
     for number in 0..PIPELINES {
         let mut pipeline = Vec::new();
@@ -145,7 +145,7 @@ impl Group {
             ready(serve.address);
         }
         until("a replica that commits", || {
-            let mut client = Client::over(UnixStream::connect(&sockets[1]).ok()?);
+            let mut client = TestClient::over(UnixStream::connect(&sockets[1]).ok()?);
             client.ask("DBSIZE").starts_with(':').then_some(())
         });
         Self { serves, cert, sockets }

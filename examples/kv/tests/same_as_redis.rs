@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kv::Store;
+use kv::KvStore;
 use kv::resp::Reply;
 
 mod common;
@@ -223,7 +223,7 @@ fn random_commands_are_answered_as_redis_answers_them() {
     let directory = tempfile::tempdir().unwrap();
     let server = Redis::start(directory.path());
     let mut redis = server.client();
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     let mut random = Random(seed);
     let mut history = Vec::new();
     for _ in 0..COMMANDS {
@@ -255,7 +255,7 @@ fn random_floating_point_numbers_are_added_as_redis_adds_them() {
     let directory = tempfile::tempdir().unwrap();
     let server = Redis::start(directory.path());
     let mut redis = server.client();
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     let mut random = Random(seed);
     let (mut sums, mut first) = (0, "0".to_owned());
     for _ in 0..20_000 {

@@ -14,7 +14,7 @@ use kv::limits::{IN_FLIGHT_MAX, REQUEST_BYTES_MAX};
 use kv::resp::Reply;
 
 mod common;
-use common::{Client, Test, request, text, until};
+use common::{Test, TestClient, request, text, until};
 
 const PATIENT: Duration = Duration::from_secs(30);
 const IMPATIENT: Duration = Duration::from_millis(200);
@@ -234,7 +234,7 @@ fn an_orderly_stop_answers_what_was_read() {
     until("the proposal", || (proposed() == 1).then_some(()));
     let Test { runtime, server, fake } = test;
     let stopped = runtime.spawn(server.stop(PATIENT));
-    until("a closed port", || Client::connect(address).err());
+    until("a closed port", || TestClient::connect(address).err());
     for sender in fake.0.unanswered.lock().unwrap().drain(..) {
         sender.send(Ok(Output::Done)).unwrap();
     }
@@ -258,7 +258,7 @@ fn a_stop_is_not_held_up_by_an_outcome_that_never_comes() {
 }
 
 /// The fields of `INFO`, by name.
-fn info(client: &mut Client) -> std::collections::BTreeMap<String, String> {
+fn info(client: &mut TestClient) -> std::collections::BTreeMap<String, String> {
     let reply = client.call(&["INFO"]).unwrap();
     let Reply::BulkString(text) = reply else { panic!("{reply:?}") };
     let text = String::from_utf8(text.to_vec()).unwrap();
@@ -321,7 +321,7 @@ fn info_has_what_monitors_of_redis_read() {
 fn a_replica_that_can_commit_is_a_master() {
     let test = Test::start(IMPATIENT);
     let mut client = test.client();
-    let role = |client: &mut Client| {
+    let role = |client: &mut TestClient| {
         let fields = info(client);
         (fields["role"].clone(), fields["plainsong_role"].clone())
     };

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kv::Store;
+use kv::KvStore;
 use kv::command::{
     Command, Condition, Deadline, ExpireCondition, Expiry, LifetimeForm, Output, Proposal, Query,
     Step, Transaction,
@@ -134,10 +134,10 @@ fn any_proposal(random: &mut Random) -> Proposal {
 }
 
 impl Workload for Clients {
-    type Machine = Store;
+    type Machine = KvStore;
 
-    fn machine(&self) -> Store {
-        Store::default()
+    fn machine(&self) -> KvStore {
+        KvStore::default()
     }
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Proposal {
@@ -162,7 +162,7 @@ impl Workload for Clients {
         self.history.answered(client, answer);
     }
 
-    fn at_rest(&mut self, store: &Store, _: &BTreeSet<Incarnation>) -> Result<(), String> {
+    fn at_rest(&mut self, store: &KvStore, _: &BTreeSet<Incarnation>) -> Result<(), String> {
         let all = Query::Scan { cursor: 0, count: u32::MAX, pattern: None };
         let (all, count) =
             (store.answer(all, Timestamp(0)), store.answer(Query::Count, Timestamp(0)));
@@ -197,5 +197,5 @@ fn the_store_is_deterministic_also_behind_snapshots() {
         _ => any_proposal(random),
     };
     let commands = std::iter::repeat_with(|| any(&mut random)).take(1000);
-    check_determinism(Store::default, commands).unwrap();
+    check_determinism(KvStore::default, commands).unwrap();
 }

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 
 mod common;
 use common::{
-    BOUND, Client, Random, Serve, certificate, have, request, text, tls, tls_over, until,
+    BOUND, Random, Serve, TestClient, certificate, have, request, text, tls, tls_over, until,
 };
 
 /// Connects with a receive buffer that holds next to nothing.
@@ -25,7 +25,10 @@ fn narrow(address: SocketAddr) -> TcpStream {
 }
 
 /// Asks for more than the sockets hold, and reads it only when the server has written what it can.
-fn read_late<S: std::io::Read + std::io::Write>(mut client: Client<S>, other: &mut dyn FnMut()) {
+fn read_late<S: std::io::Read + std::io::Write>(
+    mut client: TestClient<S>,
+    other: &mut dyn FnMut(),
+) {
     let mut random = Random(client.ask("ECHO 1").len() as u64);
     for _ in 0..12 {
         let value = "x".repeat(200_000 + random.below(790_000));
@@ -60,12 +63,12 @@ fn clients_that_read_late_get_all_replies() {
         for number in 0..6 {
             let (address, cert, socket) = (serve.address, &cert, &socket);
             scope.spawn(move || {
-                let mut other = Client::over(UnixStream::connect(socket).unwrap());
+                let mut other = TestClient::over(UnixStream::connect(socket).unwrap());
                 let mut other = || assert_eq!(other.ask("PING"), "PONG");
                 if number == 5 {
                     let stream = UnixStream::connect(socket).unwrap();
                     stream.set_read_timeout(Some(BOUND)).unwrap();
-                    return read_late(Client::over(stream), &mut other);
+                    return read_late(TestClient::over(stream), &mut other);
                 }
                 read_late(tls_over(narrow(address), cert, None), &mut other);
             });

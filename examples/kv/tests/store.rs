@@ -4,7 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use bytes::Bytes;
-use kv::Store;
+use kv::KvStore;
 use kv::command::{Command, Output, Query};
 use kv::limits::{EXPIRED_PER_ENTRY_MAX, VALUE_BYTES_MAX};
 use kv::resp::Reply;
@@ -16,7 +16,7 @@ use common::{Random, run, text};
 /// Runs lines of `time | request | reply` on a fresh store.
 #[track_caller]
 fn script(lines: &str) {
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
         let [time, request, reply] = parts[..] else { panic!("not a line: {line}") };
@@ -180,7 +180,7 @@ fn an_expiry_is_changed_on_conditions() {
 
 #[test]
 fn values_stay_within_their_limit() {
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     let long = "x".repeat(VALUE_BYTES_MAX);
     assert_eq!(text(&run(&mut store, 0, &["SET", "a", &long])), "OK");
     let refused = text(&run(&mut store, 0, &["APPEND", "a", "x"]));
@@ -196,12 +196,12 @@ fn values_stay_within_their_limit() {
 
 #[test]
 fn expired_keys_give_their_memory_back_bit_by_bit() {
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     let keys = EXPIRED_PER_ENTRY_MAX + 1;
     for key in 0..keys {
         run(&mut store, 0, &["SET", &key.to_string(), "1", "PX", "10"]);
     }
-    let room = |store: &Store| format!("{store:?}").matches("Entry").count();
+    let room = |store: &KvStore| format!("{store:?}").matches("Entry").count();
     for left in [1, 0] {
         assert_eq!(store.wake_at(), Some(Timestamp(10)));
         store.wake(&Context::new(Index(1), Timestamp(10)));
@@ -217,7 +217,7 @@ fn expired_keys_give_their_memory_back_bit_by_bit() {
 #[test]
 fn a_scan_meets_every_key_that_stays() {
     let mut random = Random(7);
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     for key in 0..500 {
         run(&mut store, 0, &["SET", &format!("stays:{key}"), "1"]);
     }
@@ -277,7 +277,7 @@ fn a_command_is_little_more_than_its_strings_when_it_is_encoded() {
 
 #[test]
 fn a_snapshot_is_the_state_at_its_moment_and_the_same_for_the_same_state() {
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     for key in 0..1000_usize {
         let (key, value) = (format!("key {key}"), "v".repeat(key));
         let deadline = (key.len() + value.len()).to_string();

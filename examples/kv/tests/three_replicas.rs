@@ -8,7 +8,7 @@ use std::thread;
 use kv::resp::Reply;
 
 mod common;
-use common::{Client, Demo, request, text, until};
+use common::{Demo, TestClient, request, text, until};
 
 /// Clients at all replicas hear every message, in one order.
 #[test]
@@ -16,12 +16,12 @@ fn messages_reach_the_clients_of_all_replicas_in_one_order() {
     const MESSAGES: usize = 200;
     let demo = Demo::start();
     let mut listeners: Vec<_> =
-        demo.addresses.iter().map(|address| Client::connect(*address).unwrap()).collect();
+        demo.addresses.iter().map(|address| TestClient::connect(*address).unwrap()).collect();
     for listener in &mut listeners {
         assert_eq!(listener.ask("SUBSCRIBE news"), "[\"subscribe\" \"news\" :1]");
     }
     let publish = |number: usize| {
-        let mut client = Client::connect(demo.addresses[number]).unwrap();
+        let mut client = TestClient::connect(demo.addresses[number]).unwrap();
         thread::spawn(move || {
             let message = |at: usize| request(&["PUBLISH", "news", &format!("{number}:{at}")]);
             client.send(&(0..MESSAGES).flat_map(message).collect::<Vec<_>>()).unwrap();
@@ -56,7 +56,7 @@ fn messages_reach_the_clients_of_all_replicas_in_one_order() {
 fn all_keys_are_those_of_one_moment() {
     const KEYS: usize = 3_000;
     let demo = Demo::start();
-    let mut writer = Client::connect(demo.addresses[0]).unwrap();
+    let mut writer = TestClient::connect(demo.addresses[0]).unwrap();
     let mset = |mark: &str| {
         let pairs = (0..KEYS).flat_map(|key| [format!("{mark}{key}"), "1".to_owned()]);
         std::iter::once("MSET".to_owned()).chain(pairs).collect::<Vec<_>>()
@@ -71,7 +71,7 @@ fn all_keys_are_those_of_one_moment() {
             assert_eq!(writer.ask("EXEC"), "[OK OK]");
         }
     });
-    let mut reader = Client::connect(demo.addresses[1]).unwrap();
+    let mut reader = TestClient::connect(demo.addresses[1]).unwrap();
     let mut looked = 0;
     while !turns.is_finished() || looked == 0 {
         let Reply::Array(keys) = reader.call(&["KEYS", "*"]).unwrap() else { panic!("no keys") };
@@ -88,7 +88,7 @@ fn all_keys_are_those_of_one_moment() {
 #[test]
 fn a_client_waits_until_other_replicas_have_what_it_wrote() {
     let demo = Demo::start();
-    let mut client = Client::connect(demo.addresses[2]).unwrap();
+    let mut client = TestClient::connect(demo.addresses[2]).unwrap();
     until("all replicas", || {
         client.send(&[request(&["SET", "a", "1"]), request(&["WAIT", "2", "0"])].concat()).unwrap();
         assert_eq!(text(&client.reply().unwrap()), "OK");

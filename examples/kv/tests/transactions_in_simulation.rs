@@ -10,7 +10,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use kv::Store;
+use kv::KvStore;
 use kv::command::{
     Command, Condition, Deadline, Expiry, Output, Proposal, Query, Step, Transaction,
 };
@@ -38,7 +38,7 @@ enum Mutant {
 /// The store, or one that breaks a rule.
 #[derive(Clone, Debug)]
 struct Machine {
-    store: Store,
+    store: KvStore,
     mutant: Option<Mutant>,
     /// How far the clock of this replica is off.
     skew_ms: u64,
@@ -58,7 +58,7 @@ impl Machine {
 impl StateMachine for Machine {
     type Command = Proposal;
     type Output = Output;
-    type Snapshot = <Store as StateMachine>::Snapshot;
+    type Snapshot = <KvStore as StateMachine>::Snapshot;
 
     fn apply(&mut self, context: &Context, mut proposal: Proposal) -> Output {
         match (self.mutant, &mut proposal) {
@@ -225,7 +225,7 @@ impl Workload for Clients {
     fn machine(&self) -> Machine {
         self.machines.set(self.machines.get() + 1);
         let skew_ms = self.machines.get() * 37 % 400;
-        Machine { store: Store::default(), mutant: self.mutant, skew_ms }
+        Machine { store: KvStore::default(), mutant: self.mutant, skew_ms }
     }
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Proposal {

@@ -1,15 +1,15 @@
 //! What kv's state is restored from; what it understood, it writes again.
 #![no_main]
 
-use kv::Store;
+use kv::KvStore;
 use libfuzzer_sys::fuzz_target;
 use plainsong::{Snapshot, StateMachine};
 
 fuzz_target!(|data: &[u8]| {
-    let mut store = Store::default();
+    let mut store = KvStore::default();
     if store.restore(&mut &*data).is_ok() {
         let written = bytes_of(&store);
-        let mut other = Store::default();
+        let mut other = KvStore::default();
         other.restore(&mut &*written).expect("a state that was written can be read");
         assert_eq!(bytes_of(&other), written);
         assert_eq!(other, store);

@@ -12,7 +12,7 @@ pub(super) async fn resign(at: At) -> Result<ExitCode, Failure> {
     match ask_first(at.addresses()?, &["RESIGN"]).await? {
         Reply::Integer(1..) => Ok(ExitCode::SUCCESS),
         Reply::Integer(_) => {
-            service_lib::say(format_args!("election: nobody leads"));
+            service_lib::print_stderr(format_args!("election: nobody leads"));
             Ok(ExitCode::FAILURE)
         }
         _ => Err(Failure::Refused("this is no answer to RESIGN".into())),

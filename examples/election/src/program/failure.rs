@@ -19,7 +19,7 @@ pub(super) enum Failure {
     #[error("the member refuses: {0}")]
     Refused(String),
     #[error(transparent)]
-    Operator(#[from] service_lib::operator::Failure),
+    Operator(#[from] service_lib::operator::OperatorError),
     #[error("cannot run {command}: {why}")]
     Command { command: String, why: io::Error },
     #[error("the process that guards the command was killed, so the command was stopped")]

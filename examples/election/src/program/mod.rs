@@ -28,7 +28,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.action {
         Action::Run(arguments) => {
-            service_lib::log(LevelFilter::INFO, arguments.start.log_format);
+            service_lib::init_logging(LevelFilter::INFO, arguments.start.log_format);
             block_on(run::run(*arguments))
         }
         Action::Resign(arguments) => block_on(ask::resign(arguments)),
@@ -44,7 +44,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            service_lib::say(format_args!("election: {failure}"));
+            service_lib::print_stderr(format_args!("election: {failure}"));
             failure.exit_code().into()
         }
     }

@@ -14,8 +14,8 @@ use super::failure::Failure;
 use super::runtime;
 use crate::backend::Backend;
 use crate::node::Node;
-use crate::server::{Config, Server};
-use crate::{STOP_BOUND, Store};
+use crate::server::{Server, ServerConfig};
+use crate::{KvStore, STOP_BOUND};
 
 const IDS: [u32; 3] = [1, 2, 3];
 
@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Demo) -> Result<(), Failure> {
     let ring = LocalRing::new();
     let mut nodes = Vec::new();
     for id in IDS {
-        let store = Store::default();
+        let store = KvStore::default();
         let view = store.view();
         let replica = Replica::builder(ReplicaId(id), store)
             .transport(ring.node())
@@ -70,7 +70,7 @@ async fn serve(
     for (listener, node) in listeners.into_iter().zip(nodes) {
         let port = listener.local_addr().map_err(Failure::Runtime)?.port();
         let others = Listener::beside(port, None).await?.into_iter().collect();
-        let server = Server::start(listener, others, node.clone(), Config::new(timeout));
+        let server = Server::start(listener, others, node.clone(), ServerConfig::new(timeout));
         servers.push(server.map_err(Failure::Runtime)?);
     }
     welcome(&servers);

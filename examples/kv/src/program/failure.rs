@@ -31,7 +31,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Socket(#[from] service_lib::ListenError),
     #[error(transparent)]
-    Operator(#[from] service_lib::operator::Failure),
+    Operator(#[from] service_lib::operator::OperatorError),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
 }

@@ -18,8 +18,10 @@ use failure::Failure;
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.action {
-        Some(Action::Serve(serve)) => service_lib::log(LevelFilter::INFO, serve.start.log_format),
-        _ => service_lib::log(LevelFilter::WARN, LogFormat::Text),
+        Some(Action::Serve(serve)) => {
+            service_lib::init_logging(LevelFilter::INFO, serve.start.log_format)
+        }
+        _ => service_lib::init_logging(LevelFilter::WARN, LogFormat::Text),
     }
     let outcome = match arguments.action {
         None => demo::run(&arguments.demo),
@@ -31,7 +33,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            service_lib::say(format_args!("kv: {failure}"));
+            service_lib::print_stderr(format_args!("kv: {failure}"));
             failure.exit_code().into()
         }
     }

@@ -13,8 +13,8 @@ use super::failure::Failure;
 use super::runtime;
 use crate::backend::Backend;
 use crate::node::Node;
-use crate::server::{Config, Password, Server, Tls};
-use crate::{STOP_BOUND, Store};
+use crate::server::{Password, Server, ServerConfig, Tls};
+use crate::{KvStore, STOP_BOUND};
 
 /// So much of the file of a password is looked at.
 const PASSWORD_FILE_BYTES_MAX: u64 = 4096;
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     let metrics = arguments.start.metrics.as_ref();
     let metrics = metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;
-    let store = Store::default();
+    let store = KvStore::default();
     let view = store.view();
     let replica = arguments.start.replica(&arguments.group, store)?;
     let node = Node::new(replica, view);
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
 }
 
 /// How clients are served; who they are has to be known where other hosts are among them.
-fn config(arguments: &Serve) -> Result<Config, Failure> {
+fn config(arguments: &Serve) -> Result<ServerConfig, Failure> {
     let Guard { requirepass_file, tls_cert, tls_key, tls_client_ca, allow_remote } =
         &arguments.guard;
     let is_remote = !arguments.listen.is_loopback();
@@ -69,7 +69,12 @@ fn config(arguments: &Serve) -> Result<Config, Failure> {
         tracing::warn!("without --tls-cert, data and passwords cross the network in clear");
     }
     let memory_bytes_max = Some(arguments.maxmemory).filter(|max| *max > 0);
-    Ok(Config { password, tls, memory_bytes_max, ..Config::new(arguments.common.timeout) })
+    Ok(ServerConfig {
+        password,
+        tls,
+        memory_bytes_max,
+        ..ServerConfig::new(arguments.common.timeout)
+    })
 }
 
 fn password(path: &Path) -> Result<Password, Failure> {
@@ -88,7 +93,7 @@ async fn serve(
     listeners: Vec<TcpListener>,
     others: Vec<Listener>,
     node: &Node,
-    config: Config,
+    config: ServerConfig,
 ) -> Result<(), Failure> {
     let mut stop = Stop::listen().map_err(Failure::Signals)?;
     let mut listeners = listeners.into_iter();

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::info;
 use super::order::Way;
 use super::queue::{Slot, executed, receivers};
-use crate::backend::{Backend, Failure};
+use crate::backend::{Backend, CommandFailure};
 use crate::command::Output;
 use crate::request::Shape;
 use crate::resp::{Protocol, Reply, error};
@@ -60,10 +60,10 @@ pub(super) enum Tell {
 
 impl<P> Later<P>
 where
-    P: Future<Output = Result<Output, Failure>> + Unpin,
+    P: Future<Output = Result<Output, CommandFailure>> + Unpin,
 {
     /// The reply, if it is known already.
-    pub(super) async fn ready(&mut self) -> Option<Result<Output, Failure>> {
+    pub(super) async fn ready(&mut self) -> Option<Result<Output, CommandFailure>> {
         poll_fn(|context| match Pin::new(&mut self.pending).poll(context) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
             Poll::Pending => Poll::Ready(None),
@@ -72,14 +72,14 @@ where
     }
 
     /// Waits until the deadline; `None` when it passes.
-    pub(super) async fn outcome(&mut self) -> Option<Result<Output, Failure>> {
+    pub(super) async fn outcome(&mut self) -> Option<Result<Output, CommandFailure>> {
         timeout_at(self.deadline, &mut self.pending).await.ok()
     }
 
     /// Puts an outcome into words; `None` is a deadline that has passed.
     pub(super) fn reply<B: Backend>(
         self,
-        outcome: Option<Result<Output, Failure>>,
+        outcome: Option<Result<Output, CommandFailure>>,
         backend: &B,
         timeout: Duration,
     ) -> Reply {
@@ -103,7 +103,7 @@ where
                 return info::without_keyspace(head, &backend.replica_status());
             }
             (Some(Err(failure)), _) => failure,
-            (None, _) => Failure {
+            (None, _) => CommandFailure {
                 message: overdue(&backend.replica_status(), timeout),
                 may_still_take_effect: true,
             },

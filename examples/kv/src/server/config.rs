@@ -5,7 +5,7 @@ use crate::limits::{AUTHENTICATION_TIME_MAX, LISTENER_STALL_MAX};
 
 /// How a server serves.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ServerConfig {
     /// How long a client waits for the outcome of a command before it is told that there
     /// is none.
     pub timeout: Duration,
@@ -23,7 +23,7 @@ pub struct Config {
     pub memory_bytes_max: Option<u64>,
 }
 
-impl Config {
+impl ServerConfig {
     /// Without password, encryption or limit.
     pub fn new(timeout: Duration) -> Self {
         Self {

@@ -11,11 +11,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{Answer, Form, Later, Tell, not_proposed};
-use super::clients::Client;
+use super::client_list::ConnectedClient;
+use super::connection_state::{ConnectionState, Meaning};
 use super::info;
 use super::listener::{Shared, stopped};
 use super::order::{Order, Way};
-use super::session::{Meaning, Session};
 use super::waiting::{acknowledged, matching, role};
 use super::writer::Writer;
 use crate::Notice;
@@ -48,7 +48,7 @@ type Answers<B> = mpsc::Sender<Answer<<B as Backend>::Pending>>;
 /// answered in any case.
 pub(super) async fn serve<B: Backend>(
     (input, output): Halves,
-    client: Arc<Client>,
+    client: Arc<ConnectedClient>,
     shared: Arc<Shared<B>>,
 ) {
     let (answers, queue) = mpsc::channel(IN_FLIGHT_MAX);
@@ -56,12 +56,12 @@ pub(super) async fn serve<B: Backend>(
     let progress = order.progress();
     let (config, view) = (Arc::clone(&shared.config), shared.backend.view());
     let id = client.id;
-    let session = Session::new(client, Arc::clone(&shared.clients), config, view);
+    let state = ConnectionState::new(client, Arc::clone(&shared.clients), config, view);
     let (admitted, stalled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let time_to_authenticate = shared.config.authentication_timeout;
-    let is_admitted = session.is_authenticated();
+    let is_admitted = state.is_authenticated();
     let reader = Reader {
-        session,
+        state,
         form: Form::default(),
         shared: Arc::clone(&shared),
         answers,
@@ -95,7 +95,7 @@ pub(super) async fn serve<B: Backend>(
 }
 
 struct Reader<B: Backend> {
-    session: Session,
+    state: ConnectionState,
     /// In which the answers to the last request are written.
     form: Form,
     shared: Arc<Shared<B>>,
@@ -122,7 +122,7 @@ impl<B: Backend> Reader<B> {
                     return Ok(());
                 }
             }
-            decoder.buffer().reserve(match self.session.is_authenticated() {
+            decoder.buffer().reserve(match self.state.is_authenticated() {
                 true => READ_BYTES,
                 false => UNAUTHENTICATED_BYTES_MAX,
             });
@@ -150,7 +150,7 @@ impl<B: Backend> Reader<B> {
     ) -> Result<bool, ProtocolError> {
         let mut count = 0;
         let goes_on = loop {
-            let is_authenticated = self.session.is_authenticated();
+            let is_authenticated = self.state.is_authenticated();
             decoder.set_limits(match is_authenticated {
                 true => REQUESTS,
                 false => UNAUTHENTICATED_REQUESTS,
@@ -164,7 +164,7 @@ impl<B: Backend> Reader<B> {
             if !self.request(arguments, stop).await {
                 break Ok(false);
             }
-            if !is_authenticated && self.session.is_authenticated() {
+            if !is_authenticated && self.state.is_authenticated() {
                 self.admitted.notify_one();
             }
         };
@@ -175,7 +175,7 @@ impl<B: Backend> Reader<B> {
     /// What happens next that the client listens to, and a place for it among what waits to be
     /// written. `None`: some of it was missed.
     async fn notice(&mut self, room: &Arc<Semaphore>) -> Option<(OwnedSemaphorePermit, Notice)> {
-        if !self.session.is_listening() {
+        if !self.state.is_listening() {
             return std::future::pending().await;
         }
         let place = Arc::clone(room).acquire_owned();
@@ -186,7 +186,7 @@ impl<B: Backend> Reader<B> {
                 return std::future::pending().await;
             }
         };
-        Some((place, self.session.change().await?))
+        Some((place, self.state.change().await?))
     }
 
     /// Tells the client of it; says whether there may be more.
@@ -196,7 +196,7 @@ impl<B: Backend> Reader<B> {
             return false;
         };
         let place = Arc::new(place);
-        for message in self.session.messages(&notice) {
+        for message in self.state.messages(&notice) {
             let sent = self.answers.send(Answer::Message(message, Arc::clone(&place)));
             match timeout(self.shared.config.listener_timeout, sent).await {
                 Ok(Ok(())) => {}
@@ -215,11 +215,11 @@ impl<B: Backend> Reader<B> {
         input: &mut (impl AsyncRead + Unpin),
         stop: &mut watch::Receiver<bool>,
     ) {
-        let is_authenticated = self.session.is_authenticated();
+        let is_authenticated = self.state.is_authenticated();
         let reply = match violation {
             ProtocolError::Http => {
                 tracing::info!(
-                    client = self.session.id(),
+                    client = self.state.id(),
                     "disconnected: it speaks HTTP; a web page may be trying to use a browser on \
                      this host to attack this server"
                 );
@@ -245,12 +245,12 @@ impl<B: Backend> Reader<B> {
 
     /// Handles a request; says whether there may be another.
     async fn request(&mut self, arguments: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> bool {
-        if !self.order.is_settled() && self.session.needs_settled(&arguments) {
+        if !self.order.is_settled() && self.state.needs_settled(&arguments) {
             // What is not settled in time has no known place before this request anyway.
             let _ = self.order.settled(Instant::now() + self.shared.config.timeout).await;
         }
-        let meaning = self.session.meaning(arguments);
-        let form = self.session.form();
+        let meaning = self.state.meaning(arguments);
+        let form = self.state.form();
         if form != self.form {
             self.form = form;
             if self.answers.send(Answer::Form(form)).await.is_err() {
@@ -313,7 +313,7 @@ impl<B: Backend> Reader<B> {
     async fn watch(&mut self, keys: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> Reply {
         match self.output(Query::Versions(keys.clone()), stop).await {
             Ok(Output::Versions(versions)) => {
-                self.session.watch(keys, versions);
+                self.state.watch(keys, versions);
                 Shape::Plain.reply(Output::Done)
             }
             Ok(output) => Shape::Plain.reply(output),
@@ -355,7 +355,7 @@ impl<B: Backend> Reader<B> {
         let deadline = Instant::now() + timeout;
         let is_read = ask.is_read();
         let (mut ask, way) = self.placed(ask, deadline).await;
-        let consistency = match self.session.reads_locally {
+        let consistency = match self.state.reads_locally {
             true => Consistency::Local,
             false => Consistency::Linearizable,
         };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::session::text;
+use super::connection_state::text;
 use crate::request::{CATALOG, Entry, Fault, Kind, find};
 use crate::resp::Reply;
 

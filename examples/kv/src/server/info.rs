@@ -7,7 +7,7 @@ use bytes::Bytes;
 use service_lib::{ReplicaStatus, connections_max};
 
 use super::statistics::{Statistics, resident_bytes};
-use super::{Config, Counters};
+use super::{Counters, ServerConfig};
 use crate::View;
 use crate::command::Output;
 use crate::limits::CONNECTIONS_MAX;
@@ -72,7 +72,7 @@ impl Sections {
         counters: &Counters,
         statistics: &Statistics,
         view: &View,
-        config: &Config,
+        config: &ServerConfig,
     ) -> String {
         let mut text = String::new();
         if self.server {
@@ -132,7 +132,7 @@ fn server(counters: &Counters, statistics: &Statistics) -> [Field; 10] {
     ]
 }
 
-fn memory(view: &View, config: &Config) -> [Field; 9] {
+fn memory(view: &View, config: &ServerConfig) -> [Field; 9] {
     let (used, peak) = (view.bytes(), view.bytes_peak());
     let max = config.memory_bytes_max.unwrap_or(0);
     let resident = resident_bytes().unwrap_or(0);

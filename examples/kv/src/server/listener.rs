@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::clients::Clients;
+use super::client_list::ClientList;
 use super::statistics::Statistics;
-use super::{Config, connection};
+use super::{ServerConfig, connection};
 use crate::backend::Backend;
 use crate::limits::CONNECTIONS_MAX;
 
@@ -27,9 +27,9 @@ pub struct Server {
 /// What the connections of a server share.
 pub(super) struct Shared<B> {
     pub(super) backend: B,
-    pub(super) config: Arc<Config>,
+    pub(super) config: Arc<ServerConfig>,
     pub(super) counters: Counters,
-    pub(super) clients: Arc<Clients>,
+    pub(super) clients: Arc<ClientList>,
     pub(super) statistics: Statistics,
     pub(super) stop: watch::Sender<bool>,
 }
@@ -73,7 +73,7 @@ impl Server {
         port: TcpListener,
         others: Vec<Listener>,
         backend: B,
-        config: Config,
+        config: ServerConfig,
     ) -> io::Result<Self> {
         let address = port.local_addr()?;
         let (stop, _) = watch::channel(false);

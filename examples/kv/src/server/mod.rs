@@ -1,16 +1,16 @@
 //! The server: connections in, commands to the group, replies out.
 
 mod answer;
-mod clients;
+mod client_list;
 mod config;
 mod connection;
+mod connection_state;
 mod describe;
 mod info;
 mod listener;
 mod order;
 mod password;
 mod queue;
-mod session;
 mod settings;
 mod statistics;
 mod subscriptions;
@@ -18,7 +18,7 @@ mod tls;
 mod waiting;
 mod writer;
 
-pub use config::Config;
+pub use config::ServerConfig;
 pub(crate) use listener::Counters;
 pub use listener::Server;
 pub use password::Password;

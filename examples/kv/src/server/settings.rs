@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::Config;
-use super::session::text;
+use super::ServerConfig;
+use super::connection_state::text;
 use crate::glob;
 use crate::limits::{CONNECTIONS_MAX, PATTERN_BYTES_MAX, REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::request::Fault;
@@ -11,7 +11,7 @@ use crate::resp::Reply;
 
 /// What the settings of Redis are here. Nothing is saved to files of Redis's kind, and every
 /// change of a key is told.
-fn settings(config: &Config) -> [(&'static str, String); 11] {
+fn settings(config: &ServerConfig) -> [(&'static str, String); 11] {
     [
         ("appendonly", "no".into()),
         ("client-query-buffer-limit", REQUEST_BYTES_MAX.to_string()),
@@ -28,7 +28,7 @@ fn settings(config: &Config) -> [(&'static str, String); 11] {
 }
 
 /// `CONFIG GET` of these patterns.
-pub(super) fn get(config: &Config, patterns: &[Bytes]) -> Reply {
+pub(super) fn get(config: &ServerConfig, patterns: &[Bytes]) -> Reply {
     let is_asked = |name: &str| {
         let matches =
             |pattern: &Bytes| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes());
@@ -41,7 +41,7 @@ pub(super) fn get(config: &Config, patterns: &[Bytes]) -> Reply {
 }
 
 /// Why `CONFIG SET` of this name does nothing.
-pub(super) fn set(config: &Config, name: &[u8]) -> Fault {
+pub(super) fn set(config: &ServerConfig, name: &[u8]) -> Fault {
     let mut settings = settings(config).into_iter();
     match settings.find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {
         Some((known, _)) => Fault::Immutable(known),

@@ -3,7 +3,7 @@ use std::future::pending;
 
 use bytes::Bytes;
 
-use super::session::text;
+use super::connection_state::text;
 use crate::limits::{PATTERN_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use crate::listening::Of;
 use crate::request::Fault;

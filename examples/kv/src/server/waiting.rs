@@ -7,7 +7,7 @@ use service_lib::ReplicaStatus;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
-use super::session::text;
+use super::connection_state::text;
 use crate::backend::Backend;
 use crate::command::{AllKeys, Output, Refusal};
 use crate::glob;

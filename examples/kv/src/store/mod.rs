@@ -13,7 +13,7 @@ use crate::command::{Output, Proposal};
 use crate::frozen::{self, Frozen};
 use crate::keys::Keys;
 use crate::limits::{ENTRY_BYTES, EXPIRED_PER_ENTRY_MAX};
-use crate::view::{Event, View};
+use crate::view::{KeyEvent, View};
 
 /// The state machine: keys, their values and when they go.
 ///
@@ -27,7 +27,7 @@ use crate::view::{Event, View};
 /// replica that was asked: a key that is there all the time keeps its place, which is the same
 /// everywhere, and is met exactly once. Keys with the same hash are answered together.
 #[derive(Clone, Debug, Default)]
-pub struct Store {
+pub struct KvStore {
     entries: Keys,
     /// The places of all entries with a deadline. Always in step with `entries`.
     deadlines: BTreeSet<(u64, Place)>,
@@ -59,16 +59,16 @@ pub(crate) struct Entry {
 }
 
 /// The same state, wherever in the log and whoever looks at it.
-impl PartialEq for Store {
+impl PartialEq for KvStore {
     fn eq(&self, other: &Self) -> bool {
         (&self.entries, self.now, self.version) == (&other.entries, other.now, other.version)
             && (&self.deadlines, self.bytes) == (&other.deadlines, other.bytes)
     }
 }
 
-impl Eq for Store {}
+impl Eq for KvStore {}
 
-impl StateMachine for Store {
+impl StateMachine for KvStore {
     type Command = Proposal;
     type Output = Output;
 
@@ -114,7 +114,7 @@ impl StateMachine for Store {
     }
 }
 
-impl Store {
+impl KvStore {
     /// What a server sees of this store, wherever the store goes.
     pub fn view(&self) -> View {
         self.view.clone()
@@ -126,7 +126,7 @@ impl Store {
     }
 
     /// Gives a key a value, unless its time has come already; then the key goes.
-    fn put(&mut self, place: Place, value: Bytes, deadline: Option<u64>, event: Event) {
+    fn put(&mut self, place: Place, value: Bytes, deadline: Option<u64>, event: KeyEvent) {
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             self.delete(&place);
         } else {
@@ -134,11 +134,11 @@ impl Store {
         }
     }
 
-    fn insert(&mut self, place: Place, value: Bytes, deadline: Option<u64>, event: Event) {
+    fn insert(&mut self, place: Place, value: Bytes, deadline: Option<u64>, event: KeyEvent) {
         self.version += 1;
         let old = self.replace(&place, Entry { value, deadline, version: self.version });
         if old.is_some_and(|old| !old.is_live(self.now)) {
-            self.view.tell(self.index, Event::Expired, &place.key);
+            self.view.tell(self.index, KeyEvent::Expired, &place.key);
         }
         self.view.tell(self.index, event, &place.key);
     }
@@ -147,7 +147,7 @@ impl Store {
     fn delete(&mut self, place: &Place) -> bool {
         let Some(old) = self.remove(place) else { return false };
         let was_there = old.is_live(self.now);
-        let event = if was_there { Event::Del } else { Event::Expired };
+        let event = if was_there { KeyEvent::Del } else { KeyEvent::Expired };
         self.view.tell(self.index, event, &place.key);
         was_there
     }

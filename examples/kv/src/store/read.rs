@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use plainsong::Timestamp;
 
-use super::{Entry, Place, Store, entry_bytes, integer};
+use super::{Entry, KvStore, Place, entry_bytes, integer};
 use crate::command::{AllKeys, LifetimeForm, Output, Property, Query, Refusal};
 use crate::limits::{REPLY_BYTES_MAX, SCAN_COUNT_MAX, SCAN_KEY_BYTES_MAX};
 use crate::{glob, number};
@@ -14,7 +14,7 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 /// Redis shares one object among all values that are the same small number.
 const SHARED_INTEGERS: i64 = 10_000;
 
-impl Store {
+impl KvStore {
     /// Answers a query, as of the last entry of the log. `now` is the log's time by an estimate:
     /// it only tells how long a key that is there will stay.
     pub fn answer(&self, query: Query, now: Timestamp) -> Output {

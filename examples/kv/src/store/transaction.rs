@@ -2,11 +2,11 @@
 
 use plainsong::Timestamp;
 
-use super::Store;
+use super::KvStore;
 use crate::command::{Output, Refusal, Step, Transaction};
 use crate::limits::REPLY_BYTES_MAX;
 
-impl Store {
+impl KvStore {
     /// Carries out all steps, or nothing if a watched key is not as it was.
     ///
     /// What the steps answer is limited together: those that could answer more values behind

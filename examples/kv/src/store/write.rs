@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 
-use super::{Entry, Place, Store, integer};
+use super::{Entry, KvStore, Place, integer};
 use crate::command::{
     Command, Condition, Deadline, ExpireCondition, Expiry, Output, Query, Refusal, Step,
 };
 use crate::extended::{Extended, Read};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::number;
-use crate::view::Event;
+use crate::view::KeyEvent;
 
-impl Store {
+impl KvStore {
     pub(super) fn write(&mut self, command: Command) -> Output {
         match command {
             Command::GetAndExpire { key, expiry } => self.get_and_expire(key, expiry),
@@ -48,7 +48,7 @@ impl Store {
                 match self.live(&place) {
                     Some(Entry { value, deadline: Some(_), .. }) => {
                         let value = value.clone();
-                        self.insert(place, value, None, Event::Persist);
+                        self.insert(place, value, None, KeyEvent::Persist);
                         Output::Integer(1)
                     }
                     _ => Output::Integer(0),
@@ -79,7 +79,7 @@ impl Store {
         let deadline = expiry.resolve(self.now, old);
         // What stays as it is has not changed.
         if deadline != old {
-            let event = if deadline.is_some() { Event::Expire } else { Event::Persist };
+            let event = if deadline.is_some() { KeyEvent::Expire } else { KeyEvent::Persist };
             self.put(place, value.clone(), deadline, event);
         }
         Output::Value(value)
@@ -103,9 +103,9 @@ impl Store {
         if holds {
             let deadline = expiry.resolve(self.now, old.and_then(|entry| entry.deadline));
             let expires = matches!(expiry, Expiry::At(_)).then(|| place.key.clone());
-            self.put(place, value, deadline, Event::Set);
+            self.put(place, value, deadline, KeyEvent::Set);
             if let Some(key) = expires.filter(|_| deadline.is_some_and(|at| at > self.now)) {
-                self.view.tell(self.index, Event::Expire, &key);
+                self.view.tell(self.index, KeyEvent::Expire, &key);
             }
         }
         match old_value {
@@ -120,7 +120,7 @@ impl Store {
             return Output::Refused(Refusal::TooLong);
         }
         for (key, value) in pairs {
-            self.insert(Place::of(key), value, None, Event::Set);
+            self.insert(Place::of(key), value, None, KeyEvent::Set);
         }
         Output::Done
     }
@@ -133,7 +133,7 @@ impl Store {
         };
         let Some(old) = old else { return Output::Refused(Refusal::NotAnInteger) };
         let Some(sum) = old.checked_add(delta) else { return Output::Refused(Refusal::Overflow) };
-        self.insert(place, sum.to_string().into(), deadline, Event::IncrBy);
+        self.insert(place, sum.to_string().into(), deadline, KeyEvent::IncrBy);
         Output::Integer(sum)
     }
 
@@ -152,7 +152,7 @@ impl Store {
         };
         let Some(sum) = sum else { return Output::Refused(Refusal::NotFinite) };
         let value = Bytes::from(sum.text());
-        self.insert(place, value.clone(), deadline, Event::IncrByFloat);
+        self.insert(place, value.clone(), deadline, KeyEvent::IncrByFloat);
         Output::Value(value)
     }
 
@@ -166,8 +166,8 @@ impl Store {
         // A key that keeps its name has not changed.
         if from != to {
             self.remove(&from);
-            self.view.tell(self.index, Event::RenameFrom, &from.key);
-            self.insert(to, value, deadline, Event::RenameTo);
+            self.view.tell(self.index, KeyEvent::RenameFrom, &from.key);
+            self.insert(to, value, deadline, KeyEvent::RenameTo);
         }
         if if_absent { Output::Integer(1) } else { Output::Done }
     }
@@ -177,7 +177,7 @@ impl Store {
         match self.live(&Place::of(key)) {
             Some(entry) if replace || self.live(&to).is_none() => {
                 let (value, deadline) = (entry.value.clone(), entry.deadline);
-                self.insert(to, value, deadline, Event::CopyTo);
+                self.insert(to, value, deadline, KeyEvent::CopyTo);
                 Output::Integer(1)
             }
             _ => Output::Integer(0),
@@ -191,7 +191,7 @@ impl Store {
         if length > VALUE_BYTES_MAX {
             return Output::Refused(Refusal::TooLong);
         }
-        self.insert(place, [&old, tail].concat().into(), deadline, Event::Append);
+        self.insert(place, [&old, tail].concat().into(), deadline, KeyEvent::Append);
         Output::Integer(integer(length))
     }
 
@@ -211,7 +211,7 @@ impl Store {
         value.resize(end.max(old.len()), 0);
         value[first..end].copy_from_slice(part);
         let length = value.len();
-        self.insert(place, value.into(), deadline, Event::SetRange);
+        self.insert(place, value.into(), deadline, KeyEvent::SetRange);
         Output::Integer(integer(length))
     }
 
@@ -227,7 +227,7 @@ impl Store {
             return Output::Integer(0);
         }
         let value = entry.value.clone();
-        self.put(place, value, Some(deadline), Event::Expire);
+        self.put(place, value, Some(deadline), KeyEvent::Expire);
         Output::Integer(1)
     }
 }

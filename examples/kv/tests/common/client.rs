@@ -6,12 +6,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use kv::resp::Reply;
 
 /// A client with nothing between it and the bytes.
-pub struct Client<S = TcpStream> {
+pub struct TestClient<S = TcpStream> {
     stream: S,
     buffer: BytesMut,
 }
 
-impl Client {
+impl TestClient {
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_nodelay(true)?;
@@ -24,7 +24,7 @@ impl Client {
     }
 }
 
-impl<S: Read + Write> Client<S> {
+impl<S: Read + Write> TestClient<S> {
     pub fn over(stream: S) -> Self {
         Self { stream, buffer: BytesMut::new() }
     }

@@ -4,18 +4,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv::backend::{Backend, Failure};
+use kv::backend::{Backend, CommandFailure};
 use kv::command::{Output, Proposal, Query};
 use kv::resp::Reply;
-use kv::server::{Config, Server};
-use kv::{Store, View};
+use kv::server::{Server, ServerConfig};
+use kv::{KvStore, View};
 use plainsong::{Consistency, Context, Index, StateMachine, Timestamp};
 use service_lib::ReplicaStatus;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::Client;
+use super::TestClient;
 
 /// A store without a group.
 #[derive(Clone, Default)]
@@ -23,7 +23,7 @@ pub struct Fake(pub Arc<Inner>);
 
 #[derive(Default)]
 pub struct Inner {
-    pub store: Mutex<Store>,
+    pub store: Mutex<KvStore>,
     /// Takes nothing.
     pub full: AtomicBool,
     /// Takes commands and does not answer them.
@@ -33,11 +33,11 @@ pub struct Inner {
     pub proposed: AtomicUsize,
     /// How fresh each read was to be.
     pub reads: Mutex<Vec<Consistency>>,
-    pub unanswered: Mutex<Vec<oneshot::Sender<Result<Output, Failure>>>>,
+    pub unanswered: Mutex<Vec<oneshot::Sender<Result<Output, CommandFailure>>>>,
 }
 
 type BoxedOutcome =
-    std::pin::Pin<Box<dyn Future<Output = Result<Output, Failure>> + Send + 'static>>;
+    std::pin::Pin<Box<dyn Future<Output = Result<Output, CommandFailure>> + Send + 'static>>;
 
 impl Backend for Fake {
     type Pending = BoxedOutcome;
@@ -80,13 +80,13 @@ impl Backend for Fake {
 
 impl Fake {
     /// Asks the store at once; the outcome comes when it may.
-    fn outcome(&self, ask: impl FnOnce(&mut Store) -> Output) -> BoxedOutcome {
+    fn outcome(&self, ask: impl FnOnce(&mut KvStore) -> Output) -> BoxedOutcome {
         let inner = &self.0;
         inner.proposed.fetch_add(1, Ordering::SeqCst);
         let (sender, receiver) = oneshot::channel();
         if inner.failed.load(Ordering::SeqCst) {
             let message = "the replica has stopped: for the test".into();
-            let _ = sender.send(Err(Failure { message, may_still_take_effect: false }));
+            let _ = sender.send(Err(CommandFailure { message, may_still_take_effect: false }));
         } else {
             let mut store = inner.store.lock().unwrap();
             let output = ask(&mut store);
@@ -109,10 +109,10 @@ pub struct Test {
 
 impl Test {
     pub fn start(timeout: Duration) -> Self {
-        Self::start_with(Config::new(timeout))
+        Self::start_with(ServerConfig::new(timeout))
     }
 
-    pub fn start_with(config: Config) -> Self {
+    pub fn start_with(config: ServerConfig) -> Self {
         let fake = Fake::default();
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(async {
@@ -126,7 +126,7 @@ impl Test {
         self.server.address()
     }
 
-    pub fn client(&self) -> Client {
-        Client::connect(self.address()).unwrap()
+    pub fn client(&self) -> TestClient {
+        TestClient::connect(self.address()).unwrap()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use super::{Client, Serve, text, until};
+use super::{Serve, TestClient, text, until};
 
 const WRITERS: usize = 4;
 
@@ -73,7 +73,9 @@ impl Writer {
         let (mut at, mut step) = (*number, 0);
         while !self.stop.load(Ordering::SeqCst) {
             at += 1;
-            let Ok(mut client) = Client::connect(addresses[at % addresses.len()]) else { continue };
+            let Ok(mut client) = TestClient::connect(addresses[at % addresses.len()]) else {
+                continue;
+            };
             // Until something goes wrong; then it is the next replica's turn.
             while !self.stop.load(Ordering::SeqCst) {
                 step += 1;
@@ -87,7 +89,7 @@ impl Writer {
     }
 
     /// Whether it was answered as it should be.
-    fn write(&self, client: &mut Client, key: String, record: &mut Record) -> bool {
+    fn write(&self, client: &mut TestClient, key: String, record: &mut Record) -> bool {
         let value = format!("{key}{:.>1$}", "", self.bytes);
         match client.call(&["SET", &key, &value]) {
             Ok(reply) if text(&reply) == "OK" => record.set.insert(key, value),

@@ -1,12 +1,12 @@
 use bytes::Bytes;
-use kv::Store;
+use kv::KvStore;
 use kv::command::Ask;
 use kv::request::{Fault, Kind, find};
 use kv::resp::{Reply, error};
 use plainsong::{Context, Index, StateMachine, Timestamp};
 
 /// Carries out a request at a time of the log, as a server and a group would.
-pub fn run(store: &mut Store, time: u64, arguments: &[&str]) -> Reply {
+pub fn run(store: &mut KvStore, time: u64, arguments: &[&str]) -> Reply {
     let arguments: Vec<Bytes> =
         arguments.iter().map(|a| Bytes::copy_from_slice(a.as_bytes())).collect();
     let entry = find(&arguments[0]).expect("a known command");

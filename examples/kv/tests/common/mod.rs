@@ -13,7 +13,7 @@ mod tls;
 use std::io::Write;
 use std::process::Command;
 
-pub use client::{Client, request, text};
+pub use client::{TestClient, request, text};
 pub use fake::{Fake, Test};
 pub use load::{Load, Record, check, check_set, together};
 pub use local::run;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use service_lib::testing::{Process, until};
 
-use super::Client;
+use super::TestClient;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kv");
 
@@ -100,8 +100,8 @@ impl Serve {
         Self { id, process, address }
     }
 
-    pub fn client(&self) -> Client {
-        Client::connect(self.address).expect("a connection")
+    pub fn client(&self) -> TestClient {
+        TestClient::connect(self.address).expect("a connection")
     }
 
     /// A field of `INFO replication`.
@@ -111,7 +111,7 @@ impl Serve {
 }
 
 /// A field of `INFO replication`.
-pub fn info(client: &mut Client, field: &str) -> String {
+pub fn info(client: &mut TestClient, field: &str) -> String {
     let reply = client.call(&["INFO", "replication"]).expect("INFO");
     let kv::resp::Reply::BulkString(text) = reply else { panic!("INFO says {reply:?}") };
     let text = String::from_utf8(text.to_vec()).unwrap();
@@ -123,7 +123,7 @@ pub fn info(client: &mut Client, field: &str) -> String {
 /// Waits until a replica commits.
 pub fn ready(address: SocketAddr) {
     until("a replica that commits", || {
-        let mut client = Client::connect(address).ok()?;
+        let mut client = TestClient::connect(address).ok()?;
         (info(&mut client, "obstacle").is_empty()).then_some(())?;
         (client.ask("DBSIZE").starts_with(':')).then_some(())
     });

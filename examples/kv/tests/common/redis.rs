@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{Client, have, until};
+use super::{TestClient, have, until};
 
 /// The program of Debian's package `redis-tools` that is the server when it is called so.
 /// The package `redis-server` adds a link to it, and a service that nobody here wants.
@@ -45,7 +45,7 @@ impl Redis {
         redis
     }
 
-    pub fn client(&self) -> Client<UnixStream> {
-        Client::over(UnixStream::connect(&self.socket).expect("a connection"))
+    pub fn client(&self) -> TestClient<UnixStream> {
+        TestClient::over(UnixStream::connect(&self.socket).expect("a connection"))
     }
 }

@@ -8,9 +8,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::Client;
+use super::TestClient;
 
-pub type TlsClient = Client<StreamOwned<ClientConnection, TcpStream>>;
+pub type TlsClient = TestClient<StreamOwned<ClientConnection, TcpStream>>;
 
 /// Connects a client that trusts this certificate only, and shows its own if it has one.
 pub fn tls(address: SocketAddr, trusted: &Path, own: Option<&(PathBuf, PathBuf)>) -> TlsClient {
@@ -36,5 +36,5 @@ pub fn tls_over(stream: TcpStream, trusted: &Path, own: Option<&(PathBuf, PathBu
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    Client::over(StreamOwned::new(connection, stream))
+    TestClient::over(StreamOwned::new(connection, stream))
 }

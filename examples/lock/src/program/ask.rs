@@ -43,7 +43,7 @@ pub(super) async fn break_lock(arguments: Break) -> Result<ExitCode, Failure> {
     match ask_first(arguments.at.addresses()?, &words).await? {
         Reply::Integer(1..) => Ok(ExitCode::SUCCESS),
         Reply::Integer(_) => {
-            service_lib::say(format_args!("lock: nobody holds {}", arguments.name));
+            service_lib::print_stderr(format_args!("lock: nobody holds {}", arguments.name));
             Ok(ExitCode::FAILURE)
         }
         _ => Err(Failure::Refused("this is no answer to BREAK".into())),

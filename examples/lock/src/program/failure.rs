@@ -17,7 +17,7 @@ pub(super) enum Failure {
     #[error("the server refuses: {0}")]
     Refused(String),
     #[error(transparent)]
-    Operator(#[from] service_lib::operator::Failure),
+    Operator(#[from] service_lib::operator::OperatorError),
     #[error("cannot run {command}: {why}")]
     Command { command: String, why: io::Error },
 }

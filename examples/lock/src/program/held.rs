@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use service_lib::resp::Reply;
-use service_lib::{Client, Ended, Guarding, Job, Lifeline, Signals, exit_code, silence_of};
+use service_lib::{
+    Ended, Guarding, Job, Lifeline, ServerConnection, Signals, exit_code, silence_of,
+};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at};
 
 use super::arguments::Common;
@@ -31,7 +33,7 @@ const GOODBYE_BOUND: Duration = Duration::from_secs(5);
 /// A lock that is held.
 pub(super) struct Held<'a> {
     common: &'a Common,
-    client: Client,
+    client: ServerConnection,
     /// The server, by its place in the list.
     at: usize,
     token: Token,
@@ -58,7 +60,7 @@ impl From<io::Error> for Gone {
 impl<'a> Held<'a> {
     pub(super) fn new(
         common: &'a Common,
-        client: Client,
+        client: ServerConnection,
         at: usize,
         token: Token,
         asked: Instant,
@@ -81,7 +83,7 @@ impl<'a> Held<'a> {
         let (mut job, lifeline) = match Job::start(command, &variables, guarding).await {
             Ok(started) => started,
             Err(why) if why.kind() == io::ErrorKind::TimedOut => {
-                service_lib::say(format_args!(
+                service_lib::print_stderr(format_args!(
                     "lock: lost {name}: the lease was over before the command could begin"
                 ));
                 self.client.end().await;
@@ -113,7 +115,7 @@ impl<'a> Held<'a> {
             }
             why = self.lost(&lifeline) => why,
         };
-        service_lib::say(format_args!("lock: lost {name}: {why}; stopping the command"));
+        service_lib::print_stderr(format_args!("lock: lost {name}: {why}; stopping the command"));
         job.stop(None).await.map_err(Failure::System)?;
         self.client.end().await;
         Ok(LOST.into())
@@ -160,7 +162,9 @@ impl<'a> Held<'a> {
                     let address = self.common.at.addresses().ok().and_then(|all| all.get(at));
                     let address = address.map(ToString::to_string).unwrap_or_default();
                     let name = &self.common.name;
-                    service_lib::say(format_args!("lock: {why}; {name} is kept at {address}"));
+                    service_lib::print_stderr(format_args!(
+                        "lock: {why}; {name} is kept at {address}"
+                    ));
                 }
                 // It may be that the others only did not hear of anything yet.
                 Err(_) if is_silent && !self.is_late() => is_watched = true,
@@ -239,7 +243,7 @@ impl<'a> Held<'a> {
     /// Looks for a server that moves the lock to a new connection, beginning with the next one,
     /// and ending, unless it is silent, with the one that was lost: it may be there again. `None`
     /// if the lock is lost.
-    async fn resume(&self, is_silent: bool) -> Option<(Client, usize, Instant)> {
+    async fn resume(&self, is_silent: bool) -> Option<(ServerConnection, usize, Instant)> {
         let addresses = self.common.at.addresses().unwrap_or_default();
         let token = self.token.to_string();
         let words = ["RESUME", self.common.name.as_str(), &token];
@@ -251,7 +255,7 @@ impl<'a> Held<'a> {
                 }
                 let asked = Instant::now();
                 let attempt = async {
-                    let mut client = Client::connect(&addresses[at]).await?;
+                    let mut client = ServerConnection::connect(&addresses[at]).await?;
                     let reply = client.call(&words).await?;
                     io::Result::Ok((client, reply))
                 };
@@ -261,7 +265,10 @@ impl<'a> Held<'a> {
                     Ok(Ok((client, Reply::Integer(_)))) => return Some((client, at, asked)),
                     Ok(Ok((_, Reply::Null))) => return None,
                     Ok(Ok((_, Reply::Error(why)))) if !is_passing(&why) => {
-                        service_lib::say(format_args!("lock: {} refuses: {why}", addresses[at]));
+                        service_lib::print_stderr(format_args!(
+                            "lock: {} refuses: {why}",
+                            addresses[at]
+                        ));
                     }
                     Ok(_) | Err(_) => {}
                 }

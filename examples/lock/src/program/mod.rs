@@ -29,7 +29,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.action {
         Action::Serve(arguments) => {
-            service_lib::log(LevelFilter::INFO, arguments.start.log_format);
+            service_lib::init_logging(LevelFilter::INFO, arguments.start.log_format);
             serve::run(arguments)
         }
         Action::Run(arguments) => client(run::run(arguments)),
@@ -48,7 +48,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            service_lib::say(format_args!("lock: {failure}"));
+            service_lib::print_stderr(format_args!("lock: {failure}"));
             failure.exit_code().into()
         }
     }

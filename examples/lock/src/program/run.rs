@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use service_lib::resp::Reply;
-use service_lib::{Address, Client, Signals, reap_orphans, silence_of};
+use service_lib::{Address, ServerConnection, Signals, reap_orphans, silence_of};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::{Common, Run, Try};
@@ -81,7 +81,7 @@ async fn lock<'a>(
         let mut whys = Vec::new();
         let mut is_any_silent = false;
         for (at, address) in common.at.addresses()?.iter().enumerate() {
-            let mut client = match Client::connect_to_live(address, ping_bound).await {
+            let mut client = match ServerConnection::connect_to_live(address, ping_bound).await {
                 Ok(client) => client,
                 Err(why) => {
                     is_any_silent |= why.kind() == io::ErrorKind::TimedOut;
@@ -105,7 +105,7 @@ async fn lock<'a>(
                 Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
                 Ok(_) => return Err(Failure::Refused("this is no answer to LOCK".into())),
                 Err(why) => {
-                    service_lib::say(format_args!(
+                    service_lib::print_stderr(format_args!(
                         "lock: lost {address} while waiting ({why}); the wait begins anew"
                     ));
                     served(&mut last_good, asked);
@@ -127,7 +127,7 @@ async fn lock<'a>(
 
 /// Waits for the answer of a server that goes on answering.
 async fn wait(
-    client: &mut Client,
+    client: &mut ServerConnection,
     address: &Address,
     deadline: Option<Instant>,
     words: &[String],

@@ -95,15 +95,15 @@ impl At {
     /// # Errors
     ///
     /// There is none. (The option is global, which keeps it from being a required one.)
-    pub fn addresses(&self) -> Result<&[Address], Failure> {
-        if self.addresses.is_empty() { Err(Failure::Nowhere) } else { Ok(&self.addresses) }
+    pub fn addresses(&self) -> Result<&[Address], OperatorError> {
+        if self.addresses.is_empty() { Err(OperatorError::Nowhere) } else { Ok(&self.addresses) }
     }
 }
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum OperatorError {
     /// Nobody is there.
     #[error("no replica answers: {0}; is one running there? Name others with --at")]
     NoAnswer(String),
@@ -138,7 +138,7 @@ pub enum Failure {
     System(#[from] io::Error),
 }
 
-impl Failure {
+impl OperatorError {
     /// In the numbers of sysexits.h.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -156,7 +156,7 @@ impl Failure {
 /// # Errors
 ///
 /// Says what was not done.
-pub async fn run(operate: Operate) -> Result<(), Failure> {
+pub async fn run(operate: Operate) -> Result<(), OperatorError> {
     let (at, words) = match operate {
         Operate::ForceNewCluster { at } => return force_new_cluster(&at).await,
         Operate::Status { watch: true, at } => return bar::watch(&at).await,
@@ -164,7 +164,7 @@ pub async fn run(operate: Operate) -> Result<(), Failure> {
         Operate::Members { wait_safe: true, timeout, change: None, at } => {
             return safe::wait(&at, timeout).await;
         }
-        Operate::Members { wait_safe: true, .. } => return Err(Failure::WaitsForNothing),
+        Operate::Members { wait_safe: true, .. } => return Err(OperatorError::WaitsForNothing),
         Operate::Members { change, at, .. } => {
             let words = match change {
                 None | Some(Change::List) => vec!["MEMBERS".into()],
@@ -182,43 +182,43 @@ fn words(verbs: [&str; 2], ids: &[u32]) -> Vec<String> {
     verbs.into_iter().map(String::from).chain(ids.iter().map(ToString::to_string)).collect()
 }
 
-fn print(reply: &str) -> Result<(), Failure> {
+fn print(reply: &str) -> Result<(), OperatorError> {
     let mut out = io::stdout().lock();
     out.write_all(reply.as_bytes())?;
     Ok(out.flush()?)
 }
 
 /// Asks the first that answers.
-pub(super) async fn ask(at: &At, words: &[String]) -> Result<String, Failure> {
+pub(super) async fn ask(at: &At, words: &[String]) -> Result<String, OperatorError> {
     match ask_first(at.addresses()?, words).await {
         Ok(Reply::BulkString(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Ok(Reply::SimpleString(_)) => Ok(String::new()),
-        Ok(_) => Err(Failure::Refused("this is no answer of a replica".into())),
-        Err(Unanswered::NoAnswer(whys)) => Err(Failure::NoAnswer(whys)),
-        Err(Unanswered::Refused(why)) if why.starts_with("NOAUTH ") => Err(Failure::Password),
-        Err(Unanswered::Refused(why)) => Err(Failure::Refused(why)),
+        Ok(_) => Err(OperatorError::Refused("this is no answer of a replica".into())),
+        Err(Unanswered::NoAnswer(whys)) => Err(OperatorError::NoAnswer(whys)),
+        Err(Unanswered::Refused(why)) if why.starts_with("NOAUTH ") => Err(OperatorError::Password),
+        Err(Unanswered::Refused(why)) => Err(OperatorError::Refused(why)),
     }
 }
 
-async fn force_new_cluster(at: &At) -> Result<(), Failure> {
+async fn force_new_cluster(at: &At) -> Result<(), OperatorError> {
     if at.addresses.len() != 1 {
-        return Err(Failure::NotOne);
+        return Err(OperatorError::NotOne);
     }
     let losses = ask(at, &["NEWCLUSTER".into()]).await?;
     print(&losses)?;
     let mut input = io::stdin().lock();
-    let mut answer = |question: &str| -> Result<String, Failure> {
+    let mut answer = |question: &str| -> Result<String, OperatorError> {
         print(question)?;
         let mut line = String::new();
         input.read_line(&mut line)?;
         Ok(line.trim().to_owned())
     };
     if answer("Is the majority lost for good? Say yes: ")? != "yes" {
-        return Err(Failure::NotConfirmed);
+        return Err(OperatorError::NotConfirmed);
     }
     let word = answer("Say the word: ")?;
     if word.is_empty() {
-        return Err(Failure::NotConfirmed);
+        return Err(OperatorError::NotConfirmed);
     }
     print(&ask(at, &["NEWCLUSTER".into(), word]).await?)?;
     print("It goes on alone.\n")

@@ -5,13 +5,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
-use super::ask::{At, Failure, ask};
+use super::ask::{At, OperatorError, ask};
 use crate::Transfer;
 
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shows how a replica is, until it answers no more.
-pub(super) async fn watch(at: &At) -> Result<(), Failure> {
+pub(super) async fn watch(at: &At) -> Result<(), OperatorError> {
     let bar = ProgressBar::new(0);
     loop {
         show(&bar, &ask(at, &["INFO".into(), "replication".into()]).await?);

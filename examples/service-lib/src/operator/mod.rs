@@ -10,4 +10,4 @@ mod bar;
 mod safe;
 
 pub use answer::{answer, render_status};
-pub use ask::{At, Failure, Operate, run};
+pub use ask::{At, Operate, OperatorError, run};

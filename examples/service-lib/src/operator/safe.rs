@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::ask::{At, Failure, ask};
+use super::ask::{At, OperatorError, ask};
 
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const HOLD: Duration = Duration::from_secs(2);
 
 /// Waits until another replica may be restarted; says on stderr what it waits for.
-pub(super) async fn wait(at: &At, bound: Duration) -> Result<(), Failure> {
+pub(super) async fn wait(at: &At, bound: Duration) -> Result<(), OperatorError> {
     at.addresses()?;
     let deadline = Instant::now() + bound;
     let mut safe_since = None;
@@ -31,17 +31,17 @@ pub(super) async fn wait(at: &At, bound: Duration) -> Result<(), Failure> {
                 why
             }
             // One that was just started does not answer yet.
-            Err(Failure::NoAnswer(why)) => {
+            Err(OperatorError::NoAnswer(why)) => {
                 safe_since = None;
                 why
             }
             Err(failure) => return Err(failure),
         };
         if Instant::now() >= deadline {
-            return Err(Failure::Unsafe(why));
+            return Err(OperatorError::Unsafe(why));
         }
         if safe_since.is_none() && why != reported {
-            crate::say(format_args!("not yet: {why}"));
+            crate::print_stderr(format_args!("not yet: {why}"));
             reported = why;
         }
         sleep(INTERVAL).await;

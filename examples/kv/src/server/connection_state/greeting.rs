@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Meaning, Replies, Session, ok, text};
+use super::{ConnectionState, Meaning, Replies, ok, text};
 use crate::number;
 use crate::request::{Fault, text_lines};
 use crate::resp::{Protocol, Reply};
-use crate::server::clients::Client;
+use crate::server::client_list::ConnectedClient;
 use crate::server::queue::Queue;
 
 const HELP: &[&str] = &[
@@ -40,7 +40,7 @@ const HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-impl Session {
+impl ConnectionState {
     pub(super) fn hello(&mut self, arguments: &[Bytes]) -> Result<Reply, Fault> {
         let (mut name, mut auth, mut protocol) = (None, None, self.protocol);
         if let Some((version, mut options)) = arguments.split_first() {
@@ -112,7 +112,7 @@ impl Session {
     }
 
     fn clients(&self, options: &[Bytes]) -> Result<Reply, Fault> {
-        let list = |is_asked_for: &dyn Fn(&Client) -> bool| {
+        let list = |is_asked_for: &dyn Fn(&ConnectedClient) -> bool| {
             Reply::Verbatim(self.everybody.list(is_asked_for).into())
         };
         match options {

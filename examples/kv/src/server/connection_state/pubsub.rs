@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Session;
+use super::ConnectionState;
 use crate::limits::PATTERN_BYTES_MAX;
 use crate::request::{Fault, text_lines};
 use crate::resp::Reply;
@@ -20,7 +20,7 @@ const HELP: &[&str] = &[
     "    Prints this help.",
 ];
 
-impl Session {
+impl ConnectionState {
     pub(super) fn pubsub(&self, part: &Bytes, arguments: &[Bytes]) -> Result<Reply, Fault> {
         let listening = self.view.listening();
         Ok(match (part.to_ascii_lowercase().as_slice(), arguments) {

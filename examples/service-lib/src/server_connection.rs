@@ -66,14 +66,14 @@ impl fmt::Display for Address {
 }
 
 /// A connection to a server.
-pub struct Client {
+pub struct ServerConnection {
     input: Box<dyn AsyncRead + Send + Unpin>,
     output: Box<dyn AsyncWrite + Send + Unpin>,
     connection: OwnedFd,
     buffer: BytesMut,
 }
 
-impl Client {
+impl ServerConnection {
     /// Connects to a server.
     ///
     /// # Errors
@@ -197,7 +197,7 @@ pub enum Unanswered {
 }
 
 async fn ask(address: &Address, words: &[impl AsRef<str>], bound: Duration) -> io::Result<Reply> {
-    let mut client = Client::connect_to_live(address, bound).await?;
+    let mut client = ServerConnection::connect_to_live(address, bound).await?;
     let answer = timeout(ANSWER_BOUND, client.call(words)).await;
     answer.unwrap_or_else(|_| {
         let seconds = ANSWER_BOUND.as_secs();
@@ -252,15 +252,17 @@ pub async fn silence_of(address: &Address) {
     while missed < 2 {
         sleep(SILENCE_INTERVAL).await;
         // What is refused, or breaks, is noticed by the connection that matters.
-        match Client::connect_to_live(address, SILENCE_BOUND).await {
+        match ServerConnection::connect_to_live(address, SILENCE_BOUND).await {
             Err(why) if why.kind() == io::ErrorKind::TimedOut => missed += 1,
             Ok(_) | Err(_) => missed = 0,
         }
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for ServerConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("connection", &self.connection).finish_non_exhaustive()
+        f.debug_struct("ServerConnection")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
     }
 }

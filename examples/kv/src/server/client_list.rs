@@ -13,11 +13,11 @@ use crate::resp::Protocol;
 
 /// All clients that are connected to a server, by their numbers.
 #[derive(Debug, Default)]
-pub(super) struct Clients(Mutex<BTreeMap<u64, Arc<Client>>>);
+pub(super) struct ClientList(Mutex<BTreeMap<u64, Arc<ConnectedClient>>>);
 
 /// A client: what does not change while it is connected, and what it said last.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct ConnectedClient {
     pub(super) id: u64,
     /// Whether it may do everything without a password.
     pub(super) is_trusted: bool,
@@ -25,12 +25,12 @@ pub(super) struct Client {
     address: String,
     local: String,
     since: Instant,
-    state: Mutex<State>,
+    state: Mutex<ClientState>,
 }
 
 /// What `CLIENT LIST` shows of a client and changes.
 #[derive(Clone, Debug)]
-pub(super) struct State {
+pub(super) struct ClientState {
     pub(super) name: Bytes,
     pub(super) library: Bytes,
     pub(super) library_version: Bytes,
@@ -45,11 +45,11 @@ pub(super) struct State {
 
 /// Keeps a client in the list until it is dropped.
 pub(super) struct Entered {
-    clients: Arc<Clients>,
-    client: Arc<Client>,
+    clients: Arc<ClientList>,
+    client: Arc<ConnectedClient>,
 }
 
-impl Clients {
+impl ClientList {
     /// Adds a client at these two ends of its connection.
     pub(super) fn enter(
         self: &Arc<Self>,
@@ -60,14 +60,15 @@ impl Clients {
         local: String,
     ) -> Entered {
         let since = Instant::now();
-        let state = Mutex::new(State::new(since));
-        let client = Arc::new(Client { id, is_trusted, rights, address, local, since, state });
+        let state = Mutex::new(ClientState::new(since));
+        let client =
+            Arc::new(ConnectedClient { id, is_trusted, rights, address, local, since, state });
         lock(&self.0).insert(id, Arc::clone(&client));
         Entered { clients: Arc::clone(self), client }
     }
 
     /// Returns one line for each client that `is_asked_for`.
-    pub(super) fn list(&self, is_asked_for: impl Fn(&Client) -> bool) -> String {
+    pub(super) fn list(&self, is_asked_for: impl Fn(&ConnectedClient) -> bool) -> String {
         // A copy of the list, so that nobody waits to enter while lines are written.
         let clients: Vec<_> = lock(&self.0).values().cloned().collect();
         clients.iter().filter(|client| is_asked_for(client)).map(|client| client.line()).collect()
@@ -75,9 +76,9 @@ impl Clients {
 }
 
 impl Deref for Entered {
-    type Target = Arc<Client>;
+    type Target = Arc<ConnectedClient>;
 
-    fn deref(&self) -> &Arc<Client> {
+    fn deref(&self) -> &Arc<ConnectedClient> {
         &self.client
     }
 }
@@ -88,9 +89,9 @@ impl Drop for Entered {
     }
 }
 
-impl Client {
+impl ConnectedClient {
     /// Changes what is known of the client.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, ClientState> {
         lock(&self.state)
     }
 
@@ -130,7 +131,7 @@ impl Client {
     }
 }
 
-impl State {
+impl ClientState {
     /// Forgets what `RESET` forgets.
     pub(super) fn reset(&mut self) {
         let (library, library_version) =

@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::answer::{Form, Tell};
-use super::clients::{Client, Clients};
+use super::client_list::{ClientList, ConnectedClient};
 use super::info::Sections;
 use super::queue::{Queue, carried, executed};
 use super::subscriptions::Subscriptions;
-use super::{Config, describe, settings};
+use super::{ServerConfig, describe, settings};
 use crate::command::{Ask, Output, Proposal};
 use crate::limits::{COMMAND_BYTES_MAX, PATTERN_BYTES_MAX};
 use crate::listening::Of;
@@ -21,11 +21,11 @@ use crate::request::{Entry, Fault, Kind, Local, Shape, find, wait};
 use crate::resp::{Protocol, Reply, error};
 use crate::{Notice, View};
 
-/// What is known of a client, and what its requests mean.
-pub(super) struct Session {
-    client: Arc<Client>,
-    everybody: Arc<Clients>,
-    config: Arc<Config>,
+/// The state of a connection: what is known of its client, and what its requests mean.
+pub(super) struct ConnectionState {
+    client: Arc<ConnectedClient>,
+    everybody: Arc<ClientList>,
+    config: Arc<ServerConfig>,
     view: View,
     protocol: Protocol,
     replies: Replies,
@@ -57,7 +57,7 @@ pub(super) enum Meaning {
     Replies(Vec<Reply>),
     Close(Reply),
     Ask(Ask, Tell),
-    /// The versions of these keys are to be given to [`Session::watch`].
+    /// The versions of these keys are to be given to [`ConnectionState::watch`].
     Watch(Vec<Bytes>),
     Info(Sections),
     Operate(Vec<Bytes>),
@@ -69,11 +69,11 @@ pub(super) enum Meaning {
     Wait(i64, Duration),
 }
 
-impl Session {
+impl ConnectionState {
     pub(super) fn new(
-        client: Arc<Client>,
-        everybody: Arc<Clients>,
-        config: Arc<Config>,
+        client: Arc<ConnectedClient>,
+        everybody: Arc<ClientList>,
+        config: Arc<ServerConfig>,
         view: View,
     ) -> Self {
         let is_authenticated = client.is_trusted || config.password.is_none();

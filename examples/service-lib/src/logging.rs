@@ -14,9 +14,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs on stderr from now on: what RUST_LOG says, or all of that level. What cannot be written
-/// there, as on a disk that is full, is lost.
-pub fn log(level: LevelFilter, format: LogFormat) {
+/// Starts logging on stderr, filtered by RUST_LOG, or by `level` without it. Lines that cannot be
+/// written, for example because the disk is full, are lost.
+pub fn init_logging(level: LevelFilter, format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -30,7 +30,7 @@ pub fn log(level: LevelFilter, format: LogFormat) {
     }
 }
 
-/// Says a line to whoever runs the program, on stderr. `eprintln!` panics when it cannot be written.
-pub fn say(line: impl Display) {
+/// Prints a line on stderr. Unlike `eprintln!`, it does not panic when the line cannot be written.
+pub fn print_stderr(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
