@@ -104,9 +104,9 @@ impl Place {
 }
 
 /// A client without a pipeline of its own.
-pub struct Client(BufReader<TcpStream>);
+pub struct ServerClient(BufReader<TcpStream>);
 
-impl Client {
+impl ServerClient {
     /// Connects; reads wait for half an hour.
     pub fn connect(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
@@ -162,7 +162,7 @@ impl Info {
 impl Replica {
     /// How it is.
     pub fn info(&self) -> Result<Info> {
-        Client::connect(&self.address)?.info()
+        ServerClient::connect(&self.address)?.info()
     }
 
     /// Looks until something is so.
@@ -257,7 +257,7 @@ impl Writers {
             let (stop, answers, address) =
                 (Arc::clone(&stop), Arc::clone(&answers), address.to_owned());
             thread::spawn(move || {
-                let Ok(mut client) = Client::connect(&address) else { return };
+                let Ok(mut client) = ServerClient::connect(&address) else { return };
                 let mut number = writer;
                 while !stop.load(Ordering::Relaxed) {
                     number = (number + 7919 * WRITERS) % keys;

@@ -12,7 +12,7 @@ pub const KV_PORT: u16 = 7001;
 
 /// One connection. Commands are sent in a line, as by hand.
 #[derive(Debug)]
-pub struct Client(BufReader<TcpStream>);
+pub struct NodeClient(BufReader<TcpStream>);
 
 /// What a command was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Reply {
     Error(String),
 }
 
-impl Client {
+impl NodeClient {
     /// Connects to a port of the node, from within it; `None` if nobody listens.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As of [`Client::connect`].
+    /// As of [`NodeClient::connect`].
     pub fn connect_many(node: &Node, port: u16, count: usize) -> rig::Result<Vec<Self>> {
         node.within_network(|| {
             let connect = |_| TcpStream::connect(("127.0.0.1", port)).ok();
@@ -87,7 +87,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As of [`Client::ask`].
+    /// As of [`NodeClient::ask`].
     pub fn ask_as_operator(
         &mut self,
         node: &Node,
@@ -112,7 +112,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As of [`Client::ask`].
+    /// As of [`NodeClient::ask`].
     pub fn info(&mut self) -> io::Result<Info> {
         match self.ask("INFO replication")? {
             Reply::Text(text) => Ok(Info(text)),

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use plainsong_tests::client::{Client, Info, KV_PORT, Reply};
+use plainsong_tests::client::{Info, KV_PORT, NodeClient, Reply};
 use plainsong_tests::rig::{self, Cluster, Node, Program};
 
 /// What the rig and a loaded machine may take in all.
@@ -39,7 +39,7 @@ impl Group {
     }
 
     fn info(&self, id: u32) -> rig::Result<Info> {
-        let client = Client::connect(self.cluster.node(id), KV_PORT)?;
+        let client = NodeClient::connect(self.cluster.node(id), KV_PORT)?;
         Ok(client.and_then(|mut client| client.info().ok()).unwrap_or_default())
     }
 
@@ -91,7 +91,8 @@ impl Group {
 
     /// Every answer must be the next number: nothing lost, nothing applied twice.
     fn count(&self, at: u32, stop: &AtomicBool) -> rig::Result<(u64, Duration)> {
-        let mut client = Client::connect(self.cluster.node(at), KV_PORT)?.expect("a connection");
+        let mut client =
+            NodeClient::connect(self.cluster.node(at), KV_PORT)?.expect("a connection");
         let (mut count, mut last, mut longest) = (0, Instant::now(), Duration::ZERO);
         while !stop.load(Ordering::Relaxed) {
             let answer = client.ask("INCR counter").expect("an answer");
@@ -104,7 +105,7 @@ impl Group {
     }
 
     fn counter(&self, at: u32) -> rig::Result<Option<u64>> {
-        let client = Client::connect(self.cluster.node(at), KV_PORT)?;
+        let client = NodeClient::connect(self.cluster.node(at), KV_PORT)?;
         let answer = client.and_then(|mut client| client.ask("GET counter").ok());
         Ok(match answer {
             Some(Reply::Text(text)) => text.parse().ok(),

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plainsong_benches::processes::{Client, Info, Place, Replica, Result, Writers, set, value};
+use plainsong_benches::processes::{
+    Info, Place, Replica, Result, ServerClient, Writers, set, value,
+};
 
 const CHUNK_BYTES: u64 = 61_440;
 
@@ -52,7 +54,7 @@ fn fill(address: &str, keys: std::ops::Range<u64>, bytes: usize) -> Result<f64> 
         let fillers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| -> std::result::Result<(), String> {
-                    let mut client = Client::connect(address).map_err(|e| e.to_string())?;
+                    let mut client = ServerClient::connect(address).map_err(|e| e.to_string())?;
                     loop {
                         let from = next.fetch_add(200, Ordering::Relaxed);
                         if from >= keys.end {

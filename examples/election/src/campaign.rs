@@ -6,7 +6,7 @@ use plainsong::{Consistency, Incarnation, ProposeError, Replica, StopReason, Wat
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::{Command, Election, Machine, Output, Token};
+use crate::{Command, Election, ElectionMachine, Output, Token};
 
 /// How long a question to the group may take before it is asked again.
 const ASK_BOUND: Duration = Duration::from_secs(2);
@@ -77,7 +77,7 @@ pub struct Campaign {
 /// The replica, and how it stands.
 #[derive(Clone, Debug)]
 struct Member {
-    replica: Arc<Replica<Machine>>,
+    replica: Arc<Replica<ElectionMachine>>,
     me: Incarnation,
     terms: Terms,
 }
@@ -89,7 +89,7 @@ pub struct ReplicaStopped(pub StopReason);
 
 impl Campaign {
     /// A member that wants to lead, by this replica.
-    pub fn new(replica: Arc<Replica<Machine>>, terms: Terms) -> Self {
+    pub fn new(replica: Arc<Replica<ElectionMachine>>, terms: Terms) -> Self {
         let me = replica.status().incarnation;
         let member = Member { replica, me, terms };
         Self { member, changes: None, elected: None, served: 0 }
@@ -283,7 +283,7 @@ struct Seen {
 impl Member {
     /// The state as it is now, if it is to be known.
     async fn look(&self) -> Option<Seen> {
-        let look = |machine: &Machine| Seen {
+        let look = |machine: &ElectionMachine| Seen {
             election: machine.election().clone(),
             changes: machine.watch(),
         };

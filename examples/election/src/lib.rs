@@ -3,17 +3,17 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`Election`] | the state: who stands, who leads, and whose work may not have stopped yet |
-//! | [`Machine`] | the state machine, which tells when something has changed |
+//! | [`ElectionMachine`] | the state machine, which tells when something has changed |
 //! | [`Campaign`], [`Term`] | for applications: stand, lead, and hear when to stop |
 //! | [`program`] | the command line, which does so with a command |
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
-//! use election::{Campaign, Machine, Terms};
+//! use election::{Campaign, ElectionMachine, Terms};
 //! use plainsong::{Replica, ReplicaId};
 //!
-//! let replica = Replica::builder(ReplicaId(1), Machine::default())
+//! let replica = Replica::builder(ReplicaId(1), ElectionMachine::default())
 //!     .transport("embedded".parse::<cpg::Transport>()?)
 //!     .bootstrap([1, 2, 3].map(ReplicaId))
 //!     .start()?;
@@ -40,4 +40,4 @@ pub use campaign::{Campaign, Lost, ReplicaStopped, Term, Terms};
 #[cfg(feature = "canaries")]
 pub use canary::Canary;
 pub use election::{Candidate, Command, Election, Leader, Output, Token, Unstopped};
-pub use machine::Machine;
+pub use machine::ElectionMachine;

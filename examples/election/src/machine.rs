@@ -10,18 +10,18 @@ const CHANGES_MAX: usize = 16;
 /// The state machine: the election, and a feed that tells that something has changed, which is
 /// no part of the state.
 #[derive(Debug)]
-pub struct Machine {
+pub struct ElectionMachine {
     election: Election,
     changes: Feed<()>,
 }
 
-impl Default for Machine {
+impl Default for ElectionMachine {
     fn default() -> Self {
         Self { election: Election::default(), changes: Feed::new(CHANGES_MAX) }
     }
 }
 
-impl Machine {
+impl ElectionMachine {
     /// Broken in that way.
     #[cfg(feature = "canaries")]
     pub fn broken(canary: crate::Canary) -> Self {
@@ -45,7 +45,7 @@ impl Machine {
     }
 }
 
-impl StateMachine for Machine {
+impl StateMachine for ElectionMachine {
     type Command = Command;
     type Output = Output;
     type Snapshot = Election;

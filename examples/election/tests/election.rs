@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use election::{Command, Election, Machine, Output, Token};
+use election::{Command, Election, ElectionMachine, Output, Token};
 use std::collections::BTreeSet;
 
 use plainsong::testing::{Answer, ClientNumber, Parameters, Random, Workload, run_seeds};
@@ -319,7 +319,7 @@ fn whatever_happens_the_state_is_one_that_can_be() {
 
 /// The machine in groups where everything fails.
 struct Members {
-    new: fn() -> Machine,
+    new: fn() -> ElectionMachine,
     last_token: Token,
     /// How far the order was looked at, and who led there.
     looked_to: Index,
@@ -327,15 +327,15 @@ struct Members {
 }
 
 impl Members {
-    fn of(new: fn() -> Machine) -> Self {
+    fn of(new: fn() -> ElectionMachine) -> Self {
         Self { new, last_token: 0, looked_to: Index(0), leader: None }
     }
 }
 
 impl Workload for Members {
-    type Machine = Machine;
+    type Machine = ElectionMachine;
 
-    fn machine(&self) -> Machine {
+    fn machine(&self) -> ElectionMachine {
         (self.new)()
     }
 
@@ -346,7 +346,12 @@ impl Workload for Members {
 
     fn answered(&mut self, _: ClientNumber, _: Answer<Output>) {}
 
-    fn applied(&mut self, _: ReplicaId, index: Index, machine: &Machine) -> Result<(), String> {
+    fn applied(
+        &mut self,
+        _: ReplicaId,
+        index: Index,
+        machine: &ElectionMachine,
+    ) -> Result<(), String> {
         machine.election().check()?;
         if index <= self.looked_to {
             return Ok(());
@@ -363,7 +368,11 @@ impl Workload for Members {
         Ok(())
     }
 
-    fn at_rest(&mut self, machine: &Machine, here: &BTreeSet<Incarnation>) -> Result<(), String> {
+    fn at_rest(
+        &mut self,
+        machine: &ElectionMachine,
+        here: &BTreeSet<Incarnation>,
+    ) -> Result<(), String> {
         let leader = machine.election().leader();
         match leader.filter(|leader| !here.contains(&leader.run)) {
             Some(leader) => Err(format!("{leader:?} leads, who is gone")),
@@ -374,7 +383,7 @@ impl Workload for Members {
 
 #[test]
 fn replicas_agree_who_leads_and_it_is_somebody_with_a_higher_token_than_before() {
-    run_seeds(20, |_: &Parameters| Members::of(Machine::default));
+    run_seeds(20, |_: &Parameters| Members::of(ElectionMachine::default));
 }
 
 #[cfg(feature = "canaries")]
@@ -395,8 +404,10 @@ fn broken_elections_are_noticed_in_groups() {
     use election::Canary;
     use plainsong::testing::Simulation;
 
-    let machines: [fn() -> Machine; 2] =
-        [|| Machine::broken(Canary::TokenStays), || Machine::broken(Canary::DepartureIgnored)];
+    let machines: [fn() -> ElectionMachine; 2] = [
+        || ElectionMachine::broken(Canary::TokenStays),
+        || ElectionMachine::broken(Canary::DepartureIgnored),
+    ];
     for (at, new) in machines.into_iter().enumerate() {
         let noticed = |seed| Simulation::new(Parameters::drawn(seed), Members::of(new)).run().err();
         let why = (0..30).find_map(noticed).unwrap_or_else(|| panic!("machine {at} lives"));
@@ -406,12 +417,12 @@ fn broken_elections_are_noticed_in_groups() {
 
 #[test]
 fn a_restored_machine_tells_that_something_may_have_changed() {
-    let mut first = Machine::default();
+    let mut first = ElectionMachine::default();
     let context = Context::new(Index(1), Timestamp(1)).proposed_by(run(1));
     first.apply(&context, stand(0));
     let mut bytes = Vec::new();
     plainsong::Snapshot::write(first.snapshot(), &mut bytes).unwrap();
-    let mut second = Machine::default();
+    let mut second = ElectionMachine::default();
     let mut watcher = second.watch();
     second.restore(&mut &bytes[..]).unwrap();
     assert_eq!(watcher.try_next(), Some(plainsong::News::Lagged(None)));

@@ -104,7 +104,7 @@ pub type Token = u64;
 
 /// A session: one connection of a client to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Session {
+pub struct SessionId {
     /// The run of the replica whose server has it.
     pub server: Incarnation,
     /// Its number there.
@@ -118,7 +118,7 @@ pub enum Output {
     Granted(Token),
     /// The lock has moved to the session, with the token of its grant.
     Resumed(Token),
-    /// The session waits in the lock's queue; an [`Event`] tells the end of that.
+    /// The session waits in the lock's queue; a [`SessionEvent`] reports the end of the wait.
     Queued,
     /// Others have the lock, and the session does not wait.
     Taken,
@@ -155,7 +155,7 @@ pub struct HolderListed {
     /// It was taken from its holder, and lingers.
     pub lost: bool,
     /// By which session.
-    pub session: Session,
+    pub session: SessionId,
     /// Who that is.
     pub owner: Owner,
 }
@@ -191,11 +191,11 @@ pub enum Refusal {
 
 /// What happens to a session without its doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum SessionEvent {
     /// It got the lock that it waited for.
     Granted {
         /// Which session.
-        session: Session,
+        session: SessionId,
         /// Which lock.
         name: Name,
         /// Its fencing token.
@@ -204,14 +204,14 @@ pub enum Event {
     /// It has waited long enough.
     TimedOut {
         /// Which session.
-        session: Session,
+        session: SessionId,
         /// Which lock.
         name: Name,
     },
     /// A lock was taken from it.
     Lost {
         /// Which session.
-        session: Session,
+        session: SessionId,
         /// Which lock.
         name: Name,
         /// Why.

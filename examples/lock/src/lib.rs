@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`Locks`], [`command`] | the state, and what is proposed to it |
-//! | [`Machine`] | the state machine: the state, and what happens to sessions, told to the server |
+//! | [`LockMachine`] | the state machine: the state, and what happens to sessions, told to the server |
 //! | [`request`], [`server`] | what clients ask; their connections, which are their sessions |
 //! | [`node`] | the replica, as the server sees it |
 //! | [`program`] | the command line, and the other side |
@@ -23,5 +23,5 @@ pub mod server;
 #[cfg(feature = "canaries")]
 pub use canary::Canary;
 pub use locks::Locks;
-pub use machine::Machine;
+pub use machine::LockMachine;
 pub use name::{BadName, BadOwner, Name, Owner};

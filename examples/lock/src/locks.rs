@@ -5,8 +5,8 @@ use plainsong::{Incarnation, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::command::{
-    Command, Event, HolderListed, LockListed, Loss, Mode, Output, Patience, Refusal, Session,
-    Terms, Token,
+    Command, HolderListed, LockListed, Loss, Mode, Output, Patience, Refusal, SessionEvent,
+    SessionId, Terms, Token,
 };
 use crate::limits::{
     CLAIMS_MAX, CLAIMS_PER_LOCK_MAX, CLAIMS_PER_SESSION_MAX, LISTED_HOLDERS_MAX, LOCKS_MAX,
@@ -29,9 +29,9 @@ use crate::{Name, Owner};
 pub struct Locks {
     locks: BTreeMap<Name, Lock>,
     /// What each session holds or waits for. Always in step with `locks`.
-    sessions: BTreeMap<Session, BTreeSet<Name>>,
+    sessions: BTreeMap<SessionId, BTreeSet<Name>>,
     /// The deadlines of all claims that have one. Always in step with `locks`.
-    deadlines: BTreeSet<(u64, Name, Session)>,
+    deadlines: BTreeSet<(u64, Name, SessionId)>,
     /// How many claims there are.
     claims: usize,
     last_token: Token,
@@ -60,7 +60,7 @@ struct Lock {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Claim {
-    session: Session,
+    session: SessionId,
     mode: Mode,
     owner: Owner,
     lease_ms: Option<u64>,
@@ -84,10 +84,10 @@ impl Locks {
         time: Timestamp,
         server: Incarnation,
         command: Command,
-        events: &mut Vec<Event>,
+        events: &mut Vec<SessionEvent>,
     ) -> Output {
         let now = time.0;
-        let session = |number| Session { server, number };
+        let session = |number| SessionId { server, number };
         match command {
             Command::Acquire { session: number, name, terms } => {
                 self.acquire(now, session(number), name, terms)
@@ -124,19 +124,24 @@ impl Locks {
     }
 
     /// Who proposed commands for its sessions has left the group.
-    pub fn dismiss(&mut self, time: Timestamp, server: Incarnation, events: &mut Vec<Event>) {
+    pub fn dismiss(
+        &mut self,
+        time: Timestamp,
+        server: Incarnation,
+        events: &mut Vec<SessionEvent>,
+    ) {
         if is_broken!(self, DepartureIgnored) {
             return;
         }
-        let [first, last] = [0, u64::MAX].map(|number| Session { server, number });
-        let sessions: Vec<Session> = self.sessions.range(first..=last).map(|(s, _)| *s).collect();
+        let [first, last] = [0, u64::MAX].map(|number| SessionId { server, number });
+        let sessions: Vec<SessionId> = self.sessions.range(first..=last).map(|(s, _)| *s).collect();
         for session in sessions {
             for name in self.names_of(session) {
                 self.take_away(time.0, session, &name);
                 self.promote(time.0, &name, events);
             }
         }
-        events.push(Event::Dismissed(server));
+        events.push(SessionEvent::Dismissed(server));
     }
 
     /// When [`Locks::expire`] has something to do next.
@@ -145,7 +150,7 @@ impl Locks {
     }
 
     /// Ends what ends by this time.
-    pub fn expire(&mut self, time: Timestamp, events: &mut Vec<Event>) {
+    pub fn expire(&mut self, time: Timestamp, events: &mut Vec<SessionEvent>) {
         let now = time.0;
         while self.deadlines.first().is_some_and(|(deadline, ..)| *deadline <= now) {
             let Some((_, name, session)) = self.deadlines.pop_first() else { return };
@@ -154,13 +159,17 @@ impl Locks {
             let (waits, lost) = (claim.token == 0, claim.lost);
             if waits {
                 self.remove(session, &name);
-                events.push(Event::TimedOut { session, name: name.clone() });
+                events.push(SessionEvent::TimedOut { session, name: name.clone() });
             } else if lost {
                 self.remove(session, &name);
             } else {
                 self.take_away(now, session, &name);
                 self.lose_for_good(session, &name);
-                events.push(Event::Lost { session, name: name.clone(), why: Loss::LeaseOver });
+                events.push(SessionEvent::Lost {
+                    session,
+                    name: name.clone(),
+                    why: Loss::LeaseOver,
+                });
             }
             self.promote(now, &name, events);
         }
@@ -179,7 +188,7 @@ impl Locks {
         locks.collect()
     }
 
-    fn acquire(&mut self, now: u64, session: Session, name: Name, terms: Terms) -> Output {
+    fn acquire(&mut self, now: u64, session: SessionId, name: Name, terms: Terms) -> Output {
         let mine = self.sessions.get(&session);
         if mine.is_some_and(|names| names.contains(&name)) {
             return Output::Refused(Refusal::Held);
@@ -228,7 +237,7 @@ impl Locks {
         }
     }
 
-    fn renew(&mut self, now: u64, session: Session, name: &Name) -> bool {
+    fn renew(&mut self, now: u64, session: SessionId, name: &Name) -> bool {
         let Some(claim) = self.claim(session, name) else { return false };
         if claim.token == 0 || claim.lost {
             return false;
@@ -243,7 +252,7 @@ impl Locks {
         now: u64,
         name: &Name,
         at_once: bool,
-        events: &mut Vec<Event>,
+        events: &mut Vec<SessionEvent>,
     ) -> Output {
         let lock = self.locks.get(name);
         let held = lock.into_iter().flat_map(|lock| &lock.holders);
@@ -261,7 +270,7 @@ impl Locks {
             }
             broken += 1;
             if !lost {
-                events.push(Event::Lost { session, name: name.clone(), why: Loss::Broken });
+                events.push(SessionEvent::Lost { session, name: name.clone(), why: Loss::Broken });
             }
         }
         self.promote(now, name, events);
@@ -272,10 +281,10 @@ impl Locks {
     fn resume(
         &mut self,
         now: u64,
-        session: Session,
+        session: SessionId,
         name: Name,
         token: Token,
-        events: &mut Vec<Event>,
+        events: &mut Vec<SessionEvent>,
     ) -> Output {
         let lock = self.locks.get(&name);
         let mut holders = lock.into_iter().flat_map(|lock| &lock.holders);
@@ -302,19 +311,19 @@ impl Locks {
         self.sessions.entry(session).or_default().insert(name.clone());
         self.set_deadline(session, &name, deadline);
         if before != session {
-            events.push(Event::Lost { session: before, name, why: Loss::Moved });
+            events.push(SessionEvent::Lost { session: before, name, why: Loss::Moved });
         }
         Output::Resumed(token)
     }
 
     /// What lingers after this is not to be resumed.
-    fn lose_for_good(&mut self, session: Session, name: &Name) {
+    fn lose_for_good(&mut self, session: SessionId, name: &Name) {
         if let Some(claim) = self.claim(session, name).filter(|claim| claim.lost) {
             claim.linger_ms = 0;
         }
     }
 
-    fn forget_name(&mut self, session: Session, name: &Name) {
+    fn forget_name(&mut self, session: SessionId, name: &Name) {
         if let Some(names) = self.sessions.get_mut(&session) {
             names.remove(name);
             if names.is_empty() {
@@ -325,7 +334,7 @@ impl Locks {
 
     /// Takes a claim from its session: who waits is gone, what is held lingers as agreed.
     /// What lingers already is not touched.
-    fn take_away(&mut self, now: u64, session: Session, name: &Name) {
+    fn take_away(&mut self, now: u64, session: SessionId, name: &Name) {
         let Some(claim) = self.claim(session, name) else { return };
         if claim.lost {
             return;
@@ -340,7 +349,7 @@ impl Locks {
     }
 
     /// Removes a claim; says whether there was one. The caller promotes who comes next.
-    fn remove(&mut self, session: Session, name: &Name) -> bool {
+    fn remove(&mut self, session: SessionId, name: &Name) -> bool {
         let Some(lock) = self.locks.get_mut(name) else { return false };
         let is_it = |claim: &Claim| claim.session == session;
         let claim = if let Some(at) = lock.holders.iter().position(is_it) {
@@ -361,7 +370,7 @@ impl Locks {
     }
 
     /// Grants the lock to those at the head of its queue that can have it now.
-    fn promote(&mut self, now: u64, name: &Name, events: &mut Vec<Event>) {
+    fn promote(&mut self, now: u64, name: &Name, events: &mut Vec<SessionEvent>) {
         while let Some(lock) = self.locks.get_mut(name) {
             if lock.holders.is_empty() && lock.queue.is_empty() {
                 self.locks.remove(name);
@@ -382,7 +391,7 @@ impl Locks {
             if let Some(lock) = self.locks.get_mut(name) {
                 lock.holders.push(claim);
             }
-            events.push(Event::Granted { session, name: name.clone(), token });
+            events.push(SessionEvent::Granted { session, name: name.clone(), token });
         }
     }
 
@@ -393,11 +402,11 @@ impl Locks {
         self.last_token
     }
 
-    fn names_of(&self, session: Session) -> Vec<Name> {
+    fn names_of(&self, session: SessionId) -> Vec<Name> {
         self.sessions.get(&session).into_iter().flatten().cloned().collect()
     }
 
-    fn claim(&mut self, session: Session, name: &Name) -> Option<&mut Claim> {
+    fn claim(&mut self, session: SessionId, name: &Name) -> Option<&mut Claim> {
         let lock = self.locks.get_mut(name)?;
         let mut claims = lock.holders.iter_mut().chain(&mut lock.queue);
         claims.find(|claim| claim.session == session)
@@ -409,7 +418,7 @@ impl Locks {
         }
     }
 
-    fn set_deadline(&mut self, session: Session, name: &Name, deadline: Option<u64>) {
+    fn set_deadline(&mut self, session: SessionId, name: &Name, deadline: Option<u64>) {
         let Some(claim) = self.claim(session, name) else { return };
         let old = std::mem::replace(&mut claim.deadline, deadline);
         if let Some(old) = old {
@@ -427,7 +436,7 @@ impl Locks {
     ///
     /// What is wrong.
     pub fn check(&self) -> Result<(), String> {
-        let mut sessions: BTreeMap<Session, BTreeSet<Name>> = BTreeMap::new();
+        let mut sessions: BTreeMap<SessionId, BTreeSet<Name>> = BTreeMap::new();
         let mut deadlines = BTreeSet::new();
         let mut claims = 0;
         for (name, lock) in &self.locks {

@@ -4,22 +4,22 @@ use plainsong::{Context, MembersChanged, StateMachine, Timestamp};
 use tokio::sync::mpsc::Sender;
 
 use crate::Locks;
-use crate::command::{Command, Event, Output, Refusal};
+use crate::command::{Command, Output, Refusal, SessionEvent};
 
 /// The locks as the replica has them: what happens to sessions is told to the server here,
 /// which is no part of the state.
 #[derive(Debug)]
-pub struct Machine {
+pub struct LockMachine {
     locks: Locks,
-    events: Sender<Event>,
+    events: Sender<SessionEvent>,
     #[cfg(feature = "canaries")]
     clock_ahead_ms: u64,
 }
 
-impl Machine {
+impl LockMachine {
     /// No locks yet, and broken in that way.
     #[cfg(feature = "canaries")]
-    pub fn broken(events: Sender<Event>, canary: crate::Canary) -> Self {
+    pub fn broken(events: Sender<SessionEvent>, canary: crate::Canary) -> Self {
         let mut machine = Self::new(events);
         machine.locks.canary = Some(canary);
         if canary == crate::Canary::OwnClock {
@@ -29,7 +29,7 @@ impl Machine {
     }
 
     /// No locks yet.
-    pub fn new(events: Sender<Event>) -> Self {
+    pub fn new(events: Sender<SessionEvent>) -> Self {
         Self {
             locks: Locks::default(),
             events,
@@ -45,14 +45,14 @@ impl Machine {
 
     /// Waits for a server that is behind, which never waits for the replica; without a
     /// server nobody wants to know.
-    fn tell(&self, events: Vec<Event>) {
+    fn tell(&self, events: Vec<SessionEvent>) {
         for event in events {
             let _ = self.events.blocking_send(event);
         }
     }
 }
 
-impl StateMachine for Machine {
+impl StateMachine for LockMachine {
     type Command = Command;
     type Output = Output;
     type Snapshot = Locks;
@@ -85,7 +85,7 @@ impl StateMachine for Machine {
         {
             self.locks.canary = canary;
         }
-        self.tell(vec![Event::Restored]);
+        self.tell(vec![SessionEvent::Restored]);
         Ok(())
     }
 

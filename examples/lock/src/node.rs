@@ -13,18 +13,18 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::command::{Command, LockListed, Output};
 use crate::limits::LISTED_MAX;
-use crate::{Machine, Name};
+use crate::{LockMachine, Name};
 
 /// How long to leave a full replica alone.
 const BUSY_WAIT: Duration = Duration::from_millis(5);
 
 /// A replica of the locks. Clones are handles on the same one.
 #[derive(Clone, Debug)]
-pub struct Node(Arc<Replica<Machine>>);
+pub struct Node(Arc<Replica<LockMachine>>);
 
 /// Why a command has no output.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum CommandFailure {
     /// It has not taken effect.
     #[error("CLUSTERDOWN {0}; nothing has changed")]
     NotDone(String),
@@ -35,7 +35,7 @@ pub enum Failure {
 
 impl Node {
     /// A handle on a running replica.
-    pub fn new(replica: Replica<Machine>) -> Self {
+    pub fn new(replica: Replica<LockMachine>) -> Self {
         Self(Arc::new(replica))
     }
 
@@ -58,8 +58,12 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Failure`] says whether the command may still take effect.
-    pub async fn execute(&self, command: Command, timeout: Duration) -> Result<Output, Failure> {
+    /// [`CommandFailure`] says whether the command may still take effect.
+    pub async fn execute(
+        &self,
+        command: Command,
+        timeout: Duration,
+    ) -> Result<Output, CommandFailure> {
         let deadline = Instant::now() + timeout;
         let mut command = command;
         let pending = loop {
@@ -68,17 +72,17 @@ impl Node {
                 Err(Overloaded(command)) => command,
             };
             if Instant::now() >= deadline {
-                return Err(Failure::NotDone(self.overdue(timeout)));
+                return Err(CommandFailure::NotDone(self.overdue(timeout)));
             }
             sleep(BUSY_WAIT).await;
         };
         match timeout_at(deadline, pending.into_future()).await {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(error)) if error.may_still_take_effect() => {
-                Err(Failure::Unknown(error.to_string()))
+                Err(CommandFailure::Unknown(error.to_string()))
             }
-            Ok(Err(error)) => Err(Failure::NotDone(error.to_string())),
-            Err(_) => Err(Failure::Unknown(self.overdue(timeout))),
+            Ok(Err(error)) => Err(CommandFailure::NotDone(error.to_string())),
+            Err(_) => Err(CommandFailure::Unknown(self.overdue(timeout))),
         }
     }
 
@@ -91,21 +95,22 @@ impl Node {
         &self,
         after: Option<Name>,
         timeout: Duration,
-    ) -> Result<Vec<LockListed>, Failure> {
+    ) -> Result<Vec<LockListed>, CommandFailure> {
         let deadline = Instant::now() + timeout;
         let pending = loop {
             let after = after.clone();
-            let look = move |machine: &Machine| machine.locks().list(after.as_ref(), LISTED_MAX);
+            let look =
+                move |machine: &LockMachine| machine.locks().list(after.as_ref(), LISTED_MAX);
             match self.0.try_read(Consistency::Linearizable, look) {
                 Ok(pending) => break pending,
                 Err(_) if Instant::now() < deadline => sleep(BUSY_WAIT).await,
-                Err(_) => return Err(Failure::NotDone(self.overdue(timeout))),
+                Err(_) => return Err(CommandFailure::NotDone(self.overdue(timeout))),
             }
         };
         match timeout_at(deadline, pending.into_future()).await {
             Ok(Ok(locks)) => Ok(locks),
-            Ok(Err(error)) => Err(Failure::NotDone(error.to_string())),
-            Err(_) => Err(Failure::NotDone(self.overdue(timeout))),
+            Ok(Err(error)) => Err(CommandFailure::NotDone(error.to_string())),
+            Err(_) => Err(CommandFailure::NotDone(self.overdue(timeout))),
         }
     }
 

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use lock::command::{Command, Event, Loss, Mode, Output, Patience, Refusal, Session, Terms};
+use lock::command::{
+    Command, Loss, Mode, Output, Patience, Refusal, SessionEvent, SessionId, Terms,
+};
 use lock::limits::{CLAIMS_PER_LOCK_MAX, CLAIMS_PER_SESSION_MAX, LISTED_HOLDERS_MAX};
-use lock::{Locks, Machine, Name, Owner};
+use lock::{LockMachine, Locks, Name, Owner};
 use plainsong::snapshot::Snapshot;
 use plainsong::{Context, Incarnation, Index, Nonce, ReplicaId, StateMachine, Timestamp};
 use tokio::sync::mpsc;
@@ -16,7 +18,7 @@ use tokio::sync::mpsc;
 struct World {
     locks: Locks,
     time: u64,
-    events: Vec<Event>,
+    events: Vec<SessionEvent>,
 }
 
 impl World {
@@ -57,12 +59,12 @@ impl World {
     }
 
     #[track_caller]
-    fn took(&mut self, events: Vec<Event>) {
+    fn took(&mut self, events: Vec<SessionEvent>) {
         self.locks.check().unwrap();
         self.events.extend(events);
     }
 
-    fn news(&mut self) -> Vec<Event> {
+    fn news(&mut self) -> Vec<SessionEvent> {
         std::mem::take(&mut self.events)
     }
 }
@@ -98,17 +100,17 @@ const SHARE: Terms = Terms {
 };
 const OWNER: Owner = Owner::NONE;
 
-fn granted((server, number): (u32, u64), lock: &str, token: u64) -> Event {
-    let session = Session { server: run(server), number };
-    Event::Granted { session, name: name(lock), token }
+fn granted((server, number): (u32, u64), lock: &str, token: u64) -> SessionEvent {
+    let session = SessionId { server: run(server), number };
+    SessionEvent::Granted { session, name: name(lock), token }
 }
 
-fn timed_out((server, number): (u32, u64), lock: &str) -> Event {
-    Event::TimedOut { session: Session { server: run(server), number }, name: name(lock) }
+fn timed_out((server, number): (u32, u64), lock: &str) -> SessionEvent {
+    SessionEvent::TimedOut { session: SessionId { server: run(server), number }, name: name(lock) }
 }
 
-fn lost((server, number): (u32, u64), lock: &str, why: Loss) -> Event {
-    Event::Lost { session: Session { server: run(server), number }, name: name(lock), why }
+fn lost((server, number): (u32, u64), lock: &str, why: Loss) -> SessionEvent {
+    SessionEvent::Lost { session: SessionId { server: run(server), number }, name: name(lock), why }
 }
 
 const A: (u32, u64) = (1, 1);
@@ -242,13 +244,13 @@ fn a_server_that_leaves_takes_its_sessions_with_it() {
     world.leaves(1);
     assert_eq!(
         world.news(),
-        [granted(B, "b", 3), granted(C, "a", 4), Event::Dismissed(run(1))],
+        [granted(B, "b", 3), granted(C, "a", 4), SessionEvent::Dismissed(run(1))],
         "by session, and without who waited there"
     );
     world.unlock(C, "a");
     assert_eq!(world.news(), [granted(B, "a", 5)]);
     world.leaves(1);
-    assert_eq!(world.news(), [Event::Dismissed(run(1))]);
+    assert_eq!(world.news(), [SessionEvent::Dismissed(run(1))]);
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn a_session_given_up_lingers_until_its_client_has_stopped() {
     assert_eq!(world.does(1, Command::Abandon { session: 1 }), Output::Done(2));
     world.leaves(1);
     world.passes(50);
-    assert_eq!(world.news(), [Event::Dismissed(run(1))]);
+    assert_eq!(world.news(), [SessionEvent::Dismissed(run(1))]);
     assert_eq!(world.does(1, Command::Abandon { session: 1 }), Output::Done(1));
     assert_eq!(world.locks.next_deadline(), Some(Timestamp(100)), "it does not begin anew");
     assert_eq!(world.does(1, Command::Renew { session: 1, name: name("a") }), Output::Done(0));
@@ -321,7 +323,7 @@ fn a_lock_whose_server_is_gone_moves_to_another_session_with_its_token() {
     assert_eq!(world.news(), [lost(A, "a", Loss::Moved)]);
     assert_eq!(world.does(1, Command::End { session: 1 }), Output::Done(0));
     world.leaves(2);
-    assert_eq!(world.news(), [Event::Dismissed(run(2))]);
+    assert_eq!(world.news(), [SessionEvent::Dismissed(run(2))]);
     world.passes(99);
     assert_eq!(resume(&mut world, D, 1), Output::Resumed(1));
     assert_eq!(world.news(), [lost(B, "a", Loss::Moved)]);
@@ -430,13 +432,13 @@ fn a_replica_that_takes_over_a_snapshot_has_the_same_locks_and_tells_its_server(
     let (sender, mut events) = mpsc::channel(16);
     let context = |time| Context::new(Index(1), Timestamp(time)).proposed_by(run(1));
     let acquire = |session| Command::Acquire { session, name: name("a"), terms: TRY };
-    let mut one = Machine::new(sender.clone());
+    let mut one = LockMachine::new(sender.clone());
     assert_eq!(one.apply(&context(5), acquire(1)), Output::Granted(5));
     let mut bytes = Vec::new();
     one.snapshot().write(&mut bytes).unwrap();
-    let mut other = Machine::new(sender);
+    let mut other = LockMachine::new(sender);
     other.restore(&mut &bytes[..]).unwrap();
-    assert_eq!(events.try_recv(), Ok(Event::Restored));
+    assert_eq!(events.try_recv(), Ok(SessionEvent::Restored));
     assert_eq!(other.apply(&context(6), acquire(2)), Output::Taken);
     let release = Command::Release { session: 1, name: name("a") };
     assert_eq!(other.apply(&context(7), release), Output::Done(1));
@@ -461,7 +463,7 @@ impl Random {
 }
 
 /// Does something at random. If a lock was asked for, says by whom, and what the answer was.
-fn at_random(random: &mut Random, world: &mut World) -> Option<(Session, Name, Output)> {
+fn at_random(random: &mut Random, world: &mut World) -> Option<(SessionId, Name, Output)> {
     let server = 1 + random.below(3) as u32;
     let session = 1 + random.below(4);
     let lock = name(["a", "b", "c"][random.below(3) as usize]);
@@ -502,7 +504,7 @@ fn at_random(random: &mut Random, world: &mut World) -> Option<(Session, Name, O
     };
     let is_acquire = matches!(command, Command::Acquire { .. });
     let output = world.does(server, command);
-    let session = Session { server: run(server), number: session };
+    let session = SessionId { server: run(server), number: session };
     is_acquire.then_some((session, lock, output))
 }
 
@@ -517,14 +519,14 @@ fn whatever_happens_grants_are_in_order_and_tokens_grow() {
         let mut last_token = 0;
         let mut asked = 0_u64;
         // When each session that waits has asked, and the last that was granted, by lock.
-        let mut waits: BTreeMap<(Name, Session), u64> = BTreeMap::new();
+        let mut waits: BTreeMap<(Name, SessionId), u64> = BTreeMap::new();
         let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
         let mut grants = 0;
         for _ in 0..3000 {
             let acquired = at_random(&mut random, &mut world);
             for event in world.news() {
                 match event {
-                    Event::Granted { session, name, token } => {
+                    SessionEvent::Granted { session, name, token } => {
                         assert!(token > last_token, "seed {seed}");
                         last_token = token;
                         grants += 1;
@@ -532,10 +534,12 @@ fn whatever_happens_grants_are_in_order_and_tokens_grow() {
                         let before = granted.insert(name, asked);
                         assert!(before.is_none_or(|before| before < asked), "seed {seed}");
                     }
-                    Event::TimedOut { session, name } => {
+                    SessionEvent::TimedOut { session, name } => {
                         waits.remove(&(name, session)).expect("a waiter");
                     }
-                    Event::Lost { .. } | Event::Dismissed(_) | Event::Restored => {}
+                    SessionEvent::Lost { .. }
+                    | SessionEvent::Dismissed(_)
+                    | SessionEvent::Restored => {}
                 }
             }
             let Some((session, name, output)) = acquired else { continue };

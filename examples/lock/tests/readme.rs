@@ -52,7 +52,7 @@ fn the_commands_of_the_readme_do_what_it_says() {
     }
     assert!(!said.contains("never"), "{said}");
     // Without a Redis client, by the same words.
-    let mut client = common::Client::connect(Path::new(&first)).unwrap();
+    let mut client = common::TestClient::connect(Path::new(&first)).unwrap();
     assert!(by_hand.contains(&format!("redis-cli -s {first} USAGE\n")));
     assert!(client.ask("USAGE").contains("LOCK name"));
     for line in by_hand.lines().filter_map(|line| line.strip_prefix("  ")) {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lock::command::{Command, Mode, Output, Patience, Terms, Token};
-use lock::{Machine, Name, Owner};
+use lock::{LockMachine, Name, Owner};
 use plainsong::testing::{
     Answer, ClientNumber, Parameters, Random, Workload, check_determinism, run_seeds,
 };
@@ -59,13 +59,13 @@ fn any_command(session: u64, last_told: Token, random: &mut Random) -> Command {
 }
 
 /// Nobody hears what happens to sessions.
-fn machine() -> Machine {
-    Machine::new(mpsc::channel(1).0)
+fn machine() -> LockMachine {
+    LockMachine::new(mpsc::channel(1).0)
 }
 
-type NewMachine = fn() -> Machine;
+type NewMachine = fn() -> LockMachine;
 
-fn grants(machine: &Machine) -> BTreeSet<Grant> {
+fn grants(machine: &LockMachine) -> BTreeSet<Grant> {
     let listed = machine.locks().list(None, usize::MAX).into_iter();
     let held = |lock: lock::command::LockListed| {
         let name = lock.name;
@@ -89,9 +89,9 @@ impl Clients {
 }
 
 impl Workload for Clients {
-    type Machine = Machine;
+    type Machine = LockMachine;
 
-    fn machine(&self) -> Machine {
+    fn machine(&self) -> LockMachine {
         (self.new)()
     }
 
@@ -111,7 +111,7 @@ impl Workload for Clients {
         }
     }
 
-    fn applied(&mut self, _: ReplicaId, index: Index, machine: &Machine) -> Result<(), String> {
+    fn applied(&mut self, _: ReplicaId, index: Index, machine: &LockMachine) -> Result<(), String> {
         // Never two holders of an exclusive lock, among others.
         machine.locks().check()?;
         if index <= self.looked_to {
@@ -132,7 +132,7 @@ impl Workload for Clients {
 
     fn at_rest(
         &mut self,
-        machine: &Machine,
+        machine: &LockMachine,
         members: &BTreeSet<Incarnation>,
     ) -> Result<(), String> {
         let listed = machine.locks().list(None, usize::MAX);
@@ -170,8 +170,8 @@ fn locks_that_are_broken_are_noticed() {
     use lock::Canary;
     use plainsong::testing::Simulation;
 
-    fn broken<const AT: usize>() -> Machine {
-        Machine::broken(mpsc::channel(1).0, Canary::ALL[AT])
+    fn broken<const AT: usize>() -> LockMachine {
+        LockMachine::broken(mpsc::channel(1).0, Canary::ALL[AT])
     }
     let machines: [NewMachine; 4] = [broken::<0>, broken::<1>, broken::<2>, broken::<3>];
     for (canary, new) in Canary::ALL.into_iter().zip(machines) {

@@ -15,7 +15,7 @@ use super::group::Group;
 use super::locks::{self, Hold};
 use super::service::Service;
 use super::{Options, RECOVERY_MAX, Result, open, wrong};
-use crate::client::{Client as Connection, Reply};
+use crate::client::{NodeClient, Reply};
 use crate::rig;
 
 /// At each replica.
@@ -262,7 +262,7 @@ impl Clients {
     }
 }
 
-fn asked(kv: &mut Connection, command: &str) -> Result<Reply> {
+fn asked(kv: &mut NodeClient, command: &str) -> Result<Reply> {
     match kv.ask(command) {
         Ok(Reply::Error(error)) => {
             Err(wrong(format!("{command} in a group that is well: {error}")))
@@ -319,7 +319,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    fn connected(&self, connection: Option<Connection>) -> rig::Result<Option<Connection>> {
+    fn connected(&self, connection: Option<NodeClient>) -> rig::Result<Option<NodeClient>> {
         if connection.is_some() {
             return Ok(connection);
         }
@@ -328,7 +328,7 @@ impl Client<'_> {
     }
 
     /// Counts; whether the connection is still good.
-    fn count(&mut self, kv: &mut Connection, book: &Book<'_>) -> Result<bool> {
+    fn count(&mut self, kv: &mut NodeClient, book: &Book<'_>) -> Result<bool> {
         let asked = outcome(kv.ask(&format!("INCR count:{}", self.client)))?;
         let mut counts = self.all.counts();
         let count = counts.entry(self.client).or_default();
@@ -354,7 +354,7 @@ impl Client<'_> {
     }
 
     /// Reads or writes a register; whether the connection is still good.
-    fn call(&mut self, kv: &mut Connection, book: &Book<'_>) -> Result<bool> {
+    fn call(&mut self, kv: &mut NodeClient, book: &Book<'_>) -> Result<bool> {
         let call = Clients::next(&self.all.calls);
         let register = call / (CALLS_MAX * REGISTERS) * REGISTERS + self.random.below(REGISTERS);
         let access = if self.random.chance(500) {

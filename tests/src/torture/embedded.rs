@@ -13,7 +13,7 @@ use super::faults::span;
 use super::group::Group;
 use super::service::Service;
 use super::{RECOVERY_MAX, Result, wrong};
-use crate::client::{Client, KV_PORT, Reply};
+use crate::client::{KV_PORT, NodeClient, Reply};
 use crate::rig::{Node, Program};
 
 /// How many replicas; the first is the hub, which is killed.
@@ -116,7 +116,7 @@ impl Count {
 
 /// What a replica answers, if it does.
 fn ask(node: &Node, id: u16, command: &str) -> Result<Option<Reply>> {
-    let Some(mut kv) = Client::connect(node, PORT + id)? else { return Ok(None) };
+    let Some(mut kv) = NodeClient::connect(node, PORT + id)? else { return Ok(None) };
     Ok(kv.set_patience(PATIENCE).and_then(|()| kv.ask(command)).ok())
 }
 

@@ -7,7 +7,7 @@ use plainsong::testing::Random;
 use super::group::{Delay, Group};
 use super::service::Service;
 use super::{Result, TOKEN_MS, embedded, hostile, wrong};
-use crate::client::Client;
+use crate::client::NodeClient;
 use crate::rig::Program;
 
 macro_rules! faults {
@@ -388,7 +388,7 @@ fn many_clients(group: &Group, random: &mut Random) -> Result<()> {
     let mut kept = Vec::new();
     for id in group.ids() {
         let count = CLIENTS / group.ids().count();
-        kept.extend(Client::connect_many(group.node(id), Service::Kv.port(), count)?);
+        kept.extend(NodeClient::connect_many(group.node(id), Service::Kv.port(), count)?);
     }
     group.note(&format!("{} clients are connected", kept.len()));
     last(random);

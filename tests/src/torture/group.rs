@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::commands::Commands;
 use super::service::Service;
 use super::{Options, RECOVERY_MAX, Result, TOKEN_MS, hostile, open, wrong};
-use crate::client::{Client, Info, Reply};
+use crate::client::{Info, NodeClient, Reply};
 use crate::rig::{self, Cluster, Line, Node, Program};
 
 /// How often to look at what cannot be waited for.
@@ -356,8 +356,8 @@ impl Group {
         Ok(asked.is_ok_and(|reply| service.is_content(&reply)))
     }
 
-    pub(super) fn connect(&self, service: Service, id: u32) -> rig::Result<Option<Client>> {
-        Client::connect(self.node(id), service.port())
+    pub(super) fn connect(&self, service: Service, id: u32) -> rig::Result<Option<NodeClient>> {
+        NodeClient::connect(self.node(id), service.port())
     }
 
     fn info(&self, service: Service, id: u32) -> rig::Result<Info> {

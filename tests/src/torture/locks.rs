@@ -8,7 +8,7 @@ use super::clients::Book;
 use super::group::Group;
 use super::service::Service;
 use super::{Result, wrong};
-use crate::client::{Client, Reply};
+use crate::client::{NodeClient, Reply};
 
 /// Locks that clients want.
 const LOCKS: u64 = 2;
@@ -59,7 +59,7 @@ pub(super) fn work(
 }
 
 /// Takes a lock and gives it back; `None`: the connection is of no use any more.
-fn hold(book: &Book<'_>, client: &mut Client, random: &mut Random) -> Option<()> {
+fn hold(book: &Book<'_>, client: &mut NodeClient, random: &mut Random) -> Option<()> {
     let (lock, shared) = (random.below(LOCKS), random.chance(SHARED_PER_MILLE));
     let word = if shared { "SHARED " } else { "" };
     let asked = Instant::now();

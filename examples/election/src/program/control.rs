@@ -10,7 +10,7 @@ use service_lib::resp::{Reply, error};
 use service_lib::{ReplicaStatus, operator};
 use tokio::time::timeout;
 
-use crate::{Command, Election, Machine, Output};
+use crate::{Command, Election, ElectionMachine, Output};
 
 /// How long an operator waits for an answer.
 const BOUND: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(10);
 const STATUS_BOUND: Duration = Duration::from_secs(2);
 
 /// Answers a request.
-pub(super) async fn answer(replica: Arc<Replica<Machine>>, words: Vec<Bytes>) -> Reply {
+pub(super) async fn answer(replica: Arc<Replica<ElectionMachine>>, words: Vec<Bytes>) -> Reply {
     let word = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
     let replica_status = || ReplicaStatus::of(&replica.status());
     match (&word[..], words.len()) {
@@ -51,8 +51,8 @@ fn overdue(status: &ReplicaStatus) -> Reply {
 }
 
 /// Who leads, how this member is, and the others, for people.
-async fn status(replica: &Replica<Machine>) -> String {
-    let look = |machine: &Machine| machine.election().clone();
+async fn status(replica: &Replica<ElectionMachine>) -> String {
+    let look = |machine: &ElectionMachine| machine.election().clone();
     let read = async |consistency| {
         let pending = replica.try_read(consistency, look).ok()?;
         timeout(STATUS_BOUND, pending.into_future()).await.ok()?.ok()

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::arguments::Run;
 use super::control;
 use super::failure::Failure;
-use crate::{Campaign, Machine, Term, Terms};
+use crate::{Campaign, ElectionMachine, Term, Terms};
 
 /// What the guard may take beyond the time that the command has to stop.
 const GUARD_BOUND: Duration = Duration::from_millis(200);
@@ -38,7 +38,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
         Some(address) => Some(metrics::listen(address).await?),
         None => None,
     };
-    let replica = arguments.start.replica(&arguments.group, Machine::default())?;
+    let replica = arguments.start.replica(&arguments.group, ElectionMachine::default())?;
     let replica = Arc::new(replica);
     if let Some(listeners) = metrics {
         let replica = Arc::clone(&replica);
@@ -77,7 +77,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
 }
 
 /// Logs what changes about the replica.
-async fn tell(replica: Arc<Replica<Machine>>) {
+async fn tell(replica: Arc<Replica<ElectionMachine>>) {
     let watchers = vec![replica.subscribe()];
     let statuses = || vec![ReplicaStatus::of(&replica.status())];
     watch(std::future::pending(), watchers, statuses, Line::log).await;

@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 
 use super::arguments::Serve;
 use super::failure::Failure;
-use crate::Machine;
-use crate::command::Event;
+use crate::LockMachine;
+use crate::command::SessionEvent;
 use crate::limits::EVENTS_MAX;
 use crate::node::Node;
-use crate::server::{Config, Server};
+use crate::server::{Server, ServerConfig};
 
 /// How long the replica may be without a majority before its clients are told that they
 /// have lost their locks. A ring that is formed anew takes a part of that.
@@ -38,13 +38,13 @@ pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
     let metrics = arguments.start.metrics.as_ref();
     let metrics = metrics.map(|address| runtime.block_on(metrics::listen(address)));
     let metrics = metrics.transpose()?;
-    let replica = arguments.start.replica(&arguments.group, Machine::new(sender))?;
+    let replica = arguments.start.replica(&arguments.group, LockMachine::new(sender))?;
     let node = Node::new(replica);
     if let Some(listeners) = metrics {
         let node = node.clone();
         runtime.spawn(metrics::serve(listeners, move || node.status()));
     }
-    let config = Config { timeout: arguments.timeout, grace: GRACE };
+    let config = ServerConfig { timeout: arguments.timeout, grace: GRACE };
     let served = runtime.block_on(serve(listeners, &node, events, config));
     // What is left of the connections holds handles on the replica.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -57,8 +57,8 @@ pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
 async fn serve(
     listeners: Vec<Listener>,
     node: &Node,
-    events: mpsc::Receiver<Event>,
-    config: Config,
+    events: mpsc::Receiver<SessionEvent>,
+    config: ServerConfig,
 ) -> Result<(), Failure> {
     let mut stop = Stop::listen().map_err(Failure::System)?;
     let addresses: Vec<String> =

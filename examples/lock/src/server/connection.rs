@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::info;
 use super::input::{Incoming, Input};
 use super::listener::Shared;
-use super::sessions::News;
+use super::sessions::SessionNotice;
 use crate::Name;
 use crate::command::{Command, Loss, Output, Patience, Terms, Token};
-use crate::node::Failure;
+use crate::node::CommandFailure;
 use crate::request::{Request, USAGE};
 
 /// How long a client may take to read a reply.
@@ -28,7 +28,7 @@ pub(super) struct Connection {
     input: Input,
     output: Box<dyn AsyncWrite + Send + Unpin>,
     session: u64,
-    news: UnboundedReceiver<News>,
+    news: UnboundedReceiver<SessionNotice>,
     held: BTreeMap<Name, Token>,
     /// The session may have claims in the group.
     used: bool,
@@ -187,9 +187,11 @@ impl Connection {
                 }
                 Ok(reply(output))
             }
-            Err(failure @ Failure::NotDone(_)) => Ok(error(failure)),
+            Err(failure @ CommandFailure::NotDone(_)) => Ok(error(failure)),
             // If it takes effect later, that is ended with the session.
-            Err(failure @ Failure::Unknown(_)) => Err(Ending::TakenAway(failure.to_string())),
+            Err(failure @ CommandFailure::Unknown(_)) => {
+                Err(Ending::TakenAway(failure.to_string()))
+            }
         }
     }
 
@@ -204,8 +206,10 @@ impl Connection {
                 }
                 Ok(reply(output))
             }
-            Err(failure @ Failure::NotDone(_)) => Ok(error(failure)),
-            Err(failure @ Failure::Unknown(_)) => Err(Ending::TakenAway(failure.to_string())),
+            Err(failure @ CommandFailure::NotDone(_)) => Ok(error(failure)),
+            Err(failure @ CommandFailure::Unknown(_)) => {
+                Err(Ending::TakenAway(failure.to_string()))
+            }
         }
     }
 
@@ -230,11 +234,11 @@ impl Connection {
                 }
             };
             match news {
-                Some(News::Granted(granted, token)) if granted == name => {
+                Some(SessionNotice::Granted(granted, token)) if granted == name => {
                     self.held.insert(name, token);
                     return Ok(integer(token));
                 }
-                Some(News::TimedOut(late)) if late == name => return Ok(Reply::Null),
+                Some(SessionNotice::TimedOut(late)) if late == name => return Ok(Reply::Null),
                 Some(news) => self.take(news)?,
                 None => return Err(Ending::TakenAway("the server stops".into())),
             }
@@ -249,7 +253,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 Some(news) = self.news.recv() => match news {
-                    News::Lost(lost, why) if lost == name => {
+                    SessionNotice::Lost(lost, why) if lost == name => {
                         self.held.remove(&name);
                         // A client that has moved the lock, and asks here again, may not know
                         // where it has moved to.
@@ -263,17 +267,19 @@ impl Connection {
         }
     }
 
-    fn take(&mut self, news: News) -> Result<(), Ending> {
+    fn take(&mut self, news: SessionNotice) -> Result<(), Ending> {
         match news {
             // Nobody waits for it any more: the wait has ended in between.
-            News::Granted(..) | News::TimedOut(_) => Ok(()),
-            News::Lost(name, why) => {
+            SessionNotice::Granted(..) | SessionNotice::TimedOut(_) => Ok(()),
+            SessionNotice::Lost(name, why) => {
                 tracing::info!(session = self.session, %name, "lock lost: {why}");
                 self.held.remove(&name);
                 Ok(())
             }
-            News::InDoubt(_) if self.held.is_empty() => Ok(()),
-            News::InDoubt(why) | News::Over(why) => Err(Ending::TakenAway(why.into())),
+            SessionNotice::InDoubt(_) if self.held.is_empty() => Ok(()),
+            SessionNotice::InDoubt(why) | SessionNotice::Over(why) => {
+                Err(Ending::TakenAway(why.into()))
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{interval, sleep, timeout};
 
 use super::connection::Connection;
-use super::sessions::{News, Sessions};
-use crate::command::Event;
+use super::sessions::{SessionNotice, Sessions};
+use crate::command::SessionEvent;
 use crate::limits::CONNECTIONS_MAX;
 use crate::node::Node;
 
@@ -18,7 +18,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How a server serves.
 #[derive(Clone, Copy, Debug)]
-pub struct Config {
+pub struct ServerConfig {
     /// How long a client waits for the outcome of a command, the wait for a lock not
     /// counted, before it is told that there is none.
     pub timeout: Duration,
@@ -30,7 +30,7 @@ pub struct Config {
 /// What the connections of a server share.
 pub(super) struct Shared {
     pub(super) node: Node,
-    pub(super) config: Config,
+    pub(super) config: ServerConfig,
     pub(super) sessions: Sessions,
     /// Clients at all listeners.
     connected: AtomicUsize,
@@ -68,8 +68,8 @@ impl Server {
     pub fn start(
         listeners: Vec<Listener>,
         node: Node,
-        events: mpsc::Receiver<Event>,
-        config: Config,
+        events: mpsc::Receiver<SessionEvent>,
+        config: ServerConfig,
     ) -> Self {
         let sessions = Sessions::new(node.incarnation());
         let shared = Arc::new(Shared { node, config, sessions, connected: AtomicUsize::new(0) });
@@ -109,7 +109,7 @@ impl Drop for Server {
     }
 }
 
-async fn dispatch(mut events: mpsc::Receiver<Event>, shared: Arc<Shared>) {
+async fn dispatch(mut events: mpsc::Receiver<SessionEvent>, shared: Arc<Shared>) {
     while let Some(event) = events.recv().await {
         shared.sessions.take(event);
     }
@@ -123,17 +123,19 @@ async fn watch_majority(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = stopped(&mut stop) => {
-                return shared.sessions.tell_all(&News::Over("the server stops"));
+                return shared.sessions.tell_all(&SessionNotice::Over("the server stops"));
             }
             _ = ticks.tick() => {}
         }
         let status = shared.node.replica_status();
         if status.stopped.is_some() {
-            shared.sessions.tell_all(&News::Over("the replica of this server has stopped"));
+            shared
+                .sessions
+                .tell_all(&SessionNotice::Over("the replica of this server has stopped"));
         } else if status.majority {
             seen = Instant::now();
         } else if seen.elapsed() > shared.config.grace {
-            shared.sessions.tell_all(&News::InDoubt(
+            shared.sessions.tell_all(&SessionNotice::InDoubt(
                 "this server does not see a majority of the group, which may go on without it",
             ));
         }

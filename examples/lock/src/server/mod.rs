@@ -6,4 +6,4 @@ mod input;
 mod listener;
 mod sessions;
 
-pub use listener::{Config, Server};
+pub use listener::{Server, ServerConfig};

@@ -5,7 +5,7 @@ use plainsong::Incarnation;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::Name;
-use crate::command::{Event, Loss, Session, Token};
+use crate::command::{Loss, SessionEvent, SessionId, Token};
 
 /// The sessions of this server: where what happens to them is told.
 pub(super) struct Sessions {
@@ -16,13 +16,13 @@ pub(super) struct Sessions {
 #[derive(Default)]
 struct Table {
     last: u64,
-    sessions: BTreeMap<u64, UnboundedSender<News>>,
+    sessions: BTreeMap<u64, UnboundedSender<SessionNotice>>,
 }
 
 /// What a connection is told about its session. A session has few claims, and takes its
 /// news before it makes more, so there is never much of it.
 #[derive(Clone, Debug)]
-pub(super) enum News {
+pub(super) enum SessionNotice {
     Granted(Name, Token),
     TimedOut(Name),
     Lost(Name, Loss),
@@ -38,7 +38,7 @@ impl Sessions {
     }
 
     /// A new session, with a number that was never used.
-    pub(super) fn open(&self) -> (u64, UnboundedReceiver<News>) {
+    pub(super) fn open(&self) -> (u64, UnboundedReceiver<SessionNotice>) {
         let (sender, news) = unbounded_channel();
         let mut table = self.table();
         table.last += 1;
@@ -52,31 +52,35 @@ impl Sessions {
     }
 
     /// Tells what the state machine says to whom it concerns.
-    pub(super) fn take(&self, event: Event) {
+    pub(super) fn take(&self, event: SessionEvent) {
         match event {
-            Event::Granted { session, name, token } => {
-                self.tell(session, News::Granted(name, token));
+            SessionEvent::Granted { session, name, token } => {
+                self.tell(session, SessionNotice::Granted(name, token));
             }
-            Event::TimedOut { session, name } => self.tell(session, News::TimedOut(name)),
-            Event::Lost { session, name, why } => self.tell(session, News::Lost(name, why)),
-            Event::Dismissed(server) if server == self.server => {
-                self.tell_all(&News::Over("the group has gone on without this server"));
+            SessionEvent::TimedOut { session, name } => {
+                self.tell(session, SessionNotice::TimedOut(name))
             }
-            Event::Dismissed(_) => {}
-            Event::Restored => {
-                self.tell_all(&News::Over("this server was too far behind the group"));
+            SessionEvent::Lost { session, name, why } => {
+                self.tell(session, SessionNotice::Lost(name, why))
+            }
+            SessionEvent::Dismissed(server) if server == self.server => {
+                self.tell_all(&SessionNotice::Over("the group has gone on without this server"));
+            }
+            SessionEvent::Dismissed(_) => {}
+            SessionEvent::Restored => {
+                self.tell_all(&SessionNotice::Over("this server was too far behind the group"));
             }
         }
     }
 
-    pub(super) fn tell_all(&self, news: &News) {
+    pub(super) fn tell_all(&self, news: &SessionNotice) {
         for session in self.table().sessions.values() {
             // One that does not hear it is closing.
             let _ = session.send(news.clone());
         }
     }
 
-    fn tell(&self, session: Session, news: News) {
+    fn tell(&self, session: SessionId, news: SessionNotice) {
         if session.server != self.server {
             return;
         }

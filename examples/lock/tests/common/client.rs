@@ -7,12 +7,12 @@ use redis_protocol::resp2::decode::decode_bytes_mut;
 use service_lib::resp::Reply;
 
 /// A client that writes requests as a hand does.
-pub struct Client {
+pub struct TestClient {
     stream: UnixStream,
     buffer: BytesMut,
 }
 
-impl Client {
+impl TestClient {
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(super::BOUND))?;

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use service_lib::testing::{Process, lock_holder, until};
 
-use super::{Client, lock};
+use super::{TestClient, lock};
 
 /// A group of three `lock serve` processes.
 pub struct Group {
@@ -52,7 +52,7 @@ impl Group {
 
     /// A client of the server at this place.
     #[track_caller]
-    pub fn client(&self, at: usize) -> Client {
+    pub fn client(&self, at: usize) -> TestClient {
         self.servers[at].client()
     }
 
@@ -128,15 +128,15 @@ impl Serve {
     }
 
     #[track_caller]
-    pub fn client(&self) -> Client {
-        Client::connect(&self.socket).expect("a connection")
+    pub fn client(&self) -> TestClient {
+        TestClient::connect(&self.socket).expect("a connection")
     }
 
     /// Waits until it commits.
     #[track_caller]
     pub fn is_ready(&self) {
         until("a server that commits", || {
-            let mut client = Client::connect(&self.socket).ok()?;
+            let mut client = TestClient::connect(&self.socket).ok()?;
             client.send("INFO");
             client.try_reply().ok()?.contains("obstacle:\\r\\n").then_some(())?;
             client.send("LIST");

@@ -5,7 +5,7 @@
 mod client;
 mod group;
 
-pub use client::{Client, text};
+pub use client::{TestClient, text};
 pub use group::{Group, Serve};
 use service_lib::testing::Process;
 pub use service_lib::testing::{BOUND, until};
