@@ -28,9 +28,9 @@ use crate::{Name, Owner};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locks {
     locks: BTreeMap<Name, Lock>,
-    /// What each session holds or waits for. Always in step with `locks`.
+    /// What each session holds or waits for. Always agrees with `locks`.
     sessions: BTreeMap<SessionId, BTreeSet<Name>>,
-    /// The deadlines of all claims that have one. Always in step with `locks`.
+    /// The deadlines of all claims that have one. Always agrees with `locks`.
     deadlines: BTreeSet<(u64, Name, SessionId)>,
     /// How many claims there are.
     claims: usize,
@@ -462,7 +462,7 @@ impl Locks {
         }
         let agrees =
             sessions == self.sessions && deadlines == self.deadlines && claims == self.claims;
-        if agrees { Ok(()) } else { Err("sessions, deadlines or claims are out of step".into()) }
+        if agrees { Ok(()) } else { Err("sessions, deadlines or claims do not agree".into()) }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::view::{KeyEvent, View};
 #[derive(Clone, Debug, Default)]
 pub struct KvStore {
     entries: Keys,
-    /// The places of all entries with a deadline. Always in step with `entries`.
+    /// The places of all entries with a deadline. Always agrees with `entries`.
     deadlines: BTreeSet<(u64, Place)>,
     /// The log's time when something last happened here: no deadline has passed since.
     now: u64,
@@ -152,7 +152,7 @@ impl KvStore {
         was_there
     }
 
-    /// Puts an entry into its place, and everything in step with it.
+    /// Puts an entry into its place, and updates everything derived from it.
     fn replace(&mut self, place: &Place, entry: Entry) -> Option<Entry> {
         let new = entry.deadline;
         self.bytes += entry_bytes(place, &entry);
@@ -171,7 +171,7 @@ impl KvStore {
         old
     }
 
-    /// Takes an entry out of its place, and everything in step with it.
+    /// Takes an entry out of its place, and updates everything derived from it.
     fn remove(&mut self, place: &Place) -> Option<Entry> {
         let old = self.entries.remove(place)?;
         self.bytes -= entry_bytes(place, &old);

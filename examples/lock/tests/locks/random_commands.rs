@@ -1,0 +1,143 @@
+//! Properties that hold whatever commands are executed.
+
+use std::collections::BTreeMap;
+
+use lock::Name;
+use lock::command::{Command, Mode, Output, Patience, SessionEvent, SessionId, Terms};
+
+use super::{OWNER, World, name, run};
+
+/// Random numbers that a seed repeats (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// Does something at random. If a lock was asked for, says by whom, and what the answer was.
+fn at_random(random: &mut Random, world: &mut World) -> Option<(SessionId, Name, Output)> {
+    let server = 1 + random.below(3) as u32;
+    let session = 1 + random.below(4);
+    let lock = name(["a", "b", "c"][random.below(3) as usize]);
+    let command = match random.below(22) {
+        20..=21 => {
+            let listed = world.locks.list(None, usize::MAX);
+            let of_it = listed.iter().filter(|listed| listed.name == lock);
+            let holder = of_it.flat_map(|listed| &listed.first).next();
+            let token = holder.map_or(0, |holder| holder.token);
+            Command::Resume { session, name: lock.clone(), token }
+        }
+        0 => {
+            world.leaves(server);
+            return None;
+        }
+        1 => Command::End { session },
+        2 => Command::Abandon { session },
+        3 => Command::Break { name: lock.clone(), at_once: random.below(2) == 0 },
+        4..=5 => {
+            let time = world.time + random.below(30);
+            world.passes(time);
+            return None;
+        }
+        6 => Command::Renew { session, name: lock.clone() },
+        7..=11 => Command::Release { session, name: lock.clone() },
+        _ => {
+            let patience = match random.below(3) {
+                0 => Patience::None,
+                1 => Patience::Ms(1 + random.below(50)),
+                _ => Patience::Endless,
+            };
+            let mode = if random.below(2) == 0 { Mode::Shared } else { Mode::Exclusive };
+            let lease_ms = (random.below(4) == 0).then(|| 1 + random.below(60));
+            let linger_ms = random.below(3) * 20;
+            let terms = Terms { mode, patience, lease_ms, linger_ms, owner: OWNER };
+            Command::Acquire { session, name: lock.clone(), terms }
+        }
+    };
+    let is_acquire = matches!(command, Command::Acquire { .. });
+    let output = world.does(server, command);
+    let session = SessionId { server: run(server), number: session };
+    is_acquire.then_some((session, lock, output))
+}
+
+/// What `check` asserts at every step, and besides: tokens only grow, and each lock is
+/// granted in the order of asking.
+#[test]
+fn whatever_happens_grants_are_in_order_and_tokens_grow() {
+    let seeds = std::env::var("PLAINSONG_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    for seed in 0..seeds {
+        let mut random = Random(seed);
+        let mut world = World::default();
+        let mut last_token = 0;
+        let mut asked = 0_u64;
+        // When each session that waits has asked, and the last that was granted, by lock.
+        let mut waits: BTreeMap<(Name, SessionId), u64> = BTreeMap::new();
+        let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
+        let mut grants = 0;
+        for _ in 0..3000 {
+            let acquired = at_random(&mut random, &mut world);
+            for event in world.news() {
+                match event {
+                    SessionEvent::Granted { session, name, token } => {
+                        assert!(token > last_token, "seed {seed}");
+                        last_token = token;
+                        grants += 1;
+                        let asked = waits.remove(&(name.clone(), session)).expect("a waiter");
+                        let before = granted.insert(name, asked);
+                        assert!(before.is_none_or(|before| before < asked), "seed {seed}");
+                    }
+                    SessionEvent::TimedOut { session, name } => {
+                        waits.remove(&(name, session)).expect("a waiter");
+                    }
+                    SessionEvent::Lost { .. }
+                    | SessionEvent::Dismissed(_)
+                    | SessionEvent::Restored => {}
+                }
+            }
+            let Some((session, name, output)) = acquired else { continue };
+            asked += 1;
+            match output {
+                Output::Granted(token) => {
+                    assert!(token > last_token, "seed {seed}");
+                    last_token = token;
+                    granted.insert(name, asked);
+                }
+                Output::Queued => {
+                    waits.insert((name, session), asked);
+                }
+                _ => {}
+            }
+        }
+        assert!(grants > 50, "seed {seed}: only {grants} waits were rewarded");
+    }
+}
+
+#[test]
+fn the_same_commands_make_the_same_state_also_from_a_copy_on_disk() {
+    for seed in 0..5 {
+        let mut worlds = [World::default(), World::default()];
+        for step in 0..2000 {
+            let [one, other] = &mut worlds;
+            let outputs =
+                [&mut *one, other].map(|world| at_random(&mut Random(seed * 10_000 + step), world));
+            assert_eq!(outputs[0], outputs[1], "seed {seed}, step {step}");
+            assert_eq!(one.news(), other.news(), "seed {seed}, step {step}");
+            let bytes = bincode::serialize(&one.locks).unwrap();
+            assert_eq!(bytes, bincode::serialize(&other.locks).unwrap(), "seed {seed}");
+            if step % 100 == 0 {
+                one.locks = bincode::deserialize(&bytes).unwrap();
+                assert_eq!(one.locks, other.locks);
+            }
+        }
+    }
+}
