@@ -28,7 +28,7 @@ pub(super) struct Connection {
     input: Input,
     output: Box<dyn AsyncWrite + Send + Unpin>,
     session: u64,
-    news: UnboundedReceiver<SessionNotice>,
+    notices: UnboundedReceiver<SessionNotice>,
     held: BTreeMap<Name, Token>,
     /// The session may have claims in the group.
     used: bool,
@@ -49,7 +49,7 @@ enum Ending {
 
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>, stream: Stream) -> Self {
-        let (session, news) = shared.sessions.open();
+        let (session, notices) = shared.sessions.open();
         let rights = stream.rights();
         let (input, output) = stream.split();
         Self {
@@ -58,7 +58,7 @@ impl Connection {
             input: Input::new(input),
             output,
             session,
-            news,
+            notices,
             held: BTreeMap::new(),
             used: false,
             resumed: false,
@@ -99,11 +99,11 @@ impl Connection {
         tracing::debug!(session, "disconnected");
     }
 
-    /// One request, or one piece of news.
+    /// Handles one request or one notice.
     async fn turn(&mut self) -> Result<(), Ending> {
         let incoming = tokio::select! {
             biased;
-            Some(news) = self.news.recv() => return self.take(news),
+            Some(notice) = self.notices.recv() => return self.take(notice),
             incoming = self.input.next() => incoming,
         };
         let request = match incoming {
@@ -222,9 +222,9 @@ impl Connection {
         };
         tokio::pin!(overdue);
         loop {
-            let news = tokio::select! {
+            let notice = tokio::select! {
                 biased;
-                news = self.news.recv() => news,
+                notice = self.notices.recv() => notice,
                 () = self.input.ended() => return Err(Ending::Closed),
                 () = &mut overdue => {
                     let status = self.shared.node.replica_status();
@@ -233,13 +233,13 @@ impl Connection {
                     return Err(Ending::TakenAway(format!("no answer in time{blocker}")));
                 }
             };
-            match news {
+            match notice {
                 Some(SessionNotice::Granted(granted, token)) if granted == name => {
                     self.held.insert(name, token);
                     return Ok(integer(token));
                 }
                 Some(SessionNotice::TimedOut(late)) if late == name => return Ok(Reply::Null),
-                Some(news) => self.take(news)?,
+                Some(notice) => self.take(notice)?,
                 None => return Err(Ending::TakenAway("the server stops".into())),
             }
         }
@@ -252,7 +252,7 @@ impl Connection {
         loop {
             tokio::select! {
                 biased;
-                Some(news) = self.news.recv() => match news {
+                Some(notice) = self.notices.recv() => match notice {
                     SessionNotice::Lost(lost, why) if lost == name => {
                         self.held.remove(&name);
                         // A client that has moved the lock, and asks here again, may not know
@@ -260,15 +260,15 @@ impl Connection {
                         let moved = why == Loss::Moved;
                         return Ok(if moved { error(format_args!("LOST {why}")) } else { bulk(why.to_string()) });
                     }
-                    news => self.take(news)?,
+                    notice => self.take(notice)?,
                 },
                 () = self.input.more() => return Ok(Reply::Null),
             }
         }
     }
 
-    fn take(&mut self, news: SessionNotice) -> Result<(), Ending> {
-        match news {
+    fn take(&mut self, notice: SessionNotice) -> Result<(), Ending> {
+        match notice {
             // Nobody waits for it any more: the wait has ended in between.
             SessionNotice::Granted(..) | SessionNotice::TimedOut(_) => Ok(()),
             SessionNotice::Lost(name, why) => {

@@ -20,7 +20,7 @@ struct Table {
 }
 
 /// What a connection is told about its session. A session has few claims, and takes its
-/// news before it makes more, so there is never much of it.
+/// notices before it makes more, so there are never many of them.
 #[derive(Clone, Debug)]
 pub(super) enum SessionNotice {
     Granted(Name, Token),
@@ -39,12 +39,12 @@ impl Sessions {
 
     /// A new session, with a number that was never used.
     pub(super) fn open(&self) -> (u64, UnboundedReceiver<SessionNotice>) {
-        let (sender, news) = unbounded_channel();
+        let (sender, notices) = unbounded_channel();
         let mut table = self.table();
         table.last += 1;
         let number = table.last;
         table.sessions.insert(number, sender);
-        (number, news)
+        (number, notices)
     }
 
     pub(super) fn close(&self, number: u64) {
@@ -73,19 +73,19 @@ impl Sessions {
         }
     }
 
-    pub(super) fn tell_all(&self, news: &SessionNotice) {
+    pub(super) fn tell_all(&self, notice: &SessionNotice) {
         for session in self.table().sessions.values() {
             // One that does not hear it is closing.
-            let _ = session.send(news.clone());
+            let _ = session.send(notice.clone());
         }
     }
 
-    fn tell(&self, session: SessionId, news: SessionNotice) {
+    fn tell(&self, session: SessionId, notice: SessionNotice) {
         if session.server != self.server {
             return;
         }
         if let Some(session) = self.table().sessions.get(&session.number) {
-            let _ = session.send(news);
+            let _ = session.send(notice);
         }
     }
 
