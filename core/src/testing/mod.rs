@@ -65,15 +65,12 @@
 //! check_determinism(Counter::default, 0..100).unwrap();
 //! ```
 
-mod ambush;
 mod checker;
 mod clock;
 mod determinism;
-mod disaster;
 mod disk;
-mod elapsing;
+mod faults;
 mod host;
-mod lies;
 mod log_time;
 mod parameters;
 mod process;
@@ -81,6 +78,7 @@ mod random;
 mod reading;
 mod seeds;
 mod simulation;
+mod stages;
 mod trace;
 mod watched;
 mod wire;

@@ -5,18 +5,22 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::Workload;
-use super::process::Process;
-use super::world::World;
 use crate::StateMachine;
 use crate::entry::{Batch, BatchKind};
 use crate::message::{Announce, Fetch, Message, Missing, Progress, Read, Received};
 use crate::snapshot::SnapshotName;
+use crate::testing::Workload;
+use crate::testing::process::Process;
+use crate::testing::world::World;
 use crate::types::{Ballot, Digest, Index, Origin, Position, StoreId};
 
 impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     /// Sends one of them.
-    pub(super) fn lie<W: Workload<Machine = M>>(&mut self, world: &World<W>, roll: u64) {
+    pub(in crate::testing) fn lie<W: Workload<Machine = M>>(
+        &mut self,
+        world: &World<W>,
+        roll: u64,
+    ) {
         let huge = u64::MAX - (roll >> 8) % 1000;
         let incarnation = self.incarnation;
         let (replica, nonce) = (incarnation.replica, incarnation.nonce);

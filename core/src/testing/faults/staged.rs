@@ -2,17 +2,17 @@ use std::time::Duration;
 
 use cpg::NodeId;
 
-use super::Workload;
-use super::checker::Checked;
-use super::host::Death;
-use super::simulation::Simulation;
+use crate::testing::Workload;
+use crate::testing::checker::Checked;
+use crate::testing::host::Death;
+use crate::testing::simulation::Simulation;
 
 /// What faults that meet by chance hardly ever bring about: one machine is cut off, so that its
 /// processes still believe in an epoch; the others open one without it, commit in it, and lose
 /// its sequencer; and the moment in which they open the next, the network is whole again, while
 /// all their disks stand still. So what they have acked is of epochs that are over, and who was
 /// cut off asks them in one before. Whoever could tell it of the new one stands still as well.
-pub(super) struct Ambush {
+pub(in crate::testing) struct Ambush {
     alone: NodeId,
     /// When the others lose their sequencer.
     strikes_at: Duration,
@@ -33,7 +33,7 @@ enum Stage {
 
 impl<W: Workload> Simulation<W> {
     /// One machine is cut off.
-    pub(super) fn lay_ambush(&mut self) {
+    pub(in crate::testing) fn lay_ambush(&mut self) {
         let (now, p) = (self.world.now(), &self.world.parameters);
         let (machines, voters) = (p.machines.max(1), p.voters);
         let (timeout, patience) = (p.election_timeout, p.patience);
@@ -50,7 +50,7 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// In time the others lose their sequencer, and somebody reads where nobody has heard of it.
-    pub(super) fn go_on_with_ambush(&mut self) -> Checked {
+    pub(in crate::testing) fn go_on_with_ambush(&mut self) -> Checked {
         let now = self.world.now();
         let Some(ambush) = &mut self.ambush else { return Ok(()) };
         let alone = ambush.alone;
@@ -74,7 +74,7 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// An epoch has opened at that host.
-    pub(super) fn spring_ambush(&mut self, at: usize) {
+    pub(in crate::testing) fn spring_ambush(&mut self, at: usize) {
         let host = &self.hosts[at];
         let Some(ambush) = &mut self.ambush else { return };
         if ambush.stage != Stage::Struck || host.node() == ambush.alone {

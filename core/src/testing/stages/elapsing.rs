@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use super::Workload;
-use super::checker::{Checked, check};
-use super::host::Death;
-use super::simulation::Simulation;
+use crate::testing::Workload;
+use crate::testing::checker::{Checked, check};
+use crate::testing::host::Death;
+use crate::testing::simulation::Simulation;
 use crate::types::Voter;
 
 /// The longest time that the group idles before and between takeovers.
@@ -19,7 +19,7 @@ impl<W: Workload> Simulation<W> {
     /// Rule N11, looked at from outside: while some voter lives on, log time proceeds as time
     /// does, though all wall clocks are wrong, nothing is ordered for seconds, and sequencers die
     /// before they have ordered anything.
-    pub(super) fn let_time_pass(&mut self) -> Checked {
+    pub(in crate::testing) fn let_time_pass(&mut self) -> Checked {
         if !self.keeps_store() || !self.world.random.chance(500) {
             return Ok(());
         }

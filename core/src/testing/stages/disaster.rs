@@ -1,17 +1,17 @@
 use std::time::Duration;
 
-use super::Workload;
-use super::checker::{Checked, check};
-use super::host::Death;
-use super::simulation::Simulation;
 use crate::engine::VoterChange;
+use crate::testing::Workload;
+use crate::testing::checker::{Checked, check};
+use crate::testing::host::Death;
+use crate::testing::simulation::Simulation;
 use crate::types::{Index, Voter};
 
 impl<W: Workload> Simulation<W> {
     /// So many stores are lost that no majority is left. An operator forces one replica to go
     /// on alone (rule V4), and then others come back: with new stores to be taken in, and with
     /// old ones as members of a cluster that is no more.
-    pub(super) fn suffer_disaster(&mut self) -> Checked {
+    pub(in crate::testing) fn suffer_disaster(&mut self) -> Checked {
         let Some(forcer) = self.forcer() else { return Ok(()) };
         self.world.is_disaster = true;
         let replica = self.hosts[forcer].replica;

@@ -1,0 +1,6 @@
+//! What a run goes through after its faults: a disaster, recovery, rest, and time that passes.
+
+mod disaster;
+mod elapsing;
+mod recovery;
+mod rest;
