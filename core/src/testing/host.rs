@@ -242,23 +242,6 @@ impl<W: Workload> Host<W> {
         }
     }
 
-    /// The group takes nothing that its process sends, for a while.
-    pub(super) fn block(&mut self, world: &mut World<W>) {
-        let for_a_while = world.rarities.up_to(world.parameters.block_max);
-        world.note(|| format!("the group takes nothing of {} for {for_a_while:?}", self.replica));
-        if let Some(process) = &mut self.process {
-            process.sends_at = world.now() + for_a_while;
-        }
-    }
-
-    /// Its process sends a message that cannot be true.
-    pub(super) fn lie(&mut self, world: &mut World<W>) {
-        let roll = world.rarities.number();
-        if let Some(process) = &mut self.process {
-            process.lie(world, roll);
-        }
-    }
-
     pub(super) fn hang(&mut self, world: &mut World<W>) {
         let for_a_while = world.random.up_to(world.parameters.hang_max);
         world.note(|| format!("{} hangs for {for_a_while:?}", self.replica));
@@ -276,6 +259,7 @@ impl<W: Workload> Host<W> {
         self.restart_at = self.restart_at.map(|_| now);
         if let Some(process) = &mut self.process {
             process.runs_at = now;
+            process.resume_machine(now + world.parameters.apply_max);
         }
     }
 

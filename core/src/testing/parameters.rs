@@ -95,12 +95,6 @@ pub struct Parameters {
     pub hang_max: Duration,
     /// A process stops in order.
     pub stops: u32,
-    /// The group takes nothing of a process, which goes on and hears the others.
-    pub blocks: u32,
-    /// The longest such time.
-    pub block_max: Duration,
-    /// A process sends a message that cannot be true, with numbers larger than any can be.
-    pub lies: u32,
     /// Of the snapshots that a process goes on from: it is killed right then.
     pub kills_at_restore: u32,
     /// A disk refuses a write.
@@ -200,9 +194,6 @@ impl Parameters {
             hangs: random.pick(&[0, 0, 2, 10]),
             hang_max: ms(random.pick(&[50, 500, 5000])),
             stops: random.pick(&[0, 0, 1, 4]),
-            blocks: 0,
-            block_max: Duration::ZERO,
-            lies: 0,
             disk_failures: random.pick(&[0, 0, 0, 1]),
             voter_changes: random.pick(&[0, 0, 0, 2, 10]),
             some_stay_dead: random.chance(200),
@@ -237,13 +228,6 @@ impl Parameters {
 
     fn with_rarities(mut self, random: &mut Random) -> Self {
         let ms = Duration::from_millis;
-        if random.chance(200) {
-            self.blocks = random.pick(&[1, 5, 20]);
-            self.block_max = ms(random.pick(&[100, 1000, 8000]));
-        }
-        if random.chance(200) {
-            self.lies = random.pick(&[1, 10, 50]);
-        }
         if random.chance(250) {
             let is_large = self.theme == Theme::Transfers;
             self.snapshot_bytes = if is_large { 10_000 } else { random.pick(&[200, 1000, 5000]) };

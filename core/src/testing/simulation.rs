@@ -6,6 +6,7 @@ use cpg::sim::{Observed, Sim};
 
 use super::checker::{Checked, Violation};
 use super::faults::staged::Ambush;
+use super::faults::{Armed, armed};
 use super::host::{Death, Host};
 use super::trace::Trace;
 use super::world::World;
@@ -33,6 +34,7 @@ pub struct Simulation<W: Workload> {
     /// When the network that fell apart in the worst moment is whole again.
     pub(super) heals_at: Option<Duration>,
     pub(super) ambush: Option<Ambush>,
+    pub(super) faults: Vec<Armed<W>>,
 }
 
 /// What a run was like.
@@ -84,6 +86,7 @@ impl<W: Workload> Simulation<W> {
         let (voters, learners) = (parameters.voters, parameters.learners);
         let machines = parameters.machines.max(1);
         let listed: Vec<_> = (1..=voters).map(ReplicaId).collect();
+        let faults = armed(parameters.seed);
         let mut world = World::new(parameters, network, workload, trace);
         world.note(|| format!("{:?}", world.parameters));
         let hosts = (1..=voters + learners)
@@ -102,6 +105,7 @@ impl<W: Workload> Simulation<W> {
             is_changing: false,
             heals_at: None,
             ambush: None,
+            faults,
         }
     }
 

@@ -17,8 +17,6 @@ use crate::types::{Ballot, ClusterId, Index, ReplicaId, Voter};
 pub(super) struct World<W: Workload> {
     pub(super) parameters: Parameters,
     pub(super) random: Random,
-    /// For faults that came later, so that the others stay as they are drawn.
-    pub(super) rarities: Random,
     pub(super) network: Sim,
     pub(super) workload: W,
     /// What is known of the cluster whose replica acts.
@@ -68,7 +66,6 @@ impl<W: Workload> World<W> {
     pub(super) fn new(parameters: Parameters, network: Sim, workload: W, trace: Trace) -> Self {
         Self {
             random: Random::new(parameters.seed),
-            rarities: Random::new(parameters.seed ^ 0x7a7e_0000),
             checker: Checker::new((1..=parameters.voters).map(ReplicaId).collect()),
             clusters: vec![Checker::new(Vec::new())],
             acting: 0,

@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::Fault;
 use crate::StateMachine;
 use crate::entry::{Batch, BatchKind};
 use crate::message::{Announce, Fetch, Message, Missing, Progress, Read, Received};
@@ -14,13 +15,23 @@ use crate::testing::process::Process;
 use crate::testing::world::World;
 use crate::types::{Ballot, Digest, Index, Origin, Position, StoreId};
 
+pub(super) fn fault<W: Workload>() -> Fault<W> {
+    Fault {
+        name: "impossible messages",
+        rates: &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 10, 50],
+        strike: |simulation, at, random| {
+            let roll = random.number();
+            if let Some(process) = &mut simulation.hosts[at].process {
+                process.send_impossible_message(&simulation.world, roll);
+            }
+            Ok(())
+        },
+    }
+}
+
 impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
-    /// Sends one of them.
-    pub(in crate::testing) fn lie<W: Workload<Machine = M>>(
-        &mut self,
-        world: &World<W>,
-        roll: u64,
-    ) {
+    /// Sends one of them, chosen by `roll`.
+    fn send_impossible_message<W: Workload<Machine = M>>(&mut self, world: &World<W>, roll: u64) {
         let huge = u64::MAX - (roll >> 8) % 1000;
         let incarnation = self.incarnation;
         let (replica, nonce) = (incarnation.replica, incarnation.nonce);
@@ -75,7 +86,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             }
             _ => Message::Fetch(Fetch { epoch: ballot, incarnation, missing: Missing::Open }),
         };
-        world.note(|| format!("{replica} lies: {message:?}"));
+        world.note(|| format!("{replica} sends an impossible message: {message:?}"));
         self.push(&message);
     }
 }

@@ -1,16 +1,54 @@
 //! What fails, and when.
+//!
+//! The oldest faults draw from the random stream of the whole world, in an order that must not change.
+//! All others are in the list [`all`]: each has a file here and a random stream of its own, so adding
+//! one leaves the world of every seed as it is, except where the new fault strikes.
 
+mod blocked_sends;
 mod impossible_messages;
 mod kill;
 pub(super) mod staged;
+mod stalled_machine;
 mod voter_changes;
 
 use cpg::NodeId;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::Workload;
 use super::checker::Checked;
 use super::host::Death;
 use super::simulation::Simulation;
+use super::{Random, Workload};
+
+/// A fault that strikes one replica at random moments.
+pub(super) struct Fault<W: Workload> {
+    /// Seeds the fault's random stream, with the seed of the world.
+    name: &'static str,
+    /// Strikes in a thousand moments; one of these is drawn for each world.
+    rates: &'static [u32],
+    /// Strikes the replica at that place in `hosts`.
+    strike: fn(&mut Simulation<W>, usize, &mut Random) -> Checked,
+}
+
+/// Every fault with a random stream of its own.
+fn all<W: Workload>() -> Vec<Fault<W>> {
+    vec![blocked_sends::fault(), impossible_messages::fault(), stalled_machine::fault()]
+}
+
+/// A fault in one world.
+pub(super) struct Armed<W: Workload> {
+    fault: Fault<W>,
+    rate: u32,
+    random: Random,
+}
+
+/// All faults as a world of that seed has them.
+pub(super) fn armed<W: Workload>(seed: u64) -> Vec<Armed<W>> {
+    let arm = |fault: Fault<W>| {
+        let mut random = Random::new(seed ^ xxh3_64(fault.name.as_bytes()));
+        Armed { rate: random.pick(fault.rates), fault, random }
+    };
+    all().into_iter().map(arm).collect()
+}
 
 impl<W: Workload> Simulation<W> {
     pub(in crate::testing) fn fail_something(&mut self) -> Checked {
@@ -42,15 +80,19 @@ impl<W: Workload> Simulation<W> {
         if changes {
             self.change_voters(at)?;
         }
-        let (p, rarities) = (&self.world.parameters, &mut self.world.rarities);
-        let (blocks, lies) =
-            (p.blocks > 0 && rarities.chance(p.blocks), p.lies > 0 && rarities.chance(p.lies));
-        let at = rarities.below(self.hosts.len() as u64) as usize;
-        if blocks {
-            self.hosts[at].block(&mut self.world);
-        }
-        if lies {
-            self.hosts[at].lie(&mut self.world);
+        self.strike_at_random()
+    }
+
+    fn strike_at_random(&mut self) -> Checked {
+        for place in 0..self.faults.len() {
+            let Armed { fault: Fault { strike, .. }, rate, random } = &mut self.faults[place];
+            if !random.chance(*rate) {
+                continue;
+            }
+            let at = random.below(self.hosts.len() as u64) as usize;
+            let (strike, mut stream) = (*strike, random.clone());
+            strike(self, at, &mut stream)?;
+            self.faults[place].random = stream;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use super::super::checker::{Checked, ProposalId, Violation};
 use super::super::clock::Clock;
@@ -97,6 +98,16 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let wake_at = self.machine().wake_at();
         self.input(world, clock, Input::Applied { index: self.applied, wake_at })?;
         Ok(true)
+    }
+
+    /// Lets the state machine stand still until then.
+    pub(in crate::testing) fn stall_machine(&mut self, until: Duration) {
+        self.applying_until = Some(until.max(self.applying_until.unwrap_or_default()));
+    }
+
+    /// Ends a stall of the state machine by then.
+    pub(in crate::testing) fn resume_machine(&mut self, by: Duration) {
+        self.applying_until = self.applying_until.map(|until| until.min(by));
     }
 
     /// Writes down the state as it was, while the state machine goes on.

@@ -1,0 +1,22 @@
+//! A state machine stands still for many election timeouts: it applies nothing, while its replica goes
+//! on confirming and acknowledging.
+
+use super::Fault;
+use crate::testing::Workload;
+
+pub(super) fn fault<W: Workload>() -> Fault<W> {
+    Fault {
+        name: "stalled machine",
+        rates: &[0, 0, 0, 0, 0, 0, 1, 4],
+        strike: |simulation, at, random| {
+            let host = &mut simulation.hosts[at];
+            let longest = simulation.world.parameters.election_timeout * random.pick(&[1, 5, 20]);
+            let until = simulation.world.now() + random.up_to(longest);
+            simulation.world.note(|| format!("{} applies nothing until {until:?}", host.replica));
+            if let Some(process) = &mut host.process {
+                process.stall_machine(until);
+            }
+            Ok(())
+        },
+    }
+}
