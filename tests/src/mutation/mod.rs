@@ -5,7 +5,7 @@
 //! ```text
 //! Rule: P2
 //! Breaks: a write is reported durable before it was synced
-//! Caught-by: test -p plainsong-storage -E 'test(syncs)'
+//! Caught-by: test -p plainsong-storage --lib syncs
 //! ```
 //!
 //! `Rule` has labels of `docs/protocol.md` (`P2`, or `P2, L6`), or `contract` and the name of a case of a
@@ -15,10 +15,23 @@
 //! | --- | --- |
 //! | `simulation` | seeds from 0 on |
 //! | `simulation seed 46` | that seed |
-//! | `test ARGUMENTS` | `cargo nextest run ARGUMENTS` |
+//! | `test ARGUMENTS` | `cargo test ARGUMENTS`, which begin with `-p PACKAGE` |
 //! | `scenario NAME` | the scenario of that name |
 
+mod run;
+mod scratch;
+mod table;
+
+use std::path::Path;
+use std::{fmt, fs, io};
+
+pub use self::run::{Outcome, run};
+pub use self::scratch::Scratch;
+pub use self::table::with_table;
 use crate::rules::Label;
+
+/// The folder of the patches, in the repository.
+pub const FOLDER: &str = "tests/mutations";
 
 /// A patch that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +60,35 @@ pub enum Rule {
 pub enum Check {
     /// The simulation, by this seed or by any.
     Simulation(Option<u64>),
-    /// Tests, by the arguments of `cargo nextest run`.
+    /// Tests, by the arguments of `cargo test`.
     Test(Vec<String>),
     /// A scenario.
     Scenario(String),
 }
 
 impl Mutation {
+    /// Reads all mutations of a repository, by their names.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or that is no mutation.
+    pub fn all(root: &Path) -> io::Result<Vec<Self>> {
+        let mut mutations = Vec::new();
+        for entry in fs::read_dir(root.join(FOLDER))? {
+            let entry = entry?;
+            let text = fs::read_to_string(entry.path())?;
+            let path = format!("{FOLDER}/{}", entry.file_name().to_string_lossy());
+            mutations.push(Self::parse(&path, &text).map_err(io::Error::other)?);
+        }
+        mutations.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(mutations)
+    }
+
+    /// The path of its patch, in the repository.
+    pub fn path(&self) -> String {
+        format!("{FOLDER}/{}.patch", self.name)
+    }
+
     /// Reads a patch file. `path` is its path in the repository.
     ///
     /// # Errors
@@ -86,6 +121,18 @@ impl Mutation {
     }
 }
 
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(labels) => {
+                let labels: Vec<_> = labels.iter().map(ToString::to_string).collect();
+                f.write_str(&labels.join(", "))
+            }
+            Self::Contract(case) => write!(f, "contract `{case}`"),
+        }
+    }
+}
+
 impl Rule {
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(case) = text.strip_prefix("contract ") {
@@ -98,8 +145,7 @@ impl Rule {
 
 impl Check {
     fn parse(text: &str) -> Result<Self, String> {
-        let words = words(text);
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let words: Vec<_> = text.split_whitespace().collect();
         match *words.as_slice() {
             ["simulation"] => Ok(Self::Simulation(None)),
             ["simulation", "seed", seed] => match seed.parse() {
@@ -113,18 +159,6 @@ impl Check {
             _ => Err(format!("{text:?} is not a check")),
         }
     }
-}
-
-/// Splits a line at spaces, except between single quotes.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (at, part) in line.split('\'').enumerate() {
-        match at % 2 {
-            0 => words.extend(part.split_whitespace().map(str::to_owned)),
-            _ => words.push(part.to_owned()),
-        }
-    }
-    words
 }
 
 #[cfg(test)]
@@ -142,9 +176,8 @@ mod tests {
 
     #[test]
     fn a_header_names_rules_and_a_check() {
-        let mutation = parse(
-            "Rule: P2, L6\nBreaks: no sync\nCaught-by: test -p storage -E 'test(a) | test(b)'",
-        );
+        let mutation =
+            parse("Rule: P2, L6\nBreaks: no sync\nCaught-by: test -p storage --lib syncs");
         let labels = ["P2", "L6"].map(|label| label.parse());
         assert_eq!(
             mutation,
@@ -153,7 +186,7 @@ mod tests {
                 rule: Rule::Protocol(labels.into_iter().collect::<Result<_, _>>().unwrap()),
                 breaks: "no sync".into(),
                 caught_by: Check::Test(
-                    ["-p", "storage", "-E", "test(a) | test(b)"].map(String::from).into()
+                    ["-p", "storage", "--lib", "syncs"].map(String::from).into()
                 ),
             })
         );

@@ -60,7 +60,6 @@ impl Rules {
         rules.define(files.get("docs/protocol.md").map_or("", |text| text));
         rules.read_sources(&files);
         rules.read_scenarios(&files);
-        rules.read_canaries(&files);
         rules.read_mutations(&files);
         rules.read_documents(&files);
         rules.find_gaps();
@@ -155,20 +154,6 @@ impl Rules {
         }
     }
 
-    /// Mutations that are still chosen at run time: `"name", "B4: what it breaks"`.
-    fn read_canaries(&mut self, files: &BTreeMap<String, String>) {
-        let Some(text) = files.get("core/src/engine/canary.rs") else { return };
-        let strings: Vec<_> = text.split('"').skip(1).step_by(2).collect();
-        for pair in strings.windows(2) {
-            let label = pair[1].split_once(": ").and_then(|(label, _)| label.parse().ok());
-            if let Some(label) = label
-                && let Some(named) = self.named(label, "canary.rs")
-            {
-                named.mutations.insert(pair[0].to_owned());
-            }
-        }
-    }
-
     fn read_mutations(&mut self, files: &BTreeMap<String, String>) {
         let contracts = |path: &str| path.contains("src/conformance/");
         let is_contract = |name: &str| {
@@ -228,7 +213,7 @@ impl Rules {
 fn is_product(path: &str) -> bool {
     let is_source =
         ["core/src/", "storage/src/", "cpg/src/"].iter().any(|top| path.starts_with(top));
-    is_source && !path.contains("/conformance/") && !path.ends_with("/canary.rs")
+    is_source && !path.contains("/conformance/")
 }
 
 /// Returns the folder of the modules that a file declares.
