@@ -141,11 +141,7 @@ impl Campaign {
             _ => now,
         };
         self.elected = Some((token, since));
-        #[cfg(feature = "canaries")]
-        let unstopped = election.unstopped().filter(|_| !crate::Canary::overlaps());
-        #[cfg(not(feature = "canaries"))]
-        let unstopped = election.unstopped();
-        if let Some(unstopped) = unstopped {
+        if let Some(unstopped) = election.unstopped() {
             let begins = since + Duration::from_millis(unstopped.linger_ms);
             if now < begins {
                 return Err(begins);

@@ -29,20 +29,6 @@ pub struct Election {
     last_token: Token,
     /// How often somebody has come to stand.
     stood: u64,
-    #[cfg(feature = "canaries")]
-    #[serde(skip)]
-    pub(crate) canary: Option<crate::Canary>,
-}
-
-/// Whether this state is broken in that way; never without the feature `canaries`.
-macro_rules! is_broken {
-    ($election:expr, $canary:ident) => {{
-        #[cfg(feature = "canaries")]
-        let is_broken = $election.canary == Some(crate::Canary::$canary);
-        #[cfg(not(feature = "canaries"))]
-        let is_broken = false;
-        is_broken
-    }};
 }
 
 /// Who would lead.
@@ -136,12 +122,6 @@ impl Output {
 }
 
 impl Election {
-    /// Nobody stands, and it is broken in that way.
-    #[cfg(feature = "canaries")]
-    pub fn broken(canary: crate::Canary) -> Self {
-        Self { canary: Some(canary), ..Self::default() }
-    }
-
     /// Who leads.
     pub fn leader(&self) -> Option<&Leader> {
         self.leader.as_ref()
@@ -184,9 +164,6 @@ impl Election {
 
     /// A member has left the group, and may not know it.
     pub fn dismiss(&mut self, now: Timestamp, member: Incarnation) {
-        if is_broken!(self, DepartureIgnored) {
-            return;
-        }
         self.candidates.remove(&member);
         if self.led_by(member).is_some() {
             self.depose();
@@ -203,9 +180,6 @@ impl Election {
     /// host. It stands no more, as it would not lead either if it were elected again; who is
     /// well after all comes to stand anew.
     pub fn expire(&mut self, now: Timestamp) {
-        if is_broken!(self, SilenceIgnored) {
-            return;
-        }
         let Some(run) = self.leader.filter(|leader| leader.until <= now).map(|leader| leader.run)
         else {
             return;
@@ -272,8 +246,7 @@ impl Election {
     /// stopped before is unstopped still.
     fn depose(&mut self) {
         if let Some(Leader { token, linger_ms, begun: true, .. }) = self.leader.take() {
-            let forgets = is_broken!(self, WorkForgotten);
-            self.unstopped = (!forgets).then_some(Unstopped { token, linger_ms });
+            self.unstopped = Some(Unstopped { token, linger_ms });
         }
     }
 
@@ -286,9 +259,7 @@ impl Election {
         };
         let best = self.candidates.iter().max_by_key(|(_, candidate)| rank(candidate));
         let Some((&run, &Candidate { patience_ms, linger_ms, .. })) = best else { return };
-        if !is_broken!(self, TokenStays) {
-            self.last_token = self.last_token.saturating_add(1).max(now.0);
-        }
+        self.last_token = self.last_token.saturating_add(1).max(now.0);
         let token = self.last_token;
         // It renews nothing before it begins, for which it may have to wait.
         let waits_ms = self.unstopped.map_or(0, |unstopped| unstopped.linger_ms);

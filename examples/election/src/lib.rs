@@ -30,14 +30,10 @@
 //! ```
 
 mod campaign;
-#[cfg(feature = "canaries")]
-mod canary;
 mod election;
 mod machine;
 pub mod program;
 
 pub use campaign::{Campaign, Lost, ReplicaStopped, Term, Terms};
-#[cfg(feature = "canaries")]
-pub use canary::Canary;
 pub use election::{Candidate, Command, Election, Leader, Output, Token, Unstopped};
 pub use machine::ElectionMachine;

@@ -22,12 +22,6 @@ impl Default for ElectionMachine {
 }
 
 impl ElectionMachine {
-    /// Broken in that way.
-    #[cfg(feature = "canaries")]
-    pub fn broken(canary: crate::Canary) -> Self {
-        Self { election: Election::broken(canary), ..Self::default() }
-    }
-
     /// The state.
     pub fn election(&self) -> &Election {
         &self.election
@@ -69,13 +63,7 @@ impl StateMachine for ElectionMachine {
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
-        #[cfg(feature = "canaries")]
-        let canary = self.election.canary;
         self.election = plainsong::snapshot::read(from)?;
-        #[cfg(feature = "canaries")]
-        {
-            self.election.canary = canary;
-        }
         self.changes.jump();
         Ok(())
     }

@@ -386,35 +386,6 @@ fn replicas_agree_who_leads_and_it_is_somebody_with_a_higher_token_than_before()
     run_seeds(20, |_: &Parameters| Members::of(ElectionMachine::default));
 }
 
-#[cfg(feature = "canaries")]
-#[test]
-fn elections_that_are_broken_are_noticed() {
-    use election::Canary;
-
-    for canary in Canary::STATE {
-        let noticed = |seed| is_sound(&Election::broken(canary), seed).err().map(|why| (seed, why));
-        let (seed, why) = (0..200).find_map(noticed).unwrap_or_else(|| panic!("{canary:?} lives"));
-        eprintln!("{canary:?}: seed {seed}: {why}");
-    }
-}
-
-#[cfg(feature = "canaries")]
-#[test]
-fn broken_elections_are_noticed_in_groups() {
-    use election::Canary;
-    use plainsong::testing::Simulation;
-
-    let machines: [fn() -> ElectionMachine; 2] = [
-        || ElectionMachine::broken(Canary::TokenStays),
-        || ElectionMachine::broken(Canary::DepartureIgnored),
-    ];
-    for (at, new) in machines.into_iter().enumerate() {
-        let noticed = |seed| Simulation::new(Parameters::drawn(seed), Members::of(new)).run().err();
-        let why = (0..30).find_map(noticed).unwrap_or_else(|| panic!("machine {at} lives"));
-        eprintln!("{why}");
-    }
-}
-
 #[test]
 fn a_restored_machine_tells_that_something_may_have_changed() {
     let mut first = ElectionMachine::default();

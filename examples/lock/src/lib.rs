@@ -8,8 +8,6 @@
 //! | [`node`] | the replica, as the server sees it |
 //! | [`program`] | the command line, and the other side |
 
-#[cfg(feature = "canaries")]
-mod canary;
 pub mod command;
 pub mod limits;
 mod locks;
@@ -20,8 +18,6 @@ pub mod program;
 pub mod request;
 pub mod server;
 
-#[cfg(feature = "canaries")]
-pub use canary::Canary;
 pub use locks::Locks;
 pub use machine::LockMachine;
 pub use name::{BadName, BadOwner, Name, Owner};

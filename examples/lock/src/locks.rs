@@ -35,20 +35,6 @@ pub struct Locks {
     /// How many claims there are.
     claims: usize,
     last_token: Token,
-    #[cfg(feature = "canaries")]
-    #[serde(skip)]
-    pub(crate) canary: Option<crate::Canary>,
-}
-
-/// Whether this state is broken in that way; never without the feature `canaries`.
-macro_rules! is_broken {
-    ($locks:expr, $canary:ident) => {{
-        #[cfg(feature = "canaries")]
-        let is_broken = $locks.canary == Some(crate::Canary::$canary);
-        #[cfg(not(feature = "canaries"))]
-        let is_broken = false;
-        is_broken
-    }};
 }
 
 /// Held or waited for; otherwise it is not there.
@@ -130,9 +116,6 @@ impl Locks {
         server: Incarnation,
         events: &mut Vec<SessionEvent>,
     ) {
-        if is_broken!(self, DepartureIgnored) {
-            return;
-        }
         let [first, last] = [0, u64::MAX].map(|number| SessionId { server, number });
         let sessions: Vec<SessionId> = self.sessions.range(first..=last).map(|(s, _)| *s).collect();
         for session in sessions {
@@ -203,8 +186,7 @@ impl Locks {
         if lock.is_some_and(|lock| lock.holders.len() + lock.queue.len() >= CLAIMS_PER_LOCK_MAX) {
             return Output::Refused(Refusal::LockFull);
         }
-        let is_free = lock.is_none_or(|lock| lock.queue.is_empty() && lock.admits(terms.mode))
-            || is_broken!(self, TwoHolders);
+        let is_free = lock.is_none_or(|lock| lock.queue.is_empty() && lock.admits(terms.mode));
         let deadline = match terms.patience {
             _ if is_free => None,
             Patience::None => return Output::Taken,
@@ -396,9 +378,7 @@ impl Locks {
     }
 
     fn next_token(&mut self, now: u64) -> Token {
-        if !is_broken!(self, TokenStays) {
-            self.last_token = (self.last_token + 1).max(now);
-        }
+        self.last_token = (self.last_token + 1).max(now);
         self.last_token
     }
 

@@ -12,30 +12,12 @@ use crate::command::{Command, Output, Refusal, SessionEvent};
 pub struct LockMachine {
     locks: Locks,
     events: Sender<SessionEvent>,
-    #[cfg(feature = "canaries")]
-    clock_ahead_ms: u64,
 }
 
 impl LockMachine {
-    /// No locks yet, and broken in that way.
-    #[cfg(feature = "canaries")]
-    pub fn broken(events: Sender<SessionEvent>, canary: crate::Canary) -> Self {
-        let mut machine = Self::new(events);
-        machine.locks.canary = Some(canary);
-        if canary == crate::Canary::OwnClock {
-            machine.clock_ahead_ms = crate::canary::clock_ahead_ms();
-        }
-        machine
-    }
-
     /// No locks yet.
     pub fn new(events: Sender<SessionEvent>) -> Self {
-        Self {
-            locks: Locks::default(),
-            events,
-            #[cfg(feature = "canaries")]
-            clock_ahead_ms: 0,
-        }
+        Self { locks: Locks::default(), events }
     }
 
     /// The state.
@@ -64,10 +46,6 @@ impl StateMachine for LockMachine {
     fn apply(&mut self, context: &Context, command: Command) -> Output {
         let Some(server) = context.proposer() else { return Output::Refused(Refusal::NoServer) };
         let mut events = Vec::new();
-        #[cfg(feature = "canaries")]
-        if self.clock_ahead_ms > 0 {
-            self.locks.expire(Timestamp(context.time().0 + self.clock_ahead_ms), &mut events);
-        }
         let output = self.locks.execute(context.time(), server, command, &mut events);
         self.tell(events);
         output
@@ -78,13 +56,7 @@ impl StateMachine for LockMachine {
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
-        #[cfg(feature = "canaries")]
-        let canary = self.locks.canary;
         self.locks = plainsong::snapshot::read(from)?;
-        #[cfg(feature = "canaries")]
-        {
-            self.locks.canary = canary;
-        }
         self.tell(vec![SessionEvent::Restored]);
         Ok(())
     }

@@ -163,23 +163,3 @@ fn the_locks_are_deterministic_also_behind_snapshots() {
     });
     check_determinism(machine, commands.take(1000)).unwrap();
 }
-
-#[cfg(feature = "canaries")]
-#[test]
-fn locks_that_are_broken_are_noticed() {
-    use lock::Canary;
-    use plainsong::testing::Simulation;
-
-    fn broken<const AT: usize>() -> LockMachine {
-        LockMachine::broken(mpsc::channel(1).0, Canary::ALL[AT])
-    }
-    let machines: [NewMachine; 4] = [broken::<0>, broken::<1>, broken::<2>, broken::<3>];
-    for (canary, new) in Canary::ALL.into_iter().zip(machines) {
-        let violation = |seed| {
-            let parameters = Parameters::drawn(seed);
-            Simulation::new(parameters, Clients::of(new)).run().err().map(|why| (seed, why))
-        };
-        let (seed, why) = (0..30).find_map(violation).unwrap_or_else(|| panic!("{canary:?} lives"));
-        eprintln!("{canary:?}: seed {seed}: {why}");
-    }
-}

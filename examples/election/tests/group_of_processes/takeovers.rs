@@ -122,25 +122,6 @@ fn a_leader_that_is_told_to_stop_does_so_while_its_guard_stands_still() {
     assert_ne!(next, id);
 }
 
-/// A successor that does not wait is noticed by what these tests watch.
-#[cfg(feature = "canaries")]
-#[test]
-#[should_panic = "OVERLAP"]
-fn a_successor_that_does_not_wait_is_noticed() {
-    let group = Group::start_beside_the_ring(&[("ELECTION_CANARY", "overlap")]);
-    let (id, token) = group.leader_after(0);
-    for other in 1..=3 {
-        group.is_ready(other);
-    }
-    group.members[id as usize - 1].signal(Signal::STOP);
-    assert_eq!(group.ask(id % 3 + 1, "resign").status.code(), Some(0));
-    group.leader_after(token);
-    until("an overlap", || {
-        group.begun();
-        None::<()>
-    });
-}
-
 #[test]
 fn a_command_whose_guard_is_killed_is_stopped_and_another_takes_over() {
     let mut group = Group::start(WORK, &[&[]; 3]);
