@@ -4,7 +4,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use crate::engine::{AdminError, StopReason, VoterChange};
-use crate::runtime::{Asked, AskedFor, Shared};
+use crate::runtime::{AdminChange, AdminCommand, Shared};
 use crate::types::ReplicaId;
 
 /// The operator's side of a replica: who votes, and what to do when a majority is lost for
@@ -15,30 +15,30 @@ use crate::types::ReplicaId;
 /// the request waits, across changes of the sequencer and restarts; giving up a [`Request`]
 /// does not take it back, the opposite request does.
 pub struct Admin<'a> {
-    asked: &'a Sender<Asked>,
+    commands: &'a Sender<AdminCommand>,
     shared: &'a Shared,
 }
 
 impl<'a> Admin<'a> {
-    pub(crate) fn new(asked: &'a Sender<Asked>, shared: &'a Shared) -> Self {
-        Self { asked, shared }
+    pub(crate) fn new(commands: &'a Sender<AdminCommand>, shared: &'a Shared) -> Self {
+        Self { commands, shared }
     }
 
     /// Has that replica vote. Done at once if it does already.
     pub fn add_voter(&self, replica: ReplicaId) -> Request<'a> {
-        self.ask(AskedFor::Voters(VoterChange::Add(replica)))
+        self.ask(AdminChange::Voters(VoterChange::Add(replica)))
     }
 
     /// Has that replica vote no more. It may go on as a learner, or be stopped once the
     /// request is answered.
     pub fn remove_voter(&self, replica: ReplicaId) -> Request<'a> {
-        self.ask(AskedFor::Voters(VoterChange::Remove(replica)))
+        self.ask(AdminChange::Voters(VoterChange::Remove(replica)))
     }
 
     /// Has `new` vote in the place of `old`, in one step. A replica that comes back with an
     /// empty store under its own id needs no request: it takes its own place (rule V2).
     pub fn replace_voter(&self, old: ReplicaId, new: ReplicaId) -> Request<'a> {
-        self.ask(AskedFor::Voters(VoterChange::Replace(old, new)))
+        self.ask(AdminChange::Voters(VoterChange::Replace(old, new)))
     }
 
     /// Goes on alone, as a new cluster, from what this replica has, when a majority of the
@@ -49,13 +49,13 @@ impl<'a> Admin<'a> {
     /// Never do this at two replicas, and not while the others may come back: there would be
     /// two groups that know nothing of each other.
     pub fn force_new_cluster(&self) -> Request<'a> {
-        self.ask(AskedFor::NewCluster)
+        self.ask(AdminChange::NewCluster)
     }
 
-    fn ask(&self, what: AskedFor) -> Request<'a> {
+    fn ask(&self, change: AdminChange) -> Request<'a> {
         let (caller, answer) = oneshot::channel();
         // A replica that has stopped drops it, which tells as much.
-        if self.asked.send(Asked { what, caller }).is_ok() {
+        if self.commands.send(AdminCommand { change, caller }).is_ok() {
             self.shared.wake();
         }
         Request { answer, shared: self.shared }

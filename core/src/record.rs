@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec;
 use crate::engine::{Facts, Op, Recovered, RestartError};
 use crate::entry::{Entry, EntryHead};
-use crate::snapshot::Shelf;
+use crate::snapshot::SnapshotManager;
 use crate::types::{Digest, Index, Position};
 
 /// An entry in the log, in front of its commands; its index is the record's.
@@ -40,10 +40,10 @@ pub(crate) fn head(entry: &Entry) -> Result<Bytes, bincode::Error> {
 /// Reads what a replica left in its stores.
 pub(crate) fn recover(
     log: &mut dyn LogStore,
-    shelf: &mut Shelf,
+    manager: &mut SnapshotManager,
 ) -> Result<Recovered, RestartError> {
     let unreadable = |reason: String| RestartError::Unreadable(reason);
-    let snapshots = shelf.names();
+    let snapshots = manager.names();
     // What is before the newest snapshot is not needed, but for the entry that it ends with.
     let from = snapshots.last().map_or(0, |name| name.index().0);
     let Stored { facts, records, .. } = log.recover(from).map_err(|e| unreadable(e.to_string()))?;
@@ -59,7 +59,7 @@ pub(crate) fn recover(
         })?;
         entries.push(entry);
     }
-    let head = snapshots.last().map(|name| shelf.head(*name)).transpose();
+    let head = snapshots.last().map(|name| manager.head(*name)).transpose();
     let head = head.map_err(|error| unreadable(error.to_string()))?;
     Ok(Recovered { facts, snapshots, head, entries })
 }
@@ -127,8 +127,8 @@ mod tests {
         let mut log = MemoryLog::new();
         let ops = entries().into_iter().map(Op::Append).chain([Op::Facts(facts)]);
         log.write(ops.map(|op| encode(op).unwrap()).collect()).unwrap();
-        let mut shelf = Shelf::open(Box::new(MemorySnapshots::new())).unwrap();
-        let recovered = recover(&mut log, &mut shelf).unwrap();
+        let mut manager = SnapshotManager::open(Box::new(MemorySnapshots::new())).unwrap();
+        let recovered = recover(&mut log, &mut manager).unwrap();
         assert_eq!(recovered.facts, Some(facts));
         assert_eq!(recovered.entries, entries());
         assert!(recovered.snapshots.is_empty() && recovered.head.is_none());
@@ -140,8 +140,8 @@ mod tests {
         let head = Bytes::from_static(b"?");
         let record = Record { index: 1, head, body: Bytes::new() };
         log.write(vec![StoreOp::Append(record)]).unwrap();
-        let mut shelf = Shelf::open(Box::new(MemorySnapshots::new())).unwrap();
-        let error = recover(&mut log, &mut shelf).unwrap_err().to_string();
+        let mut manager = SnapshotManager::open(Box::new(MemorySnapshots::new())).unwrap();
+        let error = recover(&mut log, &mut manager).unwrap_err().to_string();
         assert!(error.contains("record 1 of the log does not decode"), "{error}");
     }
 }

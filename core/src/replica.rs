@@ -12,8 +12,8 @@ use plainsong_storage::{
 use crate::engine::{Config, RestartError, Status, StopReason};
 use crate::pending::{COMMAND_BYTES_MAX, Pending, ProposeError};
 use crate::read::{Consistency, ReadError, read};
-use crate::runtime::{Meeting, Proposal, Runtime};
-use crate::snapshot::Shelf;
+use crate::runtime::{GroupJoiner, Proposal, Runtime};
+use crate::snapshot::SnapshotManager;
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
 use crate::{Admin, Event, StateMachine, Watcher, codec, record, runtime};
 
@@ -180,7 +180,7 @@ impl<M: StateMachine> Replica<M> {
 
     /// The operator's side: who votes, and a majority lost for good.
     pub fn admin(&self) -> Admin<'_> {
-        Admin::new(&self.runtime.asked, &self.runtime.shared)
+        Admin::new(&self.runtime.admin_commands, &self.runtime.shared)
     }
 
     /// Stops in order: leaves the group, so that the others go on without waiting for a
@@ -378,9 +378,9 @@ impl<M: StateMachine> Builder<M> {
         if let Some(path) = self.folder {
             (log, snapshots) = open_folder(self.id, &application, path)?;
         }
-        let mut shelf =
-            Shelf::open(snapshots).map_err(|error| RestartError::Unreadable(error.to_string()))?;
-        let recovered = record::recover(&mut *log, &mut shelf)?;
+        let mut manager = SnapshotManager::open(snapshots)
+            .map_err(|error| RestartError::Unreadable(error.to_string()))?;
+        let recovered = record::recover(&mut *log, &mut manager)?;
         let incarnation = Incarnation { replica: self.id, nonce: Nonce(random()?) };
         let mut config = Config::new(incarnation, StoreId(random()?), bootstrap);
         config.application = application;
@@ -389,12 +389,12 @@ impl<M: StateMachine> Builder<M> {
         let kept_entries = if volatile { config.kept_entries_max } else { KEPT_ENTRIES_ON_DISK };
         config.kept_entries_max = self.kept_entries.unwrap_or(kept_entries);
         let replica = runtime::restart(config, recovered)?;
-        let meeting = Meeting::new(transport.clone(), group);
-        let connection = meeting.join().map_err(|error| match transport.check() {
+        let joiner = GroupJoiner::new(transport.clone(), group);
+        let connection = joiner.join().map_err(|error| match transport.check() {
             Err(why) => StartError::Socket(why.to_string()),
             Ok(()) => StartError::Transport(error),
         })?;
-        let runtime = Runtime::start(self.machine, replica, meeting, connection, log, shelf)
+        let runtime = Runtime::start(self.machine, replica, joiner, connection, log, manager)
             .map_err(|error| StartError::Thread(error.to_string()))?;
         Ok(Replica { runtime, proposal_timeout: self.proposal_timeout })
     }

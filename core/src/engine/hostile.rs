@@ -12,7 +12,7 @@ use crate::entry::{Batch, BatchKind, ContentHead, EntryHead};
 use crate::message::{
     Announce, Chunk, Entries, Fetch, Message, Missing, Offer, Offered, Open, Progress, Read,
 };
-use crate::snapshot::{ShelfNews, ShelfOp, SnapshotName};
+use crate::snapshot::{SnapshotCommand, SnapshotEvent, SnapshotName};
 use crate::types::{
     Ballot, Digest, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter, Voters,
 };
@@ -199,7 +199,11 @@ fn n13_a_snapshot_of_a_claimed_size_takes_no_memory() {
         let chunk = Chunk { name, number, donor, sent: 1, bytes };
         solo.deliver(member(2, 2), Message::Chunk(chunk));
     }
-    let written = solo.shelf.iter().filter(|op| matches!(op, ShelfOp::Write { .. })).count();
+    let written = solo
+        .snapshot_commands
+        .iter()
+        .filter(|op| matches!(op, SnapshotCommand::Write { .. }))
+        .count();
     assert!(written >= 1 && solo.engine.transfer.receiver.is_some(), "{written}");
 }
 
@@ -268,7 +272,7 @@ fn n13_an_echo_of_a_round_that_was_never_asked_is_not_counted() {
     let other = Voter { replica: ReplicaId(2), store: StoreId(2) };
     live.open.voters.now.push(other);
     live.open.voters.previous.push(other);
-    solo.input(Input::Read { ticket: 7, in_order: false });
+    solo.input(Input::Read { ticket: 7, after_proposals: false });
     let mut told = progress(epoch, epoch, 0);
     told.echo = vec![(Nonce(1), u64::MAX)];
     solo.deliver(member(2, 2), Message::Progress(told.clone()));
@@ -295,8 +299,8 @@ fn l6_a_snapshot_that_waits_to_be_installed_takes_no_entries_that_are_not_handed
     let mut tables = engine.log.end().clone();
     tables.position = name.position;
     let head = Box::new(SnapshotHead { tables });
-    let news = ShelfNews::Received { name, head };
-    engine.step(solo.now, Input::Shelf(news), &mut Vec::new());
+    let event = SnapshotEvent::Received { name, head };
+    engine.step(solo.now, Input::Snapshot(event), &mut Vec::new());
     assert!(engine.log.gone() <= Index(5), "{}", engine.log.gone());
     assert!(engine.log.gone() > Index(0), "what is applied is compacted");
 }
@@ -355,7 +359,7 @@ fn n12_little_is_sent_while_the_group_takes_nothing() {
         let command = Bytes::from(vec![0; 60_000]);
         stuck.step(Input::Propose { ticket, command, deadline: None });
     }
-    stuck.step(Input::Read { ticket: 1, in_order: false });
+    stuck.step(Input::Read { ticket: 1, after_proposals: false });
     let epoch = stuck.solo.engine.open_epoch();
     let mut after = Position::default();
     for tick in 0..600 * 20 {

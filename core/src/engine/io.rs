@@ -9,7 +9,7 @@ use crate::Timestamp;
 use crate::engine::membership::voters::{AdminError, VoterChange};
 use crate::entry::Entry;
 use crate::message::{Announce, Message};
-use crate::snapshot::{ShelfNews, ShelfOp, SnapshotHead, SnapshotName};
+use crate::snapshot::{SnapshotCommand, SnapshotEvent, SnapshotHead, SnapshotName};
 use crate::types::{Ballot, ClusterId, Index, ReplicaId, StoreId};
 
 /// The time, as an input.
@@ -83,7 +83,7 @@ pub enum Input<T> {
         /// To be named by [`Output::Read`] or [`Output::FailReads`]. Grows.
         ticket: u64,
         /// Whether it has to see every command that was proposed here before.
-        in_order: bool,
+        after_proposals: bool,
     },
     /// The log thread has done this write, and all before it, durably.
     Written {
@@ -113,7 +113,7 @@ pub enum Input<T> {
         wake_at: Option<Timestamp>,
     },
     /// What has become of snapshots.
-    Shelf(ShelfNews),
+    Snapshot(SnapshotEvent),
     /// The group has not taken the last frames that it was given to send, so many, with so many
     /// bytes together. Wanted after each attempt to send.
     Unsent {
@@ -152,13 +152,13 @@ pub enum Output<T> {
     /// Apply these committed entries, in order.
     Apply(Vec<Committed<T>>),
     /// When all that was handed out before is applied: take a view of the state and write it,
-    /// behind this head, as a snapshot. Answered by [`ShelfNews::Taken`].
+    /// behind this head, as a snapshot. Answered by [`SnapshotEvent::Taken`].
     Capture(Box<SnapshotHead>),
     /// Bring the state machine to this snapshot, which is complete; what was handed out before
     /// is overtaken. Answered by [`Input::Applied`] with its index.
     Restore(SnapshotName),
     /// To be done with snapshots, in order.
-    Shelf(ShelfOp),
+    Snapshot(SnapshotCommand),
     /// Answer these callers: their commands took effect, and with which outputs is not known
     /// here (rule N10).
     Forgo {

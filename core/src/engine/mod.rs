@@ -72,7 +72,7 @@ struct Epoch {
 /// kinds of inputs:
 ///
 /// - *Events*: configurations and messages of the group, and results of earlier outputs (`Written`,
-///   `Applied`, `Shelf`, …). They change state, and answer what cannot wait.
+///   `Applied`, `SnapshotManager`, …). They change state, and answer what cannot wait.
 /// - [`Input::Tick`], every few dozen milliseconds: whatever depends on time (resending, fetching,
 ///   expiry, flow control).
 /// - [`Input::Drained`], when no more events are at hand: ballots, batches, writes, progress and
@@ -221,8 +221,8 @@ impl<T> Engine<T> {
                 Ok(())
             }
             Input::ForceNewCluster { ticket } => self.force_new_cluster(ticket, out),
-            Input::Read { ticket, in_order } => {
-                self.queue_read(ticket, in_order);
+            Input::Read { ticket, after_proposals } => {
+                self.queue_read(ticket, after_proposals);
                 Ok(())
             }
             Input::Written { ticket } => self.on_written(ticket, out),
@@ -236,7 +236,7 @@ impl<T> Engine<T> {
                 self.fetch_refused(out);
                 Ok(())
             }
-            Input::Shelf(news) => self.on_shelf_news(news, out),
+            Input::Snapshot(event) => self.on_snapshot_event(event, out),
             Input::Unsent { frames, bytes } => {
                 self.outbox.report(frames, bytes, self.now.monotonic);
                 Ok(())

@@ -11,7 +11,7 @@ use super::{Config, Content, Engine, Input, Now, Output, Status};
 use crate::Timestamp;
 use crate::entry::{Batch, BatchKind};
 use crate::message::{Announce, Message, Open};
-use crate::snapshot::ShelfOp;
+use crate::snapshot::SnapshotCommand;
 use crate::types::{
     Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId,
 };
@@ -27,8 +27,8 @@ pub(super) struct Solo {
     pub(super) read: Vec<u64>,
     /// What was sent.
     pub(super) sent: Vec<Message>,
-    /// What was asked of the shelf; nothing answers.
-    pub(super) shelf: Vec<ShelfOp>,
+    /// What was asked of the snapshot manager; nothing answers.
+    pub(super) snapshot_commands: Vec<SnapshotCommand>,
     /// From which entries on the store was to be read; nothing answers.
     pub(super) looked_back: Vec<Index>,
 }
@@ -90,10 +90,19 @@ impl Solo {
         let mut config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
         config.volatile = volatile;
         let engine = Engine::new(config, now);
-        let (committed, read, sent, shelf) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (committed, read, sent, snapshot_commands) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let looked_back = Vec::new();
-        let mut solo =
-            Self { engine, now, committed, wake_at: None, read, sent, shelf, looked_back };
+        let mut solo = Self {
+            engine,
+            now,
+            committed,
+            wake_at: None,
+            read,
+            sent,
+            snapshot_commands,
+            looked_back,
+        };
         solo.configure(&[member(1, 1)], &[member(1, 1)]);
         solo
     }
@@ -210,8 +219,8 @@ impl Solo {
                 self.read.extend(tickets);
                 None
             }
-            Output::Shelf(op) => {
-                self.shelf.push(op);
+            Output::Snapshot(op) => {
+                self.snapshot_commands.push(op);
                 None
             }
             Output::ReadLog { first, .. } => {

@@ -3,59 +3,85 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 
-use super::home::Home;
-use super::shelf::{self, ToShelf};
-use super::{Feedback, Shared, ToApply, panic_text};
-use crate::StateMachine;
+use super::shared_machine::SharedMachine;
+use super::snapshot::{self, SnapshotClient};
+use super::{Shared, ThreadEvent, panic_text};
 use crate::engine::{Committed, SnapshotHead};
 use crate::pending::Caller;
 use crate::read::Read;
+use crate::snapshot::SnapshotName;
+use crate::types::Index;
+use crate::{StateMachine, Timestamp};
+
+/// A command of the group thread for the apply thread. Commands run in order.
+pub(crate) enum ApplyCommand<M: StateMachine> {
+    /// Applies committed entries; answered by [`ApplyEvent::Applied`].
+    Entries(Vec<Committed<Caller<M::Output>>>),
+    /// Runs reads; answered by [`ApplyEvent::ReadsDone`].
+    Reads(Vec<Read<M>>),
+    /// Takes a view of the state and passes it to the writer thread.
+    Capture(Box<SnapshotHead>),
+    /// Replaces the state by a snapshot; answered by [`ApplyEvent::Applied`].
+    Restore(SnapshotName),
+}
+
+/// A report of the apply thread to the group thread.
+pub(crate) enum ApplyEvent {
+    /// All entries up to `index` are applied.
+    Applied { index: Index, wake_at: Option<Timestamp> },
+    /// The oldest batch of reads that was not reported yet is done.
+    ReadsDone,
+    /// The state machine panicked, or a command could not be decoded.
+    Failed(String),
+    /// A snapshot could not be taken or restored.
+    SnapshotFailed(String),
+}
 
 /// Changes the state machine: applies committed commands in order, each once, and answers
 /// who proposed them here.
 pub(crate) struct ApplyThread<M: StateMachine> {
-    home: Arc<Home<M>>,
-    inbox: Receiver<ToApply<M>>,
+    machine: Arc<SharedMachine<M>>,
+    commands: Receiver<ApplyCommand<M>>,
     local_reads: Receiver<Read<M>>,
     views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
-    shelf: ToShelf,
-    feedback: Sender<Feedback>,
+    snapshots: SnapshotClient,
+    events: Sender<ThreadEvent>,
     shared: Arc<Shared>,
 }
 
 impl<M: StateMachine> Drop for ApplyThread<M> {
     fn drop(&mut self) {
-        self.home.leave();
+        self.machine.clear();
     }
 }
 
 impl<M: StateMachine> ApplyThread<M> {
     pub(crate) fn new(
-        home: Arc<Home<M>>,
-        inbox: Receiver<ToApply<M>>,
+        machine: Arc<SharedMachine<M>>,
+        commands: Receiver<ApplyCommand<M>>,
         local_reads: Receiver<Read<M>>,
         views: Sender<(Box<SnapshotHead>, M::Snapshot)>,
-        shelf: ToShelf,
-        feedback: Sender<Feedback>,
+        snapshots: SnapshotClient,
+        events: Sender<ThreadEvent>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { home, inbox, local_reads, views, shelf, feedback, shared }
+        Self { machine, commands, local_reads, views, snapshots, events, shared }
     }
 
     pub(crate) fn run(mut self) {
-        let (inbox, local_reads) = (self.inbox.clone(), self.local_reads.clone());
+        let (commands, local_reads) = (self.commands.clone(), self.local_reads.clone());
         let mut goes_on = true;
         while goes_on {
             goes_on = select! {
-                recv(self.inbox) -> work => match work {
-                    Ok(work) => self.take(work),
+                recv(self.commands) -> command => match command {
+                    Ok(command) => self.take(command),
                     Err(_) => false,
                 },
                 recv(self.local_reads) -> read => {
                     match read {
                         Ok(read) => {
-                            self.home.look(|machine| read(Ok(machine)));
-                            self.home.waits_no_more();
+                            self.machine.read(|machine| read(Ok(machine)));
+                            self.machine.read_finished();
                         }
                         // The handle is gone; what is committed is applied none the less.
                         Err(_) => self.local_reads = never(),
@@ -64,22 +90,22 @@ impl<M: StateMachine> ApplyThread<M> {
                 }
             };
         }
-        self.home.leave();
-        self.refuse(inbox, local_reads);
+        self.machine.clear();
+        self.refuse(commands, local_reads);
     }
 
     /// Drops what still comes, and with it the way to answer: whoever waits hears that at once. A
     /// queue would keep it until all who may fill it are gone.
-    fn refuse(&self, mut inbox: Receiver<ToApply<M>>, mut local_reads: Receiver<Read<M>>) {
+    fn refuse(&self, mut commands: Receiver<ApplyCommand<M>>, mut local_reads: Receiver<Read<M>>) {
         let mut open = 2;
         while open > 0 {
             select! {
-                recv(inbox) -> work => if work.is_err() {
-                    inbox = never();
+                recv(commands) -> command => if command.is_err() {
+                    commands = never();
                     open -= 1;
                 },
                 recv(local_reads) -> read => if read.is_ok() {
-                    self.home.waits_no_more();
+                    self.machine.read_finished();
                 } else {
                     local_reads = never();
                     open -= 1;
@@ -89,56 +115,57 @@ impl<M: StateMachine> ApplyThread<M> {
     }
 
     /// Whether this thread goes on.
-    fn take(&mut self, work: ToApply<M>) -> bool {
+    fn take(&mut self, command: ApplyCommand<M>) -> bool {
         // A panic of the application stops this replica, not the process. The state
         // machine is not used again, so what it left half done harms nobody.
-        let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(work)));
-        let feedback = match done {
-            Ok(Ok(Some(feedback))) => feedback,
+        let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(command)));
+        let event = match done {
+            Ok(Ok(Some(event))) => event,
             Ok(Ok(None)) => return true,
             Ok(Err(failure)) => failure,
-            Err(panic) => Feedback::ApplyPanicked(panic_text(&*panic)),
+            Err(panic) => ApplyEvent::Failed(panic_text(&*panic)),
         };
-        let goes_on = matches!(feedback, Feedback::Applied { .. } | Feedback::Read);
-        let told = self.feedback.send(feedback).is_ok();
+        let goes_on = matches!(event, ApplyEvent::Applied { .. } | ApplyEvent::ReadsDone);
+        let told = self.events.send(ThreadEvent::Apply(event)).is_ok();
         self.shared.wake();
         goes_on && told
     }
 
     /// What there is to tell when it is done.
-    fn carry_out(&mut self, work: ToApply<M>) -> Result<Option<Feedback>, Feedback> {
-        let index = match work {
-            ToApply::Entries(entries) => {
+    fn carry_out(&mut self, command: ApplyCommand<M>) -> Result<Option<ApplyEvent>, ApplyEvent> {
+        let index = match command {
+            ApplyCommand::Entries(entries) => {
                 let last = entries.last().map(|committed| committed.entry.position.index);
                 let applied = entries.into_iter().try_for_each(|committed| self.apply(committed));
-                applied.map_err(Feedback::ApplyPanicked)?;
+                applied.map_err(ApplyEvent::Failed)?;
                 last
             }
-            ToApply::Reads(reads) => {
-                self.home.look(|machine| reads.into_iter().for_each(|read| read(Ok(machine))));
-                return Ok(Some(Feedback::Read));
+            ApplyCommand::Reads(reads) => {
+                self.machine.read(|machine| reads.into_iter().for_each(|read| read(Ok(machine))));
+                return Ok(Some(ApplyEvent::ReadsDone));
             }
-            ToApply::Capture(head) => {
-                let view = self.home.look(M::snapshot);
+            ApplyCommand::Capture(head) => {
+                let view = self.machine.read(M::snapshot);
                 // The writer is gone when the replica stops, or when it has failed, which it has
                 // told.
                 self.views.send((head, view)).map_err(|_| {
-                    Feedback::SnapshotFailed("the thread that writes snapshots has ended".into())
+                    ApplyEvent::SnapshotFailed("the thread that writes snapshots has ended".into())
                 })?;
                 None
             }
-            ToApply::Restore(name) => {
-                let state = shelf::open(name, &self.shelf);
-                let restored = state
-                    .and_then(|mut state| self.home.change(|applier| applier.restore(&mut state)));
+            ApplyCommand::Restore(name) => {
+                let state = snapshot::open(name, &self.snapshots);
+                let restored = state.and_then(|mut state| {
+                    self.machine.write(|applier| applier.restore(&mut state))
+                });
                 restored.map_err(|error| {
-                    Feedback::SnapshotFailed(format!("{name} cannot be restored: {error}"))
+                    ApplyEvent::SnapshotFailed(format!("{name} cannot be restored: {error}"))
                 })?;
                 Some(name.index())
             }
         };
-        let wake_at = self.home.look(M::wake_at);
-        Ok(index.map(|index| Feedback::Applied { index, wake_at }))
+        let wake_at = self.machine.read(M::wake_at);
+        Ok(index.map(|index| ApplyEvent::Applied { index, wake_at }))
     }
 
     fn apply(&mut self, committed: Committed<Caller<M::Output>>) -> Result<(), String> {
@@ -149,6 +176,6 @@ impl<M: StateMachine> ApplyThread<M> {
                 let _ = caller.send(Ok(output));
             }
         };
-        self.home.change(|applier| applier.apply(&committed.entry, answer))
+        self.machine.write(|applier| applier.apply(&committed.entry, answer))
     }
 }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use cpg::{Connection, Dispatch, Event, Guarantee, Member};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, select};
 
+use super::apply::{ApplyCommand, ApplyEvent};
 use super::clock::Clock;
-use super::log::ToLog;
-use super::meeting::Joining;
-use super::reads::Reads;
+use super::group_joiner::PendingJoin;
+use super::log::{LogCommand, LogEvent};
+use super::read_queue::ReadQueue;
 use super::{
-    Asked, AskedFor, Feedback, InOrder, LEAVE_TIMEOUT, Meeting, Proposal, Queued, Shared, ToApply,
-    fail, forgo, panic_text,
+    AdminChange, AdminCommand, GroupCommand, GroupJoiner, LEAVE_TIMEOUT, Proposal, QueuedProposal,
+    Shared, ThreadEvent, fail, forgo, panic_text,
 };
 use crate::StateMachine;
 use crate::codec::{self, Frame};
@@ -22,7 +23,7 @@ use crate::engine::{
 };
 use crate::pending::Caller;
 use crate::read::{Read, ReadError};
-use crate::snapshot::ShelfOp;
+use crate::snapshot::SnapshotCommand;
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -38,24 +39,24 @@ const AT_ONCE: usize = 1024;
 pub(crate) struct GroupThread<M: StateMachine> {
     engine: Engine<Caller<M::Output>>,
     shared: Arc<Shared>,
-    meeting: Meeting,
+    joiner: GroupJoiner,
     /// `None` while the transport is gone.
     connection: Option<Arc<Connection>>,
-    proposals: Receiver<InOrder<M>>,
+    proposals: Receiver<GroupCommand<M>>,
     to_read: Receiver<Read<M>>,
-    reads: Reads<Read<M>>,
-    asked: Receiver<Asked>,
+    reads: ReadQueue<Read<M>>,
+    admin_commands: Receiver<AdminCommand>,
     /// Operators that wait, by ticket.
     requests: BTreeMap<u64, oneshot::Sender<Result<(), AdminError>>>,
     next_request: u64,
-    news: Receiver<Feedback>,
-    to_log: Sender<ToLog>,
-    to_apply: Sender<ToApply<M>>,
-    to_shelf: Sender<ShelfOp>,
+    thread_events: Receiver<ThreadEvent>,
+    log_commands: Sender<LogCommand>,
+    apply_commands: Sender<ApplyCommand<M>>,
+    snapshot_commands: Sender<SnapshotCommand>,
     /// When to try again to reach the transport.
     retry_at: Instant,
     /// A try to reach it that is under way.
-    joining: Option<Joining>,
+    joining: Option<PendingJoin>,
     clock: Clock,
     /// When this turn began: one look at the clocks serves all that is at hand.
     now: Now,
@@ -86,32 +87,32 @@ impl<M: StateMachine> GroupThread<M> {
     pub(crate) fn new(
         engine: Engine<Caller<M::Output>>,
         shared: Arc<Shared>,
-        meeting: Meeting,
+        joiner: GroupJoiner,
         connection: Arc<Connection>,
-        proposals: Receiver<InOrder<M>>,
+        proposals: Receiver<GroupCommand<M>>,
         to_read: Receiver<Read<M>>,
-        asked: Receiver<Asked>,
-        news: Receiver<Feedback>,
-        to_log: Sender<ToLog>,
-        to_apply: Sender<ToApply<M>>,
-        to_shelf: Sender<ShelfOp>,
+        admin_commands: Receiver<AdminCommand>,
+        thread_events: Receiver<ThreadEvent>,
+        log_commands: Sender<LogCommand>,
+        apply_commands: Sender<ApplyCommand<M>>,
+        snapshot_commands: Sender<SnapshotCommand>,
     ) -> Self {
         let start = Instant::now();
         Self {
             engine,
             shared,
-            meeting,
+            joiner,
             connection: Some(connection),
             proposals,
             to_read,
-            reads: Reads::default(),
-            asked,
+            reads: ReadQueue::default(),
+            admin_commands,
             requests: BTreeMap::new(),
             next_request: 0,
-            news,
-            to_log,
-            to_apply,
-            to_shelf,
+            thread_events,
+            log_commands,
+            apply_commands,
+            snapshot_commands,
             retry_at: start,
             joining: None,
             clock: Clock::start(),
@@ -145,7 +146,7 @@ impl<M: StateMachine> GroupThread<M> {
         while self.running {
             self.now = self.clock.now();
             let idle = !(self.take_events()
-                | self.take_news()
+                | self.take_thread_events()
                 | self.take_proposals()
                 | self.take_reads());
             self.stop_where_work_is_lost();
@@ -187,16 +188,16 @@ impl<M: StateMachine> GroupThread<M> {
                 // Of a store in memory nothing is ever read again.
                 Output::Write { .. } if self.engine.config().volatile => {}
                 Output::Write { ticket, ops } => {
-                    let work = ToLog::Write { ticket, ops };
-                    hand("log", &self.to_log, work, &mut self.not_handed);
+                    let command = LogCommand::Write { ticket, ops };
+                    hand("log", &self.log_commands, command, &mut self.not_handed);
                 }
                 Output::ReadLog { first, bytes_max } => {
-                    let work = ToLog::Read { first, bytes_max };
-                    hand("log", &self.to_log, work, &mut self.not_handed);
+                    let command = LogCommand::Read { first, bytes_max };
+                    hand("log", &self.log_commands, command, &mut self.not_handed);
                 }
                 Output::Apply(entries) => {
-                    let work = ToApply::Entries(entries);
-                    hand("apply", &self.to_apply, work, &mut self.not_handed);
+                    let command = ApplyCommand::Entries(entries);
+                    hand("apply", &self.apply_commands, command, &mut self.not_handed);
                 }
                 Output::Read { tickets } => self.reads.are_ready(&tickets),
                 Output::FailReads { tickets } => {
@@ -205,15 +206,15 @@ impl<M: StateMachine> GroupThread<M> {
                     given_up.into_iter().for_each(|read| read(Err(error.clone())));
                 }
                 Output::Capture(head) => {
-                    let work = ToApply::Capture(head);
-                    hand("apply", &self.to_apply, work, &mut self.not_handed);
+                    let command = ApplyCommand::Capture(head);
+                    hand("apply", &self.apply_commands, command, &mut self.not_handed);
                 }
                 Output::Restore(name) => {
-                    let work = ToApply::Restore(name);
-                    hand("apply", &self.to_apply, work, &mut self.not_handed);
+                    let command = ApplyCommand::Restore(name);
+                    hand("apply", &self.apply_commands, command, &mut self.not_handed);
                 }
-                Output::Shelf(op) => {
-                    hand("shelf", &self.to_shelf, op, &mut self.not_handed);
+                Output::Snapshot(op) => {
+                    hand("snapshot", &self.snapshot_commands, op, &mut self.not_handed);
                 }
                 Output::Forgo { tickets } => forgo(tickets),
                 Output::Fail { tickets, may_take_effect } => {
@@ -234,7 +235,7 @@ impl<M: StateMachine> GroupThread<M> {
         // Keeps its memory.
         self.out = out;
         if let Some(reads) = self.reads.hand_out() {
-            hand("apply", &self.to_apply, ToApply::Reads(reads), &mut self.not_handed);
+            hand("apply", &self.apply_commands, ApplyCommand::Reads(reads), &mut self.not_handed);
         }
     }
 
@@ -243,7 +244,7 @@ impl<M: StateMachine> GroupThread<M> {
     fn stop_where_work_is_lost(&mut self) {
         if let Some(reason) = self.not_handed.take() {
             // What was told between the failure and this turn.
-            self.take_news();
+            self.take_thread_events();
             self.shut_down(reason);
             self.not_handed = None;
         }
@@ -291,7 +292,7 @@ impl<M: StateMachine> GroupThread<M> {
         let Some(joining) = &self.joining else {
             if Instant::now() >= self.retry_at {
                 let name = format!("replica-{}-join", self.engine.config().incarnation.replica);
-                match self.meeting.start_to_join(name) {
+                match self.joiner.start_to_join(name) {
                     Ok(joining) => self.joining = Some(joining),
                     Err(error) => self.stays_disconnected(error.to_string()),
                 }
@@ -356,23 +357,32 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    fn take_news(&mut self) -> bool {
+    fn take_thread_events(&mut self) -> bool {
         let mut any = false;
-        while let Ok(news) = self.news.try_recv() {
+        while let Ok(event) = self.thread_events.try_recv() {
             any = true;
-            match news {
-                Feedback::Written(ticket) => self.step(Input::Written { ticket }),
-                Feedback::WriteFailed(reason) => self.step(Input::WriteFailed { reason }),
-                Feedback::LogRead(entries) => self.step(Input::LogRead { entries }),
-                Feedback::LogUnreadable(reason) => self.step(Input::ReadFailed { reason }),
-                Feedback::Applied { index, wake_at } => {
+            match event {
+                ThreadEvent::Log(LogEvent::Written(ticket)) => self.step(Input::Written { ticket }),
+                ThreadEvent::Log(LogEvent::WriteFailed(reason)) => {
+                    self.step(Input::WriteFailed { reason });
+                }
+                ThreadEvent::Log(LogEvent::Read(entries)) => self.step(Input::LogRead { entries }),
+                ThreadEvent::Log(LogEvent::Unreadable(reason)) => {
+                    self.step(Input::ReadFailed { reason });
+                }
+                ThreadEvent::Apply(ApplyEvent::Applied { index, wake_at }) => {
                     self.step(Input::Applied { index, wake_at });
                 }
-                Feedback::Read => self.reads.done(),
-                Feedback::Panicked(text) => self.shut_down(StopReason::Invariant(text)),
-                Feedback::ApplyPanicked(text) => self.shut_down(StopReason::ApplyPanicked(text)),
-                Feedback::Shelf(news) => self.step(Input::Shelf(news)),
-                Feedback::SnapshotFailed(text) => self.shut_down(StopReason::SnapshotFailed(text)),
+                ThreadEvent::Apply(ApplyEvent::ReadsDone) => self.reads.done(),
+                ThreadEvent::Apply(ApplyEvent::Failed(text)) => {
+                    self.shut_down(StopReason::ApplyPanicked(text));
+                }
+                ThreadEvent::Snapshot(event) => self.step(Input::Snapshot(event)),
+                ThreadEvent::SnapshotFailed(text)
+                | ThreadEvent::Apply(ApplyEvent::SnapshotFailed(text)) => {
+                    self.shut_down(StopReason::SnapshotFailed(text));
+                }
+                ThreadEvent::Panicked(text) => self.shut_down(StopReason::Invariant(text)),
             }
         }
         any
@@ -387,12 +397,15 @@ impl<M: StateMachine> GroupThread<M> {
             let Ok(next) = self.proposals.try_recv() else { break };
             any = true;
             match next {
-                InOrder::Propose(Queued(Proposal { caller, command, deadline }, _)) => {
+                GroupCommand::Propose(QueuedProposal(
+                    Proposal { caller, command, deadline },
+                    _,
+                )) => {
                     let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
                     let deadline = left.map(|left| self.now.monotonic + left);
                     self.step(Input::Propose { ticket: caller, command, deadline });
                 }
-                InOrder::Read(read) => self.reads.gather(read, true),
+                GroupCommand::Read(read) => self.reads.gather(read, true),
             }
         }
         any
@@ -408,20 +421,20 @@ impl<M: StateMachine> GroupThread<M> {
             any = true;
             self.reads.gather(read, false);
         }
-        while let Some((ticket, in_order)) = self.reads.next_ticket() {
-            self.step(Input::Read { ticket, in_order });
+        while let Some((ticket, after_proposals)) = self.reads.next_ticket() {
+            self.step(Input::Read { ticket, after_proposals });
         }
         any
     }
 
     fn take_requests(&mut self) {
-        while let Ok(Asked { what, caller }) = self.asked.try_recv() {
+        while let Ok(AdminCommand { change, caller }) = self.admin_commands.try_recv() {
             let ticket = self.next_request;
             self.next_request += 1;
             self.requests.insert(ticket, caller);
-            self.step(match what {
-                AskedFor::Voters(change) => Input::ChangeVoters { ticket, change },
-                AskedFor::NewCluster => Input::ForceNewCluster { ticket },
+            self.step(match change {
+                AdminChange::Voters(change) => Input::ChangeVoters { ticket, change },
+                AdminChange::NewCluster => Input::ForceNewCluster { ticket },
             });
         }
     }
@@ -503,10 +516,10 @@ impl<M: StateMachine> GroupThread<M> {
         loop {
             select! {
                 recv(self.proposals) -> next => match next {
-                    Ok(InOrder::Propose(Queued(Proposal { caller, .. }, _))) => {
+                    Ok(GroupCommand::Propose(QueuedProposal(Proposal { caller, .. }, _))) => {
                         fail(vec![caller], false, &status);
                     }
-                    Ok(InOrder::Read(read)) => refuse(read),
+                    Ok(GroupCommand::Read(read)) => refuse(read),
                     Err(_) => return,
                 },
                 recv(self.to_read) -> read => match read {

@@ -3,46 +3,56 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use plainsong_storage::LogStore;
 
-use super::{Feedback, Shared};
-use crate::engine::Op;
+use super::{Shared, ThreadEvent};
+use crate::engine::{Entry, Op};
 use crate::record;
 use crate::types::Index;
 
-/// What the engine wants done with the log, in order.
-pub(crate) enum ToLog {
-    /// A write.
+/// A command of the group thread for the log thread. Commands run in order.
+pub(crate) enum LogCommand {
+    /// Writes durably; answered by [`LogEvent::Written`].
     Write { ticket: u64, ops: Vec<Op> },
-    /// Entries are to be read, from the first on, up to so many bytes.
+    /// Reads entries from `first` on, up to `bytes_max` bytes; answered by [`LogEvent::Read`].
     Read { first: Index, bytes_max: usize },
+}
+
+/// A report of the log thread to the group thread.
+pub(crate) enum LogEvent {
+    /// The write with this ticket, and all writes before it, are durable.
+    Written(u64),
+    WriteFailed(String),
+    /// Entries of the store, from the requested index on.
+    Read(Vec<Entry>),
+    Unreadable(String),
 }
 
 /// Owns the log store. Writes are done first in, first out, so a report that waits for
 /// its ticket is behind every earlier write (rule P3); all that wait share one sync.
 pub(crate) struct LogThread {
     store: Box<dyn LogStore>,
-    inbox: Receiver<ToLog>,
-    feedback: Sender<Feedback>,
+    commands: Receiver<LogCommand>,
+    events: Sender<ThreadEvent>,
     shared: Arc<Shared>,
 }
 
 impl LogThread {
     pub(crate) fn new(
         store: Box<dyn LogStore>,
-        inbox: Receiver<ToLog>,
-        feedback: Sender<Feedback>,
+        commands: Receiver<LogCommand>,
+        events: Sender<ThreadEvent>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { store, inbox, feedback, shared }
+        Self { store, commands, events, shared }
     }
 
     pub(crate) fn run(mut self) {
         let mut next = None;
-        while let Some(work) = next.take().or_else(|| self.inbox.recv().ok()) {
-            let feedback = match work {
-                ToLog::Write { mut ticket, mut ops } => {
+        while let Some(command) = next.take().or_else(|| self.commands.recv().ok()) {
+            let event = match command {
+                LogCommand::Write { mut ticket, mut ops } => {
                     loop {
-                        match self.inbox.try_recv() {
-                            Ok(ToLog::Write { ticket: later, ops: more }) => {
+                        match self.commands.try_recv() {
+                            Ok(LogCommand::Write { ticket: later, ops: more }) => {
                                 ticket = later;
                                 ops.extend(more);
                             }
@@ -54,10 +64,10 @@ impl LogThread {
                     }
                     self.write(ticket, ops)
                 }
-                ToLog::Read { first, bytes_max } => self.read(first, bytes_max),
+                LogCommand::Read { first, bytes_max } => self.read(first, bytes_max),
             };
-            let failed = matches!(feedback, Feedback::WriteFailed(_) | Feedback::LogUnreadable(_));
-            if self.feedback.send(feedback).is_err() {
+            let failed = matches!(event, LogEvent::WriteFailed(_) | LogEvent::Unreadable(_));
+            if self.events.send(ThreadEvent::Log(event)).is_err() {
                 return;
             }
             self.shared.wake();
@@ -67,21 +77,21 @@ impl LogThread {
         }
     }
 
-    fn write(&mut self, ticket: u64, ops: Vec<Op>) -> Feedback {
+    fn write(&mut self, ticket: u64, ops: Vec<Op>) -> LogEvent {
         let records: Result<Vec<_>, _> = ops.into_iter().map(record::encode).collect();
         let written = records
             .map_err(|error| error.to_string())
             .and_then(|records| self.store.write(records).map_err(|error| error.to_string()));
         match written {
-            Ok(()) => Feedback::Written(ticket),
-            Err(reason) => Feedback::WriteFailed(reason),
+            Ok(()) => LogEvent::Written(ticket),
+            Err(reason) => LogEvent::WriteFailed(reason),
         }
     }
 
-    fn read(&mut self, first: Index, bytes_max: usize) -> Feedback {
+    fn read(&mut self, first: Index, bytes_max: usize) -> LogEvent {
         match record::read(&mut *self.store, first, bytes_max) {
-            Ok(entries) => Feedback::LogRead(entries),
-            Err(reason) => Feedback::LogUnreadable(reason),
+            Ok(entries) => LogEvent::Read(entries),
+            Err(reason) => LogEvent::Unreadable(reason),
         }
     }
 }

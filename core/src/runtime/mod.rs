@@ -6,17 +6,17 @@
 //! | log | the `LogStore` | the disk |
 //! | apply | the changes of the state machine | the application's `apply`, and what it reads |
 //! | writer | a view of the state | the application's `Snapshot::write` |
-//! | shelf | the `SnapshotStore` | the disk |
+//! | snapshot | the `SnapshotStore` | the disk |
 
 mod apply;
+mod byte_semaphore;
 mod clock;
 mod group;
-mod home;
+mod group_joiner;
 mod log;
-mod meeting;
-mod reads;
-mod room;
-mod shelf;
+mod read_queue;
+mod shared_machine;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -31,21 +31,22 @@ use cpg::Connection;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use plainsong_storage::LogStore;
 
+use self::apply::ApplyEvent;
+use self::byte_semaphore::{ByteSemaphore, Permit};
 use self::clock::LastLogTime;
-use self::home::Home;
-use self::room::{Place, Room};
-use crate::engine::{AdminError, Committed, Engine, Entry, SnapshotHead, Status, VoterChange};
+use self::log::LogEvent;
+use self::shared_machine::SharedMachine;
+use crate::engine::{AdminError, Engine, Status, VoterChange};
 use crate::event::changes;
 use crate::pending::{Caller, ProposeError};
 use crate::read::{Consistency, Read};
-use crate::snapshot::{Shelf, ShelfNews, SnapshotName};
-use crate::types::Index;
+use crate::snapshot::{SnapshotEvent, SnapshotManager};
 use crate::{Event, Feed, StateMachine, Timestamp};
 
 pub(crate) use self::group::restart;
-pub(crate) use self::meeting::Meeting;
+pub(crate) use self::group_joiner::GroupJoiner;
 #[cfg(feature = "testing")]
-pub(crate) use self::reads::Reads;
+pub(crate) use self::read_queue::ReadQueue;
 
 /// Commands that may wait to be taken in by the group thread, and the bytes that they have
 /// together. Beyond either `propose` waits.
@@ -55,74 +56,57 @@ const PROPOSALS_BYTES_MAX: usize = 16 << 20;
 const READS_MAX: usize = 4096;
 /// Requests of operators that may wait to be taken in.
 const REQUESTS_MAX: usize = 16;
-/// What the engine may want done with snapshots at once, and more.
-const SHELF_OPS_MAX: usize = 256;
-/// Chunks of the own state on their way to the shelf.
+/// Maximum number of snapshot commands in flight; the engine issues fewer.
+const SNAPSHOT_COMMANDS_MAX: usize = 256;
+/// Maximum number of chunks of the own state on their way to the snapshot thread.
 const CHUNKS_MAX: usize = 8;
 /// Events that are kept for those who do not take them at once.
 const EVENTS_MAX: usize = 1024;
 /// How long an orderly stop waits to hear its own departure.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A command on its way to the group thread.
+/// A command that a caller proposed.
 pub(crate) struct Proposal<O> {
     pub(crate) caller: Caller<O>,
     pub(crate) command: Bytes,
-    /// When its caller wants to be answered.
+    /// The time at which the caller wants an answer.
     pub(crate) deadline: Option<Instant>,
 }
 
-/// A proposal that waits to be taken in, with the room that it takes meanwhile.
-pub(crate) struct Queued<O>(Proposal<O>, #[allow(dead_code, reason = "held")] Place);
+/// A proposal in the queue of the group thread, with the permit for its bytes.
+pub(crate) struct QueuedProposal<O>(Proposal<O>, #[allow(dead_code, reason = "held")] Permit);
 
-/// An operator's request on its way to the group thread.
-pub(crate) struct Asked {
-    pub(crate) what: AskedFor,
+/// A command of an operator for the group thread.
+pub(crate) struct AdminCommand {
+    pub(crate) change: AdminChange,
     pub(crate) caller: oneshot::Sender<Result<(), AdminError>>,
 }
 
-/// What operators ask for.
-pub(crate) enum AskedFor {
+/// A change that an operator requests.
+pub(crate) enum AdminChange {
     Voters(VoterChange),
     NewCluster,
 }
 
-/// What is taken in by the group thread in the order in which it came.
-pub(crate) enum InOrder<M: StateMachine> {
-    Propose(Queued<M::Output>),
-    /// A read that has to see what was proposed before it.
+/// A command of a caller for the group thread. Commands are taken in order.
+pub(crate) enum GroupCommand<M: StateMachine> {
+    Propose(QueuedProposal<M::Output>),
+    /// A read that must see every command proposed before it.
     Read(Read<M>),
 }
 
-/// What the other threads tell the group thread.
-enum Feedback {
-    Written(u64),
-    WriteFailed(String),
-    /// Of the store, from the entry on that was asked for.
-    LogRead(Vec<Entry>),
-    LogUnreadable(String),
-    Applied {
-        index: Index,
-        wake_at: Option<Timestamp>,
-    },
-    ApplyPanicked(String),
+/// A report of another thread to the group thread.
+enum ThreadEvent {
+    Log(LogEvent),
+    Apply(ApplyEvent),
+    Snapshot(SnapshotEvent),
+    /// The snapshot or the writer thread failed.
+    SnapshotFailed(String),
     /// A thread of the replica ended by a panic that it did not expect.
     Panicked(String),
-    /// The reads that were handed out first are done.
-    Read,
-    Shelf(ShelfNews),
-    SnapshotFailed(String),
 }
 
-/// What the apply thread does, in order.
-enum ToApply<M: StateMachine> {
-    Entries(Vec<Committed<Caller<M::Output>>>),
-    Reads(Vec<Read<M>>),
-    Capture(Box<SnapshotHead>),
-    Restore(SnapshotName),
-}
-
-/// What the threads and the handle share.
+/// The state shared by the threads and the handle.
 pub(crate) struct Shared {
     /// For waking the group thread. Replaced when the transport died and came back.
     connection: RwLock<Arc<Connection>>,
@@ -134,7 +118,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Makes the group thread look at its channels.
+    /// Wakes the group thread, so that it looks at its channels.
     pub(crate) fn wake(&self) {
         self.connection.read().unwrap_or_else(PoisonError::into_inner).wake();
     }
@@ -147,12 +131,12 @@ impl Shared {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the log's time is about now.
+    /// Returns an estimate of the log's time now.
     pub(crate) fn log_time(&self) -> Timestamp {
         self.log_time.by_now()
     }
 
-    /// Takes over how things are now, and tells what has changed.
+    /// Stores the current status and publishes the changes as events.
     fn publish(&self, now: Status) {
         let mut status = self.status();
         for event in changes(&status, &now) {
@@ -174,21 +158,21 @@ impl Shared {
 /// The threads of a running replica.
 pub(crate) struct Runtime<M: StateMachine> {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) asked: Sender<Asked>,
-    /// Given up before the threads are joined: the group thread answers until then.
+    pub(crate) admin_commands: Sender<AdminCommand>,
+    /// Dropped before the threads are joined: the group thread answers callers until then.
     inboxes: Option<Inboxes<M>>,
-    home: Arc<Home<M>>,
+    machine: Arc<SharedMachine<M>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Where callers put what they want.
+/// The channels from callers to the threads.
 struct Inboxes<M: StateMachine> {
-    in_order: Sender<InOrder<M>>,
-    /// For the commands in there.
-    room: Arc<Room>,
-    /// Linearizable.
+    commands: Sender<GroupCommand<M>>,
+    /// Bounds the bytes of the proposals in `commands`.
+    proposal_bytes: Arc<ByteSemaphore>,
+    /// Linearizable reads.
     reads: Sender<Read<M>>,
-    /// Of the state as it is, while it is being changed.
+    /// Local reads that could not run at once.
     local_reads: Sender<Read<M>>,
 }
 
@@ -197,28 +181,29 @@ impl<M: StateMachine> Runtime<M> {
     pub(crate) fn start(
         machine: M,
         engine: Engine<Caller<M::Output>>,
-        meeting: Meeting,
+        joiner: GroupJoiner,
         connection: Arc<Connection>,
         store: Box<dyn LogStore>,
-        shelf: Shelf,
+        manager: SnapshotManager,
     ) -> std::io::Result<Self> {
         let config = engine.config();
         let name = format!("replica-{}", config.incarnation.replica);
-        let (in_order, proposed) = bounded(PROPOSALS_MAX);
+        let (commands, group_commands) = bounded(PROPOSALS_MAX);
         let (reads, to_read) = bounded(READS_MAX);
         let (local_reads, to_read_locally) = bounded(READS_MAX);
-        let (asked, requests) = bounded(REQUESTS_MAX);
+        let (admin_commands, admin_inbox) = bounded(REQUESTS_MAX);
         // As many as the engine hands out at once, so that the group thread never waits.
-        let (to_log, log_inbox) = bounded(4);
-        let (to_apply, apply_inbox) =
-            bounded(config.applying_max as usize + 8 + reads::HANDED_OUT_MAX);
-        let (feedback, news) =
-            bounded(config.applying_max as usize + SHELF_OPS_MAX + reads::HANDED_OUT_MAX);
-        let (to_shelf, ops) = bounded(SHELF_OPS_MAX);
-        let (chunks, kept) = bounded(CHUNKS_MAX);
+        let (log_commands, log_inbox) = bounded(4);
+        let (apply_commands, apply_inbox) =
+            bounded(config.applying_max as usize + 8 + read_queue::HANDED_OUT_MAX);
+        let (events, thread_events) = bounded(
+            config.applying_max as usize + SNAPSHOT_COMMANDS_MAX + read_queue::HANDED_OUT_MAX,
+        );
+        let (snapshot_commands, snapshot_inbox) = bounded(SNAPSHOT_COMMANDS_MAX);
+        let (requests, snapshot_requests) = bounded(CHUNKS_MAX);
         let (lives, ended) = bounded(0);
-        let to_keep = shelf::ToShelf { requests: chunks, ended };
-        // One at a time is taken.
+        let snapshots = snapshot::SnapshotClient { requests, ended };
+        // One snapshot is taken at a time.
         let (to_writer, views) = bounded(1);
         let shared = Arc::new(Shared {
             connection: RwLock::new(Arc::clone(&connection)),
@@ -227,39 +212,57 @@ impl<M: StateMachine> Runtime<M> {
             events: Feed::new(EVENTS_MAX),
             stop: AtomicBool::new(false),
         });
-        let home = Arc::new(Home::new(machine));
-        let room = Room::new(PROPOSALS_BYTES_MAX);
-        let inboxes = Inboxes { in_order, room, reads, local_reads };
+        let machine = Arc::new(SharedMachine::new(machine));
+        let proposal_bytes = ByteSemaphore::new(PROPOSALS_BYTES_MAX);
+        let inboxes = Inboxes { commands, proposal_bytes, reads, local_reads };
         let mut runtime = Self {
             shared: Arc::clone(&shared),
-            asked,
+            admin_commands,
             inboxes: Some(inboxes),
-            home: Arc::clone(&home),
+            machine: Arc::clone(&machine),
             threads: Vec::new(),
         };
-        let log = log::LogThread::new(store, log_inbox, feedback.clone(), Arc::clone(&shared));
-        let watch = Watch { feedback: feedback.clone(), shared: Arc::clone(&shared) };
+        let log = log::LogThread::new(store, log_inbox, events.clone(), Arc::clone(&shared));
+        let watch = Watch { events: events.clone(), shared: Arc::clone(&shared) };
         runtime.spawn_watched(format!("{name}-log"), &watch, move || log.run())?;
-        let keeper =
-            shelf::ShelfThread::new(shelf, ops, kept, lives, feedback.clone(), Arc::clone(&shared));
-        runtime.spawn_watched(format!("{name}-shelf"), &watch, move || keeper.run())?;
-        let writer =
-            shelf::WriterThread { views, shelf: to_keep.clone(), check: M::check_snapshot };
+        let snapshot_thread = snapshot::SnapshotThread::new(
+            manager,
+            snapshot_inbox,
+            snapshot_requests,
+            lives,
+            events.clone(),
+            Arc::clone(&shared),
+        );
+        runtime.spawn_watched(format!("{name}-snapshot"), &watch, move || snapshot_thread.run())?;
+        let writer = snapshot::WriterThread {
+            views,
+            snapshots: snapshots.clone(),
+            check: M::check_snapshot,
+        };
         runtime.spawn_watched(format!("{name}-writer"), &watch, move || writer.run())?;
         let apply = apply::ApplyThread::new(
-            home,
+            machine,
             apply_inbox,
             to_read_locally,
             to_writer,
-            to_keep,
-            feedback,
+            snapshots,
+            events,
             Arc::clone(&shared),
         );
         runtime.spawn_watched(format!("{name}-apply"), &watch, move || apply.run())?;
         drop(watch);
         let group = group::GroupThread::new(
-            engine, shared, meeting, connection, proposed, to_read, requests, news, to_log,
-            to_apply, to_shelf,
+            engine,
+            shared,
+            joiner,
+            connection,
+            group_commands,
+            to_read,
+            admin_inbox,
+            thread_events,
+            log_commands,
+            apply_commands,
+            snapshot_commands,
         );
         runtime.spawn(format!("{name}-group"), move || group.run_guarded())?;
         Ok(runtime)
@@ -277,13 +280,13 @@ impl<M: StateMachine> Runtime<M> {
         watch: &Watch,
         run: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
-        let Watch { feedback, shared } = watch;
-        let (feedback, shared, thread) = (feedback.clone(), Arc::clone(shared), name.clone());
+        let Watch { events, shared } = watch;
+        let (events, shared, thread) = (events.clone(), Arc::clone(shared), name.clone());
         self.spawn(name, move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
                 let text = format!("thread {thread} panicked: {}", panic_text(&*panic));
                 // The group thread is gone only when the replica has stopped.
-                if feedback.send(Feedback::Panicked(text)).is_ok() {
+                if events.send(ThreadEvent::Panicked(text)).is_ok() {
                     shared.wake();
                 }
             }
@@ -298,11 +301,11 @@ impl<M: StateMachine> Runtime<M> {
     ) -> Result<(), TrySendError<()>> {
         let Some(inboxes) = &self.inboxes else { return Err(TrySendError::Disconnected(())) };
         let bytes = proposal.command.len();
-        let place = match wait {
-            true => inboxes.room.take(bytes),
-            false => inboxes.room.try_take(bytes).ok_or(TrySendError::Full(()))?,
+        let permit = match wait {
+            true => inboxes.proposal_bytes.acquire(bytes),
+            false => inboxes.proposal_bytes.try_acquire(bytes).ok_or(TrySendError::Full(()))?,
         };
-        send(&inboxes.in_order, InOrder::Propose(Queued(proposal, place)), wait)?;
+        send(&inboxes.commands, GroupCommand::Propose(QueuedProposal(proposal, permit)), wait)?;
         self.shared.wake();
         Ok(())
     }
@@ -317,21 +320,21 @@ impl<M: StateMachine> Runtime<M> {
         let Some(inboxes) = &self.inboxes else { return Err(TrySendError::Disconnected(())) };
         match consistency {
             Consistency::Local => {
-                let Err(read) = self.home.look_now(read) else { return Ok(()) };
+                let Err(read) = self.machine.try_read(read) else { return Ok(()) };
                 let sent = send(&inboxes.local_reads, read, wait);
-                return sent.inspect_err(|_| self.home.waits_no_more());
+                return sent.inspect_err(|_| self.machine.read_finished());
             }
             Consistency::Linearizable => send(&inboxes.reads, read, wait)?,
-            Consistency::ReadYourWrites => send(&inboxes.in_order, InOrder::Read(read), wait)?,
+            Consistency::ReadYourWrites => send(&inboxes.commands, GroupCommand::Read(read), wait)?,
         }
         self.shared.wake();
         Ok(())
     }
 }
 
-/// What a thread needs to report its own panic.
+/// The means by which a thread reports its own panic.
 struct Watch {
-    feedback: Sender<Feedback>,
+    events: Sender<ThreadEvent>,
     shared: Arc<Shared>,
 }
 
@@ -358,7 +361,7 @@ impl<M: StateMachine> Drop for Runtime<M> {
     }
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())

@@ -10,10 +10,10 @@ use plainsong_storage::{
     SnapshotStore, StorageError, StoredSnapshot,
 };
 
-use super::{Meeting, Proposal, Runtime, restart};
+use super::{GroupJoiner, Proposal, Runtime, restart};
 use crate::engine::{Config, Recovered, Role, StopReason};
 use crate::pending::{Pending, ProposeError};
-use crate::snapshot::Shelf;
+use crate::snapshot::SnapshotManager;
 use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
 use crate::{Context, StateMachine, codec};
 
@@ -44,7 +44,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A replica that is alone.
 fn start(
-    meeting: Meeting,
+    joiner: GroupJoiner,
     log: impl LogStore + 'static,
     snapshots: impl SnapshotStore + 'static,
 ) -> Runtime<Counter> {
@@ -52,15 +52,15 @@ fn start(
     let mut config = Config::new(incarnation, StoreId(1), vec![ReplicaId(1)]);
     config.snapshot_entries = 10;
     let engine = restart(config, Recovered::default()).unwrap();
-    let shelf = Shelf::open(Box::new(snapshots)).unwrap();
-    let connection = meeting.join().unwrap();
+    let manager = SnapshotManager::open(Box::new(snapshots)).unwrap();
+    let connection = joiner.join().unwrap();
     let runtime = Runtime::start(
         Counter::default(),
         engine,
-        meeting,
+        joiner,
         connection,
         Box::new(log) as Box<dyn LogStore>,
-        shelf,
+        manager,
     );
     runtime.unwrap()
 }
@@ -104,9 +104,9 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    fn meeting(self: &Arc<Self>, node: &Node) -> Meeting {
+    fn joiner(self: &Arc<Self>, node: &Node) -> GroupJoiner {
         let (gate, node) = (Arc::clone(self), node.clone());
-        Meeting::by(move || {
+        GroupJoiner::from_fn(move || {
             gate.pass();
             let connection = node.connect(cpg::Options::default())?;
             connection.join(&GroupName::new("gated").unwrap())?;
@@ -120,7 +120,7 @@ fn deadlines_are_kept_while_the_group_engine_does_not_answer() {
     let node = LocalRing::new().node();
     let gate = Arc::new(Gate::default());
     gate.set(true);
-    let replica = start(gate.meeting(&node), MemoryLog::new(), MemorySnapshots::new());
+    let replica = start(gate.joiner(&node), MemoryLog::new(), MemorySnapshots::new());
     assert_eq!(propose(&replica, None).wait_timeout(DEADLINE), Ok(1));
     gate.set(false);
     node.stop();
@@ -191,15 +191,15 @@ impl SnapshotStore for Panicking<MemorySnapshots> {
     }
 }
 
-fn meeting() -> Meeting {
-    Meeting::new(LocalRing::new().node().into(), GroupName::new("alone").unwrap())
+fn joiner() -> GroupJoiner {
+    GroupJoiner::new(LocalRing::new().node().into(), GroupName::new("alone").unwrap())
 }
 
 #[test]
 fn a_log_thread_that_panics_stops_the_replica() {
     let panics = Arc::new(AtomicBool::new(false));
     let log = Panicking(MemoryLog::new(), Arc::clone(&panics));
-    let replica = start(meeting(), log, MemorySnapshots::new());
+    let replica = start(joiner(), log, MemorySnapshots::new());
     assert_eq!(propose(&replica, None).wait_timeout(DEADLINE), Ok(1));
     panics.store(true, Ordering::SeqCst);
     let answer = propose(&replica, None).wait_timeout(DEADLINE);
@@ -212,11 +212,11 @@ fn a_log_thread_that_panics_stops_the_replica() {
 fn a_snapshot_thread_that_panics_stops_the_replica() {
     let panics = Arc::new(AtomicBool::new(true));
     let snapshots = Panicking(MemorySnapshots::new(), Arc::clone(&panics));
-    let replica = start(meeting(), MemoryLog::new(), snapshots);
+    let replica = start(joiner(), MemoryLog::new(), snapshots);
     wait_until("the stop of the replica", || {
         drop(propose(&replica, None).wait_timeout(DEADLINE));
         replica.shared.status().stopped.is_some()
     });
     let reason = stop_reason(&replica);
-    assert!(reason.contains("shelf"), "{reason}");
+    assert!(reason.contains("snapshot"), "{reason}");
 }

@@ -4,20 +4,20 @@
 //! which is what the protocol knows at that position, and the state as the application
 //! writes it. The head is part of the stream, so no frame limits its size. All three follow from the log alone, so all replicas have the same bytes.
 
-mod cut;
-mod join;
+mod manager;
 mod name;
-mod shelf;
+mod reader;
+mod writer;
 
 use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::cut::Cutter;
-pub use self::join::Joiner;
+pub use self::manager::{SnapshotCommand, SnapshotError, SnapshotEvent, SnapshotManager};
 pub use self::name::{CHUNK_BYTES, SnapshotName};
-pub use self::shelf::{Shelf, ShelfError, ShelfNews, ShelfOp};
+pub use self::reader::SnapshotReader;
+pub use self::writer::SnapshotWriter;
 use crate::codec;
 pub use crate::engine::SnapshotHead;
 
@@ -72,14 +72,14 @@ mod tests {
     fn a_head_that_no_frame_could_carry_is_cut_and_read() {
         let head = SnapshotHead::of_origins(40_000);
         let mut chunks: Vec<Bytes> = Vec::new();
-        let name = Cutter::cut(&head, "a state", |chunk| {
+        let name = SnapshotWriter::write_chunks(&head, "a state", |chunk| {
             chunks.push(chunk);
             Ok(())
         });
         let name = name.unwrap();
         assert!(name.bytes > 1 << 20, "{name:?}");
         let source = |chunk: u64| Ok(chunks[chunk as usize].clone());
-        let (read, mut rest) = Joiner::join(name, source).unwrap();
+        let (read, mut rest) = SnapshotReader::open(name, source).unwrap();
         assert_eq!(read, head);
         let mut state = Vec::new();
         rest.read_to_end(&mut state).unwrap();
@@ -90,6 +90,6 @@ mod tests {
     fn a_head_that_claims_to_be_longer_than_its_snapshot_is_refused() {
         let bytes = Bytes::from(u32::MAX.to_le_bytes().repeat(5));
         let name = SnapshotName { bytes: bytes.len() as u64, ..SnapshotName::default() };
-        assert!(Joiner::join(name, |_| Ok(bytes.clone())).is_err());
+        assert!(SnapshotReader::open(name, |_| Ok(bytes.clone())).is_err());
     }
 }

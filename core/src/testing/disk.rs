@@ -7,7 +7,7 @@ use plainsong_storage::faulty::{FaultyLog, FaultySnapshots};
 use super::checker::{Checked, Violation};
 use crate::engine::{Content, Entry, Facts, Op, Recovered};
 use crate::record;
-use crate::snapshot::{Shelf, SnapshotName};
+use crate::snapshot::{SnapshotManager, SnapshotName};
 use crate::types::{Ballot, Digest, Index, StoreId, Voters};
 
 /// The epochs and digests of a log, by index from 1; nothing is known of what a snapshot
@@ -82,7 +82,7 @@ pub(super) struct Store {
     pub(super) id: StoreId,
     log: FaultyLog,
     snapshots: FaultySnapshots,
-    pub(super) shelf: Shelf,
+    pub(super) manager: SnapshotManager,
     under_way: VecDeque<Op>,
     /// Until then every write fails: the disk is full.
     pub(super) full_until: Duration,
@@ -101,7 +101,7 @@ impl Store {
         Ok(Self {
             id,
             log: FaultyLog::new(),
-            shelf: Shelf::open(Box::new(snapshots.clone())).map_err(refused)?,
+            manager: SnapshotManager::open(Box::new(snapshots.clone())).map_err(refused)?,
             snapshots,
             under_way: VecDeque::new(),
             full_until: Duration::ZERO,
@@ -115,8 +115,8 @@ impl Store {
     /// What a process finds that is started with it.
     pub(super) fn recover(&mut self) -> Checked<Recovered> {
         self.snapshots.crash();
-        self.shelf = Shelf::open(Box::new(self.snapshots.clone())).map_err(refused)?;
-        record::recover(&mut self.log, &mut self.shelf)
+        self.manager = SnapshotManager::open(Box::new(self.snapshots.clone())).map_err(refused)?;
+        record::recover(&mut self.log, &mut self.manager)
             .map_err(|error| Violation(format!("a store cannot be read: {error}")))
     }
 
@@ -131,7 +131,7 @@ impl Store {
 
     /// How far the newest complete snapshot reaches.
     pub(super) fn snapshot_index(&self) -> Index {
-        self.shelf.names().last().map_or(Index(0), SnapshotName::index)
+        self.manager.names().last().map_or(Index(0), SnapshotName::index)
     }
 
     /// How far a restart would find entries, or what they came to.

@@ -42,8 +42,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             Consistency::Linearizable => self.reads.gather(id, false),
             Consistency::ReadYourWrites => self.reads.gather(id, true),
         }
-        while let Some((ticket, in_order)) = self.reads.next_ticket() {
-            self.input(world, clock, Input::Read { ticket, in_order })?;
+        while let Some((ticket, after_proposals)) = self.reads.next_ticket() {
+            self.input(world, clock, Input::Read { ticket, after_proposals })?;
         }
         Ok(())
     }

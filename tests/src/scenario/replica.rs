@@ -6,7 +6,7 @@ use cpg::sim::{ConnectionId, Sim};
 use cpg::{Event, NodeId, Pid};
 use plainsong::engine::{Config, Engine, Entry, Input, Now, Op, Output, Role};
 use plainsong::message::Message;
-use plainsong::snapshot::{ShelfOp, SnapshotName};
+use plainsong::snapshot::{SnapshotCommand, SnapshotName};
 use plainsong::{ClusterId, Incarnation, Index, Nonce, ReplicaId, StoreId, Timestamp};
 
 use super::state::State;
@@ -89,7 +89,7 @@ pub(super) struct Process {
     unsent: VecDeque<Bytes>,
     writes: VecDeque<(u64, Vec<Op>)>,
     /// What is to be done with snapshots: one thing in each millisecond.
-    to_shelve: VecDeque<ShelfOp>,
+    snapshot_commands: VecDeque<SnapshotCommand>,
     state: State,
 }
 
@@ -146,7 +146,7 @@ impl Replica {
             outbox: VecDeque::new(),
             unsent: VecDeque::new(),
             writes: VecDeque::new(),
-            to_shelve: VecDeque::new(),
+            snapshot_commands: VecDeque::new(),
             state: State::new(self.settings.state_kib),
         });
         (self.hangs, self.holds_disk) = (false, false);
@@ -190,7 +190,7 @@ impl Replica {
         }
         let mut any = self.take_events(sim, mail, news);
         any |= self.write_out(sim.now(), news);
-        any |= self.shelve(sim.now(), news);
+        any |= self.run_snapshot_command(sim.now(), news);
         let now = sim.now();
         if let Some(process) = self.process.as_mut()
             && now.saturating_sub(process.ticked_at) >= TICK
@@ -238,7 +238,7 @@ impl Replica {
                     }
                     Output::Forgo { tickets } => news.push(News::Forgoes(tickets)),
                     Output::Capture(head) => match self.store.take(&head, &process.state) {
-                        Ok(taken) => inputs.push_back(Input::Shelf(taken)),
+                        Ok(taken) => inputs.push_back(Input::Snapshot(taken)),
                         Err(error) => news.push(News::Breaks(error)),
                     },
                     Output::Restore(name) => match self.store.restore(name) {
@@ -250,7 +250,7 @@ impl Replica {
                         }
                         Err(error) => news.push(News::Breaks(error)),
                     },
-                    Output::Shelf(op) => process.to_shelve.push_back(op),
+                    Output::Snapshot(op) => process.snapshot_commands.push_back(op),
                     // What was handed out before is applied.
                     Output::Read { tickets } => {
                         news.extend(tickets.iter().map(|_| News::Sees(process.state.to_string())));
@@ -333,12 +333,12 @@ impl Replica {
         any
     }
 
-    fn shelve(&mut self, now: Duration, news: &mut Vec<News>) -> bool {
-        let Some(op) = self.process.as_mut().and_then(|p| p.to_shelve.pop_front()) else {
+    fn run_snapshot_command(&mut self, now: Duration, news: &mut Vec<News>) -> bool {
+        let Some(op) = self.process.as_mut().and_then(|p| p.snapshot_commands.pop_front()) else {
             return false;
         };
-        match self.store.shelve(op) {
-            Ok(Some(done)) => self.input(now, Input::Shelf(done), news),
+        match self.store.run_snapshot_command(op) {
+            Ok(Some(done)) => self.input(now, Input::Snapshot(done), news),
             Ok(None) => {}
             Err(error) => news.push(News::Breaks(error)),
         }

@@ -142,7 +142,7 @@ impl Stage {
             }
             "read" => {
                 let (at, ticket) = (case.take_arg("at")?, self.new_ticket());
-                self.ask(at, Input::Read { ticket, in_order: false })
+                self.ask(at, Input::Read { ticket, after_proposals: false })
             }
             "replace" => {
                 let [old, new] = [case.take_arg("old")?, case.take_arg("new")?].map(ReplicaId);

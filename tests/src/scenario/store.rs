@@ -2,7 +2,8 @@ use std::io;
 
 use plainsong::engine::{Entry, Facts, Op, Recovered};
 use plainsong::snapshot::{
-    Cutter, Joiner, Shelf, ShelfNews, ShelfOp, SnapshotHead, SnapshotName, read,
+    SnapshotCommand, SnapshotEvent, SnapshotHead, SnapshotManager, SnapshotName, SnapshotReader,
+    SnapshotWriter, read,
 };
 use plainsong_storage::faulty::FaultySnapshots;
 
@@ -13,7 +14,7 @@ pub(super) struct Store {
     facts: Option<Facts>,
     entries: Vec<Entry>,
     snapshots: FaultySnapshots,
-    shelf: Shelf,
+    manager: SnapshotManager,
     /// How often there was another in its place.
     formats: u64,
 }
@@ -21,8 +22,8 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn formatted(formats: u64) -> Result<Self, String> {
         let snapshots = FaultySnapshots::new();
-        let shelf = open(&snapshots)?;
-        Ok(Self { facts: None, entries: Vec::new(), snapshots, shelf, formats })
+        let manager = open(&snapshots)?;
+        Ok(Self { facts: None, entries: Vec::new(), snapshots, manager, formats })
     }
 
     pub(super) fn formats(&self) -> u64 {
@@ -46,15 +47,15 @@ impl Store {
     /// What a process finds that is started with it: of a snapshot that was coming in, nothing.
     pub(super) fn recover(&mut self) -> Result<Recovered, String> {
         self.snapshots.crash();
-        self.shelf = open(&self.snapshots)?;
-        let snapshots = self.shelf.names();
-        let head = snapshots.last().map(|name| self.shelf.head(*name)).transpose();
+        self.manager = open(&self.snapshots)?;
+        let snapshots = self.manager.names();
+        let head = snapshots.last().map(|name| self.manager.head(*name)).transpose();
         let head = head.map_err(|error| error.to_string())?;
         Ok(Recovered { facts: self.facts, snapshots, head, entries: self.entries.clone() })
     }
 
     pub(super) fn copied(&self) -> Result<Self, String> {
-        if !self.shelf.names().is_empty() {
+        if !self.manager.names().is_empty() {
             return Err("a story copies no snapshots".into());
         }
         let (facts, entries) = (self.facts, self.entries.clone());
@@ -62,24 +63,32 @@ impl Store {
     }
 
     /// Takes a snapshot of that state.
-    pub(super) fn take(&mut self, head: &SnapshotHead, state: &State) -> Result<ShelfNews, String> {
-        let sink = |chunk| self.shelf.take(chunk).map_err(io::Error::other);
-        let name = Cutter::cut(head, state.clone(), sink).map_err(|error| error.to_string())?;
-        self.shelf.taken(name).map_err(|error| error.to_string())
+    pub(super) fn take(
+        &mut self,
+        head: &SnapshotHead,
+        state: &State,
+    ) -> Result<SnapshotEvent, String> {
+        let sink = |chunk| self.manager.take(chunk).map_err(io::Error::other);
+        let name = SnapshotWriter::write_chunks(head, state.clone(), sink)
+            .map_err(|error| error.to_string())?;
+        self.manager.taken(name).map_err(|error| error.to_string())
     }
 
     /// The state in a snapshot that is complete.
     pub(super) fn restore(&mut self, name: SnapshotName) -> Result<State, String> {
-        let chunk = |chunk| self.shelf.read(name, chunk).map_err(io::Error::other);
-        let state = Joiner::join(name, chunk).and_then(|(_, mut rest)| read(&mut rest));
+        let chunk = |chunk| self.manager.read(name, chunk).map_err(io::Error::other);
+        let state = SnapshotReader::open(name, chunk).and_then(|(_, mut rest)| read(&mut rest));
         state.map_err(|error| format!("{name} cannot be restored: {error}"))
     }
 
-    pub(super) fn shelve(&mut self, op: ShelfOp) -> Result<Option<ShelfNews>, String> {
-        self.shelf.carry_out(op).map_err(|error| error.to_string())
+    pub(super) fn run_snapshot_command(
+        &mut self,
+        op: SnapshotCommand,
+    ) -> Result<Option<SnapshotEvent>, String> {
+        self.manager.carry_out(op).map_err(|error| error.to_string())
     }
 }
 
-fn open(snapshots: &FaultySnapshots) -> Result<Shelf, String> {
-    Shelf::open(Box::new(snapshots.clone())).map_err(|error| error.to_string())
+fn open(snapshots: &FaultySnapshots) -> Result<SnapshotManager, String> {
+    SnapshotManager::open(Box::new(snapshots.clone())).map_err(|error| error.to_string())
 }

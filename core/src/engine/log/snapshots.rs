@@ -9,7 +9,7 @@ use crate::engine::log::Tables;
 use crate::engine::transfer::flow_control::KEPT_TIMEOUTS;
 use crate::engine::{Config, Engine, Op, Output, StepResult, StopReason};
 use crate::entry::Entry;
-use crate::snapshot::{ShelfNews, ShelfOp, SnapshotName};
+use crate::snapshot::{SnapshotCommand, SnapshotEvent, SnapshotName};
 use crate::types::{Digest, Index, Position};
 
 /// Complete snapshots that are kept: the newest, and one before it for whoever is being
@@ -145,20 +145,20 @@ impl Snapshots {
 }
 
 impl<T> Engine<T> {
-    pub(crate) fn on_shelf_news(
+    pub(crate) fn on_snapshot_event(
         &mut self,
-        news: ShelfNews,
+        event: SnapshotEvent,
         out: &mut Vec<Output<T>>,
     ) -> StepResult {
-        match news {
-            ShelfNews::Taken(name) => {
+        match event {
+            SnapshotEvent::Taken(name) => {
                 tracing::debug!(replica = %self.me().replica, %name, "took a snapshot");
                 self.transfer.snapshots.taking = false;
                 self.transfer.snapshots.refused = None;
                 self.hold(name, out);
                 self.compare_states()
             }
-            ShelfNews::Unreadable { name, reason } => {
+            SnapshotEvent::Unreadable { name, reason } => {
                 tracing::error!(
                     replica = %self.me().replica, %name, reason,
                     "the state cannot be read back from its snapshot, which was dropped; the log \
@@ -169,19 +169,19 @@ impl<T> Engine<T> {
                     Some(format!("{name} cannot be restored: {reason}"));
                 Ok(())
             }
-            ShelfNews::Read { name, chunk, bytes } => {
+            SnapshotEvent::Read { name, chunk, bytes } => {
                 self.on_chunk_read(name, chunk, bytes, out);
                 Ok(())
             }
-            ShelfNews::Written { name, chunk } => {
+            SnapshotEvent::Written { name, chunk } => {
                 self.on_chunk_written(name, chunk, out);
                 Ok(())
             }
-            ShelfNews::Received { name, head } => {
+            SnapshotEvent::Received { name, head } => {
                 self.hold(name, out);
                 self.on_received_all(name, head, out)
             }
-            ShelfNews::Refused { name, reason } => {
+            SnapshotEvent::Refused { name, reason } => {
                 tracing::error!(
                     replica = %self.me().replica, %name, reason,
                     "a snapshot that was received is damaged and was dropped; it is asked for again"
@@ -204,7 +204,7 @@ impl<T> Engine<T> {
         let old: Vec<_> =
             self.transfer.snapshots.held[..old].iter().copied().filter(is_done_with).collect();
         self.transfer.snapshots.held.retain(|held| !old.contains(held));
-        out.extend(old.into_iter().map(|old| Output::Shelf(ShelfOp::Remove(old))));
+        out.extend(old.into_iter().map(|old| Output::Snapshot(SnapshotCommand::Remove(old))));
         self.compact();
     }
 

@@ -99,9 +99,9 @@ impl Reads {
 }
 
 impl<T> Engine<T> {
-    /// Takes in a read; `in_order` holds it behind everything that was proposed here.
-    pub(crate) fn queue_read(&mut self, ticket: u64, in_order: bool) {
-        let behind = if in_order { self.proposals.taken() } else { 0 };
+    /// Queues a read; with `after_proposals` it waits for every command that was proposed here before.
+    pub(crate) fn queue_read(&mut self, ticket: u64, after_proposals: bool) {
+        let behind = if after_proposals { self.proposals.taken() } else { 0 };
         self.reads.gathered.push(Waiting { ticket, since: self.now.monotonic, behind });
     }
 
@@ -225,7 +225,7 @@ mod tests {
     fn r1_a_voter_alone_reads_without_a_message() {
         let mut solo = Solo::new();
         solo.sent.clear();
-        solo.input(Input::Read { ticket: 7, in_order: false });
+        solo.input(Input::Read { ticket: 7, after_proposals: false });
         assert_eq!((&solo.read[..], &solo.sent[..]), (&[7][..], &[][..]));
     }
 

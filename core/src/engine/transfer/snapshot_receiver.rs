@@ -8,7 +8,7 @@ use crate::engine::replication::proposals::Overtaken;
 use crate::engine::transfer::flow_control::FlowControl;
 use crate::engine::{Config, Engine, Output, SnapshotHead, StepResult};
 use crate::message::{Chunk, Message, Offered, Received};
-use crate::snapshot::{ShelfOp, SnapshotName};
+use crate::snapshot::{SnapshotCommand, SnapshotName};
 use crate::types::{Incarnation, Index};
 
 /// Chunks that wait to be written. What comes beyond is dropped and comes again.
@@ -183,7 +183,7 @@ impl<T> Engine<T> {
             receiving.deal_with(seen);
         } else {
             receiving.writing.push_back((number, seen));
-            out.push(Output::Shelf(ShelfOp::Write { name, chunk: number, bytes }));
+            out.push(Output::Snapshot(SnapshotCommand::Write { name, chunk: number, bytes }));
         }
     }
 
@@ -216,7 +216,7 @@ impl<T> Engine<T> {
             && !receiving.checking
         {
             receiving.checking = true;
-            out.push(Output::Shelf(ShelfOp::Finish(receiving.name)));
+            out.push(Output::Snapshot(SnapshotCommand::Finish(receiving.name)));
         }
     }
 
@@ -277,7 +277,7 @@ impl<T> Engine<T> {
     /// It may be complete by now, or have been taken here: then it is held like any other.
     fn abandon_transfer(&mut self, out: &mut Vec<Output<T>>) {
         if let Some(receiving) = self.transfer.receiver.take() {
-            out.push(Output::Shelf(ShelfOp::Abandon(receiving.name)));
+            out.push(Output::Snapshot(SnapshotCommand::Abandon(receiving.name)));
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::engine::transfer::Transfer;
 use crate::engine::{Engine, Output};
 use crate::message::{Chunk, Message, Received};
-use crate::snapshot::{ShelfOp, SnapshotName};
+use crate::snapshot::{SnapshotCommand, SnapshotName};
 use crate::types::Incarnation;
 
 /// Chunks under way that no laggard has acknowledged. Too low: the ring idles between
@@ -163,7 +163,7 @@ impl<T> Engine<T> {
             let Some(chunk) = donating.next() else { break };
             donating.sent += 1;
             donating.reading.push_back((chunk, donating.sent));
-            out.push(Output::Shelf(ShelfOp::Read { name: donating.name, chunk }));
+            out.push(Output::Snapshot(SnapshotCommand::Read { name: donating.name, chunk }));
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
     use crate::engine::Input;
     use crate::engine::solo::{Solo, member};
     use crate::message::{Offer, Offered};
-    use crate::snapshot::ShelfNews;
+    use crate::snapshot::SnapshotEvent;
     use crate::types::{Digest, Index, Nonce, Position, ReplicaId};
 
     fn run(replica: u32) -> Incarnation {
@@ -285,7 +285,7 @@ mod tests {
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
         solo.announce(member(2, 2), run(2));
         let (name, donor) = (snapshot(1), solo.engine.me());
-        solo.input(Input::Shelf(ShelfNews::Taken(name)));
+        solo.input(Input::Snapshot(SnapshotEvent::Taken(name)));
         let (epoch, what) = (solo.engine.open_epoch(), Offered::Snapshot(name));
         let offer = Offer { epoch, laggards: vec![run(2)], donor, what };
         solo.deliver(member(1, 1), Message::Offer(offer));
@@ -301,10 +301,10 @@ mod tests {
             let (incarnation, gap) = (run(2), Some(gap));
             let received = Received { incarnation, name, donor, seen: 0, gap, missing: 1 };
             solo.deliver(member(2, 2), Message::Received(received));
-            assert_eq!(solo.shelf, [], "{gap:?}");
+            assert_eq!(solo.snapshot_commands, [], "{gap:?}");
             solo.wait(Duration::from_secs(1));
         }
-        assert_eq!(solo.shelf, []);
+        assert_eq!(solo.snapshot_commands, []);
     }
 
     #[test]
@@ -314,13 +314,13 @@ mod tests {
         let received =
             Received { incarnation: run(2), name, donor, seen: 0, gap: Some((0, 1)), missing: 1 };
         solo.deliver(member(2, 2), Message::Received(received.clone()));
-        assert_eq!(solo.shelf, [ShelfOp::Read { name, chunk: 0 }]);
-        solo.shelf.clear();
+        assert_eq!(solo.snapshot_commands, [SnapshotCommand::Read { name, chunk: 0 }]);
+        solo.snapshot_commands.clear();
         // So long nothing is heard of it that it is not kept for who receives it.
         solo.wait(Duration::from_secs(100));
-        solo.input(Input::Shelf(ShelfNews::Taken(snapshot(2))));
-        solo.input(Input::Shelf(ShelfNews::Taken(snapshot(3))));
+        solo.input(Input::Snapshot(SnapshotEvent::Taken(snapshot(2))));
+        solo.input(Input::Snapshot(SnapshotEvent::Taken(snapshot(3))));
         solo.deliver(member(2, 2), Message::Received(received));
-        assert_eq!(solo.shelf, [ShelfOp::Remove(name)]);
+        assert_eq!(solo.snapshot_commands, [SnapshotCommand::Remove(name)]);
     }
 }

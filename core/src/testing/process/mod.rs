@@ -23,8 +23,8 @@ use crate::applying::Applier;
 use crate::codec::{self, Frame};
 use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
 use crate::message::Message;
-use crate::runtime::Reads;
-use crate::snapshot::{ShelfOp, SnapshotHead, SnapshotName};
+use crate::runtime::ReadQueue;
+use crate::snapshot::{SnapshotCommand, SnapshotHead, SnapshotName};
 use crate::types::{ApplicationId, Ballot, ClusterId, Incarnation, Index, Origin};
 
 /// How often the engine hears that time passed.
@@ -67,14 +67,14 @@ pub(super) struct Process<M: StateMachine> {
     /// The apply thread: what waits, and until when it is busy with the first.
     to_apply: VecDeque<Work>,
     applying_until: Option<Duration>,
-    pub(super) reads: Reads<ProposalId>,
+    pub(super) reads: ReadQueue<ProposalId>,
     /// Reads that take the state as it is.
     pub(super) local_reads: Vec<ProposalId>,
     /// What was proposed here and is not known to be applied.
     pub(super) proposed: BTreeSet<ProposalId>,
     /// The threads of snapshots: what waits.
-    to_shelve: VecDeque<ShelfOp>,
-    /// Until when the shelf is busy with the first.
+    snapshot_commands: VecDeque<SnapshotCommand>,
+    /// Until when the snapshot thread is busy with the first.
     shelving_until: Option<Duration>,
     /// A view of the state that is being written, and when that is over.
     capturing: Option<(Box<SnapshotHead>, M::Snapshot, Duration)>,
@@ -139,10 +139,10 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             full_since: None,
             to_apply: VecDeque::new(),
             applying_until: None,
-            reads: Reads::default(),
+            reads: ReadQueue::default(),
             local_reads: Vec::new(),
             proposed: BTreeSet::new(),
-            to_shelve: VecDeque::new(),
+            snapshot_commands: VecDeque::new(),
             shelving_until: None,
             capturing: None,
             applier,
@@ -189,7 +189,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         any |= self.log_thread(world, clock)?;
         any |= self.apply_thread(world, clock)?;
         any |= self.writer_thread(world, clock)?;
-        any |= self.shelf_thread(world, clock)?;
+        any |= self.snapshot_thread(world, clock)?;
         if now.saturating_sub(self.ticked_at) >= TICK {
             self.ticked_at = now;
             any = true;
@@ -417,7 +417,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     self.committed_at = Duration::ZERO;
                     self.to_apply.push_back(Work::Restore(name));
                 }
-                Output::Shelf(op) => self.to_shelve.push_back(op),
+                Output::Snapshot(op) => self.snapshot_commands.push_back(op),
                 Output::Forgo { tickets } => {
                     for id in tickets {
                         world.checker.forgone(id)?;

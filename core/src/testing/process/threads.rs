@@ -12,7 +12,7 @@ use super::{Process, Work};
 use crate::StateMachine;
 use crate::engine::{Committed, Content, Input};
 use crate::entry::{BatchKind, Commands};
-use crate::snapshot::{Cutter, Joiner, ShelfNews, SnapshotName};
+use crate::snapshot::{SnapshotEvent, SnapshotName, SnapshotReader, SnapshotWriter};
 
 impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     /// The log thread: everything that waits shares a sync.
@@ -123,23 +123,23 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
             return Ok(false);
         };
-        let shelf = &mut store.shelf;
-        let sink = |chunk| shelf.take(chunk).map_err(io::Error::other);
-        let name = Cutter::cut(&head, view, sink)
+        let manager = &mut store.manager;
+        let sink = |chunk| manager.take(chunk).map_err(io::Error::other);
+        let name = SnapshotWriter::write_chunks(&head, view, sink)
             .map_err(|error| Violation(format!("a snapshot cannot be written: {error}")))?;
-        let source = |chunk| shelf.read_taken(name, chunk).map_err(io::Error::other);
-        Joiner::join(name, source)
+        let source = |chunk| manager.read_taken(name, chunk).map_err(io::Error::other);
+        SnapshotReader::open(name, source)
             .and_then(|(_, mut state)| M::check_snapshot(&mut state))
             .map_err(|error| Violation(format!("a snapshot could not be restored: {error}")))?;
-        let news = shelf
+        let news = manager
             .taken(name)
             .map_err(|error| Violation(format!("a snapshot cannot be kept: {error}")))?;
-        self.input(world, clock, Input::Shelf(news))?;
+        self.input(world, clock, Input::Snapshot(news))?;
         Ok(true)
     }
 
     /// Does one thing at a time, in order.
-    pub(super) fn shelf_thread<W: Workload<Machine = M>>(
+    pub(super) fn snapshot_thread<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
         clock: &Clock,
@@ -148,7 +148,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         match self.shelving_until {
             Some(until) if now >= until => {}
             Some(_) => return Ok(false),
-            None if self.to_shelve.is_empty() => return Ok(false),
+            None if self.snapshot_commands.is_empty() => return Ok(false),
             None => {
                 let takes = world.random.up_to(world.parameters.chunk_max);
                 self.shelving_until = Some(now + takes);
@@ -158,22 +158,24 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             }
         }
         self.shelving_until = None;
-        let Some(op) = self.to_shelve.pop_front() else { return Ok(false) };
+        let Some(op) = self.snapshot_commands.pop_front() else { return Ok(false) };
         let Some(store) = world.stores.get_mut(&self.incarnation.replica) else {
             return Ok(false);
         };
-        let news = match store.shelf.carry_out(op) {
+        let news = match store.manager.carry_out(op) {
             Err(error) if store.damage.is_some() => {
                 self.fail(world, error.to_string())?;
                 return Ok(true);
             }
-            news => news.map_err(|error| Violation(format!("a shelf refuses: {error}")))?,
+            news => {
+                news.map_err(|error| Violation(format!("the snapshot manager refuses: {error}")))?
+            }
         };
-        if let Some(ShelfNews::Refused { name, reason }) = &news {
+        if let Some(SnapshotEvent::Refused { name, reason }) = &news {
             return Err(Violation(format!("L5: {name} came in damaged: {reason}")));
         }
         if let Some(news) = news {
-            self.input(world, clock, Input::Shelf(news))?;
+            self.input(world, clock, Input::Snapshot(news))?;
         }
         Ok(true)
     }
@@ -184,10 +186,10 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         name: SnapshotName,
     ) -> Checked {
         let Some(store) = world.stores.get_mut(&self.incarnation.replica) else { return Ok(()) };
-        let shelf = &mut store.shelf;
-        let read = |chunk| shelf.read(name, chunk).map_err(io::Error::other);
-        let restored =
-            Joiner::join(name, read).and_then(|(_, mut rest)| self.applier.restore(&mut rest));
+        let manager = &mut store.manager;
+        let read = |chunk| manager.read(name, chunk).map_err(io::Error::other);
+        let restored = SnapshotReader::open(name, read)
+            .and_then(|(_, mut rest)| self.applier.restore(&mut rest));
         match restored {
             Err(error) if store.damage.is_some() => return self.fail(world, error.to_string()),
             restored => {

@@ -5,7 +5,7 @@ use crate::engine::Input;
 use crate::engine::solo::{Solo, member, run};
 use crate::entry::{Batch, BatchKind};
 use crate::message::{Message, Progress};
-use crate::snapshot::{CHUNK_BYTES, ShelfNews, SnapshotName};
+use crate::snapshot::{CHUNK_BYTES, SnapshotEvent, SnapshotName};
 use crate::types::{Digest, Origin, Position, StoreId};
 
 const LOG_BYTES_MAX: u64 = 4 << 20;
@@ -38,7 +38,7 @@ impl Pair {
         solo.announce(member(3, 3), run(3, 3));
         let position = solo.engine.log.last();
         let name = SnapshotName { position, digest: Digest(1), bytes: CHUNKS * CHUNK_BYTES as u64 };
-        solo.input(Input::Shelf(ShelfNews::Taken(name)));
+        solo.input(Input::Snapshot(SnapshotEvent::Taken(name)));
         let mut pair = Self { solo, name, proposed: 0, run: run(2, 2) };
         pair.received(CHUNKS);
         pair
@@ -271,7 +271,7 @@ fn l7_what_a_laggard_needs_is_kept_while_there_is_room_for_it() {
     let take = |pair: &mut Pair| {
         let position = pair.solo.engine.log.last();
         let name = SnapshotName { position, ..pair.name };
-        pair.solo.input(Input::Shelf(ShelfNews::Taken(name)));
+        pair.solo.input(Input::Snapshot(SnapshotEvent::Taken(name)));
         pair.solo.engine.log.gone()
     };
     assert!(take(&mut pair) <= first, "the snapshot is not installed yet");

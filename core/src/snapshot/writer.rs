@@ -7,30 +7,34 @@ use super::{CHUNK_BYTES, Snapshot, SnapshotHead, SnapshotName};
 use crate::codec;
 use crate::types::Digest;
 
-/// Cuts what is written into it into chunks, and hashes it.
-pub struct Cutter<F> {
+/// Splits a snapshot into chunks and hashes it.
+pub struct SnapshotWriter<F> {
     sink: F,
     chunk: BytesMut,
     digest: Box<Xxh3>,
     bytes: u64,
 }
 
-impl<F: FnMut(Bytes) -> io::Result<()>> Cutter<F> {
+impl<F: FnMut(Bytes) -> io::Result<()>> SnapshotWriter<F> {
     /// Writes a whole snapshot: gives its chunks to `sink`, in order, and returns its name.
     ///
     /// # Errors
     ///
     /// Those of the application and of the sink.
-    pub fn cut(head: &SnapshotHead, state: impl Snapshot, sink: F) -> io::Result<SnapshotName> {
+    pub fn write_chunks(
+        head: &SnapshotHead,
+        state: impl Snapshot,
+        sink: F,
+    ) -> io::Result<SnapshotName> {
         let chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        let mut cutter = Self { sink, chunk, digest: Box::new(Xxh3::new()), bytes: 0 };
+        let mut writer = Self { sink, chunk, digest: Box::new(Xxh3::new()), bytes: 0 };
         let mut encoded = Vec::new();
         codec::write(&mut encoded, head)?;
         let length = u32::try_from(encoded.len()).map_err(io::Error::other)?;
-        io::Write::write_all(&mut cutter, &length.to_le_bytes())?;
-        io::Write::write_all(&mut cutter, &encoded)?;
-        state.write(&mut cutter)?;
-        cutter.finish(head)
+        io::Write::write_all(&mut writer, &length.to_le_bytes())?;
+        io::Write::write_all(&mut writer, &encoded)?;
+        state.write(&mut writer)?;
+        writer.finish(head)
     }
 
     fn hand_on(&mut self) -> io::Result<()> {
@@ -50,7 +54,7 @@ impl<F: FnMut(Bytes) -> io::Result<()>> Cutter<F> {
     }
 }
 
-impl<F: FnMut(Bytes) -> io::Result<()>> io::Write for Cutter<F> {
+impl<F: FnMut(Bytes) -> io::Result<()>> io::Write for SnapshotWriter<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = CHUNK_BYTES - self.chunk.len();
         let taken = &bytes[..bytes.len().min(room)];

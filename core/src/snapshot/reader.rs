@@ -6,37 +6,37 @@ use super::{SnapshotHead, SnapshotName};
 use crate::codec;
 
 /// Reads the chunks of a snapshot as one stream.
-pub struct Joiner<F> {
+pub struct SnapshotReader<F> {
     name: SnapshotName,
     source: F,
     next: u64,
     chunk: Bytes,
 }
 
-impl<F: FnMut(u64) -> io::Result<Bytes>> Joiner<F> {
+impl<F: FnMut(u64) -> io::Result<Bytes>> SnapshotReader<F> {
     /// Reads the snapshot of that name, whose chunks `source` gives by number: the head, and
     /// the rest, which is the state.
     ///
     /// # Errors
     ///
     /// Those of the source, and when there is no head where it should be.
-    pub fn join(name: SnapshotName, source: F) -> io::Result<(SnapshotHead, Self)> {
-        let mut joiner = Self { name, source, next: 0, chunk: Bytes::new() };
+    pub fn open(name: SnapshotName, source: F) -> io::Result<(SnapshotHead, Self)> {
+        let mut reader = Self { name, source, next: 0, chunk: Bytes::new() };
         let mut length = [0; 4];
-        io::Read::read_exact(&mut joiner, &mut length)?;
+        io::Read::read_exact(&mut reader, &mut length)?;
         let length = u64::from(u32::from_le_bytes(length));
         let mut encoded = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(&mut joiner, length), &mut encoded)?;
+        io::Read::read_to_end(&mut io::Read::take(&mut reader, length), &mut encoded)?;
         let head: SnapshotHead = codec::read(&mut &encoded[..])?;
         if head.position() != name.position {
             let text = format!("{name} has the head of one at {}", head.position());
             return Err(io::Error::other(text));
         }
-        Ok((head, joiner))
+        Ok((head, reader))
     }
 }
 
-impl<F: FnMut(u64) -> io::Result<Bytes>> io::Read for Joiner<F> {
+impl<F: FnMut(u64) -> io::Result<Bytes>> io::Read for SnapshotReader<F> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.chunk.is_empty() && self.next < self.name.chunks() {
             self.chunk = (self.source)(self.next)?;

@@ -5,22 +5,22 @@ use bytes::Bytes;
 use plainsong_storage::{SnapshotKey, SnapshotStore, StorageError};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Joiner, SnapshotHead, SnapshotName};
+use super::{SnapshotHead, SnapshotName, SnapshotReader};
 use crate::codec;
 use crate::types::Digest;
 
-/// What an engine wants done with snapshots. None of it may hold the engine up: the answer
-/// comes as [`ShelfNews`].
+/// A command of the engine for the snapshot manager. The engine never waits: the answer comes as a
+/// [`SnapshotEvent`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ShelfOp {
-    /// Read a chunk, to be sent. Answered by [`ShelfNews::Read`].
+pub enum SnapshotCommand {
+    /// Read a chunk, to be sent. Answered by [`SnapshotEvent::Read`].
     Read {
         /// Of which snapshot.
         name: SnapshotName,
         /// Which chunk.
         chunk: u64,
     },
-    /// Write a chunk that was received. Answered by [`ShelfNews::Written`].
+    /// Write a chunk that was received. Answered by [`SnapshotEvent::Written`].
     Write {
         /// Of which snapshot. Another name than before begins anew and drops what there was.
         name: SnapshotName,
@@ -30,7 +30,7 @@ pub enum ShelfOp {
         bytes: Bytes,
     },
     /// All chunks are written: check them and make the snapshot complete. Answered by
-    /// [`ShelfNews::Received`] or [`ShelfNews::Refused`].
+    /// [`SnapshotEvent::Received`] or [`SnapshotEvent::Refused`].
     Finish(SnapshotName),
     /// Drop what has come in of this snapshot. Once it is complete it stays.
     Abandon(SnapshotName),
@@ -38,9 +38,9 @@ pub enum ShelfOp {
     Remove(SnapshotName),
 }
 
-/// What has become of snapshots.
+/// A report of the snapshot manager to the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ShelfNews {
+pub enum SnapshotEvent {
     /// A snapshot of this replica's own state is complete.
     Taken(SnapshotName),
     /// A chunk to be sent.
@@ -82,10 +82,10 @@ pub enum ShelfNews {
     },
 }
 
-/// Why snapshots could not be read or written.
+/// An error while snapshots were read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ShelfError {
+pub enum SnapshotError {
     /// The store failed.
     #[error("the store of snapshots failed: {0}")]
     Store(#[from] StorageError),
@@ -105,8 +105,8 @@ pub enum ShelfError {
     Unknown(SnapshotName),
 }
 
-/// The snapshots of a replica, by name, in its store.
-pub struct Shelf {
+/// Manages the snapshots of a replica, by name, in its store.
+pub struct SnapshotManager {
     store: Box<dyn SnapshotStore>,
     complete: BTreeMap<SnapshotName, SnapshotKey>,
     receiving: Option<Receiving>,
@@ -123,17 +123,17 @@ struct Receiving {
     hashed: u64,
 }
 
-impl Shelf {
+impl SnapshotManager {
     /// Takes over a store that was just opened.
     ///
     /// # Errors
     ///
     /// When the store fails or holds what cannot be believed.
-    pub fn open(mut store: Box<dyn SnapshotStore>) -> Result<Self, ShelfError> {
+    pub fn open(mut store: Box<dyn SnapshotStore>) -> Result<Self, SnapshotError> {
         let mut complete = BTreeMap::new();
         for stored in store.complete()? {
             let name = codec::decode(&stored.about)
-                .map_err(|error| ShelfError::Nameless(error.to_string()))?;
+                .map_err(|error| SnapshotError::Nameless(error.to_string()))?;
             complete.insert(name, stored.key);
         }
         Ok(Self { store, complete, receiving: None, taking: None })
@@ -149,16 +149,16 @@ impl Shelf {
     /// # Errors
     ///
     /// When it is not here or cannot be read.
-    pub fn head(&mut self, name: SnapshotName) -> Result<SnapshotHead, ShelfError> {
-        let key = *self.complete.get(&name).ok_or(ShelfError::Unknown(name))?;
+    pub fn head(&mut self, name: SnapshotName) -> Result<SnapshotHead, SnapshotError> {
+        let key = *self.complete.get(&name).ok_or(SnapshotError::Unknown(name))?;
         self.head_of(name, key)
-            .map_err(|error| ShelfError::Damaged { name, reason: error.to_string() })
+            .map_err(|error| SnapshotError::Damaged { name, reason: error.to_string() })
     }
 
     fn head_of(&mut self, name: SnapshotName, key: SnapshotKey) -> io::Result<SnapshotHead> {
         let store = &mut self.store;
         let source = |chunk| store.read(key, chunk).map_err(io::Error::other);
-        Ok(Joiner::join(name, source)?.0)
+        Ok(SnapshotReader::open(name, source)?.0)
     }
 
     /// Reads a chunk of a complete snapshot.
@@ -166,8 +166,8 @@ impl Shelf {
     /// # Errors
     ///
     /// When it is not here or cannot be read.
-    pub fn read(&mut self, name: SnapshotName, chunk: u64) -> Result<Bytes, ShelfError> {
-        let key = *self.complete.get(&name).ok_or(ShelfError::Unknown(name))?;
+    pub fn read(&mut self, name: SnapshotName, chunk: u64) -> Result<Bytes, SnapshotError> {
+        let key = *self.complete.get(&name).ok_or(SnapshotError::Unknown(name))?;
         Ok(self.store.read(key, chunk)?)
     }
 
@@ -176,24 +176,27 @@ impl Shelf {
     /// # Errors
     ///
     /// When the store fails: the replica cannot go on.
-    pub fn carry_out(&mut self, op: ShelfOp) -> Result<Option<ShelfNews>, ShelfError> {
-        match op {
-            ShelfOp::Read { name, chunk } => {
+    pub fn carry_out(
+        &mut self,
+        command: SnapshotCommand,
+    ) -> Result<Option<SnapshotEvent>, SnapshotError> {
+        match command {
+            SnapshotCommand::Read { name, chunk } => {
                 let bytes = self.read(name, chunk)?;
-                Ok(Some(ShelfNews::Read { name, chunk, bytes }))
+                Ok(Some(SnapshotEvent::Read { name, chunk, bytes }))
             }
-            ShelfOp::Write { name, chunk, bytes } => {
+            SnapshotCommand::Write { name, chunk, bytes } => {
                 self.write(name, chunk, bytes)?;
-                Ok(Some(ShelfNews::Written { name, chunk }))
+                Ok(Some(SnapshotEvent::Written { name, chunk }))
             }
-            ShelfOp::Finish(name) => self.finish(name).map(Some),
-            ShelfOp::Abandon(name) => {
+            SnapshotCommand::Finish(name) => self.finish(name).map(Some),
+            SnapshotCommand::Abandon(name) => {
                 if let Some(dropped) = self.receiving.take_if(|receiving| receiving.name == name) {
                     self.store.remove(dropped.key)?;
                 }
                 Ok(None)
             }
-            ShelfOp::Remove(name) => {
+            SnapshotCommand::Remove(name) => {
                 if let Some(key) = self.complete.remove(&name) {
                     self.store.remove(key)?;
                 }
@@ -202,7 +205,7 @@ impl Shelf {
         }
     }
 
-    fn write(&mut self, name: SnapshotName, chunk: u64, bytes: Bytes) -> Result<(), ShelfError> {
+    fn write(&mut self, name: SnapshotName, chunk: u64, bytes: Bytes) -> Result<(), SnapshotError> {
         if let Some(dropped) = self.receiving.take_if(|receiving| receiving.name != name) {
             self.store.remove(dropped.key)?;
         }
@@ -221,9 +224,9 @@ impl Shelf {
     }
 
     /// Rule L6: complete at once, or not at all.
-    fn finish(&mut self, name: SnapshotName) -> Result<ShelfNews, ShelfError> {
+    fn finish(&mut self, name: SnapshotName) -> Result<SnapshotEvent, SnapshotError> {
         let Some(mut receiving) = self.receiving.take_if(|receiving| receiving.name == name) else {
-            return Err(ShelfError::Unknown(name));
+            return Err(SnapshotError::Unknown(name));
         };
         let key = receiving.key;
         // What came out of order is hashed now, read back from the store.
@@ -240,18 +243,18 @@ impl Shelf {
         match head {
             Ok(head) => {
                 self.commit(key, name)?;
-                Ok(ShelfNews::Received { name, head: Box::new(head) })
+                Ok(SnapshotEvent::Received { name, head: Box::new(head) })
             }
             Err(reason) => {
                 self.store.remove(key)?;
-                Ok(ShelfNews::Refused { name, reason })
+                Ok(SnapshotEvent::Refused { name, reason })
             }
         }
     }
 
-    fn commit(&mut self, key: SnapshotKey, name: SnapshotName) -> Result<(), ShelfError> {
+    fn commit(&mut self, key: SnapshotKey, name: SnapshotName) -> Result<(), SnapshotError> {
         let about =
-            codec::encode(&name).map_err(|error| ShelfError::Nameless(error.to_string()))?;
+            codec::encode(&name).map_err(|error| SnapshotError::Nameless(error.to_string()))?;
         self.store.commit(key, about.into())?;
         // The same bytes may have come by another way.
         if let Some(twin) = self.complete.insert(name, key) {
@@ -265,7 +268,7 @@ impl Shelf {
     /// # Errors
     ///
     /// When the store fails: the replica cannot go on.
-    pub fn take(&mut self, bytes: Bytes) -> Result<(), ShelfError> {
+    pub fn take(&mut self, bytes: Bytes) -> Result<(), SnapshotError> {
         let (key, chunk) = match self.taking {
             Some(taking) => taking,
             None => (self.store.begin()?, 0),
@@ -279,21 +282,21 @@ impl Shelf {
     /// # Errors
     ///
     /// When the store fails: the replica cannot go on.
-    pub fn taken(&mut self, name: SnapshotName) -> Result<ShelfNews, ShelfError> {
-        let (key, _) = self.taking.take().ok_or(ShelfError::Unknown(name))?;
+    pub fn taken(&mut self, name: SnapshotName) -> Result<SnapshotEvent, SnapshotError> {
+        let (key, _) = self.taking.take().ok_or(SnapshotError::Unknown(name))?;
         self.commit(key, name)?;
-        Ok(ShelfNews::Taken(name))
+        Ok(SnapshotEvent::Taken(name))
     }
 }
 
-impl Shelf {
+impl SnapshotManager {
     /// Reads a chunk of the snapshot of the own state that is being taken.
     ///
     /// # Errors
     ///
     /// When it is not here or cannot be read.
-    pub fn read_taken(&mut self, name: SnapshotName, chunk: u64) -> Result<Bytes, ShelfError> {
-        let (key, _) = self.taking.ok_or(ShelfError::Unknown(name))?;
+    pub fn read_taken(&mut self, name: SnapshotName, chunk: u64) -> Result<Bytes, SnapshotError> {
+        let (key, _) = self.taking.ok_or(SnapshotError::Unknown(name))?;
         Ok(self.store.read(key, chunk)?)
     }
 
@@ -306,16 +309,16 @@ impl Shelf {
         &mut self,
         name: SnapshotName,
         reason: String,
-    ) -> Result<ShelfNews, ShelfError> {
-        let (key, _) = self.taking.take().ok_or(ShelfError::Unknown(name))?;
+    ) -> Result<SnapshotEvent, SnapshotError> {
+        let (key, _) = self.taking.take().ok_or(SnapshotError::Unknown(name))?;
         self.store.remove(key)?;
-        Ok(ShelfNews::Unreadable { name, reason })
+        Ok(SnapshotEvent::Unreadable { name, reason })
     }
 }
 
-impl std::fmt::Debug for Shelf {
+impl std::fmt::Debug for SnapshotManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shelf").field("complete", &self.names()).finish_non_exhaustive()
+        f.debug_struct("SnapshotManager").field("complete", &self.names()).finish_non_exhaustive()
     }
 }
 
@@ -323,7 +326,7 @@ impl std::fmt::Debug for Shelf {
 mod tests {
     use plainsong_storage::MemorySnapshots;
 
-    use super::super::Cutter;
+    use super::super::SnapshotWriter;
     use super::*;
     use crate::engine::SnapshotHead;
 
@@ -331,7 +334,7 @@ mod tests {
     fn snapshot() -> (SnapshotName, Bytes) {
         let head = SnapshotHead { tables: Default::default() };
         let mut chunks = Vec::new();
-        let name = Cutter::cut(&head, "a state", |chunk| {
+        let name = SnapshotWriter::write_chunks(&head, "a state", |chunk| {
             chunks.push(chunk);
             Ok(())
         });
@@ -340,25 +343,25 @@ mod tests {
 
     #[test]
     fn a_snapshot_that_is_abandoned_when_it_is_complete_stays() {
-        let mut shelf = Shelf::open(Box::<MemorySnapshots>::default()).unwrap();
+        let mut manager = SnapshotManager::open(Box::<MemorySnapshots>::default()).unwrap();
         let (name, bytes) = snapshot();
-        let mut carry_out = |op| shelf.carry_out(op).unwrap();
-        carry_out(ShelfOp::Write { name, chunk: 0, bytes: bytes.clone() });
+        let mut carry_out = |op| manager.carry_out(op).unwrap();
+        carry_out(SnapshotCommand::Write { name, chunk: 0, bytes: bytes.clone() });
         // The engine does not know yet that it is complete.
-        let received = carry_out(ShelfOp::Finish(name));
-        assert!(matches!(received, Some(ShelfNews::Received { .. })), "{received:?}");
-        carry_out(ShelfOp::Abandon(name));
-        let read = carry_out(ShelfOp::Read { name, chunk: 0 });
-        assert_eq!(read, Some(ShelfNews::Read { name, chunk: 0, bytes }));
+        let received = carry_out(SnapshotCommand::Finish(name));
+        assert!(matches!(received, Some(SnapshotEvent::Received { .. })), "{received:?}");
+        carry_out(SnapshotCommand::Abandon(name));
+        let read = carry_out(SnapshotCommand::Read { name, chunk: 0 });
+        assert_eq!(read, Some(SnapshotEvent::Read { name, chunk: 0, bytes }));
     }
 
     #[test]
     fn what_has_come_in_of_an_abandoned_snapshot_is_gone() {
-        let mut shelf = Shelf::open(Box::<MemorySnapshots>::default()).unwrap();
+        let mut manager = SnapshotManager::open(Box::<MemorySnapshots>::default()).unwrap();
         let (name, bytes) = snapshot();
-        shelf.carry_out(ShelfOp::Write { name, chunk: 0, bytes }).unwrap();
-        shelf.carry_out(ShelfOp::Abandon(name)).unwrap();
-        let finished = shelf.carry_out(ShelfOp::Finish(name));
-        assert!(matches!(finished, Err(ShelfError::Unknown(_))), "{finished:?}");
+        manager.carry_out(SnapshotCommand::Write { name, chunk: 0, bytes }).unwrap();
+        manager.carry_out(SnapshotCommand::Abandon(name)).unwrap();
+        let finished = manager.carry_out(SnapshotCommand::Finish(name));
+        assert!(matches!(finished, Err(SnapshotError::Unknown(_))), "{finished:?}");
     }
 }

@@ -1,30 +1,30 @@
 use std::collections::BTreeMap;
 
-/// Reads that may wait for their turn; what comes then waits in its channel.
+/// Maximum number of queued reads. Further reads wait in their channel.
 const WAITING_MAX: usize = 64 << 10;
-/// Messages with reads that the apply thread may have before it.
+/// Maximum number of read batches in the inbox of the apply thread.
 pub(super) const HANDED_OUT_MAX: usize = 8;
 
-/// What the group thread keeps of reads: the engine knows them by tickets, one for all that
-/// came together.
-pub(crate) struct Reads<R> {
+/// The reads of the group thread. The engine knows them by tickets, one for all reads that arrived
+/// together.
+pub(crate) struct ReadQueue<R> {
     next_ticket: u64,
-    /// Came since the engine was last told.
+    /// Arrived since the last ticket was issued.
     linearizable: Vec<R>,
-    in_order: Vec<R>,
+    after_proposals: Vec<R>,
     waiting: BTreeMap<u64, Vec<R>>,
-    /// May be handed out to the apply thread.
+    /// May go to the apply thread.
     ready: Vec<R>,
     count: usize,
     handed_out: usize,
 }
 
-impl<R> Default for Reads<R> {
+impl<R> Default for ReadQueue<R> {
     fn default() -> Self {
         Self {
             next_ticket: 0,
             linearizable: Vec::new(),
-            in_order: Vec::new(),
+            after_proposals: Vec::new(),
             waiting: BTreeMap::new(),
             ready: Vec::new(),
             count: 0,
@@ -33,26 +33,27 @@ impl<R> Default for Reads<R> {
     }
 }
 
-impl<R> Reads<R> {
+impl<R> ReadQueue<R> {
     pub(crate) fn has_room(&self) -> bool {
         self.count < WAITING_MAX
     }
 
-    pub(crate) fn gather(&mut self, read: R, in_order: bool) {
+    pub(crate) fn gather(&mut self, read: R, after_proposals: bool) {
         self.count += 1;
-        if in_order { self.in_order.push(read) } else { self.linearizable.push(read) }
+        if after_proposals { self.after_proposals.push(read) } else { self.linearizable.push(read) }
     }
 
-    /// The next ticket that the engine has to know, and whether its reads go in order.
+    /// The next ticket that the engine has to know, and whether its reads must see the commands proposed before.
     pub(crate) fn next_ticket(&mut self) -> Option<(u64, bool)> {
-        let in_order = self.linearizable.is_empty();
-        let gathered = if in_order { &mut self.in_order } else { &mut self.linearizable };
+        let after_proposals = self.linearizable.is_empty();
+        let gathered =
+            if after_proposals { &mut self.after_proposals } else { &mut self.linearizable };
         if gathered.is_empty() {
             return None;
         }
         self.next_ticket += 1;
         self.waiting.insert(self.next_ticket, std::mem::take(gathered));
-        Some((self.next_ticket, in_order))
+        Some((self.next_ticket, after_proposals))
     }
 
     /// These may run behind all that was handed out before.
