@@ -5,7 +5,7 @@ use crossbeam_channel::Sender;
 
 use crate::engine::{AdminError, StopReason, VoterChange};
 use crate::runtime::{AdminChange, AdminCommand, Shared};
-use crate::types::ReplicaId;
+use crate::wire::types::ReplicaId;
 
 /// The operator's side of a replica: who votes, and what to do when a majority is lost for
 /// good. Got by [`Replica::admin`](crate::Replica::admin), of any replica of the group.

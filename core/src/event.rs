@@ -1,7 +1,7 @@
 use cpg::Member;
 
 use crate::engine::{Role, Status, StopReason, TransferStatus};
-use crate::types::{Ballot, ClusterId, Index, ReplicaId};
+use crate::wire::types::{Ballot, ClusterId, Index, ReplicaId};
 
 /// What changes about a replica, as [`Replica::subscribe`](crate::Replica::subscribe) tells it:
 /// each with what is now, of which [`Replica::status`](crate::Replica::status) is the whole.

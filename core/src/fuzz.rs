@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use plainsong_storage::Record;
 
-use crate::codec;
 use crate::engine::Facts;
 use crate::record;
 use crate::snapshot::{SnapshotHead, SnapshotName};
+use crate::wire::codec;
 
 /// A frame as it comes from the group, and, as no fuzzer guesses a checksum, one whose kind,
 /// body and commands are taken from `data` and whose header is right.

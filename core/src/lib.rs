@@ -69,17 +69,14 @@
 //! | `testing` | groups in a simulated world, for tests (feature `testing`) |
 
 mod admin;
-mod applying;
-pub mod codec;
 pub mod engine;
-mod entry;
 mod event;
 mod feed;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
 mod machine;
-pub mod message;
+mod panics;
 mod pending;
 mod read;
 mod record;
@@ -89,16 +86,17 @@ pub mod session;
 pub mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod types;
+mod wire;
 
 pub use admin::{Admin, Request};
 pub use engine::{AdminError, MemberStatus, Role, Status, StopReason, TransferStatus};
-pub use entry::MembersChanged;
 pub use event::Event;
 pub use feed::{Compacted, Feed, News, TimedOut, Watcher};
-pub use machine::{Context, StateMachine, Timestamp};
+pub use machine::{Context, StateMachine};
 pub use pending::{Answer, COMMAND_BYTES_MAX, Pending, ProposeError};
 pub use read::{Consistency, ReadError};
 pub use replica::{Builder, Overloaded, Replica, StartError};
 pub use snapshot::Snapshot;
-pub use types::*;
+pub use wire::entry::MembersChanged;
+pub use wire::types::*;
+pub use wire::{codec, message};

@@ -1,8 +1,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::StopReason;
+use crate::panics::panic_text;
 use crate::pending::{Pending, Unanswered};
-use crate::runtime::panic_text;
 
 /// The required freshness of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

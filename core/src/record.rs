@@ -4,11 +4,11 @@ use bytes::Bytes;
 use plainsong_storage::{LogStore, Op as StoreOp, Record, Recovered as Stored};
 use serde::{Deserialize, Serialize};
 
-use crate::codec;
 use crate::engine::{Facts, Op, Recovered, RestartError};
-use crate::entry::{Entry, EntryHead};
 use crate::snapshot::SnapshotManager;
-use crate::types::{Digest, Index, Position};
+use crate::wire::codec;
+use crate::wire::entry::{Entry, EntryHead};
+use crate::wire::types::{Digest, Index, Position};
 
 /// An entry in the log, in front of its commands; its index is the record's.
 #[derive(Serialize, Deserialize)]
@@ -93,8 +93,8 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::entry::{Batch, BatchKind, Content};
-    use crate::types::{Ballot, Nonce, Origin, ReplicaId, StoreId, Voters};
+    use crate::wire::entry::{Batch, BatchKind, Content};
+    use crate::wire::types::{Ballot, Nonce, Origin, ReplicaId, StoreId, Voters};
 
     fn entries() -> Vec<Entry> {
         let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) };

@@ -14,8 +14,9 @@ use crate::pending::{COMMAND_BYTES_MAX, Pending, ProposeError};
 use crate::read::{Consistency, ReadError, read};
 use crate::runtime::{GroupJoiner, Proposal, Runtime};
 use crate::snapshot::SnapshotManager;
-use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
-use crate::{Admin, Event, StateMachine, Watcher, codec, record, runtime};
+use crate::wire::codec;
+use crate::wire::types::{Incarnation, Nonce, ReplicaId, StoreId};
+use crate::{Admin, Event, StateMachine, Watcher, record, runtime};
 
 /// So many entries are kept for who lags, where they need not be in memory.
 const KEPT_ENTRIES_ON_DISK: usize = 1 << 18;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::types::{Incarnation, ReplicaId, StoreId};
+use crate::wire::types::{Incarnation, ReplicaId, StoreId};
 
 /// What an engine is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,14 +6,15 @@ use bytes::Bytes;
 
 use super::{Content, Input, Output, SnapshotHead};
 use crate::Timestamp;
-use crate::codec::Frame;
 use crate::engine::solo::{Solo, ballot, member, run};
-use crate::entry::{Batch, BatchKind, ContentHead, EntryHead};
-use crate::message::{
+use crate::engine::{SnapshotCommand, SnapshotEvent};
+use crate::wire::codec::Frame;
+use crate::wire::entry::{Batch, BatchKind, ContentHead, EntryHead};
+use crate::wire::message::{
     Announce, Chunk, Entries, Fetch, Message, Missing, Offer, Offered, Open, Progress, Read,
 };
-use crate::snapshot::{SnapshotCommand, SnapshotEvent, SnapshotName};
-use crate::types::{
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{
     Ballot, Digest, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter, Voters,
 };
 

@@ -8,10 +8,10 @@ use crate::engine::replication::reads::READERS_MAX;
 use crate::engine::transfer::fetch::PIECE_BYTES_MAX;
 use crate::engine::transfer::snapshot_receiver::WRITING_MAX;
 use crate::engine::transfer::snapshot_sender::WINDOW;
-use crate::entry::Entry;
-use crate::message::Open;
-use crate::snapshot::SnapshotName;
-use crate::types::{Ballot, Digest, Index, Origin, Voters};
+use crate::wire::entry::Entry;
+use crate::wire::message::Open;
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{Ballot, Digest, Index, Origin, Voters};
 
 impl<T> Engine<T> {
     /// The epoch that was opened here last, frozen or not.

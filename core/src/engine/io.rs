@@ -7,10 +7,11 @@ use cpg::Member;
 
 use crate::Timestamp;
 use crate::engine::membership::voters::{AdminError, VoterChange};
-use crate::entry::Entry;
-use crate::message::{Announce, Message};
-use crate::snapshot::{SnapshotCommand, SnapshotEvent, SnapshotHead, SnapshotName};
-use crate::types::{Ballot, ClusterId, Index, ReplicaId, StoreId};
+use crate::engine::{SnapshotCommand, SnapshotEvent, SnapshotHead};
+use crate::wire::entry::Entry;
+use crate::wire::message::{Announce, Message};
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{Ballot, ClusterId, Index, ReplicaId, StoreId};
 
 /// The time, as an input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

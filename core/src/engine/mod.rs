@@ -15,6 +15,7 @@ mod log;
 mod membership;
 mod plausible;
 mod replication;
+mod snapshot_io;
 #[cfg(test)]
 mod solo;
 mod status;
@@ -45,13 +46,14 @@ use self::replication::proposals::Proposals;
 #[cfg(feature = "testing")]
 pub(crate) use self::replication::proposals::put_command;
 use self::replication::reads::Reads;
+pub use self::snapshot_io::{SnapshotCommand, SnapshotEvent};
 pub use self::status::{MemberStatus, Role, Status, TransferStatus};
 pub use self::stop::StopReason;
 use self::transfer::Transfer;
 use crate::Timestamp;
-pub use crate::entry::{Batch, Content, Entry, MembersChanged};
-use crate::message::{Message, Open};
-use crate::types::{Ballot, ClusterId, Incarnation, Voter};
+pub use crate::wire::entry::{Batch, Content, Entry, MembersChanged};
+use crate::wire::message::{Message, Open};
+use crate::wire::types::{Ballot, ClusterId, Incarnation, Voter};
 
 /// An epoch that is open here.
 #[derive(Debug)]

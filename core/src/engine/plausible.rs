@@ -5,10 +5,12 @@ use cpg::Member;
 
 use super::Engine;
 use crate::Timestamp;
-use crate::entry::Batch;
-use crate::message::{Entries, Fetch, Marks, Message, Missing, Offered, Open, Progress, Report};
-use crate::snapshot::SnapshotName;
-use crate::types::{Ballot, Incarnation, Index, Position};
+use crate::wire::entry::Batch;
+use crate::wire::message::{
+    Entries, Fetch, Marks, Message, Missing, Offered, Open, Progress, Report,
+};
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{Ballot, Incarnation, Index, Position};
 
 /// Maximum of every counter: log indices, numbers of batches and rounds, bytes, milliseconds. None
 /// gets there by counting, and sums of a few of them do not overflow.

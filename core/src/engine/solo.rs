@@ -9,10 +9,10 @@ use cpg::{Member, NodeId, Pid};
 
 use super::{Config, Content, Engine, Input, Now, Output, Status};
 use crate::Timestamp;
-use crate::entry::{Batch, BatchKind};
-use crate::message::{Announce, Message, Open};
-use crate::snapshot::SnapshotCommand;
-use crate::types::{
+use crate::engine::SnapshotCommand;
+use crate::wire::entry::{Batch, BatchKind};
+use crate::wire::message::{Announce, Message, Open};
+use crate::wire::types::{
     Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId,
 };
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use cpg::Member;
 
 use super::{Engine, StopReason};
-use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId};
+use crate::wire::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId};
 
 /// What a replica does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -357,9 +357,9 @@ mod tests {
     use crate::Timestamp;
     use crate::engine::membership::voters::VoterChange;
     use crate::engine::solo::{Solo, member, run};
-    use crate::entry::{Content, Entry};
-    use crate::types::Voter;
-    use crate::types::{Digest, Position, StoreId, Voters};
+    use crate::wire::entry::{Content, Entry};
+    use crate::wire::types::Voter;
+    use crate::wire::types::{Digest, Position, StoreId, Voters};
 
     /// Replica 1 of the voters 1, 2 and 3 runs on; the others that are given came back with new
     /// stores.

@@ -1,6 +1,6 @@
 use cpg::Member;
 
-use crate::types::{Digest, Index, ReplicaId};
+use crate::wire::types::{Digest, Index, ReplicaId};
 
 /// Why a replica stopped for good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::engine::membership::peers::Peer;
 use crate::engine::status::{Role, join};
 use crate::engine::stop::name_of;
-use crate::types::{Ballot, Index, Voter};
+use crate::wire::types::{Ballot, Index, Voter};
 
 impl<T> Engine<T> {
     /// What keeps this replica from going on.

@@ -5,12 +5,13 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 
 use super::shared_machine::SharedMachine;
 use super::snapshot::{self, SnapshotClient};
-use super::{Shared, ThreadEvent, panic_text};
+use super::{Shared, ThreadEvent};
 use crate::engine::{Committed, SnapshotHead};
+use crate::panics::panic_text;
 use crate::pending::Caller;
 use crate::read::Read;
 use crate::snapshot::SnapshotName;
-use crate::types::Index;
+use crate::wire::types::Index;
 use crate::{StateMachine, Timestamp};
 
 /// A command of the group thread for the apply thread. Commands run in order.

@@ -14,16 +14,17 @@ use super::log::{LogCommand, LogEvent};
 use super::read_queue::ReadQueue;
 use super::{
     AdminChange, AdminCommand, GroupCommand, GroupJoiner, LEAVE_TIMEOUT, Proposal, QueuedProposal,
-    Shared, ThreadEvent, fail, forgo, panic_text,
+    Shared, ThreadEvent, fail, forgo,
 };
 use crate::StateMachine;
-use crate::codec::{self, Frame};
 use crate::engine::{
     AdminError, Config, Engine, Input, Now, Output, Recovered, RestartError, StopReason,
 };
+use crate::panics::panic_text;
 use crate::pending::Caller;
 use crate::read::{Read, ReadError};
 use crate::snapshot::SnapshotCommand;
+use crate::wire::codec::{self, Frame};
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);

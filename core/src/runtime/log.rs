@@ -6,7 +6,7 @@ use plainsong_storage::LogStore;
 use super::{Shared, ThreadEvent};
 use crate::engine::{Entry, Op};
 use crate::record;
-use crate::types::Index;
+use crate::wire::types::Index;
 
 /// A command of the group thread for the log thread. Commands run in order.
 pub(crate) enum LogCommand {

@@ -38,6 +38,7 @@ use self::log::LogEvent;
 use self::shared_machine::SharedMachine;
 use crate::engine::{AdminError, Engine, Status, VoterChange};
 use crate::event::changes;
+use crate::panics::panic_text;
 use crate::pending::{Caller, ProposeError};
 use crate::read::{Consistency, Read};
 use crate::snapshot::{SnapshotEvent, SnapshotManager};
@@ -359,12 +360,6 @@ impl<M: StateMachine> Drop for Runtime<M> {
             }
         }
     }
-}
-
-/// Returns the message of a panic.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 /// Answers callers whose commands took effect unseen (rule N10).

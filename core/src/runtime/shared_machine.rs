@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use crate::StateMachine;
-use crate::applying::Applier;
+use crate::machine::Applier;
 use crate::read::Read;
 
 /// The state machine, shared by the apply thread, which changes it, and by local reads, which run

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvError, Sender, bounded, select};
 
-use super::{Shared, ThreadEvent, panic_text};
+use super::{Shared, ThreadEvent};
 use crate::engine::SnapshotHead;
+use crate::panics::panic_text;
 use crate::snapshot::{
     Snapshot, SnapshotCommand, SnapshotError, SnapshotEvent, SnapshotManager, SnapshotName,
     SnapshotReader, SnapshotWriter,

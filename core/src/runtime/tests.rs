@@ -14,8 +14,9 @@ use super::{GroupJoiner, Proposal, Runtime, restart};
 use crate::engine::{Config, Recovered, Role, StopReason};
 use crate::pending::{Pending, ProposeError};
 use crate::snapshot::SnapshotManager;
-use crate::types::{Incarnation, Nonce, ReplicaId, StoreId};
-use crate::{Context, StateMachine, codec};
+use crate::wire::codec;
+use crate::wire::types::{Incarnation, Nonce, ReplicaId, StoreId};
+use crate::{Context, StateMachine};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 

@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use super::table::{Known, Table, Written};
 use super::{Limits, Reply, Session, SessionCommand, SessionError};
 use crate::snapshot::Snapshot;
-use crate::{Context, MembersChanged, StateMachine, Timestamp, codec};
+use crate::wire::codec;
+use crate::{Context, MembersChanged, StateMachine, Timestamp};
 
 /// Of how sessions are written into snapshots.
 const VERSION: u16 = 1;

@@ -5,7 +5,6 @@
 //! writes it. The head is part of the stream, so no frame limits its size. All three follow from the log alone, so all replicas have the same bytes.
 
 mod manager;
-mod name;
 mod reader;
 mod writer;
 
@@ -14,12 +13,12 @@ use std::io;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::manager::{SnapshotCommand, SnapshotError, SnapshotEvent, SnapshotManager};
-pub use self::name::{CHUNK_BYTES, SnapshotName};
+pub use self::manager::{SnapshotError, SnapshotManager};
 pub use self::reader::SnapshotReader;
 pub use self::writer::SnapshotWriter;
-use crate::codec;
-pub use crate::engine::SnapshotHead;
+pub use crate::engine::{SnapshotCommand, SnapshotEvent, SnapshotHead};
+use crate::wire::codec;
+pub use crate::wire::snapshot_name::{CHUNK_BYTES, SnapshotName};
 
 /// A state as it was at one moment, to be written while the state machine goes on.
 ///
@@ -83,7 +82,7 @@ mod tests {
         assert_eq!(read, head);
         let mut state = Vec::new();
         rest.read_to_end(&mut state).unwrap();
-        assert_eq!(state, crate::codec::encode(&"a state").unwrap());
+        assert_eq!(state, crate::wire::codec::encode(&"a state").unwrap());
     }
 
     #[test]

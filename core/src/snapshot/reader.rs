@@ -3,7 +3,7 @@ use std::io;
 use bytes::{Buf, Bytes};
 
 use super::{SnapshotHead, SnapshotName};
-use crate::codec;
+use crate::wire::codec;
 
 /// Reads the chunks of a snapshot as one stream.
 pub struct SnapshotReader<F> {

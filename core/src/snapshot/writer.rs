@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{CHUNK_BYTES, Snapshot, SnapshotHead, SnapshotName};
-use crate::codec;
-use crate::types::Digest;
+use crate::wire::codec;
+use crate::wire::types::Digest;
 
 /// Splits a snapshot into chunks and hashes it.
 pub struct SnapshotWriter<F> {

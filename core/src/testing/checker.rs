@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::disk::Digests;
 use super::log_time::{KnownTime, LogTime};
 use crate::engine::{Content, Entry};
-use crate::entry::{Batch, MembersChanged};
-use crate::message::{Open, Report};
-use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Position, ReplicaId, Voters};
+use crate::wire::entry::{Batch, MembersChanged};
+use crate::wire::message::{Open, Report};
+use crate::wire::types::{Ballot, Digest, Incarnation, Index, Nonce, Position, ReplicaId, Voters};
 use crate::{Consistency, Timestamp};
 
 /// What must never be, and was: a rule of `docs/protocol.md` and what broke it.

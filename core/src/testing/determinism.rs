@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use super::Violation;
 use super::checker::{Checked, check};
-use crate::applying::Applier;
-use crate::codec;
 use crate::engine::{Batch, Content, Entry, MembersChanged};
-use crate::entry::BatchKind;
+use crate::machine::Applier;
 use crate::snapshot::Snapshot;
-use crate::types::{Ballot, Digest, Nonce, Origin, Position};
+use crate::wire::codec;
+use crate::wire::entry::BatchKind;
+use crate::wire::types::{Ballot, Digest, Nonce, Origin, Position};
 use crate::{Incarnation, Index, ReplicaId, StateMachine, Timestamp};
 
 /// The log time between two entries, in milliseconds.

@@ -8,7 +8,7 @@ use super::checker::{Checked, Violation};
 use crate::engine::{Content, Entry, Facts, Op, Recovered};
 use crate::record;
 use crate::snapshot::{SnapshotManager, SnapshotName};
-use crate::types::{Ballot, Digest, Index, StoreId, Voters};
+use crate::wire::types::{Ballot, Digest, Index, StoreId, Voters};
 
 /// The epochs and digests of a log, by index from 1; nothing is known of what a snapshot
 /// replaced.

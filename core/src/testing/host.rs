@@ -8,10 +8,10 @@ use super::process::Process;
 use super::watched::Watched;
 use super::world::World;
 use super::{ClientNumber, Workload};
-use crate::applying::Applier;
 use crate::engine::{Config, Engine, Input, StopReason, VoterChange};
+use crate::machine::Applier;
 use crate::replica::encode_command;
-use crate::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
+use crate::wire::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
 use crate::{Consistency, StateMachine};
 
 /// A replica's place in the world: its machine, the process of the moment, and its clients.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::checker::{Checked, check};
 use crate::Timestamp;
-use crate::message::{Open, Report};
-use crate::types::{Ballot, Voter, Voters};
+use crate::wire::message::{Open, Report};
+use crate::wire::types::{Ballot, Voter, Voters};
 
 /// N11b: how far ahead a sequencer may begin, and for rounding.
 const SLACK_MS: u64 = 1005;

@@ -11,7 +11,7 @@ use super::host::{Death, Host};
 use super::trace::Trace;
 use super::world::World;
 use super::{Parameters, Workload};
-use crate::types::{Index, ReplicaId};
+use crate::wire::types::{Index, ReplicaId};
 
 /// What the rates of [`Parameters`] count.
 const MOMENT: Duration = Duration::from_millis(10);

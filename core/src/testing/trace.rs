@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::message::{Message, Missing, Progress};
+use crate::wire::message::{Message, Missing, Progress};
 
 /// Where the lines of a [`Trace`] go.
 type Sink = Arc<Mutex<dyn FnMut(&str) + Send>>;

@@ -1,7 +1,7 @@
 use std::io;
 
 use super::checker::ProposalId;
-use crate::entry::MembersChanged;
+use crate::wire::entry::MembersChanged;
 use crate::{Context, StateMachine, Timestamp};
 
 /// The machine of a workload, as a process has it: its commands are numbered, so that two

@@ -2,12 +2,12 @@ use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{self, DecodeError, Frame};
 use crate::engine::put_command;
-use crate::entry::{Batch, BatchKind, Commands};
-use crate::message::Message;
 use crate::replica::encode_command;
-use crate::types::{ApplicationId, ClusterId, Nonce, Origin, ReplicaId};
+use crate::wire::codec::{self, DecodeError, Frame};
+use crate::wire::entry::{Batch, BatchKind, Commands};
+use crate::wire::message::Message;
+use crate::wire::types::{ApplicationId, ClusterId, Nonce, Origin, ReplicaId};
 
 /// Commands in the frame of one batch, as a replica sends them: for measurements of what that
 /// costs.

@@ -9,9 +9,9 @@ use super::trace::Trace;
 use super::{Answer, ClientNumber, Parameters, Random, Workload};
 use crate::StateMachine;
 use crate::engine::{Committed, Content};
-use crate::entry::{BatchKind, Commands};
-use crate::message::{Message, Open, Progress};
-use crate::types::{Ballot, ClusterId, Index, ReplicaId, Voter};
+use crate::wire::entry::{BatchKind, Commands};
+use crate::wire::message::{Message, Open, Progress};
+use crate::wire::types::{Ballot, ClusterId, Index, ReplicaId, Voter};
 
 /// What replicas need of the world around them, and what is seen from above.
 pub(super) struct World<W: Workload> {

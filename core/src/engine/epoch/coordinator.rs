@@ -4,8 +4,8 @@ use std::time::Duration;
 use crate::Timestamp;
 use crate::engine::Config;
 use crate::engine::membership::cluster::cluster_of;
-use crate::message::{Open, Report};
-use crate::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter, Voters};
+use crate::wire::message::{Open, Report};
+use crate::wire::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter, Voters};
 
 /// Reports of one ballot by store.
 type Reports<'a> = BTreeMap<Voter, &'a Report>;
@@ -187,7 +187,7 @@ fn time(reports: &Reports<'_>, wall: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Digest, Nonce, Position, StoreId};
+    use crate::wire::types::{Digest, Nonce, Position, StoreId};
 
     const WALL: Timestamp = Timestamp(77);
 

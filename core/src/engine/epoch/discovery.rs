@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::engine::replication::outbox::Outbox;
 use crate::engine::{Engine, Output};
-use crate::message::Missing;
-use crate::types::Ballot;
+use crate::wire::message::Missing;
+use crate::wire::types::Ballot;
 
 /// Epochs kept of each kind in [`EpochDiscovery`]: more than there are clusters in one CPG group.
 const KNOWN_MAX: usize = 16;

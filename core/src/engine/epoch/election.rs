@@ -4,8 +4,8 @@ use crate::engine::epoch::coordinator::Coordination;
 use crate::engine::epoch::discovery::EpochDiscovery;
 use crate::engine::membership::peers::Peer;
 use crate::engine::{Engine, Output};
-use crate::message::Message;
-use crate::types::{Ballot, Nonce, ReplicaId};
+use crate::wire::message::Message;
+use crate::wire::types::{Ballot, Nonce, ReplicaId};
 
 /// Failures after which the delay grows no further.
 const DOUBLINGS_MAX: u32 = 5;
@@ -364,8 +364,8 @@ mod tests {
     use crate::Timestamp;
     use crate::engine::solo::{member, run};
     use crate::engine::{Config, Input, Now};
-    use crate::message::{Announce, Progress};
-    use crate::types::{ClusterId, Index, Position, StoreId};
+    use crate::wire::message::{Announce, Progress};
+    use crate::wire::types::{ClusterId, Index, Position, StoreId};
 
     fn announces(replica: u32) -> Message {
         Message::Announce(Announce {

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::engine::epoch::election::Reason;
 use crate::engine::membership::peers::Peer;
 use crate::engine::membership::voters::LAG_MAX;
-use crate::types::{Index, Voter};
+use crate::wire::types::{Index, Voter};
 
 /// Election timeouts until a successor is waited for again.
 const AGAIN_AFTER: u32 = 4;
@@ -75,8 +75,8 @@ mod tests {
     use crate::engine::Input;
     use crate::engine::membership::voters::VoterChange;
     use crate::engine::solo::{Solo, member, run};
-    use crate::message::{Message, Progress};
-    use crate::types::{ReplicaId, StoreId};
+    use crate::wire::message::{Message, Progress};
+    use crate::wire::types::{ReplicaId, StoreId};
 
     fn follows(solo: &mut Solo, acked: Index) {
         let epoch = solo.engine.open_epoch();

@@ -5,9 +5,9 @@ use cpg::Member;
 use crate::engine::membership::cluster::cluster_of;
 use crate::engine::transfer::offers::Offers;
 use crate::engine::{Engine, Epoch, Now, Output, StepResult, StopReason, ensure};
-use crate::entry::Content;
-use crate::message::{Message, Open, Report};
-use crate::types::{Ballot, ClusterId, Index};
+use crate::wire::entry::Content;
+use crate::wire::message::{Message, Open, Report};
+use crate::wire::types::{Ballot, ClusterId, Index};
 
 impl<T> Engine<T> {
     /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
@@ -247,8 +247,8 @@ mod tests {
     use super::*;
     use crate::engine::Input;
     use crate::engine::solo::{Solo, ballot, member, run};
-    use crate::message::{Message, Open};
-    use crate::types::{ReplicaId, StoreId, Voter, Voters};
+    use crate::wire::message::{Message, Open};
+    use crate::wire::types::{ReplicaId, StoreId, Voter, Voters};
 
     fn begin(counter: u64) -> Input<u64> {
         let message = Message::Begin(ballot(counter, 2));

@@ -11,8 +11,8 @@ use std::collections::{BTreeSet, VecDeque};
 pub(crate) use self::tables::{LastBatch, Tables};
 use crate::Timestamp;
 use crate::engine::plausible::ORIGIN_AHEAD;
-use crate::entry::{Content, Entry};
-use crate::types::{Ballot, Digest, Incarnation, Index, Origin, Position, ReplicaId, Voters};
+use crate::wire::entry::{Content, Entry};
+use crate::wire::types::{Ballot, Digest, Incarnation, Index, Origin, Position, ReplicaId, Voters};
 
 /// Epochs told to others.
 const HISTORY_MAX: usize = 16_384;
@@ -327,9 +327,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::entry::BatchKind;
-    use crate::entry::{Batch, MembersChanged};
-    use crate::types::Nonce;
+    use crate::wire::entry::BatchKind;
+    use crate::wire::entry::{Batch, MembersChanged};
+    use crate::wire::types::Nonce;
 
     fn ballot(counter: u64) -> Ballot {
         Ballot { counter, ..Ballot::default() }

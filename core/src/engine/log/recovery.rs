@@ -4,9 +4,9 @@ use crate::engine::log::write_queue::WriteQueue;
 use crate::engine::log::{Log, Tables};
 use crate::engine::plausible::COUNT_MAX;
 use crate::engine::{Config, Engine, Facts, Now, Op, SnapshotHead};
-use crate::entry::Entry;
-use crate::snapshot::SnapshotName;
-use crate::types::{Digest, Index, ReplicaId, StoreId};
+use crate::wire::entry::Entry;
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{Digest, Index, ReplicaId, StoreId};
 
 /// What a store holds.
 #[derive(Clone, Debug, Default)]
@@ -197,8 +197,8 @@ mod tests {
     use crate::Timestamp;
     use crate::engine::solo::run;
     use crate::engine::{Input, Output};
-    use crate::entry::Content;
-    use crate::types::{Ballot, ClusterId, Position, StoreId};
+    use crate::wire::entry::Content;
+    use crate::wire::types::{Ballot, ClusterId, Position, StoreId};
 
     /// A log whose entries are of these epochs.
     fn entries(epochs: &[u64]) -> Vec<Entry> {

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::engine::log::Tables;
 use crate::engine::transfer::flow_control::KEPT_TIMEOUTS;
 use crate::engine::{Config, Engine, Op, Output, StepResult, StopReason};
-use crate::entry::Entry;
-use crate::snapshot::{SnapshotCommand, SnapshotEvent, SnapshotName};
-use crate::types::{Digest, Index, Position};
+use crate::engine::{SnapshotCommand, SnapshotEvent};
+use crate::wire::entry::Entry;
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{Digest, Index, Position};
 
 /// Complete snapshots that are kept: the newest, and one before it for whoever is being
 /// brought up to date by it.
@@ -40,9 +41,12 @@ impl SnapshotHead {
 impl SnapshotHead {
     /// Returns a head with that many rows in its table of origins.
     pub(crate) fn of_origins(count: u32) -> Self {
-        let last =
-            crate::engine::log::LastBatch { counter: 1, nonce: crate::types::Nonce(1), number: 1 };
-        let origins = (1..=count).map(|id| (crate::types::ReplicaId(id), last)).collect();
+        let last = crate::engine::log::LastBatch {
+            counter: 1,
+            nonce: crate::wire::types::Nonce(1),
+            number: 1,
+        };
+        let origins = (1..=count).map(|id| (crate::wire::types::ReplicaId(id), last)).collect();
         Self { tables: Tables { origins, ..Tables::default() } }
     }
 }
@@ -308,12 +312,13 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::entry::{Batch, BatchKind, Content};
-    use crate::types::{Nonce, Origin, ReplicaId, StoreId};
+    use crate::wire::entry::{Batch, BatchKind, Content};
+    use crate::wire::types::{Nonce, Origin, ReplicaId, StoreId};
 
     /// Where snapshots are taken of a state that was so large when it was last taken.
     fn places(size: u64, entry_bytes: usize, entries: u64) -> Vec<u64> {
-        let incarnation = crate::types::Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
+        let incarnation =
+            crate::wire::types::Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
         let mut config = Config::new(incarnation, StoreId(1), vec![ReplicaId(1)]);
         (config.snapshot_entries, config.snapshot_bytes) = (10, 1000);
         let newest = SnapshotName { bytes: size, ..SnapshotName::default() };

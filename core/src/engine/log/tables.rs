@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::engine::membership::voters::VoterChange;
-use crate::entry::{BatchKind, Content, Entry};
-use crate::types::{Digest, Incarnation, Nonce, Origin, Position, ReplicaId, Voters};
+use crate::wire::entry::{BatchKind, Content, Entry};
+use crate::wire::types::{Digest, Incarnation, Nonce, Origin, Position, ReplicaId, Voters};
 
 /// The last batch of a replica in the order: its origin and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

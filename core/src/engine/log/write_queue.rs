@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use crate::engine::{Engine, Entry, Facts, Op, Output, StepResult, ensure};
-use crate::types::{Ballot, Index};
+use crate::wire::types::{Ballot, Index};
 
 /// How far the commit index on disk may be behind while there are writes.
 const HINT_ENTRIES: u64 = 64;
@@ -199,8 +199,8 @@ impl<T> Engine<T> {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::entry::Content;
-    use crate::types::{Digest, Position, Voters};
+    use crate::wire::entry::Content;
+    use crate::wire::types::{Digest, Position, Voters};
 
     fn entry(index: u64) -> Entry {
         let position = Position { epoch: Ballot::default(), index: Index(index) };

@@ -4,8 +4,8 @@ use cpg::Member;
 
 use crate::engine::membership::peers::Peers;
 use crate::engine::{Engine, Output, StepResult, StopReason};
-use crate::message::{Announce, Message};
-use crate::types::{Incarnation, StoreId};
+use crate::wire::message::{Announce, Message};
+use crate::wire::types::{Incarnation, StoreId};
 
 impl<T> Engine<T> {
     /// Tells who is behind this CPG member, when it joins and when somebody new does.
@@ -35,7 +35,7 @@ impl<T> Engine<T> {
         self.peers.identify(from, incarnation, store, self.now.monotonic, silence);
     }
 
-    fn announcement(&self, refused: Option<crate::types::Nonce>) -> Announce {
+    fn announcement(&self, refused: Option<crate::wire::types::Nonce>) -> Announce {
         Announce {
             incarnation: self.me(),
             store: self.config.store,

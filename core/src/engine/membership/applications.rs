@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use cpg::Member;
 
-use crate::codec::Decoded;
 use crate::engine::stop::name_of;
 use crate::engine::{Engine, Input, StepResult, StopReason};
-use crate::message::{Announce, Message};
-use crate::types::{ApplicationId, Ballot, Index};
+use crate::wire::codec::Decoded;
+use crate::wire::message::{Announce, Message};
+use crate::wire::types::{ApplicationId, Ballot, Index};
 
 /// Maximum number of characters that are kept of the name of another application.
 const NAME_CHARS_MAX: usize = 64;

@@ -4,9 +4,9 @@ use cpg::Member;
 
 use crate::engine::Engine;
 use crate::engine::replication::batch_pool::BatchPool;
-use crate::entry::{Content, Entry};
-use crate::message::{Message, Open};
-use crate::types::{ClusterId, Digest, Index, Position};
+use crate::wire::entry::{Content, Entry};
+use crate::wire::message::{Message, Open};
+use crate::wire::types::{ClusterId, Digest, Index, Position};
 
 impl<T> Engine<T> {
     /// The cluster that this replica belongs to, for the frames it sends.
@@ -95,7 +95,7 @@ mod tests {
     use crate::Timestamp;
     use crate::engine::Input;
     use crate::engine::solo::{Solo, member, run};
-    use crate::types::{Ballot, Nonce, ReplicaId, StoreId, Voter, Voters};
+    use crate::wire::types::{Ballot, Nonce, ReplicaId, StoreId, Voter, Voters};
 
     /// The `Open` of a group that replica 4 forms alone.
     fn of_another_group() -> Open {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::engine::Engine;
-use crate::entry::{Content, MembersChanged};
-use crate::types::{Incarnation, ReplicaId};
+use crate::wire::entry::{Content, MembersChanged};
+use crate::wire::types::{Incarnation, ReplicaId};
 
 /// Peers by the order of the log; who comes beyond that waits. As many as CPG has.
 pub(crate) const MEMBERS_MAX: usize = 128;

@@ -4,8 +4,8 @@ use std::time::Duration;
 use cpg::Member;
 
 use crate::engine::membership::applications::Applications;
-use crate::snapshot::SnapshotName;
-use crate::types::{
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{
     Ballot, ClusterId, Incarnation, Index, Nonce, Position, ReplicaId, StoreId, Voter,
 };
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::types::Voter;
+use crate::wire::types::Voter;
 
 /// After so many election timeouts, in each of which every replica reports its progress at least
 /// once, silence is no accident. A ring that is formed anew is silent for less.
@@ -108,7 +108,7 @@ mod tests {
             solo.engine.peers.identify(
                 member(2, 2),
                 from,
-                crate::types::StoreId(2),
+                crate::wire::types::StoreId(2),
                 solo.now.monotonic,
                 Duration::MAX,
             );

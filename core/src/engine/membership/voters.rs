@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec;
 use crate::engine::{Engine, Output, StepResult, StopReason};
-use crate::entry::{Batch, Commands, Content, Entry};
-use crate::message::Open;
-use crate::types::{Ballot, ClusterId, Index, Position, ReplicaId, Voter, Voters};
+use crate::wire::codec;
+use crate::wire::entry::{Batch, Commands, Content, Entry};
+use crate::wire::message::Open;
+use crate::wire::types::{Ballot, ClusterId, Index, Position, ReplicaId, Voter, Voters};
 
 /// More voters than any group has use for: each command waits for a majority of them.
 pub const VOTERS_MAX: usize = 15;
@@ -301,8 +301,8 @@ mod tests {
     use super::*;
     use crate::engine::Input;
     use crate::engine::solo::{Solo, member, run};
-    use crate::message::{Message, Progress};
-    use crate::types::{Incarnation, StoreId};
+    use crate::wire::message::{Message, Progress};
+    use crate::wire::types::{Incarnation, StoreId};
 
     fn follows(solo: &Solo, incarnation: Incarnation) -> Message {
         let epoch = solo.engine.open_epoch();

@@ -3,8 +3,8 @@ use std::collections::btree_map::Entry;
 use std::ops::{Bound, RangeBounds};
 
 use crate::engine::log::Log;
-use crate::entry::Batch;
-use crate::types::{Incarnation, Nonce, Origin};
+use crate::wire::entry::Batch;
+use crate::wire::types::{Incarnation, Nonce, Origin};
 
 /// How far an origin may be ahead of the order. More than any replica has in flight.
 const AHEAD_MAX: u64 = 1024;
@@ -149,8 +149,8 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::entry::{BatchKind, Content, MembersChanged};
-    use crate::types::{Ballot, Nonce, ReplicaId};
+    use crate::wire::entry::{BatchKind, Content, MembersChanged};
+    use crate::wire::types::{Ballot, Nonce, ReplicaId};
 
     fn batch(counter: u64, number: u64) -> Batch {
         let origin = Origin { replica: ReplicaId(1), counter, nonce: Nonce(counter) };

@@ -1,8 +1,8 @@
 //! Sending this replica's commands in batches, and again where they had no effect (rules N1 and N10).
 
 use crate::engine::{Config, Engine, Output, StepResult};
-use crate::entry::{Batch, Content};
-use crate::message::Message;
+use crate::wire::entry::{Batch, Content};
+use crate::wire::message::Message;
 
 impl<T> Engine<T> {
     /// Rule N1: a bounded number of batches is under way, and the next is filled meanwhile

@@ -6,8 +6,8 @@ use crate::engine::log::snapshots::SnapshotHead;
 use crate::engine::replication::ordering::ACKS_MAX;
 use crate::engine::replication::proposals::Callers;
 use crate::engine::{Committed, Engine, Output, StepResult, ensure};
-use crate::entry::Content;
-use crate::types::{Index, Voter};
+use crate::wire::entry::Content;
+use crate::wire::types::{Index, Voter};
 
 /// How far the log is acknowledged, committed, handed out and applied.
 #[derive(Debug, Default)]

@@ -9,9 +9,9 @@ use cpg::Member;
 use crate::Timestamp;
 use crate::engine::replication::batch_pool::BatchPool;
 use crate::engine::{Engine, StepResult, StopReason, ensure};
-use crate::entry::{Batch, Content};
-use crate::message::{Mark, Marked, Marks, Progress};
-use crate::types::{Digest, Index, Origin};
+use crate::wire::entry::{Batch, Content};
+use crate::wire::message::{Mark, Marked, Marks, Progress};
+use crate::wire::types::{Digest, Index, Origin};
 
 /// Marks that wait for their batches. What is beyond is fetched later.
 pub(crate) const MARKS_MAX: usize = 64 << 10;
@@ -247,9 +247,9 @@ mod tests {
     use super::*;
     use crate::engine::solo::{Solo, member, run};
     use crate::engine::{Input, Output};
-    use crate::entry::{ContentHead, EntryHead};
-    use crate::message::{Entries, Message};
-    use crate::types::StoreId;
+    use crate::wire::entry::{ContentHead, EntryHead};
+    use crate::wire::message::{Entries, Message};
+    use crate::wire::types::StoreId;
 
     #[test]
     fn n3_the_sequencer_takes_no_order_from_others() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::engine::{Engine, Output};
-use crate::message::Message;
+use crate::wire::message::Message;
 
 /// Maximum number of frames that wait before a replica sends no new batch, and answers nobody.
 const FRAMES_MAX: u64 = 64;

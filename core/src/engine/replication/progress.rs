@@ -6,8 +6,8 @@ use cpg::Member;
 
 use crate::engine::replication::outbox::Outbox;
 use crate::engine::{Engine, Output, StepResult};
-use crate::message::{Message, Progress};
-use crate::types::{Ballot, Voter};
+use crate::wire::message::{Message, Progress};
+use crate::wire::types::{Ballot, Voter};
 
 /// Opens when this replica has progress to report and no earlier report is in flight.
 #[derive(Debug, Default)]
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::engine::Input;
     use crate::engine::solo::Solo;
-    use crate::types::Index;
+    use crate::wire::types::Index;
 
     /// What a lone proposal of the sequencer makes it send: of each message whether it is a
     /// batch, and how much it says is acked.

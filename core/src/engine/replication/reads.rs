@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::engine::{Engine, Epoch, Output};
-use crate::message::{Message, Read};
-use crate::types::{Index, Nonce, Voter};
+use crate::wire::message::{Message, Read};
+use crate::wire::types::{Index, Nonce, Voter};
 
 /// Readers whose rounds are remembered until they are echoed: more than there are members.
 pub(crate) const READERS_MAX: usize = 256;
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::engine::Input;
     use crate::engine::solo::{Solo, member, run};
-    use crate::types::Ballot;
+    use crate::wire::types::Ballot;
 
     #[test]
     fn r1_a_voter_alone_reads_without_a_message() {

@@ -2,7 +2,7 @@
 
 use crate::Timestamp;
 use crate::engine::Engine;
-use crate::entry::Content;
+use crate::wire::entry::Content;
 
 impl<T> Engine<T> {
     /// Takes note of the stamp that the log ends with; `may_have_joined` where the log may hold the
@@ -84,8 +84,8 @@ mod tests {
 
     use super::*;
     use crate::engine::solo::{Solo, member, run};
-    use crate::message::{Message, Open};
-    use crate::types::{Ballot, Nonce, StoreId};
+    use crate::wire::message::{Message, Open};
+    use crate::wire::types::{Ballot, Nonce, StoreId};
 
     const TICK: Duration = Duration::from_millis(50);
 

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::engine::{Engine, Output, StepResult, StopReason, ensure};
-use crate::entry::EntryHead;
-use crate::message::{Entries, Fetch, Message, Missing};
-use crate::types::{Ballot, Digest, Incarnation, Position};
+use crate::wire::entry::EntryHead;
+use crate::wire::message::{Entries, Fetch, Message, Missing};
+use crate::wire::types::{Ballot, Digest, Incarnation, Position};
 
 /// Bytes of contents in one `Entries`: less than a frame carries.
 pub(crate) const PIECE_BYTES_MAX: usize = 256 << 10;
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
     use crate::engine::solo::{Solo, ballot, member, run};
-    use crate::types::Index;
+    use crate::wire::types::Index;
 
     fn fetches(solo: &Solo) -> Vec<&Fetch> {
         let fetches = solo.sent.iter().filter_map(|message| match message {

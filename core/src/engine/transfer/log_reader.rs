@@ -5,9 +5,9 @@ use std::ops::Bound;
 
 use crate::engine::transfer::fetch::{PIECE_BYTES_MAX, PIECE_ENTRIES_MAX};
 use crate::engine::{Engine, Output, StepResult, ensure};
-use crate::entry::{Entry, EntryHead};
-use crate::message::{Entries, Message};
-use crate::types::{Incarnation, Position};
+use crate::wire::entry::{Entry, EntryHead};
+use crate::wire::message::{Entries, Message};
+use crate::wire::types::{Incarnation, Position};
 
 /// What is to be read for which laggard: one piece at a time, for each laggard in turn.
 #[derive(Debug, Default)]
@@ -93,8 +93,8 @@ mod tests {
     use crate::engine::Entry;
     use crate::engine::solo::{Solo, member, run};
     use crate::engine::{Input, StopReason};
-    use crate::message::{Entries, Fetch, Message, Missing};
-    use crate::types::{Index, Position};
+    use crate::wire::message::{Entries, Fetch, Message, Missing};
+    use crate::wire::types::{Index, Position};
 
     /// A sequencer whose entries have left memory, and all of them as the store has them. Replicas
     /// 2 and 3 are there.

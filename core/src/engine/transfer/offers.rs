@@ -8,9 +8,9 @@ use cpg::Member;
 use crate::engine::membership::peers::Peer;
 use crate::engine::transfer::fetch::Piece;
 use crate::engine::{Engine, Output};
-use crate::message::{Message, Offer, Offered};
-use crate::snapshot::SnapshotName;
-use crate::types::{Digest, Incarnation, Position};
+use crate::wire::message::{Message, Offer, Offered};
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{Digest, Incarnation, Position};
 
 /// So many bytes less have to go to a laggard for it to get a snapshot, where entries would do.
 const SHORTER_BY: u64 = 1 << 20;
@@ -189,8 +189,8 @@ impl<T> Engine<T> {
 mod tests {
     use super::*;
     use crate::engine::solo::{Solo, member, run};
-    use crate::message::{Announce, Fetch, Missing};
-    use crate::types::{Ballot, Index, StoreId};
+    use crate::wire::message::{Announce, Fetch, Missing};
+    use crate::wire::types::{Ballot, Index, StoreId};
 
     /// Which snapshot is offered to replica 3, when replica 2 holds one at that index.
     fn offered(held_at: u64) -> Option<SnapshotName> {

@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::engine::SnapshotCommand;
 use crate::engine::log::Log;
 use crate::engine::replication::proposals::Overtaken;
 use crate::engine::transfer::flow_control::FlowControl;
 use crate::engine::{Config, Engine, Output, SnapshotHead, StepResult};
-use crate::message::{Chunk, Message, Offered, Received};
-use crate::snapshot::{SnapshotCommand, SnapshotName};
-use crate::types::{Incarnation, Index};
+use crate::wire::message::{Chunk, Message, Offered, Received};
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::{Incarnation, Index};
 
 /// Chunks that wait to be written. What comes beyond is dropped and comes again.
 pub(crate) const WRITING_MAX: usize = 32;
@@ -358,8 +359,8 @@ impl<T> Engine<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::CHUNK_BYTES;
-    use crate::types::{Nonce, ReplicaId};
+    use crate::wire::snapshot_name::CHUNK_BYTES;
+    use crate::wire::types::{Nonce, ReplicaId};
 
     fn receiving(bytes: u64) -> SnapshotReceiver {
         let donor = Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };

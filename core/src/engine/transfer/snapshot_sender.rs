@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::engine::SnapshotCommand;
 use crate::engine::transfer::Transfer;
 use crate::engine::{Engine, Output};
-use crate::message::{Chunk, Message, Received};
-use crate::snapshot::{SnapshotCommand, SnapshotName};
-use crate::types::Incarnation;
+use crate::wire::message::{Chunk, Message, Received};
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::Incarnation;
 
 /// Chunks under way that no laggard has acknowledged. Too low: the ring idles between
 /// them. Too high: commands wait behind them.
@@ -213,10 +214,10 @@ impl<T> Engine<T> {
 mod tests {
     use super::*;
     use crate::engine::Input;
+    use crate::engine::SnapshotEvent;
     use crate::engine::solo::{Solo, member};
-    use crate::message::{Offer, Offered};
-    use crate::snapshot::SnapshotEvent;
-    use crate::types::{Digest, Index, Nonce, Position, ReplicaId};
+    use crate::wire::message::{Offer, Offered};
+    use crate::wire::types::{Digest, Index, Nonce, Position, ReplicaId};
 
     fn run(replica: u32) -> Incarnation {
         Incarnation { replica: ReplicaId(replica), nonce: Nonce(1) }

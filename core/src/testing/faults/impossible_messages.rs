@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use super::Fault;
 use crate::StateMachine;
-use crate::entry::{Batch, BatchKind};
-use crate::message::{Announce, Fetch, Message, Missing, Progress, Read, Received};
 use crate::snapshot::SnapshotName;
 use crate::testing::Workload;
 use crate::testing::process::Process;
 use crate::testing::world::World;
-use crate::types::{Ballot, Digest, Index, Origin, Position, StoreId};
+use crate::wire::entry::{Batch, BatchKind};
+use crate::wire::message::{Announce, Fetch, Message, Missing, Progress, Read, Received};
+use crate::wire::types::{Ballot, Digest, Index, Origin, Position, StoreId};
 
 pub(super) fn fault<W: Workload>() -> Fault<W> {
     Fault {

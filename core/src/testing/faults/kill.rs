@@ -6,7 +6,7 @@ use crate::testing::Workload;
 use crate::testing::checker::Checked;
 use crate::testing::host::Death;
 use crate::testing::simulation::Simulation;
-use crate::types::{Index, ReplicaId, Voter, Voters};
+use crate::wire::types::{Index, ReplicaId, Voter, Voters};
 
 /// With stores lost at this rate, they are lost beside changes of the voters too.
 const LATE_WIPES: u32 = 800;

@@ -4,7 +4,7 @@ use crate::engine::VoterChange;
 use crate::testing::Workload;
 use crate::testing::checker::Checked;
 use crate::testing::simulation::Simulation;
-use crate::types::{ReplicaId, Voter};
+use crate::wire::types::{ReplicaId, Voter};
 
 impl<W: Workload> Simulation<W> {
     /// Some replica is to vote, or not. Not while a store is lost that anybody counts with: who

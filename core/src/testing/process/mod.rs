@@ -19,13 +19,13 @@ use super::watched::Watched;
 use super::world::World;
 use super::{Answer, Random, Workload};
 use crate::StateMachine;
-use crate::applying::Applier;
-use crate::codec::{self, Frame};
 use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
-use crate::message::Message;
+use crate::machine::Applier;
 use crate::runtime::ReadQueue;
 use crate::snapshot::{SnapshotCommand, SnapshotHead, SnapshotName};
-use crate::types::{ApplicationId, Ballot, ClusterId, Incarnation, Index, Origin};
+use crate::wire::codec::{self, Frame};
+use crate::wire::message::Message;
+use crate::wire::types::{ApplicationId, Ballot, ClusterId, Incarnation, Index, Origin};
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);

@@ -11,8 +11,8 @@ use super::super::{Answer, Workload};
 use super::{Process, Work};
 use crate::StateMachine;
 use crate::engine::{Committed, Content, Input};
-use crate::entry::{BatchKind, Commands};
 use crate::snapshot::{SnapshotEvent, SnapshotName, SnapshotReader, SnapshotWriter};
+use crate::wire::entry::{BatchKind, Commands};
 
 impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     /// The log thread: everything that waits shares a sync.

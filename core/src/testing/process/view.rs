@@ -6,9 +6,9 @@ use std::time::Duration;
 use cpg::Member;
 
 use crate::engine::{Content, Engine, Entry, MembersChanged};
-use crate::message::{Message, Progress};
 use crate::testing::checker::{Checked, ProposalId, check};
-use crate::types::{Ballot, ClusterId, Incarnation, Index, StoreId, Voter};
+use crate::wire::message::{Message, Progress};
+use crate::wire::types::{Ballot, ClusterId, Incarnation, Index, StoreId, Voter};
 
 /// Clocks run at different speeds: so much of each time is checked.
 const MARGIN: f64 = 0.9;

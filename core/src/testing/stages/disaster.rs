@@ -5,7 +5,7 @@ use crate::testing::Workload;
 use crate::testing::checker::{Checked, check};
 use crate::testing::host::Death;
 use crate::testing::simulation::Simulation;
-use crate::types::{Index, Voter};
+use crate::wire::types::{Index, Voter};
 
 impl<W: Workload> Simulation<W> {
     /// So many stores are lost that no majority is left. An operator forces one replica to go

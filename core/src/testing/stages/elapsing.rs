@@ -4,7 +4,7 @@ use crate::testing::Workload;
 use crate::testing::checker::{Checked, check};
 use crate::testing::host::Death;
 use crate::testing::simulation::Simulation;
-use crate::types::Voter;
+use crate::wire::types::Voter;
 
 /// The longest time that the group idles before and between takeovers.
 const IDLE_MAX: Duration = Duration::from_secs(4);

@@ -6,7 +6,7 @@ use crate::testing::checker::{Checked, check};
 use crate::testing::host::{Death, Host};
 use crate::testing::simulation::Simulation;
 use crate::testing::{Theme, Workload};
-use crate::types::Index;
+use crate::wire::types::Index;
 
 /// Who is that close to the commit index follows the others.
 const NEAR_ENTRIES: u64 = 20;

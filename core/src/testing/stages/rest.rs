@@ -7,7 +7,7 @@ use crate::testing::Workload;
 use crate::testing::checker::{Checked, Violation, check};
 use crate::testing::host::Host;
 use crate::testing::simulation::Simulation;
-use crate::types::ReplicaId;
+use crate::wire::types::ReplicaId;
 
 /// How long a wake-up may take in an idle group, by the log's time: some ticks, and a way
 /// through the group.

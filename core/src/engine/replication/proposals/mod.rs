@@ -6,8 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::engine::log::Log;
 use crate::engine::replication::outbox::Outbox;
 use crate::engine::{StepResult, ensure};
-use crate::entry::{Batch, BatchKind, Commands};
-use crate::types::{Incarnation, Origin};
+use crate::wire::entry::{Batch, BatchKind, Commands};
+use crate::wire::types::{Incarnation, Origin};
 
 /// As many full batches may be under way before another one is sent.
 const FULL_IN_FLIGHT: usize = 3;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::Timestamp;
-use crate::entry::Content;
-use crate::types::{Ballot, Nonce, ReplicaId};
+use crate::wire::entry::Content;
+use crate::wire::types::{Ballot, Nonce, ReplicaId};
 
 const ME: Incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(9) };
 

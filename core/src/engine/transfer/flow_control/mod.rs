@@ -7,8 +7,8 @@ use crate::engine::Engine;
 use crate::engine::log::Log;
 use crate::engine::transfer::fetch::PIECE_BYTES_MAX;
 use crate::engine::transfer::snapshot_sender::SILENT_TIMEOUTS;
-use crate::message::{Fetch, Missing, Received};
-use crate::types::{Incarnation, Index, ReplicaId};
+use crate::wire::message::{Fetch, Missing, Received};
+use crate::wire::types::{Incarnation, Index, ReplicaId};
 
 /// So many election timeouts what a laggard needs is kept after it was last heard of.
 pub(crate) const KEPT_TIMEOUTS: u32 = 10;

@@ -2,11 +2,12 @@ use bytes::Bytes;
 
 use super::*;
 use crate::engine::Input;
+use crate::engine::SnapshotEvent;
 use crate::engine::solo::{Solo, member, run};
-use crate::entry::{Batch, BatchKind};
-use crate::message::{Message, Progress};
-use crate::snapshot::{CHUNK_BYTES, SnapshotEvent, SnapshotName};
-use crate::types::{Digest, Origin, Position, StoreId};
+use crate::wire::entry::{Batch, BatchKind};
+use crate::wire::message::{Message, Progress};
+use crate::wire::snapshot_name::{CHUNK_BYTES, SnapshotName};
+use crate::wire::types::{Digest, Origin, Position, StoreId};
 
 const LOG_BYTES_MAX: u64 = 4 << 20;
 const EIGHTH: u64 = LOG_BYTES_MAX / 8;

@@ -1,7 +1,8 @@
 //! What the log means to a state machine.
 
-use crate::entry::{BatchKind, Commands, Content, Entry};
-use crate::{Context, StateMachine, Timestamp, codec};
+use crate::wire::codec;
+use crate::wire::entry::{BatchKind, Commands, Content, Entry};
+use crate::{Context, StateMachine, Timestamp};
 use std::io;
 
 /// Gives a state machine what stands in the log, entry by entry: the one way in which replicas

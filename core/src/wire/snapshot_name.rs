@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Digest, Index, Position};
+use crate::wire::types::{Digest, Index, Position};
 
 /// Bytes in each chunk of a snapshot but the last: with its head a frame of less than
 /// 64 KiB.

@@ -1,11 +1,14 @@
-use std::{fmt, io};
+mod applier;
+
+use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::entry::MembersChanged;
+pub(crate) use self::applier::Applier;
 use crate::snapshot::Snapshot;
-use crate::{Incarnation, Index};
+use crate::wire::entry::MembersChanged;
+use crate::{Incarnation, Index, Timestamp};
 
 /// A deterministic state machine: what an application writes.
 ///
@@ -168,17 +171,5 @@ impl Context {
     /// back (rule N11).
     pub fn time(&self) -> Timestamp {
         self.time
-    }
-}
-
-/// A moment of the log's time in milliseconds since the Unix epoch.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize,
-)]
-pub struct Timestamp(pub u64);
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ms", self.0)
     }
 }

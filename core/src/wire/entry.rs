@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::Timestamp;
-use crate::types::{Ballot, Digest, Incarnation, Index, Origin, Position, Voters};
+use crate::wire::types::Timestamp;
+use crate::wire::types::{Ballot, Digest, Incarnation, Index, Origin, Position, Voters};
 
 /// Commands of one origin, with the origin's number for them. Never changes once sent: a
 /// batch that is sent again is byte-identical.
@@ -295,7 +295,7 @@ impl Commands<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Nonce, ReplicaId};
+    use crate::wire::types::{Nonce, ReplicaId};
 
     fn batch(commands: &'static [u8]) -> Content {
         let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(7) };

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
-use crate::entry::{Batch, BatchHead, Content, Entry, EntryHead, MembersChanged};
-use crate::snapshot::SnapshotName;
-use crate::types::{Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters};
+use crate::wire::entry::{Batch, BatchHead, Content, Entry, EntryHead, MembersChanged};
+use crate::wire::snapshot_name::SnapshotName;
+use crate::wire::types::Timestamp;
+use crate::wire::types::{
+    Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters,
+};
 
 /// One multicast.
 #[derive(Clone, Debug, PartialEq, Eq)]

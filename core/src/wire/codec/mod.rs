@@ -26,9 +26,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::stream::{read, read_first, write};
-use crate::entry::Commands;
-use crate::message::{BatchMessage, Chunk, ChunkMessage, Entries, EntriesMessage, Message};
-use crate::types::{ApplicationId, ClusterId};
+use crate::wire::entry::Commands;
+use crate::wire::message::{BatchMessage, Chunk, ChunkMessage, Entries, EntriesMessage, Message};
+use crate::wire::types::{ApplicationId, ClusterId};
 
 /// The version of frames that this build writes and reads.
 pub const VERSION: u16 = 3;
@@ -336,14 +336,16 @@ pub(crate) fn forged(kind: u16, body: &[u8], commands: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Timestamp;
-    use crate::entry::{Batch, BatchHead, BatchKind, Content, Entry, EntryHead, MembersChanged};
-    use crate::message::{
+    use crate::wire::entry::{
+        Batch, BatchHead, BatchKind, Content, Entry, EntryHead, MembersChanged,
+    };
+    use crate::wire::message::{
         Announce, Fetch, Mark, Marked, Marks, Missing, Offer, Offered, Open, Progress, Read,
         Received, Report,
     };
-    use crate::snapshot::SnapshotName;
-    use crate::types::{
+    use crate::wire::snapshot_name::SnapshotName;
+    use crate::wire::types::Timestamp;
+    use crate::wire::types::{
         Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, ReplicaId, StoreId, Voter,
         Voters,
     };
