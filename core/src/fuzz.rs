@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use plainsong_storage::Record;
 
-use crate::engine::Facts;
+use crate::engine::HardState;
 use crate::record;
 use crate::snapshot::{SnapshotHead, SnapshotName};
 use crate::wire::codec;
@@ -23,10 +23,10 @@ pub fn frame(data: &[u8]) {
     }
 }
 
-/// A record of the log, the durable facts, and what stands in a store beside a snapshot and at
+/// A record of the log, the hard state, and what stands in a store beside a snapshot and at
 /// its beginning.
 pub fn record(data: &[u8]) {
-    let _ = codec::decode::<Facts>(data);
+    let _ = codec::decode::<HardState>(data);
     let _ = codec::decode::<SnapshotName>(data);
     let _ = codec::decode::<SnapshotHead>(data);
     let Some((length, rest)) = data.split_first_chunk() else { return };
@@ -35,6 +35,6 @@ pub fn record(data: &[u8]) {
     let body = bytes.slice(head.len()..);
     if let Ok(entry) = record::decode(Record { index: 1, head: head.clone(), body: body.clone() }) {
         assert_eq!(record::head(&entry).ok(), Some(head), "there is one way to write {entry:?}");
-        assert_eq!(entry.content.commands(), body);
+        assert_eq!(entry.payload.commands(), body);
     }
 }

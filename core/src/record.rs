@@ -4,7 +4,7 @@ use bytes::Bytes;
 use plainsong_storage::{LogStore, Op as StoreOp, Record, Recovered as Stored};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Facts, Op, Recovered, RestartError};
+use crate::engine::{HardState, Op, Recovered, RestartError};
 use crate::snapshot::SnapshotManager;
 use crate::wire::codec;
 use crate::wire::entry::{Entry, EntryHead};
@@ -20,12 +20,12 @@ struct LogHead {
 /// What the store is to do.
 pub(crate) fn encode(op: Op) -> Result<StoreOp, bincode::Error> {
     Ok(match op {
-        Op::Facts(facts) => StoreOp::Facts(codec::encode(&facts)?.into()),
+        Op::HardState(hard_state) => StoreOp::HardState(codec::encode(&hard_state)?.into()),
         Op::Append(entry) => {
-            let (head, body) = (head(&entry)?, entry.content.commands());
+            let (head, body) = (head(&entry)?, entry.payload.commands());
             StoreOp::Append(Record { index: entry.position.index.0, head, body })
         }
-        Op::Cut(after) => StoreOp::Cut(after.0),
+        Op::Truncate(after) => StoreOp::Truncate(after.0),
         Op::Compact(through) => StoreOp::Compact(through.0),
         Op::Reset(through) => StoreOp::Reset(through.0),
     })
@@ -46,11 +46,12 @@ pub(crate) fn recover(
     let snapshots = manager.names();
     // What is before the newest snapshot is not needed, but for the entry that it ends with.
     let from = snapshots.last().map_or(0, |name| name.index().0);
-    let Stored { facts, records, .. } = log.recover(from).map_err(|e| unreadable(e.to_string()))?;
-    let facts: Option<Facts> = facts
-        .map(|facts| codec::decode(&facts))
+    let Stored { hard_state, records, .. } =
+        log.recover(from).map_err(|e| unreadable(e.to_string()))?;
+    let hard_state: Option<HardState> = hard_state
+        .map(|hard_state| codec::decode(&hard_state))
         .transpose()
-        .map_err(|error| unreadable(format!("its facts do not decode: {error}")))?;
+        .map_err(|error| unreadable(format!("its hard state does not decode: {error}")))?;
     let mut entries = Vec::with_capacity(records.len());
     for record in records {
         let index = record.index;
@@ -61,7 +62,7 @@ pub(crate) fn recover(
     }
     let head = snapshots.last().map(|name| manager.head(*name)).transpose();
     let head = head.map_err(|error| unreadable(error.to_string()))?;
-    Ok(Recovered { facts, snapshots, head, entries })
+    Ok(Recovered { hard_state, snapshots, head, entries })
 }
 
 /// Reads entries back, from the first on: as many as have so many bytes, but one at least; none if
@@ -82,9 +83,9 @@ pub(crate) fn read(
 /// Reads the record of an entry.
 pub(crate) fn decode(record: Record) -> Result<Entry, String> {
     let head: LogHead = codec::decode(&record.head).map_err(|error| error.to_string())?;
-    let LogHead { entry: EntryHead { epoch, time, content }, digest } = head;
-    let content = content.with(record.body).ok_or("its commands do not fit its head")?;
-    Ok(Entry { position: Position { epoch, index: Index(record.index) }, time, content, digest })
+    let LogHead { entry: EntryHead { epoch, time, payload }, digest } = head;
+    let payload = payload.with(record.body).ok_or("its commands do not fit its head")?;
+    Ok(Entry { position: Position { epoch, index: Index(record.index) }, time, payload, digest })
 }
 
 #[cfg(test)]
@@ -93,22 +94,22 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::wire::entry::{Batch, BatchKind, Content};
+    use crate::wire::entry::{Batch, BatchKind, EntryPayload};
     use crate::wire::types::{Ballot, Nonce, Origin, ReplicaId, StoreId, Voters};
 
     fn entries() -> Vec<Entry> {
         let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(1) };
         let (kind, commands) = (BatchKind::Application, Bytes::from_static(b"\x02\0\0\0hi"));
-        let contents = [
-            Content::EpochStart(Voters::default()),
-            Content::Batch(Batch { origin, number: 1, kind, count: 1, commands }),
+        let payloads = [
+            EntryPayload::EpochStart(Voters::default()),
+            EntryPayload::Batch(Batch { origin, number: 1, kind, count: 1, commands }),
         ];
         let mut before = Digest(0);
         (1..)
-            .zip(contents)
-            .map(|(index, content)| {
+            .zip(payloads)
+            .map(|(index, payload)| {
                 let position = Position { epoch: Ballot::default(), index: Index(index) };
-                let entry = Entry::new(before, position, Timestamp(index), content);
+                let entry = Entry::new(before, position, Timestamp(index), payload);
                 before = entry.digest;
                 entry
             })
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_recovered() {
-        let facts = Facts {
+        let hard_state = HardState {
             replica: ReplicaId(1),
             store: StoreId(2),
             promised: Ballot { counter: 3, ..Ballot::default() },
@@ -125,11 +126,11 @@ mod tests {
             commit: Index(1),
         };
         let mut log = MemoryLog::new();
-        let ops = entries().into_iter().map(Op::Append).chain([Op::Facts(facts)]);
+        let ops = entries().into_iter().map(Op::Append).chain([Op::HardState(hard_state)]);
         log.write(ops.map(|op| encode(op).unwrap()).collect()).unwrap();
         let mut manager = SnapshotManager::open(Box::new(MemorySnapshots::new())).unwrap();
         let recovered = recover(&mut log, &mut manager).unwrap();
-        assert_eq!(recovered.facts, Some(facts));
+        assert_eq!(recovered.hard_state, Some(hard_state));
         assert_eq!(recovered.entries, entries());
         assert!(recovered.snapshots.is_empty() && recovered.head.is_none());
     }

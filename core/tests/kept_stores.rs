@@ -153,7 +153,7 @@ fn a_log_that_is_not_what_was_written_is_refused_and_the_entry_named() {
         let mut damaged = body.to_vec();
         damaged[4] ^= 1;
         let record = Record { index, head, body: damaged.into() };
-        let ops = vec![Op::Cut(last - 2), Op::Append(record), Op::Append(after)];
+        let ops = vec![Op::Truncate(last - 2), Op::Append(record), Op::Append(after)];
         plainsong_storage::LogStore::write(log, ops).unwrap();
     });
     let Site { node, log, snapshots, .. } = &sites[1];

@@ -1,11 +1,11 @@
-//! The log, the durable facts and the snapshots of a replica.
+//! The log, the hard state and the snapshots of a replica.
 //!
 //! Plain records: this crate knows no protocol. What a record means, and whether its bytes
 //! are to be believed, is the business of who wrote it.
 //!
 //! | type | what it is |
 //! | --- | --- |
-//! | [`LogStore`] | the log and the durable facts, written in order, one sync for many |
+//! | [`LogStore`] | the log and the hard state, written in order, one sync for many |
 //! | [`DiskLog`] | a log on disk, in the [`Folder`] of a replica |
 //! | `FaultyLog` | a log that loses what was not synced when it crashes (feature `testing`) |
 //! | [`MemoryLog`] | a log that is gone with the process, for `Durability::Memory` and tests |
@@ -55,12 +55,12 @@ pub struct Record {
 /// One step of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// The durable facts, as a whole, in the place of the earlier ones.
-    Facts(Bytes),
+    /// The hard state, as a whole, in the place of the earlier ones.
+    HardState(Bytes),
     /// One more record, at the index after the last.
     Append(Record),
     /// Takes away every record after this index.
-    Cut(u64),
+    Truncate(u64),
     /// Takes away every record up to this index, which may be the last but not beyond.
     Compact(u64),
     /// Takes away every record; the next is the one after this index. What a snapshot that
@@ -82,15 +82,15 @@ fn as_many_as(bytes_max: usize) -> impl FnMut(&Record) -> bool {
 /// What a store holds when it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// The last facts written, if any were.
-    pub facts: Option<Bytes>,
+    /// The last hard state written, if any were.
+    pub hard_state: Option<Bytes>,
     /// Every record up to here is gone.
     pub compacted: u64,
     /// The records, dense and in order, the first behind `compacted`, or the one asked for.
     pub records: Vec<Record>,
 }
 
-/// The log and the durable facts of one replica. Owned by one thread.
+/// The log and the hard state of one replica. Owned by one thread.
 pub trait LogStore: Send {
     /// What the store holds. Called once, before any write. Records before `from` are checked
     /// like all others, and not returned.

@@ -7,7 +7,7 @@ use crate::{LogStore, Op, Record, Recovered, StorageError, as_many_as};
 /// A log in memory: gone with the process, so whoever starts again has a new store.
 #[derive(Debug, Default)]
 pub struct MemoryLog {
-    facts: Option<Bytes>,
+    hard_state: Option<Bytes>,
     records: VecDeque<Record>,
     compacted: u64,
 }
@@ -35,14 +35,14 @@ impl MemoryLog {
         self.records.get(usize::try_from(offset).ok()?)
     }
 
-    /// The last facts written.
-    pub fn facts(&self) -> Option<&Bytes> {
-        self.facts.as_ref()
+    /// The last hard state written.
+    pub fn hard_state(&self) -> Option<&Bytes> {
+        self.hard_state.as_ref()
     }
 
     fn apply(&mut self, op: Op) -> Result<(), StorageError> {
         match op {
-            Op::Facts(facts) => self.facts = Some(facts),
+            Op::HardState(hard_state) => self.hard_state = Some(hard_state),
             Op::Append(record) => {
                 let (index, last) = (record.index, self.last());
                 if index != last + 1 {
@@ -50,7 +50,7 @@ impl MemoryLog {
                 }
                 self.records.push_back(record);
             }
-            Op::Cut(after) => {
+            Op::Truncate(after) => {
                 let compacted = self.compacted;
                 let kept = after
                     .checked_sub(compacted)
@@ -74,7 +74,7 @@ impl MemoryLog {
 impl LogStore for MemoryLog {
     fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
         let records = self.records.iter().filter(|record| record.index >= from).cloned().collect();
-        Ok(Recovered { facts: self.facts.clone(), compacted: self.compacted, records })
+        Ok(Recovered { hard_state: self.hard_state.clone(), compacted: self.compacted, records })
     }
 
     fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
@@ -106,12 +106,17 @@ mod tests {
     fn holds_what_was_written_in_order() {
         let mut log = MemoryLog::new();
         assert_eq!(log.recover(0), Ok(Recovered::default()));
-        log.write(vec![append(1), append(2), Op::Facts(Bytes::from_static(b"a")), append(3)])
+        log.write(vec![append(1), append(2), Op::HardState(Bytes::from_static(b"a")), append(3)])
             .unwrap();
-        log.write(vec![Op::Cut(2), append(3), append(4), Op::Facts(Bytes::from_static(b"b"))])
-            .unwrap();
+        log.write(vec![
+            Op::Truncate(2),
+            append(3),
+            append(4),
+            Op::HardState(Bytes::from_static(b"b")),
+        ])
+        .unwrap();
         assert_eq!(indices(&mut log), [1, 2, 3, 4]);
-        assert_eq!(log.recover(0).unwrap().facts, Some(Bytes::from_static(b"b")));
+        assert_eq!(log.recover(0).unwrap().hard_state, Some(Bytes::from_static(b"b")));
         log.write(vec![Op::Compact(2), append(5)]).unwrap();
         assert_eq!(indices(&mut log), [3, 4, 5]);
         log.write(vec![Op::Compact(5), append(6)]).unwrap();
@@ -130,7 +135,7 @@ mod tests {
         assert_eq!(log.write(vec![append(2)]), Err(StorageError::Gap { index: 2, last: 0 }));
         log.write(vec![append(1), append(2), Op::Compact(2)]).unwrap();
         let refused = StorageError::Compacted { after: 1, compacted: 2 };
-        assert_eq!(log.write(vec![Op::Cut(1)]), Err(refused));
+        assert_eq!(log.write(vec![Op::Truncate(1)]), Err(refused));
         assert_eq!(log.write(vec![append(2)]), Err(StorageError::Gap { index: 2, last: 2 }));
     }
 }

@@ -29,7 +29,7 @@ fn write(path: &Path) {
     let folder = Folder::open(path, IDENTITY).unwrap();
     let mut log = folder.log().unwrap();
     log.write((1..=9).map(record).map(Op::Append).collect()).unwrap();
-    log.write(vec![Op::Facts("facts".into()), Op::Compact(2), Op::Cut(7)]).unwrap();
+    log.write(vec![Op::HardState("facts".into()), Op::Compact(2), Op::Truncate(7)]).unwrap();
     let mut snapshots = folder.snapshots().unwrap();
     let key = snapshots.begin().unwrap();
     for number in 0..3 {
@@ -43,7 +43,7 @@ fn check(path: &Path) {
     assert_eq!(folder.identity().as_ref(), IDENTITY);
     let held = folder.log().unwrap().recover(0).unwrap();
     let records = (3..=7).map(record).collect();
-    assert_eq!(held, Recovered { facts: Some("facts".into()), compacted: 2, records });
+    assert_eq!(held, Recovered { hard_state: Some("facts".into()), compacted: 2, records });
     let mut snapshots = folder.snapshots().unwrap();
     let complete = snapshots.complete().unwrap();
     let [StoredSnapshot { key, about }] = &complete[..] else { panic!("{complete:?}") };

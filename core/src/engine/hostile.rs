@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Content, Input, Output, SnapshotHead};
+use super::{EntryPayload, Input, Output, SnapshotHead};
 use crate::Timestamp;
 use crate::engine::solo::{Solo, ballot, member, run};
 use crate::engine::{SnapshotCommand, SnapshotEvent};
 use crate::wire::codec::Frame;
-use crate::wire::entry::{Batch, BatchKind, ContentHead, EntryHead};
+use crate::wire::entry::{Batch, BatchKind, EntryHead, EntryPayloadHead};
 use crate::wire::message::{
     Announce, Chunk, Entries, Fetch, Message, Missing, Offer, Offered, Open, Progress, Read,
 };
@@ -25,7 +25,7 @@ fn batch_of(replica: u32, counter: u64, number: u64, bytes: usize) -> Message {
 }
 
 fn batches_ordered(solo: &mut Solo) -> usize {
-    solo.news().iter().filter(|content| matches!(content, Content::Batch(_))).count()
+    solo.news().iter().filter(|payload| matches!(payload, EntryPayload::Batch(_))).count()
 }
 
 fn commits_a_command(solo: &mut Solo) -> bool {
@@ -35,7 +35,7 @@ fn commits_a_command(solo: &mut Solo) -> bool {
     for _ in 0..100 {
         solo.wait(Duration::from_millis(50));
     }
-    solo.news().iter().any(|content| matches!(content, Content::Batch(_)))
+    solo.news().iter().any(|payload| matches!(payload, EntryPayload::Batch(_)))
 }
 
 #[test]
@@ -212,8 +212,11 @@ fn n13_a_snapshot_of_a_claimed_size_takes_no_memory() {
 fn n13_entries_and_indices_that_cannot_be_harm_nobody() {
     let mut solo = Solo::lagging();
     let epoch = ballot(50, 2);
-    let head =
-        EntryHead { epoch: ballot(1, 1), time: Timestamp(u64::MAX), content: ContentHead::Time };
+    let head = EntryHead {
+        epoch: ballot(1, 1),
+        time: Timestamp(u64::MAX),
+        payload: EntryPayloadHead::Time,
+    };
     let last = solo.engine.log.last();
     for first in [0, 1, last.index.0 + 1, u64::MAX - 1, u64::MAX] {
         let entries = vec![(head.clone(), Bytes::new()); 3];
@@ -302,8 +305,8 @@ fn l6_a_snapshot_that_waits_to_be_installed_takes_no_entries_that_are_not_handed
     let head = Box::new(SnapshotHead { tables });
     let event = SnapshotEvent::Received { name, head };
     engine.step(solo.now, Input::Snapshot(event), &mut Vec::new());
-    assert!(engine.log.gone() <= Index(5), "{}", engine.log.gone());
-    assert!(engine.log.gone() > Index(0), "what is applied is compacted");
+    assert!(engine.log.compacted_through() <= Index(5), "{}", engine.log.compacted_through());
+    assert!(engine.log.compacted_through() > Index(0), "what is applied is compacted");
 }
 
 /// Steps an engine whose group takes nothing; the frames that wait, and their bytes.

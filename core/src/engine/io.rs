@@ -207,12 +207,12 @@ pub struct Committed<T> {
 /// One step of a write to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// The durable facts, as a whole.
-    Facts(Facts),
+    /// The hard state, as a whole.
+    HardState(HardState),
     /// One more entry.
     Append(Entry),
     /// No entry after this index.
-    Cut(Index),
+    Truncate(Index),
     /// No entry up to this index.
     Compact(Index),
     /// No entry at all: the log goes on after this index, behind a snapshot.
@@ -221,7 +221,7 @@ pub enum Op {
 
 /// What a replica must not forget besides its log (protocol §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Facts {
+pub struct HardState {
     /// Whose store it is.
     pub replica: ReplicaId,
     /// Which store it is.

@@ -29,7 +29,7 @@ use cpg::Member;
 
 pub use self::config::Config;
 use self::epoch::election::Election;
-pub use self::io::{Committed, Facts, Input, Now, Op, Output};
+pub use self::io::{Committed, HardState, Input, Now, Op, Output};
 use self::log::Log;
 pub use self::log::recovery::{Recovered, RestartError};
 pub use self::log::snapshots::SnapshotHead;
@@ -51,7 +51,7 @@ pub use self::status::{MemberStatus, Role, Status, TransferStatus};
 pub use self::stop::StopReason;
 use self::transfer::Transfer;
 use crate::Timestamp;
-pub use crate::wire::entry::{Batch, Content, Entry, MembersChanged};
+pub use crate::wire::entry::{Batch, Entry, EntryPayload, MembersChanged};
 use crate::wire::message::{Message, Open};
 use crate::wire::types::{Ballot, ClusterId, Incarnation, Voter};
 
@@ -396,10 +396,10 @@ impl<T> Engine<T> {
     }
 
     /// Adds an entry to the log and to what is to be written.
-    fn append(&mut self, epoch: Ballot, time: Timestamp, content: Content) {
-        let is_notice = matches!(content, Content::Notice(_));
-        let entry = self.log.append(epoch, time, content).clone();
-        if let Content::Batch(batch) = &entry.content {
+    fn append(&mut self, epoch: Ballot, time: Timestamp, payload: EntryPayload) {
+        let is_notice = matches!(payload, EntryPayload::Notice(_));
+        let entry = self.log.append(epoch, time, payload).clone();
+        if let EntryPayload::Batch(batch) = &entry.payload {
             self.ordering.pool.reached(&self.log, batch.origin, batch.number);
         }
         self.see_time(is_notice);

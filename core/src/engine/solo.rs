@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cpg::{Member, NodeId, Pid};
 
-use super::{Config, Content, Engine, Input, Now, Output, Status};
+use super::{Config, Engine, EntryPayload, Input, Now, Output, Status};
 use crate::Timestamp;
 use crate::engine::SnapshotCommand;
 use crate::wire::entry::{Batch, BatchKind};
@@ -19,8 +19,8 @@ use crate::wire::types::{
 pub(super) struct Solo {
     pub(super) engine: Engine<u64>,
     pub(super) now: Now,
-    /// The contents of all that was committed.
-    pub(super) committed: Vec<Content>,
+    /// The payloads of all that was committed.
+    pub(super) committed: Vec<EntryPayload>,
     /// When the state machine wants to be woken.
     pub(super) wake_at: Option<Timestamp>,
     /// The tickets of reads that were carried out.
@@ -169,7 +169,7 @@ impl Solo {
     }
 
     /// What was committed since this was last asked.
-    pub(super) fn news(&mut self) -> Vec<Content> {
+    pub(super) fn news(&mut self) -> Vec<EntryPayload> {
         std::mem::take(&mut self.committed)
     }
 
@@ -212,7 +212,7 @@ impl Solo {
             Output::Write { ticket, .. } => Some(Input::Written { ticket }),
             Output::Apply(entries) => {
                 let index = entries.last().map_or(Index(0), |last| last.entry.position.index);
-                self.committed.extend(entries.into_iter().map(|committed| committed.entry.content));
+                self.committed.extend(entries.into_iter().map(|committed| committed.entry.payload));
                 Some(Input::Applied { index, wake_at: self.wake_at })
             }
             Output::Read { tickets } => {

@@ -357,7 +357,7 @@ mod tests {
     use crate::Timestamp;
     use crate::engine::membership::voters::VoterChange;
     use crate::engine::solo::{Solo, member, run};
-    use crate::wire::entry::{Content, Entry};
+    use crate::wire::entry::{Entry, EntryPayload};
     use crate::wire::types::Voter;
     use crate::wire::types::{Digest, Position, StoreId, Voters};
 
@@ -370,11 +370,12 @@ mod tests {
         let voters = Voters { now: voters.clone(), previous: voters, since: Index(1) };
         let position =
             Position { epoch: Ballot { counter: 1, ..Ballot::default() }, index: Index(1) };
-        let start = Entry::new(Digest::default(), position, now.wall, Content::EpochStart(voters));
+        let start =
+            Entry::new(Digest::default(), position, now.wall, EntryPayload::EpochStart(voters));
         let config =
             Config::new(run(1, 1), StoreId(1), vec![1, 2, 3].into_iter().map(ReplicaId).collect());
         let mut engine = Engine::<u64>::new(config, now);
-        engine.log.append(position.epoch, now.wall, start.content);
+        engine.log.append(position.epoch, now.wall, start.payload);
         let members: Vec<_> =
             std::iter::once(1).chain(others.iter().copied()).map(|id| member(id, id)).collect();
         engine.peers.configure(member(1, 1), &members, &members, now.monotonic);

@@ -1,7 +1,7 @@
 //! What the log means to a state machine.
 
 use crate::wire::codec;
-use crate::wire::entry::{BatchKind, Commands, Content, Entry};
+use crate::wire::entry::{BatchKind, Commands, Entry, EntryPayload};
 use crate::{Context, StateMachine, Timestamp};
 use std::io;
 
@@ -34,13 +34,15 @@ impl<M: StateMachine> Applier<M> {
         if self.machine.wake_at().is_some_and(|at| self.is_due(at, entry.time)) {
             self.machine.wake(&context);
         }
-        let batch = match &entry.content {
-            Content::Batch(batch) if batch.kind == BatchKind::Application => batch,
-            Content::Notice(change) => {
+        let batch = match &entry.payload {
+            EntryPayload::Batch(batch) if batch.kind == BatchKind::Application => batch,
+            EntryPayload::Notice(change) => {
                 self.machine.members_changed(&context, change);
                 return Ok(());
             }
-            Content::Batch(_) | Content::EpochStart(_) | Content::Time => return Ok(()),
+            EntryPayload::Batch(_) | EntryPayload::EpochStart(_) | EntryPayload::Time => {
+                return Ok(());
+            }
         };
         let context = context.proposed_by(batch.origin.incarnation());
         for command in Commands(&batch.commands) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::disk::Digests;
 use super::log_time::{KnownTime, LogTime};
-use crate::engine::{Content, Entry};
+use crate::engine::{Entry, EntryPayload};
 use crate::wire::entry::{Batch, MembersChanged};
 use crate::wire::message::{Open, Report};
 use crate::wire::types::{Ballot, Digest, Incarnation, Index, Nonce, Position, ReplicaId, Voters};
@@ -77,7 +77,7 @@ struct Fact<O> {
     /// Whether the state machine was woken before it, at the first replica that applied it.
     woken: Option<bool>,
     /// What it is, without its commands.
-    content: Content,
+    payload: EntryPayload,
 }
 
 impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
@@ -121,10 +121,10 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         fork.opens.insert(open.ballot, open.clone());
         (fork.log_time, fork.inherited) = (self.log_time.clone(), log.clone());
         for (index, fact) in (1..=ends.0).map(Index).zip(&self.committed) {
-            match &fact.content {
-                Content::Batch(batch) => fork.ordered(index, batch)?,
-                Content::Notice(change) => fork.noticed(index, change)?,
-                Content::EpochStart(_) | Content::Time => {}
+            match &fact.payload {
+                EntryPayload::Batch(batch) => fork.ordered(index, batch)?,
+                EntryPayload::Notice(change) => fork.noticed(index, change)?,
+                EntryPayload::EpochStart(_) | EntryPayload::Time => {}
             }
             fork.committed.push(fact.clone());
         }
@@ -184,7 +184,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         check(known == before, || {
             format!("log matching: the logs before {} differ: {known} and {before}", entry.position)
         })?;
-        let is_start = matches!(entry.content, Content::EpochStart(_));
+        let is_start = matches!(entry.payload, EntryPayload::EpochStart(_));
         let sequencer = self.opens.get(&entry.position.epoch).map(|open| open.sequencer);
         if !is_start && sequencer == Some(by) && news {
             known_time.check_stamp(entry.time, when)?;
@@ -295,8 +295,8 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
                 entry.digest
             )
         })?;
-        let mut content = entry.content.clone();
-        if let Content::Batch(batch) = &mut content {
+        let mut payload = entry.payload.clone();
+        if let EntryPayload::Batch(batch) = &mut payload {
             batch.commands = Bytes::new();
         }
         self.committed.push(Fact {
@@ -304,7 +304,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             known_in: epoch,
             outputs: None,
             woken: None,
-            content,
+            payload,
         });
         if let Some(open) = self.opens.get(&epoch) {
             check(index > open.base.index || epoch > entry.position.epoch, || {
@@ -316,10 +316,10 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
                 self.base_holds(open, index)?;
             }
         }
-        match &entry.content {
-            Content::Batch(batch) => self.ordered(index, batch)?,
-            Content::Notice(change) => self.noticed(index, change)?,
-            Content::EpochStart(_) | Content::Time => {}
+        match &entry.payload {
+            EntryPayload::Batch(batch) => self.ordered(index, batch)?,
+            EntryPayload::Notice(change) => self.noticed(index, change)?,
+            EntryPayload::EpochStart(_) | EntryPayload::Time => {}
         }
         for (offset, id) in proposals.iter().enumerate() {
             let place = *self.places.entry(*id).or_insert((index, offset));
@@ -413,7 +413,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
                 "N11: at {index}, {time}, asked for {asked:?}, the state machine was woken: {woken}"
             )
         })?;
-        check(is_due || entry.content != Content::Time, || {
+        check(is_due || entry.payload != EntryPayload::Time, || {
             format!("N11: the time at {index}, {time}, wakes nobody: asked for {asked:?}")
         })?;
         let fact = self.committed.get_mut(index.0 as usize - 1);
@@ -425,12 +425,12 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
 
     /// How many of the committed entries only tell the time.
     pub(super) fn times(&self) -> u64 {
-        self.committed.iter().filter(|fact| fact.content == Content::Time).count() as u64
+        self.committed.iter().filter(|fact| fact.payload == EntryPayload::Time).count() as u64
     }
 
     /// Whether the last entry that was committed only tells the time.
     pub(super) fn ends_in_time(&self) -> bool {
-        self.committed.last().is_some_and(|fact| fact.content == Content::Time)
+        self.committed.last().is_some_and(|fact| fact.payload == EntryPayload::Time)
     }
 
     /// Members by the committed order.

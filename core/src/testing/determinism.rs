@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Violation;
 use super::checker::{Checked, check};
-use crate::engine::{Batch, Content, Entry, MembersChanged};
+use crate::engine::{Batch, Entry, EntryPayload, MembersChanged};
 use crate::machine::Applier;
 use crate::snapshot::Snapshot;
 use crate::wire::codec;
@@ -44,23 +44,23 @@ where
     let joined = (0..REPLICAS).map(|replica| run_of(replica, 0)).collect();
     let all = MembersChanged { joined, left: Vec::new() };
     for machine in [&mut first, &mut second, &mut restored, &mut older] {
-        apply(machine, 0, Content::Notice(all.clone()))?;
+        apply(machine, 0, EntryPayload::Notice(all.clone()))?;
     }
     for (index, command) in (1..).zip(commands) {
         let (batch, change) = entries_of(index, &command)?;
         if let Some(change) = change {
             for machine in [&mut first, &mut second, &mut restored] {
-                apply(machine, index, Content::Notice(change.clone()))?;
+                apply(machine, index, EntryPayload::Notice(change.clone()))?;
             }
         }
         // As replicas get it: encoded once, decoded at each.
-        let content = Content::Batch(batch);
-        let output = answer(&mut first, index, content.clone())?;
-        let again = answer(&mut second, index, content.clone())?;
+        let payload = EntryPayload::Batch(batch);
+        let output = answer(&mut first, index, payload.clone())?;
+        let again = answer(&mut second, index, payload.clone())?;
         check(output == again, || {
             format!("command {index} answers {output:?} once and {again:?} once")
         })?;
-        let after = answer(&mut restored, index, content)?;
+        let after = answer(&mut restored, index, payload)?;
         check(output == after, || {
             format!("command {index} answers {output:?}, and {after:?} behind a snapshot")
         })?;
@@ -116,9 +116,9 @@ fn entries_of<C: serde::Serialize>(
 fn answer<M: StateMachine>(
     machine: &mut Applier<M>,
     index: u64,
-    content: Content,
+    payload: EntryPayload,
 ) -> Checked<M::Output> {
-    let answer = apply(machine, index, content)?;
+    let answer = apply(machine, index, payload)?;
     answer.ok_or_else(|| Violation(format!("command {index} has no answer")))
 }
 
@@ -126,11 +126,11 @@ fn answer<M: StateMachine>(
 fn apply<M: StateMachine>(
     machine: &mut Applier<M>,
     index: u64,
-    content: Content,
+    payload: EntryPayload,
 ) -> Checked<Option<M::Output>> {
     let position = Position { epoch: Ballot::default(), index: Index(index) };
     let time = Timestamp(1_000_000 + index * PACE_MS);
-    let entry = Entry::new(Digest::default(), position, time, content);
+    let entry = Entry::new(Digest::default(), position, time, payload);
     let mut answer = None;
     machine.apply(&entry, |output| answer = Some(output)).map_err(Violation)?;
     Ok(answer)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plainsong_storage::faulty::{FaultyLog, FaultySnapshots};
 
 use super::checker::{Checked, Violation};
-use crate::engine::{Content, Entry, Facts, Op, Recovered};
+use crate::engine::{Entry, EntryPayload, HardState, Op, Recovered};
 use crate::record;
 use crate::snapshot::{SnapshotManager, SnapshotName};
 use crate::wire::types::{Ballot, Digest, Index, StoreId, Voters};
@@ -60,18 +60,18 @@ impl Digests {
         match op {
             Op::Append(entry) => {
                 self.entries.push(Some((entry.position.epoch, entry.digest)));
-                if let Content::EpochStart(voters) = &entry.content {
+                if let EntryPayload::EpochStart(voters) = &entry.payload {
                     self.starts.push((entry.position.index, voters.clone()));
                 }
             }
-            Op::Cut(after) => {
+            Op::Truncate(after) => {
                 self.entries.truncate(after.0 as usize);
                 self.starts.retain(|(index, _)| index <= after);
             }
             Op::Reset(through) => {
                 self.entries = vec![None; through.0 as usize];
             }
-            Op::Facts(_) | Op::Compact(_) => {}
+            Op::HardState(_) | Op::Compact(_) => {}
         }
     }
 }
@@ -90,7 +90,7 @@ pub(super) struct Store {
     pub(super) damage: Option<String>,
     /// What no crash takes away.
     pub(super) digests: Digests,
-    pub(super) facts: Option<Facts>,
+    pub(super) hard_state: Option<HardState>,
     /// How far its replica knew of commits, and in which epochs, since the store was made.
     pub(super) commits: Vec<(Index, Ballot)>,
 }
@@ -107,7 +107,7 @@ impl Store {
             full_until: Duration::ZERO,
             damage: None,
             digests: Digests::default(),
-            facts: None,
+            hard_state: None,
             commits: Vec::new(),
         })
     }
@@ -141,7 +141,7 @@ impl Store {
 
     /// The highest ballot that is promised for good.
     pub(super) fn promised(&self) -> Ballot {
-        self.facts.map_or(Ballot::default(), |facts| facts.promised)
+        self.hard_state.map_or(Ballot::default(), |hard_state| hard_state.promised)
     }
 
     pub(super) fn submit(&mut self, ops: Vec<Op>) -> Checked {
@@ -180,8 +180,8 @@ impl Store {
     fn settle(&mut self, kept: usize) {
         for op in self.under_way.drain(..).take(kept) {
             self.digests.apply(&op);
-            if let Op::Facts(facts) = op {
-                self.facts = Some(facts);
+            if let Op::HardState(hard_state) = op {
+                self.hard_state = Some(hard_state);
             }
         }
     }

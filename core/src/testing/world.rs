@@ -8,7 +8,7 @@ use super::disk::{Digests, Store};
 use super::trace::Trace;
 use super::{Answer, ClientNumber, Parameters, Random, Workload};
 use crate::StateMachine;
-use crate::engine::{Committed, Content};
+use crate::engine::{Committed, EntryPayload};
 use crate::wire::entry::{BatchKind, Commands};
 use crate::wire::message::{Message, Open, Progress};
 use crate::wire::types::{Ballot, ClusterId, Index, ReplicaId, Voter};
@@ -283,8 +283,8 @@ impl<W: Workload> World<W> {
         // What whoever forced the cluster held is committed by that alone.
         let is_news =
             index > self.checker.committed() && !self.checker.inherits(index, entry.digest);
-        let proposals = match &entry.content {
-            Content::Batch(batch) if batch.kind == BatchKind::Application => {
+        let proposals = match &entry.payload {
+            EntryPayload::Batch(batch) if batch.kind == BatchKind::Application => {
                 Commands(&batch.commands).map(proposal_of).collect()
             }
             _ => Vec::new(),

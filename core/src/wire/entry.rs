@@ -34,7 +34,7 @@ pub enum BatchKind {
 
 /// What an entry of the log holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum EntryPayload {
     /// The first entry of an epoch, known from its `Open` (rule B8).
     EpochStart(Voters),
     /// Commands.
@@ -67,7 +67,7 @@ pub struct Entry {
     /// The log's time (rule N11).
     pub time: Timestamp,
     /// What.
-    pub content: Content,
+    pub payload: EntryPayload,
     /// Of the whole log up to and including this entry.
     pub digest: Digest,
 }
@@ -78,10 +78,10 @@ impl Entry {
         before: Digest,
         position: Position,
         time: Timestamp,
-        content: Content,
+        payload: EntryPayload,
     ) -> Self {
-        let digest = digest(before, position, time, &content);
-        Self { position, time, content, digest }
+        let digest = digest(before, position, time, &payload);
+        Self { position, time, payload, digest }
     }
 
     pub(crate) fn index(&self) -> Index {
@@ -89,7 +89,7 @@ impl Entry {
     }
 }
 
-impl Content {
+impl EntryPayload {
     /// The commands of a batch, nothing for other entries.
     pub(crate) fn commands(&self) -> Bytes {
         match self {
@@ -115,12 +115,12 @@ impl Content {
 pub struct EntryHead {
     pub(crate) epoch: Ballot,
     pub(crate) time: Timestamp,
-    pub(crate) content: ContentHead,
+    pub(crate) payload: EntryPayloadHead,
 }
 
 /// The part of [`EntryHead`] that depends on the kind of the entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum ContentHead {
+pub(crate) enum EntryPayloadHead {
     EpochStart(Voters),
     Batch(BatchHead),
     Notice(MembersChanged),
@@ -129,42 +129,42 @@ pub(crate) enum ContentHead {
 
 impl EntryHead {
     pub(crate) fn of(entry: &Entry) -> Self {
-        let content = match &entry.content {
-            Content::EpochStart(voters) => ContentHead::EpochStart(voters.clone()),
-            Content::Batch(batch) => ContentHead::Batch(batch.head()),
-            Content::Notice(notice) => ContentHead::Notice(notice.clone()),
-            Content::Time => ContentHead::Time,
+        let payload = match &entry.payload {
+            EntryPayload::EpochStart(voters) => EntryPayloadHead::EpochStart(voters.clone()),
+            EntryPayload::Batch(batch) => EntryPayloadHead::Batch(batch.head()),
+            EntryPayload::Notice(notice) => EntryPayloadHead::Notice(notice.clone()),
+            EntryPayload::Time => EntryPayloadHead::Time,
         };
-        Self { epoch: entry.position.epoch, time: entry.time, content }
+        Self { epoch: entry.position.epoch, time: entry.time, payload }
     }
 }
 
-impl ContentHead {
+impl EntryPayloadHead {
     /// The whole again; `None` where the commands do not fit the head.
-    pub(crate) fn with(self, commands: Bytes) -> Option<Content> {
-        let alone = |content| commands.is_empty().then_some(content);
+    pub(crate) fn with(self, commands: Bytes) -> Option<EntryPayload> {
+        let alone = |payload| commands.is_empty().then_some(payload);
         match self {
-            Self::EpochStart(voters) => alone(Content::EpochStart(voters)),
+            Self::EpochStart(voters) => alone(EntryPayload::EpochStart(voters)),
             Self::Batch(head) => Commands::are_well_formed(&commands, head.count)
-                .then(|| Content::Batch(head.with(commands))),
-            Self::Notice(notice) => alone(Content::Notice(notice)),
-            Self::Time => alone(Content::Time),
+                .then(|| EntryPayload::Batch(head.with(commands))),
+            Self::Notice(notice) => alone(EntryPayload::Notice(notice)),
+            Self::Time => alone(EntryPayload::Time),
         }
     }
 }
 
-fn digest(before: Digest, position: Position, time: Timestamp, content: &Content) -> Digest {
+fn digest(before: Digest, position: Position, time: Timestamp, payload: &EntryPayload) -> Digest {
     let mut input = Fields::<128>::default();
     input.put(&before.0.to_le_bytes());
     put_ballot(&mut input, position.epoch);
     input.put(&position.index.0.to_le_bytes());
     input.put(&time.0.to_le_bytes());
-    match content {
-        Content::EpochStart(voters) => {
+    match payload {
+        EntryPayload::EpochStart(voters) => {
             input.put(&[1]);
             input.put(&voters_hash(voters).to_le_bytes());
         }
-        Content::Batch(batch) => {
+        EntryPayload::Batch(batch) => {
             input.put(&[match batch.kind {
                 BatchKind::Application => 2,
                 BatchKind::Operator => 5,
@@ -176,11 +176,11 @@ fn digest(before: Digest, position: Position, time: Timestamp, content: &Content
             input.put(&batch.count.to_le_bytes());
             input.put(&xxh3_128(&batch.commands).to_le_bytes());
         }
-        Content::Notice(notice) => {
+        EntryPayload::Notice(notice) => {
             input.put(&[3]);
             input.put(&notice_hash(notice).to_le_bytes());
         }
-        Content::Time => input.put(&[4]),
+        EntryPayload::Time => input.put(&[4]),
     }
     Digest(xxh3_128(input.bytes()))
 }
@@ -297,9 +297,9 @@ mod tests {
     use super::*;
     use crate::wire::types::{Nonce, ReplicaId};
 
-    fn batch(commands: &'static [u8]) -> Content {
+    fn batch(commands: &'static [u8]) -> EntryPayload {
         let origin = Origin { replica: ReplicaId(1), counter: 1, nonce: Nonce(7) };
-        Content::Batch(Batch {
+        EntryPayload::Batch(Batch {
             origin,
             number: 1,
             kind: BatchKind::Application,
@@ -316,13 +316,18 @@ mod tests {
             Entry::new(Digest(1), position, Timestamp(1), batch(b"a")),
             Entry::new(Digest(0), position, Timestamp(2), batch(b"a")),
             Entry::new(Digest(0), position, Timestamp(1), batch(b"b")),
-            Entry::new(Digest(0), position, Timestamp(1), Content::EpochStart(Voters::default())),
-            Entry::new(Digest(0), position, Timestamp(1), Content::Time),
             Entry::new(
                 Digest(0),
                 position,
                 Timestamp(1),
-                Content::Notice(MembersChanged::default()),
+                EntryPayload::EpochStart(Voters::default()),
+            ),
+            Entry::new(Digest(0), position, Timestamp(1), EntryPayload::Time),
+            Entry::new(
+                Digest(0),
+                position,
+                Timestamp(1),
+                EntryPayload::Notice(MembersChanged::default()),
             ),
             Entry::new(
                 Digest(0),
@@ -348,7 +353,7 @@ mod tests {
         let run = |nonce| Incarnation { replica: ReplicaId(1), nonce: Nonce(nonce) };
         let digest = |joined: &[u64], left: &[u64]| {
             let [joined, left] = [joined, left].map(|runs| runs.iter().copied().map(run).collect());
-            let notice = Content::Notice(MembersChanged { joined, left });
+            let notice = EntryPayload::Notice(MembersChanged { joined, left });
             Entry::new(Digest(0), Position::default(), Timestamp(1), notice).digest
         };
         let digests = [

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::entry::{Batch, BatchHead, Content, Entry, EntryHead, MembersChanged};
+use crate::wire::entry::{Batch, BatchHead, Entry, EntryHead, EntryPayload, MembersChanged};
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::Timestamp;
 use crate::wire::types::{
@@ -140,13 +140,13 @@ pub enum Marked {
 impl Mark {
     /// The mark of an entry; `None` for an `EpochStart`, which is known from its `Open`.
     pub(crate) fn of(entry: &Entry) -> Option<Self> {
-        let what = match &entry.content {
-            Content::EpochStart(_) => return None,
-            Content::Batch(Batch { origin, number, .. }) => {
+        let what = match &entry.payload {
+            EntryPayload::EpochStart(_) => return None,
+            EntryPayload::Batch(Batch { origin, number, .. }) => {
                 Marked::Batch { origin: *origin, number: *number }
             }
-            Content::Notice(notice) => Marked::Notice(notice.clone()),
-            Content::Time => Marked::Time,
+            EntryPayload::Notice(notice) => Marked::Notice(notice.clone()),
+            EntryPayload::Time => Marked::Time,
         };
         Some(Self { time: entry.time, what })
     }

@@ -18,8 +18,8 @@ pub trait Logs {
 /// Runs every case.
 pub fn check_log(logs: &mut impl Logs) {
     holds_what_was_written_in_order(logs);
-    the_last_facts_count(logs);
-    a_cut_takes_away_the_end(logs);
+    the_last_hard_state_counts(logs);
+    a_truncation_removes_the_end(logs);
     compaction_takes_away_the_beginning(logs);
     a_reset_takes_away_all(logs);
     refuses_what_does_not_fit(logs);
@@ -39,12 +39,12 @@ fn append(indices: impl IntoIterator<Item = u64>) -> Vec<Op> {
     indices.into_iter().map(|index| Op::Append(record(index))).collect()
 }
 
-/// Closes and opens the log, and checks that it holds these records, and returns the facts.
+/// Closes and opens the log, and checks that it holds these records, and returns the hard state.
 fn holds<L: Logs>(logs: &mut L, log: L::Log, records: &[Record]) -> (L::Log, Option<Bytes>) {
     let mut log = logs.reopen(log);
     let held = log.recover(0).unwrap();
     assert_eq!(held.records, records);
-    (log, held.facts)
+    (log, held.hard_state)
 }
 
 fn records(indices: impl IntoIterator<Item = u64>) -> Vec<Record> {
@@ -56,36 +56,36 @@ fn holds_what_was_written_in_order(logs: &mut impl Logs) {
     assert_eq!(log.recover(0), Ok(Recovered::default()));
     log.write(append(1..=3)).unwrap();
     log.write(append([4])).unwrap();
-    let (mut log, facts) = holds(logs, log, &records(1..=4));
-    assert_eq!(facts, None);
+    let (mut log, hard_state) = holds(logs, log, &records(1..=4));
+    assert_eq!(hard_state, None);
     log.write(vec![]).unwrap();
     log.write(append(5..=6)).unwrap();
     holds(logs, log, &records(1..=6));
 }
 
-fn the_last_facts_count(logs: &mut impl Logs) {
-    let facts = |text: &'static str| Op::Facts(Bytes::from_static(text.as_bytes()));
+fn the_last_hard_state_counts(logs: &mut impl Logs) {
+    let hard_state = |text: &'static str| Op::HardState(Bytes::from_static(text.as_bytes()));
     let mut log = logs.empty();
-    log.write(vec![facts("first"), Op::Append(record(1)), facts("second")]).unwrap();
+    log.write(vec![hard_state("first"), Op::Append(record(1)), hard_state("second")]).unwrap();
     let (mut log, found) = holds(logs, log, &records([1]));
     assert_eq!(found, Some(Bytes::from_static(b"second")));
     log.write(append([2])).unwrap();
     let (mut log, found) = holds(logs, log, &records([1, 2]));
-    assert_eq!(found, Some(Bytes::from_static(b"second")), "a write without facts keeps them");
-    log.write(vec![facts("")]).unwrap();
+    assert_eq!(found, Some(Bytes::from_static(b"second")), "a write without a hard state keeps it");
+    log.write(vec![hard_state("")]).unwrap();
     let (_, found) = holds(logs, log, &records([1, 2]));
-    assert_eq!(found, Some(Bytes::new()), "empty facts are facts");
+    assert_eq!(found, Some(Bytes::new()), "an empty hard state is a hard state");
 }
 
-fn a_cut_takes_away_the_end(logs: &mut impl Logs) {
+fn a_truncation_removes_the_end(logs: &mut impl Logs) {
     let mut log = logs.empty();
     log.write(append(1..=5)).unwrap();
-    log.write(vec![Op::Cut(9), Op::Cut(3)]).unwrap();
+    log.write(vec![Op::Truncate(9), Op::Truncate(3)]).unwrap();
     let (mut log, _) = holds(logs, log, &records(1..=3));
     let other = Record { body: Bytes::from_static(b"another"), ..record(3) };
-    log.write(vec![Op::Cut(2), Op::Append(other.clone())]).unwrap();
+    log.write(vec![Op::Truncate(2), Op::Append(other.clone())]).unwrap();
     let (mut log, _) = holds(logs, log, &[record(1), record(2), other]);
-    log.write(vec![Op::Cut(0)]).unwrap();
+    log.write(vec![Op::Truncate(0)]).unwrap();
     let (mut log, _) = holds(logs, log, &[]);
     log.write(append([1])).unwrap();
     holds(logs, log, &records([1]));
@@ -129,7 +129,7 @@ fn refuses_what_does_not_fit(logs: &mut impl Logs) {
     log.write(append(1..=2)).unwrap();
     log.write(vec![Op::Compact(2)]).unwrap();
     let refused = StorageError::Compacted { after: 1, compacted: 2 };
-    assert_eq!(log.write(vec![Op::Cut(1)]), Err(refused));
+    assert_eq!(log.write(vec![Op::Truncate(1)]), Err(refused));
 }
 
 fn returns_records_of_any_length(logs: &mut impl Logs) {
@@ -158,7 +158,7 @@ fn reads_what_was_written(logs: &mut impl Logs) {
     assert_eq!(log.read(3, 2 * each - 1), Ok(records([3])));
     assert_eq!(log.read(9, 0), Ok(records([9])), "one at least");
     assert_eq!(log.read(10, 1000), Ok(Vec::new()));
-    let mut ops = vec![Op::Compact(3), Op::Cut(6)];
+    let mut ops = vec![Op::Compact(3), Op::Truncate(6)];
     ops.extend(append([7]));
     log.write(ops).unwrap();
     assert_eq!(log.read(3, 1000), Ok(Vec::new()));
@@ -211,11 +211,11 @@ pub fn draw_write(draw: &mut Draw, first: &mut u64, last: &mut u64) -> Vec<Op> {
         match draw.below(20) {
             0 => {
                 let length = draw.length(300);
-                ops.push(Op::Facts(draw.bytes(length)));
+                ops.push(Op::HardState(draw.bytes(length)));
             }
             1 => {
                 *last -= draw.below((*last - *first).min(3) + 1);
-                ops.push(Op::Cut(*last));
+                ops.push(Op::Truncate(*last));
             }
             2 | 3 => {
                 *first += draw.below(*last - *first + 1);

@@ -105,13 +105,13 @@ mod tests {
         Op::Append(Record { index, head: Bytes::new(), body: Bytes::new() })
     }
 
-    fn facts(text: &'static str) -> Op {
-        Op::Facts(Bytes::from_static(text.as_bytes()))
+    fn hard_state(text: &'static str) -> Op {
+        Op::HardState(Bytes::from_static(text.as_bytes()))
     }
 
     fn found(log: &mut FaultyLog) -> (Option<Bytes>, Vec<u64>) {
-        let Recovered { facts, records, .. } = log.recover(0).unwrap();
-        (facts, records.iter().map(|record| record.index).collect())
+        let Recovered { hard_state, records, .. } = log.recover(0).unwrap();
+        (hard_state, records.iter().map(|record| record.index).collect())
     }
 
     #[test]
@@ -125,9 +125,9 @@ mod tests {
         ];
         for (kept, (text, indices)) in states.into_iter().enumerate() {
             let mut log = FaultyLog::new();
-            log.write(vec![append(1), append(2), facts("a")]).unwrap();
-            log.submit(vec![append(3), facts("b")]);
-            log.submit(vec![Op::Cut(1), append(2)]);
+            log.write(vec![append(1), append(2), hard_state("a")]).unwrap();
+            log.submit(vec![append(3), hard_state("b")]);
+            log.submit(vec![Op::Truncate(1), append(2)]);
             assert_eq!((log.unsynced(), log.synced().last()), (4, 2));
             log.crash(kept).unwrap();
             let expected = (text.map(|text| Bytes::from_static(text.as_bytes())), indices.to_vec());
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn what_was_synced_survives() {
         let mut log = FaultyLog::new();
-        log.submit(vec![append(1), facts("a")]);
+        log.submit(vec![append(1), hard_state("a")]);
         log.sync().unwrap();
         log.crash(0).unwrap();
         assert_eq!(found(&mut log), (Some(Bytes::from_static(b"a")), vec![1]));

@@ -1,4 +1,4 @@
-//! The durable log: records and facts in redb, and a watermark beside them.
+//! The durable log: records and hard state in redb, and a watermark beside them.
 
 mod frame;
 mod scan;
@@ -180,8 +180,8 @@ impl LogStore for DiskLog {
         if expected != self.state.last {
             return Err(self.damaged(expected + 1));
         }
-        let State { facts, compacted, .. } = self.state.clone();
-        Ok(Recovered { facts, compacted, records })
+        let State { hard_state, compacted, .. } = self.state.clone();
+        Ok(Recovered { hard_state, compacted, records })
     }
 
     fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
@@ -232,7 +232,7 @@ fn carry_out(
     table: &mut Table<'_, u64, &'static [u8]>,
 ) -> Result<(), WriteError> {
     match op {
-        Op::Facts(facts) => state.facts = Some(facts),
+        Op::HardState(hard_state) => state.hard_state = Some(hard_state),
         Op::Append(record) => {
             let (index, last) = (record.index, state.last);
             if index != last + 1 {
@@ -242,7 +242,7 @@ fn carry_out(
             frame::encode(&record, room.as_mut());
             state.last = index;
         }
-        Op::Cut(after) => {
+        Op::Truncate(after) => {
             let compacted = state.compacted;
             if after < compacted {
                 return Err(StorageError::Compacted { after, compacted }.into());

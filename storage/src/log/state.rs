@@ -9,13 +9,13 @@ pub(super) struct State {
     pub(super) compacted: u64,
     /// The last record there is; `compacted` when there is none.
     pub(super) last: u64,
-    pub(super) facts: Option<Bytes>,
+    pub(super) hard_state: Option<Bytes>,
 }
 
 impl State {
     /// Of an empty log.
     pub(super) fn new() -> Self {
-        Self { serial: 1, compacted: 0, last: 0, facts: None }
+        Self { serial: 1, compacted: 0, last: 0, hard_state: None }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -23,8 +23,8 @@ impl State {
         for number in [self.serial, self.compacted, self.last] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.push(u8::from(self.facts.is_some()));
-        bytes.extend_from_slice(self.facts.as_deref().unwrap_or_default());
+        bytes.push(u8::from(self.hard_state.is_some()));
+        bytes.extend_from_slice(self.hard_state.as_deref().unwrap_or_default());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes
     }
@@ -38,12 +38,12 @@ impl State {
         let (serial, rest) = state.split_first_chunk()?;
         let (compacted, rest) = rest.split_first_chunk()?;
         let (last, rest) = rest.split_first_chunk()?;
-        let (has_facts, facts) = rest.split_first()?;
+        let (has_hard_state, hard_state) = rest.split_first()?;
         Some(Self {
             serial: u64::from_le_bytes(*serial),
             compacted: u64::from_le_bytes(*compacted),
             last: u64::from_le_bytes(*last),
-            facts: (*has_facts == 1).then(|| Bytes::copy_from_slice(facts)),
+            hard_state: (*has_hard_state == 1).then(|| Bytes::copy_from_slice(hard_state)),
         })
     }
 }

@@ -354,7 +354,7 @@ impl Stage {
         if known != entry.digest {
             return Err(format!("two entries are committed at index {index}"));
         }
-        let text = words::entry(entry.position.epoch, &entry.content);
+        let text = words::entry(entry.position.epoch, &entry.payload);
         let (_, replicas) = self.applied.entry((cluster, index)).or_insert((text, Vec::new()));
         if !replicas.contains(&id) {
             replicas.push(id);
@@ -407,7 +407,7 @@ impl Stage {
     fn log(&mut self, id: u32) -> Result<String, String> {
         let entries = self.replica(id)?.durable();
         let line = |entry: &Entry| {
-            let text = words::entry(entry.position.epoch, &entry.content);
+            let text = words::entry(entry.position.epoch, &entry.payload);
             format!("[{}] {text}\n", entry.position.index)
         };
         Ok(entries.iter().map(line).collect())

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use plainsong::Timestamp;
-use plainsong::engine::{Content, Entry};
+use plainsong::engine::{Entry, EntryPayload};
 use serde::{Deserialize, Serialize};
 
 use super::words;
@@ -25,7 +25,7 @@ impl State {
 
     pub(super) fn apply(&mut self, entry: &Entry) {
         self.alarms = self.alarms.split_off(&Timestamp(entry.time.0 + 1));
-        let Content::Batch(batch) = &entry.content else { return };
+        let EntryPayload::Batch(batch) = &entry.payload else { return };
         for command in words::commands(batch) {
             let after = command.strip_prefix("wake-").and_then(|ms| ms.parse::<u64>().ok());
             self.alarms.extend(after.map(|ms| Timestamp(entry.time.0 + ms)));

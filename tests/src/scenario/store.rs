@@ -1,6 +1,6 @@
 use std::io;
 
-use plainsong::engine::{Entry, Facts, Op, Recovered};
+use plainsong::engine::{Entry, HardState, Op, Recovered};
 use plainsong::snapshot::{
     SnapshotCommand, SnapshotEvent, SnapshotHead, SnapshotManager, SnapshotName, SnapshotReader,
     SnapshotWriter, read,
@@ -11,7 +11,7 @@ use super::state::State;
 
 /// What a replica keeps when its process dies.
 pub(super) struct Store {
-    facts: Option<Facts>,
+    hard_state: Option<HardState>,
     entries: Vec<Entry>,
     snapshots: FaultySnapshots,
     manager: SnapshotManager,
@@ -23,7 +23,7 @@ impl Store {
     pub(super) fn formatted(formats: u64) -> Result<Self, String> {
         let snapshots = FaultySnapshots::new();
         let manager = open(&snapshots)?;
-        Ok(Self { facts: None, entries: Vec::new(), snapshots, manager, formats })
+        Ok(Self { hard_state: None, entries: Vec::new(), snapshots, manager, formats })
     }
 
     pub(super) fn formats(&self) -> u64 {
@@ -36,9 +36,9 @@ impl Store {
 
     pub(super) fn write(&mut self, op: Op) {
         match op {
-            Op::Facts(facts) => self.facts = Some(facts),
+            Op::HardState(hard_state) => self.hard_state = Some(hard_state),
             Op::Append(entry) => self.entries.push(entry),
-            Op::Cut(after) => self.entries.retain(|entry| entry.position.index <= after),
+            Op::Truncate(after) => self.entries.retain(|entry| entry.position.index <= after),
             Op::Reset(_) => self.entries.clear(),
             Op::Compact(through) => self.entries.retain(|entry| entry.position.index > through),
         }
@@ -51,15 +51,20 @@ impl Store {
         let snapshots = self.manager.names();
         let head = snapshots.last().map(|name| self.manager.head(*name)).transpose();
         let head = head.map_err(|error| error.to_string())?;
-        Ok(Recovered { facts: self.facts, snapshots, head, entries: self.entries.clone() })
+        Ok(Recovered {
+            hard_state: self.hard_state,
+            snapshots,
+            head,
+            entries: self.entries.clone(),
+        })
     }
 
     pub(super) fn copied(&self) -> Result<Self, String> {
         if !self.manager.names().is_empty() {
             return Err("a story copies no snapshots".into());
         }
-        let (facts, entries) = (self.facts, self.entries.clone());
-        Ok(Self { facts, entries, ..Self::formatted(self.formats)? })
+        let (hard_state, entries) = (self.hard_state, self.entries.clone());
+        Ok(Self { hard_state, entries, ..Self::formatted(self.formats)? })
     }
 
     /// Takes a snapshot of that state.

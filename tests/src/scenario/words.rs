@@ -1,5 +1,5 @@
 use plainsong::Incarnation;
-use plainsong::engine::{Batch, Content, MembersChanged};
+use plainsong::engine::{Batch, EntryPayload, MembersChanged};
 use plainsong::message::{Fetch, Missing, Offer, Offered, Open};
 use plainsong::{Ballot, Voter, Voters};
 
@@ -37,10 +37,12 @@ pub(super) fn open(open: &Open) -> String {
     )
 }
 
-pub(super) fn entry(epoch: Ballot, content: &Content) -> String {
-    match content {
-        Content::EpochStart(set) => format!("start of epoch {}, {}", ballot(epoch), voters(set)),
-        Content::Batch(batch) => {
+pub(super) fn entry(epoch: Ballot, payload: &EntryPayload) -> String {
+    match payload {
+        EntryPayload::EpochStart(set) => {
+            format!("start of epoch {}, {}", ballot(epoch), voters(set))
+        }
+        EntryPayload::Batch(batch) => {
             let commands = commands(batch);
             // Those of operators are no text.
             if commands.iter().any(|command| command.contains(char::is_control)) {
@@ -49,7 +51,7 @@ pub(super) fn entry(epoch: Ballot, content: &Content) -> String {
             let quoted = commands.into_iter().map(|command| format!("'{command}'"));
             format!("{} of {}", list(quoted), batch.origin.replica)
         }
-        Content::Notice(MembersChanged { joined, left }) => {
+        EntryPayload::Notice(MembersChanged { joined, left }) => {
             let of = |runs: &[Incarnation]| list(runs.iter().map(|run| run.replica));
             match (joined.is_empty(), left.is_empty()) {
                 (false, true) => format!("notice: joined {}", of(joined)),
@@ -57,7 +59,7 @@ pub(super) fn entry(epoch: Ballot, content: &Content) -> String {
                 _ => format!("notice: joined {}, left {}", of(joined), of(left)),
             }
         }
-        Content::Time => "time".into(),
+        EntryPayload::Time => "time".into(),
     }
 }
 

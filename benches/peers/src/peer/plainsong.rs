@@ -19,8 +19,8 @@ impl Plainsong {
 impl Peer for Plainsong {
     fn write(&mut self, write: &Write<'_>) -> Result<()> {
         let mut ops = Vec::with_capacity(write.append.len() + 3);
-        ops.extend(write.facts.map(|facts| Op::Facts(Bytes::copy_from_slice(facts))));
-        ops.extend(write.cut.map(Op::Cut));
+        ops.extend(write.facts.map(|facts| Op::HardState(Bytes::copy_from_slice(facts))));
+        ops.extend(write.cut.map(Op::Truncate));
         for (index, bytes) in write.append {
             let (head, body) = (Bytes::new(), Bytes::copy_from_slice(bytes));
             ops.push(Op::Append(Record { index: *index, head, body }));

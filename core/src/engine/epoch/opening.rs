@@ -5,7 +5,7 @@ use cpg::Member;
 use crate::engine::membership::cluster::cluster_of;
 use crate::engine::transfer::offers::Offers;
 use crate::engine::{Engine, Epoch, Now, Output, StepResult, StopReason, ensure};
-use crate::wire::entry::Content;
+use crate::wire::entry::EntryPayload;
 use crate::wire::message::{Message, Open, Report};
 use crate::wire::types::{Ballot, ClusterId, Index};
 
@@ -60,8 +60,8 @@ impl<T> Engine<T> {
             self.election.coordination = None;
         }
         self.election.promised(self.now.monotonic);
-        let facts = self.facts();
-        self.write_queue.promise(ballot, facts);
+        let hard_state = self.hard_state();
+        self.write_queue.promise(ballot, hard_state);
     }
 
     fn report(&self, ballot: Ballot) -> Report {
@@ -145,7 +145,7 @@ impl<T> Engine<T> {
         self.forget_epoch();
         let sequencing = at_base && open.sequencer == self.me();
         if at_base {
-            self.append(ballot, open.time, Content::EpochStart(open.voters.clone()));
+            self.append(ballot, open.time, EntryPayload::EpochStart(open.voters.clone()));
         } else if already_in {
             self.clock.saw_in_epoch(self.log.time(), self.now.monotonic);
         }
@@ -177,7 +177,7 @@ impl<T> Engine<T> {
             })?;
             // Batches that lose their place may get another one in this epoch.
             for entry in self.log.cut(shared) {
-                if let Content::Batch(batch) = entry.content {
+                if let EntryPayload::Batch(batch) = entry.payload {
                     let members = &self.peers;
                     self.ordering.pool.insert(&self.log, batch, |run| members.has(run));
                 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 pub(crate) use self::tables::{LastBatch, Tables};
 use crate::Timestamp;
 use crate::engine::plausible::ORIGIN_AHEAD;
-use crate::wire::entry::{Content, Entry};
+use crate::wire::entry::{Entry, EntryPayload};
 use crate::wire::types::{Ballot, Digest, Incarnation, Index, Origin, Position, ReplicaId, Voters};
 
 /// Epochs told to others.
@@ -34,12 +34,12 @@ pub(crate) struct Log {
     /// The same of those before the first entry in memory.
     cost_before: u64,
     /// Up to here entries are gone from the store too.
-    gone: Index,
+    compacted_through: Index,
     /// What those took.
     cost_gone: u64,
     /// What all entries up to some index took, for some of those that are in the store only.
     stored: VecDeque<(Index, u64)>,
-    /// Epochs and the index each begins at, from the one that `gone` is in.
+    /// Epochs and the index each begins at, from the one that `compacted_through` is in.
     history: Vec<(Ballot, Index)>,
 }
 
@@ -48,7 +48,7 @@ impl Log {
     pub(crate) fn behind(start: Tables) -> Self {
         let Position { epoch, index } = start.position;
         let history = if index > Index(0) { vec![(epoch, index)] } else { Vec::new() };
-        Self { end: start.clone(), start, gone: index, history, ..Self::default() }
+        Self { end: start.clone(), start, compacted_through: index, history, ..Self::default() }
     }
 
     /// What follows from the entries that are not in memory.
@@ -99,13 +99,13 @@ impl Log {
     }
 
     /// Up to here entries are gone from memory and from the store.
-    pub(crate) fn gone(&self) -> Index {
-        self.gone
+    pub(crate) fn compacted_through(&self) -> Index {
+        self.compacted_through
     }
 
     /// The first entry that is in the store, if not in memory.
     pub(crate) fn first_kept(&self) -> Index {
-        self.gone.next()
+        self.compacted_through.next()
     }
 
     pub(crate) fn first_in_memory(&self) -> Index {
@@ -148,7 +148,7 @@ impl Log {
     /// than that.
     pub(crate) fn first_within(&self, bytes_max: u64) -> Index {
         if self.stored_bytes() <= bytes_max {
-            return self.gone;
+            return self.compacted_through;
         }
         if self.bytes() > bytes_max {
             return self.first_in_memory_within(bytes_max);
@@ -219,11 +219,16 @@ impl Log {
         epoch_at(&self.history, index)
     }
 
-    pub(crate) fn append(&mut self, epoch: Ballot, time: Timestamp, content: Content) -> &Entry {
+    pub(crate) fn append(
+        &mut self,
+        epoch: Ballot,
+        time: Timestamp,
+        payload: EntryPayload,
+    ) -> &Entry {
         let position = Position { epoch, index: self.end.position.index.next() };
         assert!(epoch >= self.end.position.epoch, "epochs never go back in a log");
         assert!(time >= self.end.time, "the log's time never goes back");
-        let entry = Entry::new(self.end.digest, position, time, content);
+        let entry = Entry::new(self.end.digest, position, time, payload);
         self.push(entry)
     }
 
@@ -259,14 +264,14 @@ impl Log {
     pub(crate) fn cut(&mut self, shared: Index) -> VecDeque<Entry> {
         assert!(shared >= self.start.position.index, "what is applied is never cut");
         let kept = usize::try_from(shared.0 - self.start.position.index.0).unwrap_or(usize::MAX);
-        let gone = self.entries.split_off(kept.min(self.entries.len()));
+        let removed = self.entries.split_off(kept.min(self.entries.len()));
         self.costs.truncate(kept);
         self.history.retain(|(_, first)| *first <= shared);
         self.end = self.start.clone();
         for entry in &self.entries {
             self.end.add(entry);
         }
-        gone
+        removed
     }
 
     /// The entries up to `through` leave memory, and stay in the store; what follows from them
@@ -286,9 +291,9 @@ impl Log {
     /// The entries up to `through` are gone, from the store too.
     pub(crate) fn compact(&mut self, through: Index) {
         self.forget(through, u64::MAX);
-        let through = through.min(self.start.position.index).max(self.gone);
+        let through = through.min(self.start.position.index).max(self.compacted_through);
         self.cost_gone = self.cost_to(through);
-        self.gone = through;
+        self.compacted_through = through;
         let past = self.stored.partition_point(|(index, _)| *index <= through);
         self.stored.drain(..past);
         // What is compacted is committed, so every later base holds it, and where it parts
@@ -300,7 +305,7 @@ impl Log {
 
 /// About the memory that an entry takes.
 fn cost(entry: &Entry) -> u64 {
-    (size_of::<Entry>() + entry.content.bytes()) as u64
+    (size_of::<Entry>() + entry.payload.bytes()) as u64
 }
 
 /// The epoch of an index by an epoch history.
@@ -342,14 +347,14 @@ mod tests {
     fn log_of(epochs: &[u64]) -> Log {
         let mut log = Log::default();
         for epoch in epochs {
-            log.append(ballot(*epoch), Timestamp(0), Content::EpochStart(Voters::default()));
+            log.append(ballot(*epoch), Timestamp(0), EntryPayload::EpochStart(Voters::default()));
         }
         log
     }
 
-    fn batch(origin: Origin, number: u64) -> Content {
+    fn batch(origin: Origin, number: u64) -> EntryPayload {
         let (kind, commands) = (BatchKind::Application, Bytes::new());
-        Content::Batch(Batch { origin, number, kind, count: 0, commands })
+        EntryPayload::Batch(Batch { origin, number, kind, count: 0, commands })
     }
 
     #[test]
@@ -445,7 +450,7 @@ mod tests {
         assert_eq!(log.cut(Index(5)).len(), 1);
         assert_eq!((log.bytes(), log.stored_bytes()), (each, 2 * each));
         log.compact(Index(5));
-        assert_eq!((log.bytes(), log.stored_bytes(), log.gone()), (0, 0, Index(5)));
+        assert_eq!((log.bytes(), log.stored_bytes(), log.compacted_through()), (0, 0, Index(5)));
     }
 
     #[test]
@@ -468,7 +473,7 @@ mod tests {
         assert!(!log.is_next(&origin(1, 1), 1), "no member yet");
         let joined = vec![origin(1, 1).incarnation(), origin(2, 2).incarnation()];
         let left = Vec::new();
-        let notice = Content::Notice(MembersChanged { joined, left });
+        let notice = EntryPayload::Notice(MembersChanged { joined, left });
         log.append(ballot(1), Timestamp(0), notice);
         assert!(log.is_next(&origin(1, 1), 1) && !log.is_next(&origin(1, 1), 2));
         log.append(ballot(1), Timestamp(0), batch(origin(1, 1), 1));
@@ -480,7 +485,7 @@ mod tests {
         log.append(ballot(1), Timestamp(0), batch(origin(2, 2), 1));
         assert!(!log.is_next(&origin(1, 1), 2) && log.is_past(&origin(1, 1), 2));
         let (joined, left) = (Vec::new(), vec![origin(2, 2).incarnation()]);
-        let notice = Content::Notice(MembersChanged { joined, left });
+        let notice = EntryPayload::Notice(MembersChanged { joined, left });
         log.append(ballot(1), Timestamp(0), notice);
         assert!(!log.is_next(&origin(2, 2), 2) && !log.is_past(&origin(2, 2), 2));
         log.cut(log.last().index.0.checked_sub(1).map(Index).unwrap());

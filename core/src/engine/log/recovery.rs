@@ -3,7 +3,7 @@
 use crate::engine::log::write_queue::WriteQueue;
 use crate::engine::log::{Log, Tables};
 use crate::engine::plausible::COUNT_MAX;
-use crate::engine::{Config, Engine, Facts, Now, Op, SnapshotHead};
+use crate::engine::{Config, Engine, HardState, Now, Op, SnapshotHead};
 use crate::wire::entry::Entry;
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::{Digest, Index, ReplicaId, StoreId};
@@ -11,8 +11,8 @@ use crate::wire::types::{Digest, Index, ReplicaId, StoreId};
 /// What a store holds.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// The last facts written; `None` if the store was never written.
-    pub facts: Option<Facts>,
+    /// The last hard state written; `None` if the store was never written.
+    pub hard_state: Option<HardState>,
     /// The complete snapshots, the newest last.
     pub snapshots: Vec<SnapshotName>,
     /// The head of the newest.
@@ -74,48 +74,48 @@ impl<T> Engine<T> {
         now: Now,
         recovered: Recovered,
     ) -> Result<Self, RestartError> {
-        let Recovered { facts, snapshots, head, entries } = recovered;
-        let Some(facts) = facts else {
+        let Recovered { hard_state, snapshots, head, entries } = recovered;
+        let Some(hard_state) = hard_state else {
             // A promise is written before anything else.
             return if entries.is_empty() && snapshots.is_empty() {
                 Ok(Self::new(config, now))
             } else {
-                Err(incomplete("it has a log and no facts"))
+                Err(incomplete("it has a log and no hard state"))
             };
         };
-        if facts.replica != config.incarnation.replica {
-            let (found, configured) = (facts.replica, config.incarnation.replica);
-            return Err(RestartError::OtherReplica { store: facts.store, found, configured });
+        if hard_state.replica != config.incarnation.replica {
+            let (found, configured) = (hard_state.replica, config.incarnation.replica);
+            return Err(RestartError::OtherReplica { store: hard_state.store, found, configured });
         }
-        if facts.promised.counter > COUNT_MAX || facts.commit.0 > COUNT_MAX {
-            let Facts { promised, commit, .. } = facts;
+        if hard_state.promised.counter > COUNT_MAX || hard_state.commit.0 > COUNT_MAX {
+            let HardState { promised, commit, .. } = hard_state;
             return Err(incomplete(format!(
                 "it has promised ballot {promised} and committed {commit}, and no group comes to \
                  such numbers"
             )));
         }
-        config.store = facts.store;
+        config.store = hard_state.store;
         let start = head.map(|head| head.tables).unwrap_or_default();
         let (log, mend) = rebuild(start, entries)?;
         // A snapshot may be complete before the promise of its epoch is written.
-        let promised = facts.promised.max(log.start().position.epoch);
-        let written = facts.promised;
-        let facts = Facts { promised, ..facts };
-        check(&facts, &log)?;
+        let promised = hard_state.promised.max(log.start().position.epoch);
+        let written = hard_state.promised;
+        let hard_state = HardState { promised, ..hard_state };
+        check(&hard_state, &log)?;
         let mut engine = Self::new(config, now);
-        engine.promised = facts.promised;
-        engine.election.counter_seen = facts.promised.counter;
+        engine.promised = hard_state.promised;
+        engine.election.counter_seen = hard_state.promised.counter;
         // Written before the first entry, without which it does not exist.
-        engine.cluster = facts.cluster.filter(|_| !log.is_empty());
-        engine.write_queue = WriteQueue::recovered(log.last().index, facts.promised);
+        engine.cluster = hard_state.cluster.filter(|_| !log.is_empty());
+        engine.write_queue = WriteQueue::recovered(log.last().index, hard_state.promised);
         mend.into_iter().for_each(|op| engine.write_queue.push(op));
-        if facts.promised > written {
-            engine.write_queue.push(Op::Facts(facts));
+        if hard_state.promised > written {
+            engine.write_queue.push(Op::HardState(hard_state));
         }
         let start = log.start().position.index;
         // Rule P4: nothing past these is applied until an epoch is open here.
-        engine.commit.index = start.max(facts.commit);
-        engine.write_queue.hinted = facts.commit;
+        engine.commit.index = start.max(hard_state.commit);
+        engine.write_queue.persisted_commit = hard_state.commit;
         engine.commit.handed_out = start;
         engine.transfer.snapshots.recovered(snapshots, log.start().clone());
         engine.log = log;
@@ -145,8 +145,8 @@ fn rebuild(start: Tables, entries: Vec<Entry>) -> Result<(Log, Option<Op>), Rest
         }
         let expected = entry.digest;
         let found = before.map_or(expected, |before| {
-            let Entry { position, time, content, .. } = entry.clone();
-            Entry::new(before, position, time, content).digest
+            let Entry { position, time, payload, .. } = entry.clone();
+            Entry::new(before, position, time, payload).digest
         });
         // Two logs that hold the same position agree up to there.
         let found = if entry.position == at { log.digest() } else { found };
@@ -168,18 +168,18 @@ fn rebuild(start: Tables, entries: Vec<Entry>) -> Result<(Log, Option<Op>), Rest
     Ok((log, (at.index > Index(0)).then_some(mend)))
 }
 
-fn check(facts: &Facts, log: &Log) -> Result<(), RestartError> {
+fn check(hard_state: &HardState, log: &Log) -> Result<(), RestartError> {
     let last = log.last();
-    if last.index < facts.commit {
+    if last.index < hard_state.commit {
         return Err(incomplete(format!(
             "its log ends at {}, and {} was committed",
-            last.index, facts.commit
+            last.index, hard_state.commit
         )));
     }
-    if last.epoch > facts.promised {
+    if last.epoch > hard_state.promised {
         return Err(incomplete(format!(
             "its log ends in epoch {}, and {} was promised",
-            last.epoch, facts.promised
+            last.epoch, hard_state.promised
         )));
     }
     Ok(())
@@ -197,7 +197,7 @@ mod tests {
     use crate::Timestamp;
     use crate::engine::solo::run;
     use crate::engine::{Input, Output};
-    use crate::wire::entry::Content;
+    use crate::wire::entry::EntryPayload;
     use crate::wire::types::{Ballot, ClusterId, Position, StoreId};
 
     /// A log whose entries are of these epochs.
@@ -205,7 +205,7 @@ mod tests {
         let mut log = Log::default();
         for epoch in epochs {
             let epoch = Ballot { counter: *epoch, ..Ballot::default() };
-            log.append(epoch, Timestamp(0), Content::Time);
+            log.append(epoch, Timestamp(0), EntryPayload::Time);
         }
         log.from(Index(1)).cloned().collect()
     }
@@ -264,15 +264,19 @@ mod tests {
     fn p4_a_restart_applies_no_more_than_is_known_to_be_committed() {
         let all = entries(&[1, 1, 2, 2, 2]);
         let incarnation = run(1, 9);
-        let facts = Facts {
+        let hard_state = HardState {
             replica: incarnation.replica,
             store: StoreId(1),
             promised: Ballot { counter: 2, ..Ballot::default() },
             cluster: Some(ClusterId(1)),
             commit: Index(2),
         };
-        let recovered =
-            Recovered { facts: Some(facts), snapshots: Vec::new(), head: None, entries: all };
+        let recovered = Recovered {
+            hard_state: Some(hard_state),
+            snapshots: Vec::new(),
+            head: None,
+            entries: all,
+        };
         let config = Config::new(incarnation, StoreId(1), Vec::new());
         let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
         let mut engine = Engine::<u64>::restart(config, now, recovered).unwrap();

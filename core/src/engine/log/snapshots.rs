@@ -235,18 +235,22 @@ impl<T> Engine<T> {
         let newest = self.transfer.snapshots.held.last().map(SnapshotName::index);
         let Some(newest) = newest else { return };
         let Config { kept_entries_max, kept_bytes_max, .. } = self.config;
-        let gone = self.log.gone();
+        let compacted_through = self.log.compacted_through();
         let spare = Index(self.log.last().index.0.saturating_sub(kept_entries_max as u64));
         let applied = self.commit.handed_out;
         let kept = self.kept_for_laggards().unwrap_or(newest).min(newest).min(applied);
         let too_much = self.log.stored_bytes() > kept_bytes_max;
-        let within = if too_much { self.log.first_within(kept_bytes_max / 4 * 3) } else { gone };
+        let within = if too_much {
+            self.log.first_within(kept_bytes_max / 4 * 3)
+        } else {
+            compacted_through
+        };
         let through = spare.max(within).min(kept);
         // In steps, so that it is not done for every entry.
         let freed = self.log.stored_bytes() - self.log.bytes_after(through);
-        let worth_it = through.0 > gone.0 + kept_entries_max as u64 / 4
+        let worth_it = through.0 > compacted_through.0 + kept_entries_max as u64 / 4
             || too_much && freed > kept_bytes_max / 16;
-        if worth_it && through > gone {
+        if worth_it && through > compacted_through {
             self.log.compact(through);
             self.write_queue.push(Op::Compact(through));
         }
@@ -312,7 +316,7 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::wire::entry::{Batch, BatchKind, Content};
+    use crate::wire::entry::{Batch, BatchKind, EntryPayload};
     use crate::wire::types::{Nonce, Origin, ReplicaId, StoreId};
 
     /// Where snapshots are taken of a state that was so large when it was last taken.
@@ -329,8 +333,8 @@ mod tests {
             let (kind, commands) = (BatchKind::Application, commands.clone());
             let batch = Batch { origin, number: *number, kind, count: 1, commands };
             let position = Position { index: Index(*number), ..Position::default() };
-            let content = Content::Batch(batch);
-            let entry = Entry { position, time: Timestamp(0), content, digest: Digest(0) };
+            let payload = EntryPayload::Batch(batch);
+            let entry = Entry { position, time: Timestamp(0), payload, digest: Digest(0) };
             snapshots.pass(&entry, &config)
         });
         due.collect()

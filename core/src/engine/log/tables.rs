@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 use crate::engine::membership::voters::VoterChange;
-use crate::wire::entry::{BatchKind, Content, Entry};
+use crate::wire::entry::{BatchKind, Entry, EntryPayload};
 use crate::wire::types::{Digest, Incarnation, Nonce, Origin, Position, ReplicaId, Voters};
 
 /// The last batch of a replica in the order: its origin and number.
@@ -27,25 +27,25 @@ pub(crate) struct Tables {
     pub(crate) origins: BTreeMap<ReplicaId, LastBatch>,
     /// Who is in the group by the order of the log (rule N9).
     pub(crate) members: BTreeSet<Incarnation>,
-    /// Of the contents of all entries.
+    /// Of the payloads of all entries.
     pub(crate) bytes: u64,
 }
 
 impl Tables {
     pub(crate) fn add(&mut self, entry: &Entry) {
-        self.bytes = self.bytes.saturating_add(entry.content.bytes() as u64);
+        self.bytes = self.bytes.saturating_add(entry.payload.bytes() as u64);
         self.position = entry.position;
         self.digest = entry.digest;
         self.time = entry.time;
-        match &entry.content {
-            Content::EpochStart(voters) => {
+        match &entry.payload {
+            EntryPayload::EpochStart(voters) => {
                 // The first of a group, or of one that was forced, says who is to vote.
                 if voters.since == entry.index() && voters.now == voters.previous {
                     self.desired = voters.now.iter().map(|voter| voter.replica).collect();
                 }
                 self.voters = voters.clone();
             }
-            Content::Batch(batch) => {
+            EntryPayload::Batch(batch) => {
                 if batch.kind == BatchKind::Operator
                     && let Some(change) = VoterChange::of(batch)
                 {
@@ -55,11 +55,11 @@ impl Tables {
                 let Origin { replica, counter, nonce } = batch.origin;
                 self.origins.insert(replica, LastBatch { counter, nonce, number: batch.number });
             }
-            Content::Notice(notice) => {
+            EntryPayload::Notice(notice) => {
                 self.members.extend(&notice.joined);
                 self.members.retain(|member| !notice.left.contains(member));
             }
-            Content::Time => {}
+            EntryPayload::Time => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use crate::engine::{Engine, Entry, Facts, Op, Output, StepResult, ensure};
+use crate::engine::{Engine, Entry, HardState, Op, Output, StepResult, ensure};
 use crate::wire::types::{Ballot, Index};
 
 /// How far the commit index on disk may be behind while there are writes.
@@ -24,8 +24,8 @@ pub(crate) struct WriteQueue {
     next_ticket: u64,
     durable: Index,
     promise_durable: Ballot,
-    /// The commit index in the facts that were written last.
-    pub(crate) hinted: Index,
+    /// The commit index in the hard state that were written last.
+    pub(crate) persisted_commit: Index,
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl WriteQueue {
 
     pub(crate) fn append(&mut self, entry: Entry) {
         self.appended = entry.index();
-        self.gathered_bytes += entry.content.bytes();
+        self.gathered_bytes += entry.payload.bytes();
         self.gathered.push(Op::Append(entry));
     }
 
@@ -59,7 +59,7 @@ impl WriteQueue {
     }
 
     pub(crate) fn cut(&mut self, after: Index) {
-        self.gathered.push(Op::Cut(after));
+        self.gathered.push(Op::Truncate(after));
         self.appended = self.appended.min(after);
         // Entries that come in the place of what is cut are not durable yet, whatever an
         // earlier write says when it is done.
@@ -121,9 +121,9 @@ impl WriteQueue {
         self.promise_durable
     }
 
-    /// Whether any promise is durable. A store with a snapshot and without facts would be
+    /// Whether any promise is durable. A store with a snapshot and without hard state would be
     /// nobody's.
-    pub(crate) fn has_facts(&self) -> bool {
+    pub(crate) fn has_hard_state(&self) -> bool {
         self.promise_durable > Ballot::default()
     }
 
@@ -136,9 +136,9 @@ impl WriteQueue {
 impl<T> Engine<T> {
     /// What must not be forgotten, to be written. Each names the commit index, so the hint is
     /// as new as the last of them.
-    pub(crate) fn facts(&mut self) -> Op {
-        self.write_queue.hinted = self.commit.index;
-        Op::Facts(Facts {
+    pub(crate) fn hard_state(&mut self) -> Op {
+        self.write_queue.persisted_commit = self.commit.index;
+        Op::HardState(HardState {
             replica: self.me().replica,
             store: self.config.store,
             promised: self.promised,
@@ -151,10 +151,11 @@ impl<T> Engine<T> {
     /// one.
     pub(crate) fn persist_commit(&mut self) {
         if self.write_queue.has_gathered()
-            && self.commit.index.0 >= self.write_queue.hinted.0.saturating_add(HINT_ENTRIES)
+            && self.commit.index.0
+                >= self.write_queue.persisted_commit.0.saturating_add(HINT_ENTRIES)
         {
-            let facts = self.facts();
-            self.write_queue.push(facts);
+            let hard_state = self.hard_state();
+            self.write_queue.push(hard_state);
         }
     }
 
@@ -199,12 +200,12 @@ impl<T> Engine<T> {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::wire::entry::Content;
+    use crate::wire::entry::EntryPayload;
     use crate::wire::types::{Digest, Position, Voters};
 
     fn entry(index: u64) -> Entry {
         let position = Position { epoch: Ballot::default(), index: Index(index) };
-        Entry::new(Digest(0), position, Timestamp(0), Content::EpochStart(Voters::default()))
+        Entry::new(Digest(0), position, Timestamp(0), EntryPayload::EpochStart(Voters::default()))
     }
 
     fn flushed(queue: &mut WriteQueue) -> Option<(u64, usize)> {

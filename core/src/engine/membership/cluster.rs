@@ -4,7 +4,7 @@ use cpg::Member;
 
 use crate::engine::Engine;
 use crate::engine::replication::batch_pool::BatchPool;
-use crate::wire::entry::{Content, Entry};
+use crate::wire::entry::{Entry, EntryPayload};
 use crate::wire::message::{Message, Open};
 use crate::wire::types::{ClusterId, Digest, Index, Position};
 
@@ -56,8 +56,8 @@ impl<T> Engine<T> {
     /// started again with a log must know whose log it is.
     pub(crate) fn adopt_cluster(&mut self, cluster: ClusterId) {
         if self.cluster.replace(cluster) != Some(cluster) {
-            let facts = self.facts();
-            self.write_queue.push(facts);
+            let hard_state = self.hard_state();
+            self.write_queue.push(hard_state);
         }
     }
 
@@ -84,8 +84,8 @@ fn first_cluster(message: &Message) -> Option<ClusterId> {
 /// The identity of the cluster whose first entry follows from that `Open`.
 pub(crate) fn cluster_of(open: &Open) -> ClusterId {
     let position = Position { epoch: open.ballot, index: Index(1) };
-    let content = Content::EpochStart(open.voters.clone());
-    let first = Entry::new(Digest::default(), position, open.time, content);
+    let payload = EntryPayload::EpochStart(open.voters.clone());
+    let first = Entry::new(Digest::default(), position, open.time, payload);
     ClusterId(first.digest.0)
 }
 

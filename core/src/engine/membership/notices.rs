@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::engine::Engine;
-use crate::wire::entry::{Content, MembersChanged};
+use crate::wire::entry::{EntryPayload, MembersChanged};
 use crate::wire::types::{Incarnation, ReplicaId};
 
 /// Peers by the order of the log; who comes beyond that waits. As many as CPG has.
@@ -43,7 +43,7 @@ impl<T> Engine<T> {
         let joined: Vec<_> = new.take(MEMBERS_MAX.saturating_sub(after.len())).copied().collect();
         if !joined.is_empty() || !left.is_empty() {
             tracing::debug!(replica = %self.me().replica, ?joined, ?left, "orders a notice");
-            self.order(Content::Notice(MembersChanged { joined, left }));
+            self.order(EntryPayload::Notice(MembersChanged { joined, left }));
         }
     }
 }
@@ -55,8 +55,8 @@ mod tests {
     use super::*;
     use crate::engine::solo::{Solo, member, run};
 
-    fn notice(joined: &[Incarnation], left: &[Incarnation]) -> Content {
-        Content::Notice(MembersChanged { joined: joined.to_vec(), left: left.to_vec() })
+    fn notice(joined: &[Incarnation], left: &[Incarnation]) -> EntryPayload {
+        EntryPayload::Notice(MembersChanged { joined: joined.to_vec(), left: left.to_vec() })
     }
 
     fn with_second() -> Solo {
@@ -108,7 +108,7 @@ mod tests {
     fn n9_batches_of_a_run_that_has_left_wait_until_it_is_back() {
         let mut solo = with_second();
         solo.batch(member(2, 2), run(2, 2), 1);
-        assert!(matches!(solo.news()[..], [Content::Batch(_)]));
+        assert!(matches!(solo.news()[..], [EntryPayload::Batch(_)]));
         solo.configure(&[member(1, 1)], &[]);
         solo.batch(member(2, 2), run(2, 2), 2);
         assert_eq!(solo.news(), [notice(&[], &[run(2, 2)])]);
@@ -117,7 +117,7 @@ mod tests {
         solo.announce(member(2, 3), run(2, 2));
         let news = solo.news();
         assert_eq!(news[0], notice(&[run(2, 2)], &[]));
-        assert!(matches!(&news[1..], [Content::Batch(batch)] if batch.number == 2));
+        assert!(matches!(&news[1..], [EntryPayload::Batch(batch)] if batch.number == 2));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, Output, StepResult, StopReason};
 use crate::wire::codec;
-use crate::wire::entry::{Batch, Commands, Content, Entry};
+use crate::wire::entry::{Batch, Commands, Entry, EntryPayload};
 use crate::wire::message::Open;
 use crate::wire::types::{Ballot, ClusterId, Index, Position, ReplicaId, Voter, Voters};
 
@@ -283,7 +283,7 @@ impl<T> Engine<T> {
         let position = Position { epoch: ballot, index: base.index.next() };
         let alone = vec![self.voter()];
         let voters = Voters { now: alone.clone(), previous: alone, since: position.index };
-        let start = Entry::new(digest, position, time, Content::EpochStart(voters.clone()));
+        let start = Entry::new(digest, position, time, EntryPayload::EpochStart(voters.clone()));
         let cluster = ClusterId(start.digest.0);
         tracing::warn!(
             replica = %me.replica, old = ?self.cluster, new = %cluster, index = %position.index,

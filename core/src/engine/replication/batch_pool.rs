@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::wire::entry::{BatchKind, Content, MembersChanged};
+    use crate::wire::entry::{BatchKind, EntryPayload, MembersChanged};
     use crate::wire::types::{Ballot, Nonce, ReplicaId};
 
     fn batch(counter: u64, number: u64) -> Batch {
@@ -167,7 +167,7 @@ mod tests {
         let mut log = Log::default();
         let joined = [1, 2].map(|counter| batch(counter, 1).origin.incarnation()).to_vec();
         let notice = MembersChanged { joined, left: Vec::new() };
-        log.append(Ballot::default(), Timestamp(0), Content::Notice(notice));
+        log.append(Ballot::default(), Timestamp(0), EntryPayload::Notice(notice));
         log
     }
 
@@ -182,7 +182,7 @@ mod tests {
         let mut order = Vec::new();
         while let Some(batch) = pool.take_next(|origin, number| log.is_next(origin, number)) {
             order.push(batch.number);
-            log.append(Ballot::default(), Timestamp(0), Content::Batch(batch));
+            log.append(Ballot::default(), Timestamp(0), EntryPayload::Batch(batch));
         }
         assert_eq!(order, [1, 2, 3]);
         assert!(pool.batches.is_empty());
@@ -196,14 +196,14 @@ mod tests {
         let at = |replica| Origin { replica: ReplicaId(replica), counter: 1, nonce: Nonce(1) };
         let joined = [1, 2].map(|replica| at(replica).incarnation()).to_vec();
         let notice = MembersChanged { joined, left: Vec::new() };
-        log.append(Ballot::default(), Timestamp(0), Content::Notice(notice));
+        log.append(Ballot::default(), Timestamp(0), EntryPayload::Notice(notice));
         for (replica, number) in [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)] {
             pool.insert(&log, Batch { origin: at(replica), ..batch(1, number) }, |_| true);
         }
         let mut order = Vec::new();
         while let Some(batch) = pool.take_next(|origin, number| log.is_next(origin, number)) {
             order.push((batch.origin.replica.0, batch.number));
-            log.append(Ballot::default(), Timestamp(0), Content::Batch(batch));
+            log.append(Ballot::default(), Timestamp(0), EntryPayload::Batch(batch));
         }
         assert_eq!(order, [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3)]);
     }
@@ -255,7 +255,7 @@ mod tests {
             }
         }
         pool.insert(&log, large(2, 1, 1), |_| true);
-        log.append(Ballot::default(), Timestamp(0), Content::Batch(of(2, 5, 1)));
+        log.append(Ballot::default(), Timestamp(0), EntryPayload::Batch(of(2, 5, 1)));
         pool.reached(&log, of(2, 5, 1).origin, 1);
         let left: Vec<_> =
             pool.batches.keys().map(|(origin, number)| (origin.counter, *number)).collect();
@@ -268,7 +268,7 @@ mod tests {
         let mut pool = BatchPool::default();
         pool.insert(&log, batch(1, 1), |_| true);
         pool.insert(&log, batch(2, 1), |_| true);
-        log.append(Ballot::default(), Timestamp(0), Content::Batch(batch(2, 1)));
+        log.append(Ballot::default(), Timestamp(0), EntryPayload::Batch(batch(2, 1)));
         pool.prune(&log);
         assert!(pool.batches.is_empty());
         assert_eq!(pool.bytes, 0);

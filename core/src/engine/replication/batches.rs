@@ -1,7 +1,7 @@
 //! Sending this replica's commands in batches, and again where they had no effect (rules N1 and N10).
 
 use crate::engine::{Config, Engine, Output, StepResult};
-use crate::wire::entry::{Batch, Content};
+use crate::wire::entry::{Batch, EntryPayload};
 use crate::wire::message::Message;
 
 impl<T> Engine<T> {
@@ -27,7 +27,7 @@ impl<T> Engine<T> {
     /// the batch carries the marks for all before it and for itself.
     fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) -> StepResult {
         if self.may_order() && self.log.is_next(&batch.origin, batch.number) {
-            self.order(Content::Batch(batch.clone()));
+            self.order(EntryPayload::Batch(batch.clone()));
             self.write(out)?;
         }
         let progress = self.progress();

@@ -6,7 +6,7 @@ use crate::engine::log::snapshots::SnapshotHead;
 use crate::engine::replication::ordering::ACKS_MAX;
 use crate::engine::replication::proposals::Callers;
 use crate::engine::{Committed, Engine, Output, StepResult, ensure};
-use crate::wire::entry::Content;
+use crate::wire::entry::EntryPayload;
 use crate::wire::types::{Index, Voter};
 
 /// How far the log is acknowledged, committed, handed out and applied.
@@ -91,20 +91,22 @@ impl<T> Engine<T> {
         for entry in self.log.from(self.commit.handed_out.next()).take_while(|e| e.index() <= until)
         {
             last = entry.index();
-            let callers = match &entry.content {
-                Content::Batch(batch) => match self.proposals.committed(batch)? {
+            let callers = match &entry.payload {
+                EntryPayload::Batch(batch) => match self.proposals.committed(batch)? {
                     Callers::Application(callers) => callers,
                     Callers::Operator(ticket) => {
                         self.requests.committed(ticket);
                         Vec::new()
                     }
                 },
-                Content::EpochStart(_) | Content::Notice(_) | Content::Time => Vec::new(),
+                EntryPayload::EpochStart(_) | EntryPayload::Notice(_) | EntryPayload::Time => {
+                    Vec::new()
+                }
             };
             committed.push(Committed { entry: entry.clone(), callers });
             let due = self.transfer.snapshots.pass(entry, &self.config);
             // While one is being written the next is left out.
-            if due && self.write_queue.has_facts() && self.transfer.snapshots.begin() {
+            if due && self.write_queue.has_hard_state() && self.transfer.snapshots.begin() {
                 out.push(Output::Apply(std::mem::take(&mut committed)));
                 let tables = self.transfer.snapshots.tables().clone();
                 out.push(Output::Capture(Box::new(SnapshotHead { tables })));

@@ -9,7 +9,7 @@ use cpg::Member;
 use crate::Timestamp;
 use crate::engine::replication::batch_pool::BatchPool;
 use crate::engine::{Engine, StepResult, StopReason, ensure};
-use crate::wire::entry::{Batch, Content};
+use crate::wire::entry::{Batch, EntryPayload};
 use crate::wire::message::{Mark, Marked, Marks, Progress};
 use crate::wire::types::{Digest, Index, Origin};
 
@@ -92,7 +92,7 @@ impl<T> Engine<T> {
             let log = &self.log;
             let is_next = |origin: &Origin, number| log.is_next(origin, number);
             let Some(batch) = self.ordering.pool.take_next(is_next) else { break };
-            self.order(Content::Batch(batch));
+            self.order(EntryPayload::Batch(batch));
         }
         Ok(())
     }
@@ -107,8 +107,8 @@ impl<T> Engine<T> {
 
     /// Rule N3: positions are given once, at the end. The sequencer's word is the mark, so
     /// the entry is confirmed here and now.
-    pub(crate) fn order(&mut self, content: Content) {
-        self.append(self.open_epoch(), self.stamp(), content);
+    pub(crate) fn order(&mut self, payload: EntryPayload) {
+        self.append(self.open_epoch(), self.stamp(), payload);
         self.transfer.flow_control.ordered_at = self.now.monotonic;
         self.progress.schedule();
     }
@@ -183,22 +183,22 @@ impl<T> Engine<T> {
         while self.throttle().is_none()
             && let Some(Mark { time, what }) = self.ordering.marks.front().cloned()
         {
-            let content = match what {
+            let payload = match what {
                 Marked::Batch { origin, number } => {
                     let Some(batch) = self.ordering.pool.take(origin, number) else { break };
                     ensure(self.log.is_next(&origin, number), || {
                         format!("a mark breaks the order of its origin: {origin:?}, {number}")
                     })?;
-                    Content::Batch(batch)
+                    EntryPayload::Batch(batch)
                 }
-                Marked::Notice(notice) => Content::Notice(notice),
-                Marked::Time => Content::Time,
+                Marked::Notice(notice) => EntryPayload::Notice(notice),
+                Marked::Time => EntryPayload::Time,
             };
             ensure(time >= self.log.time(), || {
                 format!("a mark turns the log's time back, from {} to {time}", self.log.time())
             })?;
             self.ordering.marks.pop_front();
-            self.append(self.open_epoch(), time, content);
+            self.append(self.open_epoch(), time, payload);
             self.meet_expectation()?;
         }
         if self.log.last().index >= self.ordering.cursor.known {
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::engine::solo::{Solo, member, run};
     use crate::engine::{Input, Output};
-    use crate::wire::entry::{ContentHead, EntryHead};
+    use crate::wire::entry::{EntryHead, EntryPayloadHead};
     use crate::wire::message::{Entries, Message};
     use crate::wire::types::StoreId;
 
@@ -258,7 +258,7 @@ mod tests {
         let (time, digest) = (solo.engine.log.time(), Digest(7));
         for first in [last.index.0, last.index.0 + 1] {
             let first = Index(first);
-            let head = EntryHead { epoch, time, content: ContentHead::Time };
+            let head = EntryHead { epoch, time, payload: EntryPayloadHead::Time };
             let entries = vec![(head, Bytes::new()); 2];
             let piece = Entries { epoch, first, entries, digest, more: false };
             solo.deliver(member(2, 2), Message::Entries(piece));

@@ -2,7 +2,7 @@
 
 use crate::Timestamp;
 use crate::engine::Engine;
-use crate::wire::entry::Content;
+use crate::wire::entry::EntryPayload;
 
 impl<T> Engine<T> {
     /// Takes note of the stamp that the log ends with; `may_have_joined` where the log may hold the
@@ -66,7 +66,7 @@ impl<T> Engine<T> {
         let applied = self.commit.applied == self.log.last().index;
         let is_due = self.clock.wake_at.is_some_and(|at| at <= self.stamp());
         if idle && applied && is_due {
-            self.order(Content::Time);
+            self.order(EntryPayload::Time);
         }
     }
 
@@ -100,7 +100,7 @@ mod tests {
     fn times(solo: &mut Solo, ticks: usize) -> usize {
         (0..ticks).for_each(|_| solo.wait(TICK));
         let news = solo.news();
-        assert!(news.iter().all(|content| *content == Content::Time), "{news:?}");
+        assert!(news.iter().all(|payload| *payload == EntryPayload::Time), "{news:?}");
         news.len()
     }
 
@@ -180,7 +180,7 @@ mod tests {
             solo.news();
             let due = |solo: &mut Solo| {
                 solo.wait(Duration::from_mins(1));
-                solo.news().contains(&Content::Time)
+                solo.news().contains(&EntryPayload::Time)
             };
             let late = (1..).find(|_| due(&mut solo)).unwrap();
             // Twelve hours are 43 s more by the slowest clock.

@@ -8,7 +8,7 @@ use crate::wire::entry::EntryHead;
 use crate::wire::message::{Entries, Fetch, Message, Missing};
 use crate::wire::types::{Ballot, Digest, Incarnation, Position};
 
-/// Bytes of contents in one `Entries`: less than a frame carries.
+/// Bytes of payloads in one `Entries`: less than a frame carries.
 pub(crate) const PIECE_BYTES_MAX: usize = 256 << 10;
 /// Entries in one, so that their heads fit beside the commands.
 pub(crate) const PIECE_ENTRIES_MAX: usize = 1024;
@@ -160,12 +160,12 @@ impl<T> Engine<T> {
         let (mut bytes, mut end) = (0, digest);
         let mut entries = Vec::new();
         for entry in self.log.from(first).take(PIECE_ENTRIES_MAX) {
-            bytes += entry.content.bytes();
+            bytes += entry.payload.bytes();
             if !entries.is_empty() && bytes > PIECE_BYTES_MAX {
                 break;
             }
             end = entry.digest;
-            entries.push((EntryHead::of(entry), entry.content.commands()));
+            entries.push((EntryHead::of(entry), entry.payload.commands()));
         }
         let last = self.log.last().index;
         let more = first.0 + (entries.len() as u64) <= last.0;
@@ -200,10 +200,10 @@ impl<T> Engine<T> {
             ensure(head.epoch >= self.log.last().epoch && head.time >= self.log.time(), || {
                 format!("fetched entry {} goes back", self.log.last().index.next())
             })?;
-            let Some(content) = head.content.with(commands) else {
+            let Some(payload) = head.payload.with(commands) else {
                 return Err(StopReason::Invariant("a fetched entry has no commands".into()));
             };
-            self.append(head.epoch, head.time, content);
+            self.append(head.epoch, head.time, payload);
             // Its mark, if known, is done with.
             self.ordering.marks.pop_front();
             self.meet_expectation()?;

@@ -68,11 +68,11 @@ impl<T> Engine<T> {
         if let Some(last) = entries.last().filter(|_| fits && self.is_in_sync()) {
             let (index, epoch) = (last.index(), last.position.epoch);
             let known = self.log.epoch_at(index);
-            ensure(epoch == known || index <= self.log.gone(), || {
+            ensure(epoch == known || index <= self.log.compacted_through(), || {
                 format!("entry {index} of the store is of epoch {epoch}, and should be of {known}")
             })?;
             let digest = last.digest;
-            let heads = entries.iter().map(|e| (EntryHead::of(e), e.content.commands())).collect();
+            let heads = entries.iter().map(|e| (EntryHead::of(e), e.payload.commands())).collect();
             out.push(Output::Send(Message::Entries(Entries {
                 epoch: self.promised,
                 first: after.index.next(),

@@ -109,12 +109,12 @@ impl<T> Engine<T> {
         partial: Option<SnapshotName>,
         out: &mut Vec<Output<T>>,
     ) {
-        let gone = self.log.gone();
+        let compacted_through = self.log.compacted_through();
         let usable = |name: &SnapshotName| {
             // What follows it must be in this log.
             // A member may still hold one of a cluster that this one was forced out of.
             let is_of_this_log = self.log.epoch_at(name.index()) == name.position.epoch;
-            name.index() >= gone
+            name.index() >= compacted_through
                 && name.index() > after.index
                 && name.index() <= self.commit.index
                 && is_of_this_log

@@ -213,7 +213,7 @@ impl<T> Engine<T> {
     fn check_received(&mut self, out: &mut Vec<Output<T>>) {
         if let Some(receiving) = &mut self.transfer.receiver
             && receiving.is_whole()
-            && self.write_queue.has_facts()
+            && self.write_queue.has_hard_state()
             && !receiving.checking
         {
             receiving.checking = true;
@@ -323,8 +323,8 @@ impl<T> Engine<T> {
         self.commit.index = name.index();
         self.commit.handed_out = name.index();
         self.write_queue.reset(name.index());
-        let facts = self.facts();
-        self.write_queue.push(facts);
+        let hard_state = self.hard_state();
+        self.write_queue.push(hard_state);
         self.transfer.snapshots.installed(name, tables);
         self.ordering.marks.clear();
         self.ordering.expected.clear();

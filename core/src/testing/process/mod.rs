@@ -19,7 +19,7 @@ use super::watched::Watched;
 use super::world::World;
 use super::{Answer, Random, Workload};
 use crate::StateMachine;
-use crate::engine::{Committed, Content, Engine, Input, Op, Output, StopReason};
+use crate::engine::{Committed, Engine, EntryPayload, Input, Op, Output, StopReason};
 use crate::machine::Applier;
 use crate::runtime::ReadQueue;
 use crate::snapshot::{SnapshotCommand, SnapshotHead, SnapshotName};
@@ -512,7 +512,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 let by = self.incarnation;
                 world.checker.appended(entry, before, by, &self.known_time, &since)?;
                 self.known_time.saw(entry.time, now);
-                if let Content::Notice(notice) = &entry.content {
+                if let EntryPayload::Notice(notice) = &entry.payload {
                     self.known_time.has_joined |= notice.joined.contains(&by);
                 }
             }
@@ -522,7 +522,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                     format!("L6: {replica} compacts through {through}, which is not handed out")
                 })?;
             }
-            if let Op::Cut(after) | Op::Reset(after) = op {
+            if let Op::Truncate(after) | Op::Reset(after) = op {
                 world.checker.cut(*after, &self.log)?;
             }
             self.log.apply(op);

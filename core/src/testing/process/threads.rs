@@ -10,7 +10,7 @@ use super::super::world::{World, proposal_of};
 use super::super::{Answer, Workload};
 use super::{Process, Work};
 use crate::StateMachine;
-use crate::engine::{Committed, Content, Input};
+use crate::engine::{Committed, EntryPayload, Input};
 use crate::snapshot::{SnapshotEvent, SnapshotName, SnapshotReader, SnapshotWriter};
 use crate::wire::entry::{BatchKind, Commands};
 
@@ -223,7 +223,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             Ok(())
         };
         looked.map_err(|what| Violation(format!("{replica} after entry {index}: {what}")))?;
-        let Content::Batch(batch) = &entry.content else { return Ok(()) };
+        let EntryPayload::Batch(batch) = &entry.payload else { return Ok(()) };
         if batch.kind != BatchKind::Application {
             return Ok(());
         }

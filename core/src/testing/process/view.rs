@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpg::Member;
 
-use crate::engine::{Content, Engine, Entry, MembersChanged};
+use crate::engine::{Engine, Entry, EntryPayload, MembersChanged};
 use crate::testing::checker::{Checked, ProposalId, check};
 use crate::wire::message::{Message, Progress};
 use crate::wire::types::{Ballot, ClusterId, Incarnation, Index, StoreId, Voter};
@@ -167,7 +167,9 @@ impl View {
         entry: &Entry,
         now: Duration,
     ) -> Checked {
-        let Content::Notice(MembersChanged { left, .. }) = &entry.content else { return Ok(()) };
+        let EntryPayload::Notice(MembersChanged { left, .. }) = &entry.payload else {
+            return Ok(());
+        };
         let config = engine.config();
         let (replica, timeout) = (config.incarnation.replica, config.election_timeout);
         let index = entry.position.index;

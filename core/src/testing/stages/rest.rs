@@ -94,9 +94,9 @@ impl<W: Workload> Simulation<W> {
                     format!("determinism: {replica} and {other} have another state in the end")
                 })?,
                 None => {
-                    let content =
+                    let payload =
                         self.world.workload.at_rest(machine, self.world.checker.members());
-                    content
+                    payload
                         .map_err(|what| Violation(format!("the state at rest is wrong: {what}")))?;
                     known = Some((replica, state));
                 }

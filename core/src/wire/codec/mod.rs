@@ -337,7 +337,7 @@ pub(crate) fn forged(kind: u16, body: &[u8], commands: &[u8]) -> Bytes {
 mod tests {
     use super::*;
     use crate::wire::entry::{
-        Batch, BatchHead, BatchKind, Content, Entry, EntryHead, MembersChanged,
+        Batch, BatchHead, BatchKind, Entry, EntryHead, EntryPayload, MembersChanged,
     };
     use crate::wire::message::{
         Announce, Fetch, Mark, Marked, Marks, Missing, Offer, Offered, Open, Progress, Read,
@@ -382,12 +382,12 @@ mod tests {
         let commands = Bytes::from_static(b"\x02\0\0\0hi\0\0\0\0");
         let batch = Batch { origin, number: 5, kind: BatchKind::Application, count: 2, commands };
         let entries = [
-            Content::EpochStart(voters.clone()),
-            Content::Batch(batch.clone()),
-            Content::Notice(notice),
-            Content::Time,
+            EntryPayload::EpochStart(voters.clone()),
+            EntryPayload::Batch(batch.clone()),
+            EntryPayload::Notice(notice),
+            EntryPayload::Time,
         ]
-        .map(|content| Entry::new(Digest(1), last, Timestamp(2), content));
+        .map(|payload| Entry::new(Digest(1), last, Timestamp(2), payload));
         vec![
             Message::Announce(Announce {
                 incarnation,
@@ -462,7 +462,7 @@ mod tests {
             Message::Entries(Entries {
                 epoch: ballot,
                 first: Index(16),
-                entries: entries.iter().map(|e| (EntryHead::of(e), e.content.commands())).collect(),
+                entries: entries.iter().map(|e| (EntryHead::of(e), e.payload.commands())).collect(),
                 digest: Digest(3),
                 more: true,
             }),

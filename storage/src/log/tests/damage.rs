@@ -10,12 +10,12 @@ fn bytes_of_a_log(folder: &Path, closed: bool) -> (Vec<u8>, u64, Recovered) {
     format_on(image.clone(), &State::new()).unwrap();
     let (mut log, _) = open_on(folder, image.clone(), 1).unwrap();
     let mut draw = Draw::new(1);
-    log.write(vec![Op::Facts("facts".into())]).unwrap();
+    log.write(vec![Op::HardState("facts".into())]).unwrap();
     for index in 1..=RECORDS {
         let body = draw.bytes(100 + 60 * index as usize);
         log.write(vec![Op::Append(Record { index, head: "head".into(), body })]).unwrap();
     }
-    log.write(vec![Op::Cut(RECORDS - 1), Op::Compact(3)]).unwrap();
+    log.write(vec![Op::Truncate(RECORDS - 1), Op::Compact(3)]).unwrap();
     let (serial, held) = (log.state.serial, log.recover(0).unwrap());
     let before = image.bytes_now();
     drop(log);

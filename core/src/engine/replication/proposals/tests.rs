@@ -1,6 +1,6 @@
 use super::*;
 use crate::Timestamp;
-use crate::wire::entry::Content;
+use crate::wire::entry::EntryPayload;
 use crate::wire::types::{Ballot, Nonce, ReplicaId};
 
 const ME: Incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(9) };
@@ -22,7 +22,7 @@ fn log_with(counter: u64, nonce: u64, number: u64) -> Log {
     let origin = Origin { replica: ME.replica, counter, nonce: Nonce(nonce) };
     let kind = BatchKind::Application;
     let batch = Batch { origin, number, kind, count: 0, commands: Bytes::new() };
-    log.append(Ballot::default(), Timestamp(0), Content::Batch(batch));
+    log.append(Ballot::default(), Timestamp(0), EntryPayload::Batch(batch));
     log
 }
 

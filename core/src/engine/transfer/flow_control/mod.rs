@@ -127,7 +127,7 @@ impl FlowControl {
                 let taken = log.bytes_after(index) - lacks;
                 Stage::Follows { allowed: allowed + taken / 2 }
             }
-            _ if after < log.gone() => return,
+            _ if after < log.compacted_through() => return,
             _ => Stage::Fetches,
         };
         if lacks <= PIECE_BYTES_MAX as u64 {
@@ -178,8 +178,9 @@ impl<T> Engine<T> {
         let heard = known.filter(|known| self.ago(known.heard_at) < span).map(|known| known.after);
         let most = self.log_bytes_max() / 8 * GIVEN_UP_AFTER;
         let snapshot = self.pinned().map(|name| name.index());
-        let gone = self.log.gone();
-        let can_be = |after: &Index| *after >= gone && self.log.bytes_after(*after) <= most;
+        let compacted_through = self.log.compacted_through();
+        let can_be =
+            |after: &Index| *after >= compacted_through && self.log.bytes_after(*after) <= most;
         heard.chain(snapshot).filter(can_be).min()
     }
 

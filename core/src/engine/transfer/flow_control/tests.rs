@@ -273,7 +273,7 @@ fn l7_what_a_laggard_needs_is_kept_while_there_is_room_for_it() {
         let position = pair.solo.engine.log.last();
         let name = SnapshotName { position, ..pair.name };
         pair.solo.input(Input::Snapshot(SnapshotEvent::Taken(name)));
-        pair.solo.engine.log.gone()
+        pair.solo.engine.log.compacted_through()
     };
     assert!(take(&mut pair) <= first, "the snapshot is not installed yet");
     let half = Index(first.0 + (pair.solo.engine.log.last().index.0 - first.0) / 2);
