@@ -35,6 +35,19 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Commands, and reads, taken in before the other inputs have their turn.
 const AT_ONCE: usize = 1024;
 
+/// The channels of the group thread: from callers, operators and the other threads, and to the other
+/// threads.
+pub(crate) struct GroupChannels<M: StateMachine> {
+    pub(crate) proposals: Receiver<GroupCommand<M>>,
+    /// Linearizable reads.
+    pub(crate) to_read: Receiver<Read<M>>,
+    pub(crate) admin_commands: Receiver<AdminCommand>,
+    pub(super) thread_events: Receiver<ThreadEvent>,
+    pub(crate) log_commands: Sender<LogCommand>,
+    pub(crate) apply_commands: Sender<ApplyCommand<M>>,
+    pub(crate) snapshot_commands: Sender<SnapshotCommand>,
+}
+
 /// Owns the engine and the connection to the group. Never touches the disk, never runs
 /// code of the application.
 pub(crate) struct GroupThread<M: StateMachine> {
@@ -84,20 +97,22 @@ pub(crate) fn restart<O>(
 }
 
 impl<M: StateMachine> GroupThread<M> {
-    #[allow(clippy::too_many_arguments, reason = "called once, with one of each")]
     pub(crate) fn new(
         engine: Engine<Caller<M::Output>>,
         shared: Arc<Shared>,
         joiner: GroupJoiner,
         connection: Arc<Connection>,
-        proposals: Receiver<GroupCommand<M>>,
-        to_read: Receiver<Read<M>>,
-        admin_commands: Receiver<AdminCommand>,
-        thread_events: Receiver<ThreadEvent>,
-        log_commands: Sender<LogCommand>,
-        apply_commands: Sender<ApplyCommand<M>>,
-        snapshot_commands: Sender<SnapshotCommand>,
+        channels: GroupChannels<M>,
     ) -> Self {
+        let GroupChannels {
+            proposals,
+            to_read,
+            admin_commands,
+            thread_events,
+            log_commands,
+            apply_commands,
+            snapshot_commands,
+        } = channels;
         let start = Instant::now();
         Self {
             engine,

@@ -252,19 +252,16 @@ impl<M: StateMachine> Runtime<M> {
         );
         runtime.spawn_watched(format!("{name}-apply"), &watch, move || apply.run())?;
         drop(watch);
-        let group = group::GroupThread::new(
-            engine,
-            shared,
-            joiner,
-            connection,
-            group_commands,
+        let channels = group::GroupChannels {
+            proposals: group_commands,
             to_read,
-            admin_inbox,
+            admin_commands: admin_inbox,
             thread_events,
             log_commands,
             apply_commands,
             snapshot_commands,
-        );
+        };
+        let group = group::GroupThread::new(engine, shared, joiner, connection, channels);
         runtime.spawn(format!("{name}-group"), move || group.run_guarded())?;
         Ok(runtime)
     }
