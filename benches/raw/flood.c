@@ -1,6 +1,6 @@
 /*
  * Floods a group of Corosync with messages and counts its own deliveries: the measure for
- * cpg/examples/flood.rs, which is the same loop with the Rust binding.
+ * benches/src/bin/flood.rs, which is the same loop with the Rust binding.
  *
  *     flood COUNT BYTES WINDOW [thread]
  *

@@ -1,5 +1,5 @@
-//! Floods a group with messages and counts its own deliveries: the loop of
-//! `benches/raw/flood.c`, which measures what libcpg itself can do, on this crate.
+//! Floods a group with messages and counts its own deliveries, with the crate `cpg`: the same loop as
+//! `benches/raw/flood.c`, which measures libcpg itself.
 //!
 //! ```text
 //! flood COUNT BYTES WINDOW [ENGINE]
