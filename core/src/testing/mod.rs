@@ -74,7 +74,6 @@ mod host;
 mod log_time;
 mod parameters;
 mod process;
-mod random;
 mod reading;
 mod seeds;
 mod simulation;
@@ -85,10 +84,11 @@ mod wire;
 mod workload;
 mod world;
 
+pub use cpg::sim::Random;
+
 pub use checker::Violation;
 pub use determinism::check_determinism;
 pub use parameters::{Parameters, Theme};
-pub use random::Random;
 pub use seeds::run_seeds;
 pub use simulation::{Report, Simulation};
 pub use wire::BatchFrame;

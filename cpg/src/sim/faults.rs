@@ -110,3 +110,9 @@ impl Faults {
         }
     }
 }
+
+/// Draws the length of a fault. Draws nothing if it is always zero, so that the other numbers of a
+/// seed do not depend on it.
+pub(super) fn draw_span(random: &mut Random, longest: Duration) -> Duration {
+    if longest < Duration::from_micros(1) { Duration::ZERO } else { random.up_to(longest) }
+}

@@ -88,11 +88,11 @@ use network::daemon::{self, Daemon};
 use network::node_set::NodeSet;
 use network::ring::{Network, SimRing};
 use observed::Journal;
-use random::Random;
 
 pub use faults::Faults;
 pub use network::connection::ConnectionId;
 pub use observed::Observed;
+pub use random::Random;
 
 /// How often the token goes round. Deliveries and ring changes happen at multiples of it.
 const ROTATION: Duration = Duration::from_micros(500);

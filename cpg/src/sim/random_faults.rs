@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Sim;
+use super::faults::draw_span;
 use super::network::node_set::NodeSet;
 
 /// Interval at which new faults are drawn.
@@ -65,28 +66,31 @@ impl Sim {
 
     fn draw_faults(&mut self) {
         let (now, faults) = (self.journal.now, self.faults);
-        let victim = self.random.below(self.daemons.len());
+        let victim = self.random.index(self.daemons.len());
         if self.random.chance(faults.bursts) {
-            self.daemons[victim].is_deaf_until = now + self.random.up_to(faults.burst_max);
+            self.daemons[victim].is_deaf_until =
+                now + draw_span(&mut self.random, faults.burst_max);
         }
-        let victim = self.random.below(self.daemons.len());
+        let victim = self.random.index(self.daemons.len());
         if self.random.chance(faults.partitions) && self.is_whole() {
-            let count = 2 + self.random.below(2);
+            let count = 2 + self.random.index(2);
             let mut parts = vec![NodeSet::default(); count];
             for place in 0..self.daemons.len() {
-                parts[self.random.below(count)].insert(place);
+                parts[self.random.index(count)].insert(place);
             }
             self.part_into(parts);
-            self.heals_at = Some(now + self.random.up_to(faults.partition_max));
+            self.heals_at = Some(now + draw_span(&mut self.random, faults.partition_max));
         }
         let id = self.daemons[victim].id;
         if self.random.chance(faults.pauses) && self.daemons[victim].runs() {
             self.pause_daemon(id);
-            self.daemons[victim].wakes_at = Some(now + self.random.up_to(faults.pause_max));
+            self.daemons[victim].wakes_at =
+                Some(now + draw_span(&mut self.random, faults.pause_max));
         }
         if self.random.chance(faults.daemon_deaths) && self.daemons[victim].is_up {
             self.kill_daemon(id);
-            self.daemons[victim].starts_at = Some(now + self.random.up_to(faults.outage_max));
+            self.daemons[victim].starts_at =
+                Some(now + draw_span(&mut self.random, faults.outage_max));
         }
         if self.random.chance(faults.token_losses)
             && let Some(ring) = self.daemons[victim].ring

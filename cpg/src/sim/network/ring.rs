@@ -104,7 +104,7 @@ impl SimRing {
 
     fn pass_token(&mut self, net: &mut Network<'_>) {
         let places: Vec<_> = self.members.iter().collect();
-        let start = net.random.below(places.len());
+        let start = net.random.index(places.len());
         for turn in 0..places.len() {
             let place = places[(start + turn) % places.len()];
             if !net.random.chance(net.faults.skipped_turns) {
@@ -145,11 +145,11 @@ impl SimRing {
         if !self.has_last_words || speakers.is_empty() {
             return;
         }
-        let start = net.random.below(speakers.len());
+        let start = net.random.index(speakers.len());
         let heard = net.daemons[speakers[start]].hears;
         let mut turn = start;
         while net.random.chance(net.faults.last_words) && heard.contains(speakers[turn]) {
-            let count = 1 + net.random.below(4);
+            let count = 1 + net.random.index(4);
             self.take_turn(speakers[turn], count, net);
             self.deliver(speakers[turn], net);
             turn = (turn + 1) % speakers.len();

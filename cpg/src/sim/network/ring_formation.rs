@@ -9,6 +9,7 @@ use super::node_set::NodeSet;
 use super::packet::Payload;
 use super::ring::{Network, SimRing};
 use crate::sim::Sim;
+use crate::sim::faults::draw_span;
 
 impl Sim {
     /// Something changed in who hears whom: which rings are broken, and which nodes will form
@@ -34,10 +35,9 @@ impl Sim {
             if nodes.is_empty() || self.is_one_ring(nodes) {
                 continue;
             }
-            let due = before
-                .get(&nodes)
-                .copied()
-                .unwrap_or_else(|| self.journal.now + self.random.up_to(self.faults.detection_max));
+            let due = before.get(&nodes).copied().unwrap_or_else(|| {
+                self.journal.now + draw_span(&mut self.random, self.faults.detection_max)
+            });
             self.forming.insert(nodes, due);
         }
     }
@@ -76,7 +76,7 @@ impl Sim {
     fn form(&mut self, nodes: NodeSet) {
         let representative = self.daemons[nodes.lowest().unwrap_or_default()].id;
         let newest = nodes.iter().map(|place| self.daemons[place].sequence).max();
-        let attempts = 1 + self.random.below(3) as u64;
+        let attempts = 1 + self.random.below(3);
         let sequence = newest.unwrap_or_default() + RING_STEP * attempts;
         let id = RingId { representative, sequence };
 
@@ -120,11 +120,11 @@ impl Sim {
             ring.append(place, Payload::Joinlist { members }, false, &mut net);
         }
         let now = self.journal.now;
-        let sync = self.random.up_to(self.faults.sync_max);
+        let sync = draw_span(&mut self.random, self.faults.sync_max);
         ring.is_stalled = is_stalled;
         ring.barrier_at = (!is_stalled).then_some(now + sync);
         if self.random.chance(self.faults.aborted_syncs) {
-            ring.loses_token_at = Some(now + self.random.up_to(sync));
+            ring.loses_token_at = Some(now + draw_span(&mut self.random, sync));
         }
         self.journal.observed.rings += 1;
         self.rings.insert(id, ring);
@@ -170,7 +170,7 @@ fn enter(place: usize, together: NodeSet, net: &mut Network<'_>) {
         if std::mem::take(&mut daemon.is_to_straddle) {
             daemon.straddling = 1;
         } else if net.random.chance(net.faults.straddles) {
-            daemon.straddling = 1 + net.random.below(3);
+            daemon.straddling = 1 + net.random.index(3);
         }
     }
 }
