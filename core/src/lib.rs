@@ -69,6 +69,7 @@
 //! | `testing` | groups in a simulated world, for tests (feature `testing`) |
 
 mod admin;
+mod builder;
 pub mod engine;
 mod event;
 mod feed;
@@ -89,13 +90,14 @@ pub mod testing;
 mod wire;
 
 pub use admin::{Admin, Request};
+pub use builder::{Builder, StartError};
 pub use engine::{AdminError, MemberStatus, Role, Status, StopReason, TransferStatus};
 pub use event::Event;
 pub use feed::{Compacted, Feed, News, TimedOut, Watcher};
 pub use machine::{Context, StateMachine};
 pub use pending::{Answer, COMMAND_BYTES_MAX, Pending, ProposeError};
 pub use read::{Consistency, ReadError};
-pub use replica::{Builder, Overloaded, Replica, StartError};
+pub use replica::{Overloaded, Replica};
 pub use snapshot::Snapshot;
 pub use wire::entry::MembersChanged;
 pub use wire::types::*;

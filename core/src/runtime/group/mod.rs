@@ -1,11 +1,13 @@
+mod connection;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpg::{Connection, Dispatch, Event, Guarantee, Member};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, select};
+use cpg::{Connection, Member};
+use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 
 use super::apply::{ApplyCommand, ApplyEvent};
 use super::clock::Clock;
@@ -13,8 +15,8 @@ use super::group_joiner::PendingJoin;
 use super::log::{LogCommand, LogEvent};
 use super::read_queue::ReadQueue;
 use super::{
-    AdminChange, AdminCommand, GroupCommand, GroupJoiner, LEAVE_TIMEOUT, Proposal, QueuedProposal,
-    Shared, ThreadEvent, fail, forgo,
+    AdminChange, AdminCommand, GroupCommand, GroupJoiner, Proposal, QueuedProposal, Shared,
+    ThreadEvent, fail, forgo,
 };
 use crate::StateMachine;
 use crate::engine::{
@@ -24,7 +26,7 @@ use crate::panics::panic_text;
 use crate::pending::Caller;
 use crate::read::{Read, ReadError};
 use crate::snapshot::SnapshotCommand;
-use crate::wire::codec::{self, Frame};
+use crate::wire::codec::Frame;
 
 /// How often the engine hears that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -275,104 +277,6 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// Takes in what the group has delivered.
-    fn take_events(&mut self) -> bool {
-        let Some(connection) = self.connection.clone() else { return self.reconnect() };
-        match connection.dispatch(Dispatch::All, |event| self.take_event(&connection, event)) {
-            Ok(count) => count > 0,
-            Err(error) => {
-                self.lose(error);
-                false
-            }
-        }
-    }
-
-    /// The connection failed. A dead engine may come back, and then this replica joins
-    /// again, as a new member; what else can fail is for good.
-    fn lose(&mut self, error: cpg::Error) {
-        if !error.is_fatal() {
-            self.shut_down(StopReason::Group(error));
-        } else if self.connection.take().is_some() {
-            tracing::warn!(%error, "the connection to the group is lost");
-            // What was not sent yet is sent again by the protocol where it still matters.
-            self.unsent.clear();
-            self.retry_at = Instant::now();
-            self.step(Input::Disconnected { reason: error.to_string() });
-            self.publish();
-        }
-    }
-
-    /// Tries to reach the transport, one try at a time. It may take long to answer, so that is
-    /// done on a thread of its own, and deadlines are kept meanwhile.
-    fn reconnect(&mut self) -> bool {
-        let Some(joining) = &self.joining else {
-            if Instant::now() >= self.retry_at {
-                let name = format!("replica-{}-join", self.engine.config().incarnation.replica);
-                match self.joiner.start_to_join(name) {
-                    Ok(joining) => self.joining = Some(joining),
-                    Err(error) => self.stays_disconnected(error.to_string()),
-                }
-            }
-            return false;
-        };
-        let joined = match joining.try_recv() {
-            Ok(joined) => joined,
-            Err(TryRecvError::Empty) => return false,
-            // The thread has panicked.
-            Err(TryRecvError::Disconnected) => Err(cpg::Error::Library),
-        };
-        self.joining = None;
-        match joined {
-            Ok(connection) => {
-                tracing::info!("the transport is back; joining as a new member");
-                let connection = Arc::new(connection);
-                self.shared.replace(Arc::clone(&connection));
-                self.connection = Some(connection);
-                true
-            }
-            Err(error) => {
-                self.stays_disconnected(error.to_string());
-                false
-            }
-        }
-    }
-
-    fn stays_disconnected(&mut self, reason: String) {
-        self.retry_at = Instant::now() + RETRY;
-        self.step(Input::Disconnected { reason });
-    }
-
-    fn take_event(&mut self, connection: &Connection, event: Event) {
-        match event {
-            Event::Deliver { sender, message } => match codec::decode_frame(&message) {
-                Ok(frame) => {
-                    let input = self.engine.delivered(sender, frame);
-                    self.step(input);
-                }
-                Err(error) => {
-                    if self.nonsense.insert(sender) {
-                        tracing::warn!(
-                            member = %sender, %error,
-                            "a member of the group sends what cannot be read; it is ignored, and \
-                             this is said once"
-                        );
-                    }
-                }
-            },
-            Event::Configuration(configuration) => {
-                let joined = configuration.joined.iter().map(|change| change.member).collect();
-                self.nonsense.retain(|member| configuration.members.contains(member));
-                self.step(Input::Configuration {
-                    local: connection.local_member(),
-                    members: configuration.members,
-                    joined,
-                });
-                self.publish();
-            }
-            Event::Ring(ring) => tracing::debug!(id = %ring.id, "the ring was formed anew"),
-        }
-    }
-
     fn take_thread_events(&mut self) -> bool {
         let mut any = false;
         while let Ok(event) = self.thread_events.try_recv() {
@@ -463,29 +367,6 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// Sends in order; when the transport is busy, the rest waits for the next turn.
-    fn send(&mut self) {
-        let Some(connection) = self.connection.clone() else { return self.unsent.clear() };
-        while let Some(frame) = self.unsent.front() {
-            match connection.multicast(Guarantee::Agreed, &frame.slices()) {
-                Ok(()) => {
-                    self.unsent.pop_front();
-                }
-                Err(error) if error.is_retryable() => return,
-                Err(error) => return self.lose(error),
-            }
-        }
-    }
-
-    /// Tells the engine how much is left over; whether there was something, and is nothing any more.
-    fn report_unsent(&mut self) -> bool {
-        let (was, frames) = (self.is_backed_up, self.unsent.len());
-        self.is_backed_up = frames > 0;
-        let bytes = self.unsent.iter().map(Frame::len).sum();
-        self.step(Input::Unsent { frames, bytes });
-        was && !self.is_backed_up
-    }
-
     fn wait(&mut self) {
         let until_tick = TICK.saturating_sub(self.ticked.elapsed());
         let timeout = if self.unsent.is_empty() { until_tick } else { BUSY };
@@ -502,24 +383,6 @@ impl<M: StateMachine> GroupThread<M> {
     fn publish(&self) {
         self.shared.log_time.set(self.engine.log_time());
         self.shared.publish(self.engine.status());
-    }
-
-    /// Leaves the group and waits to hear it, so that the others know at once.
-    fn leave(&mut self) {
-        let Some(connection) = &self.connection else { return };
-        let (local, deadline) = (connection.local_member(), Instant::now() + LEAVE_TIMEOUT);
-        let mut left = connection.leave().is_err();
-        while !left && Instant::now() < deadline {
-            let heard = connection.dispatch(Dispatch::All, |event| {
-                if let Event::Configuration(configuration) = event {
-                    left |= configuration.left.iter().any(|change| change.member == local);
-                }
-            });
-            left |= heard.is_err();
-            if !left && connection.wait(Some(TICK)).is_err() {
-                left = true;
-            }
-        }
     }
 
     /// Answers whoever still proposes or reads, until the handle is dropped.
