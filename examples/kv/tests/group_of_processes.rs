@@ -210,30 +210,30 @@ const KILLS: usize = 6;
 fn nothing_acknowledged_is_lost_when_replicas_are_killed_at_any_moment() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let kills = number("PLAINSONG_KILLS").map_or(KILLS, |kills| kills as usize);
-    let mut random = Random(number("PLAINSONG_SEED").unwrap_or(1));
+    let mut random = Random::new(number("PLAINSONG_SEED").unwrap_or(1));
     let mut group = Group::start_on_disk();
     let (mut all, mut killed, mut acknowledged) = (Vec::new(), 0, 0);
     while killed < kills {
         let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect(), 0);
-        load.goes_on(1 + random.below(300) as u64);
-        let first = 1 + random.below(3);
+        load.goes_on(1 + random.below(300));
+        let first = 1 + random.index(3);
         for count in [first, 3 - first] {
             // Anywhere between two answers.
-            thread::sleep(Duration::from_micros(random.below(20_000) as u64));
+            thread::sleep(Duration::from_micros(random.below(20_000)));
             for _ in 0..count {
-                let victim = random.below(group.replicas.len());
+                let victim = random.index(group.replicas.len());
                 group.replicas.remove(victim).process.kill();
                 killed += 1;
             }
             if group.replicas.len() == 2 {
-                load.goes_on(1 + random.below(100) as u64);
+                load.goes_on(1 + random.below(100));
             }
         }
         let records = load.end();
         acknowledged += records.iter().map(|record| record.set.len()).sum::<usize>();
         let mut order = vec![1, 2, 3];
         while !order.is_empty() {
-            group.start_with_its_data(order.remove(random.below(order.len())));
+            group.start_with_its_data(order.remove(random.index(order.len())));
         }
         group.wait();
         all.push(records);

@@ -32,7 +32,7 @@ fn any(stream: impl Read + Write + Send + 'static) -> AnyClient {
 fn commands(random: &mut Random, prefix: &str) -> Vec<Vec<String>> {
     let key = |random: &mut Random| format!("{prefix}:{}", random.below(4));
     let simple = |random: &mut Random| {
-        let verb = random.one_of(&[
+        let verb = random.pick(&[
             "GET", "GET", "GET", "GET", "MGET", "EXISTS", "STRLEN", "GETRANGE", "TTL", "TYPE",
             "SET", "SET", "SETNX", "INCR", "INCRBY", "APPEND", "DEL", "GETDEL", "GETSET",
             "SETRANGE", "EXPIRE", "PERSIST", "MSET", "TOUCH",
@@ -68,16 +68,16 @@ fn commands(random: &mut Random, prefix: &str) -> Vec<Vec<String>> {
     }
     all.push(line("MULTI"));
     (0..random.below(4)).for_each(|_| all.push(simple(random)));
-    all.push(line(random.one_of(&["EXEC", "EXEC", "EXEC", "DISCARD"])));
+    all.push(line(random.pick(&["EXEC", "EXEC", "EXEC", "DISCARD"])));
     all
 }
 
 /// The same pipelines for both; `READONLY` and `READWRITE` in between are for ours only.
 fn compare(mut ours: AnyClient, mut theirs: TestClient<UnixStream>, prefix: &str, seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     for number in 0..PIPELINES {
         let mut pipeline = Vec::new();
-        let length = 1 + random.below(COMMANDS_MAX);
+        let length = 1 + random.index(COMMANDS_MAX);
         while pipeline.len() < length {
             pipeline.extend(commands(&mut random, prefix));
         }
@@ -87,7 +87,7 @@ fn compare(mut ours: AnyClient, mut theirs: TestClient<UnixStream>, prefix: &str
         let mut in_transaction = false;
         for words in &pipeline {
             if !in_transaction && random.below(10) == 0 {
-                to_ours.extend(request(&[random.one_of(&["READONLY", "READWRITE"])]));
+                to_ours.extend(request(&[random.pick(&["READONLY", "READWRITE"])]));
                 modes.push(true);
             }
             in_transaction = words[0] == "MULTI" || in_transaction && words[0] != "EXEC";

@@ -15,7 +15,7 @@ const COMMANDS: usize = 30_000;
 
 /// An integer of a request: sensible ones, and those at which parsers go wrong.
 fn integer(random: &mut Random) -> &'static str {
-    random.one_of(&[
+    random.pick(&[
         "0",
         "1",
         "-1",
@@ -57,10 +57,10 @@ fn float(random: &mut Random) -> String {
     let digits = |random: &mut Random, base: usize| -> String {
         let bound = if random.below(4) == 0 { 40 } else { 12 };
         let count = random.below(bound);
-        let digit = |_| char::from_digit(random.below(base) as u32, base as u32).unwrap();
+        let digit = |_| char::from_digit(random.index(base) as u32, base as u32).unwrap();
         (0..count).map(digit).collect()
     };
-    let sign = random.one_of(&["", "", "-", "+"]);
+    let sign = random.pick(&["", "", "-", "+"]);
     let (prefix, base, mark) = match random.below(8) {
         0 => ("0x", 16, "p"),
         _ => ("", 10, "e"),
@@ -77,7 +77,7 @@ fn float(random: &mut Random) -> String {
         _ => String::new(),
     };
     match random.below(60) {
-        0 => random.one_of(&["inf", "-Infinity", "nan", "", ".", "1 ", " 1", "0x", "1e+"]).into(),
+        0 => random.pick(&["inf", "-Infinity", "nan", "", ".", "1 ", " 1", "0x", "1e+"]).into(),
         _ => format!("{sign}{prefix}{whole}{fraction}{exponent}"),
     }
 }
@@ -103,9 +103,9 @@ fn command(random: &mut Random) -> Vec<String> {
     let value = |random: &mut Random| match random.below(3) {
         0 => integer(random).to_owned(),
         1 => random.below(1000).to_string(),
-        _ => "x".repeat(random.below(40)),
+        _ => "x".repeat(random.index(40)),
     };
-    let verb = random.one_of(&[
+    let verb = random.pick(&[
         "GET",
         "SET",
         "SET",
@@ -164,7 +164,7 @@ fn command(random: &mut Random) -> Vec<String> {
             let at = verb.ends_with("AT");
             words.extend([key(random), if at { moment(random) } else { lifetime(random) }]);
             for _ in 0..random.below(3) {
-                words.push(random.one_of(&["NX", "XX", "GT", "LT", "lt", "ZZ"]).into());
+                words.push(random.pick(&["NX", "XX", "GT", "LT", "lt", "ZZ"]).into());
             }
         }
         "SET" | "GETEX" => {
@@ -173,7 +173,7 @@ fn command(random: &mut Random) -> Vec<String> {
                 words.push(value(random));
             }
             for _ in 0..random.below(4) {
-                let option = random.one_of(&[
+                let option = random.pick(&[
                     "NX", "XX", "GET", "KEEPTTL", "PERSIST", "EX", "PX", "EXAT", "PXAT", "px",
                 ]);
                 words.push(option.into());
@@ -224,7 +224,7 @@ fn random_commands_are_answered_as_redis_answers_them() {
     let server = Redis::start(directory.path());
     let mut redis = server.client();
     let mut store = KvStore::default();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut history = Vec::new();
     for _ in 0..COMMANDS {
         let words = command(&mut random);
@@ -256,7 +256,7 @@ fn random_floating_point_numbers_are_added_as_redis_adds_them() {
     let server = Redis::start(directory.path());
     let mut redis = server.client();
     let mut store = KvStore::default();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut sums, mut first) = (0, "0".to_owned());
     for _ in 0..20_000 {
         if random.below(3) > 0 {
@@ -289,11 +289,11 @@ fn a_pattern_means_what_it_means_to_redis() {
     let directory = tempfile::tempdir().unwrap();
     let server = Redis::start(directory.path());
     let mut redis = server.client();
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     let mut keys = Vec::new();
     for _ in 0..60 {
         let parts = ["a", "b", "c", "-", "[", "]", "\\", "*", "?", "^"];
-        let key: String = (0..1 + random.below(4)).map(|_| random.one_of(&parts)).collect();
+        let key: String = (0..1 + random.below(4)).map(|_| random.pick(&parts)).collect();
         redis.call(&["SET", &key, "1"]).unwrap();
         keys.push(key);
     }
@@ -302,7 +302,7 @@ fn a_pattern_means_what_it_means_to_redis() {
     for _ in 0..5000 {
         let parts =
             ["a", "b", "c", "*", "?", "[ab]", "[^a]", "[a-c]", "[c-a]", "\\*", "\\", "[", "]", "-"];
-        let pattern: String = (0..random.below(5)).map(|_| random.one_of(&parts)).collect();
+        let pattern: String = (0..random.below(5)).map(|_| random.pick(&parts)).collect();
         let reply = redis.call(&["SCAN", "0", "COUNT", "100000", "MATCH", &pattern]).unwrap();
         let Reply::Array(parts) = reply else { panic!("{reply:?}") };
         let [_, Reply::Array(found)] = &parts[..] else { panic!("{parts:?}") };

@@ -29,12 +29,12 @@ fn read_late<S: std::io::Read + std::io::Write>(
     mut client: TestClient<S>,
     other: &mut dyn FnMut(),
 ) {
-    let mut random = Random(client.ask("ECHO 1").len() as u64);
+    let mut random = Random::new(client.ask("ECHO 1").len() as u64);
     for _ in 0..12 {
-        let value = "x".repeat(200_000 + random.below(790_000));
-        let key = format!("k{}", random.next());
+        let value = "x".repeat(200_000 + random.index(790_000));
+        let key = format!("k{}", random.number());
         assert_eq!(text(&client.call(&["SET", &key, &value]).unwrap()), "OK");
-        let count = 4 + random.below(5);
+        let count = 4 + random.index(5);
         client.send(&request(&["GET", &key]).repeat(count)).unwrap();
         // Each answer to another client comes after the server had a turn to write to this one.
         (0..20).for_each(|_| other());

@@ -216,7 +216,7 @@ fn expired_keys_give_their_memory_back_bit_by_bit() {
 /// answered, whatever else comes and goes. Here also exactly once.
 #[test]
 fn a_scan_meets_every_key_that_stays() {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let mut store = KvStore::default();
     for key in 0..500 {
         run(&mut store, 0, &["SET", &format!("stays:{key}"), "1"]);
@@ -230,7 +230,7 @@ fn a_scan_meets_every_key_that_stays() {
             let value: &[&str] = if verb == "DEL" { &[] } else { &["x"] };
             run(&mut store, 0, &[&[verb, &key], value].concat());
         }
-        let count = random.one_of(&["1", "7", "10", "100"]);
+        let count = random.pick(&["1", "7", "10", "100"]);
         let reply = run(&mut store, 0, &["SCAN", &cursor, "MATCH", "stays:*", "COUNT", count]);
         let Reply::Array(parts) = reply else { panic!("{reply:?}") };
         let [Reply::BulkString(next), Reply::Array(keys)] = &parts[..] else { panic!("{parts:?}") };

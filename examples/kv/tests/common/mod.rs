@@ -17,6 +17,7 @@ pub use client::{TestClient, request, text};
 pub use fake::{Fake, Test};
 pub use load::{Load, Record, check, check_set, together};
 pub use local::run;
+pub use plainsong::testing::Random;
 pub use process::{Demo, PROGRAM, Serve, certificate, kv, ready};
 pub use redis::Redis;
 pub use service_lib::testing::{BOUND, until};
@@ -37,25 +38,4 @@ pub fn skipped(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
     // Not by a macro: the test harness keeps what those print of tests that pass.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-}
-
-/// Random numbers that a seed repeats (splitmix64).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    pub fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
-    }
 }

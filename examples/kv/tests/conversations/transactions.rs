@@ -200,7 +200,7 @@ fn random_transactions_of_three_clients_are_answered_as_redis_answers_them() {
     let server = Redis::start(directory.path());
     let test = Test::start(PATIENT);
     let seed = std::env::var("KV_SEED").ok().map_or(1, |seed| seed.parse().expect("a seed"));
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut redis: Vec<_> = (0..4).map(|_| server.client()).collect();
     let mut kv: Vec<_> = (0..3).map(|_| test.client()).collect();
     // The first two speak version 3 of the protocol, the third speaks version 2.
@@ -210,9 +210,9 @@ fn random_transactions_of_three_clients_are_answered_as_redis_answers_them() {
     }
     let mut told = Vec::new();
     for _ in 0..20_000 {
-        let client = random.below(3);
+        let client = random.index(3);
         let key = format!("key:{}", random.below(4));
-        let verb = random.one_of(&[
+        let verb = random.pick(&[
             "MULTI", "MULTI", "EXEC", "EXEC", "WATCH", "WATCH", "UNWATCH", "DISCARD", "GET", "SET",
             "SET", "INCR", "APPEND", "DEL", "GETSET", "EXISTS", "PERSIST", "MSETNX", "TOUCH",
             "SETRANGE", "GETRANGE", "GET a b", "NOSUCH", "FLUSHDB", "SETNX", "STRLEN", "DBSIZE",

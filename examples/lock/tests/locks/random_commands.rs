@@ -4,25 +4,9 @@ use std::collections::BTreeMap;
 
 use lock::Name;
 use lock::command::{Command, Mode, Output, Patience, SessionEvent, SessionId, Terms};
+use plainsong::testing::Random;
 
 use super::{OWNER, World, name, run};
-
-/// Random numbers that a seed repeats (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 /// Does something at random. If a lock was asked for, says by whom, and what the answer was.
 fn at_random(random: &mut Random, world: &mut World) -> Option<(SessionId, Name, Output)> {
@@ -76,7 +60,7 @@ fn at_random(random: &mut Random, world: &mut World) -> Option<(SessionId, Name,
 fn whatever_happens_grants_are_in_order_and_tokens_grow() {
     let seeds = std::env::var("PLAINSONG_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     for seed in 0..seeds {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut world = World::default();
         let mut last_token = 0;
         let mut asked = 0_u64;
@@ -128,8 +112,8 @@ fn the_same_commands_make_the_same_state_also_from_a_copy_on_disk() {
         let mut worlds = [World::default(), World::default()];
         for step in 0..2000 {
             let [one, other] = &mut worlds;
-            let outputs =
-                [&mut *one, other].map(|world| at_random(&mut Random(seed * 10_000 + step), world));
+            let outputs = [&mut *one, other]
+                .map(|world| at_random(&mut Random::new(seed * 10_000 + step), world));
             assert_eq!(outputs[0], outputs[1], "seed {seed}, step {step}");
             assert_eq!(one.news(), other.news(), "seed {seed}, step {step}");
             let bytes = bincode::serialize(&one.locks).unwrap();
