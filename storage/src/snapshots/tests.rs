@@ -98,6 +98,20 @@ fn a_chunk_that_the_database_lost_is_found_out() {
 }
 
 #[test]
+fn a_chunk_in_the_place_of_another_is_found_out() {
+    let (folder, key, _) = folder_with_a_snapshot(3);
+    let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
+    let database = store.database(key).unwrap();
+    for row in 0..10 {
+        let other = database.get(row_name(0, row)).unwrap();
+        let other = other.map_or_else(Vec::new, |part| part.to_vec());
+        database.insert(row_name(1, row), other).unwrap();
+    }
+    let refused = store.read(key, 1).unwrap_err().to_string();
+    assert!(refused.contains("chunk 1 of snapshot 1 is not what was written"), "{refused}");
+}
+
+#[test]
 fn a_chunk_that_is_written_again_replaces_the_longer_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();

@@ -13,6 +13,9 @@ const CHECK_MAX: Duration = Duration::from_secs(300);
 /// Longer than any build takes, on a slow machine that has other work.
 const BUILD_MAX: Duration = Duration::from_secs(3600);
 
+/// Characters of what a check said.
+const WHAT_MAX: usize = 160;
+
 /// What became of a mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -71,9 +74,10 @@ fn simulate(scratch: &Scratch, first: u64, seeds: u64) -> io::Result<Outcome> {
     let violation = text.lines().find_map(|line| line.strip_prefix("seed ")?.split_once(": "));
     Ok(match (status, violation) {
         (Some(status), None) if status.success() => Outcome::Missed,
-        (Some(_), Some((seed, what))) => {
-            Outcome::Caught { by: format!("seed {seed}"), what: what.to_owned() }
-        }
+        (Some(_), Some((seed, what))) => Outcome::Caught {
+            by: format!("seed {seed}"),
+            what: what.chars().take(WHAT_MAX).collect(),
+        },
         (None, _) => Outcome::Caught { by: "a seed".into(), what: "hangs".into() },
         _ => Outcome::Broken(last_lines(&text)),
     })
@@ -105,7 +109,7 @@ fn test(scratch: &Scratch, arguments: &[String]) -> io::Result<Outcome> {
     };
     let by = text.lines().find_map(failed);
     let panic = text.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
-    let what = panic.unwrap_or_default().trim().to_owned();
+    let what = panic.unwrap_or_default().trim().chars().take(WHAT_MAX).collect();
     Ok(match (status, by) {
         (Some(status), _) if status.success() => Outcome::Missed,
         (Some(_), Some(by)) => Outcome::Caught { by: format!("test {by}"), what },
