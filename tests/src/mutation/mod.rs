@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `Rule` has labels of `docs/protocol.md` (`P2`, or `P2, L6`), or `contract` and the name of a case of a
-//! conformance suite. `Caught-by` is one of:
+//! conformance suite, or the name of a program in `examples`. `Caught-by` is one of:
 //!
 //! | `Caught-by:` | what runs |
 //! | --- | --- |
@@ -53,6 +53,8 @@ pub enum Rule {
     Protocol(Vec<Label>),
     /// A case of the conformance suite for transports or stores.
     Contract(String),
+    /// What a program in `examples` promises.
+    Program(String),
 }
 
 /// What notices a mutation.
@@ -129,6 +131,7 @@ impl fmt::Display for Rule {
                 f.write_str(&labels.join(", "))
             }
             Self::Contract(case) => write!(f, "contract `{case}`"),
+            Self::Program(name) => f.write_str(name),
         }
     }
 }
@@ -137,6 +140,9 @@ impl Rule {
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(case) = text.strip_prefix("contract ") {
             return Ok(Self::Contract(case.trim().to_owned()));
+        }
+        if text.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            return Ok(Self::Program(text.to_owned()));
         }
         let labels = text.split(',').map(|label| label.trim().parse());
         Ok(Self::Protocol(labels.collect::<Result<_, _>>()?))

@@ -174,6 +174,11 @@ impl Rules {
                     let what = format!("{path} names {case}, which no conformance suite has");
                     self.problems.push(what);
                 }
+                Ok(Mutation { rule: Rule::Program(program), .. })
+                    if !files.contains_key(&format!("examples/{program}/Cargo.toml")) =>
+                {
+                    self.problems.push(format!("{path} names {program}, which is no program"));
+                }
                 Ok(_) => {}
             }
         }
