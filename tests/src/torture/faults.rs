@@ -119,6 +119,7 @@ const MEMORY_MORE: u64 = 1 << 20;
 
 impl Fault {
     /// Does it, and lets it last a while.
+    #[expect(clippy::too_many_lines, reason = "a list of all faults, each of a few lines")]
     pub(super) fn inject(self, group: &Group, random: &mut Random) -> Result<()> {
         let nodes = group.ids().count() as u64;
         let one = 1 + random.below(nodes) as u32;
