@@ -99,3 +99,27 @@ impl<T> Engine<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ballot(counter: u64) -> Ballot {
+        Ballot { counter, ..Ballot::default() }
+    }
+
+    #[test]
+    fn b9_every_epoch_that_was_heard_of_is_asked_for_in_turn() {
+        let mut discovery = EpochDiscovery::default();
+        let mut ask = |heard_again: &[u64]| {
+            heard_again.iter().for_each(|counter| discovery.seen(ballot(*counter)));
+            let next = discovery.next(|_| true);
+            next.inspect(|epoch| discovery.asked(*epoch)).map(|epoch| epoch.counter)
+        };
+        // Epoch 9 is of a cluster that is no more: its members go on speaking of it, and nobody ever
+        // answers for it.
+        assert_eq!(ask(&[5, 9]), Some(9));
+        assert_eq!(ask(&[9]), Some(5), "the greatest must not hide it");
+        assert_eq!(ask(&[5, 9]), Some(9), "all were asked for, so it begins anew");
+    }
+}
