@@ -30,7 +30,7 @@ impl LocalRing {
     }
 
     /// A new node, numbered 1, 2, 3 and so on, and running. It forms a new ring: all
-    /// connections there are hear [`Event::Ring`].
+    /// connections there are hear [`Event::Ring`](crate::Event::Ring).
     pub fn node(&self) -> Node {
         let id = self.0.lock().add_node();
         Node::new(self.0.clone(), id)
