@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use redis::{TestClient, Commands, ConnectionLike, ErrorKind, RedisResult, ServerErrorKind, cmd, pipe};
+use redis::{Client, Commands, ConnectionLike, ErrorKind, RedisResult, ServerErrorKind, cmd, pipe};
 
 fn main() {
     let port = std::env::args().nth(1).expect("a port");
@@ -14,7 +14,7 @@ fn main() {
 }
 
 fn talk(url: &str) -> RedisResult<()> {
-    let client = TestClient::open(url)?;
+    let client = Client::open(url)?;
     let (mut one, mut other) = (client.get_connection()?, client.get_connection()?);
     assert!(one.check_connection());
     one.flushall::<()>()?;
