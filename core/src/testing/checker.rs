@@ -196,12 +196,16 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         Ok(())
     }
 
-    /// A replica cuts its log back: what was committed is never cut.
-    pub(super) fn cut(&self, after: Index, log: &Digests) -> Checked {
+    /// A replica truncates its log to open `epoch`: what was committed in an earlier one is never cut.
+    ///
+    /// A replica that has not heard of a later epoch may cut what was committed only there, since a
+    /// majority without it holds that.
+    pub(super) fn cut(&self, after: Index, log: &Digests, epoch: Ballot) -> Checked {
         let cut = after.0 + 1..=log.last().0.min(self.committed().0);
         for index in cut.map(Index) {
-            let committed = self.committed[index.0 as usize - 1].digest;
-            check(log.at(index) != Some(committed), || {
+            let committed = &self.committed[index.0 as usize - 1];
+            let is_later = committed.known_in >= epoch;
+            check(is_later || log.at(index) != Some(committed.digest), || {
                 format!("B6: entry {index}, which is committed, is cut")
             })?;
         }

@@ -99,6 +99,8 @@ pub(super) struct Process<M: StateMachine> {
     view: View,
     /// It has opened an epoch in its turn.
     pub(super) opened: bool,
+    /// The first epoch that was opened since the last write.
+    opened_since_write: Option<Ballot>,
     /// It is killed at the end of its turn.
     pub(super) dies: bool,
     /// The network falls apart at the end of its turn.
@@ -158,6 +160,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             committed_at: Duration::ZERO,
             view: View::default(),
             opened: false,
+            opened_since_write: None,
             dies: false,
             splits: false,
             heals: false,
@@ -343,6 +346,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let strikes = |rate: u32, random: &mut Random| rate > 0 && random.chance(rate);
         self.opened |= epoch != self.epoch;
         if epoch != self.epoch {
+            self.opened_since_write.get_or_insert(epoch);
+        }
+        if epoch != self.epoch {
             self.view.advanced();
         }
         if !world.is_calm && !world.is_ambush {
@@ -380,6 +386,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 }
                 Output::Write { ticket, ops } => {
                     self.note_log(world, &ops)?;
+                    self.opened_since_write = None;
                     if self.engine.config().volatile {
                         if let Some(store) = world.stores.get_mut(&replica) {
                             store.submit(ops)?;
@@ -523,7 +530,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 })?;
             }
             if let Op::Truncate(after) | Op::Reset(after) = op {
-                world.checker.cut(*after, &self.log)?;
+                let epoch = self.opened_since_write.unwrap_or_else(|| self.engine.last_epoch());
+                world.checker.cut(*after, &self.log, epoch)?;
             }
             self.log.apply(op);
         }
