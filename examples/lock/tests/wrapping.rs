@@ -25,6 +25,13 @@ fn number_in(path: &Path) -> u32 {
     })
 }
 
+/// A command that writes its process id to the file `pid` and runs until `go` exists. Once the id is
+/// there, `lock run` knows that it holds the lock; that the lock is held, a server shows earlier.
+fn runs_until(group: &Group, go: &Path) -> String {
+    let pid = group.path("pid");
+    format!("echo $$ >{}; until test -e {}; do sleep 0.05; done", pid.display(), go.display())
+}
+
 #[test]
 fn the_program_s_file_may_be_replaced_while_it_runs() {
     let group = Group::start();
@@ -244,8 +251,9 @@ fn a_command_keeps_its_lock_when_the_server_that_it_is_held_at_is_stopped_or_kil
     for signal in [Signal::TERM, Signal::KILL] {
         let mut group = Group::start();
         let go = group.path("go");
-        let script = format!("until test -e {}; do sleep 0.05; done", go.display());
+        let (pid, script) = (group.path("pid"), runs_until(&group, &go));
         let mut holder = group.run_at(&[0, 1, 2], &["a"], &script);
+        number_in(&pid);
         let held = until("a holder", || group.held(1, "a"));
         let mut next = group.client(1);
         next.send("LOCK a");
@@ -264,8 +272,9 @@ fn a_command_keeps_its_lock_when_the_server_that_it_is_held_at_is_stopped_or_kil
 fn a_leased_lock_is_kept_when_the_server_that_it_is_held_at_is_killed() {
     let mut group = Group::start();
     let go = group.path("go");
-    let script = format!("until test -e {}; do sleep 0.05; done", go.display());
+    let (pid, script) = (group.path("pid"), runs_until(&group, &go));
     let mut holder = group.run_at(&[0, 1, 2], &["--lease", "30", "a"], &script);
+    number_in(&pid);
     let held = until("a holder", || group.held(1, "a"));
     group.servers.remove(0).process.kill();
     holder.says("; a is kept at ");
@@ -297,8 +306,9 @@ fn a_server_that_stands_still_is_left_for_the_next() {
     let [first, second] = [1, 2].map(|at| (group.hub() + at) % 3);
     let all = [first, second, group.hub()];
     let go = group.path("go");
-    let script = format!("until test -e {}; do sleep 0.05; done", go.display());
+    let (pid, script) = (group.path("pid"), runs_until(&group, &go));
     let mut holder = group.run_at(&all, &["held"], &script);
+    number_in(&pid);
     let held = until("a holder", || group.held(second, "held"));
     let mut other = group.client(second);
     other.lock("LOCK other");
