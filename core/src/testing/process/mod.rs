@@ -344,12 +344,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         }
         let p = &world.parameters;
         let strikes = |rate: u32, random: &mut Random| rate > 0 && random.chance(rate);
-        self.opened |= epoch != self.epoch;
         if epoch != self.epoch {
+            self.opened = true;
             self.opened_since_write.get_or_insert(epoch);
-        }
-        if epoch != self.epoch {
             self.view.advanced();
+            self.sent_in_epoch.clear();
         }
         if !world.is_calm && !world.is_ambush {
             let changes =
@@ -360,9 +359,6 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             self.dies |= epoch != self.epoch && strikes(p.kills_at_open, &mut world.random);
             self.dies |= self.engine.promised() != self.promised
                 && strikes(p.kills_at_promise, &mut world.random);
-        }
-        if epoch != self.epoch {
-            self.sent_in_epoch.clear();
         }
         (self.epoch, self.promised) = (epoch, self.engine.promised());
         for output in out {
