@@ -118,6 +118,9 @@ pub struct Engine<T> {
     stopped: Option<StopReason>,
 }
 
+/// Time between two [`Input::Tick`]s.
+pub const TICK: Duration = Duration::from_millis(50);
+
 /// A result whose error stops the replica.
 type StepResult<V = ()> = Result<V, StopReason>;
 

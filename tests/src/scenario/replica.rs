@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cpg::sim::{ConnectionId, Sim};
 use cpg::{Event, NodeId, Pid};
-use plainsong::engine::{Config, Engine, Entry, Input, Now, Op, Output, Role};
+use plainsong::engine::{Config, Engine, Entry, Input, Now, Op, Output, Role, TICK};
 use plainsong::message::Message;
 use plainsong::snapshot::{SnapshotCommand, SnapshotName};
 use plainsong::{ClusterId, Incarnation, Index, Nonce, ReplicaId, StoreId, Timestamp};
@@ -12,8 +12,6 @@ use plainsong::{ClusterId, Incarnation, Index, Nonce, ReplicaId, StoreId, Timest
 use super::state::State;
 use super::store::Store;
 
-/// How often an engine hears that time passed.
-const TICK: Duration = Duration::from_millis(50);
 /// How often a daemon that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(100);
 

@@ -15,7 +15,7 @@ impl<T> Engine<T> {
     /// loses what the daemons need to go on.
     pub(crate) fn silence(&self) -> Option<Duration> {
         self.live()?;
-        self.majority_silent_for().filter(|silence| *silence >= self.silence_min())
+        self.majority_silent_for()
     }
 
     /// Returns whether a majority of the voters is in the configuration but silent, while this
@@ -24,11 +24,11 @@ impl<T> Engine<T> {
     pub(crate) fn majority_seems_dead(&self) -> bool {
         let hears_itself =
             self.peers.heard_at(&self.voter()).is_some_and(|at| self.ago(at) < self.silence_min());
-        hears_itself
-            && self.majority_silent_for().is_some_and(|silence| silence >= self.silence_min())
+        hears_itself && self.majority_silent_for().is_some()
     }
 
-    /// Returns for how long no majority of the voters has been heard, if one is listed.
+    /// Returns for how long no majority of the voters has been heard, if one is listed and that is
+    /// long.
     fn majority_silent_for(&self) -> Option<Duration> {
         if self.log.is_empty() || !self.sees_majority() {
             return None;
@@ -43,7 +43,7 @@ impl<T> Engine<T> {
                 })
             })
             .max()?;
-        Some(self.ago(last))
+        Some(self.ago(last)).filter(|silence| *silence >= self.silence_min())
     }
 
     /// What a silent replica waits for. The time in it grows by doubling, so that it is not news all
@@ -69,10 +69,9 @@ impl<T> Engine<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::TICK;
     use crate::engine::solo::{Solo, member, run};
     use crate::event::{Event, changes};
-
-    const TICK: Duration = Duration::from_millis(50);
 
     #[test]
     fn a_replica_that_hears_no_majority_says_for_how_long() {

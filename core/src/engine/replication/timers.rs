@@ -83,11 +83,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::TICK;
     use crate::engine::solo::{Solo, member, run};
     use crate::wire::message::{Message, Open};
     use crate::wire::types::{Ballot, Nonce, StoreId};
-
-    const TICK: Duration = Duration::from_millis(50);
 
     fn asleep_for(ms: u64) -> Solo {
         let mut solo = Solo::new();

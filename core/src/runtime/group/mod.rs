@@ -20,7 +20,7 @@ use super::{
 };
 use crate::StateMachine;
 use crate::engine::{
-    AdminError, Config, Engine, Input, Now, Output, Recovered, RestartError, StopReason,
+    AdminError, Config, Engine, Input, Now, Output, Recovered, RestartError, StopReason, TICK,
 };
 use crate::panics::panic_text;
 use crate::pending::Caller;
@@ -28,8 +28,6 @@ use crate::read::{Read, ReadError};
 use crate::snapshot::SnapshotCommand;
 use crate::wire::codec::Frame;
 
-/// How often the engine hears that time passed.
-const TICK: Duration = Duration::from_millis(50);
 /// How long a send waits after the transport was busy.
 const BUSY: Duration = Duration::from_millis(1);
 /// How often a transport that is gone is looked for.

@@ -84,16 +84,14 @@ impl<W: Workload> Simulation<W> {
     }
 
     fn strike_at_random(&mut self) -> Checked {
-        for place in 0..self.faults.len() {
-            let Armed { fault: Fault { strike, .. }, rate, random } = &mut self.faults[place];
-            if !random.chance(*rate) {
-                continue;
+        let mut faults = std::mem::take(&mut self.faults);
+        for Armed { fault, rate, random } in &mut faults {
+            if random.chance(*rate) {
+                let at = random.below(self.hosts.len() as u64) as usize;
+                (fault.strike)(self, at, random)?;
             }
-            let at = random.below(self.hosts.len() as u64) as usize;
-            let (strike, mut stream) = (*strike, random.clone());
-            strike(self, at, &mut stream)?;
-            self.faults[place].random = stream;
         }
+        self.faults = faults;
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::watched::Watched;
 use super::world::World;
 use super::{Answer, Random, Workload};
 use crate::StateMachine;
-use crate::engine::{Committed, Engine, EntryPayload, Input, Op, Output, StopReason};
+use crate::engine::{Committed, Engine, EntryPayload, Input, Op, Output, StopReason, TICK};
 use crate::machine::Applier;
 use crate::runtime::ReadQueue;
 use crate::snapshot::{SnapshotCommand, SnapshotHead, SnapshotName};
@@ -27,8 +27,6 @@ use crate::wire::codec::{self, Frame};
 use crate::wire::message::Message;
 use crate::wire::types::{ApplicationId, Ballot, ClusterId, Incarnation, Index, Origin};
 
-/// How often the engine hears that time passed.
-const TICK: Duration = Duration::from_millis(50);
 /// How often a transport that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(100);
 

@@ -24,7 +24,6 @@ const WORK: &str = "
 
 struct Group {
     directory: tempfile::TempDir,
-    variables: &'static [(&'static str, &'static str)],
     /// What carries the ring, if that is none of the members.
     ring: Option<Process>,
     members: Vec<Process>,
@@ -32,20 +31,19 @@ struct Group {
 
 impl Group {
     fn start(script: &str, options: &[&[&str]; 3]) -> Self {
-        let mut group = Self::empty(&[]);
+        let mut group = Self::empty();
         group.start_members(script, options);
         group
     }
 
-    fn empty(variables: &'static [(&'static str, &'static str)]) -> Self {
+    fn empty() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { directory, variables, ring: None, members: Vec::new() }
+        Self { directory, ring: None, members: Vec::new() }
     }
 
-    /// None of its members carries the ring for the others, so that any may stand still. They
-    /// have these variables in their environment.
-    fn start_beside_the_ring(variables: &'static [(&'static str, &'static str)]) -> Self {
-        let mut group = Self::empty(variables);
+    /// None of its members carries the ring for the others, so that any may stand still.
+    fn start_beside_the_ring() -> Self {
+        let mut group = Self::empty();
         let mut command = election();
         command.args(["run", "ring", "--id", "1", "--voters", "1", "--engine"]);
         command.arg(format!("embedded:{}", group.path("ring").display()));
@@ -83,8 +81,7 @@ impl Group {
             .args(["--lease", "1.5", "--kill-after", "1"])
             .args(options)
             .args(["--", "sh", "-c", script])
-            .current_dir(directory)
-            .envs(self.variables.iter().copied());
+            .current_dir(directory);
         Process::by(command)
     }
 

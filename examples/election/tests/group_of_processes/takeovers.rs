@@ -86,7 +86,7 @@ fn when_the_command_ends_the_member_ends_with_its_code_and_another_takes_over() 
 
 #[test]
 fn a_leader_that_stands_still_loses_its_place_and_its_command_stops_before_the_next_begins() {
-    let mut group = Group::start_beside_the_ring(&[]);
+    let mut group = Group::start_beside_the_ring();
     let (id, token) = group.leader_after(0);
     for other in 1..=3 {
         group.is_ready(other);
