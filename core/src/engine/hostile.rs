@@ -250,16 +250,7 @@ fn n13_a_history_that_cannot_be_opens_nothing() {
     ];
     for history in histories {
         let mut solo = Solo::with_member();
-        let open = Open {
-            ballot: epoch,
-            base: Position { epoch: last.epoch, index: Index(900) },
-            digest: Digest(7),
-            history,
-            sequencer: run(2, 2),
-            voters: solo.engine.log.voters().clone(),
-            time: solo.engine.log.time(),
-        };
-        solo.deliver(member(2, 2), Message::Open(open));
+        solo.open_far_ahead(epoch, last.epoch, history);
         assert_eq!(solo.engine.promised, now);
     }
 }

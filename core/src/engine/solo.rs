@@ -70,19 +70,28 @@ impl Solo {
     pub(super) fn lagging() -> Self {
         let mut solo = Self::with_member();
         let history = solo.engine.log.history().to_vec();
-        let base = Position { epoch: history[0].0, index: Index(900) };
+        solo.open_far_ahead(ballot(50, 2), history[0].0, history);
+        assert!(!solo.engine.is_in_sync());
+        solo
+    }
+
+    /// Replica 2 opens an epoch at index 900, whose base ends in `base` and has that history.
+    pub(super) fn open_far_ahead(
+        &mut self,
+        ballot: Ballot,
+        base: Ballot,
+        history: Vec<(Ballot, Index)>,
+    ) {
         let open = Open {
-            ballot: ballot(50, 2),
-            base,
+            ballot,
+            base: Position { epoch: base, index: Index(900) },
             digest: Digest(7),
             history,
             sequencer: run(2, 2),
-            voters: solo.engine.log.voters().clone(),
-            time: solo.engine.log.time(),
+            voters: self.engine.log.voters().clone(),
+            time: self.engine.log.time(),
         };
-        solo.deliver(member(2, 2), Message::Open(open));
-        assert!(!solo.engine.is_in_sync());
-        solo
+        self.deliver(member(2, 2), Message::Open(open));
     }
 
     fn start(volatile: bool) -> Self {

@@ -1,4 +1,4 @@
-//! Who is in the group, who votes, and to which cluster and application members belong
+//! Members of the group, its voters, and the cluster and application of each member
 //! (docs/protocol.md §4 and rule N9).
 
 pub(super) mod announcements;

@@ -1,4 +1,4 @@
-//! What fails, and when.
+//! Faults of a simulated world, and when they strike.
 //!
 //! The oldest faults draw from the random stream of the whole world, in an order that must not change.
 //! All others are in the list [`all`]: each has a file here and a random stream of its own, so adding

@@ -1,4 +1,4 @@
-//! What a run goes through after its faults: a disaster, recovery, rest, and time that passes.
+//! Stages of a run after its faults: a disaster, recovery, rest, and time that passes.
 
 mod disaster;
 mod elapsing;
