@@ -1,7 +1,7 @@
 //! How what an engine keeps stands in its store.
 
 use bytes::Bytes;
-use plainsong_storage::{LogStore, Op as StoreOp, Record, Recovered as Stored};
+use plainsong_storage::{LogOp, LogStore, Record, StoredLog};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{HardState, Op, Recovered, RestartError};
@@ -18,16 +18,16 @@ struct LogHead {
 }
 
 /// What the store is to do.
-pub(crate) fn encode(op: Op) -> Result<StoreOp, bincode::Error> {
+pub(crate) fn encode(op: Op) -> Result<LogOp, bincode::Error> {
     Ok(match op {
-        Op::HardState(hard_state) => StoreOp::HardState(codec::encode(&hard_state)?.into()),
+        Op::HardState(hard_state) => LogOp::HardState(codec::encode(&hard_state)?.into()),
         Op::Append(entry) => {
             let (head, body) = (head(&entry)?, entry.payload.commands());
-            StoreOp::Append(Record { index: entry.position.index.0, head, body })
+            LogOp::Append(Record { index: entry.position.index.0, head, body })
         }
-        Op::Truncate(after) => StoreOp::Truncate(after.0),
-        Op::Compact(through) => StoreOp::Compact(through.0),
-        Op::Reset(through) => StoreOp::Reset(through.0),
+        Op::Truncate(after) => LogOp::Truncate(after.0),
+        Op::Compact(through) => LogOp::Compact(through.0),
+        Op::Reset(through) => LogOp::Reset(through.0),
     })
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn recover(
     let snapshots = manager.names();
     // What is before the newest snapshot is not needed, but for the entry that it ends with.
     let from = snapshots.last().map_or(0, |name| name.index().0);
-    let Stored { hard_state, records, .. } =
+    let StoredLog { hard_state, records, .. } =
         log.recover(from).map_err(|e| unreadable(e.to_string()))?;
     let hard_state: Option<HardState> = hard_state
         .map(|hard_state| codec::decode(&hard_state))
@@ -140,7 +140,7 @@ mod tests {
         let mut log = MemoryLog::new();
         let head = Bytes::from_static(b"?");
         let record = Record { index: 1, head, body: Bytes::new() };
-        log.write(vec![StoreOp::Append(record)]).unwrap();
+        log.write(vec![LogOp::Append(record)]).unwrap();
         let mut manager = SnapshotManager::open(Box::new(MemorySnapshots::new())).unwrap();
         let error = recover(&mut log, &mut manager).unwrap_err().to_string();
         assert!(error.contains("record 1 of the log does not decode"), "{error}");

@@ -8,7 +8,7 @@ use common::disk::Kept;
 use common::ledger::{Command, DEADLINE, Ledger, add, builder, read, wait_until};
 use cpg::embedded::{LocalRing, Node};
 use plainsong::{Replica, ReplicaId, Role, StartError};
-use plainsong_storage::{MemoryLog, MemorySnapshots, Op, Record};
+use plainsong_storage::{LogOp, MemoryLog, MemorySnapshots, Record};
 
 /// A replica with stores that outlive it.
 struct Site {
@@ -153,7 +153,7 @@ fn a_log_that_is_not_what_was_written_is_refused_and_the_entry_named() {
         let mut damaged = body.to_vec();
         damaged[4] ^= 1;
         let record = Record { index, head, body: damaged.into() };
-        let ops = vec![Op::Truncate(last - 2), Op::Append(record), Op::Append(after)];
+        let ops = vec![LogOp::Truncate(last - 2), LogOp::Append(record), LogOp::Append(after)];
         plainsong_storage::LogStore::write(log, ops).unwrap();
     });
     let Site { node, log, snapshots, .. } = &sites[1];

@@ -13,7 +13,7 @@ use plainsong::{
     Builder, Consistency, Context, Index, Overloaded, Replica, ReplicaId, StateMachine,
 };
 use plainsong_storage::{
-    LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered, StorageError,
+    LogOp, LogStore, MemoryLog, MemorySnapshots, Record, StorageError, StoredLog,
 };
 
 const LARGE: usize = 900_000;
@@ -121,7 +121,7 @@ struct Stalling {
 }
 
 impl LogStore for Stalling {
-    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, from: u64) -> Result<StoredLog, StorageError> {
         self.log.recover(from)
     }
 
@@ -129,7 +129,7 @@ impl LogStore for Stalling {
         self.log.read(first, bytes_max)
     }
 
-    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
+    fn write(&mut self, ops: Vec<LogOp>) -> Result<(), StorageError> {
         let (stalls, changed) = &*self.stalls;
         let lock = stalls.lock().unwrap();
         drop(changed.wait_timeout_while(lock, DEADLINE, |stalls| *stalls).unwrap());

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use plainsong_storage::{Folder, LogStore, Op, StorageError};
+use plainsong_storage::{Folder, LogOp, LogStore, StorageError};
 
 fn text(folder: &Path) -> String {
     match Folder::open(folder, b"mine").and_then(|folder| folder.log().map(|_| ())) {
@@ -86,7 +86,7 @@ fn a_file_that_is_missing_or_cut_is_found_out() {
     for name in ["marker", "log.synced", "log.redb"] {
         let folder = tempfile::tempdir().unwrap();
         let mut log = Folder::open(&folder, b"mine").unwrap().log().unwrap();
-        log.write(vec![Op::HardState("facts".into())]).unwrap();
+        log.write(vec![LogOp::HardState("facts".into())]).unwrap();
         drop(log);
         let path = folder.path().join("store").join(name);
         let whole = fs::read(&path).unwrap();
@@ -109,7 +109,7 @@ fn a_log_put_back_from_an_earlier_copy_is_found_out() {
     let path = folder.path().join("store/log.redb");
     drop(open().unwrap());
     let earlier = fs::read(&path).unwrap();
-    open().unwrap().write(vec![Op::HardState("facts".into())]).unwrap();
+    open().unwrap().write(vec![LogOp::HardState("facts".into())]).unwrap();
     fs::write(&path, earlier).unwrap();
     let refused = open().unwrap_err().to_string();
     assert!(refused.contains("ends with write 1, but write 2 was synced"), "{refused}");

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use plainsong_storage::{Folder, LogStore, Op, Record, SnapshotStore};
+use plainsong_storage::{Folder, LogOp, LogStore, Record, SnapshotStore};
 
 const FOLDER: &str = "PLAINSONG_FOLDER";
 
@@ -56,7 +56,7 @@ fn writes_a_store() {
     let mut log = folder.log().unwrap();
     let last = log.recover(0).unwrap().records.len() as u64;
     let record = Record { index: last + 1, head: "head".into(), body: "body".into() };
-    log.write(vec![Op::Append(record)]).unwrap();
+    log.write(vec![LogOp::Append(record)]).unwrap();
     let mut snapshots = folder.snapshots().unwrap();
     let key = snapshots.begin().unwrap();
     snapshots.write(key, 0, vec![7; 60_000].into()).unwrap();

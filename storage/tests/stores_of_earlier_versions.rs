@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use plainsong_storage::{Folder, LogStore, Op, Record, Recovered, SnapshotStore, StoredSnapshot};
+use plainsong_storage::{
+    Folder, LogOp, LogStore, Record, SnapshotStore, StoredLog, StoredSnapshot,
+};
 
 const IDENTITY: &[u8] = b"replica 1";
 
@@ -28,8 +30,9 @@ fn chunk(number: u64) -> Bytes {
 fn write(path: &Path) {
     let folder = Folder::open(path, IDENTITY).unwrap();
     let mut log = folder.log().unwrap();
-    log.write((1..=9).map(record).map(Op::Append).collect()).unwrap();
-    log.write(vec![Op::HardState("facts".into()), Op::Compact(2), Op::Truncate(7)]).unwrap();
+    log.write((1..=9).map(record).map(LogOp::Append).collect()).unwrap();
+    log.write(vec![LogOp::HardState("facts".into()), LogOp::Compact(2), LogOp::Truncate(7)])
+        .unwrap();
     let mut snapshots = folder.snapshots().unwrap();
     let key = snapshots.begin().unwrap();
     for number in 0..3 {
@@ -43,7 +46,7 @@ fn check(path: &Path) {
     assert_eq!(folder.identity().as_ref(), IDENTITY);
     let held = folder.log().unwrap().recover(0).unwrap();
     let records = (3..=7).map(record).collect();
-    assert_eq!(held, Recovered { hard_state: Some("facts".into()), compacted: 2, records });
+    assert_eq!(held, StoredLog { hard_state: Some("facts".into()), compacted: 2, records });
     let mut snapshots = folder.snapshots().unwrap();
     let complete = snapshots.complete().unwrap();
     let [StoredSnapshot { key, about }] = &complete[..] else { panic!("{complete:?}") };

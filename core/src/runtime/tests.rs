@@ -6,8 +6,8 @@ use bytes::Bytes;
 use cpg::GroupName;
 use cpg::embedded::{LocalRing, Node};
 use plainsong_storage::{
-    LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered as Stored, SnapshotKey,
-    SnapshotStore, StorageError, StoredSnapshot,
+    LogOp, LogStore, MemoryLog, MemorySnapshots, Record, SnapshotKey, SnapshotStore, StorageError,
+    StoredLog, StoredSnapshot,
 };
 
 use super::{GroupJoiner, Proposal, Runtime, restart};
@@ -151,7 +151,7 @@ impl<S> Panicking<S> {
 }
 
 impl LogStore for Panicking<MemoryLog> {
-    fn recover(&mut self, from: u64) -> Result<Stored, StorageError> {
+    fn recover(&mut self, from: u64) -> Result<StoredLog, StorageError> {
         self.0.recover(from)
     }
 
@@ -159,7 +159,7 @@ impl LogStore for Panicking<MemoryLog> {
         self.0.read(first, bytes_max)
     }
 
-    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
+    fn write(&mut self, ops: Vec<LogOp>) -> Result<(), StorageError> {
         self.check();
         self.0.write(ops)
     }

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use plainsong_storage::{
-    LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered, SnapshotKey, SnapshotStore,
-    StorageError, StoredSnapshot,
+    LogOp, LogStore, MemoryLog, MemorySnapshots, Record, SnapshotKey, SnapshotStore, StorageError,
+    StoredLog, StoredSnapshot,
 };
 
 /// A handle on a store; clones are handles on the same one.
@@ -26,7 +26,7 @@ impl<S> Kept<S> {
 }
 
 impl LogStore for Kept<MemoryLog> {
-    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, from: u64) -> Result<StoredLog, StorageError> {
         self.with(|log| log.recover(from))
     }
 
@@ -34,7 +34,7 @@ impl LogStore for Kept<MemoryLog> {
         self.with(|log| log.read(first, bytes_max))
     }
 
-    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
+    fn write(&mut self, ops: Vec<LogOp>) -> Result<(), StorageError> {
         self.with(|log| log.write(ops))
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use plainsong_storage::{
-    LogStore, MemoryLog, MemorySnapshots, Op, Record, Recovered, SnapshotKey, SnapshotStore,
-    StorageError, StoredSnapshot,
+    LogOp, LogStore, MemoryLog, MemorySnapshots, Record, SnapshotKey, SnapshotStore, StorageError,
+    StoredLog, StoredSnapshot,
 };
 
 use super::disk::Kept;
@@ -63,7 +63,7 @@ impl<S> Failing<S> {
 }
 
 impl LogStore for Failing<MemoryLog> {
-    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, from: u64) -> Result<StoredLog, StorageError> {
         self.store.recover(from)
     }
 
@@ -71,7 +71,7 @@ impl LogStore for Failing<MemoryLog> {
         self.store.read(first, bytes_max)
     }
 
-    fn write(&mut self, mut ops: Vec<Op>) -> Result<(), StorageError> {
+    fn write(&mut self, mut ops: Vec<LogOp>) -> Result<(), StorageError> {
         if self.calls_left == 1 && matches!(self.left, Left::Half) {
             ops.truncate(ops.len().div_ceil(2));
             self.store.write(ops.clone())?;

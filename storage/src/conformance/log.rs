@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::Draw;
-use crate::{LogStore, MemoryLog, Op, Record, Recovered, StorageError};
+use crate::{LogOp, LogStore, MemoryLog, Record, StorageError, StoredLog};
 
 /// A kind of log under test.
 pub trait Logs {
@@ -35,8 +35,8 @@ fn record(index: u64) -> Record {
     Record { index, head, body }
 }
 
-fn append(indices: impl IntoIterator<Item = u64>) -> Vec<Op> {
-    indices.into_iter().map(|index| Op::Append(record(index))).collect()
+fn append(indices: impl IntoIterator<Item = u64>) -> Vec<LogOp> {
+    indices.into_iter().map(|index| LogOp::Append(record(index))).collect()
 }
 
 /// Closes and opens the log, and checks that it holds these records, and returns the hard state.
@@ -53,7 +53,7 @@ fn records(indices: impl IntoIterator<Item = u64>) -> Vec<Record> {
 
 fn holds_what_was_written_in_order(logs: &mut impl Logs) {
     let mut log = logs.empty();
-    assert_eq!(log.recover(0), Ok(Recovered::default()));
+    assert_eq!(log.recover(0), Ok(StoredLog::default()));
     log.write(append(1..=3)).unwrap();
     log.write(append([4])).unwrap();
     let (mut log, hard_state) = holds(logs, log, &records(1..=4));
@@ -64,9 +64,9 @@ fn holds_what_was_written_in_order(logs: &mut impl Logs) {
 }
 
 fn the_last_hard_state_counts(logs: &mut impl Logs) {
-    let hard_state = |text: &'static str| Op::HardState(Bytes::from_static(text.as_bytes()));
+    let hard_state = |text: &'static str| LogOp::HardState(Bytes::from_static(text.as_bytes()));
     let mut log = logs.empty();
-    log.write(vec![hard_state("first"), Op::Append(record(1)), hard_state("second")]).unwrap();
+    log.write(vec![hard_state("first"), LogOp::Append(record(1)), hard_state("second")]).unwrap();
     let (mut log, found) = holds(logs, log, &records([1]));
     assert_eq!(found, Some(Bytes::from_static(b"second")));
     log.write(append([2])).unwrap();
@@ -80,12 +80,12 @@ fn the_last_hard_state_counts(logs: &mut impl Logs) {
 fn a_truncation_removes_the_end(logs: &mut impl Logs) {
     let mut log = logs.empty();
     log.write(append(1..=5)).unwrap();
-    log.write(vec![Op::Truncate(9), Op::Truncate(3)]).unwrap();
+    log.write(vec![LogOp::Truncate(9), LogOp::Truncate(3)]).unwrap();
     let (mut log, _) = holds(logs, log, &records(1..=3));
     let other = Record { body: Bytes::from_static(b"another"), ..record(3) };
-    log.write(vec![Op::Truncate(2), Op::Append(other.clone())]).unwrap();
+    log.write(vec![LogOp::Truncate(2), LogOp::Append(other.clone())]).unwrap();
     let (mut log, _) = holds(logs, log, &[record(1), record(2), other]);
-    log.write(vec![Op::Truncate(0)]).unwrap();
+    log.write(vec![LogOp::Truncate(0)]).unwrap();
     let (mut log, _) = holds(logs, log, &[]);
     log.write(append([1])).unwrap();
     holds(logs, log, &records([1]));
@@ -94,13 +94,13 @@ fn a_truncation_removes_the_end(logs: &mut impl Logs) {
 fn compaction_takes_away_the_beginning(logs: &mut impl Logs) {
     let mut log = logs.empty();
     log.write(append(1..=5)).unwrap();
-    log.write(vec![Op::Compact(2)]).unwrap();
+    log.write(vec![LogOp::Compact(2)]).unwrap();
     let (mut log, _) = holds(logs, log, &records(3..=5));
-    let mut ops = vec![Op::Compact(1), Op::Compact(5)];
+    let mut ops = vec![LogOp::Compact(1), LogOp::Compact(5)];
     ops.extend(append([6]));
     log.write(ops).unwrap();
     let (mut log, _) = holds(logs, log, &records([6]));
-    log.write(vec![Op::Compact(6)]).unwrap();
+    log.write(vec![LogOp::Compact(6)]).unwrap();
     let (mut log, _) = holds(logs, log, &[]);
     log.write(append([7])).unwrap();
     holds(logs, log, &records([7]));
@@ -109,11 +109,11 @@ fn compaction_takes_away_the_beginning(logs: &mut impl Logs) {
 fn a_reset_takes_away_all(logs: &mut impl Logs) {
     let mut log = logs.empty();
     log.write(append(1..=5)).unwrap();
-    log.write(vec![Op::Reset(20)]).unwrap();
+    log.write(vec![LogOp::Reset(20)]).unwrap();
     let (mut log, _) = holds(logs, log, &[]);
     log.write(append(21..=22)).unwrap();
     let (mut log, _) = holds(logs, log, &records(21..=22));
-    let mut ops = vec![Op::Reset(7)];
+    let mut ops = vec![LogOp::Reset(7)];
     ops.extend(append([8]));
     log.write(ops).unwrap();
     holds(logs, log, &records([8]));
@@ -127,9 +127,9 @@ fn refuses_what_does_not_fit(logs: &mut impl Logs) {
     assert_eq!(log.write(append([2])), Err(StorageError::Gap { index: 2, last: 2 }));
     let mut log = logs.empty();
     log.write(append(1..=2)).unwrap();
-    log.write(vec![Op::Compact(2)]).unwrap();
+    log.write(vec![LogOp::Compact(2)]).unwrap();
     let refused = StorageError::Compacted { after: 1, compacted: 2 };
-    assert_eq!(log.write(vec![Op::Truncate(1)]), Err(refused));
+    assert_eq!(log.write(vec![LogOp::Truncate(1)]), Err(refused));
 }
 
 fn returns_records_of_any_length(logs: &mut impl Logs) {
@@ -144,7 +144,7 @@ fn returns_records_of_any_length(logs: &mut impl Logs) {
         })
         .collect();
     let mut log = logs.empty();
-    log.write(written.iter().cloned().map(Op::Append).collect()).unwrap();
+    log.write(written.iter().cloned().map(LogOp::Append).collect()).unwrap();
     holds(logs, log, &written);
 }
 
@@ -158,7 +158,7 @@ fn reads_what_was_written(logs: &mut impl Logs) {
     assert_eq!(log.read(3, 2 * each - 1), Ok(records([3])));
     assert_eq!(log.read(9, 0), Ok(records([9])), "one at least");
     assert_eq!(log.read(10, 1000), Ok(Vec::new()));
-    let mut ops = vec![Op::Compact(3), Op::Truncate(6)];
+    let mut ops = vec![LogOp::Compact(3), LogOp::Truncate(6)];
     ops.extend(append([7]));
     log.write(ops).unwrap();
     assert_eq!(log.read(3, 1000), Ok(Vec::new()));
@@ -166,7 +166,7 @@ fn reads_what_was_written(logs: &mut impl Logs) {
     let mut log = logs.reopen(log);
     assert_eq!(log.recover(6).unwrap().records, records(6..=7));
     assert_eq!(log.read(4, 1000), Ok(records(4..=7)));
-    log.write(vec![Op::Reset(20)]).unwrap();
+    log.write(vec![LogOp::Reset(20)]).unwrap();
     assert_eq!(log.read(7, 1000), Ok(Vec::new()));
     assert_eq!(log.read(20, 1000), Ok(Vec::new()));
 }
@@ -205,32 +205,32 @@ struct Model {
 
 /// Draws a write that fits a log with every record behind `first` up to `last`, and says
 /// what the log has after it.
-pub fn draw_write(draw: &mut Draw, first: &mut u64, last: &mut u64) -> Vec<Op> {
+pub fn draw_write(draw: &mut Draw, first: &mut u64, last: &mut u64) -> Vec<LogOp> {
     let mut ops = Vec::new();
     for _ in 0..=draw.below(4) {
         match draw.below(20) {
             0 => {
                 let length = draw.length(300);
-                ops.push(Op::HardState(draw.bytes(length)));
+                ops.push(LogOp::HardState(draw.bytes(length)));
             }
             1 => {
                 *last -= draw.below((*last - *first).min(3) + 1);
-                ops.push(Op::Truncate(*last));
+                ops.push(LogOp::Truncate(*last));
             }
             2 | 3 => {
                 *first += draw.below(*last - *first + 1);
-                ops.push(Op::Compact(*first));
+                ops.push(LogOp::Compact(*first));
             }
             4 if draw.below(5) == 0 => {
                 *last += draw.below(1000);
                 *first = *last;
-                ops.push(Op::Reset(*last));
+                ops.push(LogOp::Reset(*last));
             }
             _ => {
                 *last += 1;
                 let (head, body) = (draw.length(200), draw.length(40_000));
                 let (head, body) = (draw.bytes(head), draw.bytes(body));
-                ops.push(Op::Append(Record { index: *last, head, body }));
+                ops.push(LogOp::Append(Record { index: *last, head, body }));
             }
         }
     }

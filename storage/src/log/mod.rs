@@ -1,320 +1,95 @@
-//! The durable log: records and hard state in redb, and a watermark beside them.
+//! The log and the hard state: the contract, and its stores.
 
-mod frame;
-mod scan;
-mod state;
-#[cfg(test)]
-mod tests;
-mod watched;
-mod watermark;
+mod disk;
+#[cfg(any(test, feature = "testing"))]
+mod faulty;
+mod memory;
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use bytes::Bytes;
 
-use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, StorageBackend, Table, TableDefinition};
+use crate::StorageError;
 
-use crate::folder::{Lock, create_new_file};
-use crate::{LogStore, Op, Record, Recovered, StorageError, as_many_as};
-use state::State;
-use watched::Watched;
-use watermark::Watermark;
-
-/// What a fuzzer feeds.
+pub use disk::DiskLog;
 #[cfg(fuzzing)]
-pub(crate) fn fuzz(bytes: &[u8]) {
-    if let Some(record) = frame::decode(bytes) {
-        let mut again = vec![0; frame::length(&record)];
-        frame::encode(&record, &mut again);
-        assert_eq!(again, bytes);
-    }
-    if let Some(state) = State::decode(bytes) {
-        assert_eq!(State::decode(&state.encode()), Some(state));
-    }
-    watermark::decode(bytes);
-    scan::damaged_records(bytes);
+pub(crate) use disk::fuzz;
+#[cfg(any(test, feature = "testing"))]
+pub use faulty::FaultyLog;
+pub use memory::MemoryLog;
+
+/// One entry of a log as it is written: its place, and its bytes in two parts, so that a
+/// large second part need not be copied behind a small first one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place; the places of a log are dense.
+    pub index: u64,
+    /// The first part.
+    pub head: Bytes,
+    /// The second part, which may be empty.
+    pub body: Bytes,
 }
 
-const NAME: &str = "log.redb";
-/// From the index to the record in its frame; and the state.
-const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// The state stands behind the last record, so that a write changes as few pages as can be.
-const STATE: u64 = u64::MAX;
-/// Writes come in order and are read back only when the log is opened.
-const CACHE_BYTES: usize = 16 << 20;
-
-/// The log on disk.
-///
-/// Every [`write`](LogStore::write) is one transaction of redb, durable by one `fdatasync`:
-/// after a crash all of it is there, or nothing. Every transaction has a number, and after
-/// each sync a watermark says which was synced. So what is found when the log is opened is
-/// told apart:
-///
-/// | the last whole transaction | what it means |
-/// | --- | --- |
-/// | is beyond the watermark | it was not acknowledged before the crash, and is kept |
-/// | is the one the watermark names | a later one, cut short, nobody was told of |
-/// | is before the watermark | what was acknowledged is lost: refused |
-///
-/// One case cannot be told apart: the last transaction was synced and acknowledged, the
-/// power failed before the system had written the watermark (within half a minute, or
-/// sooner), and that transaction's pages were damaged too. It is then taken for one that was
-/// cut short.
-#[derive(Debug)]
-pub struct DiskLog {
-    path: PathBuf,
-    database: Database,
-    state: State,
-    watermark: Watermark,
-    /// Why the last write failed, if it did.
-    failed: Option<String>,
-    /// Held as long as this store is open.
-    lock: Option<Arc<Lock>>,
+/// One step of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOp {
+    /// The hard state, as a whole, in the place of the earlier ones.
+    HardState(Bytes),
+    /// One more record, at the index after the last.
+    Append(Record),
+    /// Takes away every record after this index.
+    Truncate(u64),
+    /// Takes away every record up to this index, which may be the last but not beyond.
+    Compact(u64),
+    /// Takes away every record; the next is the one after this index. What a snapshot that
+    /// came from elsewhere does to a log.
+    Reset(u64),
 }
 
-impl DiskLog {
-    /// Makes an empty log; it is durable once the folder is synced too.
-    pub(crate) fn format(folder: &Path) -> Result<(), StorageError> {
-        let path = folder.join(NAME);
-        let refused = |reason: String| StorageError::io("make", &path, reason);
-        let file = create_new_file(&path).map_err(|e| refused(e.to_string()))?;
-        let state = State::new();
-        format_on(FileBackend::new(file).map_err(|e| refused(e.to_string()))?, &state)
-            .map_err(|e| refused(e.to_string()))?;
-        Watermark::format(folder, state.serial)
-    }
-
-    pub(crate) fn open(folder: &Path, lock: Arc<Lock>) -> Result<Self, StorageError> {
-        let path = folder.join(NAME);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Err(StorageError::damaged(&path, "it is missing"));
-            }
-            Err(e) => return Err(StorageError::io("open", &path, e)),
-        };
-        // An error of an earlier write that nobody has seen yet is seen here.
-        file.sync_all().map_err(|e| StorageError::sync(&path, e))?;
-        let backend = FileBackend::new(file).map_err(|e| StorageError::io("open", &path, e))?;
-        let backend = Watched { backend, path: path.clone(), lock: Arc::clone(&lock) };
-        let mut log = Self::open_on(path, backend, Watermark::open(folder)?)?;
-        log.lock = Some(lock);
-        Ok(log)
-    }
-
-    /// Opens the log on this file, or what stands for it. All of it is checked.
-    fn open_on(
-        path: PathBuf,
-        backend: impl StorageBackend,
-        mut watermark: Watermark,
-    ) -> Result<Self, StorageError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let database = match builder.create_with_backend(backend) {
-            Ok(database) => database,
-            Err(e) => return Err(broken(&path, e)),
-        };
-        let state = read_state(&database).map_err(|e| broken(&path, e))?;
-        let state = state
-            .as_deref()
-            .and_then(State::decode)
-            .ok_or_else(|| StorageError::damaged(&path, "its state is not what was written"))?;
-        let synced = watermark.synced();
-        if state.serial < synced {
-            let what = format!(
-                "it ends with write {}, but write {synced} was synced, and may have been \
-                 acknowledged",
-                state.serial
-            );
-            return Err(StorageError::damaged(&path, what));
-        }
-        // What redb recovered it has synced.
-        watermark.raise(state.serial)?;
-        watermark.settle()?;
-        Ok(Self { path, database, state, watermark, failed: None, lock: None })
-    }
-
-    /// The record that has to be at this index, of a row.
-    fn record(&self, expected: u64, index: u64, frame: &[u8]) -> Result<Record, StorageError> {
-        let record = frame::decode(frame).filter(|record| record.index == expected);
-        record.filter(|_| index == expected).ok_or_else(|| self.damaged(expected))
-    }
-
-    fn damaged(&self, index: u64) -> StorageError {
-        StorageError::damaged(&self.path, format!("record {index} is not what was written"))
-    }
-
-    /// Carries out all operations in one transaction, and returns the state after it.
-    fn transact(&self, ops: Vec<Op>) -> Result<State, WriteError> {
-        let mut state = self.state.clone();
-        state.serial += 1;
-        let transaction = self.database.begin_write()?;
-        {
-            let mut table = transaction.open_table(LOG)?;
-            for op in ops {
-                carry_out(op, &mut state, &mut table)?;
-            }
-            table.insert(STATE, state.encode().as_slice())?;
-        }
-        transaction.commit()?;
-        Ok(state)
+/// Whether one more record may be returned, where as many as have so many bytes are wanted, but
+/// one at least.
+fn as_many_as(bytes_max: usize) -> impl FnMut(&Record) -> bool {
+    let mut bytes: usize = 0;
+    move |record| {
+        let is_first = bytes == 0;
+        bytes += (record.head.len() + record.body.len()).max(1);
+        is_first || bytes <= bytes_max
     }
 }
 
-impl LogStore for DiskLog {
-    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
-        let mut records = Vec::new();
-        let mut expected = self.state.compacted;
-        let transaction = self.database.begin_read().map_err(|e| broken(&self.path, e))?;
-        let table = transaction.open_table(LOG).map_err(|e| broken(&self.path, e))?;
-        for row in table.range(..STATE).map_err(|e| broken(&self.path, e))? {
-            expected += 1;
-            let (index, frame) = row.map_err(|e| broken(&self.path, e))?;
-            let record = self.record(expected, index.value(), frame.value())?;
-            if expected >= from {
-                records.push(record);
-            }
-        }
-        if expected != self.state.last {
-            return Err(self.damaged(expected + 1));
-        }
-        let State { hard_state, compacted, .. } = self.state.clone();
-        Ok(Recovered { hard_state, compacted, records })
-    }
-
-    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
-        if first <= self.state.compacted || first > self.state.last {
-            return Ok(Vec::new());
-        }
-        let transaction = self.database.begin_read().map_err(|e| broken(&self.path, e))?;
-        let table = transaction.open_table(LOG).map_err(|e| broken(&self.path, e))?;
-        let rows = table.range(first..STATE).map_err(|e| broken(&self.path, e))?;
-        let (mut records, mut fits) = (Vec::new(), as_many_as(bytes_max));
-        for (expected, row) in (first..=self.state.last).zip(rows) {
-            let (index, frame) = row.map_err(|e| broken(&self.path, e))?;
-            let record = self.record(expected, index.value(), frame.value())?;
-            if !fits(&record) {
-                break;
-            }
-            records.push(record);
-        }
-        if records.is_empty() { Err(self.damaged(first)) } else { Ok(records) }
-    }
-
-    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
-        if let Some(reason) = &self.failed {
-            return Err(StorageError::Failed { reason: reason.clone() });
-        }
-        let written = self.transact(ops).map_err(|error| match error {
-            WriteError::Refused(refused) => refused,
-            WriteError::Redb(e) if self.lock.as_ref().is_some_and(|lock| lock.is_marked()) => {
-                StorageError::sync(&self.path, e)
-            }
-            WriteError::Redb(e) => StorageError::io("write", &self.path, e),
-        });
-        let noted = written.and_then(|state| {
-            self.watermark.raise(state.serial)?;
-            self.state = state;
-            Ok(())
-        });
-        if let Err(error) = &noted {
-            self.failed = Some(error.to_string());
-        }
-        noted
-    }
+/// What a store holds when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredLog {
+    /// The last hard state written, if any were.
+    pub hard_state: Option<Bytes>,
+    /// Every record up to here is gone.
+    pub compacted: u64,
+    /// The records, dense and in order, the first behind `compacted`, or the one asked for.
+    pub records: Vec<Record>,
 }
 
-fn carry_out(
-    op: Op,
-    state: &mut State,
-    table: &mut Table<'_, u64, &'static [u8]>,
-) -> Result<(), WriteError> {
-    match op {
-        Op::HardState(hard_state) => state.hard_state = Some(hard_state),
-        Op::Append(record) => {
-            let (index, last) = (record.index, state.last);
-            if index != last + 1 {
-                return Err(StorageError::Gap { index, last }.into());
-            }
-            let mut room = table.insert_reserve(index, frame::length(&record))?;
-            frame::encode(&record, room.as_mut());
-            state.last = index;
-        }
-        Op::Truncate(after) => {
-            let compacted = state.compacted;
-            if after < compacted {
-                return Err(StorageError::Compacted { after, compacted }.into());
-            }
-            if after < state.last {
-                table.retain_in(after + 1..STATE, |_, _| false)?;
-                state.last = after;
-            }
-        }
-        Op::Compact(through) => {
-            let through = through.min(state.last);
-            if through > state.compacted {
-                table.retain_in(..=through, |_, _| false)?;
-                state.compacted = through;
-            }
-        }
-        Op::Reset(through) => {
-            table.retain_in(..STATE, |_, _| false)?;
-            (state.compacted, state.last) = (through, through);
-        }
-    }
-    Ok(())
-}
+/// The log and the hard state of one replica. Owned by one thread.
+pub trait LogStore: Send {
+    /// What the store holds. Called once, before any write. Records before `from` are checked
+    /// like all others, and not returned.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read, or holds what cannot be believed.
+    fn recover(&mut self, from: u64) -> Result<StoredLog, StorageError>;
 
-/// Why a transaction was not carried out.
-enum WriteError {
-    Refused(StorageError),
-    Redb(redb::Error),
-}
+    /// The records from that index on: as many as have `bytes_max` bytes, but one at least;
+    /// none if the first is not there. All that was written before is found.
+    ///
+    /// # Errors
+    ///
+    /// When a record cannot be read, or is not what was written.
+    fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError>;
 
-impl From<StorageError> for WriteError {
-    fn from(error: StorageError) -> Self {
-        Self::Refused(error)
-    }
-}
-
-macro_rules! from_redb {
-    ($($error:ty),*) => {$(
-        impl From<$error> for WriteError {
-            fn from(error: $error) -> Self {
-                Self::Redb(error.into())
-            }
-        }
-    )*};
-}
-
-from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
-
-fn format_on(backend: impl StorageBackend, state: &State) -> Result<(), redb::Error> {
-    let database = Database::builder().create_with_backend(backend)?;
-    let transaction = database.begin_write()?;
-    transaction.open_table(LOG)?.insert(STATE, state.encode().as_slice())?;
-    transaction.commit()?;
-    database.close()?;
-    Ok(())
-}
-
-fn read_state(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let row = transaction.open_table(LOG)?.get(STATE)?;
-    Ok(row.map(|row| row.value().to_vec()))
-}
-
-/// What an error of opening or reading says of the log.
-fn broken(path: &Path, error: impl Into<redb::Error>) -> StorageError {
-    match error.into() {
-        redb::Error::Io(e) if !is_about_content(e.kind()) => StorageError::io("read", path, e),
-        other => StorageError::damaged(path, scan::explain(path, &other.to_string())),
-    }
-}
-
-/// Errors by which redb says that a file is none of its own.
-fn is_about_content(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+    /// Carries out these operations in order. When it returns, all of them are durable,
+    /// as the kind of store defines it, by one sync.
+    ///
+    /// # Errors
+    ///
+    /// After an error nothing is known of the operations of this call, and no later call
+    /// is made: a failed write is never tried again as if it had not been.
+    fn write(&mut self, ops: Vec<LogOp>) -> Result<(), StorageError>;
 }

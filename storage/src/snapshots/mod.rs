@@ -1,379 +1,83 @@
-//! The durable snapshots: chunks in sled, and an index beside it that says which are complete.
+//! The snapshots: the contract, and its stores.
 
-mod convert;
-mod index;
-#[cfg(test)]
-mod tests;
-
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
-use std::fs;
-use std::io::ErrorKind;
-use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+mod disk;
+#[cfg(any(test, feature = "testing"))]
+mod faulty;
+mod memory;
 
 use bytes::Bytes;
 
-use crate::folder::{Lock, create_folder, make_private, sync_file, sync_folder};
-use crate::{SnapshotKey, SnapshotStore, StorageError, StoredSnapshot};
-use index::{Complete, Index};
+use crate::StorageError;
 
-/// What a fuzzer feeds.
+pub use disk::DiskSnapshots;
 #[cfg(fuzzing)]
-pub(crate) use index::fuzz;
+pub(crate) use disk::fuzz;
+#[cfg(any(test, feature = "testing"))]
+pub use faulty::FaultySnapshots;
+pub use memory::MemorySnapshots;
 
-const NAME: &str = "snapshots";
-const CACHE_BYTES: u64 = 16 << 20;
-/// How long a database that was closed may stay locked.
-const CLOSED_TIMEOUT: Duration = Duration::from_secs(10);
-const CLOSED_POLL: Duration = Duration::from_millis(2);
-const CHECKSUM: usize = 4;
-/// Bytes of a chunk in a row: a fifteenth of those that Plainsong makes. sled gives up the memory
-/// of a row only after 64 more have been looked at in its part of the cache, of which there are
-/// 256: so the memory that it takes, whatever its cache may hold, is some 16,384 rows.
-const ROW_BYTES: usize = 4100;
-/// Chunks before whose turn the rows of a chunk are laid, without content. sled writes a leaf of
-/// its tree anew for every tenth row that is put into it, and when it has 17 and becomes two. Where
-/// that is over while the rows are small, their contents are written once each, and a snapshot
-/// takes 1.1 times its size on the disk, not 1.8, and a fourth of the writes.
-const CHUNKS_LAID_AHEAD: u64 = 16;
+/// Names a snapshot within its store; given by the store, never twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotKey(pub u64);
 
-/// The snapshots on disk.
+/// A snapshot that was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// To read it by.
+    pub key: SnapshotKey,
+    /// What [`SnapshotStore::commit`] was told about it.
+    pub about: Bytes,
+}
+
+/// The snapshots of one replica. Owned by one thread.
 ///
-/// Each is a database of sled of its own, so that what is removed is gone at once, with some rows
-/// for each chunk. On Linux sled's `flush` ends in `sync_file_range`, which survives a killed
-/// process and not a power cut; so a commit `fsync`s every file and folder of sled's after it, and
-/// only then the index names the snapshot, by an atomic rename. What the index does not name is a
-/// draft, and is taken away when the store is opened.
-#[derive(Debug)]
-pub struct DiskSnapshots {
-    path: PathBuf,
-    index: Index,
-    drafts: BTreeMap<SnapshotKey, Draft>,
-    /// The complete ones that were read.
-    open: BTreeMap<SnapshotKey, sled::Db>,
-    /// Why the last write failed, if it did.
-    failed: Option<String>,
-    /// Held as long as this store is open.
-    lock: Arc<Lock>,
-}
+/// A snapshot is begun, written chunk by chunk, in any order, and committed; from then on
+/// it is complete and never changes. What was begun and not committed is a draft: it can be
+/// read, and is gone when the store is opened again. Several drafts may be written at the
+/// same time.
+pub trait SnapshotStore: Send {
+    /// The complete snapshots, in the order in which they were committed.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read, or holds what cannot be believed.
+    fn complete(&mut self) -> Result<Vec<StoredSnapshot>, StorageError>;
 
-/// A snapshot that is being written.
-#[derive(Debug)]
-struct Draft {
-    database: sled::Db,
-    chunks: BTreeSet<u64>,
-    /// The rows of chunks before this one are laid.
-    laid: u64,
-}
+    /// Begins a draft.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written.
+    fn begin(&mut self) -> Result<SnapshotKey, StorageError>;
 
-impl DiskSnapshots {
-    /// Makes an empty store; it is durable once the folder is synced too.
-    pub(crate) fn format(folder: &Path) -> Result<(), StorageError> {
-        let path = folder.join(NAME);
-        create_folder(&path).map_err(|e| StorageError::io("make the folder", &path, e))?;
-        sync_folder(&path)?;
-        Index::format(folder)
-    }
+    /// Writes one chunk of a draft, in the place of an earlier one of that number. Need not
+    /// be durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such draft, or the store cannot be written.
+    fn write(&mut self, key: SnapshotKey, chunk: u64, bytes: Bytes) -> Result<(), StorageError>;
 
-    pub(crate) fn open(folder: &Path, lock: Arc<Lock>) -> Result<Self, StorageError> {
-        let path = folder.join(NAME);
-        let index = Index::open(folder)?;
-        if !path.is_dir() {
-            return Err(StorageError::damaged(&path, "it is missing"));
-        }
-        convert::from_one_database(&path, &index)?;
-        let mut missing: BTreeSet<SnapshotKey> = index.complete.iter().map(|c| c.key).collect();
-        for (key, folder) in folders(&path)? {
-            if !missing.remove(&key) {
-                remove_folder(&folder)?;
-            }
-        }
-        if let Some(key) = missing.first() {
-            return Err(StorageError::damaged(&path, format!("snapshot {} is missing", key.0)));
-        }
-        let (drafts, open) = Default::default();
-        Ok(Self { path, index, drafts, open, failed: None, lock })
-    }
+    /// Makes a draft complete. Atomic: when it returns, all chunks and `about` are durable,
+    /// as the kind of store defines it; a crash before leaves nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such draft, or the store cannot be written. Nothing is known of the
+    /// snapshot then, and it is not tried again.
+    fn commit(&mut self, key: SnapshotKey, about: Bytes) -> Result<(), StorageError>;
 
-    fn database(&mut self, key: SnapshotKey) -> Result<sled::Db, StorageError> {
-        if let Some(draft) = self.drafts.get(&key) {
-            return Ok(draft.database.clone());
-        }
-        Ok(match self.open.entry(key) {
-            Entry::Occupied(open) => open.get().clone(),
-            Entry::Vacant(none) => none.insert(open_database(&folder_of(&self.path, key))?).clone(),
-        })
-    }
+    /// Reads one chunk of a draft or of a complete snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or is not what was written.
+    fn read(&mut self, key: SnapshotKey, chunk: u64) -> Result<Bytes, StorageError>;
 
-    /// Writes, unless a write failed before.
-    fn change<T>(
-        &mut self,
-        change: impl FnOnce(&mut Self) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        if let Some(reason) = &self.failed {
-            return Err(StorageError::Failed { reason: reason.clone() });
-        }
-        let changed = change(self);
-        let changed = self.lock.watch(changed);
-        // Of what is not there nothing was written.
-        if let Err(error) = &changed
-            && !matches!(error, StorageError::NoSnapshot { .. })
-        {
-            self.failed = Some(error.to_string());
-        }
-        changed
-    }
-
-    fn damaged(&self, key: SnapshotKey, chunk: u64, how: &str) -> StorageError {
-        StorageError::damaged(&self.path, format!("chunk {chunk} of snapshot {} {how}", key.0))
-    }
-}
-
-impl SnapshotStore for DiskSnapshots {
-    fn complete(&mut self) -> Result<Vec<StoredSnapshot>, StorageError> {
-        let complete = self.index.complete.iter();
-        Ok(complete.map(|c| StoredSnapshot { key: c.key, about: c.about.clone() }).collect())
-    }
-
-    fn begin(&mut self) -> Result<SnapshotKey, StorageError> {
-        self.change(|store| {
-            let key = SnapshotKey(store.index.next_key);
-            store.index.next_key += 1;
-            store.index.write()?;
-            let folder = folder_of(&store.path, key);
-            // sled makes its files with the rights that the umask leaves; nobody comes through
-            // this folder to them, and they are made private when they are synced.
-            create_folder(&folder).map_err(|e| StorageError::io("make the folder", &folder, e))?;
-            let database = open_database(&folder)?;
-            store.drafts.insert(key, Draft { database, chunks: BTreeSet::new(), laid: 0 });
-            Ok(key)
-        })
-    }
-
-    fn write(&mut self, key: SnapshotKey, chunk: u64, bytes: Bytes) -> Result<(), StorageError> {
-        self.change(|store| {
-            let draft = store.drafts.get_mut(&key).ok_or(StorageError::NoSnapshot { key })?;
-            let sum = checksum(key, chunk, &bytes).to_le_bytes();
-            let content = [&bytes[..], &sum].concat();
-            let rows = content.chunks(ROW_BYTES);
-            let again = !draft.chunks.insert(chunk);
-            let laid = draft.lay(chunk);
-            let database = &draft.database;
-            guarded(&store.path, || {
-                for chunk in laid {
-                    for row in 0..rows.len() {
-                        database.insert(row_name(chunk, row), &[])?;
-                    }
-                }
-                if again {
-                    let old = database.scan_prefix(chunk.to_be_bytes()).keys();
-                    old.map(|row| database.remove(row?)).collect::<sled::Result<Vec<_>>>()?;
-                }
-                for (row, part) in rows.enumerate() {
-                    database.insert(row_name(chunk, row), part)?;
-                }
-                Ok(())
-            })
-        })
-    }
-
-    fn commit(&mut self, key: SnapshotKey, about: Bytes) -> Result<(), StorageError> {
-        self.change(|store| {
-            let draft = store.drafts.remove(&key).ok_or(StorageError::NoSnapshot { key })?;
-            let chunks = draft.chunks.len() as u64;
-            let flushed = guarded(&store.path, || draft.database.flush())
-                .and_then(|_| close(&store.path, draft.database));
-            // sled panics when a disk fails it here. The draft is not read any more.
-            flushed.map_err(|error| match error {
-                StorageError::Damaged { path, what } => StorageError::io("write", &path, what),
-                error => error,
-            })?;
-            make_private(&folder_of(&store.path, key))?;
-            sync_all(&folder_of(&store.path, key))?;
-            sync_folder(&store.path)?;
-            store.index.complete.push(Complete { key, chunks, about });
-            store.index.write()
-        })
-    }
-
-    fn read(&mut self, key: SnapshotKey, chunk: u64) -> Result<Bytes, StorageError> {
-        let complete = self.index.complete.iter().find(|complete| complete.key == key);
-        if complete.is_none() && !self.drafts.contains_key(&key) {
-            return Err(StorageError::NoSnapshot { key });
-        }
-        let chunks = complete.map(|complete| complete.chunks);
-        let database = self.database(key)?;
-        let content = guarded(&self.path, || content(&database, chunk))?;
-        if content.is_empty() {
-            return Err(match chunks {
-                Some(chunks) if chunks_in(&self.path, &database)? < chunks => {
-                    self.damaged(key, chunk, "is missing")
-                }
-                _ => StorageError::NoChunk { key, chunk },
-            });
-        }
-        let mut bytes = Bytes::from(content);
-        let sum = bytes.len().checked_sub(CHECKSUM).map(|length| bytes.split_off(length));
-        if sum.as_deref() != Some(&checksum(key, chunk, &bytes).to_le_bytes()[..]) {
-            return Err(self.damaged(key, chunk, "is not what was written"));
-        }
-        Ok(bytes)
-    }
-
-    fn remove(&mut self, key: SnapshotKey) -> Result<(), StorageError> {
-        self.change(|store| {
-            let draft = store.drafts.remove(&key).map(|draft| draft.database);
-            let before = store.index.complete.len();
-            store.index.complete.retain(|complete| complete.key != key);
-            if store.index.complete.len() < before {
-                store.index.write()?;
-            } else if draft.is_none() {
-                return Ok(());
-            }
-            if let Some(database) = draft.or_else(|| store.open.remove(&key)) {
-                close(&store.path, database)?;
-            }
-            remove_folder(&folder_of(&store.path, key))
-        })
-    }
-}
-
-impl Draft {
-    /// The chunks whose rows are to be laid before this one is written. At first few, as most
-    /// snapshots are small.
-    fn lay(&mut self, chunk: u64) -> Range<u64> {
-        let laid = self.laid.max(chunk)..chunk.saturating_add(chunk.min(CHUNKS_LAID_AHEAD));
-        self.laid = self.laid.max(laid.end);
-        laid
-    }
-}
-
-fn folder_of(path: &Path, key: SnapshotKey) -> PathBuf {
-    path.join(key.0.to_string())
-}
-
-/// Of all snapshots, drafts too.
-fn folders(path: &Path) -> Result<Vec<(SnapshotKey, PathBuf)>, StorageError> {
-    let look = |e| StorageError::io("look into", path, e);
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(path).map_err(look)? {
-        let entry = entry.map_err(look)?;
-        if let Some(key) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            folders.push((SnapshotKey(key), entry.path()));
-        }
-    }
-    Ok(folders)
-}
-
-fn remove_folder(folder: &Path) -> Result<(), StorageError> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(StorageError::io("remove", folder, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Of a part of a chunk: they stand in their order, one chunk behind the other.
-fn row_name(chunk: u64, row: usize) -> [u8; 10] {
-    let mut name = [0; 10];
-    name[..8].copy_from_slice(&chunk.to_be_bytes());
-    name[8..].copy_from_slice(&(row as u16).to_be_bytes());
-    name
-}
-
-/// All rows of a chunk, nothing if there are none.
-fn content(database: &sled::Db, chunk: u64) -> sled::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    // One by one: a look at each row counts for the cache, and a walk over them does not.
-    for row in 0..=usize::from(u16::MAX) {
-        match database.get(row_name(chunk, row))? {
-            Some(part) if !part.is_empty() => content.extend_from_slice(&part),
-            _ => break,
-        }
-    }
-    if content.is_empty() {
-        // As chunks were written at first.
-        content.extend(database.get(chunk.to_be_bytes())?.iter().flat_map(|whole| whole.iter()));
-    }
-    Ok(content)
-}
-
-/// How many chunks have any content.
-fn chunks_in(path: &Path, database: &sled::Db) -> Result<u64, StorageError> {
-    let (mut count, mut last) = (0, None);
-    for row in database.iter() {
-        let (row, part) = guarded(path, || row)?;
-        if part.is_empty() {
-            continue;
-        }
-        let chunk = row.first_chunk::<8>().copied();
-        count += u64::from(chunk != last);
-        last = chunk;
-    }
-    Ok(count)
-}
-
-/// Of a chunk, and of where it belongs.
-fn checksum(key: SnapshotKey, chunk: u64, bytes: &[u8]) -> u32 {
-    let place = [key.0.to_le_bytes(), chunk.to_le_bytes()].concat();
-    crc32c::crc32c_append(crc32c::crc32c(&place), bytes)
-}
-
-/// sled's threads may still be about to let go of a database that was closed.
-fn open_database(path: &Path) -> Result<sled::Db, StorageError> {
-    let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    let began = Instant::now();
-    loop {
-        match guarded(path, || config.open()) {
-            Err(StorageError::Io { reason, .. })
-                if reason.contains("could not acquire lock")
-                    && began.elapsed() < CLOSED_TIMEOUT =>
-            {
-                thread::sleep(CLOSED_POLL);
-            }
-            done => return done,
-        }
-    }
-}
-
-/// sled writes and syncs when a database is dropped, and panics where that fails.
-fn close(path: &Path, database: sled::Db) -> Result<(), StorageError> {
-    guarded(path, || {
-        drop(database);
-        Ok(())
-    })
-}
-
-/// Calls sled, which panics where it finds things that it believes cannot be.
-fn guarded<T>(path: &Path, call: impl FnOnce() -> sled::Result<T>) -> Result<T, StorageError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(sled::Error::Io(e))) => Err(StorageError::io("use", path, e)),
-        Ok(Err(error)) => Err(StorageError::damaged(path, error.to_string())),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text =
-                text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
-            let what = format!("sled cannot make sense of what it found ({text})");
-            Err(StorageError::damaged(path, what))
-        }
-    }
-}
-
-/// Makes durable every file below a folder, and every folder.
-fn sync_all(folder: &Path) -> Result<(), StorageError> {
-    let entries = fs::read_dir(folder).map_err(|e| StorageError::io("look into", folder, e))?;
-    for entry in entries {
-        let path = entry.map_err(|e| StorageError::io("look into", folder, e))?.path();
-        if path.is_dir() {
-            sync_all(&path)?;
-        } else {
-            sync_file(&path)?;
-        }
-    }
-    sync_folder(folder)
+    /// Takes a draft or a complete snapshot away, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be written.
+    fn remove(&mut self, key: SnapshotKey) -> Result<(), StorageError>;
 }

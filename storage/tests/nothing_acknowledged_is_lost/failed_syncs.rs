@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use plainsong_storage::{Folder, LogStore, Op, Record, SnapshotStore, StorageError};
+use plainsong_storage::{Folder, LogOp, LogStore, Record, SnapshotStore, StorageError};
 
 use crate::child::{Running, given, say, strace};
 
-fn record(index: u64) -> Op {
-    Op::Append(Record { index, head: "head".into(), body: vec![7; 3000].into() })
+fn record(index: u64) -> LogOp {
+    LogOp::Append(Record { index, head: "head".into(), body: vec![7; 3000].into() })
 }
 
 /// What a restart of the system does to the mark.

@@ -1,11 +1,11 @@
 use std::fs;
 
-use plainsong_storage::{Folder, LogStore, Op, Record, StorageError};
+use plainsong_storage::{Folder, LogOp, LogStore, Record, StorageError};
 
 use crate::child::{Running, given, say, strace};
 
-fn record(index: u64) -> Op {
-    Op::Append(Record { index, head: "head".into(), body: vec![7; 3000].into() })
+fn record(index: u64) -> LogOp {
+    LogOp::Append(Record { index, head: "head".into(), body: vec![7; 3000].into() })
 }
 
 #[test]

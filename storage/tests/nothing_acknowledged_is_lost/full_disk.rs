@@ -3,7 +3,7 @@ use std::path::Path;
 use std::process::Command;
 
 use plainsong_storage::conformance::Draw;
-use plainsong_storage::{DiskLog, Folder, LogStore, Op, Record, StorageError};
+use plainsong_storage::{DiskLog, Folder, LogOp, LogStore, Record, StorageError};
 
 /// A small disk in memory, gone when dropped.
 struct Disk<'a>(&'a Path);
@@ -46,7 +46,7 @@ fn a_full_disk_stops_the_log_and_with_room_again_it_goes_on() {
     let mut log = open(&path);
     let mut acknowledged = 0;
     let full = loop {
-        match log.write(vec![Op::Append(record(acknowledged + 1))]) {
+        match log.write(vec![LogOp::Append(record(acknowledged + 1))]) {
             Ok(()) => acknowledged += 1,
             Err(full) => break full.to_string(),
         }
@@ -55,7 +55,7 @@ fn a_full_disk_stops_the_log_and_with_room_again_it_goes_on() {
     assert!(acknowledged > 50, "only {acknowledged} fit");
     // Room does not make the same store write again.
     fs::remove_file(&ballast).unwrap();
-    let refused = log.write(vec![Op::Append(record(acknowledged + 1))]).unwrap_err();
+    let refused = log.write(vec![LogOp::Append(record(acknowledged + 1))]).unwrap_err();
     assert!(matches!(refused, StorageError::Failed { .. }), "{refused}");
     drop(log);
     let mut log = open(&path);
@@ -63,7 +63,7 @@ fn a_full_disk_stops_the_log_and_with_room_again_it_goes_on() {
     assert!(held.len() as u64 >= acknowledged);
     assert_eq!(held, (1..=held.len() as u64).map(record).collect::<Vec<_>>());
     let next = held.len() as u64 + 1;
-    log.write(vec![Op::Append(record(next))]).unwrap();
+    log.write(vec![LogOp::Append(record(next))]).unwrap();
     drop(log);
     assert_eq!(open(&path).recover(0).unwrap().records.len() as u64, next);
 }

@@ -1,6 +1,6 @@
 use std::fs;
 
-use plainsong_storage::{Folder, LogStore, Op, Record, SnapshotStore};
+use plainsong_storage::{Folder, LogOp, LogStore, Record, SnapshotStore};
 
 use crate::child::{Running, given, strace};
 
@@ -73,7 +73,7 @@ fn writes_the_log() {
     let mut log = Folder::open(folder, b"mine").unwrap().log().unwrap();
     for write in 0..numbers[0] {
         let first = write * 5 + 1;
-        let append = |index| Op::Append(Record { index, head: "a".into(), body: "b".into() });
+        let append = |index| LogOp::Append(Record { index, head: "a".into(), body: "b".into() });
         log.write((first..first + 5).map(append).collect()).unwrap();
     }
     std::process::exit(0);

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use plainsong_storage::{DiskLog, Folder, LogStore, Op, Record};
+use plainsong_storage::{DiskLog, Folder, LogOp, LogStore, Record};
 
 use super::{Held, Peer, Result, Write, stored};
 
@@ -19,13 +19,13 @@ impl Plainsong {
 impl Peer for Plainsong {
     fn write(&mut self, write: &Write<'_>) -> Result<()> {
         let mut ops = Vec::with_capacity(write.append.len() + 3);
-        ops.extend(write.facts.map(|facts| Op::HardState(Bytes::copy_from_slice(facts))));
-        ops.extend(write.cut.map(Op::Truncate));
+        ops.extend(write.facts.map(|facts| LogOp::HardState(Bytes::copy_from_slice(facts))));
+        ops.extend(write.cut.map(LogOp::Truncate));
         for (index, bytes) in write.append {
             let (head, body) = (Bytes::new(), Bytes::copy_from_slice(bytes));
-            ops.push(Op::Append(Record { index: *index, head, body }));
+            ops.push(LogOp::Append(Record { index: *index, head, body }));
         }
-        ops.extend(write.compact.map(Op::Compact));
+        ops.extend(write.compact.map(LogOp::Compact));
         Ok(self.log.write(ops)?)
     }
 

@@ -10,7 +10,7 @@ use crate::{MemoryLog, Record};
 use tape::{Image, Tape};
 
 /// Opens a log on this image, with a watermark that says this.
-fn open(folder: &Path, image: Vec<u8>, synced: u64) -> Result<(DiskLog, Recovered), StorageError> {
+fn open(folder: &Path, image: Vec<u8>, synced: u64) -> Result<(DiskLog, StoredLog), StorageError> {
     open_on(folder, Image::new(image), synced)
 }
 
@@ -18,7 +18,7 @@ fn open_on(
     folder: &Path,
     backend: impl StorageBackend,
     synced: u64,
-) -> Result<(DiskLog, Recovered), StorageError> {
+) -> Result<(DiskLog, StoredLog), StorageError> {
     let _ = std::fs::remove_file(folder.join("log.synced"));
     Watermark::format(folder, synced)?;
     let mut log = DiskLog::open_on(folder.join(NAME), backend, Watermark::open(folder)?)?;

@@ -5,17 +5,17 @@ use crate::conformance::Draw;
 const RECORDS: u64 = 40;
 
 /// The bytes of a log, and what it holds. It was closed in order, or not.
-fn bytes_of_a_log(folder: &Path, closed: bool) -> (Vec<u8>, u64, Recovered) {
+fn bytes_of_a_log(folder: &Path, closed: bool) -> (Vec<u8>, u64, StoredLog) {
     let image = Image::default();
     format_on(image.clone(), &State::new()).unwrap();
     let (mut log, _) = open_on(folder, image.clone(), 1).unwrap();
     let mut draw = Draw::new(1);
-    log.write(vec![Op::HardState("facts".into())]).unwrap();
+    log.write(vec![LogOp::HardState("facts".into())]).unwrap();
     for index in 1..=RECORDS {
         let body = draw.bytes(100 + 60 * index as usize);
-        log.write(vec![Op::Append(Record { index, head: "head".into(), body })]).unwrap();
+        log.write(vec![LogOp::Append(Record { index, head: "head".into(), body })]).unwrap();
     }
-    log.write(vec![Op::Truncate(RECORDS - 1), Op::Compact(3)]).unwrap();
+    log.write(vec![LogOp::Truncate(RECORDS - 1), LogOp::Compact(3)]).unwrap();
     let (serial, held) = (log.state.serial, log.recover(0).unwrap());
     let before = image.bytes_now();
     drop(log);
@@ -23,7 +23,7 @@ fn bytes_of_a_log(folder: &Path, closed: bool) -> (Vec<u8>, u64, Recovered) {
 }
 
 /// Flips this bit, and says whether that was found out. If it was not, all must be there.
-fn found_out(folder: &Path, bytes: &[u8], bit: usize, serial: u64, held: &Recovered) -> bool {
+fn found_out(folder: &Path, bytes: &[u8], bit: usize, serial: u64, held: &StoredLog) -> bool {
     let mut bytes = bytes.to_vec();
     bytes[bit / 8] ^= 1 << (bit % 8);
     match open(folder, bytes, serial) {

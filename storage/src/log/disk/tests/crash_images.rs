@@ -3,13 +3,13 @@ use super::*;
 use crate::conformance::{Draw, draw_write};
 
 /// A log on a tape that had so many writes, and what it held after each of them.
-fn written(folder: &Path, seed: u64, writes: u64) -> (Tape, Vec<Recovered>) {
+fn written(folder: &Path, seed: u64, writes: u64) -> (Tape, Vec<StoredLog>) {
     let (mut draw, tape, mut model) = (Draw::new(seed), Tape::default(), MemoryLog::new());
     format_on(tape.clone(), &State::new()).unwrap();
     let (mut log, held) = open_on(folder, tape.clone(), 1).unwrap();
     tape.note(Step::Acknowledged(1));
     // Numbers of writes begin with one, which formats.
-    let mut after = vec![Recovered::default(), held];
+    let mut after = vec![StoredLog::default(), held];
     let (mut first, mut last) = (0, 0);
     for _ in 0..writes {
         let ops = draw_write(&mut draw, &mut first, &mut last);
@@ -65,7 +65,7 @@ fn a_log_goes_on_after_a_crash() {
     let (mut log, recovered) = open(folder.path(), image, 31).unwrap();
     assert_eq!(recovered, after[31]);
     let index = log.state.last + 1;
-    log.write(vec![Op::Append(Record { index, head: "more".into(), body: "".into() })]).unwrap();
+    log.write(vec![LogOp::Append(Record { index, head: "more".into(), body: "".into() })]).unwrap();
     assert_eq!(log.recover(0).unwrap().records.last().unwrap().index, index);
 }
 
@@ -84,7 +84,7 @@ fn nothing_is_written_after_a_sync_that_failed() {
     let tape = Tape::default();
     format_on(tape.clone(), &State::new()).unwrap();
     let (mut log, _) = open_on(folder.path(), tape.clone(), 1).unwrap();
-    let append = |index| Op::Append(Record { index, head: "head".into(), body: "body".into() });
+    let append = |index| LogOp::Append(Record { index, head: "head".into(), body: "body".into() });
     log.write(vec![append(1)]).unwrap();
     tape.let_syncs_fail();
     let failed = log.write(vec![append(2)]).unwrap_err();

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use crate::{LogStore, MemoryLog, Op, Record, Recovered, StorageError};
+use crate::{LogOp, LogStore, MemoryLog, Record, StorageError, StoredLog};
 
 /// A log on a disk whose machine can lose power at any moment.
 ///
@@ -13,7 +13,7 @@ use crate::{LogStore, MemoryLog, Op, Record, Recovered, StorageError};
 #[derive(Debug, Default)]
 pub struct FaultyLog {
     synced: MemoryLog,
-    unsynced: VecDeque<Op>,
+    unsynced: VecDeque<LogOp>,
     /// Records whose sums are wrong.
     damaged: Vec<u64>,
 }
@@ -25,7 +25,7 @@ impl FaultyLog {
     }
 
     /// Sends operations on their way to the disk, behind all before them.
-    pub fn submit(&mut self, ops: Vec<Op>) {
+    pub fn submit(&mut self, ops: Vec<LogOp>) {
         self.unsynced.extend(ops);
     }
 
@@ -78,7 +78,7 @@ impl FaultyLog {
 }
 
 impl LogStore for FaultyLog {
-    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, from: u64) -> Result<StoredLog, StorageError> {
         self.check(0..=u64::MAX)?;
         self.synced.recover(from)
     }
@@ -89,7 +89,7 @@ impl LogStore for FaultyLog {
         Ok(records)
     }
 
-    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
+    fn write(&mut self, ops: Vec<LogOp>) -> Result<(), StorageError> {
         self.submit(ops);
         self.sync()
     }
@@ -101,16 +101,16 @@ mod tests {
 
     use super::*;
 
-    fn append(index: u64) -> Op {
-        Op::Append(Record { index, head: Bytes::new(), body: Bytes::new() })
+    fn append(index: u64) -> LogOp {
+        LogOp::Append(Record { index, head: Bytes::new(), body: Bytes::new() })
     }
 
-    fn hard_state(text: &'static str) -> Op {
-        Op::HardState(Bytes::from_static(text.as_bytes()))
+    fn hard_state(text: &'static str) -> LogOp {
+        LogOp::HardState(Bytes::from_static(text.as_bytes()))
     }
 
     fn found(log: &mut FaultyLog) -> (Option<Bytes>, Vec<u64>) {
-        let Recovered { hard_state, records, .. } = log.recover(0).unwrap();
+        let StoredLog { hard_state, records, .. } = log.recover(0).unwrap();
         (hard_state, records.iter().map(|record| record.index).collect())
     }
 
@@ -127,7 +127,7 @@ mod tests {
             let mut log = FaultyLog::new();
             log.write(vec![append(1), append(2), hard_state("a")]).unwrap();
             log.submit(vec![append(3), hard_state("b")]);
-            log.submit(vec![Op::Truncate(1), append(2)]);
+            log.submit(vec![LogOp::Truncate(1), append(2)]);
             assert_eq!((log.unsynced(), log.synced().last()), (4, 2));
             log.crash(kept).unwrap();
             let expected = (text.map(|text| Bytes::from_static(text.as_bytes())), indices.to_vec());
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(log.damage(4), Some(2));
         let error = log.recover(0).unwrap_err().to_string();
         assert!(error.contains("record 2"), "{error}");
-        log.write(vec![Op::Compact(2)]).unwrap();
+        log.write(vec![LogOp::Compact(2)]).unwrap();
         assert_eq!(found(&mut log), (None, vec![3]));
     }
 

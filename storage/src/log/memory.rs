@@ -2,7 +2,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::{LogStore, Op, Record, Recovered, StorageError, as_many_as};
+use super::as_many_as;
+use crate::{LogOp, LogStore, Record, StorageError, StoredLog};
 
 /// A log in memory: gone with the process, so whoever starts again has a new store.
 #[derive(Debug, Default)]
@@ -40,29 +41,29 @@ impl MemoryLog {
         self.hard_state.as_ref()
     }
 
-    fn apply(&mut self, op: Op) -> Result<(), StorageError> {
+    fn apply(&mut self, op: LogOp) -> Result<(), StorageError> {
         match op {
-            Op::HardState(hard_state) => self.hard_state = Some(hard_state),
-            Op::Append(record) => {
+            LogOp::HardState(hard_state) => self.hard_state = Some(hard_state),
+            LogOp::Append(record) => {
                 let (index, last) = (record.index, self.last());
                 if index != last + 1 {
                     return Err(StorageError::Gap { index, last });
                 }
                 self.records.push_back(record);
             }
-            Op::Truncate(after) => {
+            LogOp::Truncate(after) => {
                 let compacted = self.compacted;
                 let kept = after
                     .checked_sub(compacted)
                     .ok_or(StorageError::Compacted { after, compacted })?;
                 self.records.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
             }
-            Op::Compact(through) => {
+            LogOp::Compact(through) => {
                 while self.compacted < through && self.records.pop_front().is_some() {
                     self.compacted += 1;
                 }
             }
-            Op::Reset(through) => {
+            LogOp::Reset(through) => {
                 self.records.clear();
                 self.compacted = through;
             }
@@ -72,9 +73,9 @@ impl MemoryLog {
 }
 
 impl LogStore for MemoryLog {
-    fn recover(&mut self, from: u64) -> Result<Recovered, StorageError> {
+    fn recover(&mut self, from: u64) -> Result<StoredLog, StorageError> {
         let records = self.records.iter().filter(|record| record.index >= from).cloned().collect();
-        Ok(Recovered { hard_state: self.hard_state.clone(), compacted: self.compacted, records })
+        Ok(StoredLog { hard_state: self.hard_state.clone(), compacted: self.compacted, records })
     }
 
     fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError> {
@@ -84,7 +85,7 @@ impl LogStore for MemoryLog {
         Ok(records.take_while(|record| fits(record)).cloned().collect())
     }
 
-    fn write(&mut self, ops: Vec<Op>) -> Result<(), StorageError> {
+    fn write(&mut self, ops: Vec<LogOp>) -> Result<(), StorageError> {
         ops.into_iter().try_for_each(|op| self.apply(op))
     }
 }
@@ -93,9 +94,9 @@ impl LogStore for MemoryLog {
 mod tests {
     use super::*;
 
-    fn append(index: u64) -> Op {
+    fn append(index: u64) -> LogOp {
         let head = Bytes::from(index.to_string());
-        Op::Append(Record { index, head, body: Bytes::new() })
+        LogOp::Append(Record { index, head, body: Bytes::new() })
     }
 
     fn indices(log: &mut MemoryLog) -> Vec<u64> {
@@ -105,25 +106,30 @@ mod tests {
     #[test]
     fn holds_what_was_written_in_order() {
         let mut log = MemoryLog::new();
-        assert_eq!(log.recover(0), Ok(Recovered::default()));
-        log.write(vec![append(1), append(2), Op::HardState(Bytes::from_static(b"a")), append(3)])
-            .unwrap();
+        assert_eq!(log.recover(0), Ok(StoredLog::default()));
         log.write(vec![
-            Op::Truncate(2),
+            append(1),
+            append(2),
+            LogOp::HardState(Bytes::from_static(b"a")),
+            append(3),
+        ])
+        .unwrap();
+        log.write(vec![
+            LogOp::Truncate(2),
             append(3),
             append(4),
-            Op::HardState(Bytes::from_static(b"b")),
+            LogOp::HardState(Bytes::from_static(b"b")),
         ])
         .unwrap();
         assert_eq!(indices(&mut log), [1, 2, 3, 4]);
         assert_eq!(log.recover(0).unwrap().hard_state, Some(Bytes::from_static(b"b")));
-        log.write(vec![Op::Compact(2), append(5)]).unwrap();
+        log.write(vec![LogOp::Compact(2), append(5)]).unwrap();
         assert_eq!(indices(&mut log), [3, 4, 5]);
-        log.write(vec![Op::Compact(5), append(6)]).unwrap();
+        log.write(vec![LogOp::Compact(5), append(6)]).unwrap();
         assert_eq!(indices(&mut log), [6]);
-        log.write(vec![Op::Reset(20), append(21)]).unwrap();
+        log.write(vec![LogOp::Reset(20), append(21)]).unwrap();
         assert_eq!(indices(&mut log), [21]);
-        log.write(vec![Op::Reset(7)]).unwrap();
+        log.write(vec![LogOp::Reset(7)]).unwrap();
         assert_eq!(log.write(vec![append(22)]), Err(StorageError::Gap { index: 22, last: 7 }));
         log.write(vec![append(8)]).unwrap();
         assert_eq!(indices(&mut log), [8]);
@@ -133,9 +139,9 @@ mod tests {
     fn refuses_gaps_and_cuts_into_what_is_compacted() {
         let mut log = MemoryLog::new();
         assert_eq!(log.write(vec![append(2)]), Err(StorageError::Gap { index: 2, last: 0 }));
-        log.write(vec![append(1), append(2), Op::Compact(2)]).unwrap();
+        log.write(vec![append(1), append(2), LogOp::Compact(2)]).unwrap();
         let refused = StorageError::Compacted { after: 1, compacted: 2 };
-        assert_eq!(log.write(vec![Op::Truncate(1)]), Err(refused));
+        assert_eq!(log.write(vec![LogOp::Truncate(1)]), Err(refused));
         assert_eq!(log.write(vec![append(2)]), Err(StorageError::Gap { index: 2, last: 2 }));
     }
 }
