@@ -12,19 +12,17 @@ mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 pub use self::label::Label;
 use self::paths::Paths;
 use self::source::Source;
 use crate::mutation::{Mutation, Rule};
+use crate::repository;
 
 /// Where the table is, in the repository.
 pub const TABLE: &str = "docs/rules.md";
-
-/// Folders that are no part of the repository.
-const SKIPPED: &[&str] = &[".git", "target", "out", "node_modules"];
 
 /// This tool, whose own tests name rules.
 const TOOL: &[&str] = &["tests/src/rules/", "tests/src/mutation/"];
@@ -54,8 +52,7 @@ impl Rules {
     ///
     /// A file that cannot be read.
     pub fn read(root: &Path) -> io::Result<Self> {
-        let mut files = BTreeMap::new();
-        collect(root, "", &mut files)?;
+        let files = repository::files(root)?;
         let mut rules = Self::default();
         rules.define(files.get("docs/protocol.md").map_or("", |text| text));
         rules.read_sources(&files);
@@ -226,22 +223,4 @@ fn folder_of_modules(path: &str) -> &str {
     let module = path.trim_end_matches(".rs");
     let roots = ["/mod", "/lib", "/main"];
     roots.iter().find_map(|root| module.strip_suffix(root)).unwrap_or(module)
-}
-
-/// Reads all files that are text, by their paths in the repository.
-fn collect(root: &Path, folder: &str, files: &mut BTreeMap<String, String>) -> io::Result<()> {
-    for entry in fs::read_dir(root.join(folder))? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if SKIPPED.contains(&name.as_str()) {
-            continue;
-        }
-        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-        if entry.file_type()?.is_dir() {
-            collect(root, &path, files)?;
-        } else {
-            files.insert(path, String::from_utf8_lossy(&fs::read(entry.path())?).into_owned());
-        }
-    }
-    Ok(())
 }
