@@ -38,7 +38,8 @@ fn a_gap_can_be_silent() -> rig::Result<()> {
     be_slow_to_be_alone(cluster.node(3))?;
     for attempt in 1..=TRIES {
         cluster.wait_for_ring(&[1, 2, 3, 4], SOON)?;
-        let [mut stays, mut gap] = Observer::group([1, 3].map(|id| cluster.node(id)));
+        let nodes = [1, 3].map(|id| cluster.node(id));
+        let [mut stays, mut gap] = Observer::group_named(&format!("attempt {attempt}"), nodes);
         cluster.node(3).cut()?;
         stays.until_left(gap.me);
         for number in 1..=3 {
@@ -101,7 +102,8 @@ fn a_departure_can_overtake_messages() -> rig::Result<()> {
         cluster.wait_for_ring(&[1, 2, 3], SOON)?;
         // Another process of the node is in the group, or the messages would be dropped.
         let nodes = [2, 1, 1].map(|id| cluster.node(id));
-        let [mut witness, _other, mut gone] = Observer::group(nodes);
+        let [mut witness, _other, mut gone] =
+            Observer::group_named(&format!("attempt {attempt}"), nodes);
         let mark = cluster.mark();
         cluster.node(3).pause_daemon()?;
         let daemon = cluster.node(1).daemon()?;
