@@ -7,24 +7,25 @@ use crate::engine::membership::cluster::cluster_of;
 use crate::wire::message::{Open, Report};
 use crate::wire::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId, Voter, Voters};
 
-/// Reports of one ballot by store.
+/// Reports of one ballot, by store.
 type Reports<'a> = BTreeMap<Voter, &'a Report>;
 
-/// A ballot that this incarnation runs: `Begin` is out, reports come in, `Open` follows.
+/// A ballot that this incarnation coordinates: it sends `Begin`, collects reports, and sends
+/// `Open`.
 #[derive(Debug)]
 pub(crate) struct Coordination {
     pub(crate) ballot: Ballot,
-    /// When it began.
+    /// Time at which the ballot started.
     pub(crate) since: Duration,
-    /// When `Begin` or `Open` was last sent.
+    /// Time at which `Begin` or `Open` was last sent.
     pub(crate) sent_at: Duration,
-    /// By store, what it has reported, and as a replica of which cluster.
+    /// Latest report of each store, with the cluster id that its sender put on the message.
     reports: BTreeMap<Voter, (Option<ClusterId>, Report)>,
-    /// Whom this sequencer wants to vote from this epoch on.
+    /// Voters that this sequencer wants from this epoch on; `None` if it wants no change.
     wanted: Option<Vec<Voter>>,
-    /// Once decided, it is repeated unchanged: a ballot has one `Open`.
+    /// The decision. Once made, it is repeated unchanged, because a ballot has one `Open`.
     pub(crate) open: Option<Open>,
-    /// The cluster that the `Open` is for.
+    /// Cluster that the `Open` is for; `None` until decided, or if no reported log belongs to one.
     cluster: Option<ClusterId>,
 }
 
@@ -34,23 +35,27 @@ impl Coordination {
         Self { ballot, since: now, sent_at: now, reports, wanted, open: None, cluster: None }
     }
 
-    /// Adds a report; each store counts once (rule B4), with what it said last.
+    /// Adds a report. Each store counts once (rule B4), with its latest report.
     pub(crate) fn add(&mut self, cluster: Option<ClusterId>, report: Report) {
         let voter = Voter { replica: report.incarnation.replica, store: report.store };
         self.reports.insert(voter, (cluster, report));
     }
 
-    /// The cluster that the `Open` is for, once that is decided.
+    /// Returns the cluster that the `Open` is for, once that is decided.
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
         self.cluster
     }
 
+    /// Returns the replicas whose reports have arrived.
     pub(crate) fn reported(&self) -> impl Iterator<Item = ReplicaId> {
         self.reports.keys().map(|voter| voter.replica)
     }
 
-    /// Decides on the `Open` as soon as the reports allow it (rules B4, V1, V3). A `patient`
-    /// coordinator waits for reports of voters where none of them could sequence yet (B7).
+    /// Decides on the `Open` as soon as the reports allow it (rules B4, V1, V3), and returns it.
+    /// Returns `None` while they do not, and on every call after the decision.
+    ///
+    /// A `patient` coordinator waits for the reports of all voters while no voter at the base has
+    /// reported (rule B7).
     pub(crate) fn decide(
         &mut self,
         me: Incarnation,
@@ -68,8 +73,9 @@ impl Coordination {
         self.open.as_ref()
     }
 
-    /// The `Open` for the first cluster that allows one, and that cluster. A coordinator without
-    /// a log may hear members of several (rule V4), which are not to be mixed.
+    /// Returns the `Open` for the first cluster whose reports allow one, and that cluster. A
+    /// coordinator without a log may receive reports from members of several clusters, which must
+    /// not be mixed (rule V4).
     fn first_decision(
         &self,
         me: Incarnation,
@@ -84,13 +90,14 @@ impl Coordination {
             clusters.insert(None);
         }
         clusters.into_iter().find_map(|cluster| {
-            // A replica may not know yet of which cluster its log is.
+            // A replica with a log may not know its cluster id yet.
             let reports = self.reports.iter().filter(|(_, (of, _))| *of == cluster || of.is_none());
             let reports = reports.map(|(voter, (_, report))| (*voter, report)).collect();
             Some((cluster, self.open_from(&reports, me, config, wall, patient)?))
         })
     }
 
+    /// Builds the `Open` from the reports of one cluster; `None` if they do not suffice yet.
     fn open_from(
         &self,
         reports: &Reports<'_>,
@@ -107,8 +114,8 @@ impl Coordination {
             let holds_base = at_base().any(|(_, report)| report.incarnation == me);
             self.next_voters(reports, base, holds_base)?
         };
-        // Rule B7: a voter sequences where one is at the base, and among those the coordinator.
-        // What `Open` says of the base is what the sequencer holds of it.
+        // Rule B7: prefer a voter at the base as the sequencer, and among those the coordinator.
+        // `Open` describes the base as the sequencer reported it.
         let votes = |voter: &Voter| voters.now.contains(voter);
         let fitness =
             |(voter, report): &(&Voter, &&Report)| (votes(voter), report.incarnation == me);
@@ -128,10 +135,11 @@ impl Coordination {
         })
     }
 
-    /// Rules B4 and V1: a majority of the voters in force in the base; of both sets while
-    /// a change is not known committed. A pending change is repeated; after a committed one
-    /// the next may follow, if the coordinator holds the base, from whose order it knows what
-    /// is wanted.
+    /// Returns the voters of the new epoch, or `None` without a majority of the voters in force in
+    /// the base (rules B4 and V1). While a change is not known to be committed, a majority of both
+    /// sets is required, and the pending change is repeated. Once it is committed, the next change
+    /// may follow if the coordinator holds the base, because only then does it know which voters
+    /// the log asks for.
     fn next_voters(
         &self,
         reports: &Reports<'_>,
@@ -158,8 +166,8 @@ impl Coordination {
     }
 }
 
-/// Rule V3: a new group forms only when every listed replica reports, of this
-/// ballot, that its log is empty. Called when no report shows a log.
+/// Returns the voters of a new group, or `None` until every listed replica has reported, for this
+/// ballot, that its log is empty (rule V3). Called only if no report shows a log.
 fn first_voters(reports: &Reports<'_>, config: &Config) -> Option<Voters> {
     let listed = &config.bootstrap;
     let mut voters: Vec<Voter> = Vec::with_capacity(listed.len());
@@ -167,7 +175,7 @@ fn first_voters(reports: &Reports<'_>, config: &Config) -> Option<Voters> {
         let mut stores = reports.keys().filter(|voter| voter.replica == *replica);
         let store = stores.next();
         voters.push(*store?);
-        // Two stores of one replica: one of them is about to be refused.
+        // Two stores claim to be the same replica: one of them is about to be rejected.
         if stores.next().is_some() {
             return None;
         }
@@ -176,8 +184,9 @@ fn first_voters(reports: &Reports<'_>, config: &Config) -> Option<Voters> {
     (!voters.is_empty()).then(|| Voters { now: voters.clone(), previous: voters, since: Index(1) })
 }
 
-/// Rule N11c: the greatest time that is reported. Where all who report have started since the
-/// last stamp, only a wall clock has counted the time between.
+/// Returns the time at which the epoch begins: the greatest reported time (rule N11c). If no report
+/// knows the time, all their senders have restarted since the last stamp, and only a wall clock has
+/// counted the time since.
 fn time(reports: &Reports<'_>, wall: Timestamp) -> Timestamp {
     let reported = reports.values().map(|report| report.time).max().unwrap_or_default();
     let is_known = reports.values().any(|report| report.knows_time);
@@ -244,7 +253,7 @@ mod tests {
         let open = decide(1, &[1, 2, 3], &[empty(3), empty(1), empty(2), empty(4)]).unwrap();
         assert_eq!(open.voters, voters(&[1, 2, 3], &[1, 2, 3], 1));
         assert_eq!((open.sequencer, open.time), (incarnation(1), WALL));
-        // Two stores of one listed replica are one too many.
+        // Two stores of one listed replica prevent the decision.
         let other = Report { store: StoreId(22), ..empty(2) };
         assert_eq!(decide(1, &[1, 2, 3], &[empty(1), empty(2), other, empty(3)]), None);
     }
@@ -255,7 +264,7 @@ mod tests {
         let empty =
             |replica| Report { store: StoreId(50), ..report(replica, 0, 0, 0, Voters::default()) };
         let log = report(3, 1, 4, 4, set);
-        // The empty ones are other stores than the voters, so 3 alone is no majority.
+        // The empty stores are not those of the voters, so replica 3 alone is no majority.
         assert_eq!(decide(1, &[1, 2, 3], &[empty(1), empty(2), log]), None);
     }
 
@@ -272,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn n11c_an_epoch_begins_at_the_greatest_time_that_is_reported() {
+    fn n11c_an_epoch_begins_at_the_greatest_reported_time() {
         let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
         let says = |replica, time, knows_time| Report {
             time: Timestamp(time),
@@ -281,10 +290,10 @@ mod tests {
         };
         let opens_at = |reports: &[Report]| decide(1, &[], reports).map(|open| open.time);
         let (past, future) = (WALL.0 - 1, WALL.0 + 1);
-        // Replica 1 has just started, and 2 has counted while nothing was ordered.
+        // Replica 1 has just started; replica 2 has counted the time in which nothing was ordered.
         assert_eq!(opens_at(&[says(1, 9, false), says(2, 30, true)]), Some(Timestamp(30)));
         assert_eq!(opens_at(&[says(1, 40, false), says(2, 30, true)]), Some(Timestamp(40)));
-        // Nobody has.
+        // Both have restarted, so neither has counted it.
         assert_eq!(opens_at(&[says(1, 9, false), says(2, past, false)]), Some(WALL));
         assert_eq!(opens_at(&[says(1, 9, false), says(2, future, false)]), Some(Timestamp(future)));
     }
@@ -319,7 +328,7 @@ mod tests {
         assert_eq!(coordination.open.unwrap().base.index, Index(9));
     }
 
-    /// What replica 1, which is not to vote any more, decides on these reports with its own.
+    /// Returns the decision of replica 1, which loses its vote, on its own report and these.
     fn hands_over(reports: &[Report], patient: bool) -> Option<Open> {
         let wanted = voters(&[2, 3], &[2, 3], 10).now;
         let mut coordination = Coordination::new(ballot(9), Some(wanted), Duration::ZERO);
@@ -330,13 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn b7_a_coordinator_that_is_not_to_vote_hands_the_epoch_over_to_a_voter() {
+    fn b7_a_coordinator_that_loses_its_vote_names_a_voter_as_the_sequencer() {
         let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
         let [behind, at_base] = [8, 9].map(|last| report(2, 2, last, 8, set.clone()));
         let open = hands_over(std::slice::from_ref(&at_base), true).unwrap();
         assert_eq!(open.sequencer, incarnation(2));
         assert_eq!(open.voters, voters(&[2, 3], &[1, 2, 3], 10));
-        // The third voter may be at the base, so its report is waited for, but not for ever.
+        // The third voter may be at the base, so the coordinator waits for its report, but not
+        // forever.
         assert_eq!(hands_over(std::slice::from_ref(&behind), true), None);
         let open = hands_over(std::slice::from_ref(&behind), false).unwrap();
         assert_eq!(open.sequencer, incarnation(1));
@@ -345,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_a_coordinator_that_is_not_at_the_base_changes_no_voters() {
+    fn v1_a_coordinator_that_is_not_at_the_base_does_not_change_voters() {
         let set = voters(&[1, 2, 3], &[1, 2, 3], 1);
         let ahead = [2, 3].map(|replica| report(replica, 3, 9, 9, set.clone()));
         assert_eq!(hands_over(&ahead, false).unwrap().voters, set);
@@ -360,7 +370,7 @@ mod tests {
             coordination.add(Some(ClusterId(cluster)), report);
             coordination.decide(incarnation(7), &config(7, &[]), WALL, false).cloned()
         };
-        // The greatest log is of a cluster without a majority.
+        // The greatest log belongs to a cluster without a majority.
         assert_eq!(add(4, 9, &other, 2), None);
         assert_eq!(add(1, 5, &one, 1), None);
         assert_eq!(add(2, 4, &one, 1).unwrap().voters, one);

@@ -7,68 +7,72 @@ use crate::engine::{Engine, Output};
 use crate::wire::message::Message;
 use crate::wire::types::{Ballot, Nonce, ReplicaId};
 
-/// Failures after which the delay grows no further.
+/// Number of failed ballots after which the delay stops growing.
 const DOUBLINGS_MAX: u32 = 5;
-/// For how many election timeouts changes of the configuration may protect a sequencer that
-/// gives no sign (rule E3).
+/// Number of election timeouts for which configuration changes may protect a sequencer that shows
+/// no other sign of life (rule E3).
 const CHANGES_COUNT_FOR: u32 = 4;
 
-/// When this replica starts a ballot of its own (rules E1 to E3).
+/// State that decides when this replica starts a ballot of its own (rules E1 to E3).
 #[derive(Debug)]
 pub(crate) struct Election {
+    /// The ballot that this replica coordinates, if any.
     pub(crate) coordination: Option<Coordination>,
-    /// The highest counter of a ballot that was believed (rule B10).
+    /// Highest counter of any ballot that this replica has believed (rule B10).
     pub(crate) counter_seen: u64,
-    /// This run has promised something. A promise of an earlier run says nothing about
-    /// who coordinates now.
+    /// Set once this run has promised a ballot. A promise of an earlier run does not show which
+    /// incarnation coordinates now.
     promised_in_this_run: bool,
-    /// Since when no epoch is open here at or above the promise.
+    /// Start of the current period without an open epoch at or above the promise.
     pub(crate) unsettled_since: Duration,
+    /// Time at which the commit index last advanced.
     pub(crate) commit_advanced_at: Duration,
-    /// Since when there is work without a commit; `None` while there is none.
+    /// Start of the current period with work and without a commit; `None` if there is no work.
     work_since: Option<Duration>,
+    /// Time at which the sequencer was last heard from.
     pub(crate) sequencer_heard_at: Duration,
-    /// The first and the last change of the configuration since a sign of the sequencer, with
-    /// the sequencer both before it and after it.
+    /// First and last configuration change since the last commit or message of the sequencer,
+    /// counting only changes that have the sequencer both before and after.
     changes_since_sign: Option<(Duration, Duration)>,
-    /// Since when nothing is ordered, so that a successor gets all that was (rule B7).
+    /// Time since which this sequencer orders nothing, so that a successor can catch up (rule B7).
     pub(crate) draining_since: Option<Duration>,
-    /// Epochs that are not open here and may be elsewhere (rule B9).
+    /// Epochs that are not open here and may be open elsewhere (rule B9).
     pub(crate) discovery: EpochDiscovery,
-    /// Own ballots since an epoch opened.
+    /// Number of ballots that this replica has started since an epoch last opened.
     failures: u32,
-    /// When this replica last sent a `Begin` of a new ballot.
+    /// Time at which this replica last sent the first `Begin` of a ballot.
     begun_at: Option<Duration>,
-    /// When it last sent a `Report`.
+    /// Time at which it last sent a `Report`.
     pub(crate) reported_at: Option<Duration>,
-    /// A `Report` is to be sent once the one before has left this replica.
+    /// Set while a `Report` is due but has to wait until the previous one has left this replica.
     pub(crate) report_due: bool,
-    /// Until then no ballot of its own is started.
+    /// Time before which this replica starts no ballot.
     held_until: Duration,
-    /// Why a ballot is due, and when.
+    /// Reason for the next ballot, and the time at which it is due.
     due: Option<(Reason, Duration)>,
-    /// Seeded by the nonce: the delays of two replicas differ, those of one run repeat.
+    /// State of the random number generator. Seeded with the nonce: the delays of two replicas
+    /// differ, and those of one run can be reproduced.
     random: u64,
 }
 
-/// Why a ballot is started.
+/// Reason to start a ballot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// A group is to be formed, or no replica of it has an open epoch.
+    /// A group has to be formed, or no epoch is open in this one.
     Start,
-    /// The sequencer is not in the configuration.
+    /// The sequencer has left the configuration.
     SequencerGone,
-    /// The coordinator of the promised ballot left before it opened an epoch.
+    /// The coordinator of the promised ballot has left before it opened an epoch.
     CoordinatorGone,
-    /// There is work, and commits do not advance.
+    /// There is work, but the commit index does not advance.
     Stalled,
-    /// The promised ballot has opened no epoch.
+    /// The promised ballot has not opened an epoch in time.
     NotOpened,
-    /// This sequencer learnt of a replica that has promised more.
+    /// This sequencer has learned of a replica with a higher promise.
     Outbid,
-    /// This sequencer is to have other voters (rules V1 and V2).
+    /// This sequencer has to change the voters (rules V1 and V2).
     Voters,
-    /// This sequencer does not vote, and a voter could sequence (rule B7).
+    /// This sequencer does not vote, and a voter could sequence instead (rule B7).
     HandOver,
 }
 
@@ -95,6 +99,7 @@ impl Election {
         }
     }
 
+    /// Records that an epoch has opened.
     pub(crate) fn opened(&mut self, now: Duration) {
         self.failures = 0;
         self.due = None;
@@ -103,40 +108,42 @@ impl Election {
         self.sequencer_heard(now);
     }
 
+    /// Records that the commit index has advanced.
     pub(crate) fn commit_advanced(&mut self, now: Duration) {
         self.commit_advanced_at = now;
         self.work_since = None;
         self.changes_since_sign = None;
     }
 
+    /// Records a message from the sequencer.
     pub(crate) fn sequencer_heard(&mut self, now: Duration) {
         self.sequencer_heard_at = now;
         self.changes_since_sign = None;
     }
 
-    /// Rule E3: the configuration has changed, and the sequencer is in it as before.
+    /// Records a configuration change after which the sequencer is still a member (rule E3).
     pub(crate) fn sequencer_stayed(&mut self, now: Duration) {
         let first = self.changes_since_sign.map_or(now, |(first, _)| first);
         self.changes_since_sign = Some((first, now));
     }
 
-    /// Rule E2: this replica was without a majority, and meets others again. They may have an
-    /// epoch that it does not know.
+    /// Starts no ballot before `held_until`: this replica was without a majority and meets others
+    /// again, which may have an epoch that it does not know (rule E2).
     pub(crate) fn met_others(&mut self, held_until: Duration) {
         self.held_until = held_until;
         self.due = None;
     }
 
-    /// Rule E2: a higher `Begin` restarts the wait.
+    /// Records a promise. A higher `Begin` restarts the wait (rule E2).
     pub(crate) fn promised(&mut self, now: Duration) {
         self.promised_in_this_run = true;
         self.unsettled_since = now;
         self.due = None;
     }
 
-    /// Between none and all of `span`.
+    /// Returns a random duration below `span`.
     fn jitter(&mut self, span: Duration) -> Duration {
-        // xorshift64: spread is all that is wanted of it.
+        // xorshift64 suffices: the delays only have to differ.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -145,7 +152,7 @@ impl Election {
 }
 
 impl<T> Engine<T> {
-    /// Starts a ballot when one is due, or goes on with the one under way.
+    /// Starts a ballot if one is due, or continues the one in progress.
     pub(crate) fn consider_ballot(&mut self, out: &mut Vec<Output<T>>) {
         if self.has_work() || self.is_wake_overdue() {
             self.election.work_since.get_or_insert(self.now.monotonic);
@@ -177,15 +184,16 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Starts a ballot: chooses its counter and sends `Begin`.
     fn begin(&mut self, reason: Reason, out: &mut Vec<Output<T>>) {
-        // The last one has not left this replica yet.
+        // The previous `Begin` has not left this replica yet.
         if self.election.begun_at.is_some_and(|at| self.is_unsent(at)) {
             return;
         }
         let Some(counter) = self.next_counter() else { return };
         self.election.begun_at = Some(self.now.monotonic);
         let ballot = Ballot { counter, replica: self.me().replica.0, nonce: self.me().nonce };
-        tracing::info!(replica = %self.me().replica, %ballot, ?reason, "starts a ballot");
+        tracing::info!(replica = %self.me().replica, %ballot, ?reason, "starting a ballot");
         let wanted = self.wanted_voters();
         self.election.coordination = Some(Coordination::new(ballot, wanted, self.now.monotonic));
         self.election.failures += 1;
@@ -193,7 +201,8 @@ impl<T> Engine<T> {
         out.push(Output::Send(Message::Begin(ballot)));
     }
 
-    /// Repeats `Begin`, or `Open` once decided, until it is answered or superseded.
+    /// Repeats `Begin`, or `Open` once decided, until it is answered or superseded. Gives the
+    /// ballot up after four election timeouts.
     fn tend_coordination(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
         if self.election.coordination.as_ref().is_some_and(|own| own.open.is_none()) {
@@ -216,11 +225,12 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Returns the reason to start a ballot, if there is one now.
     fn ballot_reason(&self) -> Option<Reason> {
         let now = self.now.monotonic;
         let timeout = self.config.election_timeout;
         let Some(epoch) = self.live() else {
-            if self.log.is_empty() && self.waits_for_strangers() {
+            if self.log.is_empty() && self.waits_for_unidentified() {
                 return None;
             }
             if self.promised == Ballot::default() {
@@ -248,8 +258,8 @@ impl<T> Engine<T> {
         if self.is_to_hand_over() {
             return Some(Reason::HandOver);
         }
-        // Who lags has work that only concerns itself: a ballot of its own would not help it,
-        // and would disturb those who commit without it.
+        // The work of a lagging replica is no reason: a ballot would not help it, and would disturb
+        // the replicas that commit without it.
         let lags = !epoch.in_sync || self.log.last().index < self.acked_by_majority();
         let waits = self.election.work_since.is_some_and(|at| now.saturating_sub(at) >= timeout);
         let reads_wait =
@@ -257,14 +267,15 @@ impl<T> Engine<T> {
         ((waits || reads_wait) && !lags).then_some(Reason::Stalled)
     }
 
-    /// Whether a first ballot makes sense: for a new group when every listed replica is
-    /// here and none has a log (rule V3).
+    /// Returns true if a first ballot makes sense. For a new group, every listed replica has to be
+    /// here, and none may have a log (rule V3).
     fn may_start(&self) -> bool {
         !self.log.is_empty() || self.may_form_group() && self.sees_majority()
     }
 
-    /// Rule V3: the list means nothing to a replica that has a log or knows of one: who has an
-    /// epoch open has one, though it may not have said yet how long it is.
+    /// Returns true if this replica may help to form a new group (rule V3). It may not if it has a
+    /// log or knows of a replica with one. A peer with an open epoch has a log, even if it has not
+    /// reported its length yet.
     fn may_form_group(&self) -> bool {
         let has_none = |peer: &Peer| peer.last.index.0 == 0 && peer.epoch == Ballot::default();
         self.log.is_empty()
@@ -273,14 +284,16 @@ impl<T> Engine<T> {
             && self.peers.applications.with_log().is_none()
     }
 
-    /// Rule V3: members that have not said who they are may be those of a group that exists.
-    /// They are not waited for longer than an election timeout: some never answer.
-    fn waits_for_strangers(&self) -> bool {
+    /// Returns true while a member has not identified itself: it may belong to an existing group
+    /// (rule V3). Waits for each such member for at most an election timeout, because some never
+    /// answer.
+    fn waits_for_unidentified(&self) -> bool {
         let recent = self.now.monotonic.saturating_sub(self.config.election_timeout);
         self.peers.has_unidentified(recent)
     }
 
-    /// Rule E1: no `Begin` without a majority of the voters in the configuration.
+    /// Returns true if a majority of the voters is in the configuration. No `Begin` is sent without
+    /// one (rule E1). A group that is yet to be formed needs every listed replica.
     pub(crate) fn sees_majority(&self) -> bool {
         if self.log.is_empty() {
             let listed = &self.config.bootstrap;
@@ -290,14 +303,15 @@ impl<T> Engine<T> {
         self.log.voters().majority(self.commit.index, |voter| self.peers.has_voter(voter))
     }
 
-    /// This replica's place among the voters that are here; `None` if it is no voter. A learner
-    /// that sequences, because no voter was at the base, has to give way by itself.
+    /// Returns the number of voters in the configuration that rank before this replica; `None` if
+    /// it may not start a ballot because it is no voter. A sequencer always ranks first: one that
+    /// does not vote, because no voter was at the base, has to hand over by itself.
     fn rank(&self) -> Option<u32> {
         if self.is_sequencing() {
             return Some(0);
         }
         if self.log.is_empty() {
-            // An epoch that is open here and has a base is of a group that exists (rule V3).
+            // An epoch that is open here and has a base belongs to an existing group (rule V3).
             if self.epoch.is_some() {
                 return None;
             }
@@ -312,12 +326,12 @@ impl<T> Engine<T> {
         Some(before.count() as u32)
     }
 
-    /// Rule E2: the best-ranked at once, others after a random delay that grows with each
-    /// failure.
+    /// Returns the delay before a ballot (rule E2): none for the best-ranked replica; for others a
+    /// random one that grows with each failure.
     fn ballot_delay(&mut self, reason: Reason, rank: u32) -> Duration {
         let step = self.config.election_timeout / 4;
         if reason == Reason::Voters {
-            // Others that come at the same time are taken in by the same epoch.
+            // Give other changes of the voters time to arrive, so that one epoch covers them all.
             return step;
         }
         if matches!(reason, Reason::Outbid | Reason::HandOver)
@@ -329,12 +343,13 @@ impl<T> Engine<T> {
         step * rank + self.election.jitter(step * (1 << doublings))
     }
 
-    /// Rule E3: whether the open epoch is healthy, so that a `Begin` of others is ignored.
+    /// Returns true if the open epoch is healthy, so that a `Begin` of another replica is ignored
+    /// (rule E3).
     pub(crate) fn is_epoch_healthy(&self) -> bool {
         let timeout = self.config.election_timeout;
         let within = |at: Duration| self.ago(at) < timeout / 2;
-        // Nothing was heard while a ring was formed, whoever is alive. Peers that come and go
-        // all the time protect no sequencer for ever.
+        // Nothing is delivered while a ring is formed, so the sequencer's silence means nothing
+        // then. The limit keeps peers that come and go from protecting a hung sequencer forever.
         let changed = self.election.changes_since_sign.is_some_and(|(first, last)| {
             within(last) && self.ago(first) < timeout * CHANGES_COUNT_FOR
         });
@@ -343,13 +358,13 @@ impl<T> Engine<T> {
                 && (changed
                     || within(self.election.commit_advanced_at)
                     || within(self.election.sequencer_heard_at)
-                        // Work that has only just come does not make an epoch ill.
+                        // Work that has only just arrived does not make an epoch unhealthy.
                         && self.election.work_since.is_none_or(within)
                         && self.reads.waiting_since().is_none_or(within))
         })
     }
 
-    /// Whether something waits that a working epoch would carry out.
+    /// Returns true if there is work that a working epoch would carry out.
     pub(crate) fn has_work(&self) -> bool {
         self.log.last().index > self.commit.index
             || !self.ordering.marks.is_empty()
@@ -381,8 +396,8 @@ mod tests {
         })
     }
 
-    /// Whether replica 1 begins a ballot to form a group with 2, once that has said that it has
-    /// no log, after replica 3 has said something.
+    /// Returns true if replica 1 starts a ballot to form a group with replica 2, which announces an
+    /// empty log, after replica 3 has sent `said_by_3`.
     fn forms_a_group(said_by_3: Message) -> bool {
         let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
         let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1), ReplicaId(2)]);
@@ -401,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn v3_a_group_is_not_formed_before_its_members_have_said_who_they_are() {
+    fn v3_a_group_is_not_formed_before_all_members_identify_themselves() {
         let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
         let config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1)]);
         let timeout = config.election_timeout;
@@ -419,10 +434,11 @@ mod tests {
         assert!(!begins(Duration::ZERO, Input::Configuration { local, members, joined }));
         let own = Input::Delivered { from: local, cluster: None, message: announces(1) };
         assert!(!begins(timeout / 2, own));
-        assert!(begins(timeout, Input::Tick), "it may never answer");
+        assert!(begins(timeout, Input::Tick), "the member may never answer");
     }
 
-    /// A voter of a group in memory, all of which started again while replica 3, a learner, lived.
+    /// Returns a voter of a group with logs in memory, after all voters have restarted while
+    /// replica 3, a learner, has kept running.
     fn after_all_voters_restarted() -> Engine<u64> {
         let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
         let mut config = Config::new(run(1, 1), StoreId(1), vec![ReplicaId(1), ReplicaId(2)]);
@@ -460,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn v3_who_has_heard_of_an_epoch_forms_no_group() {
+    fn v3_a_replica_that_knows_of_an_epoch_forms_no_group() {
         assert!(forms_a_group(announces(3)));
         let epoch = Ballot { counter: 7, ..Ballot::default() };
         assert!(!forms_a_group(Message::Progress(Progress {

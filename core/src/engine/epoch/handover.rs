@@ -1,4 +1,4 @@
-//! A sequencer that is not to vote hands its epoch over to a voter (rule B7).
+//! Handover of an epoch from a sequencer that does not vote to a voter (rule B7).
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::engine::membership::peers::Peer;
 use crate::engine::membership::voters::LAG_MAX;
 use crate::wire::types::{Index, Voter};
 
-/// Election timeouts until a successor is waited for again.
+/// Number of election timeouts after which the sequencer waits for a successor again.
 const AGAIN_AFTER: u32 = 4;
 
 impl<T> Engine<T> {
-    /// Returns whether this sequencer does not vote while a voter that follows it could sequence.
+    /// Returns true if this sequencer does not vote while a voter that follows it could sequence.
     pub(crate) fn is_to_hand_over(&self) -> bool {
         let Some(epoch) = self.live().filter(|epoch| epoch.sequencing) else { return false };
         let voters = self.log.voters();
@@ -22,7 +22,7 @@ impl<T> Engine<T> {
             && self.successors(&voters.now).next().is_some()
     }
 
-    /// Those of `voters` that are here and close to the end of this epoch.
+    /// Returns the peers among `voters` that follow this epoch and are close to the commit index.
     fn successors<'a>(&'a self, voters: &'a [Voter]) -> impl Iterator<Item = &'a Peer> {
         self.peers.identified().filter(|peer| {
             let voter = Voter { replica: peer.incarnation.replica, store: peer.store };
@@ -33,10 +33,10 @@ impl<T> Engine<T> {
         })
     }
 
-    /// Whether a ballot that this replica is about to start may begin now. One that is to end
-    /// its own sequencing waits until a successor has all that was ordered, and would be at the
-    /// base; meanwhile nothing more is ordered, for half an election timeout at most. A change of
-    /// the voters does not wait longer than that.
+    /// Returns true if a ballot that this replica is about to start may begin now. A ballot that
+    /// ends its own sequencing waits until a successor has acked everything that was ordered, and
+    /// so will be at the base. Meanwhile nothing more is ordered, for half an election timeout at
+    /// most; a change of voters is not delayed further than that.
     pub(crate) fn may_give_way(&mut self, reason: Reason) -> bool {
         let voters = match reason {
             Reason::Voters => self.wanted_voters().unwrap_or_default(),
@@ -48,7 +48,7 @@ impl<T> Engine<T> {
         }
         let (now, last) = (self.now.monotonic, self.log.last().index);
         if self.successors(&voters).any(|peer| peer.acked == last) {
-            // Nothing more is ordered before the ballot comes back.
+            // Order nothing more until the ballot is delivered here.
             self.election.draining_since = Some(now);
             return true;
         }
@@ -59,11 +59,12 @@ impl<T> Engine<T> {
         reason == Reason::Voters && self.ago(since) >= self.draining_max()
     }
 
-    /// Whether this sequencer orders nothing, so that a successor gets all that it has ordered.
+    /// Returns true while this sequencer orders nothing, so that a successor can ack everything.
     pub(crate) fn is_draining(&self) -> bool {
         self.election.draining_since.is_some_and(|since| self.ago(since) < self.draining_max())
     }
 
+    /// Maximum time for which nothing is ordered while a successor catches up.
     fn draining_max(&self) -> Duration {
         self.config.election_timeout / 2
     }
@@ -97,7 +98,8 @@ mod tests {
         solo.sent.iter().any(|message| matches!(message, Message::Begin(_)))
     }
 
-    /// Replica 1 sequences, and 2, which is one entry behind, is to vote in its place.
+    /// Returns a sequencer, replica 1, that replica 2 is to replace as a voter; replica 2 is one
+    /// entry behind.
     fn to_be_replaced() -> Solo {
         let mut solo = Solo::new();
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn b7_a_sequencer_that_is_removed_waits_until_a_voter_has_all_that_was_ordered() {
+    fn b7_a_removed_sequencer_waits_until_a_voter_has_acked_everything_ordered() {
         let mut solo = to_be_replaced();
         assert!(!solo.engine.may_order());
         let last = solo.engine.log.last().index;
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn b7_a_removal_does_not_wait_for_ever_for_a_voter_that_lags() {
+    fn b7_a_removal_does_not_wait_forever_for_a_lagging_voter() {
         let mut solo = to_be_replaced();
         solo.wait(solo.engine.config().election_timeout / 2);
         assert!(begins(&solo));

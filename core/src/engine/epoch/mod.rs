@@ -1,4 +1,4 @@
-//! Opening epochs: ballots, reports, and `Open` (docs/protocol.md §4).
+//! Opening of epochs: ballots, reports, and `Open` (docs/protocol.md §4).
 
 pub(super) mod coordinator;
 pub(super) mod discovery;

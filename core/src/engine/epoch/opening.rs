@@ -1,4 +1,4 @@
-//! Opening an epoch (protocol §4): what a replica does with `Begin`, `Report` and `Open`.
+//! Opening an epoch (protocol §4): how a replica handles `Begin`, `Report` and `Open`.
 
 use cpg::Member;
 
@@ -10,24 +10,27 @@ use crate::wire::message::{Message, Open, Report};
 use crate::wire::types::{Ballot, ClusterId, Index};
 
 impl<T> Engine<T> {
-    /// Rules B2 and B3: promise, freeze, and report once the promise is durable.
+    /// Promises the ballot, freezes the log, and reports once the promise is durable (rules B2 and
+    /// B3). Answers a lower ballot with the higher promise. Ignores the ballot while the open epoch
+    /// is healthy (rule E3).
     pub(crate) fn on_begin(&mut self, ballot: Ballot, out: &mut Vec<Output<T>>) {
         self.believe(ballot);
         if ballot < self.promised {
             self.progress.schedule();
         } else if ballot == self.promised {
-            // Sent again. The log is frozen, so the report is the same; while the promise
-            // is not durable the report is on its way.
+            // A repeated `Begin`. The log is frozen, so the report is the same. If the promise is
+            // not durable yet, the report follows as soon as it is.
             if self.live().is_none() && self.write_queue.promise_durable() >= ballot {
                 self.send_report(out);
             }
         } else if !self.is_epoch_healthy() || self.is_sequencers(ballot) {
-            tracing::debug!(replica = %self.me().replica, %ballot, "promises");
+            tracing::debug!(replica = %self.me().replica, %ballot, "promising a ballot");
             self.promise(ballot);
         }
     }
 
-    /// Reports to the ballot that is promised, unless the last report still waits to be sent.
+    /// Sends the report for the promised ballot, or notes that one is due while the previous report
+    /// still waits to be sent.
     pub(crate) fn send_report(&mut self, out: &mut Vec<Output<T>>) {
         self.election.report_due = self.election.reported_at.is_some_and(|at| self.is_unsent(at));
         if !self.election.report_due {
@@ -36,7 +39,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// The last report has left this replica, and another one may follow.
+    /// Sends a report that is due, once the previous one has left this replica.
     pub(crate) fn report_when_sent(&mut self, out: &mut Vec<Output<T>>) {
         if self.election.report_due
             && self.live().is_none()
@@ -46,7 +49,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// The sequencer's own `Begin` is excepted from rule E3.
+    /// Returns true if the sequencer itself started this ballot; its `Begin` is exempt from rule
+    /// E3.
     fn is_sequencers(&self, ballot: Ballot) -> bool {
         self.live().is_some_and(|epoch| {
             let sequencer = epoch.open.sequencer;
@@ -54,6 +58,7 @@ impl<T> Engine<T> {
         })
     }
 
+    /// Stores a promise. From here on the log is frozen (rule B3).
     fn promise(&mut self, ballot: Ballot) {
         self.promised = ballot;
         if self.election.coordination.as_ref().is_some_and(|own| own.ballot < ballot) {
@@ -80,6 +85,7 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Adds a report to the ballot that this replica coordinates, if it belongs to that.
     pub(crate) fn on_report(
         &mut self,
         from: Member,
@@ -103,7 +109,7 @@ impl<T> Engine<T> {
         self.decide(out);
     }
 
-    /// Sends `Open` once the reports that are here allow it.
+    /// Sends `Open` as soon as the reports received allow it.
     pub(crate) fn decide(&mut self, out: &mut Vec<Output<T>>) {
         let (me, Now { wall, monotonic: now }) = (self.me(), self.now);
         let Some(coordination) = &mut self.election.coordination else { return };
@@ -115,7 +121,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Rule B6.
+    /// Opens an epoch: cuts the log back to what it shares with the base, and appends the
+    /// `EpochStart` if the log ends at the base (rules B6 to B8).
     pub(crate) fn on_open(&mut self, open: Open) -> StepResult {
         let ballot = open.ballot;
         self.believe(ballot);
@@ -133,9 +140,13 @@ impl<T> Engine<T> {
         self.election.opened(self.now.monotonic);
         if open.base.index == Index(0) {
             let cluster = cluster_of(&open);
-            // A group that nothing was written of may have been formed anew.
+            // The group that this replica knew may have formed anew, if nothing of it was ever
+            // written.
             ensure(self.cluster().is_none_or(|known| known == cluster), || {
-                format!("an epoch without a base opens in cluster {:?}", self.cluster)
+                format!(
+                    "an epoch with an empty base opens in the existing cluster {:?}",
+                    self.cluster
+                )
             })?;
             self.adopt_cluster(cluster);
         }
@@ -156,26 +167,26 @@ impl<T> Engine<T> {
         let in_sync = at_base || already_in;
         tracing::info!(
             replica = %self.me().replica, epoch = %ballot, base = %open.base.index,
-            sequencer = %open.sequencer.replica, in_sync, "epoch opens"
+            sequencer = %open.sequencer.replica, in_sync, "epoch opened"
         );
         self.epoch = Some(Epoch { open, in_sync, sequencing, shares: fit.is_some() });
         if in_sync {
             self.get_in_sync();
         }
-        // Before any batch (rule N9).
+        // The notice has to come before any batch (rule N9).
         self.order_notice();
         Ok(())
     }
 
-    /// Cuts the log back to what it shares with the base; whether it then ends there. `None`
-    /// where it is not known what they share.
+    /// Cuts the log back to what it shares with the base. Returns whether the log then ends at the
+    /// base, or `None` if the shared part is unknown.
     fn cut_to(&mut self, open: &Open) -> StepResult<Option<bool>> {
         let Some(shared) = self.shared_with(open)? else { return Ok(None) };
         if shared < self.log.last().index {
             ensure(shared >= self.commit.index, || {
-                format!("epoch {} would cut committed entries after {shared}", open.ballot)
+                format!("epoch {} would cut committed entries after index {shared}", open.ballot)
             })?;
-            // Batches that lose their place may get another one in this epoch.
+            // Batches that lose their position may be ordered again in this epoch.
             for entry in self.log.cut(shared) {
                 if let EntryPayload::Batch(batch) = entry.payload {
                     let members = &self.peers;
@@ -187,7 +198,7 @@ impl<T> Engine<T> {
         let at_base = self.log.last() == open.base;
         if at_base && self.log.digest() != open.digest {
             return Err(StopReason::Invariant(format!(
-                "two logs differ at the same position, {}: {} here, {} there",
+                "two logs differ at position {}: digest {} here, {} in the base",
                 open.base,
                 self.log.digest(),
                 open.digest
@@ -196,10 +207,10 @@ impl<T> Engine<T> {
         Ok(Some(at_base))
     }
 
-    /// The last index shared with the base. `None` where nobody can tell, because what the
-    /// base begins with is newer than where the two part: then this log stays as it is until
-    /// a snapshot replaces it. It must not be cut at the commit index known here: what it
-    /// has acked may be committed without its knowing (rule P3).
+    /// Returns the last index that this log shares with the base. `None` if it cannot be
+    /// determined, because the base begins after the place where the two part: then this log stays
+    /// as it is until a snapshot replaces it. It must not be cut at the commit index known here:
+    /// entries acked beyond it may be committed, and must stay in the reports (rule P3).
     fn shared_with(&self, open: &Open) -> StepResult<Option<Index>> {
         let last = self.log.last().index;
         if let Some(shared) = self.log.shared_with(&open.history, open.base.index) {
@@ -207,13 +218,13 @@ impl<T> Engine<T> {
         }
         let begins = open.history.first().map_or(Index(0), |(_, first)| *first);
         ensure(begins > self.commit.index, || {
-            format!("epoch {} goes on from a log without what is committed here", open.ballot)
+            format!("the base of epoch {} lacks entries that are committed here", open.ballot)
         })?;
-        // All of it is committed, so the base holds all of it.
+        // If the whole log is committed, the base holds all of it.
         Ok((self.commit.index == last).then_some(self.commit.index))
     }
 
-    /// What belongs to the epoch before.
+    /// Discards the state of the previous epoch.
     fn forget_epoch(&mut self) {
         self.clock.forget_epoch();
         self.ordering.marks.clear();
@@ -229,7 +240,7 @@ impl<T> Engine<T> {
         self.progress.epoch_opened(&self.outbox);
     }
 
-    /// The log ends in the open epoch: this replica confirms, acks and proposes from now.
+    /// Starts to confirm, ack and propose in the open epoch: the log ends in it.
     pub(crate) fn get_in_sync(&mut self) {
         let durable = self.durable();
         if self.log.epoch_at(durable) == self.promised {
@@ -280,7 +291,7 @@ mod tests {
             _ => None,
         });
         assert!(!reports(&out));
-        // Asked again, it has still nothing that it may say.
+        // A repeated `Begin` gets no report either.
         assert!(!reports(&solo.step(begin(50))));
         let Some(ticket) = written else { panic!("the promise is written") };
         assert!(reports(&solo.step(Input::Written { ticket })));
@@ -310,7 +321,7 @@ mod tests {
         let mut solo = Solo::with_member();
         let log = &solo.engine.log;
         let voter = |id| Voter { replica: ReplicaId(id), store: StoreId(id.into()) };
-        // A majority of these needs replica 2, which acks nothing.
+        // A majority needs replica 2, which acks nothing.
         let (now, previous) = (vec![voter(1), voter(2)], vec![voter(1)]);
         let open = Open {
             ballot: ballot(50, 2),
