@@ -8,27 +8,29 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{Command, Election, ElectionMachine, Output, Token};
 
-/// How long a question to the group may take before it is asked again.
+/// Timeout of one read or proposal; it is repeated after that.
 const ASK_BOUND: Duration = Duration::from_secs(2);
-/// How long to wait where nothing has changed, or the replica is busy.
+/// Longest pause between two looks at the election when no change is reported.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Pause before a read or proposal that failed is repeated.
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
-/// What a successor waits beyond the lease and the time to stop: for a busy host.
+/// Extra time that a successor waits, beyond the lease and the stop time, in case the former
+/// leader's host is busy.
 const MARGIN: Duration = Duration::from_millis(500);
-/// What a leader may be silent beyond the lease: for a busy host, and for the log's time, which
-/// may jump by a second when another replica gives it.
+/// Extra time, beyond the lease, before a silent leader is replaced. It covers a busy host, and a
+/// jump of log time by up to a second when another replica becomes the sequencer.
 const SILENCE_MARGIN: Duration = Duration::from_secs(2);
 
-/// How a member stands, and what it promises.
+/// A candidate's priority and the times it commits to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Among those who stand when there is no leader, the highest leads.
+    /// When there is no leader, the candidate with the highest priority is elected.
     pub priority: i32,
-    /// A leader that has not heard for so long that it still leads has lost its place. The
-    /// longer, the longer nobody works when a leader's host dies; too short, and a busy host
-    /// loses its place for nothing.
+    /// A leader stops its work when it has not been able to confirm for this long that it still
+    /// leads. Too long, and no work is done for that time after a leader's host dies; too short,
+    /// and a leader on a busy host is replaced without need.
     pub lease: Duration,
-    /// The work stops within that time after [`Term::lost`] has returned.
+    /// Longest time that the work takes to stop after [`Term::lost`] has returned.
     pub stop_within: Duration,
 }
 
@@ -40,41 +42,41 @@ impl Default for Terms {
 }
 
 impl Terms {
-    /// How long a successor waits, from when it hears of its election, for work that it hears
-    /// nothing of.
+    /// Returns how long a successor waits, from when it learns of its election, for the former
+    /// leader's work to stop if that leader does not report it.
     pub fn linger(&self) -> Duration {
         self.lease + self.stop_within + MARGIN
     }
 
-    /// How long a leader of which nothing is heard keeps its place, in log time, though it is in
-    /// the group still: it stands still.
+    /// Returns how long a leader that is still a group member but renews nothing (its process is
+    /// frozen) keeps its place, in log time.
     pub fn patience(&self) -> Duration {
         self.lease + SILENCE_MARGIN
     }
 }
 
-/// A member that wants to lead.
+/// A member that is a candidate for leader.
 ///
-/// # Why no two work at once
+/// # Why no two members work at once
 ///
-/// A leader works only while it has heard, less than a lease ago by its own clock and counted
-/// from when it asked, that it leads: by a linearizable read. So it cannot have been replaced
-/// before it asked, and stops no later than a lease and the time to stop after it was. A
-/// successor begins that long after it has heard of its election, by its own clock, or when the
-/// former leader has said that its work has stopped. Only the rates of the two clocks count,
-/// and that the work does stop in its time: where a whole host stands still, it does not, and
-/// the token has to fence it off.
+/// A leader works only while its last successful linearizable read of the election, which showed
+/// it as the leader, *began* less than a lease ago by its own clock. So it had not been replaced
+/// when that read began, and its work stops at most one lease plus the stop time after it is
+/// replaced. A successor waits that long, by its own clock, after it learns of its election, unless
+/// the former leader reports earlier that its work has stopped. This relies on the two clocks
+/// running at about the same rate, not on their values, and on the work stopping in time. If a
+/// whole host is suspended, its work does not stop in time, and only the token protects the data.
 #[derive(Debug)]
 pub struct Campaign {
     member: Member,
     changes: Option<Watcher<()>>,
-    /// When it was first heard that this member leads, with that token.
+    /// The token of this member's latest election, and when this member learned of it.
     elected: Option<(Token, Instant)>,
-    /// The last term that was given out.
+    /// Token of the last [`Term`] that was returned.
     served: Token,
 }
 
-/// The replica, and how it stands.
+/// A replica and the terms of its candidacy.
 #[derive(Clone, Debug)]
 struct Member {
     replica: Arc<Replica<ElectionMachine>>,
@@ -82,25 +84,28 @@ struct Member {
     terms: Terms,
 }
 
-/// The replica has stopped: this member leads no more.
+/// The replica has stopped, so this member cannot lead any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the replica has stopped: {0}")]
 pub struct ReplicaStopped(pub StopReason);
 
 impl Campaign {
-    /// A member that wants to lead, by this replica.
+    /// Creates a candidate that uses this replica. It becomes a candidate in the group at the first
+    /// call of [`elected`](Self::elected).
     pub fn new(replica: Arc<Replica<ElectionMachine>>, terms: Terms) -> Self {
         let me = replica.status().incarnation;
         let member = Member { replica, me, terms };
         Self { member, changes: None, elected: None, served: 0 }
     }
 
-    /// Stands until this member leads, and all work of leaders before it has stopped. Work may
-    /// begin at once. May be dropped and called again.
+    /// Waits until this member is the leader and the work of all former leaders has stopped. The
+    /// work may begin as soon as this returns.
+    ///
+    /// Cancel-safe: the future may be dropped, and the method called again.
     ///
     /// # Errors
     ///
-    /// The replica has stopped.
+    /// Fails if the replica has stopped.
     pub async fn elected(&mut self) -> Result<Term, ReplicaStopped> {
         loop {
             if let Some(reason) = self.member.replica.status().stopped {
@@ -120,7 +125,7 @@ impl Campaign {
         }
     }
 
-    /// The term, or when to look again where nothing changes.
+    /// Returns the new term, or the time to look again if the election does not change before.
     async fn judge(&mut self, election: &Election) -> Result<Term, Instant> {
         let now = Instant::now();
         let Member { me, terms, .. } = self.member;
@@ -159,54 +164,57 @@ impl Campaign {
         }
     }
 
-    /// Wants to lead no more. Waits until the group has heard it, for a bound. All work must
-    /// have stopped, and [`Term::over`] been called.
+    /// Ends the candidacy. Waits until the group knows, for 2 s at most. Call it only after the work
+    /// has stopped and [`Term::over`] has been called.
     pub async fn withdraw(self) {
         self.member.propose(Command::Withdraw).await;
     }
 }
 
-/// A time in which this member leads.
+/// A period in which this member is the leader.
 #[derive(Debug)]
-#[must_use = "work begins now, and ends with `lost` and `over`"]
+#[must_use = "the work may begin now; wait for `lost`, stop the work, then call `over`"]
 pub struct Term {
     member: Member,
     token: Token,
-    /// A lease after it was asked whether this member leads, and it did.
+    /// Start of the last read that showed this member as the leader, plus one lease.
     until: watch::Sender<Instant>,
-    /// When to renew the place next.
+    /// Time of the next [`Command::Renew`].
     renew_at: Instant,
     changes: Option<Watcher<()>>,
 }
 
-/// Why work has to stop.
+/// The reason why the work has to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
-    /// Another leads, or will: an operator wants so, or the group has gone on without this
-    /// member.
+    /// Another member is or will be the leader, because an operator asked for it or because the
+    /// group continued without this member.
     Replaced,
-    /// The group was not heard for a lease: it may go on without this member.
+    /// This member could not confirm its leadership for a whole lease: the group may have continued
+    /// without it. The string says why.
     CutOff(String),
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Replaced => f.write_str("the group has gone on to another leader"),
-            Self::CutOff(why) => write!(f, "the group was not heard in time: {why}"),
+            Self::Replaced => f.write_str("the group has replaced this leader"),
+            Self::CutOff(why) => write!(f, "no answer from the group within the lease: {why}"),
         }
     }
 }
 
 impl Term {
-    /// The fencing token. What the work writes to should refuse a lower one than it has seen.
+    /// Returns the fencing token. Storage that the work writes to should reject a token lower than
+    /// the highest it has seen.
     pub fn token(&self) -> Token {
         self.token
     }
 
-    /// When the work has to stop, as far as is known now; [`lost`](Self::lost) puts it off. For
-    /// something beside this process that stops the work when this process stands still.
+    /// Returns a receiver of the time by which the work has to stop. [`lost`](Self::lost) moves it
+    /// forward while this member leads. Meant for a watchdog outside of this process that stops the
+    /// work when this process is frozen.
     pub fn until(&self) -> watch::Receiver<Instant> {
         self.until.subscribe()
     }
@@ -215,8 +223,10 @@ impl Term {
         *self.until.borrow()
     }
 
-    /// Waits until the work has to stop, and says why. May be dropped and called again; but
-    /// nobody else sees to it meanwhile that the work stops.
+    /// Waits until the work has to stop, and returns the reason.
+    ///
+    /// Cancel-safe: the future may be dropped, and the method called again. While no such future is
+    /// polled, the lease is neither extended nor watched.
     pub async fn lost(&mut self) -> Lost {
         loop {
             let asked = Instant::now();
@@ -241,8 +251,8 @@ impl Term {
         }
     }
 
-    /// Twice a lease, tells the group that this member is well. Does not wait for the disks: who
-    /// can read may work.
+    /// Proposes a [`Command::Renew`] twice per lease. Does not wait for its outcome: a member that
+    /// can read from the group may work, even if its disks are slow.
     fn renew(&mut self) {
         let now = Instant::now();
         if now >= self.renew_at
@@ -252,13 +262,18 @@ impl Term {
         }
     }
 
-    /// The work has stopped. Tells the group, in the background and however long it takes, so
-    /// that a successor need not wait; to be called in a runtime.
+    /// Reports to the group that the work has stopped, so that a successor need not wait. Runs in the
+    /// background, and retries until it succeeds or the replica stops.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a Tokio runtime.
     pub fn over(self) {
         tokio::spawn(self.tell_over());
     }
 
-    /// The same, and waits until the group has heard it or the replica has stopped.
+    /// Reports to the group that the work has stopped, and waits until the group has that report or
+    /// the replica has stopped.
     pub async fn tell_over(self) {
         let stopped = Command::Stopped { token: self.token };
         while self.member.propose(stopped).await.is_none() {
@@ -270,14 +285,15 @@ impl Term {
     }
 }
 
-/// The state at a moment, and what changes behind it.
+/// The election at one moment, and a watcher of the changes after it.
 struct Seen {
     election: Election,
     changes: Watcher<()>,
 }
 
 impl Member {
-    /// The state as it is now, if it is to be known.
+    /// Returns the current election by a linearizable read, or `None` if the read fails or takes
+    /// longer than [`ASK_BOUND`].
     async fn look(&self) -> Option<Seen> {
         let look = |machine: &ElectionMachine| Seen {
             election: machine.election().clone(),
@@ -287,7 +303,8 @@ impl Member {
         timeout(ASK_BOUND, pending.into_future()).await.ok()?.ok()
     }
 
-    /// The outcome of a command, if it is to be known. Each may be proposed again.
+    /// Proposes a command and returns its output, or `None` if it is not known in time. Every command
+    /// may be proposed again.
     async fn propose(&self, command: Command) -> Option<Output> {
         let pending = self.replica.try_propose(command).ok()?;
         let outcome: Result<Result<Output, ProposeError>, _> =
@@ -298,11 +315,13 @@ impl Member {
     fn blocker(&self) -> String {
         let status = self.replica.status();
         let stopped = status.stopped.map(|reason| reason.to_string());
-        stopped.or(status.waiting).unwrap_or_else(|| "the group is slower than the lease".into())
+        stopped
+            .or(status.waiting)
+            .unwrap_or_else(|| "the group did not respond within the lease".into())
     }
 }
 
-/// Waits for a change, until then at most.
+/// Waits for a change, but not longer than `until`.
 async fn wait_for(changes: &mut Option<Watcher<()>>, until: Instant) {
     match changes {
         Some(watcher) => {

@@ -4,62 +4,63 @@ use std::collections::BTreeMap;
 use plainsong::{Incarnation, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A fencing token: each leader has a higher one than all before it.
+/// A fencing token. Each leader gets a higher token than all leaders before it.
 ///
-/// It is one more than the last, or the log's time in milliseconds where that is more. So it
-/// grows also where a group has lost its state, or goes on from an older one.
+/// A token is the larger of the last token plus one and the log time in milliseconds. So tokens
+/// keep growing even if a group loses its state or is restored from an older one.
 pub type Token = u64;
 
-/// The state: who stands, who leads, and whose work may not have stopped yet.
+/// The replicated state: the candidates, the leader, and work that may not have stopped yet.
 ///
-/// There is a leader whenever somebody stands. The first is whoever stood first among those of
-/// the highest priority; nobody who leads is replaced because somebody better comes.
+/// There is a leader whenever there is a candidate. The candidate with the highest priority is
+/// elected, and among equals the one that has been a candidate for longest. A leader is not
+/// replaced because a better candidate appears.
 ///
-/// A leader begins to work when it has said so ([`Command::Begin`]). If it loses its place
-/// behind that, its work is *unstopped*, until it says that it has stopped, or its successor
-/// has waited for long enough, by a clock of its own, and begins.
+/// A leader may work once its [`Command::Begin`] is applied. If it loses its place after that, its
+/// work is *unstopped* until it reports that the work has stopped, or until its successor has waited
+/// for long enough by its own clock and begins.
 ///
-/// A leader that has not renewed its place for as long as it said, in log time, has lost it. That
-/// is all that time decides here, besides tokens: work may overlap by no clock's fault.
+/// A leader that has not renewed its place within its patience, in log time, loses it. Apart from
+/// the tokens, nothing else here depends on time, so no error of a clock can make work overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Election {
     candidates: BTreeMap<Incarnation, Candidate>,
     leader: Option<Leader>,
     unstopped: Option<Unstopped>,
     last_token: Token,
-    /// How often somebody has come to stand.
+    /// Number of [`Command::Stand`] applied so far; gives candidates their order.
     stood: u64,
 }
 
-/// Who would lead.
+/// A member that may be elected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// The higher, the sooner it leads.
+    /// Candidates with a higher priority are elected first.
     pub priority: i32,
-    /// How long it may lead without renewing its place, in milliseconds of log time.
+    /// Longest time between two renewals while it leads, in milliseconds of log time.
     pub patience_ms: u64,
-    /// How long its work may go on, in milliseconds, after it has lost its place.
+    /// Longest time that its work may continue after it has lost its place, in milliseconds.
     pub linger_ms: u64,
-    /// Grows with each that comes to stand.
+    /// Position in the order in which members became candidates.
     pub stood: u64,
-    /// It has led last, and gave its place up: others come first.
+    /// True if it was the last leader and gave up its place: all others are elected before it.
     pub sits_out: bool,
 }
 
-/// Who leads.
+/// The current leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leader {
-    /// Which run of which replica.
+    /// The replica and its incarnation.
     pub run: Incarnation,
     /// The token of its term.
     pub token: Token,
-    /// It works, or may.
+    /// True once its [`Command::Begin`] is applied: its work may be running.
     pub begun: bool,
-    /// When it was elected.
+    /// Log time of its election.
     pub since: Timestamp,
-    /// When it loses its place, if it does not begin or renew before.
+    /// Log time at which it loses its place unless it begins or renews before.
     pub until: Timestamp,
-    /// As its candidacy says.
+    /// Copied from its [`Candidate`], as is `linger_ms`.
     patience_ms: u64,
     linger_ms: u64,
 }
@@ -67,51 +68,52 @@ pub struct Leader {
 /// Work of a former leader that may not have stopped yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unstopped {
-    /// Under which token.
+    /// Token of the former leader.
     pub token: Token,
-    /// How long to wait for its end, in milliseconds, if nothing is heard of it.
+    /// Time, in milliseconds, that a successor waits if the former leader does not report the end.
     pub linger_ms: u64,
 }
 
-/// What is proposed to the group, each by a member about itself but for the last.
+/// A command of the log. A member proposes each of these about itself, except
+/// [`Resign`](Self::Resign), which an operator sends through any member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Wants to lead.
+    /// Becomes a candidate, or changes the values of one.
     Stand {
-        /// The higher, the sooner.
+        /// Candidates with a higher priority are elected first.
         priority: i32,
-        /// How long it may lead without renewing its place, in milliseconds of log time.
+        /// Longest time between two renewals while it leads, in milliseconds of log time.
         patience_ms: u64,
-        /// How long its work may go on after it has lost its place, in milliseconds.
+        /// Longest time that its work may continue after it has lost its place, in milliseconds.
         linger_ms: u64,
     },
-    /// The leader begins to work: all work before it has stopped.
+    /// The leader begins its work, because all earlier work has stopped.
     Begin {
-        /// Of its term.
+        /// Token of its term.
         token: Token,
     },
-    /// The leader is well.
+    /// The leader is alive and keeps its place.
     Renew {
-        /// Of its term.
+        /// Token of its term.
         token: Token,
     },
-    /// The work of that term has stopped. If it was the leader, it is none any more.
+    /// The work of a term has stopped. If the proposer is still the leader, it gives up its place.
     Stopped {
-        /// Of the term.
+        /// Token of that term.
         token: Token,
     },
-    /// Does not want to lead any more. Its work has stopped.
+    /// The member stops being a candidate. Its work has stopped.
     Withdraw,
-    /// An operator wants another leader.
+    /// An operator asks for another leader.
     Resign,
 }
 
-/// What a command answers.
+/// The output of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
-    /// It was carried out.
+    /// The command took effect.
     Done,
-    /// There was nothing to be done: that is not so, or not any more.
+    /// The command does not apply to the current state, and changed nothing.
     Void,
 }
 
@@ -122,22 +124,22 @@ impl Output {
 }
 
 impl Election {
-    /// Who leads.
+    /// Returns the leader, or `None` if there are no candidates.
     pub fn leader(&self) -> Option<&Leader> {
         self.leader.as_ref()
     }
 
-    /// Whose work may not have stopped yet.
+    /// Returns the work of a former leader that may not have stopped yet.
     pub fn unstopped(&self) -> Option<&Unstopped> {
         self.unstopped.as_ref()
     }
 
-    /// Who would lead, the leader too.
+    /// Returns all candidates, including the leader.
     pub fn candidates(&self) -> &BTreeMap<Incarnation, Candidate> {
         &self.candidates
     }
 
-    /// Carries out what a member proposes at a moment of log time.
+    /// Applies a command that `member` proposed. `now` is the log time.
     pub fn execute(&mut self, now: Timestamp, member: Incarnation, command: Command) -> Output {
         let output = match command {
             Command::Stand { priority, patience_ms, linger_ms } => {
@@ -162,7 +164,7 @@ impl Election {
         output
     }
 
-    /// A member has left the group, and may not know it.
+    /// Removes a member that has left the group, perhaps without knowing it.
     pub fn dismiss(&mut self, now: Timestamp, member: Incarnation) {
         self.candidates.remove(&member);
         if self.led_by(member).is_some() {
@@ -171,14 +173,14 @@ impl Election {
         self.elect(now);
     }
 
-    /// When [`expire`](Self::expire) has something to do.
+    /// Returns the log time at which [`expire`](Self::expire) has to be called next.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.leader.map(|leader| leader.until)
     }
 
-    /// The leader has not renewed its place in time: it stands still, with its process or its
-    /// host. It stands no more, as it would not lead either if it were elected again; who is
-    /// well after all comes to stand anew.
+    /// Replaces a leader that has not renewed its place in time, because its process or its host is
+    /// frozen. It also stops being a candidate, since it could not lead if it were elected again. If
+    /// it is alive after all, it becomes a candidate again by itself.
     pub fn expire(&mut self, now: Timestamp) {
         let Some(run) = self.leader.filter(|leader| leader.until <= now).map(|leader| leader.run)
         else {
@@ -242,8 +244,8 @@ impl Election {
         }
     }
 
-    /// The leader leads no more. What it had not begun needs not stop; what others had not
-    /// stopped before is unstopped still.
+    /// Takes the leader's place away. Work that it had begun becomes unstopped. If it had not begun,
+    /// the work of an earlier leader, if any, remains unstopped.
     fn depose(&mut self) {
         if let Some(Leader { token, linger_ms, begun: true, .. }) = self.leader.take() {
             self.unstopped = Some(Unstopped { token, linger_ms });
@@ -261,7 +263,7 @@ impl Election {
         let Some((&run, &Candidate { patience_ms, linger_ms, .. })) = best else { return };
         self.last_token = self.last_token.saturating_add(1).max(now.0);
         let token = self.last_token;
-        // It renews nothing before it begins, for which it may have to wait.
+        // A new leader does not renew before it begins, and it may have to wait before that.
         let waits_ms = self.unstopped.map_or(0, |unstopped| unstopped.linger_ms);
         let until = Timestamp(now.0.saturating_add(patience_ms).saturating_add(waits_ms));
         let (begun, since) = (false, now);
@@ -271,26 +273,26 @@ impl Election {
         }
     }
 
-    /// Whether the state is one that can be. For tests.
+    /// Checks the invariants of the state. For tests.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// Returns a description of the first invariant that does not hold.
     pub fn check(&self) -> Result<(), String> {
         match &self.leader {
-            None if !self.candidates.is_empty() => Err("somebody stands, and nobody leads".into()),
+            None if !self.candidates.is_empty() => Err("there is a candidate but no leader".into()),
             Some(leader) if !self.candidates.contains_key(&leader.run) => {
-                Err("somebody leads who does not stand".into())
+                Err("the leader is not a candidate".into())
             }
             Some(leader) if leader.begun && self.unstopped.is_some() => {
-                Err("work was begun while other work had not stopped".into())
+                Err("the leader has begun while earlier work is unstopped".into())
             }
             Some(leader) if leader.token != self.last_token => {
-                Err("the leader's token is not the last".into())
+                Err("the leader's token is not the last token given out".into())
             }
             _ => match &self.unstopped {
                 Some(unstopped) if unstopped.token > self.last_token => {
-                    Err("work under a token that nobody was given".into())
+                    Err("the token of unstopped work was never given out".into())
                 }
                 _ => Ok(()),
             },

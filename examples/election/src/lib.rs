@@ -1,11 +1,11 @@
-//! Elections: of the members of a group, exactly one is the leader, and works.
+//! Leader election: exactly one member of a group is the leader and does the work.
 //!
-//! | module | what it is |
+//! | item | purpose |
 //! | --- | --- |
-//! | [`Election`] | the state: who stands, who leads, and whose work may not have stopped yet |
-//! | [`ElectionMachine`] | the state machine, which tells when something has changed |
-//! | [`Campaign`], [`Term`] | for applications: stand, lead, and hear when to stop |
-//! | [`program`] | the command line, which does so with a command |
+//! | [`Election`] | the replicated state: candidates, leader, and work that may not have stopped yet |
+//! | [`ElectionMachine`] | the state machine, which also reports changes to watchers |
+//! | [`Campaign`], [`Term`] | for applications: become a candidate, lead, and learn when to stop |
+//! | [`program`] | the command line, which runs a command while its member leads |
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,10 +20,10 @@
 //! let mut campaign = Campaign::new(Arc::new(replica), Terms::default());
 //! loop {
 //!     let mut term = campaign.elected().await?;
-//!     // Begin to work, with `term.token()` on everything that is written elsewhere.
+//!     // Start the work here. Pass `term.token()` along with everything it writes elsewhere.
 //!     let why = term.lost().await;
-//!     // Stop to work, within `Terms::stop_within`, and then say so.
-//!     println!("not the leader any more: {why}");
+//!     // Stop the work within `Terms::stop_within`, then report it with `over`.
+//!     println!("stopped leading: {why}");
 //!     term.over();
 //! }
 //! # }

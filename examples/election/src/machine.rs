@@ -4,11 +4,12 @@ use plainsong::{Context, Feed, Index, MembersChanged, StateMachine, Timestamp, W
 
 use crate::{Command, Election, Output};
 
-/// Changes that are kept for those who do not look at once; who misses one looks all the same.
+/// Number of changes buffered for slow watchers. A watcher that misses some reads the election
+/// anyway.
 const CHANGES_MAX: usize = 16;
 
-/// The state machine: the election, and a feed that tells that something has changed, which is
-/// no part of the state.
+/// The state machine: the election, plus a feed that reports changes. The feed is not part of the
+/// replicated state.
 #[derive(Debug)]
 pub struct ElectionMachine {
     election: Election,
@@ -22,12 +23,12 @@ impl Default for ElectionMachine {
 }
 
 impl ElectionMachine {
-    /// The state.
+    /// Returns the election.
     pub fn election(&self) -> &Election {
         &self.election
     }
 
-    /// Tells that something has changed.
+    /// Returns a watcher that is notified after each change of the election, except renewals.
     pub fn watch(&self) -> Watcher<()> {
         self.changes.watch()
     }
@@ -52,7 +53,7 @@ impl StateMachine for ElectionMachine {
         let Some(member) = context.proposer() else { return Output::Void };
         let time = context.time();
         if let Command::Renew { .. } = command {
-            // A matter of the leader alone, and several times a lease.
+            // Renewals come several times per lease and matter to the leader only.
             return self.election.execute(time, member, command);
         }
         self.change(context.index(), |election| election.execute(time, member, command))

@@ -1,4 +1,4 @@
-//! The state alone: who leads, with which token, and whose work has to stop first.
+//! The replicated state on its own: election of a leader, tokens, and unstopped work.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -51,7 +51,7 @@ impl World {
         self.election.check().unwrap();
     }
 
-    /// Who leads, and with which token.
+    /// The leader's replica id and token.
     fn leader(&self) -> Option<(u32, Token)> {
         self.election.leader().map(|leader| (leader.run.replica.0, leader.token))
     }
@@ -69,7 +69,7 @@ impl World {
 }
 
 #[test]
-fn the_first_to_stand_leads_and_stays_though_better_ones_come() {
+fn the_first_candidate_leads_and_is_not_replaced_by_a_better_one() {
     let mut world = World::default();
     world.stands(1, 0);
     world.stands(2, 9);
@@ -79,7 +79,7 @@ fn the_first_to_stand_leads_and_stays_though_better_ones_come() {
 }
 
 #[test]
-fn the_highest_priority_comes_next_and_then_who_stood_first() {
+fn the_next_leader_has_the_highest_priority_and_then_the_longest_candidacy() {
     let mut world = World::default();
     for (id, priority) in [(1, 0), (4, 1), (3, 5), (2, 5)] {
         world.stands(id, priority);
@@ -93,7 +93,7 @@ fn the_highest_priority_comes_next_and_then_who_stood_first() {
 }
 
 #[test]
-fn each_leader_has_a_higher_token_also_when_the_state_was_lost() {
+fn tokens_grow_with_each_leader_and_after_a_loss_of_the_state() {
     let mut world = World { time: 5000, ..World::default() };
     world.stands(1, 0);
     world.stands(2, 0);
@@ -111,7 +111,7 @@ fn each_leader_has_a_higher_token_also_when_the_state_was_lost() {
 }
 
 #[test]
-fn work_of_who_is_gone_is_unstopped_until_it_has_stopped_or_the_next_has_waited() {
+fn work_of_a_departed_leader_is_unstopped_until_it_stops_or_the_next_leader_begins() {
     for reports in [true, false] {
         let mut world = World::default();
         world.stands(1, 0);
@@ -121,7 +121,7 @@ fn work_of_who_is_gone_is_unstopped_until_it_has_stopped_or_the_next_has_waited(
         assert_eq!(world.unstopped(), Some(first));
         assert_eq!(world.election.unstopped().unwrap().linger_ms, LINGER_MS);
         if reports {
-            // It was cut off, and is back.
+            // It was partitioned, and is back.
             assert_eq!(world.does(1, Command::Stopped { token: first }), Output::Done);
         } else {
             world.begins();
@@ -132,7 +132,7 @@ fn work_of_who_is_gone_is_unstopped_until_it_has_stopped_or_the_next_has_waited(
 }
 
 #[test]
-fn who_dies_before_it_begins_leaves_what_was_unstopped_before() {
+fn unstopped_work_remains_when_the_next_leader_dies_before_it_begins() {
     let mut world = World::default();
     world.stands(1, 0);
     let first = world.begins();
@@ -145,7 +145,7 @@ fn who_dies_before_it_begins_leaves_what_was_unstopped_before() {
 }
 
 #[test]
-fn who_resigns_comes_last_and_alone_leads_again_with_another_token() {
+fn a_leader_that_resigns_is_elected_last_and_with_a_new_token() {
     let mut world = World::default();
     world.stands(1, 9);
     let first = world.begins();
@@ -155,7 +155,7 @@ fn who_resigns_comes_last_and_alone_leads_again_with_another_token() {
     assert_eq!(world.does(1, Command::Stopped { token: first }), Output::Done);
     let second = world.begins();
     assert_eq!(world.does(2, Command::Stopped { token: second }), Output::Done);
-    // It sat out once, and is first again.
+    // It is passed over only once, so it is first again.
     assert_eq!((world.leader().unwrap().0, world.unstopped()), (1, None));
     world.leaves(2);
     let third = world.begins();
@@ -165,7 +165,7 @@ fn who_resigns_comes_last_and_alone_leads_again_with_another_token() {
 }
 
 #[test]
-fn who_does_not_renew_its_place_loses_it_and_stands_no_more() {
+fn a_leader_that_does_not_renew_loses_its_place_and_its_candidacy() {
     let mut world = World::default();
     for id in [1, 2, 3] {
         world.stands(id, 0);
@@ -178,13 +178,13 @@ fn who_does_not_renew_its_place_loses_it_and_stands_no_more() {
     world.is_at(2 * PATIENCE_MS - 1);
     assert_eq!((world.leader().unwrap().0, world.unstopped()), (2, Some(first)));
     assert_eq!(world.does(1, Command::Renew { token: first }), Output::Void);
-    // The next one waits before it begins, and stands still too.
+    // The next leader waits before it begins, and is frozen too.
     let begins_by = world.time + LINGER_MS;
     world.is_at(begins_by + PATIENCE_MS - 1);
     assert_eq!(world.leader().unwrap().0, 2);
     world.is_at(begins_by + PATIENCE_MS);
     assert_eq!((world.leader().unwrap().0, world.unstopped()), (3, Some(first)));
-    // The first one goes on.
+    // The first one resumes.
     assert_eq!(world.does(1, Command::Stopped { token: first }), Output::Done);
     let second = world.begins();
     world.stands(1, 0);
@@ -195,7 +195,7 @@ fn who_does_not_renew_its_place_loses_it_and_stands_no_more() {
 }
 
 #[test]
-fn nobody_speaks_for_another_term() {
+fn commands_with_the_token_of_another_term_are_void() {
     let mut world = World::default();
     world.stands(1, 0);
     world.stands(2, 0);
@@ -220,7 +220,7 @@ fn nobody_speaks_for_another_term() {
     assert_eq!(world.does(2, Command::Resign), Output::Void);
 }
 
-/// Any command, more often one that fits.
+/// Draws a random command; most fit the current state.
 fn draw(random: &mut Random, last_token: Token) -> Command {
     let token = last_token.saturating_sub(random.below(3));
     match random.below(9) {
@@ -233,17 +233,17 @@ fn draw(random: &mut Random, last_token: Token) -> Command {
     }
 }
 
-/// What may be said of an election from what was asked of it.
+/// Checks an election against a simple model of the commands applied to it.
 #[derive(Default)]
-struct Watched {
+struct Model {
     world: World,
-    /// Work that was begun, and of which nobody has said that it has stopped.
+    /// Token of the work that has begun and has not been reported stopped.
     works: Option<Token>,
-    /// The latest term, and when its leader was last heard, or could begin.
+    /// Token of the latest term, and the time from which its leader's patience counts.
     heard: (Token, u64),
 }
 
-impl Watched {
+impl Model {
     fn step(&mut self, random: &mut Random) -> Result<(), String> {
         self.world.time += if random.chance(50) { LINGER_MS } else { random.below(3) };
         let (id, elected) = (random.below(4) as u32, self.world.leader());
@@ -251,12 +251,12 @@ impl Watched {
         self.world.election.expire(time);
         let before = self.world.leader();
         if elected != before && self.world.time < self.heard.1 + PATIENCE_MS {
-            return Err(format!("{elected:?} has lost its place, and was heard in time"));
+            return Err(format!("{elected:?} has lost its place although it renewed in time"));
         }
         if random.chance(100) {
             self.world.election.dismiss(time, run(id));
             if self.world.leader().is_some_and(|(leader, _)| leader == id) {
-                return Err(format!("{id} has left, and leads"));
+                return Err(format!("{id} leads although it has left"));
             }
         } else {
             let command = draw(random, before.map_or(0, |(_, token)| token));
@@ -270,18 +270,23 @@ impl Watched {
             let waits = self.world.unstopped().map_or(0, |_| LINGER_MS);
             self.heard = (after, self.world.time + waits);
         } else if after != 0 && self.world.time >= self.heard.1 + PATIENCE_MS {
-            return Err(format!("{after} leads, and was not heard since {}", self.heard.1));
+            return Err(format!(
+                "{after} leads although it has not renewed since {}",
+                self.heard.1
+            ));
         }
         let after = self.world.leader();
         if let (Some((old, before)), Some((new, after))) = (before, after)
             && (after < before || (after == before && old != new))
         {
-            return Err(format!("token {after} of {new} behind {before} of {old}"));
+            return Err(format!("token {after} of {new} comes after {before} of {old}"));
         }
         match self.works {
             Some(works) if after.is_some_and(|(_, token)| token != works) => {
                 let known = self.world.unstopped() == Some(works);
-                known.then_some(()).ok_or_else(|| format!("the work of {works} is forgotten"))
+                known
+                    .then_some(())
+                    .ok_or_else(|| format!("the unstopped work of {works} is forgotten"))
             }
             _ => Ok(()),
         }
@@ -292,7 +297,7 @@ impl Watched {
             self.heard = (token, self.world.time);
         }
         match command {
-            // What was before it has stopped, or had its time.
+            // Earlier work has stopped, or has had its time to stop.
             Command::Begin { token } => self.works = Some(token),
             Command::Stopped { token } if self.works == Some(token) => self.works = None,
             Command::Withdraw if leader.is_some_and(|(leader, _)| leader == id) => {
@@ -303,25 +308,26 @@ impl Watched {
     }
 }
 
-fn is_sound(election: &Election, seed: u64) -> Result<(), String> {
+fn check_random_run(election: &Election, seed: u64) -> Result<(), String> {
     let mut random = Random::new(seed);
     let world = World { election: election.clone(), time: 0 };
-    let mut watched = Watched { world, works: None, heard: (0, 0) };
-    (0..400).try_for_each(|_| watched.step(&mut random))
+    let mut model = Model { world, works: None, heard: (0, 0) };
+    (0..400).try_for_each(|_| model.step(&mut random))
 }
 
 #[test]
-fn whatever_happens_the_state_is_one_that_can_be() {
+fn random_commands_preserve_invariants() {
     for seed in 0..200 {
-        is_sound(&Election::default(), seed).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        check_random_run(&Election::default(), seed)
+            .unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
 }
 
-/// The machine in groups where everything fails.
+/// Runs the state machine in simulated groups with random faults.
 struct Members {
     new: fn() -> ElectionMachine,
     last_token: Token,
-    /// How far the order was looked at, and who led there.
+    /// Last index that was checked, and the leader after it.
     looked_to: Index,
     leader: Option<(Incarnation, Token)>,
 }
@@ -361,7 +367,7 @@ impl Workload for Members {
             && leader != self.leader
             && token <= self.last_token
         {
-            return Err(format!("{run:?} leads by token {token}, behind {}", self.last_token));
+            return Err(format!("{run:?} leads with token {token}, not above {}", self.last_token));
         }
         self.last_token = leader.map_or(0, |(_, token)| token).max(self.last_token);
         (self.looked_to, self.leader) = (index, leader);
@@ -375,19 +381,19 @@ impl Workload for Members {
     ) -> Result<(), String> {
         let leader = machine.election().leader();
         match leader.filter(|leader| !here.contains(&leader.run)) {
-            Some(leader) => Err(format!("{leader:?} leads, who is gone")),
+            Some(leader) => Err(format!("{leader:?} leads although it is gone")),
             None => Ok(()),
         }
     }
 }
 
 #[test]
-fn replicas_agree_who_leads_and_it_is_somebody_with_a_higher_token_than_before() {
+fn replicas_agree_on_one_present_leader_with_growing_tokens() {
     run_seeds(20, |_: &Parameters| Members::of(ElectionMachine::default));
 }
 
 #[test]
-fn a_restored_machine_tells_that_something_may_have_changed() {
+fn a_restored_machine_notifies_its_watchers() {
     let mut first = ElectionMachine::default();
     let context = Context::new(Index(1), Timestamp(1)).proposed_by(run(1));
     first.apply(&context, stand(0));

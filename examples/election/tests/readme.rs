@@ -1,4 +1,4 @@
-//! The commands of the README, as they stand there, but for the folder.
+//! Runs the commands of the README unchanged, except for the directory.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ fn shell(script: &str) -> Command {
 }
 
 #[test]
-fn the_commands_of_the_readme_do_what_it_says() {
+fn the_commands_of_the_readme_work() {
     let directory = tempfile::tempdir().unwrap();
     let here = format!("{}/", directory.path().display());
     let readme = include_str!("../README.md").replace("$XDG_RUNTIME_DIR/", &here);
@@ -20,13 +20,13 @@ fn the_commands_of_the_readme_do_what_it_says() {
     assert!(build.starts_with("cargo build --release -p election"));
     let (run, calls) = members.split_once("\nrun 1\n").expect("the first call");
     assert_eq!(calls, "run 2\nrun 3\n");
-    // The shell has to become the program, to be killed with it.
+    // `exec` makes the shell become the program, so that killing it kills the program.
     let run = run.replace("{ election", "{ exec election");
     let _members = [1, 2, 3].map(|id: u32| Process::by(shell(&format!("{run}\nrun {id}"))));
     until("a leader", || {
         let output = shell(operator).stdout(Stdio::piped()).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
-        let leads = said.contains("it runs the command") && said.contains("stands: 3, ");
+        let leads = said.contains("it runs the command") && said.contains("candidate: 3, ");
         (leads && said.contains("REPLICA") && output.status.success()).then_some(())
     });
 }

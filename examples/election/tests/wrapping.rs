@@ -1,5 +1,5 @@
-//! `election run` wraps its command as a terminal, a service manager and a container expect of
-//! such a program.
+//! `election run` treats its command as terminals, service managers and containers expect of a
+//! wrapper program.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use service_lib::testing::{Process, Terminal, guard_of, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_election");
 
-/// A member that is a group of its own, and works in a folder.
+/// Starts a member that is a group of its own, in the directory `folder`.
 fn alone(program: &Path, folder: &Path, options: &[&str], script: &str) -> Process {
     let mut command = Command::new(program);
     command.args(["run", "work", "--id", "1", "--voters", "1", "--engine"]);
@@ -36,11 +36,11 @@ fn is_alive(pid: Pid) -> bool {
 }
 
 #[test]
-fn a_member_leads_though_its_file_was_replaced() {
+fn a_member_can_lead_after_its_executable_was_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     fs::copy(PROGRAM, path("election")).unwrap();
-    // It leads, and so starts a command, only when the second voter is there.
+    // The first member leads, and so starts a command, only once the second voter is there.
     let member = |id: &str| {
         let mut command = Command::new(path("election"));
         command.args(["run", "work", "--id", id, "--voters", "1,2", "--engine"]);
@@ -59,10 +59,10 @@ fn a_member_leads_though_its_file_was_replaced() {
 }
 
 #[test]
-fn a_command_gets_one_sigterm_when_all_processes_of_a_service_are_sent_it() {
+fn a_command_gets_one_sigterm_when_all_processes_of_a_service_get_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    // It goes on for a while after the first.
+    // It runs for a while after the first signal.
     let script = "n=0; left=60; trap 'n=$((n + 1)); touch told' TERM; echo $$ >pid; \
                   until test $left = 0; do sleep 0.05; test $n = 0 || left=$((left - 1)); done; \
                   echo $n times >end";
@@ -70,7 +70,7 @@ fn a_command_gets_one_sigterm_when_all_processes_of_a_service_are_sent_it() {
     let command = pid_in(&path("pid"));
     let guard = Pid::from_raw(guard_of(member.pid()).cast_signed()).unwrap();
     kill_process(command, Signal::TERM).unwrap();
-    // Were the member to pass it on before, two might count as one.
+    // If the member passed the signal on before that, two signals could count as one.
     until("the signal", || path("told").exists().then_some(()));
     kill_process(guard, Signal::TERM).unwrap();
     member.signal(Signal::TERM);
@@ -79,10 +79,10 @@ fn a_command_gets_one_sigterm_when_all_processes_of_a_service_are_sent_it() {
 }
 
 #[test]
-fn what_a_command_leaves_behind_is_stopped_wherever_it_has_gone() {
+fn processes_left_by_a_command_are_stopped_in_any_session() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    // In a session of its own, so that no process group leads to it. It may stop in order.
+    // It runs in a session of its own, so it cannot be found by process group. It stops in order.
     let script = "setsid sh -c 'trap \"echo stopped >stopped; exit\" TERM; echo $$ >pid; \
                   while :; do sleep 0.05; done' & until test -s pid; do sleep 0.05; done; exit 7";
     let mut member = alone(Path::new(PROGRAM), directory.path(), &[], script);
@@ -92,7 +92,7 @@ fn what_a_command_leaves_behind_is_stopped_wherever_it_has_gone() {
 }
 
 #[test]
-fn a_command_may_use_the_terminal_and_ctrl_c_stops_it_in_order() {
+fn a_command_can_use_the_terminal_and_ctrl_c_stops_it_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let ring = directory.path().join("ring");
     let script = format!(
@@ -112,7 +112,7 @@ fn a_command_may_use_the_terminal_and_ctrl_c_stops_it_in_order() {
 }
 
 #[test]
-fn as_the_first_process_of_a_container_it_waits_for_orphans() {
+fn as_the_first_process_of_a_container_it_reaps_orphans() {
     let directory = tempfile::tempdir().unwrap();
     let script = "sh -c 'sh -c \"echo \\$\\$\" >orphan & exit'; \
                   until test -s orphan; do sleep 0.05; done; read pid <orphan; \
@@ -126,7 +126,7 @@ fn as_the_first_process_of_a_container_it_waits_for_orphans() {
 }
 
 #[test]
-fn a_member_that_stands_still_is_left_for_the_next() {
+fn a_frozen_member_is_skipped_for_the_next_address() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let [still, live] = ["still", "live"].map(|name| {
@@ -138,7 +138,7 @@ fn a_member_that_stands_still_is_left_for_the_next() {
     });
     let at = format!("{},{}", path("still"), path("live"));
     for member in [&still, &live] {
-        member.says("elected: the command begins");
+        member.says("elected leader: starting the command");
     }
     still.signal(Signal::STOP);
     for verb in ["status", "members", "resign"] {

@@ -7,37 +7,55 @@ use service_lib::operator::At;
 use service_lib::{GuardArguments, ListenAddress, Start};
 
 const ABOUT: &str = "\
-Runs a command at exactly one member of a group: when that member dies, is cut off or stops,
-another takes over.
+Runs a command on exactly one member of a group. If that member dies, loses the network or is
+stopped, another member takes over.
 
-Each member is an `election run`, with the same group and voters. While a majority of the
-voters is there, one of them runs the command. Before another begins, the command of the one
-before has stopped, or had the time to (--lease and --kill-after).
+Start `election run` on each member, with the same GROUP and --voters. While a majority of the
+voters is running, one member runs the command. A new leader starts the command only after the
+former leader's command has stopped, or has had enough time to stop (see --lease and
+--kill-after).
 
-The command finds a fencing token in ELECTION_TOKEN, higher than all before it. What it writes
-to should refuse a token lower than the highest that it has seen: then not even a command on a
-host that stood still does harm. ELECTION_GROUP and ELECTION_ID tell where it runs.";
+The command gets these environment variables:
+  ELECTION_TOKEN  fencing token: higher than the token of every command started before
+  ELECTION_GROUP  the name of the group
+  ELECTION_ID     the id of the member that runs the command
+
+Storage that the command writes to should reject a token lower than the highest one it has seen.
+Then even a command on a host that was suspended and resumed does no harm.";
 
 const EXAMPLES: &str = "\
 Examples:
   export PLAINSONG_AT=$XDG_RUNTIME_DIR/e1.sock,$XDG_RUNTIME_DIR/e2.sock,$XDG_RUNTIME_DIR/e3.sock
   election run reports --id 1 --voters 1,2,3 --engine embedded:$XDG_RUNTIME_DIR/reports.ring \\
       --socket $XDG_RUNTIME_DIR/e1.sock -- sh -c 'echo \"I lead, with token $ELECTION_TOKEN\"; sleep 1000'
-      and the same with 2 and 3
+      Starts member 1. Start members 2 and 3 the same way, each with its own --id and --socket.
   election status
+      Shows the leader, the candidates and the state of the member that answers.
   election resign
-      any member will do; --at says the same as PLAINSONG_AT
+      Stops the leader's command and lets another member take over.
+  election members
+      Lists the members and voters; `election members --help` shows how to change them.
+  The last three commands may ask any member: they try the addresses in PLAINSONG_AT, or --at, in
+  order.
 
-Exit status: of `run` that of the command, 128 + N if signal N ended it, and 0 if it was asked
-to stop; 69 if no member answers, or the command is not there; 64 if the command line is wrong;
-71 if the system fails. RUST_LOG chooses what `run` logs on stderr, e.g. RUST_LOG=debug.";
+Exit status:
+  `run` exits with the status of the command, with 128 + N if signal N ended the command, or with 0
+  if `run` was asked to stop. Otherwise:
+  1   the request failed; the message says why
+  64  wrong arguments
+  69  no member answered, a member rejected the request, or the command could not be started
+  71  an operating system error, or the guard process of the command was killed
+
+Environment:
+  PLAINSONG_AT  default of --at: addresses of members, separated by commas
+  RUST_LOG      log level of `run` on stderr, for example RUST_LOG=debug (default: info)";
 
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "election",
     version,
-    about = "Runs a command at exactly one member of a group",
+    about = "Runs a command on exactly one member of a group",
     long_about = ABOUT,
     after_help = EXAMPLES
 )]
@@ -48,44 +66,50 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Is a member of a group, and runs the command while it leads.
+    /// Runs a member of a group, which runs the command while it is the leader.
     Run(Box<Run>),
-    /// Has the leader stop its command and another take over.
+    /// Stops the leader's command and lets another member take over.
     Resign(At),
     #[command(flatten)]
     Operate(service_lib::operator::Operate),
-    /// Stops a command when the process that started it cannot.
+    /// Stops a command if the process that started it no longer can. Used internally.
     #[command(hide = true)]
     Guard(GuardArguments),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// The name of the group: 1 to 120 printable ASCII characters.
+    /// Name of the group: 1 to 120 printable ASCII characters, the same for all members.
     #[arg(value_parser = group_name)]
     pub(super) group: String,
     #[command(flatten)]
     pub(super) start: Start,
-    /// Answers operators of this host at a Unix socket, made for its owner only.
+    /// Unix socket to create for `status`, `resign` and the other operator commands on this host.
+    /// Only its owner and root may use it. Without --socket and --listen, this member answers no
+    /// operator commands.
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
-    /// Answers operators at a TCP port.
+    /// TCP address to serve `status` and other read-only operator commands on, for example
+    /// 127.0.0.1:7001. Commands that change something are accepted at the socket only; without
+    /// --socket, a private one is created, which commands on this host find by themselves.
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) listen: Option<ListenAddress>,
-    /// Lets --listen be an address that other hosts reach. There are no passwords: whoever
-    /// reaches it may have the leader resign.
+    /// Allows an address for --listen that other hosts can reach. There is no authentication: do not
+    /// expose it to untrusted networks.
     #[arg(long, requires = "listen")]
     pub(super) allow_remote: bool,
-    /// When there is no leader, the first of the highest priority is elected.
+    /// Priority of this member: when there is no leader, the candidate with the highest priority is
+    /// elected, and among equals the one that has been a candidate for longest. May be negative.
     #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_hyphen_values = true)]
     pub(super) priority: i32,
-    /// A leader that has not heard from the group for so many seconds stops its command.
+    /// Lease in seconds: a leader that could not reach the group for this long stops its command. A
+    /// shorter lease means a faster takeover, but a busy host may lose its leadership without need.
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub(super) lease: Duration,
-    /// How long the command has to stop after SIGTERM, before SIGKILL, in seconds.
+    /// Time in seconds that the command has to stop after SIGTERM, before it gets SIGKILL.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(super) kill_after: Duration,
-    /// The command and its arguments.
+    /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What operators ask a member, over the Redis protocol.
+//! Requests of operators to a member, in the Redis protocol.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use crate::{Command, Election, ElectionMachine, Output};
 
-/// How long an operator waits for an answer.
+/// Timeout of `RESIGN`.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// After which a status tells what this member knows by itself.
+/// Timeout of a `STATUS` read; after it, the member shows the last state that it knows.
 const STATUS_BOUND: Duration = Duration::from_secs(2);
 
 /// Answers a request.
@@ -39,18 +39,22 @@ pub(super) async fn answer(replica: Arc<Replica<ElectionMachine>>, words: Vec<By
         }
         _ => match operator::answer(Arc::clone(&replica), &words).await {
             Some(reply) => reply,
-            None => error("ERR ask for STATUS, RESIGN, MEMBERS, NEWCLUSTER, INFO or PING"),
+            None => {
+                error("ERR unknown request: use STATUS, RESIGN, MEMBERS, NEWCLUSTER, INFO or PING")
+            }
         },
     }
 }
 
 fn overdue(status: &ReplicaStatus) -> Reply {
     let blocker = status.blocker().map(|blocker| blocker.to_string());
-    let why = blocker.unwrap_or_else(|| "the group is slower than that".into());
-    error(format_args!("CLUSTERDOWN no answer in time: {why}"))
+    let why = blocker.unwrap_or_else(|| "the group did not respond in time".into());
+    error(format_args!(
+        "CLUSTERDOWN no answer in time: {why}; check `election status` before you try again"
+    ))
 }
 
-/// Who leads, how this member is, and the others, for people.
+/// Returns the leader, the candidates and the state of this member as text for operators.
 async fn status(replica: &Replica<ElectionMachine>) -> String {
     let look = |machine: &ElectionMachine| machine.election().clone();
     let read = async |consistency| {
@@ -61,17 +65,17 @@ async fn status(replica: &Replica<ElectionMachine>) -> String {
     let election = match read(Consistency::Linearizable).await {
         Some(election) => Some(election),
         None => {
-            text += "the group does not answer: this is what was last heard here\n";
+            text += "the group does not respond: this is the last state known to this member\n";
             read(Consistency::Local).await
         }
     };
     let now = replica.log_time();
-    text += &election
-        .map_or_else(|| "leader: not known here\n".into(), |known| render_election(&known, now));
+    text +=
+        &election.map_or_else(|| "leader: unknown\n".into(), |known| render_election(&known, now));
     text + &operator::render_status(&replica.status())
 }
 
-/// Describes the election, at that moment of log time.
+/// Renders the election as text. `now` is the log time.
 fn render_election(election: &Election, now: Timestamp) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -82,19 +86,19 @@ fn render_election(election: &Election, now: Timestamp) -> String {
             let (id, token) = (leader.run.replica, leader.token);
             writeln!(text, "leader: {id}, token {token}, for {seconds} s; it {does}")
         }
-        None => writeln!(text, "leader: none; nobody stands"),
+        None => writeln!(text, "leader: none; there are no candidates"),
     };
     if let Some(unstopped) = election.unstopped() {
         let _ = writeln!(
             text,
-            "waiting: for {:.1} s at most, for the command of token {} to stop",
+            "waiting: at most {:.1} s for the former command, with token {}, to stop",
             unstopped.linger_ms as f64 / 1000.0,
             unstopped.token
         );
     }
     for (run, candidate) in election.candidates() {
-        let rest = if candidate.sits_out { ", has resigned" } else { "" };
-        let _ = writeln!(text, "stands: {}, priority {}{rest}", run.replica, candidate.priority);
+        let rest = if candidate.sits_out { ", resigned" } else { "" };
+        let _ = writeln!(text, "candidate: {}, priority {}{rest}", run.replica, candidate.priority);
     }
     text
 }

@@ -3,7 +3,7 @@ use std::io;
 use service_lib::arguments::UsageError;
 use service_lib::{ListenError, Unanswered};
 
-/// Why the program cannot do what it is to do, and what to do about it.
+/// An error that ends the program; its message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -14,15 +14,17 @@ pub(super) enum Failure {
     Replica(#[from] crate::ReplicaStopped),
     #[error("{0}")]
     System(io::Error),
-    #[error("no member answers: {0}; is `election run` running there? Name others with --at")]
+    #[error(
+        "no member answers: {0}; is `election run` running there? Name other members with --at"
+    )]
     NoMember(String),
-    #[error("the member refuses: {0}")]
+    #[error("the member rejected the request: {0}")]
     Refused(String),
     #[error(transparent)]
     Operator(#[from] service_lib::operator::OperatorError),
-    #[error("cannot run {command}: {why}")]
+    #[error("cannot run {command}: {why}; check the path and its permissions")]
     Command { command: String, why: io::Error },
-    #[error("the process that guards the command was killed, so the command was stopped")]
+    #[error("the guard process of the command was killed, so the command was stopped")]
     GuardKilled,
 }
 
@@ -36,7 +38,7 @@ impl From<Unanswered> for Failure {
 }
 
 impl Failure {
-    /// In the numbers of sysexits.h.
+    /// Returns the exit status, as in sysexits.h.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::NoMember(_) | Self::Refused(_) | Self::Command { .. } => 69,

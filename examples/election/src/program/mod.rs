@@ -1,4 +1,4 @@
-//! The program: a member that runs a command while it leads, and its operators.
+//! The command line: a member that runs a command while it leads, and the operator commands.
 
 mod arguments;
 mod ask;
@@ -14,10 +14,10 @@ use tracing::level_filters::LevelFilter;
 use arguments::{Action, Arguments};
 use failure::Failure;
 
-/// A wrong command line.
+/// Exit status for wrong arguments.
 const USAGE: u8 = 64;
 
-/// Runs the program as the command line says.
+/// Parses the command line, runs the program and returns its exit status.
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -1,4 +1,4 @@
-//! `election run`: a member.
+//! `election run`: a member of a group.
 
 use std::io;
 use std::process::{ExitCode, ExitStatus};
@@ -19,13 +19,13 @@ use super::control;
 use super::failure::Failure;
 use crate::{Campaign, ElectionMachine, Term, Terms};
 
-/// What the guard may take beyond the time that the command has to stop.
+/// Extra time that the guard may take, beyond the time that the command has to stop.
 const GUARD_BOUND: Duration = Duration::from_millis(200);
 
-/// How long after the command's end a signal may come that ended both.
+/// A signal within this time after the command has ended is taken as the cause of that end.
 const TOGETHER: Duration = Duration::from_millis(100);
 
-/// How long an orderly stop waits for the group.
+/// Timeout for reporting an orderly stop to the group.
 const STOP_BOUND: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
@@ -49,7 +49,7 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
         let answer = move |words| control::answer(Arc::clone(&replica), words);
         tokio::spawn(answer_requests(listener, answer));
     }
-    tokio::spawn(tell(Arc::clone(&replica)));
+    tokio::spawn(log_status(Arc::clone(&replica)));
     let terms = Terms {
         priority: arguments.priority,
         lease: arguments.lease,
@@ -67,23 +67,24 @@ pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
             Err(failure) => break Err(failure),
         }
     };
-    tracing::info!("stopping; a second signal ends it at once");
+    tracing::info!("stopping; a second signal stops this member at once");
     stop.insist();
     let _ = timeout(STOP_BOUND, campaign.withdraw()).await;
     Listener::remove(None);
-    // The process ends with it, so the group hears that it has left.
+    // Leaves the group before the process ends.
     drop(replica);
     outcome
 }
 
-/// Logs what changes about the replica.
-async fn tell(replica: Arc<Replica<ElectionMachine>>) {
+/// Logs changes of the replica's status.
+async fn log_status(replica: Arc<Replica<ElectionMachine>>) {
     let watchers = vec![replica.subscribe()];
     let statuses = || vec![ReplicaStatus::of(&replica.status())];
     watch(std::future::pending(), watchers, statuses, Line::log).await;
 }
 
-/// Runs the command while this member leads. The exit code, if that was the end of it.
+/// Runs the command while this member leads. Returns the exit status if the program has to end, and
+/// `None` if the member is to wait for its next election.
 async fn serve(
     arguments: &Run,
     mut term: Term,
@@ -94,7 +95,7 @@ async fn serve(
     let (mut job, lifeline) = match start_job(arguments, &term).await {
         Ok(started) => started,
         Err(Failure::Command { why, .. }) if why.kind() == io::ErrorKind::TimedOut => {
-            tracing::warn!(token, "the lease was over before the command could begin");
+            tracing::warn!(token, "the lease expired before the command could start");
             term.over();
             return Ok(None);
         }
@@ -103,7 +104,7 @@ async fn serve(
             return Err(failure);
         }
     };
-    tracing::info!(token, "elected: the command begins");
+    tracing::info!(token, "elected leader: starting the command");
     let mut signals = Signals::none();
     let renew = async {
         while until.changed().await.is_ok() {
@@ -126,7 +127,7 @@ async fn serve(
         () = renew => End::Lost,
     };
     let end = match end {
-        // By the same Ctrl-C as this member, at a terminal, or with the whole service.
+        // Ctrl-C at a terminal, or a signal to the whole service, reaches the command and this member.
         End::Ended(_) => match timeout(TOGETHER, stop.signal()).await {
             Ok(signal) => End::Asked(signal),
             Err(_) => end,
@@ -152,7 +153,7 @@ async fn serve(
     }
 }
 
-/// Why the command runs no more.
+/// The reason why the command has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Ended(ExitStatus),

@@ -1,11 +1,11 @@
-//! Errors that a member reports when it starts, each with its remedy.
+//! Errors of a member at its start; each message says what to do.
 
 use service_lib::testing::{Process, until};
 
 use super::{Group, WORK, election};
 
 #[test]
-fn mistakes_are_told_with_their_remedy() {
+fn usage_errors_say_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let ring = format!("embedded:{}", directory.path().join("ring").display());
     let no_ring = format!("embedded:{}", directory.path().join("none/ring").display());
@@ -45,7 +45,7 @@ fn mistakes_are_told_with_their_remedy() {
 }
 
 #[test]
-fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
+fn errors_about_a_busy_port_and_a_foreign_directory_say_what_to_do() {
     let group = Group::start(WORK, &[&[]; 3]);
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = busy.local_addr().unwrap().to_string();
@@ -74,7 +74,7 @@ fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
 }
 
 #[test]
-fn a_member_of_another_cluster_is_told_with_what_to_do() {
+fn a_member_of_another_cluster_is_reported_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str, id: u32| directory.path().join(format!("{name}{id}"));
     let run = |id: u32, ring: u32| {
@@ -100,7 +100,7 @@ fn a_member_of_another_cluster_is_told_with_what_to_do() {
 
 #[cfg(not(feature = "corosync"))]
 #[test]
-fn an_engine_that_is_not_built_in_is_told_with_how_to_build_it() {
+fn the_error_about_a_missing_transport_says_how_to_build_it() {
     let run = ["run", "work", "--id", "1", "--engine", "corosync", "--", "true"];
     let output = election().args(run).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -109,7 +109,7 @@ fn an_engine_that_is_not_built_in_is_told_with_how_to_build_it() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_told() {
+fn a_missing_command_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let ring = format!("embedded:{}", directory.path().join("ring").display());
     let output = election()

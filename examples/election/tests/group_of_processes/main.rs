@@ -1,5 +1,5 @@
-//! Three members, as processes on the embedded transport: one runs the command, whatever happens
-//! to the members. What the command writes to is guarded: who finds it in use says so.
+//! Three member processes on the embedded transport: one of them runs the command, while members are
+//! killed, frozen and stopped. The command holds a file lock, so that an overlap is detected.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,8 +13,7 @@ use std::process::{Command, Output};
 
 use service_lib::testing::{Process, until};
 
-/// Holds a lock while it runs, so that another at the same time is noticed. It does not
-/// stop at once.
+/// Holds a lock while it runs, so that a second instance is detected. It takes a moment to stop.
 const WORK: &str = "
     exec 9>guard
     flock -n 9 || echo \"OVERLAP $ELECTION_ID $ELECTION_TOKEN\" >> log
@@ -24,7 +23,7 @@ const WORK: &str = "
 
 struct Group {
     directory: tempfile::TempDir,
-    /// What carries the ring, if that is none of the members.
+    /// The process that carries the ring, if that is none of the members.
     ring: Option<Process>,
     members: Vec<Process>,
 }
@@ -41,7 +40,7 @@ impl Group {
         Self { directory, ring: None, members: Vec::new() }
     }
 
-    /// None of its members carries the ring for the others, so that any may stand still.
+    /// Starts a separate process that carries the ring, so that any member may be frozen.
     fn start_beside_the_ring() -> Self {
         let mut group = Self::empty();
         let mut command = election();
@@ -71,7 +70,7 @@ impl Group {
         let mut command = election();
         command
             .args(["run", "work", "--id", &id.to_string()])
-            // Who comes to a group that exists names no voters.
+            // A member that joins an existing group names no voters.
             .args(if id <= 3 { &["--voters", "1,2,3"][..] } else { &[] })
             .args(["--engine", &format!("embedded:{}", self.path("ring").display())])
             .arg("--socket")
@@ -93,7 +92,7 @@ impl Group {
         election().arg(verb).arg("--at").arg(self.socket(id)).output().unwrap()
     }
 
-    /// What the commands wrote, in order: who, and with which token.
+    /// Returns the member id and token of each command that has begun, in order.
     #[track_caller]
     fn begun(&self) -> Vec<(u32, u64)> {
         let log = fs::read_to_string(self.path("log")).unwrap_or_default();
@@ -108,7 +107,7 @@ impl Group {
         begun
     }
 
-    /// Waits until a command has begun with a higher token; who ran the first such.
+    /// Waits until a command has begun with a higher token, and returns the first of these.
     #[track_caller]
     fn leader_after(&self, token: u64) -> (u32, u64) {
         until("a leader", || self.begun().into_iter().find(|(_, begun)| *begun > token))
@@ -127,9 +126,9 @@ impl Group {
     #[track_caller]
     fn is_ready(&self, id: u32) {
         until("a member that has caught up", || {
-            let told = self.ask(id, "status");
-            let told = String::from_utf8_lossy(&told.stdout).into_owned();
-            let caught_up = told.contains("role: voter") || told.contains("role: sequencer");
+            let status = self.ask(id, "status");
+            let status = String::from_utf8_lossy(&status.stdout).into_owned();
+            let caught_up = status.contains("role: voter") || status.contains("role: sequencer");
             caught_up.then_some(())
         });
     }

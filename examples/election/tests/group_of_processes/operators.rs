@@ -1,4 +1,4 @@
-//! Metrics, logs, and changes of the members.
+//! Metrics, logs, and membership changes.
 
 use std::io::{Read, Write};
 use std::process::{Output, Stdio};
@@ -8,7 +8,7 @@ use service_lib::testing::until;
 use super::{Group, WORK, election};
 
 #[test]
-fn metrics_are_told_and_logs_are_json_where_that_is_wanted() {
+fn metrics_and_json_logs_are_available() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap().to_string();
     let options = ["--metrics", &address, "--log-format", "json"];
@@ -47,7 +47,7 @@ fn metrics_are_told_and_logs_are_json_where_that_is_wanted() {
     assert!(json.lines().any(is_json), "{json}");
 }
 
-fn told(output: &Output) -> String {
+fn stdout_of(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -69,18 +69,18 @@ fn members_are_listed_added_and_removed() {
         let cells: Vec<_> = line.split_whitespace().collect();
         cells.first() == Some(&id) && cells.get(2) == Some(&votes)
     };
-    let list = told(&members(&[]));
+    let list = stdout_of(&members(&[]));
     for id in ["1", "2", "3"] {
         assert!(list.lines().any(|line| is_row(line, id, "yes")), "{list}");
     }
     let fourth = group.member(4, WORK, &[]);
-    told(&members(&["add", "4"]));
+    stdout_of(&members(&["add", "4"]));
     until("the new voter in the list", || {
-        told(&members(&["list"])).lines().any(|line| is_row(line, "4", "yes")).then_some(())
+        stdout_of(&members(&["list"])).lines().any(|line| is_row(line, "4", "yes")).then_some(())
     });
-    told(&members(&["remove", "2"]));
+    stdout_of(&members(&["remove", "2"]));
     until("the old voter in the list", || {
-        told(&members(&[])).lines().any(|line| is_row(line, "2", "no")).then_some(())
+        stdout_of(&members(&[])).lines().any(|line| is_row(line, "2", "no")).then_some(())
     });
     let nonsense = members(&["add", "0"]);
     assert_eq!(nonsense.status.code(), Some(69));
@@ -91,7 +91,7 @@ fn members_are_listed_added_and_removed() {
 }
 
 #[test]
-fn one_member_goes_on_alone_when_it_is_confirmed_twice() {
+fn force_new_cluster_needs_two_confirmations() {
     let mut group = Group::start(WORK, &[&[]; 3]);
     let (_, token) = group.leader_after(0);
     for id in 1..=3 {
@@ -114,7 +114,7 @@ fn one_member_goes_on_alone_when_it_is_confirmed_twice() {
     let refused = force("no\n");
     assert_eq!(refused.status.code(), Some(1));
     let word = word_of(&refused);
-    // A majority is there.
+    // It is refused while there is a majority.
     assert_eq!(force(&format!("yes\n{word}\n")).status.code(), Some(69));
     let lost = group.members.split_off(1);
     drop(lost);
@@ -123,9 +123,9 @@ fn one_member_goes_on_alone_when_it_is_confirmed_twice() {
         text.contains("are not here, or have lost their stores: 2 3.").then_some(())
     });
     assert_eq!(force("yes\nnonsense\n").status.code(), Some(69));
-    told(&force(&format!("yes\n{word}\n")));
-    // If it led before, it may lead still.
-    until("the one that is left to lead", || {
+    stdout_of(&force(&format!("yes\n{word}\n")));
+    // If it was the leader before, it may still be.
+    until("the remaining member to lead", || {
         let status = String::from_utf8_lossy(&group.ask(1, "status").stdout).into_owned();
         let leads = status.starts_with("leader: 1, ") && status.contains("runs the command");
         leads.then_some(())

@@ -1,4 +1,4 @@
-//! Another member takes over, and no two commands run at once.
+//! Another member takes over, and commands never overlap.
 
 use std::fs;
 use std::time::Instant;
@@ -8,20 +8,20 @@ use service_lib::testing::{guard_of, until};
 
 use super::{Group, WORK};
 
-/// As many as the environment says, and few by default.
+/// Number of leaders to kill: `PLAINSONG_KILLS`, or a few by default.
 fn kills() -> u32 {
     std::env::var("PLAINSONG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4)
 }
 
 #[test]
-fn when_the_leader_is_killed_another_takes_over_and_no_two_run_at_once() {
+fn a_killed_leader_is_replaced_and_commands_never_overlap() {
     let mut group = Group::start(WORK, &[&[]; 3]);
     let mut last = group.leader_after(0);
     for _ in 0..kills() {
         for id in 1..=3 {
             group.is_ready(id);
         }
-        // The command may have gone to another by itself, on a machine that is too busy.
+        // On a busy machine, the leader may have changed by itself.
         last = *group.begun().last().unwrap();
         group.members[last.0 as usize - 1].kill();
         let next = group.leader_after(last.1);
@@ -29,7 +29,7 @@ fn when_the_leader_is_killed_another_takes_over_and_no_two_run_at_once() {
         last = next;
     }
     assert!(group.begun().len() > kills() as usize);
-    // The guards of those who were killed have stopped their commands.
+    // The guards of the killed members stop their commands.
     drop(group.members.drain(..));
     until("the end of all commands", || {
         let guard = fs::File::open(group.path("guard")).unwrap();
@@ -39,7 +39,7 @@ fn when_the_leader_is_killed_another_takes_over_and_no_two_run_at_once() {
 }
 
 #[test]
-fn who_is_asked_to_stop_stops_its_command_and_the_next_begins_at_once() {
+fn a_member_that_stops_in_order_hands_over_at_once() {
     let mut group = Group::start(WORK, &[&[]; 3]);
     let (id, token) = group.leader_after(0);
     group.members[id as usize - 1].signal(Signal::TERM);
@@ -49,15 +49,15 @@ fn who_is_asked_to_stop_stops_its_command_and_the_next_begins_at_once() {
 }
 
 #[test]
-fn who_resigns_hands_over_to_the_best_of_the_others() {
+fn a_leader_that_resigns_hands_over_to_the_best_other_candidate() {
     let group = Group::start(WORK, &[&[], &["--priority", "-1"], &["--priority", "-1"]]);
     let (id, token) = group.leader_after(0);
     for id in 1..=3 {
         group.is_ready(id);
     }
-    until("all to stand", || {
-        let told = String::from_utf8(group.ask(1, "status").stdout).unwrap();
-        (told.matches("stands: ").count() == 3).then_some(())
+    until("three candidates", || {
+        let status = String::from_utf8(group.ask(1, "status").stdout).unwrap();
+        (status.matches("candidate: ").count() == 3).then_some(())
     });
     assert_eq!(group.ask(id % 3 + 1, "resign").status.code(), Some(0));
     let (next, _) = group.leader_after(token);
@@ -65,15 +65,15 @@ fn who_resigns_hands_over_to_the_best_of_the_others() {
     if id != 1 {
         assert_eq!(next, 1);
     }
-    let told = group.ask(id, "status");
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.contains(&format!("leader: {next}, token ")), "{told}");
-    assert!(told.contains("stands: 1, priority 0\n"), "{told}");
-    assert!(told.contains("voters: 1,2,3\n"), "{told}");
+    let status = group.ask(id, "status");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains(&format!("leader: {next}, token ")), "{status}");
+    assert!(status.contains("candidate: 1, priority 0\n"), "{status}");
+    assert!(status.contains("voters: 1,2,3\n"), "{status}");
 }
 
 #[test]
-fn when_the_command_ends_the_member_ends_with_its_code_and_another_takes_over() {
+fn a_member_whose_command_ends_exits_with_its_status_and_another_takes_over() {
     let script = "echo \"begin $ELECTION_ID $ELECTION_TOKEN $ELECTION_GROUP\" >> log; exit 7";
     let mut group = Group::start(script, &[&[]; 3]);
     let mut token = 0;
@@ -85,7 +85,7 @@ fn when_the_command_ends_the_member_ends_with_its_code_and_another_takes_over() 
 }
 
 #[test]
-fn a_leader_that_stands_still_loses_its_place_and_its_command_stops_before_the_next_begins() {
+fn a_frozen_leader_is_replaced_after_its_command_has_stopped() {
     let mut group = Group::start_beside_the_ring();
     let (id, token) = group.leader_after(0);
     for other in 1..=3 {
@@ -93,15 +93,15 @@ fn a_leader_that_stands_still_loses_its_place_and_its_command_stops_before_the_n
     }
     group.members[id as usize - 1].signal(Signal::STOP);
     let since = Instant::now();
-    // What the next writes would tell of an overlap.
+    // The next command would report an overlap.
     let (next, token) = group.leader_after(token);
-    eprintln!("the next began after {:?}", since.elapsed());
+    eprintln!("the next command began after {:?}", since.elapsed());
     assert_ne!(next, id);
     group.members[id as usize - 1].signal(Signal::CONT);
-    // It stands again, and leads again when the next is gone.
-    until("the former leader to stand", || {
-        let told = String::from_utf8_lossy(&group.ask(id, "status").stdout).into_owned();
-        told.contains(&format!("stands: {id}, ")).then_some(())
+    // The former leader becomes a candidate again, and leads again when the next leader is gone.
+    until("the former leader to be a candidate", || {
+        let status = String::from_utf8_lossy(&group.ask(id, "status").stdout).into_owned();
+        status.contains(&format!("candidate: {id}, ")).then_some(())
     });
     group.members[next as usize - 1].signal(Signal::TERM);
     group.members[next as usize - 1].exits_with(0);
@@ -109,7 +109,7 @@ fn a_leader_that_stands_still_loses_its_place_and_its_command_stops_before_the_n
 }
 
 #[test]
-fn a_leader_that_is_told_to_stop_does_so_while_its_guard_stands_still() {
+fn a_leader_stops_its_command_while_its_guard_is_frozen() {
     let group = Group::start(WORK, &[&[]; 3]);
     let (id, token) = group.leader_after(0);
     for other in 1..=3 {
@@ -123,13 +123,13 @@ fn a_leader_that_is_told_to_stop_does_so_while_its_guard_stands_still() {
 }
 
 #[test]
-fn a_command_whose_guard_is_killed_is_stopped_and_another_takes_over() {
+fn when_a_guard_is_killed_its_command_stops_and_another_member_takes_over() {
     let mut group = Group::start(WORK, &[&[]; 3]);
     let (id, token) = group.leader_after(0);
     let guard = guard_of(group.members[id as usize - 1].pid());
     kill_process(Pid::from_raw(guard as i32).unwrap(), Signal::KILL).unwrap();
     group.members[id as usize - 1].exits_with(71);
-    assert!(group.said().contains("the process that guards the command was killed"));
+    assert!(group.said().contains("the guard process of the command was killed"));
     let (next, _) = group.leader_after(token);
     assert_ne!(next, id);
 }
