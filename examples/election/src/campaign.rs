@@ -164,8 +164,8 @@ impl Campaign {
         }
     }
 
-    /// Ends the candidacy. Waits until the group knows, for 2 s at most. Call it only after the work
-    /// has stopped and [`Term::over`] has been called.
+    /// Ends the candidacy. Waits until the group knows, for 2 s at most. Call it only after the
+    /// work has stopped and [`Term::over`] has been called.
     pub async fn withdraw(self) {
         self.member.propose(Command::Withdraw).await;
     }
@@ -262,8 +262,8 @@ impl Term {
         }
     }
 
-    /// Reports to the group that the work has stopped, so that a successor need not wait. Runs in the
-    /// background, and retries until it succeeds or the replica stops.
+    /// Reports to the group that the work has stopped, so that a successor need not wait. Runs in
+    /// the background, and retries until it succeeds or the replica stops.
     ///
     /// # Panics
     ///
@@ -303,8 +303,8 @@ impl Member {
         timeout(ASK_BOUND, pending.into_future()).await.ok()?.ok()
     }
 
-    /// Proposes a command and returns its output, or `None` if it is not known in time. Every command
-    /// may be proposed again.
+    /// Proposes a command and returns its output, or `None` if it is not known in time. Every
+    /// command may be proposed again.
     async fn propose(&self, command: Command) -> Option<Output> {
         let pending = self.replica.try_propose(command).ok()?;
         let outcome: Result<Result<Output, ProposeError>, _> =

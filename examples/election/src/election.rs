@@ -17,8 +17,8 @@ pub type Token = u64;
 /// replaced because a better candidate appears.
 ///
 /// A leader may work once its [`Command::Begin`] is applied. If it loses its place after that, its
-/// work is *unstopped* until it reports that the work has stopped, or until its successor has waited
-/// for long enough by its own clock and begins.
+/// work is *unstopped* until it reports that the work has stopped, or until its successor has
+/// waited for long enough by its own clock and begins.
 ///
 /// A leader that has not renewed its place within its patience, in log time, loses it. Apart from
 /// the tokens, nothing else here depends on time, so no error of a clock can make work overlap.
@@ -179,8 +179,8 @@ impl Election {
     }
 
     /// Replaces a leader that has not renewed its place in time, because its process or its host is
-    /// frozen. It also stops being a candidate, since it could not lead if it were elected again. If
-    /// it is alive after all, it becomes a candidate again by itself.
+    /// frozen. It also stops being a candidate, since it could not lead if it were elected again.
+    /// If it is alive after all, it becomes a candidate again by itself.
     pub fn expire(&mut self, now: Timestamp) {
         let Some(run) = self.leader.filter(|leader| leader.until <= now).map(|leader| leader.run)
         else {
@@ -244,8 +244,8 @@ impl Election {
         }
     }
 
-    /// Takes the leader's place away. Work that it had begun becomes unstopped. If it had not begun,
-    /// the work of an earlier leader, if any, remains unstopped.
+    /// Takes the leader's place away. Work that it had begun becomes unstopped. If it had not
+    /// begun, the work of an earlier leader, if any, remains unstopped.
     fn depose(&mut self) {
         if let Some(Leader { token, linger_ms, begun: true, .. }) = self.leader.take() {
             self.unstopped = Some(Unstopped { token, linger_ms });

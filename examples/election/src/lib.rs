@@ -2,7 +2,7 @@
 //!
 //! | item | purpose |
 //! | --- | --- |
-//! | [`Election`] | the replicated state: candidates, leader, and work that may not have stopped yet |
+//! | [`Election`] | the replicated state: candidates, leader, work that may not have stopped |
 //! | [`ElectionMachine`] | the state machine, which also reports changes to watchers |
 //! | [`Campaign`], [`Term`] | for applications: become a candidate, lead, and learn when to stop |
 //! | [`program`] | the command line, which runs a command while its member leads |

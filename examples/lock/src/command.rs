@@ -1,4 +1,4 @@
-//! What is proposed to the group, what it answers, and what happens besides.
+//! The commands of the log, their outputs, and the events of sessions.
 
 use plainsong::{Incarnation, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,234 +6,234 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{CLAIMS_MAX, CLAIMS_PER_LOCK_MAX, CLAIMS_PER_SESSION_MAX, LOCKS_MAX};
 use crate::{Name, Owner};
 
-/// A command in the log. Sessions are those of the server that proposes it, which never
-/// uses a number twice.
+/// A command of the log. A session number belongs to the server that proposes the command; a server
+/// never uses a number twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// A session wants a lock.
+    /// A session requests a lock.
     Acquire {
-        /// Which session.
+        /// Number of the session.
         session: u64,
-        /// Which lock.
+        /// Name of the lock.
         name: Name,
-        /// How, and for how long.
+        /// Mode, wait and lease of the request.
         terms: Terms,
     },
-    /// Begins the lease of a held lock anew.
+    /// Renews the lease of a lock that is held.
     Renew {
-        /// Which session.
+        /// Number of the session.
         session: u64,
-        /// Which lock.
+        /// Name of the lock.
         name: Name,
     },
-    /// Gives a lock back, or up.
+    /// Releases a lock, or leaves its queue.
     Release {
-        /// Which session.
+        /// Number of the session.
         session: u64,
-        /// Which lock.
+        /// Name of the lock.
         name: Name,
     },
-    /// A session is over, and who used its locks has stopped: they are free at once.
+    /// A session has ended, and its client no longer uses the locks: they are released at once.
     End {
-        /// Which session.
+        /// Number of the session.
         session: u64,
     },
-    /// A session is taken from its client, which may not know yet: what it holds lingers.
+    /// The server ends a session, and its client may not know yet: the locks that it holds linger.
     Abandon {
-        /// Which session.
+        /// Number of the session.
         session: u64,
     },
-    /// An operator takes a lock from whoever holds it.
+    /// An operator takes a lock from its holders.
     Break {
-        /// Which lock.
+        /// Name of the lock.
         name: Name,
-        /// Not to let it linger.
+        /// True to release the lock at once, without letting it linger.
         at_once: bool,
     },
-    /// A client whose server is gone goes on, at another one, with a lock that it still has:
-    /// moves the claim of this grant to a session, with the same token.
+    /// Moves the claim of a grant to another session and keeps its token. A client that has lost
+    /// its server uses this to keep its lock at another server.
     Resume {
-        /// Which session it moves to.
+        /// Number of the session that the claim moves to.
         session: u64,
-        /// Which lock.
+        /// Name of the lock.
         name: Name,
-        /// Of the grant.
+        /// Token of the grant.
         token: Token,
     },
 }
 
-/// How a lock is wanted.
+/// The conditions of a request for a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// Alone, or with others.
+    /// Exclusive or shared.
     pub mode: Mode,
-    /// How long to wait for it.
+    /// Longest wait for the lock.
     pub patience: Patience,
-    /// How long it is held, in milliseconds of log time, unless it is renewed.
+    /// Lease in milliseconds of log time: the lock is lost after it unless it is renewed. `None`:
+    /// no lease.
     pub lease_ms: Option<u64>,
-    /// For how long, in milliseconds of log time, nobody else gets the lock after it was
-    /// taken from its holder, who needs time to notice and to stop.
+    /// Time, in milliseconds of log time, for which the lock is not granted to others after it was
+    /// taken from its holder. The holder needs it to notice the loss and to stop.
     pub linger_ms: u64,
-    /// Who wants it.
+    /// Description of the client.
     pub owner: Owner,
 }
 
-/// Whether a lock is held alone.
+/// Mode of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// By one.
+    /// Held by one session.
     Exclusive,
-    /// By any number that want it so.
+    /// Held by any number of sessions, all in this mode.
     Shared,
 }
 
-/// How long to wait for a lock.
+/// Longest wait for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Patience {
-    /// Not at all.
+    /// Do not wait.
     None,
-    /// So many milliseconds of log time.
+    /// Wait for this many milliseconds of log time.
     Ms(u64),
-    /// For ever.
+    /// Wait without limit.
     Endless,
 }
 
-/// A fencing token: every grant has a higher one than all grants before it, of whatever
-/// lock.
+/// A fencing token. Each grant gets a higher token than all grants before it, of any lock.
 pub type Token = u64;
 
 /// A session: one connection of a client to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId {
-    /// The run of the replica whose server has it.
+    /// Incarnation of the replica whose server has the session.
     pub server: Incarnation,
-    /// Its number there.
+    /// Number of the session at that server.
     pub number: u64,
 }
 
-/// What a command answers.
+/// The output of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The lock is held.
+    /// The session holds the lock.
     Granted(Token),
     /// The lock has moved to the session, with the token of its grant.
     Resumed(Token),
     /// The session waits in the lock's queue; a [`SessionEvent`] reports the end of the wait.
     Queued,
-    /// Others have the lock, and the session does not wait.
+    /// Others hold the lock, and the session does not wait; or the lock to resume is lost.
     Taken,
-    /// How many claims it was done to.
+    /// Number of claims that the command changed.
     Done(u64),
-    /// It was refused, and nothing has changed.
+    /// The command was refused and changed nothing.
     Refused(Refusal),
 }
 
-/// A lock in the list.
+/// A lock in the output of `LIST`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockListed {
-    /// Its name.
+    /// Name of the lock.
     pub name: Name,
-    /// How many hold it.
+    /// Number of holders.
     pub holders: u64,
-    /// How many wait for it.
+    /// Number of waiters.
     pub waiters: u64,
-    /// The first holders.
+    /// The first holders, at most [`LISTED_HOLDERS_MAX`](crate::limits::LISTED_HOLDERS_MAX).
     pub first: Vec<HolderListed>,
 }
 
-/// A holder in the list.
+/// A holder of a lock in the output of `LIST`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HolderListed {
-    /// The token of the grant.
+    /// Token of the grant.
     pub token: Token,
-    /// Alone, or with others.
+    /// Exclusive or shared.
     pub mode: Mode,
-    /// Since when.
+    /// Log time of the grant.
     pub since: Timestamp,
-    /// Until when at most, if it has a lease or was lost.
+    /// Log time at which the lease or the lingering ends, if there is one.
     pub until: Option<Timestamp>,
-    /// It was taken from its holder, and lingers.
+    /// True if the lock was taken from its holder and lingers.
     pub lost: bool,
-    /// By which session.
+    /// Session that holds it.
     pub session: SessionId,
-    /// Who that is.
+    /// Description of the client.
     pub owner: Owner,
 }
 
-/// Why a command is refused.
+/// The reason why a command is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The session holds the lock, or had it until just now.
-    #[error("HELD this connection has the lock already: UNLOCK it first")]
+    /// The session already holds the lock or waits for it, or has lost it and it still lingers.
+    #[error("HELD this connection already has the lock or waits for it: UNLOCK it first")]
     Held,
     /// The session has too many claims.
     #[error(
-        "LIMIT this connection has {CLAIMS_PER_SESSION_MAX} locks, which is the limit: use another"
+        "LIMIT this connection has {CLAIMS_PER_SESSION_MAX} locks, the maximum: open another one"
     )]
     SessionFull,
     /// The lock has too many claims.
     #[error(
-        "LIMIT the lock has {CLAIMS_PER_LOCK_MAX} holders and waiters, which is the limit: try \
-         again later"
+        "LIMIT the lock has {CLAIMS_PER_LOCK_MAX} holders and waiters, the maximum: try again \
+         later"
     )]
     LockFull,
-    /// All locks have too many claims.
+    /// There are too many locks or too many claims in all.
     #[error(
-        "LIMIT the service has {LOCKS_MAX} locks or {CLAIMS_MAX} holders and waiters, which is \
-         the limit: try again later"
+        "LIMIT the service has {LOCKS_MAX} locks or {CLAIMS_MAX} holders and waiters, the \
+         maximum: try again later"
     )]
     Full,
-    /// No server proposed it.
-    #[error("ERR a command without a server")]
+    /// The command has no proposer.
+    #[error("ERR the command was proposed by no server")]
     NoServer,
 }
 
-/// What happens to a session without its doing.
+/// An event of a session that is not the output of one of its own commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// It got the lock that it waited for.
+    /// The session was granted the lock it waited for.
     Granted {
-        /// Which session.
+        /// Number of the session.
         session: SessionId,
-        /// Which lock.
+        /// Name of the lock.
         name: Name,
-        /// Its fencing token.
+        /// Fencing token of the grant.
         token: Token,
     },
-    /// It has waited long enough.
+    /// The session's wait for a lock has timed out.
     TimedOut {
-        /// Which session.
+        /// Number of the session.
         session: SessionId,
-        /// Which lock.
+        /// Name of the lock.
         name: Name,
     },
-    /// A lock was taken from it.
+    /// A lock was taken from the session.
     Lost {
-        /// Which session.
+        /// Number of the session.
         session: SessionId,
-        /// Which lock.
+        /// Name of the lock.
         name: Name,
-        /// Why.
+        /// Reason of the loss.
         why: Loss,
     },
-    /// A server is gone from the group, and its sessions with it.
+    /// A server has left the group, which ended its sessions.
     Dismissed(Incarnation),
-    /// The replica has taken over a state from others: what happened to its sessions on the
-    /// way to there is not known.
+    /// The replica has restored a snapshot, so it does not know what happened to its sessions in
+    /// between.
     Restored,
 }
 
-/// Why a lock was taken from its holder.
+/// The reason why a lock was taken from its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Loss {
-    /// An operator did.
+    /// An operator broke the lock.
     #[error("an operator has broken the lock")]
     Broken,
-    /// It was not renewed in time.
-    #[error("the lease has run out")]
+    /// The lease was not renewed in time.
+    #[error("the lease has expired")]
     LeaseOver,
-    /// Its client has moved it to another session.
+    /// The client has moved the lock to another session.
     #[error("the lock has moved to another connection")]
     Moved,
 }

@@ -1,12 +1,12 @@
 //! A replicated lock service: `flock` for several hosts, with fencing tokens.
 //!
-//! | module | what it is |
+//! | item | purpose |
 //! | --- | --- |
-//! | [`Locks`], [`command`] | the state, and what is proposed to it |
-//! | [`LockMachine`] | the state machine: the state, and what happens to sessions, told to the server |
-//! | [`request`], [`server`] | what clients ask; their connections, which are their sessions |
-//! | [`node`] | the replica, as the server sees it |
-//! | [`program`] | the command line, and the other side |
+//! | [`Locks`], [`command`] | the replicated state, and the commands that change it |
+//! | [`LockMachine`] | the state machine; reports events of sessions to the server |
+//! | [`request`], [`server`] | the requests of clients; one connection is one session |
+//! | [`node`] | the replica, as used by the server |
+//! | [`program`] | the command line: the server, and its clients |
 
 pub mod command;
 pub mod limits;

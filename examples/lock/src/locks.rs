@@ -13,31 +13,30 @@ use crate::limits::{
 };
 use crate::{Name, Owner};
 
-/// The state: who holds which lock, who waits for it, and until when.
+/// The replicated state: the holders and waiters of each lock, and their deadlines.
 ///
-/// A lock is granted in the order in which it was asked for; only holders that share it
-/// have it together, and nobody overtakes a waiter. What time it is, only the log says.
+/// A lock is granted in the order of the requests. Only shared holders hold it together, and no
+/// request overtakes a waiter, not even a shared one. All times are log time.
 ///
 /// # Tokens
 ///
-/// The next token is one more than the last, or the log's time in milliseconds where that
-/// is more. Positions in the log would not do: the commands of one batch share one, and one
-/// command may grant many locks. A counter alone would begin again when a group has lost
-/// its state, or goes on from an older one because an operator forced it to; the time is
-/// past what was given out before that.
+/// The next token is the larger of the last token plus one and the log time in milliseconds. The
+/// log index would not do: the commands of one batch share an index, and one command may grant many
+/// locks. A counter alone would start again when a group loses its state, or is forced to continue
+/// from an older one; the log time is then beyond all tokens given out before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locks {
     locks: BTreeMap<Name, Lock>,
-    /// What each session holds or waits for. Always agrees with `locks`.
+    /// Locks that each session holds or waits for. Always agrees with `locks`.
     sessions: BTreeMap<SessionId, BTreeSet<Name>>,
-    /// The deadlines of all claims that have one. Always agrees with `locks`.
+    /// Deadlines of all claims that have one. Always agrees with `locks`.
     deadlines: BTreeSet<(u64, Name, SessionId)>,
-    /// How many claims there are.
+    /// Number of claims in `locks`.
     claims: usize,
     last_token: Token,
 }
 
-/// Held or waited for; otherwise it is not there.
+/// A lock that is held or waited for; other locks are not stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Lock {
     holders: Vec<Claim>,
@@ -50,21 +49,22 @@ struct Claim {
     mode: Mode,
     owner: Owner,
     lease_ms: Option<u64>,
-    /// Zero also where the lock is lost for good, and not only its holder's server.
+    /// Linger time as requested. Set to 0 when the lock is lost for good, not only its holder's
+    /// server: then it cannot be resumed.
     linger_ms: u64,
-    /// Zero for who waits.
+    /// Token of the grant; 0 while the claim waits.
     token: Token,
-    /// When it was granted, or asked for.
+    /// Log time of the grant, or of the request while the claim waits.
     since: u64,
-    /// When waiting, the lease or the lingering ends.
+    /// Log time at which the wait, the lease or the lingering ends.
     deadline: Option<u64>,
-    /// Taken from its holder, it lingers.
+    /// True if it was taken from its holder and lingers.
     lost: bool,
 }
 
 impl Locks {
-    /// Carries out a command of a server at a moment of log time. What happens to sessions
-    /// besides is added to `events`.
+    /// Applies a command that `server` proposed, at log time `time`. Appends the resulting events
+    /// of sessions to `events`.
     pub fn execute(
         &mut self,
         time: Timestamp,
@@ -109,7 +109,7 @@ impl Locks {
         }
     }
 
-    /// Who proposed commands for its sessions has left the group.
+    /// Takes the locks of all sessions of a server that has left the group.
     pub fn dismiss(
         &mut self,
         time: Timestamp,
@@ -127,12 +127,12 @@ impl Locks {
         events.push(SessionEvent::Dismissed(server));
     }
 
-    /// When [`Locks::expire`] has something to do next.
+    /// Returns the log time at which [`Locks::expire`] has to be called next.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(deadline, ..)| Timestamp(*deadline))
     }
 
-    /// Ends what ends by this time.
+    /// Ends all waits, leases and lingering claims whose deadline is at or before `time`.
     pub fn expire(&mut self, time: Timestamp, events: &mut Vec<SessionEvent>) {
         let now = time.0;
         while self.deadlines.first().is_some_and(|(deadline, ..)| *deadline <= now) {
@@ -158,7 +158,7 @@ impl Locks {
         }
     }
 
-    /// The locks behind a name that are held or waited for, by name; so many at most.
+    /// Returns at most `count` locks in the order of their names, starting after `after`.
     pub fn list(&self, after: Option<&Name>, count: usize) -> Vec<LockListed> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let locks = self.locks.range((from, Bound::Unbounded)).take(count);
@@ -259,7 +259,7 @@ impl Locks {
         Output::Done(broken)
     }
 
-    /// Moves a claim that is held, or lingers because its server is gone, to another session.
+    /// Moves a claim to another session. It must be held, or linger because its server is gone.
     fn resume(
         &mut self,
         now: u64,
@@ -298,7 +298,7 @@ impl Locks {
         Output::Resumed(token)
     }
 
-    /// What lingers after this is not to be resumed.
+    /// Marks a lingering claim as one that cannot be resumed.
     fn lose_for_good(&mut self, session: SessionId, name: &Name) {
         if let Some(claim) = self.claim(session, name).filter(|claim| claim.lost) {
             claim.linger_ms = 0;
@@ -314,8 +314,8 @@ impl Locks {
         }
     }
 
-    /// Takes a claim from its session: who waits is gone, what is held lingers as agreed.
-    /// What lingers already is not touched.
+    /// Takes a claim from its session. A waiting claim is removed; a held one lingers for its
+    /// linger time. A claim that already lingers does not change.
     fn take_away(&mut self, now: u64, session: SessionId, name: &Name) {
         let Some(claim) = self.claim(session, name) else { return };
         if claim.lost {
@@ -330,7 +330,7 @@ impl Locks {
         self.set_deadline(session, name, Some(until));
     }
 
-    /// Removes a claim; says whether there was one. The caller promotes who comes next.
+    /// Removes a claim and returns true if there was one. The caller then calls `promote`.
     fn remove(&mut self, session: SessionId, name: &Name) -> bool {
         let Some(lock) = self.locks.get_mut(name) else { return false };
         let is_it = |claim: &Claim| claim.session == session;
@@ -351,7 +351,7 @@ impl Locks {
         true
     }
 
-    /// Grants the lock to those at the head of its queue that can have it now.
+    /// Grants the lock to the waiters at the head of its queue that can hold it now.
     fn promote(&mut self, now: u64, name: &Name, events: &mut Vec<SessionEvent>) {
         while let Some(lock) = self.locks.get_mut(name) {
             if lock.holders.is_empty() && lock.queue.is_empty() {
@@ -409,12 +409,11 @@ impl Locks {
         }
     }
 
-    /// Whether everything that is kept twice agrees, and nobody holds or waits wrongly. For
-    /// tests.
+    /// Checks the invariants of the state. For tests.
     ///
     /// # Errors
     ///
-    /// What is wrong.
+    /// Returns a description of the first invariant that does not hold.
     pub fn check(&self) -> Result<(), String> {
         let mut sessions: BTreeMap<SessionId, BTreeSet<Name>> = BTreeMap::new();
         let mut deadlines = BTreeSet::new();
@@ -422,15 +421,15 @@ impl Locks {
         for (name, lock) in &self.locks {
             let shared = lock.holders.iter().all(|claim| claim.mode == Mode::Shared);
             if lock.holders.len() > 1 && !shared {
-                return Err(format!("{name} is held by several, and not by all of them shared"));
+                return Err(format!("{name} has several holders, and not all of them share it"));
             }
             if lock.queue.front().map_or(lock.holders.is_empty(), |first| lock.admits(first.mode)) {
-                return Err(format!("{name} could be granted, or is not used"));
+                return Err(format!("{name} could be granted to a waiter, or has no claims"));
             }
             for claim in lock.holders.iter().chain(&lock.queue) {
                 claims += 1;
                 if !sessions.entry(claim.session).or_default().insert(name.clone()) {
-                    return Err(format!("{name} has a session twice"));
+                    return Err(format!("{name} has two claims of one session"));
                 }
                 deadlines.extend(claim.deadline.map(|at| (at, name.clone(), claim.session)));
             }
@@ -442,12 +441,16 @@ impl Locks {
         }
         let agrees =
             sessions == self.sessions && deadlines == self.deadlines && claims == self.claims;
-        if agrees { Ok(()) } else { Err("sessions, deadlines or claims do not agree".into()) }
+        if agrees {
+            Ok(())
+        } else {
+            Err("sessions, deadlines or the number of claims do not match the locks".into())
+        }
     }
 }
 
 impl Lock {
-    /// Whether one more may hold it, as far as those who hold it go.
+    /// Returns true if the current holders allow one more holder in this mode.
     fn admits(&self, mode: Mode) -> bool {
         let shared = || self.holders.iter().all(|claim| claim.mode == Mode::Shared);
         self.holders.is_empty() || (mode == Mode::Shared && shared())
@@ -455,7 +458,7 @@ impl Lock {
 }
 
 impl Claim {
-    /// Whether it lingers, and not only because its server is gone.
+    /// Returns true if it lingers for another reason than the loss of its server.
     fn is_lost_for_good(&self) -> bool {
         self.lost && self.linger_ms == 0
     }

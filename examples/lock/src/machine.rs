@@ -6,8 +6,8 @@ use tokio::sync::mpsc::Sender;
 use crate::Locks;
 use crate::command::{Command, Output, Refusal, SessionEvent};
 
-/// The locks as the replica has them: what happens to sessions is told to the server here,
-/// which is no part of the state.
+/// The state machine: the locks, and a channel that reports events of sessions to the server of
+/// this replica. The channel is not part of the replicated state.
 #[derive(Debug)]
 pub struct LockMachine {
     locks: Locks,
@@ -15,19 +15,19 @@ pub struct LockMachine {
 }
 
 impl LockMachine {
-    /// No locks yet.
+    /// Creates a state machine without locks.
     pub fn new(events: Sender<SessionEvent>) -> Self {
         Self { locks: Locks::default(), events }
     }
 
-    /// The state.
+    /// Returns the locks.
     pub fn locks(&self) -> &Locks {
         &self.locks
     }
 
-    /// Waits for a server that is behind, which never waits for the replica; without a
-    /// server nobody wants to know.
-    fn tell(&self, events: Vec<SessionEvent>) {
+    /// Sends events to the server. Blocks while the channel is full; this cannot deadlock, because
+    /// the server's receiver never waits for the replica. Drops the events if there is no server.
+    fn report(&self, events: Vec<SessionEvent>) {
         for event in events {
             let _ = self.events.blocking_send(event);
         }
@@ -47,7 +47,7 @@ impl StateMachine for LockMachine {
         let Some(server) = context.proposer() else { return Output::Refused(Refusal::NoServer) };
         let mut events = Vec::new();
         let output = self.locks.execute(context.time(), server, command, &mut events);
-        self.tell(events);
+        self.report(events);
         output
     }
 
@@ -57,7 +57,7 @@ impl StateMachine for LockMachine {
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
         self.locks = plainsong::snapshot::read(from)?;
-        self.tell(vec![SessionEvent::Restored]);
+        self.report(vec![SessionEvent::Restored]);
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl StateMachine for LockMachine {
         for server in &change.left {
             self.locks.dismiss(context.time(), *server, &mut events);
         }
-        self.tell(events);
+        self.report(events);
     }
 
     fn wake_at(&self) -> Option<Timestamp> {
@@ -76,6 +76,6 @@ impl StateMachine for LockMachine {
     fn wake(&mut self, context: &Context) {
         let mut events = Vec::new();
         self.locks.expire(context.time(), &mut events);
-        self.tell(events);
+        self.report(events);
     }
 }

@@ -5,27 +5,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{NAME_BYTES_MAX, OWNER_BYTES_MAX};
 
-/// The name of a lock: printable ASCII without spaces, so that it reads the same in a
-/// table, a log and a shell.
+/// The name of a lock: printable ASCII without spaces, so that it looks the same in a table, a log
+/// and a shell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Name(String);
 
-/// Who wants a lock, in words for people: printable ASCII.
+/// A description of a client, for operators: printable ASCII.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner(String);
 
-/// Not the name of a lock.
+/// The error for an invalid [`Name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the name of a lock has 1 to {NAME_BYTES_MAX} printable ASCII characters and no spaces")]
+#[error(
+    "the name of a lock must have 1 to {NAME_BYTES_MAX} printable ASCII characters and no spaces"
+)]
 pub struct BadName;
 
-/// Not a text that says who an owner is.
+/// The error for an invalid [`Owner`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an owner is told in at most {OWNER_BYTES_MAX} printable ASCII characters")]
+#[error("the OWNER text must have at most {OWNER_BYTES_MAX} printable ASCII characters")]
 pub struct BadOwner;
 
 impl Name {
-    /// As text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -51,16 +53,17 @@ impl fmt::Display for Name {
 }
 
 impl Owner {
-    /// Nothing is told.
+    /// The empty description.
     pub const NONE: Self = Self(String::new());
 
-    /// As near to the text as an owner can be told.
+    /// Returns the closest valid description to `text`: other characters become `?`, and the rest
+    /// is cut off at [`OWNER_BYTES_MAX`].
     pub fn about(text: &str) -> Self {
         let shown = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
         Self(text.chars().map(shown).take(OWNER_BYTES_MAX).collect())
     }
 
-    /// As text.
+    /// Returns the description as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! A replica of the locks, as the server sees it.
+//! The replica, as used by the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,46 +15,46 @@ use crate::command::{Command, LockListed, Output};
 use crate::limits::LISTED_MAX;
 use crate::{LockMachine, Name};
 
-/// How long to leave a full replica alone.
+/// Pause before a proposal or read is repeated at an overloaded replica.
 const BUSY_WAIT: Duration = Duration::from_millis(5);
 
-/// A replica of the locks. Clones are handles on the same one.
+/// A handle on the replica. Clones refer to the same replica.
 #[derive(Clone, Debug)]
 pub struct Node(Arc<Replica<LockMachine>>);
 
-/// Why a command has no output.
+/// The reason why a command has no output.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandFailure {
-    /// It has not taken effect.
+    /// The command has not taken effect, and will not.
     #[error("CLUSTERDOWN {0}; nothing has changed")]
     NotDone(String),
-    /// It may still take effect.
+    /// The command may have taken effect, or may still do so.
     #[error("UNKNOWN outcome: {0}; the command may still take effect")]
     Unknown(String),
 }
 
 impl Node {
-    /// A handle on a running replica.
+    /// Creates a handle on a running replica.
     pub fn new(replica: Replica<LockMachine>) -> Self {
         Self(Arc::new(replica))
     }
 
-    /// Which run of which replica it is.
+    /// Returns the replica's incarnation.
     pub fn incarnation(&self) -> Incarnation {
         self.0.status().incarnation
     }
 
-    /// Returns the time by which leases and waits are counted.
+    /// Returns the log time, by which leases and waits are counted.
     pub fn log_time(&self) -> Timestamp {
         self.0.log_time()
     }
 
-    /// How things are.
+    /// Returns the status of the replica as shown to operators.
     pub fn replica_status(&self) -> ReplicaStatus {
         ReplicaStatus::of(&self.0.status())
     }
 
-    /// Proposes a command and waits for its output, for so long at most.
+    /// Proposes a command and waits for its output, at most for `timeout`.
     ///
     /// # Errors
     ///
@@ -86,11 +86,11 @@ impl Node {
         }
     }
 
-    /// The locks behind a name, as they are now; the first of them, by name.
+    /// Returns the first [`LISTED_MAX`] locks after the name `after`, by a linearizable read.
     ///
     /// # Errors
     ///
-    /// Nobody answers in time.
+    /// Returns [`CommandFailure::NotDone`] if the read fails or takes longer than `timeout`.
     pub async fn list(
         &self,
         after: Option<Name>,
@@ -114,9 +114,8 @@ impl Node {
         }
     }
 
-    /// Sees to it that a command that may be done several times is done, however long it
-    /// takes. When the replica stops it is given up: the group then dismisses all sessions
-    /// of this server.
+    /// Repeats an idempotent command until it has taken effect. Gives up if the replica stops; the
+    /// group then ends all sessions of this server anyway.
     pub async fn insist(&self, command: Command) {
         loop {
             if let Ok(pending) = self.0.try_propose(command.clone()) {
@@ -130,23 +129,23 @@ impl Node {
         }
     }
 
-    /// Answers what operators ask; `None` if it is nothing of theirs.
+    /// Answers an operator's request; returns `None` if `words` is not one.
     pub async fn operate(&self, words: &[Bytes]) -> Option<Reply> {
         operator::answer(Arc::clone(&self.0), words).await
     }
 
-    /// How it is, in full.
+    /// Returns the full status of the replica.
     pub fn status(&self) -> Status {
         self.0.status()
     }
 
-    /// Tells what changes about it.
+    /// Subscribes to status changes of the replica.
     pub fn subscribe(&self) -> Watcher<Event> {
         self.0.subscribe()
     }
 
-    /// Stops the replica in order: it leaves the group. Blocks until it has. Other handles
-    /// keep it running until they are dropped.
+    /// Stops the replica in order and blocks until it has left the group. Does nothing while other
+    /// handles exist: the replica then runs until the last of them is dropped.
     pub fn stop(self) {
         if let Some(replica) = Arc::into_inner(self.0) {
             replica.stop();
@@ -157,7 +156,7 @@ impl Node {
         let seconds = timeout.as_secs_f64();
         match self.replica_status().blocker() {
             Some(blocker) => format!("no answer within {seconds} s: {blocker}"),
-            None => format!("no answer within {seconds} s: the group is slower than that"),
+            None => format!("no answer within {seconds} s: the group did not respond in time"),
         }
     }
 }

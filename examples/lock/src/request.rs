@@ -1,4 +1,4 @@
-//! What clients ask, from its words.
+//! The requests of clients, and their parser.
 
 use bytes::Bytes;
 
@@ -6,84 +6,88 @@ use crate::command::{Mode, Patience, Terms, Token};
 use crate::limits::{LEASE_MS_MAX, LINGER_MS_MAX, WAIT_MS_MAX};
 use crate::{Name, Owner};
 
-/// What `USAGE` says.
+/// The lines of the reply to `USAGE`.
 pub const USAGE: &[&str] = &[
     "LOCK name [SHARED] [TRY | TIMEOUT seconds] [LEASE seconds] [LINGER seconds] [OWNER text]",
-    "    waits for the lock; answers the fencing token, or nil if it was not granted",
+    "    waits for the lock; returns the fencing token, or nil if it was not granted",
     "RESUME name token",
-    "    goes on, after the loss of a server or connection, with a lock that has not been passed on;",
-    "    answers the token, or nil if the lock is lost",
+    "    moves a lock to this connection, for a client that has lost its server or connection;",
+    "    returns the token, or nil if the lock is lost",
     "UNLOCK name",
-    "    gives the lock back; answers 1, or 0 if this connection did not have it",
+    "    releases the lock; returns 1, or 0 if this connection did not have it",
     "RENEW name",
-    "    begins the lease anew; answers 1, or 0 if this connection does not have the lock",
+    "    renews the lease; returns 1, or 0 if this connection does not have the lock",
     "WATCH name",
-    "    waits until the lock is lost; answers why, or nil as soon as you ask something else",
+    "    waits until the lock is lost and returns the reason; returns nil at your next request",
     "LIST [AFTER name]",
-    "    tells locks by name: name, holders, waiters, and for each holder token, mode, owner,",
-    "    replica, milliseconds held, milliseconds left or nil, and whether it is lost",
+    "    lists locks in the order of names: name, holders, waiters, and per holder: token, mode,",
+    "    owner, replica, milliseconds held, milliseconds left or nil, and held or lost",
     "BREAK name [NOW]",
-    "    takes the lock from its holders; answers from how many. NOW: without lingering",
+    "    takes the lock from its holders; returns their number. NOW: does not let them stop first",
     "MEMBERS [SAFE | ADD id | REMOVE id | REPLACE old new]",
-    "    tells who is in the group and who votes, or changes who votes; SAFE: tells why no other",
-    "    replica should be restarted now, or nothing if one may be",
+    "    lists the members and voters, or changes the voters. SAFE: says why no other replica should",
+    "    be restarted now; empty if one may be",
     "NEWCLUSTER [word]",
-    "    goes on alone when a majority is lost for good; without the word tells what may be lost",
+    "    makes this replica a new single-voter cluster when a majority is lost for good; without the",
+    "    confirmation word, shows what may be lost",
     "INFO, PING, USAGE, QUIT",
-    "A connection that ends gives back its locks. Times are in seconds; a fraction is fine.",
+    "A connection that ends releases its locks. Times are in seconds; fractions are allowed.",
 ];
 
-/// What a client asks.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// To have a lock.
+    /// Acquires a lock.
     Lock(Name, Terms),
-    /// To go on with a lock that another connection had.
+    /// Moves a lock that another connection had to this one.
     Resume(Name, Token),
-    /// To give it back.
+    /// Releases a lock.
     Unlock(Name),
-    /// To begin its lease anew.
+    /// Renews the lease of a lock.
     Renew(Name),
-    /// To be told when it is lost.
+    /// Waits until a lock is lost.
     Watch(Name),
-    /// To be told about all locks behind this name.
+    /// Lists the locks after this name.
     List(Option<Name>),
-    /// To take a lock from its holders; at once, or after they had time to stop.
+    /// Takes a lock from its holders: at once if true, or else after they had time to stop.
     Break(Name, bool),
-    /// How the replica is.
+    /// Shows the state of the replica.
     Info,
-    /// Whether the server is there.
+    /// Tests whether the server answers.
     Ping,
-    /// What can be asked.
+    /// Lists the requests.
     Usage,
-    /// To close the connection.
+    /// Closes the connection.
     Quit,
-    /// What clients of Redis say or ask about themselves; of no interest.
+    /// `COMMAND` and `CLIENT`, which Redis clients send by themselves; answered with an empty list.
     Courtesy,
 }
 
-/// Why a request makes no sense.
+/// The error for an invalid request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("ERR {0}")]
-pub struct Nonsense(String);
+pub struct BadRequest(String);
 
 impl Request {
-    /// Finds out what the words of a request mean.
+    /// Parses the words of a request.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with them.
-    pub fn parse(words: &[Bytes]) -> Result<Self, Nonsense> {
+    /// Returns [`BadRequest`] with a description of the mistake.
+    pub fn parse(words: &[Bytes]) -> Result<Self, BadRequest> {
         let words: Vec<&str> = words
             .iter()
-            .map(|word| std::str::from_utf8(word).map_err(|_| nonsense("a word is not UTF-8")))
+            .map(|word| {
+                std::str::from_utf8(word).map_err(|_| bad_request("the request is not valid UTF-8"))
+            })
             .collect::<Result<_, _>>()?;
         let verb = words.first().map(|verb| verb.to_ascii_uppercase()).unwrap_or_default();
         let rest = words.get(1..).unwrap_or_default();
         match (verb.as_str(), rest) {
             ("LOCK", [lock, options @ ..]) => Ok(Self::Lock(name(lock)?, terms(options)?)),
             ("RESUME", [lock, token]) => {
-                let token = token.parse().map_err(|_| nonsense("a token is a whole number"))?;
+                let token =
+                    token.parse().map_err(|_| bad_request("the token must be a whole number"))?;
                 Ok(Self::Resume(name(lock)?, token))
             }
             ("UNLOCK", [lock]) => Ok(Self::Unlock(name(lock)?)),
@@ -106,24 +110,24 @@ impl Request {
                 verb @ ("LOCK" | "RESUME" | "UNLOCK" | "RENEW" | "WATCH" | "LIST" | "BREAK"
                 | "PING" | "USAGE" | "QUIT"),
                 _,
-            ) => Err(nonsense(&format!("{verb} is not asked like that: see USAGE"))),
+            ) => Err(bad_request(&format!("wrong arguments for {verb}: see USAGE"))),
             (verb, _) => {
                 let verb = Owner::about(verb);
-                Err(nonsense(&format!("{verb:.20} is no request of a lock service: see USAGE")))
+                Err(bad_request(&format!("unknown request {verb:.20}: see USAGE")))
             }
         }
     }
 }
 
-fn nonsense(what: &str) -> Nonsense {
-    Nonsense(what.into())
+fn bad_request(what: &str) -> BadRequest {
+    BadRequest(what.into())
 }
 
-fn name(text: &str) -> Result<Name, Nonsense> {
-    text.parse().map_err(|error: crate::BadName| Nonsense(error.to_string()))
+fn name(text: &str) -> Result<Name, BadRequest> {
+    text.parse().map_err(|error: crate::BadName| BadRequest(error.to_string()))
 }
 
-fn terms(mut options: &[&str]) -> Result<Terms, Nonsense> {
+fn terms(mut options: &[&str]) -> Result<Terms, BadRequest> {
     let mut terms = Terms {
         mode: Mode::Exclusive,
         patience: Patience::Endless,
@@ -134,7 +138,7 @@ fn terms(mut options: &[&str]) -> Result<Terms, Nonsense> {
     while let [option, rest @ ..] = options {
         let value = || {
             let value = rest.first().copied();
-            value.ok_or_else(|| nonsense(&format!("{option} needs a value: see USAGE")))
+            value.ok_or_else(|| bad_request(&format!("{option} needs a value: see USAGE")))
         };
         let mut taken = 1;
         match option.to_ascii_uppercase().as_str() {
@@ -154,9 +158,14 @@ fn terms(mut options: &[&str]) -> Result<Terms, Nonsense> {
             "LINGER" => terms.linger_ms = ms(option, value()?, LINGER_MS_MAX)?,
             "OWNER" => {
                 let owner = value()?.parse();
-                terms.owner = owner.map_err(|e: crate::BadOwner| Nonsense(e.to_string()))?;
+                terms.owner = owner.map_err(|e: crate::BadOwner| BadRequest(e.to_string()))?;
             }
-            _ => return Err(nonsense("that is no option of LOCK: see USAGE")),
+            _ => {
+                return Err(bad_request(&format!(
+                    "unknown option {:.20} of LOCK: see USAGE",
+                    Owner::about(option)
+                )));
+            }
         }
         options = rest.get(taken..).unwrap_or_default();
     }
@@ -169,11 +178,11 @@ impl Patience {
     }
 }
 
-fn ms(option: &str, text: &str, ms_max: u64) -> Result<u64, Nonsense> {
+fn ms(option: &str, text: &str, ms_max: u64) -> Result<u64, BadRequest> {
     let max = ms_max / 1000;
     let seconds = text.parse().ok().filter(|seconds: &f64| (0.0..=max as f64).contains(seconds));
-    let seconds =
-        seconds.ok_or_else(|| nonsense(&format!("{option} takes seconds, from 0 to {max}")))?;
+    let seconds = seconds
+        .ok_or_else(|| bad_request(&format!("{option} must be in seconds, from 0 to {max}")))?;
     Ok((seconds * 1000.0).ceil() as u64)
 }
 
@@ -203,22 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_told_in_one_line_with_where_to_look() {
-        for (line, told) in [
-            ("LOCK", "ERR LOCK is not asked like that: see USAGE"),
-            ("BREAK a LATER", "ERR BREAK is not asked like that: see USAGE"),
-            ("LOCK a NICELY", "ERR that is no option of LOCK: see USAGE"),
+    fn the_error_for_a_bad_request_is_one_line_with_a_remedy() {
+        for (line, expected) in [
+            ("LOCK", "ERR wrong arguments for LOCK: see USAGE"),
+            ("BREAK a LATER", "ERR wrong arguments for BREAK: see USAGE"),
+            ("LOCK a NICELY", "ERR unknown option NICELY of LOCK: see USAGE"),
             ("LOCK a TIMEOUT", "ERR TIMEOUT needs a value: see USAGE"),
-            ("LOCK a TIMEOUT -1", "ERR TIMEOUT takes seconds, from 0 to 2592000"),
-            ("LOCK a LEASE NaN", "ERR LEASE takes seconds, from 0 to 86400"),
-            ("LOCK a LINGER 4000", "ERR LINGER takes seconds, from 0 to 3600"),
-            ("GET a", "ERR GET is no request of a lock service: see USAGE"),
+            ("LOCK a TIMEOUT -1", "ERR TIMEOUT must be in seconds, from 0 to 2592000"),
+            ("LOCK a LEASE NaN", "ERR LEASE must be in seconds, from 0 to 86400"),
+            ("LOCK a LINGER 4000", "ERR LINGER must be in seconds, from 0 to 3600"),
+            ("GET a", "ERR unknown request GET: see USAGE"),
             (
                 "LOCK ä",
-                "ERR the name of a lock has 1 to 200 printable ASCII characters and no spaces",
+                "ERR the name of a lock must have 1 to 200 printable ASCII characters and no spaces",
             ),
         ] {
-            assert_eq!(parse(line), Err(told.into()), "{line}");
+            assert_eq!(parse(line), Err(expected.into()), "{line}");
         }
         let long = format!("LOCK {}", "x".repeat(201));
         assert!(parse(&long).is_err_and(|error| error.contains("200")));

@@ -1,4 +1,4 @@
-//! A wrong command line is told in words that help.
+//! Errors of the command line say what to do.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -13,51 +13,51 @@ fn lock(arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn told(arguments: &[&str], code: i32, told: &str) {
+fn fails(arguments: &[&str], code: i32, message: &str) {
     let output = lock(arguments);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
-    assert!(error.contains(told), "{arguments:?}: {error}");
+    assert!(error.contains(message), "{arguments:?}: {error}");
     if code != 64 {
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
 
 #[test]
-fn what_cannot_work_is_one_line_with_a_remedy() {
+fn startup_errors_are_one_line_with_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("taken.sock");
     let _listener = UnixListener::bind(&socket).unwrap();
     let taken = socket.to_str().unwrap();
     let serve = ["serve", "--engine", "embedded:/nonexistent/ring"];
     let with = |more: &[&'static str]| [&serve[..], more].concat();
-    told(
+    fails(
         &with(&["--id", "4", "--voters", "1,2,3", "--listen", "127.0.0.1:0"]),
         1,
         "lock: replica 4 is not among the voters 1,2,3: name all first voters",
     );
-    told(
+    fails(
         &with(&["--id", "1", "--listen", "127.0.0.1:0"]),
         1,
         "there is no directory /nonexistent; create it",
     );
     let engine = format!("embedded:{}", directory.path().join("ring").display());
     let serve = ["serve", "--id", "1", "--engine", &engine];
-    told(&[&serve[..], &["--listen", "0.0.0.0:0"]].concat(), 1, "add --allow-remote");
-    told(&[&serve[..], &["--socket", taken]].concat(), 1, "another process does; stop it");
-    told(
+    fails(&[&serve[..], &["--listen", "0.0.0.0:0"]].concat(), 1, "add --allow-remote");
+    fails(&[&serve[..], &["--socket", taken]].concat(), 1, "another process does; stop it");
+    fails(
         &[&serve[..], &["--socket", "/nonexistent/s"]].concat(),
         1,
         "choose another path with --socket",
     );
     let nobody = directory.path().join("nobody.sock");
     let nobody = nobody.to_str().unwrap();
-    told(&["ls", "--at", nobody], 69, "is `lock serve` running there?");
-    told(&["run", "--at", nobody, "a", "--", "true"], 69, "no server answers");
+    fails(&["ls", "--at", nobody], 69, "is `lock serve` running there?");
+    fails(&["run", "--at", nobody, "a", "--", "true"], 69, "no server answers");
 }
 
 #[test]
-fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
+fn errors_about_a_busy_port_and_a_foreign_directory_say_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (engine, socket, data) = (format!("embedded:{}", path("ring")), path("s"), path("data"));
@@ -65,8 +65,8 @@ fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
     let busy = busy.local_addr().unwrap().to_string();
     let serve = ["serve", "--engine", &engine, "--socket"];
     let with = |socket, more: &[&'static str]| [&serve[..], &[socket], more].concat();
-    told(&[&with(&socket, &["--id", "1"])[..], &["--listen", &busy]].concat(), 1, "with --listen");
-    told(
+    fails(&[&with(&socket, &["--id", "1"])[..], &["--listen", &busy]].concat(), 1, "with --listen");
+    fails(
         &[&with(&socket, &["--id", "1"])[..], &["--metrics", &busy]].concat(),
         1,
         "with --metrics",
@@ -80,39 +80,39 @@ fn a_busy_port_and_a_folder_of_another_are_told_with_a_remedy() {
     }
     let second = path("second");
     let second = [&with(&second, &["--id", "2"])[..], &["--data-dir", &data]].concat();
-    told(&second, 1, &format!("process {}", first.id()));
+    fails(&second, 1, &format!("process {}", first.id()));
     first.kill().unwrap();
     first.wait().unwrap();
-    told(&second, 1, "belongs to");
+    fails(&second, 1, "belongs to");
 }
 
 #[cfg(not(feature = "corosync"))]
 #[test]
-fn an_engine_that_is_not_built_in_is_told_with_how_to_build_it() {
+fn the_error_about_a_missing_transport_says_how_to_build_it() {
     let serve = ["serve", "--id", "1", "--engine", "corosync", "--socket", "s"];
-    told(&serve, 64, "build its package again with `--features corosync`");
+    fails(&serve, 64, "build its package again with `--features corosync`");
 }
 
 #[test]
-fn what_is_not_understood_has_exit_code_64() {
+fn wrong_arguments_exit_with_64() {
     let long = "x".repeat(201);
-    told(&["run", "a", "--", "true"], 64, "--at");
-    told(&["run", "--at", "nowhere", "a", "--", "true"], 64, "HOST:PORT");
-    told(&["run", "--at", "./s", "a"], 64, "COMMAND");
-    told(&["run", "--at", "./s", &long, "--", "true"], 64, "200 printable ASCII");
-    told(&["run", "--at", "./s", "-w", "-1", "a", "--", "true"], 64, "");
-    told(&["run", "--at", "./s", "-w", "2592001", "a", "--", "true"], 64, "from 0.001 to 2592000");
+    fails(&["run", "a", "--", "true"], 64, "--at");
+    fails(&["run", "--at", "nowhere", "a", "--", "true"], 64, "HOST:PORT");
+    fails(&["run", "--at", "./s", "a"], 64, "COMMAND");
+    fails(&["run", "--at", "./s", &long, "--", "true"], 64, "200 printable ASCII");
+    fails(&["run", "--at", "./s", "-w", "-1", "a", "--", "true"], 64, "");
+    fails(&["run", "--at", "./s", "-w", "2592001", "a", "--", "true"], 64, "from 0.001 to 2592000");
     let nobody = "/nonexistent/s";
-    told(&["run", "--at", nobody, "-w", "3600", "a", "--", "true"], 69, "no server answers");
-    told(&["run", "--at", nobody, "-w", "2592000", "a", "--", "true"], 69, "no server answers");
-    told(&["run", "--at", "./s", "--kill-after", "3001", "a", "--", "true"], 64, "to 3000");
-    told(&["run", "--at", "./s", "--lease", "1", "a", "--", "true"], 64, "from 3 to 86400");
-    told(&["serve", "--id", "1", "--engine", "embedded:x"], 64, "--socket");
-    told(&["serve", "--id", "0", "--engine", "embedded:x", "--socket", "s"], 64, "--id");
+    fails(&["run", "--at", nobody, "-w", "3600", "a", "--", "true"], 69, "no server answers");
+    fails(&["run", "--at", nobody, "-w", "2592000", "a", "--", "true"], 69, "no server answers");
+    fails(&["run", "--at", "./s", "--kill-after", "3001", "a", "--", "true"], 64, "to 3000");
+    fails(&["run", "--at", "./s", "--lease", "1", "a", "--", "true"], 64, "from 3 to 86400");
+    fails(&["serve", "--id", "1", "--engine", "embedded:x"], 64, "--socket");
+    fails(&["serve", "--id", "0", "--engine", "embedded:x", "--socket", "s"], 64, "--id");
 }
 
 #[test]
-fn a_socket_that_a_dead_process_has_left_is_no_obstacle() {
+fn a_socket_left_by_a_dead_process_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("old.sock");
     drop(UnixListener::bind(&socket).unwrap());
@@ -129,7 +129,7 @@ fn a_socket_that_a_dead_process_has_left_is_no_obstacle() {
 }
 
 #[test]
-fn a_socket_replaces_nothing_but_a_dead_socket() {
+fn a_path_that_is_not_a_dead_socket_is_never_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let (file, link) = (directory.path().join("file"), directory.path().join("link"));
     std::fs::write(&file, "precious").unwrap();
@@ -138,14 +138,14 @@ fn a_socket_replaces_nothing_but_a_dead_socket() {
     for path in [&file, &link] {
         let path = path.to_str().unwrap();
         let serve = ["serve", "--id", "1", "--voters", "1", "--engine", &engine, "--socket", path];
-        told(&serve, 1, "it is not a socket, and is left alone; choose another path");
+        fails(&serve, 1, "it is not a socket, and is left alone; choose another path");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     assert!(link.is_symlink());
 }
 
 #[test]
-fn locks_are_broken_by_operators_only() {
+fn only_operators_can_break_locks() {
     let directory = tempfile::tempdir().unwrap();
     let engine = format!("embedded:{}", directory.path().join("ring").display());
     let socket = directory.path().join("s");
@@ -168,7 +168,7 @@ fn locks_are_broken_by_operators_only() {
     BufReader::new(client).read_line(&mut refusal).unwrap();
     assert!(refusal.starts_with("-NOPERM this is for operators"), "{refusal}");
     assert!(refusal.contains(path), "{refusal}");
-    // The command line finds the socket of a server of this host by itself.
+    // On the same host, the command line finds the server's socket by itself.
     let output = lock(&["break", "--at", port, "a"]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!error.contains("NOPERM"), "{error}");
@@ -177,7 +177,7 @@ fn locks_are_broken_by_operators_only() {
 }
 
 #[test]
-fn help_shows_how_to_begin() {
+fn help_shows_how_to_start() {
     let output = lock(&["--help"]);
     let help = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0));

@@ -1,4 +1,4 @@
-//! What operators are told while who votes changes, and while replicas are restarted.
+//! Operator commands while voters change and while replicas are restarted.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -6,7 +6,7 @@ mod common;
 use common::{Group, until};
 
 #[test]
-fn a_change_of_the_voters_that_waits_is_shown_and_the_next_is_refused_with_its_name() {
+fn a_pending_change_of_voters_is_shown_and_the_next_change_is_refused() {
     let group = Group::start_with(true);
     let waiting = "replica 7 is to vote, and is not in the group: start it";
     let mut added = group.lock(0, "members", &["add", "7"]);
@@ -27,7 +27,7 @@ fn a_change_of_the_voters_that_waits_is_shown_and_the_next_is_refused_with_its_n
 }
 
 #[test]
-fn replicas_in_memory_are_restarted_one_after_the_other_when_it_is_safe() {
+fn in_memory_replicas_can_be_restarted_one_by_one_without_loss() {
     let mut group = Group::start();
     let mut first = group.client(0);
     first.lock("LOCK first LINGER 3000");
@@ -40,5 +40,5 @@ fn replicas_in_memory_are_restarted_one_after_the_other_when_it_is_safe() {
         group.lock(at, "members", &["--wait-safe"]).exits_with(0);
     }
     let list = group.client(0).ask("LIST");
-    assert!(list.starts_with("[[\"first\" "), "nothing is lost: {list}");
+    assert!(list.starts_with("[[\"first\" "), "the lock should survive: {list}");
 }

@@ -1,4 +1,4 @@
-//! The commands of the README, as they stand there, but for the folder.
+//! Runs the commands of the README unchanged, except for the directory.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use service_lib::testing::{Process, until};
 
 mod common;
 
-/// The blocks of commands, with paths in this folder.
+/// Returns the README's blocks of commands, with paths in `directory`.
 fn blocks(directory: &Path) -> Vec<String> {
     let here = format!("{}/", directory.display());
     let readme = include_str!("../README.md").replace("$XDG_RUNTIME_DIR/", &here);
@@ -21,7 +21,7 @@ fn shell(script: &str) -> Command {
 }
 
 #[test]
-fn the_commands_of_the_readme_do_what_it_says() {
+fn the_commands_of_the_readme_work() {
     let directory = tempfile::tempdir().unwrap();
     let blocks = blocks(directory.path());
     let [build, servers, clients, by_hand] = &blocks[..] else { panic!("{blocks:?}") };
@@ -34,7 +34,7 @@ fn the_commands_of_the_readme_do_what_it_says() {
         let status = shell(&format!("lock try --at {first} first")).status().unwrap();
         status.success().then_some(())
     });
-    // Otherwise the first command may not have the lock yet when the second wants it.
+    // Without this, the second command could run before the first one has the lock.
     let clients =
         clients.replace("sleep 60' &", "sleep 60' &\nuntil lock ls | grep -q backup; do :; done");
     let output = shell(&clients).stdout(Stdio::piped()).output().unwrap();
@@ -51,7 +51,7 @@ fn the_commands_of_the_readme_do_what_it_says() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains("never"), "{said}");
-    // Without a Redis client, by the same words.
+    // Sends the same requests without a Redis client.
     let mut client = common::TestClient::connect(Path::new(&first)).unwrap();
     assert!(by_hand.contains(&format!("redis-cli -s {first} USAGE\n")));
     assert!(client.ask("USAGE").contains("LOCK name"));
@@ -61,9 +61,9 @@ fn the_commands_of_the_readme_do_what_it_says() {
     }
 }
 
-/// Without these, a program that does not run as root cannot write there.
+/// Without these lines, a program that does not run as root could not write to its directories.
 #[test]
-fn the_units_for_systemd_make_the_folders_that_they_name() {
+fn the_systemd_units_create_the_directories_that_they_name() {
     let units = service_lib::testing::units();
     let programs: Vec<&str> = units.iter().map(|(_, start)| start[0]).collect();
     assert_eq!(programs, ["kv", "lock", "election"].map(|name| format!("/usr/local/bin/{name}")));
@@ -86,15 +86,15 @@ fn the_units_for_systemd_make_the_folders_that_they_name() {
 }
 
 #[test]
-fn the_units_for_systemd_are_well_formed() {
+fn the_systemd_units_are_valid() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        eprintln!("systemd is not here");
+        eprintln!("skipped: systemd-analyze is not installed");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     for (number, (unit, start)) in service_lib::testing::units().into_iter().enumerate() {
         let path = directory.path().join(format!("{number}.service"));
-        // It has to be there; and so have users.
+        // The executable and the user named in the unit must exist.
         let unit = unit.replace(start[0], common::PROGRAM);
         let unit: String =
             unit.lines().filter(|l| !l.starts_with("User=")).map(|l| format!("{l}\n")).collect();
@@ -107,7 +107,7 @@ fn the_units_for_systemd_are_well_formed() {
 }
 
 #[test]
-fn the_unit_for_systemd_starts_a_server() {
+fn the_systemd_unit_starts_a_server() {
     let directory = tempfile::tempdir().unwrap();
     let here = |path: &str| path.replacen('/', &format!("{}/", directory.path().display()), 1);
     let (_, start) = service_lib::testing::units().swap_remove(1);

@@ -1,5 +1,5 @@
-//! The locks in simulated groups, under every fault there is. `PLAINSONG_SEEDS` in the
-//! environment is another number of them, and `PLAINSONG_SEED` one to be told line by line.
+//! The locks in simulated groups with random faults. The environment variable `PLAINSONG_SEEDS`
+//! sets the number of seeds; `PLAINSONG_SEED` selects one seed and prints its run line by line.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -13,25 +13,25 @@ use plainsong::testing::{
 use plainsong::{Incarnation, Index, ReplicaId};
 use tokio::sync::mpsc;
 
-/// A grant, as the list of locks tells it.
+/// A grant in the list of locks.
 type Grant = (Token, Name);
 
-/// Clients who want a few locks, and know what they were given.
+/// Clients that request a few locks and remember their grants.
 struct Clients {
     new: NewMachine,
-    /// How far the order was looked at, and the grants in force there.
+    /// Last index that was checked, and the grants after it.
     looked_to: Index,
     grants: BTreeSet<Grant>,
-    /// The greatest token in the order so far.
+    /// Highest token in the log so far.
     last_token: Token,
-    /// The greatest token that anybody was told of, and what it was when a client called.
-    last_told: Token,
+    /// Highest token that any client has received, and its value when each client sent its request.
+    last_received: Token,
     called_at: BTreeMap<ClientNumber, Token>,
     wrong: Option<String>,
 }
 
-/// What a session may ask for. Whatever has a time is over soon.
-fn any_command(session: u64, last_told: Token, random: &mut Random) -> Command {
+/// Returns a random command of a session. Its times are short.
+fn any_command(session: u64, last_received: Token, random: &mut Random) -> Command {
     let name: Name = random.pick(&["a", "b", "c", "d"]).parse().expect("a name");
     let soon = |random: &mut Random| random.below(3000);
     match random.below(18) {
@@ -53,12 +53,12 @@ fn any_command(session: u64, last_told: Token, random: &mut Random) -> Command {
         9..13 => Command::Release { session, name },
         13 => Command::End { session },
         14 => Command::Abandon { session },
-        15 | 16 => Command::Resume { session, name, token: last_told },
+        15 | 16 => Command::Resume { session, name, token: last_received },
         _ => Command::Break { name, at_once: random.chance(500) },
     }
 }
 
-/// Nobody hears what happens to sessions.
+/// Returns a state machine whose events of sessions are dropped.
 fn machine() -> LockMachine {
     LockMachine::new(mpsc::channel(1).0)
 }
@@ -81,7 +81,7 @@ impl Clients {
             looked_to: Index::default(),
             grants: BTreeSet::new(),
             last_token: 0,
-            last_told: 0,
+            last_received: 0,
             called_at: BTreeMap::new(),
             wrong: None,
         }
@@ -96,23 +96,25 @@ impl Workload for Clients {
     }
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
-        self.called_at.insert(client, self.last_told);
-        any_command(client.0, self.last_told, random)
+        self.called_at.insert(client, self.last_received);
+        any_command(client.0, self.last_received, random)
     }
 
     fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
         let before = self.called_at.remove(&client).unwrap_or_default();
         if let Answer::Output(Output::Granted(token)) = answer {
             if token <= before {
-                let text = format!("{client:?} is given token {token}, after {before} was told");
+                let text = format!(
+                    "{client:?} received token {token} although {before} was received before"
+                );
                 self.wrong.get_or_insert(text);
             }
-            self.last_told = self.last_told.max(token);
+            self.last_received = self.last_received.max(token);
         }
     }
 
     fn applied(&mut self, _: ReplicaId, index: Index, machine: &LockMachine) -> Result<(), String> {
-        // Never two holders of an exclusive lock, among others.
+        // Checks, among others, that an exclusive lock has one holder.
         machine.locks().check()?;
         if index <= self.looked_to {
             return Ok(());
@@ -122,7 +124,7 @@ impl Workload for Clients {
         if let Some((token, name)) = new.find(|(token, ..)| *token <= self.last_token) {
             let before = self.last_token;
             return Err(format!(
-                "{name} is granted with token {token}, and {before} was given out"
+                "{name} was granted with token {token} although {before} was given out before"
             ));
         }
         self.last_token = now.last().map_or(0, |(token, ..)| *token).max(self.last_token);
@@ -138,7 +140,7 @@ impl Workload for Clients {
         let listed = machine.locks().list(None, usize::MAX);
         let mut held = listed.iter().flat_map(|lock| lock.first.iter().map(|by| (&lock.name, by)));
         match held.find(|(_, by)| !by.lost && !members.contains(&by.session.server)) {
-            Some((name, by)) => Err(format!("{name} is held by {by:?}, who is gone")),
+            Some((name, by)) => Err(format!("{name} is held by {by:?}, which is gone")),
             None => Ok(()),
         }
     }
@@ -149,13 +151,13 @@ impl Workload for Clients {
 }
 
 #[test]
-fn locks_have_one_holder_and_growing_tokens_and_those_of_the_dead_are_released() {
+fn exclusive_locks_have_one_holder_tokens_grow_and_dead_holders_lose_their_locks() {
     let reports = run_seeds(30, |_: &Parameters| Clients::of(machine));
     assert!(reports.iter().any(|report| report.acknowledged > 100), "{reports:?}");
 }
 
 #[test]
-fn the_locks_are_deterministic_also_behind_snapshots() {
+fn the_locks_are_deterministic_also_after_snapshots() {
     let mut random = Random::new(1);
     let commands = std::iter::repeat_with(|| {
         let session = random.below(5);

@@ -1,4 +1,5 @@
-//! `lock run` wraps its command as flock(1), nohup(1), tini and systemd expect of such a program.
+//! `lock run` treats its command as flock(1), nohup(1), tini and systemd expect of a wrapper
+//! program.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -12,7 +13,7 @@ use service_lib::testing::{Process, Terminal, guard_of};
 mod common;
 use common::{Group, PROGRAM, lock, until};
 
-/// A script at a terminal, which finds the servers of a group.
+/// Starts a script at a terminal, with the group's address in the environment.
 fn terminal(group: &Group, script: &str) -> Terminal {
     Terminal::start(PROGRAM, script, &[("PLAINSONG_AT", group.servers[0].socket.to_str().unwrap())])
 }
@@ -25,15 +26,16 @@ fn number_in(path: &Path) -> u32 {
     })
 }
 
-/// A command that writes its process id to the file `pid` and runs until `go` exists. Once the id is
-/// there, `lock run` knows that it holds the lock; that the lock is held, a server shows earlier.
+/// Returns a command that writes its process id to the file `pid` and runs until `go` exists. Once
+/// the id is there, `lock run` knows that it holds the lock. A server lists the lock as held
+/// earlier.
 fn runs_until(group: &Group, go: &Path) -> String {
     let pid = group.path("pid");
     format!("echo $$ >{}; until test -e {}; do sleep 0.05; done", pid.display(), go.display())
 }
 
 #[test]
-fn the_program_s_file_may_be_replaced_while_it_runs() {
+fn the_executable_may_be_replaced_while_it_runs() {
     let group = Group::start();
     let (program, other) = (group.path("lock"), group.path("other"));
     fs::copy(PROGRAM, &program).unwrap();
@@ -59,7 +61,7 @@ fn the_program_s_file_may_be_replaced_while_it_runs() {
 }
 
 #[test]
-fn a_command_reads_from_the_terminal_though_its_input_is_a_pipe() {
+fn a_command_can_read_from_the_terminal_while_its_stdin_is_a_pipe() {
     let group = Group::start();
     let script =
         "echo x | lock run t -- sh -c 'echo ask; read a </dev/tty; echo got=$a'; echo rc=$?";
@@ -71,7 +73,7 @@ fn a_command_reads_from_the_terminal_though_its_input_is_a_pipe() {
 }
 
 #[test]
-fn a_command_reads_its_input_from_the_terminal_and_may_set_it_up() {
+fn a_command_can_read_stdin_from_the_terminal_and_configure_it() {
     let group = Group::start();
     let script = "lock run t -- sh -c 'echo ask; read a; echo got=$a'; echo rc=$?; \
                   lock run t -- stty -F /dev/tty -echo </dev/null; echo stty=$?";
@@ -84,7 +86,7 @@ fn a_command_reads_its_input_from_the_terminal_and_may_set_it_up() {
 }
 
 #[test]
-fn ctrl_c_interrupts_a_command_once() {
+fn ctrl_c_interrupts_a_command_exactly_once() {
     let group = Group::start();
     let script = "trap : INT; lock run t -- sh -c 'trap \"echo INTERRUPTED\" INT; echo begun; sleep 1000; \
                   sleep 1; exit 7'; echo rc=$?";
@@ -96,7 +98,7 @@ fn ctrl_c_interrupts_a_command_once() {
 }
 
 #[test]
-fn a_signal_to_the_program_alone_reaches_a_command_at_a_terminal() {
+fn a_signal_to_lock_run_alone_reaches_a_command_at_a_terminal() {
     let group = Group::start();
     let begun = group.path("begun");
     let script = format!(
@@ -130,7 +132,7 @@ fn ctrl_z_stops_a_command_and_fg_continues_it() {
 }
 
 #[test]
-fn a_command_under_nohup_outlives_a_hangup() {
+fn a_command_under_nohup_survives_a_hangup() {
     let group = Group::start();
     let (pid, go) = (group.path("pid"), group.path("go"));
     let script =
@@ -147,12 +149,12 @@ fn a_command_under_nohup_outlives_a_hangup() {
     job.exits_with(0);
 }
 
-/// A command that counts SIGTERMs until SIGUSR2 comes.
-const COUNTS: &str = "n=0; end=0; trap 'n=$((n + 1)); touch told' TERM; trap end=1 USR2; \
+/// A command that counts SIGTERMs until it gets SIGUSR2.
+const COUNTS: &str = "n=0; end=0; trap 'n=$((n + 1)); touch seen' TERM; trap end=1 USR2; \
                       echo $$ >pid; until test $end = 1; do sleep 0.05; done; echo $n times";
 
 #[test]
-fn a_command_gets_one_signal_whether_all_processes_are_sent_it_or_the_program_alone() {
+fn a_command_gets_one_signal_whether_it_is_sent_to_all_processes_or_to_lock_run_alone() {
     let group = Group::start();
     for to_all in [true, false] {
         let mut command = Command::new(PROGRAM);
@@ -160,29 +162,29 @@ fn a_command_gets_one_signal_whether_all_processes_are_sent_it_or_the_program_al
         command.args(["a", "--", "sh", "-c", COUNTS]).current_dir(group.path(""));
         let mut job = Process::by(command);
         let [command, guard] = [number_in(&group.path("pid")), guard_of(job.pid())];
-        let told = || until("the signal", || group.path("told").exists().then_some(()));
+        let seen = || until("the signal", || group.path("seen").exists().then_some(()));
         if to_all {
-            // Were it to come later, two might count as one.
+            // Without this order, two signals could count as one.
             kill_process(Pid::from_raw(command.cast_signed()).unwrap(), Signal::TERM).unwrap();
-            told();
+            seen();
             kill_process(Pid::from_raw(guard.cast_signed()).unwrap(), Signal::TERM).unwrap();
         }
         job.signal(Signal::TERM);
-        told();
-        // Signals are passed on one after the other: a second SIGTERM would come before this.
+        seen();
+        // Signals are passed on in order, so a second SIGTERM would arrive before this one.
         job.signal(Signal::USR2);
         job.exits_with(0);
         until("the count", || (job.out() == ["1 times"]).then_some(()));
-        fs::remove_file(group.path("told")).unwrap();
+        fs::remove_file(group.path("seen")).unwrap();
         fs::remove_file(group.path("pid")).unwrap();
     }
 }
 
 #[test]
-fn what_a_command_leaves_behind_keeps_the_lock_and_is_stopped_when_it_is_lost() {
+fn processes_left_by_a_command_keep_the_lock_and_are_stopped_when_it_is_lost() {
     let mut group = Group::start();
     let pid = group.path("pid");
-    // In a session of its own, so that no process group leads to it.
+    // It runs in a session of its own, so it cannot be found by process group.
     let script = format!(
         "setsid sh -c 'echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000' & \
          until test -e {0}; do sleep 0.05; done; exit 3",
@@ -211,7 +213,7 @@ fn what_a_command_leaves_behind_keeps_the_lock_and_is_stopped_when_it_is_lost() 
     }
 }
 
-/// Runs a program as the first process of a container, as far as processes go.
+/// Runs `lock` as the first process of a process namespace, as in a container.
 fn as_first_process(arguments: &[&str]) -> Process {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
@@ -219,14 +221,14 @@ fn as_first_process(arguments: &[&str]) -> Process {
     Process::by(command)
 }
 
-/// The only child of a process.
+/// Returns the only child of a process.
 fn child_of(parent: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok()
 }
 
 #[test]
-fn as_the_first_process_of_a_container_it_ends_by_a_signal_and_waits_for_orphans() {
+fn as_the_first_process_of_a_container_it_ends_on_signals_and_reaps_orphans() {
     let group = Group::start();
     let at = group.servers[0].socket.to_str().unwrap();
     let mut holder = group.client(1);
@@ -236,7 +238,7 @@ fn as_the_first_process_of_a_container_it_ends_by_a_signal_and_waits_for_orphans
     let first = until("the first process", || child_of(waiting.pid()));
     kill_process(Pid::from_raw(first.cast_signed()).unwrap(), Signal::TERM).unwrap();
     waiting.exits_with(128 + 15);
-    // The shell's child leaves a child behind, which ends before the shell looks for zombies.
+    // The shell's child leaves a child behind, which ends before the script checks for zombies.
     let script = "sh -c 'sh -c \"echo \\$\\$\" >orphan & exit' ; \
                   until test -s orphan; do sleep 0.05; done; read pid <orphan; \
                   while test -e /proc/$pid; do sleep 0.05; done; echo reaped";
@@ -247,7 +249,7 @@ fn as_the_first_process_of_a_container_it_ends_by_a_signal_and_waits_for_orphans
 }
 
 #[test]
-fn a_command_keeps_its_lock_when_the_server_that_it_is_held_at_is_stopped_or_killed() {
+fn a_command_keeps_its_lock_when_its_server_is_stopped_or_killed() {
     for signal in [Signal::TERM, Signal::KILL] {
         let mut group = Group::start();
         let go = group.path("go");
@@ -260,8 +262,8 @@ fn a_command_keeps_its_lock_when_the_server_that_it_is_held_at_is_stopped_or_kil
         group.waiters("a", 1);
         let gone = group.servers.remove(0);
         gone.process.signal(signal);
-        holder.says("; a is kept at ");
-        assert_eq!(group.held(1, "a"), Some(held), "the token is the same");
+        holder.says("; moved a to ");
+        assert_eq!(group.held(1, "a"), Some(held), "the token should not change");
         fs::write(&go, "").unwrap();
         holder.exits_with(0);
         assert!(next.token() > held);
@@ -269,7 +271,7 @@ fn a_command_keeps_its_lock_when_the_server_that_it_is_held_at_is_stopped_or_kil
 }
 
 #[test]
-fn a_leased_lock_is_kept_when_the_server_that_it_is_held_at_is_killed() {
+fn a_leased_lock_is_kept_when_its_server_is_killed() {
     let mut group = Group::start();
     let go = group.path("go");
     let (pid, script) = (group.path("pid"), runs_until(&group, &go));
@@ -277,7 +279,7 @@ fn a_leased_lock_is_kept_when_the_server_that_it_is_held_at_is_killed() {
     number_in(&pid);
     let held = until("a holder", || group.held(1, "a"));
     group.servers.remove(0).process.kill();
-    holder.says("; a is kept at ");
+    holder.says("; moved a to ");
     assert_eq!(group.held(1, "a"), Some(held));
     fs::write(&go, "").unwrap();
     holder.exits_with(0);
@@ -285,24 +287,24 @@ fn a_leased_lock_is_kept_when_the_server_that_it_is_held_at_is_killed() {
 }
 
 #[test]
-fn a_command_keeps_a_moved_lock_when_lock_run_is_killed() {
+fn a_command_keeps_a_moved_lock_after_lock_run_is_killed() {
     let mut group = Group::start();
     let pid = group.path("pid");
     let script = format!("echo $$ >{}; exec sleep 1000", pid.display());
     let mut holder = group.run_at(&[0, 1, 2], &["a"], &script);
     let command = Pid::from_raw(number_in(&pid).cast_signed()).unwrap();
     group.servers.remove(0).process.kill();
-    holder.says("; a is kept at ");
+    holder.says("; moved a to ");
     holder.kill();
-    assert_eq!(group.client(0).ask("LOCK a TIMEOUT 1"), "nil", "the command still has it");
+    assert_eq!(group.client(0).ask("LOCK a TIMEOUT 1"), "nil", "the command still has the lock");
     kill_process(command, Signal::KILL).unwrap();
     group.client(0).lock("LOCK a");
 }
 
 #[test]
-fn a_server_that_stands_still_is_left_for_the_next() {
+fn a_frozen_server_is_skipped_for_the_next_address() {
     let group = Group::start();
-    // The one that carries the ring would hold up everybody.
+    // Freezing the server that carries the ring would freeze the whole group.
     let [first, second] = [1, 2].map(|at| (group.hub() + at) % 3);
     let all = [first, second, group.hub()];
     let go = group.path("go");
@@ -324,13 +326,13 @@ fn a_server_that_stands_still_is_left_for_the_next() {
         lock(&[verb, "--at", &at]).exits_with(0);
     }
     lock(&["break", "--at", &at, "nobody-holds-it"]).exits_with(1);
-    // Those that had asked it before notice too.
-    holder.says("; held is kept at ");
+    // Clients that were already connected to it notice too.
+    holder.says("; moved held to ");
     assert_eq!(group.held(second, "held"), Some(held));
-    waiter.says("the wait begins anew");
+    waiter.says("waiting again");
     fs::write(&go, "").unwrap();
     holder.exits_with(0);
-    // What was asked there before is forgotten when it goes on.
+    // When it resumes, earlier requests of its clients have no effect.
     group.servers[first].process.signal(Signal::CONT);
     assert_eq!(other.ask("UNLOCK other"), ":1");
     waiter.exits_with(0);

@@ -94,8 +94,8 @@ pub(super) struct Run {
     /// --socket, a private one is created, which commands on this host find by themselves.
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) listen: Option<ListenAddress>,
-    /// Allows an address for --listen that other hosts can reach. There is no authentication: do not
-    /// expose it to untrusted networks.
+    /// Allows an address for --listen that other hosts can reach. There is no authentication: do
+    /// not expose it to untrusted networks.
     #[arg(long, requires = "listen")]
     pub(super) allow_remote: bool,
     /// Priority of this member: when there is no leader, the candidate with the highest priority is

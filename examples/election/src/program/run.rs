@@ -127,7 +127,8 @@ async fn serve(
         () = renew => End::Lost,
     };
     let end = match end {
-        // Ctrl-C at a terminal, or a signal to the whole service, reaches the command and this member.
+        // Ctrl-C at a terminal, or a signal to the whole service, reaches the command and this
+        // member.
         End::Ended(_) => match timeout(TOGETHER, stop.signal()).await {
             Ok(signal) => End::Asked(signal),
             Err(_) => end,

@@ -1,5 +1,5 @@
-//! Three member processes on the embedded transport: one of them runs the command, while members are
-//! killed, frozen and stopped. The command holds a file lock, so that an overlap is detected.
+//! Three member processes on the embedded transport: one of them runs the command, while members
+//! are killed, frozen and stopped. The command holds a file lock, so that an overlap is detected.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

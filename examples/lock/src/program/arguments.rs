@@ -9,43 +9,61 @@ use service_lib::{GuardArguments, ListenAddress, Start};
 use crate::Name;
 use crate::limits::WAIT_MS_MAX;
 
-/// With the rest of what a lost lock lingers, less than an hour.
+/// Maximum of `--kill-after`. Together with the other parts of the linger time it stays below
+/// [`LINGER_MS_MAX`](crate::limits::LINGER_MS_MAX).
 const KILL_AFTER_SECONDS_MAX: u64 = 3000;
 
 const ABOUT: &str = "\
 A replicated lock service: flock(1) for several processes and hosts.
 
-`lock serve` is a replica, which serves clients; three of them go on when any one dies.
+`lock serve` runs a server. A group of three servers keeps working when one of them dies.
 `lock run` holds a lock while a command runs, and stops the command if the lock is lost.
 
-Every grant has a fencing token, higher than all before it. What the command writes to should
-refuse a token lower than the highest that it has seen: then not even a command that hangs on
-after its lock was lost does harm. The command finds the token in LOCK_TOKEN, and the name of
-the lock in LOCK_NAME.";
+The command gets these environment variables:
+  LOCK_TOKEN  fencing token: higher than the token of every lock granted before
+  LOCK_NAME   the name of the lock
+
+Storage that the command writes to should reject a token lower than the highest one it has seen.
+Then even a command that keeps running after its lock was lost does no harm.";
 
 const EXAMPLES: &str = "\
 Examples:
   lock serve --id 1 --voters 1,2,3 --engine embedded:$XDG_RUNTIME_DIR/lock.ring --socket $XDG_RUNTIME_DIR/lock1.sock
   lock serve --id 2 --voters 1,2,3 --engine embedded:$XDG_RUNTIME_DIR/lock.ring --socket $XDG_RUNTIME_DIR/lock2.sock
   lock serve --id 3 --voters 1,2,3 --engine embedded:$XDG_RUNTIME_DIR/lock.ring --socket $XDG_RUNTIME_DIR/lock3.sock
-      a group of three processes on one host
+      Starts a group of three servers on one host.
 
   export PLAINSONG_AT=$XDG_RUNTIME_DIR/lock1.sock,$XDG_RUNTIME_DIR/lock2.sock,$XDG_RUNTIME_DIR/lock3.sock
+      Tells the commands below where the servers are; they try the addresses in order. --at does
+      the same for one command.
   lock run backup -- sh -c 'echo \"I have the lock, with token $LOCK_TOKEN\"; sleep 60'
+      Waits for the lock `backup`, then runs the command.
   lock run --shared --timeout 5 backup -- cat report
+      Shares the lock with others, and waits at most 5 seconds for it.
   lock try backup || echo taken
+      Tests whether the lock is free.
   lock ls
+      Lists the locks that are held or waited for.
   lock break backup
+      Takes the lock from its holders and stops their commands.
   lock status
-      any server of the group will do; --at says the same as PLAINSONG_AT
+      Shows the state of the server that answers.
 
   redis-cli -s $XDG_RUNTIME_DIR/lock1.sock
-      by hand: LOCK backup, LIST, UNLOCK backup, USAGE
+      Speaks to a server directly: LOCK backup, LIST, UNLOCK backup, USAGE.
 
-Exit status: of `run` and `try` that of the command, 128 + N if signal N ended it; 1 if the
-lock is not to be had (--conflict-exit-code); 75 if the lock was lost; 69 if no server
-answers, or the command is not there; 64 if the command line is wrong; 71 if the system fails.
-RUST_LOG chooses what `serve` logs on stderr, e.g. RUST_LOG=debug.";
+Exit status:
+  `run` and `try` exit with the status of the command, or with 128 + N if signal N ended it.
+  Otherwise:
+  1   the lock is taken (see --conflict-exit-code), or the request failed
+  64  wrong arguments
+  69  no server answered, a server rejected the request, or the command could not be started
+  71  an operating system error
+  75  the lock was lost while the command ran, so the command was stopped
+
+Environment:
+  PLAINSONG_AT  default of --at: addresses of servers, separated by commas
+  RUST_LOG      log level of `serve` on stderr, for example RUST_LOG=debug (default: info)";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -63,19 +81,20 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Runs one replica until Ctrl-C or SIGTERM.
+    /// Runs a server: one replica of the lock service, until Ctrl-C or SIGTERM.
     Serve(Serve),
-    /// Runs a command under a lock, which it waits for.
+    /// Waits for a lock, then runs a command while holding it.
     Run(Run),
-    /// Runs a command under a lock if it is free; without a command, tells whether it is.
+    /// Runs a command while holding a lock, if the lock is free. Without a command, tests whether
+    /// the lock is free.
     Try(Try),
     /// Lists the locks that are held or waited for.
     Ls(Ls),
-    /// Takes a lock from whoever holds it. Exit status 1 if nobody does.
+    /// Takes a lock from its holders, whose commands are stopped. Exits with 1 if it has no holder.
     Break(Break),
     #[command(flatten)]
     Operate(service_lib::operator::Operate),
-    /// Stops a command when the process that started it cannot.
+    /// Stops a command if the process that started it no longer can. Used internally.
     #[command(hide = true)]
     Guard(GuardArguments),
 }
@@ -85,34 +104,37 @@ pub(super) enum Action {
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) start: Start,
-    /// The name of the group: 1 to 120 printable ASCII characters.
+    /// Name of the group: 1 to 120 printable ASCII characters, the same for all servers.
     #[arg(long, value_name = "NAME", default_value = "lock", value_parser = group_name)]
     pub(super) group: String,
-    /// Serves clients of this host at a Unix socket, made for its owner only.
+    /// Unix socket to serve clients and operators of this host at. Only its owner and root may use
+    /// it.
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
-    /// Serves clients at a TCP port; port 0 takes any that is free.
+    /// TCP address to serve clients at, for example 127.0.0.1:7001. Port 0 picks a free port.
+    /// Operator commands that change something, such as `break`, are accepted at the socket only;
+    /// without --socket, a private one is created, which commands on this host find by themselves.
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) listen: Option<ListenAddress>,
-    /// Lets --listen be an address that other hosts reach. There are no passwords: whoever
-    /// reaches it may lock, and break locks.
+    /// Allows an address for --listen that other hosts can reach. There is no authentication:
+    /// anyone who can connect may take and hold locks. Do not expose it to untrusted networks.
     #[arg(long, requires = "listen")]
     pub(super) allow_remote: bool,
-    /// How long a client waits for a command to be committed before it is told that there
-    /// is no answer, in seconds. The wait for a lock does not count.
+    /// Time in seconds that the group has to commit a request before the client gets an error. The
+    /// wait for a lock does not count.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) timeout: Duration,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// How long to wait for the lock, in seconds: 0 is not at all, and 2592000 (30 days) the most.
-    /// Without it, for as long as it takes.
+    /// Maximum time in seconds to wait for the lock, from 0 (do not wait) to 2592000 (30 days).
+    /// Default: no limit.
     #[arg(short = 'w', long, value_name = "SECONDS", value_parser = wait)]
     pub(super) timeout: Option<Duration>,
     #[command(flatten)]
     pub(super) common: Common,
-    /// The command and its arguments.
+    /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
 }
@@ -121,29 +143,29 @@ pub(super) struct Run {
 pub(super) struct Try {
     #[command(flatten)]
     pub(super) common: Common,
-    /// The command and its arguments.
+    /// The command and its arguments, after `--`.
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// The lock: 1 to 200 printable ASCII characters without spaces.
+    /// Name of the lock: 1 to 200 printable ASCII characters without spaces.
     pub(super) name: Name,
-    /// Together with others that share the lock.
+    /// Shares the lock with other --shared holders. Default: exclusive.
     #[arg(short = 's', long)]
     pub(super) shared: bool,
-    /// How long the command has to stop after SIGTERM, if the lock is lost, before SIGKILL,
-    /// in seconds, up to 3000. Nobody else gets the lock meanwhile.
+    /// If the lock is lost: time in seconds that the command has to stop after SIGTERM, before it
+    /// gets SIGKILL; up to 3000. The lock is not granted to others meanwhile.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = kill_after)]
     pub(super) kill_after: Duration,
-    /// Holds the lock for so many seconds at a time, from 3 to 86400, and renews that three times
-    /// as often:
-    /// then it is free after this time whatever happens to the network between here and the
-    /// server. Without it the lock is held as long as the connection.
+    /// Holds the lock under a lease of this many seconds, from 3 to 86400, and renews it three
+    /// times per lease. If it cannot be renewed, for example because the network fails, the lock is
+    /// lost when the lease expires. Default: no lease; the lock is held as long as the connection
+    /// lives.
     #[arg(long, value_name = "SECONDS", value_parser = lease)]
     pub(super) lease: Option<Duration>,
-    /// The exit status if the lock is not to be had.
+    /// Exit status if the lock could not be acquired.
     #[arg(short = 'E', long, value_name = "NUMBER", default_value_t = 1)]
     pub(super) conflict_exit_code: u8,
     #[command(flatten)]
@@ -158,10 +180,10 @@ pub(super) struct Ls {
 
 #[derive(Debug, Args)]
 pub(super) struct Break {
-    /// The lock.
+    /// Name of the lock.
     pub(super) name: Name,
-    /// Gives the lock to the next at once, without waiting for the commands of its holders
-    /// to stop. For holders that are certainly dead.
+    /// Releases the lock at once, without waiting for the commands of its holders to stop. Use it
+    /// only if the holders are certainly dead, because commands may overlap otherwise.
     #[arg(long)]
     pub(super) now: bool,
     #[command(flatten)]

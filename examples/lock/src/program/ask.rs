@@ -16,12 +16,14 @@ pub(super) async fn ls(arguments: Ls) -> Result<ExitCode, Failure> {
         let mut words = vec!["LIST".to_string()];
         words.extend(after.iter().flat_map(|name| ["AFTER".to_string(), name.clone()]));
         let Reply::Array(locks) = ask_first(arguments.at.addresses()?, &words).await? else {
-            return Err(Failure::Refused("this is no answer to LIST".into()));
+            return Err(Failure::Refused(
+                "unexpected reply to LIST; is another program listening there?".into(),
+            ));
         };
         for lock in &locks {
             let lock = Lock::of(lock).ok_or_else(|| {
                 Failure::Refused(
-                    "this is no answer to LIST: is the server of another version?".into(),
+                    "unexpected reply to LIST; does the server have another version?".into(),
                 )
             })?;
             after = Some(lock.name.clone());
@@ -43,16 +45,19 @@ pub(super) async fn break_lock(arguments: Break) -> Result<ExitCode, Failure> {
     match ask_first(arguments.at.addresses()?, &words).await? {
         Reply::Integer(1..) => Ok(ExitCode::SUCCESS),
         Reply::Integer(_) => {
-            service_lib::print_stderr(format_args!("lock: nobody holds {}", arguments.name));
+            service_lib::print_stderr(format_args!(
+                "lock: {} has no holder; see `lock ls`",
+                arguments.name
+            ));
             Ok(ExitCode::FAILURE)
         }
-        _ => Err(Failure::Refused("this is no answer to BREAK".into())),
+        _ => Err(Failure::Refused("unexpected reply to BREAK".into())),
     }
 }
 
 type Row = [String; 7];
 
-/// A lock as a server tells it.
+/// A lock in a server's reply to `LIST`.
 struct Lock {
     name: String,
     holders: i64,
@@ -121,7 +126,7 @@ fn seconds(ms: i64) -> String {
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
-/// A table with aligned columns; nothing when there are no rows.
+/// Prints a table with aligned columns, or nothing if there are no rows.
 fn print(rows: Vec<Row>) -> io::Result<()> {
     if rows.is_empty() {
         return Ok(());

@@ -3,7 +3,7 @@ use std::io;
 use service_lib::arguments::UsageError;
 use service_lib::{ListenError, Unanswered};
 
-/// Why the program cannot do what it is to do, and what to do about it.
+/// An error that ends the program; its message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -12,13 +12,13 @@ pub(super) enum Failure {
     Listen(#[from] ListenError),
     #[error("{0}")]
     System(io::Error),
-    #[error("no server answers: {0}; is `lock serve` running there? Name others with --at")]
+    #[error("no server answers: {0}; is `lock serve` running there? Name other servers with --at")]
     NoServer(String),
-    #[error("the server refuses: {0}")]
+    #[error("the server rejected the request: {0}")]
     Refused(String),
     #[error(transparent)]
     Operator(#[from] service_lib::operator::OperatorError),
-    #[error("cannot run {command}: {why}")]
+    #[error("cannot run {command}: {why}; check the path and its permissions")]
     Command { command: String, why: io::Error },
 }
 
@@ -32,7 +32,7 @@ impl From<Unanswered> for Failure {
 }
 
 impl Failure {
-    /// As flock(1) has it, in the numbers of sysexits.h.
+    /// Returns the exit status, as in flock(1) and sysexits.h.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::NoServer(_) | Self::Refused(_) | Self::Command { .. } => 69,

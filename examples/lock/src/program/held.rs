@@ -1,4 +1,4 @@
-//! A lock that is held while a command runs, at whichever server.
+//! Holding a lock while a command runs, and moving it to another server if need be.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,44 +16,44 @@ use super::failure::Failure;
 use super::run::{RETRY_PAUSE, is_passing};
 use crate::command::Token;
 
-/// The lock was lost while the command ran.
+/// Exit status if the lock was lost while the command ran.
 const LOST: u8 = 75;
 
-/// How long to look for another server, when one is lost, before the command is stopped. Nobody
-/// else gets the lock meanwhile.
+/// Time to find another server after one is lost, before the command is stopped. The lock is not
+/// granted to others meanwhile.
 pub(super) const RESUME_BOUND: Duration = Duration::from_secs(5);
 
-/// How long one of them may take.
+/// Timeout of one attempt to move the lock to a server.
 const ATTEMPT_BOUND: Duration = Duration::from_secs(2);
 
-/// How long to wait for the word that the lock is given back. The connection's end does
-/// it too.
+/// Timeout for the confirmation that the lock is released. The end of the connection releases it
+/// too.
 const GOODBYE_BOUND: Duration = Duration::from_secs(5);
 
-/// A lock that is held.
+/// A lock that this process holds.
 pub(super) struct Held<'a> {
     common: &'a Common,
     client: ServerConnection,
-    /// The server, by its place in the list.
+    /// Index of the server in the list of addresses.
     at: usize,
     token: Token,
-    /// When it was asked for, or last renewed, so before the lease began.
+    /// Time at which the lock was requested or last renewed, so not after the start of the lease.
     asked: Instant,
 }
 
-/// Why a connection does not keep the lock any more.
+/// The reason why a connection no longer keeps the lock.
 enum Gone {
     /// The lock is lost.
     Lock(String),
-    /// The server is lost; others may know of the lock.
+    /// The server is gone; other servers may still have the lock.
     Server(String),
-    /// The server does not answer, and may have the lock still.
+    /// The server does not answer, but may still have the lock.
     Silent(String),
 }
 
 impl From<io::Error> for Gone {
     fn from(error: io::Error) -> Self {
-        Self::Server(format!("the connection to the server is gone ({error})"))
+        Self::Server(format!("the connection to the server was lost ({error})"))
     }
 }
 
@@ -68,7 +68,7 @@ impl<'a> Held<'a> {
         Self { common, client, at, token, asked }
     }
 
-    /// Runs a command, and returns its exit code.
+    /// Runs a command while holding the lock, and returns the exit status for this program.
     pub(super) async fn run(mut self, command: &[String]) -> Result<ExitCode, Failure> {
         let mut signals = Signals::listen().map_err(Failure::System)?;
         let (name, lease) = (self.common.name.as_str(), self.common.lease);
@@ -84,7 +84,7 @@ impl<'a> Held<'a> {
             Ok(started) => started,
             Err(why) if why.kind() == io::ErrorKind::TimedOut => {
                 service_lib::print_stderr(format_args!(
-                    "lock: lost {name}: the lease was over before the command could begin"
+                    "lock: lost {name}: the lease expired before the command could start"
                 ));
                 self.client.end().await;
                 return Ok(LOST.into());
@@ -100,8 +100,8 @@ impl<'a> Held<'a> {
                 match ended.map_err(Failure::System)? {
                     Ended::Command(_) if self.is_late() => "the lease was not renewed".into(),
                     Ended::Command(status) if job.has_left_some() => {
-                        // As with flock(1), they keep the lock. The guard stops them if it is
-                        // lost.
+                        // The remaining processes keep the lock, as with flock(1). The guard stops
+                        // them if the lock is lost.
                         self.client.leave();
                         return Ok(exit_code(status).into());
                     }
@@ -110,7 +110,7 @@ impl<'a> Held<'a> {
                         self.give_back().await;
                         return Ok(exit_code(status).into());
                     }
-                    Ended::Guard => "the process that guards the command was killed".into(),
+                    Ended::Guard => "the guard process of the command was killed".into(),
                 }
             }
             why = self.lost(&lifeline) => why,
@@ -121,18 +121,19 @@ impl<'a> Held<'a> {
         Ok(LOST.into())
     }
 
-    /// When the lease is taken for lost, unless it is renewed before.
+    /// Returns the time at which this client gives up the lease unless it is renewed before: after
+    /// two thirds of it.
     fn lease_ends(&self) -> Option<Instant> {
         self.common.lease.map(|lease| self.asked + lease / 3 * 2)
     }
 
-    /// Whether the guard may have stopped the command.
+    /// Returns true if the guard may have stopped the command because the lease was not renewed.
     fn is_late(&self) -> bool {
         self.lease_ends().is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Waits until the lock is lost; says why. Renews the lease meanwhile, and moves the lock to
-    /// another server when one is lost.
+    /// Waits until the lock is lost and returns the reason. Meanwhile renews the lease, and moves
+    /// the lock to another server if the current one is lost.
     async fn lost(&mut self, lifeline: &Lifeline) -> String {
         let mut is_watched = false;
         loop {
@@ -154,7 +155,7 @@ impl<'a> Held<'a> {
                     (self.at, self.asked, is_watched) = (at, asked, false);
                     before.end().await;
                     if moved.is_err() {
-                        return "the process that guards the command stands still".into();
+                        return "the guard process of the command does not respond".into();
                     }
                     if let Some(end) = self.lease_ends() {
                         lifeline.extend(end);
@@ -163,17 +164,17 @@ impl<'a> Held<'a> {
                     let address = address.map(ToString::to_string).unwrap_or_default();
                     let name = &self.common.name;
                     service_lib::print_stderr(format_args!(
-                        "lock: {why}; {name} is kept at {address}"
+                        "lock: {why}; moved {name} to {address}, the command keeps running"
                     ));
                 }
-                // It may be that the others only did not hear of anything yet.
+                // The server may only be slow: keep waiting for it.
                 Err(_) if is_silent && !self.is_late() => is_watched = true,
                 Ok(None) | Err(_) => return why,
             }
         }
     }
 
-    /// Waits until the lock is lost, or the server.
+    /// Waits until the lock or the server is lost.
     async fn watch(&mut self, is_watched: bool) -> Gone {
         let addresses = self.common.at.addresses().unwrap_or_default();
         let silence = async {
@@ -195,7 +196,7 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// The same, and renews the lease meanwhile.
+    /// Waits until the lock or the server is lost, and renews the lease meanwhile.
     async fn renew(&mut self, lease: Duration, lifeline: &Lifeline) -> Gone {
         match self.try_to_renew(lease, lifeline).await {
             Ok(gone) => gone,
@@ -219,13 +220,13 @@ impl<'a> Held<'a> {
             let renewal = async {
                 self.client.send(&["RENEW", name]).await?;
                 self.client.send(&["WATCH", name]).await?;
-                // Of the watch that the renewal ends.
+                // `Null` is the reply to the first `WATCH`, which the `RENEW` ends.
                 match self.client.reply().await? {
                     Reply::Null => self.client.reply().await,
                     lost => Ok(lost),
                 }
             };
-            // What is left of the lease is for the others.
+            // The rest of the lease is left for attempts at other servers.
             let bound = self.asked + if has_others { period / 2 * 3 } else { period * 2 };
             let late = || Ok(Gone::Server("the lease could not be renewed in time".into()));
             match timeout_at(bound, renewal).await {
@@ -240,9 +241,10 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Looks for a server that moves the lock to a new connection, beginning with the next one,
-    /// and ending, unless it is silent, with the one that was lost: it may be there again. `None`
-    /// if the lock is lost.
+    /// Finds a server that moves the lock to a new connection. Tries the servers in turn, starting
+    /// with the one after the lost server. Tries the lost server last, because it may be back, but
+    /// not if `is_silent`. Returns `None` if the lock is lost. Does not return while no server
+    /// answers.
     async fn resume(&self, is_silent: bool) -> Option<(ServerConnection, usize, Instant)> {
         let addresses = self.common.at.addresses().unwrap_or_default();
         let token = self.token.to_string();
@@ -259,14 +261,14 @@ impl<'a> Held<'a> {
                     let reply = client.call(&words).await?;
                     io::Result::Ok((client, reply))
                 };
-                // One that comes to nothing here, and takes effect there later, is noticed: the
-                // lock has moved, and is asked for again.
+                // An attempt that times out here may take effect later. That is noticed: the lock
+                // has then moved, and this client moves it again.
                 match timeout(ATTEMPT_BOUND, attempt).await {
                     Ok(Ok((client, Reply::Integer(_)))) => return Some((client, at, asked)),
                     Ok(Ok((_, Reply::Null))) => return None,
                     Ok(Ok((_, Reply::Error(why)))) if !is_passing(&why) => {
                         service_lib::print_stderr(format_args!(
-                            "lock: {} refuses: {why}",
+                            "lock: {} rejects the request: {why}",
                             addresses[at]
                         ));
                     }
@@ -277,12 +279,12 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Gives the lock back, and waits until that has happened.
+    /// Releases the lock and waits for the confirmation.
     pub(super) async fn give_back(mut self) {
         let name = self.common.name.as_str();
         let goodbye = async {
             self.client.send(&["UNLOCK", name]).await?;
-            // Before it there may be the answer to a watch that this ends.
+            // The reply to a `WATCH` that this request ends may come first.
             while !matches!(self.client.reply().await?, Reply::Integer(_) | Reply::Error(_)) {}
             io::Result::Ok(())
         };
@@ -291,8 +293,8 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Waits for the end of the command, or of its guard; if somebody has to renew a lease, also of
-/// what the command has left behind.
+/// Waits for the end of the command or of its guard. If a lease has to be renewed (`renews`), also
+/// waits for the processes that the command has left behind.
 async fn ended(job: &mut Job, signals: &mut Signals, renews: bool) -> io::Result<Ended> {
     let ended = job.ended(signals).await?;
     if renews && matches!(ended, Ended::Command(_)) {
@@ -304,12 +306,12 @@ async fn ended(job: &mut Job, signals: &mut Signals, renews: bool) -> io::Result
     Ok(ended)
 }
 
-/// What the answer to a watch says.
+/// Interprets the reply to `WATCH`.
 fn gone_by(reply: Reply) -> Gone {
     match reply {
         Reply::BulkString(why) => Gone::Lock(String::from_utf8_lossy(&why).into_owned()),
         Reply::SimpleString(why) => Gone::Server(String::from_utf8_lossy(&why).into_owned()),
         Reply::Error(why) => Gone::Server(why.strip_prefix("LOST ").unwrap_or(&why).into()),
-        _ => Gone::Server("the server does not say why".into()),
+        _ => Gone::Server("the server gave no reason".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! The program: the replica, and its clients.
+//! The command line: the server, and its clients.
 
 mod arguments;
 mod ask;
@@ -15,10 +15,10 @@ use tracing::level_filters::LevelFilter;
 use arguments::{Action, Arguments};
 use failure::Failure;
 
-/// A wrong command line, as flock(1) has it.
+/// Exit status for wrong arguments, as in flock(1).
 const USAGE: u8 = 64;
 
-/// Runs the program as the command line says.
+/// Parses the command line, runs the program and returns its exit status.
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -54,7 +54,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// A client needs no threads.
+/// Runs a client on a single-threaded runtime.
 fn client(task: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Failure::System)?.block_on(task)

@@ -1,4 +1,4 @@
-//! `lock run` and `lock try`: a command under a lock.
+//! `lock run` and `lock try`: acquiring a lock, then running a command.
 
 use std::io;
 use std::process::ExitCode;
@@ -13,24 +13,24 @@ use super::failure::Failure;
 use super::held::{Held, RESUME_BOUND};
 use crate::Owner;
 
-/// Whoever waits and loses the server tries again for so long to find another.
+/// Time for which a waiting client that has lost its server looks for another.
 const RETRY_BOUND: Duration = Duration::from_secs(30);
 
+/// Pause between two rounds of attempts.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long beyond `--kill-after` and [`RESUME_BOUND`] nobody else gets a lock whose holder has
-/// lost its server: for the server to notice that it is cut off, which takes it a second longer
-/// than the others at most, for the log's time, which may jump by another, and as much again for
-/// a busy host.
+/// Extra linger time of a lock, beyond `--kill-after` and [`RESUME_BOUND`]. The server may notice a
+/// partition up to one second later than the other servers, log time may jump by another second,
+/// and both are doubled in case a host is busy.
 const MARGIN: Duration = Duration::from_secs(4);
 
-/// How long a server may take to answer a ping before the next is asked; and once more, where none
-/// has answered, as all may be busy.
+/// Timeout of a ping, after which the next server is tried. If no server has answered, one of the
+/// two longer timeouts is used for a second round, because all servers may be busy.
 const PING_BOUND: Duration = Duration::from_secs(1);
 const PING_BOUND_IF_LATE: Duration = Duration::from_secs(2);
 const PING_BOUND_OF_ALL: Duration = Duration::from_secs(5);
 
-/// How long after the end of a wait the server may take to answer.
+/// Time that the server has to answer after the timeout of the wait is over.
 const ANSWER_BOUND: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(arguments: Run) -> Result<ExitCode, Failure> {
@@ -50,7 +50,7 @@ async fn under_lock(
     command: &[String],
 ) -> Result<ExitCode, Failure> {
     reap_orphans().map_err(Failure::System)?;
-    // Any other process is ended by its signals while it waits.
+    // The first process of a container is not ended by signals by default; any other process is.
     let mut signals = Signals::listen_if_init().map_err(Failure::System)?;
     let held = tokio::select! {
         held = lock(common, deadline, command) => held?,
@@ -68,13 +68,14 @@ async fn under_lock(
     }
 }
 
-/// Waits for the lock at the first server that answers; `None` if it is not to be had.
+/// Waits for the lock at the first server that answers. Returns `None` if the lock is taken, or was
+/// not granted before the deadline.
 async fn lock<'a>(
     common: &'a Common,
     deadline: Option<Instant>,
     command: &[String],
 ) -> Result<Option<Held<'a>>, Failure> {
-    // When last a server answered and then went.
+    // Last time at which a server that had served a wait was lost.
     let mut last_good: Option<Instant> = None;
     let mut ping_bound = PING_BOUND;
     loop {
@@ -96,17 +97,21 @@ async fn lock<'a>(
                 }
                 Ok(Reply::Null) => return Ok(None),
                 Ok(Reply::Error(why)) if is_passing(&why) => {
-                    // It served this wait, until it heard that it had been cut off.
+                    // The server served this wait until it noticed that it was partitioned.
                     if why.starts_with("LOST ") {
                         served(&mut last_good, asked);
                     }
                     whys.push(format!("{address}: {why}"));
                 }
                 Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
-                Ok(_) => return Err(Failure::Refused("this is no answer to LOCK".into())),
+                Ok(_) => {
+                    return Err(Failure::Refused(
+                        "unexpected reply to LOCK; is another program listening there?".into(),
+                    ));
+                }
                 Err(why) => {
                     service_lib::print_stderr(format_args!(
-                        "lock: lost {address} while waiting ({why}); the wait begins anew"
+                        "lock: lost {address} while waiting ({why}); waiting again, at the end of the queue"
                     ));
                     served(&mut last_good, asked);
                     whys.push(format!("{address}: {why}"));
@@ -125,7 +130,7 @@ async fn lock<'a>(
     }
 }
 
-/// Waits for the answer of a server that goes on answering.
+/// Waits for the reply of a server. Fails with `TimedOut` if the server stops responding.
 async fn wait(
     client: &mut ServerConnection,
     address: &Address,
@@ -145,8 +150,8 @@ async fn wait(
     }
 }
 
-/// A server was lost that served a wait. One that is lost soon, again and again, is not asked
-/// for ever.
+/// Records the loss of a server that served a wait. The time is renewed only after a long wait, so
+/// servers that fail quickly again and again are not retried for ever.
 fn served(last_good: &mut Option<Instant>, asked: Instant) {
     if asked.elapsed() > RETRY_BOUND {
         *last_good = Some(Instant::now());
@@ -155,7 +160,7 @@ fn served(last_good: &mut Option<Instant>, asked: Instant) {
     }
 }
 
-/// Whether another server may do better.
+/// Returns true if the error is one that another server may not have.
 pub(super) fn is_passing(error: &str) -> bool {
     ["CLUSTERDOWN ", "UNKNOWN ", "LOST "].iter().any(|code| error.starts_with(code))
 }

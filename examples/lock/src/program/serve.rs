@@ -1,4 +1,4 @@
-//! One replica.
+//! `lock serve`: one replica and its server.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -16,11 +16,11 @@ use crate::limits::EVENTS_MAX;
 use crate::node::Node;
 use crate::server::{Server, ServerConfig};
 
-/// How long the replica may be without a majority before its clients are told that they
-/// have lost their locks. A ring that is formed anew takes a part of that.
+/// Time that the replica may be without a majority before its clients lose their locks. It covers
+/// the time that a new ring takes to form.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long an orderly stop waits for holders to stop.
+/// Time that an orderly stop waits for the holders of locks to stop.
 const STOP_BOUND: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
@@ -46,7 +46,7 @@ pub(super) fn run(arguments: Serve) -> Result<ExitCode, Failure> {
     }
     let config = ServerConfig { timeout: arguments.timeout, grace: GRACE };
     let served = runtime.block_on(serve(listeners, &node, events, config));
-    // What is left of the connections holds handles on the replica.
+    // Connections that have not ended hold handles on the replica.
     runtime.shutdown_timeout(Duration::from_millis(100));
     node.stop();
     served?;
@@ -64,13 +64,13 @@ async fn serve(
     let addresses: Vec<String> =
         listeners.iter().filter(|listener| !listener.is_control()).map(Listener::address).collect();
     let server = Server::start(listeners, node.clone(), events, config);
-    // The one line on stdout, for scripts that wait for it.
+    // The only line on stdout. Scripts may wait for it.
     let mut out = io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.replica_status().id, addresses.join(" "));
     let _ = out.flush();
     watch(stop.asked(), vec![node.subscribe()], || vec![node.replica_status()], Line::log).await;
     stop.insist();
-    tracing::info!("stopping; a second signal ends it at once");
+    tracing::info!("stopping; a second signal stops this server at once");
     server.stop(STOP_BOUND).await;
     Ok(())
 }

@@ -18,10 +18,10 @@ use crate::command::{Command, Loss, Output, Patience, Terms, Token};
 use crate::node::CommandFailure;
 use crate::request::{Request, USAGE};
 
-/// How long a client may take to read a reply.
+/// Timeout of writing a reply; after it, the client is disconnected.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One client and its session.
+/// A client's connection and its session.
 pub(super) struct Connection {
     shared: Arc<Shared>,
     rights: Rights,
@@ -30,20 +30,20 @@ pub(super) struct Connection {
     session: u64,
     notices: UnboundedReceiver<SessionNotice>,
     held: BTreeMap<Name, Token>,
-    /// The session may have claims in the group.
+    /// True if the session may have claims in the replicated state.
     used: bool,
-    /// A claim may have come from another session. If it comes late, its client may be gone from
-    /// here to a third server without a word, and still work: so it lingers in any case.
+    /// True if a `RESUME` was proposed. If it takes effect late, its client may have moved on to a
+    /// third server unnoticed and may still be working, so its claims linger in any case.
     resumed: bool,
 }
 
-/// How a session ends.
+/// The reason why a session ends.
 enum Ending {
-    /// By its client.
+    /// The client closed the connection.
     Closed,
     /// The client broke the protocol. It has been sent an error and may still be sending.
     ProtocolError,
-    /// Without its client's doing.
+    /// The server ends the session; the text says why.
     TakenAway(String),
 }
 
@@ -65,7 +65,7 @@ impl Connection {
         }
     }
 
-    /// Serves the client until one of the two ends it, and sees to what it leaves.
+    /// Serves the client until the session ends, then releases its locks.
     pub(super) async fn serve(mut self) {
         tracing::debug!(session = self.session, "connected");
         let ending = loop {
@@ -76,12 +76,12 @@ impl Connection {
         self.shared.sessions.close(self.session);
         let session = self.session;
         if let Ending::TakenAway(why) = &ending {
-            tracing::info!(session, locks = self.held.len(), "session ended: {why}");
+            tracing::info!(session, locks = self.held.len(), "session ended by the server: {why}");
             let reply = error(format_args!("LOST {why}"));
             let _ = self.write(&reply).await;
             let _ = self.output.shutdown().await;
             if !self.held.is_empty() {
-                // The client closes when it has stopped what it did under its locks.
+                // The client closes the connection when it has stopped its work.
                 let node = self.shared.node.clone();
                 tokio::join!(node.insist(Command::Abandon { session }), self.input.drain());
             }
@@ -130,7 +130,7 @@ impl Connection {
                 return Err(Ending::Closed);
             }
             Ok(request) => self.answer(request).await?,
-            Err(nonsense) => error(nonsense),
+            Err(bad_request) => error(bad_request),
         };
         self.write(&reply).await
     }
@@ -172,7 +172,8 @@ impl Connection {
 
     async fn lock(&mut self, name: Name, terms: Terms) -> Result<Reply, Ending> {
         let timeout = self.shared.config.timeout;
-        // By the log's time, which may go slower than this host's while there is no majority.
+        // The wait is counted in log time, which stands still while there is no majority, so it is
+        // limited by this host's clock too.
         let limit = match terms.patience {
             Patience::Ms(ms) => Some(Instant::now() + Duration::from_millis(ms) + timeout),
             Patience::None | Patience::Endless => None,
@@ -188,7 +189,7 @@ impl Connection {
                 Ok(reply(output))
             }
             Err(failure @ CommandFailure::NotDone(_)) => Ok(error(failure)),
-            // If it takes effect later, that is ended with the session.
+            // If the command takes effect later, the end of the session undoes it.
             Err(failure @ CommandFailure::Unknown(_)) => {
                 Err(Ending::TakenAway(failure.to_string()))
             }
@@ -240,7 +241,7 @@ impl Connection {
                 }
                 Some(SessionNotice::TimedOut(late)) if late == name => return Ok(Reply::Null),
                 Some(notice) => self.take(notice)?,
-                None => return Err(Ending::TakenAway("the server stops".into())),
+                None => return Err(Ending::TakenAway("the server is stopping".into())),
             }
         }
     }
@@ -255,8 +256,8 @@ impl Connection {
                 Some(notice) = self.notices.recv() => match notice {
                     SessionNotice::Lost(lost, why) if lost == name => {
                         self.held.remove(&name);
-                        // A client that has moved the lock, and asks here again, may not know
-                        // where it has moved to.
+                        // An error, not a loss: the client itself may have moved the lock, without
+                        // knowing to where.
                         let moved = why == Loss::Moved;
                         return Ok(if moved { error(format_args!("LOST {why}")) } else { bulk(why.to_string()) });
                     }
@@ -269,7 +270,7 @@ impl Connection {
 
     fn take(&mut self, notice: SessionNotice) -> Result<(), Ending> {
         match notice {
-            // Nobody waits for it any more: the wait has ended in between.
+            // The wait has already ended.
             SessionNotice::Granted(..) | SessionNotice::TimedOut(_) => Ok(()),
             SessionNotice::Lost(name, why) => {
                 tracing::info!(session = self.session, %name, "lock lost: {why}");
@@ -301,7 +302,7 @@ fn reply(output: Output) -> Reply {
     match output {
         Output::Granted(token) | Output::Resumed(token) => integer(token),
         Output::Done(count) => integer(count),
-        // A queued request is answered when its wait is over.
+        // The reply to a queued request follows when its wait is over.
         Output::Taken | Output::Queued => Reply::Null,
         Output::Refused(refusal) => error(refusal),
     }

@@ -1,4 +1,4 @@
-//! The list of locks, as a reply.
+//! The reply to `LIST`.
 
 use plainsong::Timestamp;
 use service_lib::resp::Reply;
@@ -6,7 +6,7 @@ use service_lib::resp::Reply;
 use super::connection::{bulk, integer};
 use crate::command::{HolderListed, LockListed, Mode};
 
-/// Returns the reply; how long something lasts is counted from `now`, the log's time.
+/// Returns the reply to `LIST`. Durations in it are relative to `now`, the log time.
 pub(super) fn listed(locks: Vec<LockListed>, now: Timestamp) -> Reply {
     let now = now.0;
     let locks = locks.into_iter().map(|lock| {

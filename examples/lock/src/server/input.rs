@@ -7,16 +7,16 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::limits::{DISCARDED_BYTES_MAX, READ_AHEAD_BYTES_MAX, REQUESTS};
 
-/// What comes from a client.
+/// The receiving half of a client's connection.
 pub(super) struct Input {
     stream: Box<dyn AsyncRead + Send + Unpin>,
     decoder: Decoder,
 }
 
-/// What was received.
+/// Something received from a client.
 pub(super) enum Incoming {
     Request(Vec<Bytes>),
-    /// The client is gone, or says no more.
+    /// The client has closed the connection or its sending half.
     End,
     ProtocolError(ProtocolError),
 }
@@ -26,7 +26,7 @@ impl Input {
         Self { stream, decoder: Decoder::new(REQUESTS) }
     }
 
-    /// The next request. May be dropped and called again.
+    /// Returns the next request. Cancel-safe.
     pub(super) async fn next(&mut self) -> Incoming {
         loop {
             match self.decoder.request() {
@@ -40,8 +40,8 @@ impl Input {
         }
     }
 
-    /// Waits for the end of the client, while a request of it is carried out. Reads ahead up
-    /// to a limit, beyond which the end is not noticed. May be dropped and called again.
+    /// Waits until the client closes the connection, while one of its requests is executed. Reads
+    /// ahead up to [`READ_AHEAD_BYTES_MAX`]; beyond that, the close is not noticed. Cancel-safe.
     pub(super) async fn ended(&mut self) {
         while self.decoder.buffer().len() < READ_AHEAD_BYTES_MAX {
             if !self.fill().await {
@@ -51,7 +51,7 @@ impl Input {
         pending().await
     }
 
-    /// Waits for more from the client. May be dropped and called again.
+    /// Waits until the client sends more or closes the connection. Cancel-safe.
     pub(super) async fn more(&mut self) {
         if self.decoder.buffer().is_empty() {
             self.fill().await;
@@ -63,7 +63,7 @@ impl Input {
         service_lib::discard(&mut self.stream, DISCARDED_BYTES_MAX).await;
     }
 
-    /// Reads and forgets until the client is gone.
+    /// Reads and discards until the client closes the connection.
     pub(super) async fn drain(&mut self) {
         while self.fill().await {
             self.decoder.buffer().clear();

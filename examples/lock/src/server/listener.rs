@@ -13,34 +13,34 @@ use crate::command::SessionEvent;
 use crate::limits::CONNECTIONS_MAX;
 use crate::node::Node;
 
-/// How often the server looks whether its replica still sees a majority.
+/// Interval at which the server checks that its replica still sees a majority.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How a server serves.
+/// Configuration of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerConfig {
-    /// How long a client waits for the outcome of a command, the wait for a lock not
-    /// counted, before it is told that there is none.
+    /// Timeout of a command, after which its client gets an error. The wait for a lock does not
+    /// count.
     pub timeout: Duration,
-    /// How long the replica may be without a majority before those who hold locks here are
-    /// told that they have lost them.
+    /// Time that the replica may be without a majority before the holders of locks at this server
+    /// are told that they have lost them.
     pub grace: Duration,
 }
 
-/// What the connections of a server share.
+/// State shared by the connections of a server.
 pub(super) struct Shared {
     pub(super) node: Node,
     pub(super) config: ServerConfig,
     pub(super) sessions: Sessions,
-    /// Clients at all listeners.
+    /// Number of clients at all listeners.
     connected: AtomicUsize,
 }
 
-/// One of the clients that may be connected, until it is dropped.
+/// A permit for one connected client; dropping it releases the permit.
 struct Admitted(Arc<Shared>);
 
 impl Shared {
-    /// Counts one more client; `None` if there are as many as can be served.
+    /// Admits one more client; returns `None` if the limit of connections is reached.
     fn admit(self: Arc<Self>) -> Option<Admitted> {
         let connected = self.connected.fetch_add(1, Ordering::Relaxed);
         let admitted = Admitted(self);
@@ -54,7 +54,7 @@ impl Drop for Admitted {
     }
 }
 
-/// A running server. Dropping it stops it at once; [`Server::stop`] stops it in order.
+/// A running server. Dropping it stops it at once; [`Server::stop`] stops it gracefully.
 #[derive(Debug)]
 pub struct Server {
     stop: watch::Sender<bool>,
@@ -63,8 +63,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to serve on the runtime this is called in. `events` are those of the node's
-    /// state machine.
+    /// Starts a server on the current Tokio runtime. `events` comes from the node's state machine.
     pub fn start(
         listeners: Vec<Listener>,
         node: Node,
@@ -85,8 +84,8 @@ impl Server {
         Self { stop, accepting, tasks }
     }
 
-    /// Stops in order: accepts nothing more, takes the locks from their holders, and gives
-    /// them so long to stop.
+    /// Stops gracefully: accepts no more connections, takes the locks from their holders, and waits
+    /// at most `bound` for the holders to stop.
     pub async fn stop(mut self, bound: Duration) {
         self.stop.send_replace(true);
         let ended = async {
@@ -95,9 +94,12 @@ impl Server {
             }
         };
         if timeout(bound, ended).await.is_err() {
-            tracing::warn!(?bound, "some clients have not closed their connections");
+            tracing::warn!(
+                ?bound,
+                "some clients did not close their connections in time; disconnecting them"
+            );
         }
-        // Dropping ends what is left.
+        // Dropping `self` ends the remaining connections.
     }
 }
 
@@ -111,19 +113,19 @@ impl Drop for Server {
 
 async fn dispatch(mut events: mpsc::Receiver<SessionEvent>, shared: Arc<Shared>) {
     while let Some(event) = events.recv().await {
-        shared.sessions.take(event);
+        shared.sessions.dispatch(event);
     }
 }
 
-/// Without a majority here there may be one elsewhere, which dismisses this server's
-/// sessions: their locks are not safe any more.
+/// Ends sessions when the replica loses its majority: there may be a majority elsewhere that grants
+/// their locks to others.
 async fn watch_majority(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(LOOK_INTERVAL);
     let mut seen = Instant::now();
     loop {
         tokio::select! {
             () = stopped(&mut stop) => {
-                return shared.sessions.tell_all(&SessionNotice::Over("the server stops"));
+                return shared.sessions.notify_all(&SessionNotice::Over("the server is stopping"));
             }
             _ = ticks.tick() => {}
         }
@@ -131,12 +133,12 @@ async fn watch_majority(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         if status.stopped.is_some() {
             shared
                 .sessions
-                .tell_all(&SessionNotice::Over("the replica of this server has stopped"));
+                .notify_all(&SessionNotice::Over("the replica of this server has stopped"));
         } else if status.majority {
             seen = Instant::now();
         } else if seen.elapsed() > shared.config.grace {
-            shared.sessions.tell_all(&SessionNotice::InDoubt(
-                "this server does not see a majority of the group, which may go on without it",
+            shared.sessions.notify_all(&SessionNotice::InDoubt(
+                "this server does not see a majority of the group, which may continue without it",
             ));
         }
     }
@@ -159,7 +161,7 @@ async fn accept(mut listener: Listener, shared: Arc<Shared>, mut stop: watch::Re
                     }
                     None => stream.refuse().await,
                 },
-                // Out of descriptors, most likely; it may pass.
+                // Most likely out of file descriptors, which may pass.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(Duration::from_millis(100)).await;
@@ -176,6 +178,6 @@ async fn accept(mut listener: Listener, shared: Arc<Shared>, mut stop: watch::Re
 
 /// Waits until the server stops.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone.
+    // An error means that the server was dropped.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -1,4 +1,4 @@
-//! The server: connections in, commands to the group, replies and events out.
+//! The server: accepts connections, proposes commands, and sends replies and events.
 
 mod connection;
 mod info;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::Name;
 use crate::command::{Loss, SessionEvent, SessionId, Token};
 
-/// The sessions of this server: where what happens to them is told.
+/// The open sessions of this server, with a channel of notices for each.
 pub(super) struct Sessions {
     server: Incarnation,
     table: Mutex<Table>,
@@ -19,14 +19,14 @@ struct Table {
     sessions: BTreeMap<u64, UnboundedSender<SessionNotice>>,
 }
 
-/// What a connection is told about its session. A session has few claims, and takes its
-/// notices before it makes more, so there are never many of them.
+/// A notice to a connection about its session. The channel is unbounded, but stays short: a session
+/// has a limited number of claims, and takes its notices before it makes more claims.
 #[derive(Clone, Debug)]
 pub(super) enum SessionNotice {
     Granted(Name, Token),
     TimedOut(Name),
     Lost(Name, Loss),
-    /// What the session holds can no longer be relied on.
+    /// The locks that the session holds can no longer be relied on.
     InDoubt(&'static str),
     /// The session is over.
     Over(&'static str),
@@ -37,7 +37,7 @@ impl Sessions {
         Self { server, table: Mutex::default() }
     }
 
-    /// A new session, with a number that was never used.
+    /// Opens a session with a number that was never used before.
     pub(super) fn open(&self) -> (u64, UnboundedReceiver<SessionNotice>) {
         let (sender, notices) = unbounded_channel();
         let mut table = self.table();
@@ -51,36 +51,40 @@ impl Sessions {
         self.table().sessions.remove(&number);
     }
 
-    /// Tells what the state machine says to whom it concerns.
-    pub(super) fn take(&self, event: SessionEvent) {
+    /// Forwards an event of the state machine to the sessions that it concerns.
+    pub(super) fn dispatch(&self, event: SessionEvent) {
         match event {
             SessionEvent::Granted { session, name, token } => {
-                self.tell(session, SessionNotice::Granted(name, token));
+                self.notify(session, SessionNotice::Granted(name, token));
             }
             SessionEvent::TimedOut { session, name } => {
-                self.tell(session, SessionNotice::TimedOut(name))
+                self.notify(session, SessionNotice::TimedOut(name))
             }
             SessionEvent::Lost { session, name, why } => {
-                self.tell(session, SessionNotice::Lost(name, why))
+                self.notify(session, SessionNotice::Lost(name, why))
             }
             SessionEvent::Dismissed(server) if server == self.server => {
-                self.tell_all(&SessionNotice::Over("the group has gone on without this server"));
+                self.notify_all(&SessionNotice::Over(
+                    "the group has continued without this server",
+                ));
             }
             SessionEvent::Dismissed(_) => {}
             SessionEvent::Restored => {
-                self.tell_all(&SessionNotice::Over("this server was too far behind the group"));
+                self.notify_all(&SessionNotice::Over(
+                    "this server lagged too far and had to restore a snapshot",
+                ));
             }
         }
     }
 
-    pub(super) fn tell_all(&self, notice: &SessionNotice) {
+    pub(super) fn notify_all(&self, notice: &SessionNotice) {
         for session in self.table().sessions.values() {
-            // One that does not hear it is closing.
+            // An error means that the connection is closing.
             let _ = session.send(notice.clone());
         }
     }
 
-    fn tell(&self, session: SessionId, notice: SessionNotice) {
+    fn notify(&self, session: SessionId, notice: SessionNotice) {
         if session.server != self.server {
             return;
         }
@@ -89,7 +93,8 @@ impl Sessions {
         }
     }
 
-    /// Nothing that is done under the lock can leave it half done.
+    /// Locks the table. A poisoned lock is used anyway: a panic cannot leave the table half
+    /// changed.
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use redis_protocol::resp2::decode::decode_bytes_mut;
 use service_lib::resp::Reply;
 
-/// A client that writes requests as a hand does.
+/// A client that sends requests as lines of text, as a person would with `nc`.
 pub struct TestClient {
     stream: UnixStream,
     buffer: BytesMut,
@@ -20,7 +20,7 @@ impl TestClient {
     }
 
     pub fn send(&mut self, line: &str) {
-        self.stream.write_all(format!("{line}\r\n").as_bytes()).expect("a server that reads");
+        self.stream.write_all(format!("{line}\r\n").as_bytes()).expect("the server should read");
     }
 
     pub fn try_reply(&mut self) -> io::Result<String> {
@@ -49,12 +49,12 @@ impl TestClient {
         self.reply()
     }
 
-    /// The token of a lock that is granted.
+    /// Returns the token in the next reply, which must grant a lock.
     #[track_caller]
     pub fn token(&mut self) -> u64 {
         let reply = self.reply();
         reply.strip_prefix(':').and_then(|token| token.parse().ok()).unwrap_or_else(|| {
-            panic!("{reply} is no token");
+            panic!("{reply} is not a token");
         })
     }
 
@@ -65,7 +65,7 @@ impl TestClient {
     }
 }
 
-/// A reply on one line: `OK`, `-ERR ...`, `:1`, `"value"`, `nil`, `["a" nil]`.
+/// Formats a reply on one line: `OK`, `-ERR ...`, `:1`, `"value"`, `nil`, `["a" nil]`.
 pub fn text(reply: &Reply) -> String {
     match reply {
         Reply::SimpleString(text) => String::from_utf8_lossy(text).into_owned(),

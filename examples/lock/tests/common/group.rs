@@ -22,7 +22,7 @@ impl Group {
         Self::start_with(false)
     }
 
-    /// With folders, or in memory.
+    /// Starts a group with its logs on disk if `folders`, or in memory.
     pub fn start_with(folders: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut group = Self { directory, servers: Vec::new() };
@@ -30,7 +30,7 @@ impl Group {
         group
     }
 
-    /// Starts all servers, of which none may run.
+    /// Starts all servers. None of them may be running.
     pub fn servers(&mut self, folders: bool) {
         let path = self.directory.path();
         self.servers = [1, 2, 3].map(|id| Serve::start(id, path, folders)).into_iter().collect();
@@ -39,35 +39,35 @@ impl Group {
         }
     }
 
-    /// Starts the server at this place again, which does not run.
+    /// Restarts the server with index `at`, which must not be running.
     pub fn restart(&mut self, at: usize, folders: bool) {
         let id = self.servers[at].id;
         self.servers[at] = Serve::start(id, self.directory.path(), folders);
     }
 
-    /// A path in a directory that is removed in the end.
+    /// Returns a path in the group's temporary directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// A client of the server at this place.
+    /// Connects a client to the server with index `at`.
     #[track_caller]
     pub fn client(&self, at: usize) -> TestClient {
         self.servers[at].client()
     }
 
-    /// Starts `lock`, as a client of the server at this place.
+    /// Starts `lock` as a client of the server with index `at`.
     pub fn lock(&self, at: usize, verb: &str, arguments: &[&str]) -> Process {
         let socket = self.servers[at].socket.to_str().unwrap();
         lock(&[&[verb, "--at", socket], arguments].concat())
     }
 
-    /// Starts a shell under a lock.
+    /// Starts a shell script with `lock run`.
     pub fn run(&self, at: usize, arguments: &[&str], script: &str) -> Process {
         self.lock(at, "run", &[arguments, &["--", "sh", "-c", script]].concat())
     }
 
-    /// The same with several servers, of which the first that answers is asked.
+    /// Starts a shell script with `lock run`, with the addresses of several servers.
     pub fn run_at(&self, at: &[usize], arguments: &[&str], script: &str) -> Process {
         let sockets: Vec<&str> =
             at.iter().map(|at| self.servers[*at].socket.to_str().unwrap()).collect();
@@ -75,7 +75,8 @@ impl Group {
         lock(&[&run[..], arguments, &["--", "sh", "-c", script]].concat())
     }
 
-    /// The token by which a lock is held, and not lost, as the server at this place lists it.
+    /// Returns the token of a lock that is held and not lost, as the server with index `at` lists
+    /// it.
     pub fn held(&self, at: usize, name: &str) -> Option<u64> {
         let list = self.client(at).ask("LIST");
         let lock = list.split_once(&format!("[\"{name}\" :1 "))?.1;
@@ -84,22 +85,26 @@ impl Group {
         holder.ends_with("\"held\"").then(|| holder.split(' ').next()?.parse().ok())?
     }
 
-    /// Waits until so many wait for a lock.
+    /// Waits until the lock has this number of waiters.
     #[track_caller]
     pub fn waiters(&self, name: &str, waiters: usize) {
-        let told = format!("\"{name}\" :");
+        let row = format!("\"{name}\" :");
         until("waiters in the queue", || {
             let list = self.servers.last()?.client().ask("LIST");
-            let lock = list.split_once(&told)?.1;
+            let lock = list.split_once(&row)?.1;
             let count = lock.split_once(" :")?.1.split(' ').next()?;
             (count == waiters.to_string()).then_some(())
         });
     }
 
-    /// The server whose process serves the ring's socket: it holds the lock beside it.
+    /// Returns the index of the server whose process carries the ring. It holds the file lock
+    /// beside the ring's socket.
     pub fn hub(&self) -> usize {
-        let pid = lock_holder(&self.path("ring.lock")).expect("a process that serves the ring");
-        self.servers.iter().position(|server| server.process.pid() == pid).expect("one of ours")
+        let pid = lock_holder(&self.path("ring.lock")).expect("a process should carry the ring");
+        self.servers
+            .iter()
+            .position(|server| server.process.pid() == pid)
+            .expect("one of the servers should carry the ring")
     }
 }
 
@@ -132,7 +137,7 @@ impl Serve {
         TestClient::connect(&self.socket).expect("a connection")
     }
 
-    /// Waits until it commits.
+    /// Waits until the server commits.
     #[track_caller]
     pub fn is_ready(&self) {
         until("a server that commits", || {

@@ -1,5 +1,5 @@
-//! What the tests of the program share.
-// Each test file uses a part of it.
+//! Helpers shared by the tests of the program.
+// Each test binary uses only some of them.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod client;

@@ -1,4 +1,4 @@
-//! Leases, also of processes that stand still.
+//! Leases, including those of frozen processes.
 
 use rustix::process::Signal;
 
@@ -6,23 +6,23 @@ use super::{endless_turn, lines, tokens_of_turns};
 use crate::common::{Group, until};
 
 #[test]
-fn a_lease_is_renewed_while_the_command_runs_and_ends_by_itself_otherwise() {
+fn a_lease_is_renewed_while_the_command_runs_and_expires_otherwise() {
     let group = Group::start();
     let mut forgetful = group.client(0);
     forgetful.lock("LOCK a LEASE 0.4");
     forgetful.send("WATCH a");
     let mut next = group.client(1);
     next.send("LOCK a");
-    assert_eq!(forgetful.reply(), "\"the lease has run out\"");
+    assert_eq!(forgetful.reply(), "\"the lease has expired\"");
     next.token();
     let mut holder = group.run(2, &["--lease", "3", "b"], "sleep 4.5");
     until("the lock to be held", || (group.client(0).ask("LOCK b TRY") == "nil").then_some(()));
-    assert_eq!(group.client(0).ask("LOCK b TIMEOUT 3.6"), "nil", "it was renewed");
+    assert_eq!(group.client(0).ask("LOCK b TIMEOUT 3.6"), "nil", "the lease was renewed");
     holder.exits_with(0);
 }
 
 #[test]
-fn the_command_of_a_lease_is_stopped_before_the_next_when_lock_run_stands_still() {
+fn a_leased_command_is_stopped_before_the_next_when_lock_run_is_frozen() {
     let group = Group::start();
     let file = group.path("turns");
     let options = ["--lease", "3", "--kill-after", "2", "a"];
@@ -39,10 +39,10 @@ fn the_command_of_a_lease_is_stopped_before_the_next_when_lock_run_stands_still(
 }
 
 #[test]
-fn the_command_of_a_lease_is_stopped_before_the_next_when_its_server_stands_still() {
+fn a_leased_command_is_stopped_before_the_next_when_its_server_is_frozen() {
     let group = Group::start();
     let file = group.path("turns");
-    // The one that carries the ring would hold up everybody.
+    // Freezing the server that carries the ring would freeze the whole group.
     let [first, second] = [1, 2].map(|at| (group.hub() + at) % 3);
     let options = ["--lease", "3", "--kill-after", "2", "a"];
     let mut holder = group.run(first, &options, &endless_turn(&file));

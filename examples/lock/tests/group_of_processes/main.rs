@@ -1,4 +1,4 @@
-//! Three servers, their clients, and what becomes of locks when some of them die.
+//! Three servers and their clients: locks when processes die, freeze or stop.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ use rustix::process::Pid;
 
 use common::until;
 
-/// Waits until a file has so many lines, and returns them.
+/// Waits until a file has at least `count` lines, and returns them.
 #[track_caller]
 fn lines(path: &Path, count: usize) -> Vec<String> {
     until("lines in a file", || {
@@ -26,7 +26,8 @@ fn lines(path: &Path, count: usize) -> Vec<String> {
     })
 }
 
-/// The lines `in TOKEN` and `out TOKEN` of a guarded file never overlap, and tokens grow.
+/// Checks that the lines `in TOKEN` and `out TOKEN` of a file never overlap and that tokens grow,
+/// and returns the tokens.
 #[track_caller]
 fn tokens_of_turns(path: &Path, turns: usize) -> Vec<u64> {
     let lines = lines(path, 2 * turns);
@@ -41,19 +42,19 @@ fn tokens_of_turns(path: &Path, turns: usize) -> Vec<u64> {
     tokens
 }
 
-/// The process id that a command has written to a file.
+/// Returns the process id that a command has written to a file.
 #[track_caller]
 fn pid(path: &Path) -> Pid {
     Pid::from_raw(lines(path, 1)[0].parse().unwrap()).unwrap()
 }
 
 fn is_alive(pid: Pid) -> bool {
-    // A zombie that nobody waits for is dead.
+    // A zombie counts as dead.
     let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     status.is_ok_and(|status| !status.contains(") Z "))
 }
 
-/// A script that writes when its turn begins and ends, and ends a while after it is asked to.
+/// Returns a script that records its start and end in a file, and ends a while after SIGTERM.
 fn endless_turn(file: &Path) -> String {
     let file = file.display();
     format!(

@@ -1,4 +1,4 @@
-//! What becomes of a lock when its holder, its server or the majority dies.
+//! Locks when their holder, its server or the majority dies.
 
 use rustix::process::{Signal, kill_process};
 
@@ -6,7 +6,7 @@ use super::{endless_turn, is_alive, lines, pid, tokens_of_turns};
 use crate::common::Group;
 
 #[test]
-fn a_command_keeps_its_lock_when_lock_run_is_killed_and_frees_it_when_it_is_killed_too() {
+fn a_command_keeps_its_lock_after_lock_run_is_killed_until_it_is_killed_too() {
     let group = Group::start();
     let file = group.path("pid");
     let script = format!("echo $$ >{}; exec sleep 1000", file.display());
@@ -15,7 +15,7 @@ fn a_command_keeps_its_lock_when_lock_run_is_killed_and_frees_it_when_it_is_kill
     let token_before = group.client(1).lock("LOCK other");
     holder.kill();
     assert!(is_alive(command));
-    assert_eq!(group.client(1).ask("LOCK a TIMEOUT 1"), "nil", "the command still has it");
+    assert_eq!(group.client(1).ask("LOCK a TIMEOUT 1"), "nil", "the command still has the lock");
     let mut next = group.client(1);
     next.send("LOCK a");
     group.waiters("a", 1);
@@ -24,7 +24,7 @@ fn a_command_keeps_its_lock_when_lock_run_is_killed_and_frees_it_when_it_is_kill
 }
 
 #[test]
-fn the_next_gets_the_lock_when_the_server_of_its_holder_is_killed() {
+fn the_next_waiter_gets_the_lock_when_the_holder_s_server_is_killed() {
     let mut group = Group::start();
     let mut holder = group.client(0);
     let token = holder.lock("LOCK a");
@@ -41,7 +41,7 @@ fn the_next_gets_the_lock_when_the_server_of_its_holder_is_killed() {
     dead.process.kill();
     let next = first.token();
     assert!(next > token);
-    assert!(holder.try_reply().is_err(), "the connection is gone");
+    assert!(holder.try_reply().is_err(), "the connection should be closed");
     assert_eq!(first.ask("UNLOCK a"), ":1");
     assert!(second.token() > next);
 }
@@ -71,7 +71,7 @@ fn a_command_is_stopped_before_the_next_starts_when_its_server_is_killed() {
 }
 
 #[test]
-fn a_holder_keeps_its_lock_when_the_process_that_serves_the_ring_is_killed() {
+fn a_holder_keeps_its_lock_when_the_process_that_carries_the_ring_is_killed() {
     let mut group = Group::start();
     let mut dead = group.servers.remove(group.hub());
     let mut holder = group.client(0);
@@ -83,13 +83,13 @@ fn a_holder_keeps_its_lock_when_the_process_that_serves_the_ring_is_killed() {
     for server in &group.servers {
         server.is_ready();
     }
-    assert_eq!(holder.ask("RENEW a"), ":1", "it still has it");
+    assert_eq!(holder.ask("RENEW a"), ":1", "it still has the lock");
     assert_eq!(holder.ask("UNLOCK a"), ":1");
     waiter.token();
 }
 
 #[test]
-fn a_holder_without_a_majority_is_stopped() {
+fn a_command_is_stopped_when_its_server_loses_the_majority() {
     let mut group = Group::start();
     let file = group.path("pid");
     let script = format!("echo $$ >{}; exec sleep 1000", file.display());
@@ -107,7 +107,7 @@ fn a_holder_without_a_majority_is_stopped() {
 }
 
 #[test]
-fn a_command_is_stopped_when_its_server_dies_while_lock_run_stands_still_or_is_dead() {
+fn a_command_is_stopped_when_its_server_dies_while_lock_run_is_frozen_or_dead() {
     for signal in [Signal::STOP, Signal::KILL] {
         let mut group = Group::start();
         let file = group.path("turns");
@@ -119,7 +119,11 @@ fn a_command_is_stopped_when_its_server_dies_while_lock_run_stands_still_or_is_d
         let mut next = group.run(1, &["a"], &script);
         group.waiters("a", 1);
         holder.signal(signal);
-        assert_eq!(group.client(2).ask("LOCK a TIMEOUT 1"), "nil", "the command still has it");
+        assert_eq!(
+            group.client(2).ask("LOCK a TIMEOUT 1"),
+            "nil",
+            "the command still has the lock"
+        );
         let mut dead = group.servers.remove(0);
         dead.process.kill();
         next.exits_with(0);

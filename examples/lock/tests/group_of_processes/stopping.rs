@@ -7,7 +7,7 @@ use super::{is_alive, pid};
 use crate::common::{Group, PROGRAM, until};
 
 #[test]
-fn a_broken_lock_stops_the_command_by_force_if_need_be_and_passes_on_then() {
+fn a_broken_lock_is_granted_only_after_its_command_was_stopped() {
     let group = Group::start();
     let file = group.path("pid");
     let stubborn =
@@ -24,14 +24,14 @@ fn a_broken_lock_stops_the_command_by_force_if_need_be_and_passes_on_then() {
     }
     group.lock(2, "break", &["a"]).exits_with(0);
     next.token();
-    assert!(!is_alive(command), "it is dead before the next has the lock");
+    assert!(!is_alive(command), "the command should be dead before the next client has the lock");
     holder.exits_with(75);
     holder.says("an operator has broken the lock");
     group.lock(2, "break", &["nobody-holds-it"]).exits_with(1);
 }
 
 #[test]
-fn a_command_is_stopped_and_its_status_is_right_when_nobody_can_be_told_why() {
+fn a_command_is_stopped_with_the_right_status_when_stderr_is_full() {
     let group = Group::start();
     let file = group.path("pid");
     let script = format!("echo $$ >{}; exec sleep 1000", file.display());
@@ -46,7 +46,7 @@ fn a_command_is_stopped_and_its_status_is_right_when_nobody_can_be_told_why() {
 }
 
 #[test]
-fn a_server_that_is_stopped_in_order_lets_commands_stop_first() {
+fn a_server_that_stops_gracefully_lets_commands_stop_first() {
     let mut group = Group::start();
     let file = group.path("pid");
     let script = format!("echo $$ >{}; exec sleep 1000", file.display());
@@ -65,7 +65,7 @@ fn a_server_that_is_stopped_in_order_lets_commands_stop_first() {
 }
 
 #[test]
-fn locks_outlive_a_group_that_stops_and_those_of_its_clients_are_released_in_order() {
+fn locks_survive_a_restart_of_the_group_and_linger_as_agreed() {
     let mut group = Group::start_with(true);
     let mut brief = group.client(0);
     let mut lingering = group.client(1);

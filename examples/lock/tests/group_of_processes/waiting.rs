@@ -1,10 +1,10 @@
-//! Clients that wait for a lock at several servers.
+//! Clients that wait for a lock at different servers.
 
 use super::{lines, tokens_of_turns};
 use crate::common::{Group, lock, until};
 
 #[test]
-fn one_at_a_time_has_the_lock_however_many_want_it() {
+fn only_one_of_many_clients_has_the_lock_at_a_time() {
     const WORKERS: usize = 6;
     const TURNS: usize = 4;
     let group = Group::start();
@@ -30,7 +30,7 @@ fn one_at_a_time_has_the_lock_however_many_want_it() {
 }
 
 #[test]
-fn waiters_at_different_servers_get_the_lock_in_the_order_of_asking() {
+fn waiters_at_different_servers_get_the_lock_in_the_order_of_their_requests() {
     let group = Group::start();
     let mut holder = group.client(0);
     let mut last = holder.lock("LOCK a");
@@ -46,13 +46,13 @@ fn waiters_at_different_servers_get_the_lock_in_the_order_of_asking() {
         let token = waiter.token();
         assert!(token > last);
         last = token;
-        // It ends as a process that is killed does: without a word.
+        // The connection ends without a request, as when a process is killed.
         drop(waiter);
     }
 }
 
 #[test]
-fn those_who_share_a_lock_have_it_together_and_starve_nobody() {
+fn shared_holders_hold_together_and_starve_no_exclusive_waiter() {
     let group = Group::start();
     let [mut one, mut two] = [0, 1].map(|at| group.client(at));
     let shared = [one.lock("LOCK a SHARED"), two.lock("LOCK a SHARED")];
@@ -73,7 +73,7 @@ fn those_who_share_a_lock_have_it_together_and_starve_nobody() {
 }
 
 #[test]
-fn waits_end_in_time_in_an_idle_group() {
+fn waits_time_out_in_an_idle_group() {
     let group = Group::start();
     let mut holder = group.client(0);
     holder.lock("LOCK a");
@@ -91,7 +91,7 @@ fn waits_end_in_time_in_an_idle_group() {
 }
 
 #[test]
-fn a_waiter_whose_server_dies_asks_another() {
+fn a_waiter_whose_server_dies_waits_at_another_server() {
     let mut group = Group::start();
     let mut holder = group.client(2);
     holder.lock("LOCK a");
@@ -102,7 +102,7 @@ fn a_waiter_whose_server_dies_asks_another() {
     let mut waiter = lock(&arguments);
     group.waiters("a", 1);
     group.servers[0].process.kill();
-    waiter.says("the wait begins anew");
+    waiter.says("waiting again");
     assert!(waiter.status().is_none());
     drop(holder);
     waiter.exits_with(0);

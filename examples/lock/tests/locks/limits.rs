@@ -8,7 +8,7 @@ use plainsong::Timestamp;
 use super::{A, B, SHARE, WAIT, World, name, run};
 
 #[test]
-fn limits_are_told_and_nothing_changes() {
+fn requests_beyond_a_limit_are_refused_and_change_nothing() {
     let mut world = World::default();
     for lock in 0..CLAIMS_PER_SESSION_MAX {
         assert!(matches!(world.lock(A, &format!("l{lock}"), WAIT), Output::Granted(_)));
@@ -29,7 +29,7 @@ fn limits_are_told_and_nothing_changes() {
 }
 
 #[test]
-fn the_list_goes_on_behind_a_name_and_tells_some_holders_of_many() {
+fn the_list_continues_after_a_name_and_limits_the_holders_shown() {
     let mut world = World::default();
     for session in 0..20 {
         world.lock((1, session), "b", SHARE);
@@ -39,8 +39,8 @@ fn the_list_goes_on_behind_a_name_and_tells_some_holders_of_many() {
     world.lock(A, "c", WAIT);
     let list = |world: &World, after: Option<&str>| world.locks.list(after.map(name).as_ref(), 2);
     let first = list(&world, None);
-    let told: Vec<_> = first.iter().map(|l| (l.name.as_str(), l.holders, l.waiters)).collect();
-    assert_eq!(told, [("a", 1, 0), ("b", 20, 1)]);
+    let counts: Vec<_> = first.iter().map(|l| (l.name.as_str(), l.holders, l.waiters)).collect();
+    assert_eq!(counts, [("a", 1, 0), ("b", 20, 1)]);
     assert_eq!(first[0].first[0].until, Some(Timestamp(10)));
     assert_eq!(first[1].first.len(), LISTED_HOLDERS_MAX);
     let rest = list(&world, Some("b"));

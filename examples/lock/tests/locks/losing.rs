@@ -1,4 +1,5 @@
-//! How a session loses its locks: it ends, its server leaves, its lease ends, or an operator breaks them.
+//! A session loses its locks when it ends, its server leaves, a lease expires or an operator breaks
+//! them.
 
 use lock::command::{Command, Loss, Output, Refusal, SessionEvent, Terms};
 use plainsong::Timestamp;
@@ -6,7 +7,7 @@ use plainsong::Timestamp;
 use super::{A, B, C, SHARE, WAIT, World, granted, lost, name, run};
 
 #[test]
-fn a_session_that_ends_gives_everything_back() {
+fn a_session_that_ends_releases_all_its_locks() {
     let mut world = World::default();
     world.lock(A, "a", Terms { linger_ms: 100, ..WAIT });
     world.lock(A, "b", WAIT);
@@ -19,9 +20,9 @@ fn a_session_that_ends_gives_everything_back() {
     assert_eq!(world.does(1, Command::End { session: 1 }), Output::Done(0));
 }
 
-/// Rule N9: the group tells it in the order of the log, at the same place everywhere.
+/// Rule N9: the departure of a server takes effect at the same place of the log at all replicas.
 #[test]
-fn a_server_that_leaves_takes_its_sessions_with_it() {
+fn a_server_that_leaves_loses_all_its_sessions() {
     let mut world = World::default();
     world.lock((1, 5), "a", WAIT);
     world.lock((1, 2), "b", WAIT);
@@ -33,7 +34,7 @@ fn a_server_that_leaves_takes_its_sessions_with_it() {
     assert_eq!(
         world.news(),
         [granted(B, "b", 3), granted(C, "a", 4), SessionEvent::Dismissed(run(1))],
-        "by session, and without who waited there"
+        "in the order of sessions, and without the waiters of the server that left"
     );
     world.unlock(C, "a");
     assert_eq!(world.news(), [granted(B, "a", 5)]);
@@ -42,7 +43,7 @@ fn a_server_that_leaves_takes_its_sessions_with_it() {
 }
 
 #[test]
-fn what_a_server_held_lingers_where_that_was_agreed() {
+fn locks_of_a_departed_server_linger_as_agreed() {
     let mut world = World::default();
     world.lock(A, "a", Terms { linger_ms: 100, ..WAIT });
     world.lock(B, "a", WAIT);
@@ -56,7 +57,7 @@ fn what_a_server_held_lingers_where_that_was_agreed() {
 }
 
 #[test]
-fn a_session_given_up_lingers_until_its_client_has_stopped() {
+fn locks_of_an_abandoned_session_linger_until_its_client_has_stopped() {
     let mut world = World::default();
     world.lock(A, "a", Terms { linger_ms: 100, ..WAIT });
     world.lock(B, "a", WAIT);
@@ -66,7 +67,11 @@ fn a_session_given_up_lingers_until_its_client_has_stopped() {
     world.passes(50);
     assert_eq!(world.news(), [SessionEvent::Dismissed(run(1))]);
     assert_eq!(world.does(1, Command::Abandon { session: 1 }), Output::Done(1));
-    assert_eq!(world.locks.next_deadline(), Some(Timestamp(100)), "it does not begin anew");
+    assert_eq!(
+        world.locks.next_deadline(),
+        Some(Timestamp(100)),
+        "the linger time does not start again"
+    );
     assert_eq!(world.does(1, Command::Renew { session: 1, name: name("a") }), Output::Done(0));
     assert_eq!(world.lock(A, "a", WAIT), Output::Refused(Refusal::Held));
     assert_eq!(world.does(1, Command::End { session: 1 }), Output::Done(1));
@@ -74,7 +79,7 @@ fn a_session_given_up_lingers_until_its_client_has_stopped() {
 }
 
 #[test]
-fn a_lease_ends_unless_it_is_renewed() {
+fn a_lease_expires_unless_it_is_renewed() {
     let mut world = World::default();
     world.lock(A, "a", Terms { lease_ms: Some(100), ..WAIT });
     world.lock(B, "a", Terms { lease_ms: Some(30), linger_ms: 7, ..WAIT });
@@ -84,20 +89,20 @@ fn a_lease_ends_unless_it_is_renewed() {
     assert_eq!(
         world.does(2, Command::Renew { session: 1, name: name("a") }),
         Output::Done(0),
-        "who waits has no lease"
+        "a waiter has no lease"
     );
     world.passes(159);
     assert_eq!(world.news(), []);
     world.passes(160);
     assert_eq!(world.news(), [lost(A, "a", Loss::LeaseOver), granted(B, "a", 160)]);
     world.passes(190);
-    assert_eq!(world.news(), [lost(B, "a", Loss::LeaseOver)], "its lease began with the grant");
+    assert_eq!(world.news(), [lost(B, "a", Loss::LeaseOver)], "the lease starts with the grant");
     world.passes(197);
     assert_eq!(world.news(), [granted(C, "a", 197)]);
 }
 
 #[test]
-fn an_operator_breaks_a_lock_now_or_when_its_holder_has_had_time() {
+fn an_operator_breaks_a_lock_at_once_or_after_its_linger_time() {
     let mut world = World::default();
     world.lock(A, "a", Terms { linger_ms: 100, ..SHARE });
     world.lock(B, "a", SHARE);

@@ -1,4 +1,4 @@
-//! The state alone: who gets which lock, when, and with which token.
+//! The replicated state on its own: grants, their order, and tokens.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use lock::command::{Command, Loss, Mode, Output, Patience, SessionEvent, Session
 use lock::{Locks, Name, Owner};
 use plainsong::{Incarnation, Nonce, ReplicaId, Timestamp};
 
-/// The locks and a log's time, which only a test moves.
+/// The locks and a log time that only the test advances.
 #[derive(Clone, Default)]
 struct World {
     locks: Locks,
@@ -40,7 +40,7 @@ impl World {
         self.does(server, Command::Release { session, name: name(lock) })
     }
 
-    /// The time passes, as a replica has it: with a wake-up where one was asked for.
+    /// Advances the time to `time`, with a wake-up if one is due, as in a replica.
     #[track_caller]
     fn passes(&mut self, time: u64) {
         self.time = time;

@@ -1,4 +1,4 @@
-//! Properties that hold whatever commands are executed.
+//! Properties that hold for random commands.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use plainsong::testing::Random;
 
 use super::{OWNER, World, name, run};
 
-/// Does something at random. If a lock was asked for, says by whom, and what the answer was.
+/// Executes a random step. If it was a request for a lock, returns the session, the lock and the
+/// output.
 fn at_random(random: &mut Random, world: &mut World) -> Option<(SessionId, Name, Output)> {
     let server = 1 + random.below(3) as u32;
     let session = 1 + random.below(4);
@@ -54,17 +55,17 @@ fn at_random(random: &mut Random, world: &mut World) -> Option<(SessionId, Name,
     is_acquire.then_some((session, lock, output))
 }
 
-/// What `check` asserts at every step, and besides: tokens only grow, and each lock is
-/// granted in the order of asking.
+/// Checks after every step, beside the invariants of `check`, that tokens grow and that each lock
+/// is granted in the order of the requests.
 #[test]
-fn whatever_happens_grants_are_in_order_and_tokens_grow() {
+fn random_commands_keep_grants_in_order_and_tokens_growing() {
     let seeds = std::env::var("PLAINSONG_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     for seed in 0..seeds {
         let mut random = Random::new(seed);
         let mut world = World::default();
         let mut last_token = 0;
         let mut asked = 0_u64;
-        // When each session that waits has asked, and the last that was granted, by lock.
+        // Number of the request of each waiting session, and of the last granted one of each lock.
         let mut waits: BTreeMap<(Name, SessionId), u64> = BTreeMap::new();
         let mut granted: BTreeMap<Name, u64> = BTreeMap::new();
         let mut grants = 0;
@@ -102,12 +103,12 @@ fn whatever_happens_grants_are_in_order_and_tokens_grow() {
                 _ => {}
             }
         }
-        assert!(grants > 50, "seed {seed}: only {grants} waits were rewarded");
+        assert!(grants > 50, "seed {seed}: only {grants} waits ended with a grant");
     }
 }
 
 #[test]
-fn the_same_commands_make_the_same_state_also_from_a_copy_on_disk() {
+fn the_same_commands_give_the_same_state_also_after_a_serialized_copy() {
     for seed in 0..5 {
         let mut worlds = [World::default(), World::default()];
         for step in 0..2000 {

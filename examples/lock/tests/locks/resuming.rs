@@ -5,7 +5,7 @@ use lock::command::{Command, Loss, Output, Refusal, SessionEvent, Terms};
 use super::{A, B, C, D, WAIT, World, lost, name, run};
 
 #[test]
-fn a_lock_whose_server_is_gone_moves_to_another_session_with_its_token() {
+fn a_lock_whose_server_is_gone_moves_to_another_session_and_keeps_its_token() {
     let mut world = World::default();
     let terms = Terms { linger_ms: 100, ..WAIT };
     assert_eq!(world.lock(A, "a", terms), Output::Granted(1));
@@ -14,7 +14,7 @@ fn a_lock_whose_server_is_gone_moves_to_another_session_with_its_token() {
         world.does(server, Command::Resume { session, name: name("a"), token })
     };
     assert_eq!(resume(&mut world, B, 2), Output::Taken, "no such grant");
-    // Its server is there still, and its client does not hear it.
+    // The old server is still a member; its client no longer hears from it.
     assert_eq!(resume(&mut world, B, 1), Output::Resumed(1));
     assert_eq!(world.news(), [lost(A, "a", Loss::Moved)]);
     assert_eq!(world.does(1, Command::End { session: 1 }), Output::Done(0));
@@ -24,15 +24,19 @@ fn a_lock_whose_server_is_gone_moves_to_another_session_with_its_token() {
     assert_eq!(resume(&mut world, D, 1), Output::Resumed(1));
     assert_eq!(world.news(), [lost(B, "a", Loss::Moved)]);
     world.passes(1000);
-    assert_eq!(world.news(), [], "it lingers no more");
-    assert_eq!(resume(&mut world, C, 1), Output::Refused(Refusal::Held), "it waits for it");
+    assert_eq!(world.news(), [], "a resumed lock does not linger");
+    assert_eq!(
+        resume(&mut world, C, 1),
+        Output::Refused(Refusal::Held),
+        "the session already waits for the lock"
+    );
     world.leaves(3);
     world.passes(1100);
     assert_eq!(resume(&mut world, A, 1), Output::Taken, "too late");
 }
 
 #[test]
-fn a_lease_that_moves_begins_anew() {
+fn a_lease_restarts_when_the_lock_moves() {
     let mut world = World::default();
     world.lock(A, "a", Terms { lease_ms: Some(50), linger_ms: 100, ..WAIT });
     world.passes(40);
@@ -45,11 +49,11 @@ fn a_lease_that_moves_begins_anew() {
     assert_eq!(world.news(), []);
     world.passes(170);
     assert_eq!(world.news(), [lost(B, "a", Loss::LeaseOver)]);
-    assert_eq!(world.does(3, resume), Output::Taken, "what has run out is not resumed");
+    assert_eq!(world.does(3, resume), Output::Taken, "an expired lease cannot be resumed");
 }
 
 #[test]
-fn a_broken_lock_is_not_resumed() {
+fn a_broken_lock_cannot_be_resumed() {
     for is_lost_before in [false, true] {
         let mut world = World::default();
         world.lock(A, "a", Terms { linger_ms: 100, ..WAIT });

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::{TRY, name, run};
 
 #[test]
-fn a_replica_that_takes_over_a_snapshot_has_the_same_locks_and_tells_its_server() {
+fn a_restored_replica_has_the_same_locks_and_notifies_its_server() {
     let (sender, mut events) = mpsc::channel(16);
     let context = |time| Context::new(Index(1), Timestamp(time)).proposed_by(run(1));
     let acquire = |session| Command::Acquire { session, name: name("a"), terms: TRY };
@@ -23,5 +23,9 @@ fn a_replica_that_takes_over_a_snapshot_has_the_same_locks_and_tells_its_server(
     assert_eq!(other.apply(&context(6), acquire(2)), Output::Taken);
     let release = Command::Release { session: 1, name: name("a") };
     assert_eq!(other.apply(&context(7), release), Output::Done(1));
-    assert_eq!(other.apply(&context(5), acquire(2)), Output::Granted(6), "the token is known too");
+    assert_eq!(
+        other.apply(&context(5), acquire(2)),
+        Output::Granted(6),
+        "the last token is part of the snapshot"
+    );
 }
