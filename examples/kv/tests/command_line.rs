@@ -22,12 +22,12 @@ fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
     for (arguments, told) in [
         (
             [&["--id", "4", "--voters", "1,2,3"], &engine[..]].concat(),
-            "kv: replica 4 is not among the voters 1,2,3: name all first voters in --voters, this \
-             one too\n",
+            "kv: replica 4 is not among the voters 1,2,3: list every initial voter in --voters, \
+             including this replica\n",
         ),
         (
             [&["--id", "1", "--voters", "1,2,2"], &engine[..]].concat(),
-            "kv: --voters names replica 2 twice: name each once\n",
+            "kv: --voters lists replica 2 twice: list each replica once\n",
         ),
         (
             [&["--id", "1", "--voters", "1"], &engine[..]].concat(),
@@ -36,7 +36,7 @@ fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
         ),
         (
             [&["--id", "1", "--voters", "1", "--durability", "disk"], &engine[..]].concat(),
-            "kv: --durability disk: there is no data directory to keep the log in; add --data-dir DIR\n",
+            "kv: --durability disk needs a data directory for the log: add --data-dir DIR\n",
         ),
         (
             [
@@ -44,8 +44,8 @@ fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
                 &engine[..],
             ]
             .concat(),
-            "kv: --durability memory: --data-dir /nonexistent/kv keeps the log on disk; leave out \
-             --data-dir, or use --durability disk\n",
+            "kv: --durability memory contradicts --data-dir /nonexistent/kv, which keeps the log on \
+             disk: leave out --data-dir, or use --durability disk\n",
         ),
     ] {
         let output = serve(&arguments);
@@ -121,7 +121,9 @@ fn a_socket_replaces_nothing_but_a_dead_socket() {
         let output = serve(&["--id", "1", "--voters", "1", "--engine", &engine, "--socket", &path]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
-        let told = format!("cannot serve at {path}: it is not a socket, and is left alone; choose");
+        let told = format!(
+            "cannot listen on {path}: it exists and is not a socket, so it was not replaced; choose"
+        );
         assert!(error.contains(&told), "{error}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");

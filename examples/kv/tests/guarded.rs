@@ -54,7 +54,7 @@ fn a_password_is_asked_for_at_the_port_and_not_at_the_socket() {
 
 /// What a port answers to a request of an operator, up to the path and after it.
 const REFUSAL: [&str; 2] = [
-    "-NOPERM this is for operators: send it to the Unix socket ",
+    "-NOPERM only operators may send this request: send it to the Unix socket ",
     ", as the user that runs the replica",
 ];
 
@@ -70,11 +70,14 @@ fn operators_are_served_at_the_socket_and_not_at_the_port() {
     }
     assert!(client.ask("MEMBERS").contains("REPLICA"), "everybody may look");
     let mut local = TestClient::over(UnixStream::connect(&socket).unwrap());
-    assert!(local.ask("NEWCLUSTER").contains("would go on alone"));
+    assert!(local.ask("NEWCLUSTER").contains("would become the only voter of a new cluster"));
     // The command line finds the socket of a replica of this host by itself.
     let output = kv(&["members", "add", "0", "--at", &serve.address.to_string()]);
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("a replica has a number, from 1"), "it has reached the replica: {told}");
+    assert!(
+        told.contains("a replica id is a whole number from 1"),
+        "it has reached the replica: {told}"
+    );
 }
 
 #[test]
@@ -92,7 +95,7 @@ fn operators_have_a_private_socket_without_being_asked_for_one() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(path), mode(path.parent().unwrap())), (0o600, 0o700));
     let mut local = TestClient::over(UnixStream::connect(path).unwrap());
-    assert!(local.ask("NEWCLUSTER").contains("would go on alone"));
+    assert!(local.ask("NEWCLUSTER").contains("would become the only voter of a new cluster"));
     drop((client, local));
     serve.process.signal(Signal::TERM);
     assert!(serve.process.ended().success());

@@ -34,7 +34,7 @@ fn startup_errors_are_one_line_with_a_remedy() {
     fails(
         &with(&["--id", "4", "--voters", "1,2,3", "--listen", "127.0.0.1:0"]),
         1,
-        "lock: replica 4 is not among the voters 1,2,3: name all first voters",
+        "lock: replica 4 is not among the voters 1,2,3: list every initial voter",
     );
     fails(
         &with(&["--id", "1", "--listen", "127.0.0.1:0"]),
@@ -44,7 +44,7 @@ fn startup_errors_are_one_line_with_a_remedy() {
     let engine = format!("embedded:{}", directory.path().join("ring").display());
     let serve = ["serve", "--id", "1", "--engine", &engine];
     fails(&[&serve[..], &["--listen", "0.0.0.0:0"]].concat(), 1, "add --allow-remote");
-    fails(&[&serve[..], &["--socket", taken]].concat(), 1, "another process does; stop it");
+    fails(&[&serve[..], &["--socket", taken]].concat(), 1, "another process is already listening");
     fails(
         &[&serve[..], &["--socket", "/nonexistent/s"]].concat(),
         1,
@@ -138,7 +138,7 @@ fn a_path_that_is_not_a_dead_socket_is_never_replaced() {
     for path in [&file, &link] {
         let path = path.to_str().unwrap();
         let serve = ["serve", "--id", "1", "--voters", "1", "--engine", &engine, "--socket", path];
-        fails(&serve, 1, "it is not a socket, and is left alone; choose another path");
+        fails(&serve, 1, "is not a socket, so it was not replaced; choose another path");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     assert!(link.is_symlink());
@@ -166,7 +166,7 @@ fn only_operators_can_break_locks() {
     client.write_all(b"BREAK a NOW\r\n").unwrap();
     let mut refusal = String::new();
     BufReader::new(client).read_line(&mut refusal).unwrap();
-    assert!(refusal.starts_with("-NOPERM this is for operators"), "{refusal}");
+    assert!(refusal.starts_with("-NOPERM only operators may send this request"), "{refusal}");
     assert!(refusal.contains(path), "{refusal}");
     // On the same host, the command line finds the server's socket by itself.
     let output = lock(&["break", "--at", port, "a"]);

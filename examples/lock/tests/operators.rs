@@ -35,7 +35,7 @@ fn in_memory_replicas_can_be_restarted_one_by_one_without_loss() {
         group.servers[at].process.kill();
         let mut early = group.lock((at + 1) % 3, "members", &["--wait-safe", "--timeout", "0.001"]);
         early.exits_with(75);
-        early.says("no other replica should be restarted yet");
+        early.says("it is not safe yet to restart another replica");
         group.restart(at, false);
         group.lock(at, "members", &["--wait-safe"]).exits_with(0);
     }

@@ -1,74 +1,75 @@
-//! Parts of the programs' command lines.
+//! Checks and value parsers shared by the programs' command lines.
 
 use std::time::Duration;
 
 use crate::ListenAddress;
 
-/// What cannot work, and what to do about it.
+/// An invalid combination of options, or a replica that cannot start, with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageError {
-    /// The replica is not one of those that are to form the group.
+    /// `--voters` is given without the replica itself.
     #[error(
-        "replica {id} is not among the voters {voters}: name all first voters in --voters, this \
-         one too"
+        "replica {id} is not among the voters {voters}: list every initial voter in --voters, \
+         including this replica"
     )]
     NotAVoter {
-        /// The replica.
+        /// This replica's id.
         id: u32,
-        /// The list.
+        /// The voters listed, separated by commas.
         voters: String,
     },
-    /// A replica is listed twice.
-    #[error("--voters names replica {0} twice: name each once")]
+    /// `--voters` lists a replica twice.
+    #[error("--voters lists replica {0} twice: list each replica once")]
     VoterTwice(u32),
-    /// There is no place to be durable.
-    #[error("--durability disk: there is no data directory to keep the log in; add --data-dir DIR")]
+    /// `--durability disk` without `--data-dir`.
+    #[error("--durability disk needs a data directory for the log: add --data-dir DIR")]
     NoFolder,
-    /// What is on disk is not in memory alone.
+    /// `--durability memory` with `--data-dir`.
     #[error(
-        "--durability memory: --data-dir {0} keeps the log on disk; leave out --data-dir, or use \
-         --durability disk"
+        "--durability memory contradicts --data-dir {0}, which keeps the log on disk: leave out \
+         --data-dir, or use --durability disk"
     )]
     NotInMemory(String),
-    /// Whoever reaches the address could do anything.
+    /// Other hosts can reach the listen address, and the service does not authenticate clients.
     #[error(
-        "--listen {0}: other hosts reach that address, and there are no passwords; listen on \
-         127.0.0.1 or [::1], or add --allow-remote where the network is trusted"
+        "--listen {0}: other hosts can reach this address, and clients are not authenticated; \
+         listen on 127.0.0.1 or [::1], or add --allow-remote if the network is trusted"
     )]
     Remote(String),
-    /// Processes cannot meet there.
+    /// The transport cannot be used, e.g. because its directory is unsafe.
     #[error("--engine {engine}: {why}")]
     Engine {
-        /// The engine.
+        /// The value of `--engine`.
         engine: String,
-        /// Why, and what to do.
+        /// The reason and the remedy.
         why: String,
     },
-    /// Corosync does not run.
+    /// No Corosync daemon runs on this host.
     #[error(
         "replica {id} cannot start: there is no Corosync daemon on this host; start it, e.g. by \
          `systemctl start corosync`, or use --engine embedded"
     )]
     NoDaemon {
-        /// The replica.
+        /// This replica's id.
         id: u32,
     },
-    /// The replica does not start.
+    /// The replica could not be started for another reason.
     #[error("replica {id} cannot start: {why}")]
     Start {
-        /// The replica.
+        /// This replica's id.
         id: u32,
-        /// Why, and what to do.
+        /// The reason and the remedy.
         why: String,
     },
 }
 
-/// Checks `--listen` of a service without passwords.
+/// Checks `--listen` of a service that does not authenticate clients.
 ///
 /// # Errors
 ///
-/// Other hosts reach the address, and `--allow-remote` is not given.
+/// Returns [`UsageError::Remote`] if other hosts can reach the address and `--allow-remote` is not
+/// given.
 pub fn check_listen(listen: Option<&ListenAddress>, allow_remote: bool) -> Result<(), UsageError> {
     match listen {
         Some(address) if !address.is_loopback() && !allow_remote => {
@@ -78,11 +79,11 @@ pub fn check_listen(listen: Option<&ListenAddress>, allow_remote: bool) -> Resul
     }
 }
 
-/// Reads `--group`.
+/// Parses the value of `--group`.
 ///
 /// # Errors
 ///
-/// It cannot be the name of a group.
+/// Returns the valid form if the text is not a group name.
 pub fn group_name(text: &str) -> Result<String, String> {
     match text.parse::<cpg::GroupName>() {
         Ok(name) => Ok(name.as_str().into()),
@@ -93,11 +94,11 @@ pub fn group_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads seconds, from a thousandth to a day.
+/// Parses a duration in seconds, from 0.001 to 86,400 (one day). Fractions are allowed.
 ///
 /// # Errors
 ///
-/// It is no such number.
+/// Returns the valid range if the text is not a number within it.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds: &f64| (0.001..=86_400.0).contains(seconds));
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "give seconds from 0.001 to 86400".into())

@@ -1,16 +1,17 @@
-//! File descriptors: clients get those that log, snapshots and group do not need.
+//! Limits on file descriptors. Enough of them are reserved that a crowd of clients can never keep
+//! the log, the snapshots or the group from opening a file.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are kept back for the log, the snapshots, the ring of the group and its 128
+/// Number of descriptors reserved for the log, the snapshots, the embedded ring with its up to 128
 /// members, metrics and operators.
 const RESERVED: usize = 256;
 
-/// Raises the limit of descriptors of this process as far as the system allows without privileges.
-/// Most systems start processes with 1,024 and allow many more.
+/// Raises this process's soft limit of open files to the hard limit. Most systems start processes
+/// with a soft limit of 1,024 and a much higher hard limit.
 ///
-/// Not for a program that runs commands of its user: they inherit the limit, and some rely on the
-/// usual one.
+/// Do not call this in a program that runs its user's commands: they inherit the limit, and some
+/// rely on the usual one.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
@@ -20,21 +21,21 @@ pub fn raise_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(
             %error, limit = limit.current,
-            "cannot raise the limit of open files, so fewer clients are served: raise it with \
-             LimitNOFILE= or ulimit -n"
+            "cannot raise the limit of open files, so fewer clients can connect; raise it with \
+             LimitNOFILE= in the unit file or `ulimit -n`"
         );
     }
 }
 
-/// Returns how many of `wanted` clients can be served at once, so that enough descriptors are left
-/// for everything else; at least one.
+/// Returns the maximum number of clients to serve at once: `wanted`, or fewer if the limit of open
+/// files would leave too few descriptors for everything else. At least 1.
 pub fn connections_max(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     within(limit, wanted)
 }
 
-/// Of a small limit half is kept back.
+/// Applies the limit of open files to `wanted`. If the limit is small, half of it is reserved.
 fn within(limit: usize, wanted: usize) -> usize {
     let reserved = RESERVED.min(limit / 2);
     wanted.min(limit - reserved).max(1)
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn enough_descriptors_are_left_for_everything_else() {
+    fn connections_leave_enough_descriptors_for_everything_else() {
         assert_eq!(within(1024, 10_000), 768);
         assert_eq!(within(1024, 100), 100);
         assert_eq!(within(300, 10_000), 150);

@@ -3,18 +3,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-/// Most bytes that are read and discarded from a client that made a mistake.
+/// Maximum number of bytes to read and discard from a client that sent an invalid request.
 pub const DISCARDED_BYTES_MAX: usize = 64 << 20;
 
-/// Longest time for that.
+/// Maximum time spent discarding a client's input.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Reads and discards what a client still sends, until it closes its side, up to `bytes_max` bytes
-/// and for 10 s.
+/// Reads and discards a client's input until it closes its side, for at most `bytes_max` bytes and
+/// 10 s.
 ///
-/// A connection that is closed while something is unread is reset, and then the client loses the
-/// reply that says what its mistake was. So write the reply, shut down the output, and call this
-/// before the connection is dropped.
+/// Closing a connection with unread input resets it, and the client may then lose the error reply.
+/// So write the reply, shut down the output, and call this before dropping the connection.
 pub async fn discard(input: &mut (impl AsyncRead + Unpin), bytes_max: usize) {
     let discarded = async {
         let mut part = vec![0; 16 << 10];
@@ -26,6 +25,6 @@ pub async fn discard(input: &mut (impl AsyncRead + Unpin), bytes_max: usize) {
             }
         }
     };
-    // What comes later than that is lost with the connection.
+    // After the timeout the connection is dropped, with whatever the client still sends.
     let _ = timeout(TIME_MAX, discarded).await;
 }

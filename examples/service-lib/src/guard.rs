@@ -1,16 +1,24 @@
-//! A process beside a command, which stops it when the program that runs it cannot: it is dead,
-//! or stands still.
+//! The guard: a process beside a command that stops the command if the program that runs it is dead
+//! or frozen.
 //!
-//! Without a controlling terminal the guard leads the process group that the command is started
-//! in, so that a process group is never used again while the guard needs it. With one, both stay
-//! in the program's group, as the terminal expects.
+//! Without a controlling terminal, the guard leads the process group in which the command is
+//! started, so the kernel cannot reuse the group's id while the guard needs it. With a controlling
+//! terminal, guard and command stay in the program's group, as the terminal expects.
 //!
-//! The program tells it in lines until when the command may run (`until`, in milliseconds of the
-//! monotonic clock), which process it is (`pid`), and by which connection its lock is held
-//! (`connection`, with a descriptor). `stopping` tells it that the program stops the command, and by
-//! when it is to be killed, so that the command gets no second SIGTERM. `heard` asks which signals came to the guard: what came to
-//! the guard too was sent to all, and needs not to be passed on to the command. Where the lines
-//! end, the program is dead.
+//! The program sends lines to the guard over a Unix socket. The end of the stream means that the
+//! program is dead.
+//!
+//! | line | meaning |
+//! | --- | --- |
+//! | `until MS` | the command may run until then, in milliseconds of the monotonic clock |
+//! | `tether`, with a descriptor | the pipe that shows which processes the command has started |
+//! | `pid PID` | the process id of the command |
+//! | `connection`, with a descriptor | the connection that holds the command's lock |
+//! | `stopping MS` | the program is stopping the command and will kill it then; the guard sends no second SIGTERM |
+//! | `heard N` | question number N: which signals has the guard received? |
+//!
+//! A signal that the guard has received as well was sent to all processes of the service or
+//! terminal, so the program need not pass it on to the command.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,30 +37,32 @@ use crate::Signals;
 use crate::lifeline::LifelineReader;
 use crate::tether::Tether;
 
-/// A program that is well stops its command by itself within that time.
+/// Time that a working program has to stop its command itself before the guard does.
 const GRACE: Duration = Duration::from_millis(100);
-/// How long after a question signals are gathered that were sent before it.
+/// Time for which the guard collects signals before it answers which ones it has received.
 const SETTLE: Duration = Duration::from_millis(20);
-/// For how long a signal counts as sent together with the same signal to the program.
+/// Maximum age of a received signal to count as sent together with the program's.
 const TOGETHER: Duration = Duration::from_secs(2);
-/// How often processes that go on starting others are killed, and how long each round takes.
+/// Number of SIGKILL rounds. One is not enough if processes keep starting others.
 const KILL_ROUNDS: u32 = 40;
+/// Duration of each round.
 const KILL_ROUND: Duration = Duration::from_millis(50);
 
-/// What a program tells its guard when it starts it. Its standard input is a Unix socket whose
-/// other end the program has.
+/// Command line of the guard. Its standard input is a Unix socket whose other end the program has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct GuardArguments {
-    /// How long the command has to stop after SIGTERM, before SIGKILL.
+    /// Milliseconds from SIGTERM to SIGKILL.
     #[arg(long)]
     pub(crate) kill_after_ms: u64,
-    /// Until when the command may run, if not put off.
+    /// Time until which the command may run unless extended, in milliseconds of the monotonic
+    /// clock.
     #[arg(long)]
     pub(crate) until_ms: Option<u64>,
-    /// The lock's lease is renewed: what comes by the connection is not for the guard.
+    /// The program renews the lock's lease and reads the connection's replies, so incoming data is
+    /// not a sign that the lock is lost.
     #[arg(long)]
     pub(crate) renewed: bool,
-    /// How long the program may take to hold its lock by another connection when one is lost.
+    /// Milliseconds that the program has to move its lock to another connection after losing one.
     #[arg(long, default_value_t = 0)]
     pub(crate) move_within_ms: u64,
     /// The command is not in the guard's process group.
@@ -60,12 +70,12 @@ pub struct GuardArguments {
     pub(crate) elsewhere: bool,
 }
 
-/// Guards a command, as a process of its own. Ends with the command, or by the SIGKILL that it
-/// sends to it.
+/// Guards a command; the entry point of the guard process. Returns when the command has ended, or
+/// ends with it by the SIGKILL that the guard sends to its process group.
 ///
 /// # Errors
 ///
-/// The system's.
+/// Returns the operating system's error.
 pub async fn guard(arguments: GuardArguments) -> io::Result<()> {
     let signals = Signals::listen_to_all()?;
     let program = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -91,27 +101,27 @@ struct Guard {
     arguments: GuardArguments,
     until: Option<Instant>,
     signals: Signals,
-    /// When a signal came last, by its number.
+    /// Time at which each signal was last received, by signal number.
     heard: BTreeMap<i32, Instant>,
     command: Option<Command>,
     tether: Option<Tether>,
-    /// By which a lock is held; then the command outlives the program.
+    /// The connection that holds the lock. While it does, the command may outlive the program.
     connection: Option<AsyncFd<OwnedFd>>,
-    /// When the connection was found to be lost.
+    /// Time at which the connection was found lost.
     lost_at: Option<Instant>,
-    /// The program is stopping the command, which is to be killed then.
+    /// Set while the program is stopping the command: the time at which it will kill it.
     kill_at: Option<Instant>,
 }
 
 struct Command {
     pid: Pid,
-    /// Readable when it has ended. One that cannot be opened has ended, and the program has
-    /// waited for it.
+    /// Pidfd, readable once the command has ended. `None` if it could not be opened, because the
+    /// command has ended and the program has waited for it.
     fd: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Guard {
-    /// Waits until the command has to be stopped.
+    /// Waits until the command must be stopped or has ended.
     async fn watch(&mut self, program: &mut UnixStream) -> io::Result<()> {
         let mut lines = LifelineReader::new();
         let mut program_lives = true;
@@ -126,8 +136,8 @@ impl Guard {
                         Some(question) => self.answer(program, question).await,
                         None => self.hear(&line, &mut lines)?,
                     },
-                    // A lock is still held. But whether a command was started is not known
-                    // without its number.
+                    // The program is dead. While a lock is held, the command may go on; that
+                    // needs its process id, or it is not known whether it was started at all.
                     Ok(None) | Err(_) if self.holds_a_lock() => program_lives = false,
                     Ok(None) | Err(_) => return Ok(()),
                 },
@@ -141,7 +151,7 @@ impl Guard {
                         false => return Ok(()),
                     }
                 }
-                // Otherwise the program sees to it.
+                // While the program lives, it waits for the command itself.
                 () = gone(self.command.as_ref(), self.tether.as_ref()), if !program_lives => {
                     return Ok(());
                 }
@@ -149,7 +159,7 @@ impl Guard {
         }
     }
 
-    /// When the command has to be stopped, unless the program tells otherwise before.
+    /// Returns the time at which the command must be stopped unless the program sends a later one.
     fn limit(&self) -> Option<Instant> {
         if let Some(kill_at) = self.kill_at {
             return Some(kill_at + GRACE);
@@ -190,7 +200,7 @@ impl Guard {
         self.heard.insert(signal.as_raw(), Instant::now());
     }
 
-    /// Tells the program which signals came to this process, and forgets them.
+    /// Sends the program the signals that this process has received, and clears them.
     async fn answer(&mut self, program: &mut UnixStream, question: &str) {
         let settled = Instant::now() + SETTLE;
         while let Ok(signal) = timeout_at(settled, self.signals.next()).await {
@@ -200,7 +210,7 @@ impl Guard {
         let heard = heard.into_iter().filter(|(_, at)| at.elapsed() < TOGETHER);
         let heard: Vec<String> = heard.map(|(signal, _)| signal.to_string()).collect();
         let line = format!("heard {question} {}\n", heard.join(" "));
-        // A program that is gone is noticed by the end of its lines.
+        // A dead program is noticed when its stream of lines ends.
         let _ = program.write_all(line.as_bytes()).await;
     }
 
@@ -209,7 +219,7 @@ impl Guard {
             timeout(bound, gone(self.command.as_ref(), self.tether.as_ref())).await.is_ok()
         };
         match self.kill_at {
-            // The program has sent what was to be sent.
+            // The program has sent SIGTERM already, if it was needed.
             Some(kill_at) => {
                 gone(kill_at.saturating_duration_since(Instant::now())).await;
             }
@@ -225,7 +235,7 @@ impl Guard {
                 break;
             }
         }
-        // With what the command has left behind in its group, and this process.
+        // Kills whatever the command has left in its group, and this process.
         if let Some(group) = self.group() {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -261,7 +271,7 @@ async fn ended(command: Option<&Command>) {
     }
 }
 
-/// Waits until the command has ended, and all that it has left behind.
+/// Waits until the command and all processes that it has left behind have ended.
 async fn gone(command: Option<&Command>, tether: Option<&Tether>) {
     ended(command).await;
     if let Some(tether) = tether {
@@ -269,8 +279,8 @@ async fn gone(command: Option<&Command>, tether: Option<&Tether>) {
     }
 }
 
-/// Waits until the connection is gone; if nothing renews what is held by it, also until anything
-/// comes.
+/// Waits until the connection that holds the lock is lost: closed by the server or, unless the
+/// program renews the lease on it, readable for any reason.
 async fn lost(connection: Option<&AsyncFd<OwnedFd>>, renewed: bool) -> io::Result<()> {
     let Some(connection) = connection else { std::future::pending().await };
     loop {
@@ -282,8 +292,8 @@ async fn lost(connection: Option<&AsyncFd<OwnedFd>>, renewed: bool) -> io::Resul
     }
 }
 
-/// By the clock that all processes of a host share. If the process stands still in between, it is
-/// too early.
+/// Converts an instant to milliseconds of the monotonic clock, which all processes of a host share.
+/// If this process is suspended during the conversion, the result is too early, never too late.
 pub(crate) fn ms(until: Instant) -> u64 {
     let now = monotonic_ms();
     now + u64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(0)

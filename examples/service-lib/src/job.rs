@@ -19,71 +19,75 @@ use crate::orphans::is_own;
 use crate::terminal::has_controlling_terminal;
 use crate::tether::Tether;
 
-/// The program itself, also when its file was replaced while it runs.
+/// This program's executable, even if its file has been replaced since the start.
 const THIS_PROGRAM: &str = "/proc/self/exe";
-/// How long a signal that is sent to all processes of a service takes to reach them, at most.
+/// Maximum time for a signal to all processes of a service to reach every one of them.
 const TOGETHER: Duration = Duration::from_millis(200);
-/// How long to wait for a guard's answer.
+/// Maximum time to wait for a guard's answer.
 const ANSWER_BOUND: Duration = Duration::from_secs(1);
-/// How often processes that go on starting others are killed, and how long each round takes.
+/// Number of SIGKILL rounds. One is not enough if processes keep starting others.
 const KILL_ROUNDS: u32 = 40;
+/// Duration of each round.
 const KILL_ROUND: Duration = Duration::from_millis(50);
 
-/// A command while it runs, beside its [guard](crate::guard()), which is the program's own
-/// subcommand `guard`.
+/// A running command and its [guard](crate::guard()). The guard is a process of this same program,
+/// started with the hidden subcommand `guard`.
 #[derive(Debug)]
 pub struct Job {
     child: Child,
     pid: Pid,
     guard: Guard,
-    /// Held by the command, and by what it has left behind.
+    /// Held open by the command and by every process that it has left behind.
     tether: Tether,
-    /// The process group that gets the signals. At a terminal it has none of its own, or it
-    /// could not use the terminal, which signals it by itself.
+    /// The command's own process group, which receives the signals. `None` at a terminal: a command
+    /// in a group of its own could not use the terminal, which signals the shared group itself.
     group: Option<Pid>,
     kill_after: Duration,
 }
 
-/// The guard, as the program sees it.
+/// The program's end of its guard.
 #[derive(Debug)]
 struct Guard {
     child: Child,
     lifeline: Lifeline,
     answers: BufReader<UnixStream>,
-    /// How many questions were asked.
+    /// Number of questions asked so far.
     asked: u64,
 }
 
-/// How a command runs.
+/// Conditions under which a command may run.
 #[derive(Debug)]
 pub struct Guarding {
-    /// How long it has to stop after SIGTERM, before SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub kill_after: Duration,
-    /// Until when it may run, if [`Lifeline::extend`] does not put that off.
+    /// Time until which the command may run unless [`Lifeline::extend`] extends it. `None` for no
+    /// limit.
     pub until: Option<Instant>,
-    /// What it holds a lock by. It may outlive the program then, and has its standard input.
+    /// Connection that holds the command's lock. With one, the command may outlive the program and
+    /// inherits its standard input; without one, its standard input is empty.
     pub connection: Option<OwnedFd>,
-    /// How long the program may take to [move](Lifeline::move_to) the lock to another connection
-    /// when this one is lost.
+    /// Time that the program has to [move](Lifeline::move_to) the lock to another connection after
+    /// losing this one.
     pub move_within: Duration,
 }
 
-/// What has come to an end.
+/// The process that ended first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The command.
+    /// The command, with its exit status.
     Command(ExitStatus),
     /// The guard, before the command.
     Guard,
 }
 
 impl Job {
-    /// Starts a command with these variables in its environment, when its guard is there.
+    /// Starts the guard and then the command, with these variables added to its environment.
     ///
     /// # Errors
     ///
-    /// The system's, and where there is no command; [`io::ErrorKind::TimedOut`] where it may not
-    /// run any more by the time that its guard is there.
+    /// Returns the operating system's error, [`io::ErrorKind::InvalidInput`] if `command` is empty,
+    /// and [`io::ErrorKind::TimedOut`] if `guarding.until` has passed before the guard was ready.
+    /// The command has not been started then.
     pub async fn start(
         command: &[String],
         variables: &[(&str, String)],
@@ -109,7 +113,8 @@ impl Job {
             if let Some(connection) = &connection {
                 guard.lifeline.move_to(connection.as_fd())?;
             }
-            // Should this process be killed, the command keeps the lock until it ends.
+            // The command inherits both, so if this process is killed, the lock is held until the
+            // command ends.
             for inherited in connection.iter().chain([&held]) {
                 fcntl_setfd(inherited, FdFlags::empty())?;
             }
@@ -132,11 +137,12 @@ impl Job {
         Ok((Self { child, pid, guard, tether, group, kill_after }, lifeline))
     }
 
-    /// Waits for the end of the command, or of its guard, and passes signals on.
+    /// Waits until the command or its guard ends. Meanwhile passes signals on to the command, unless
+    /// they were sent to the command as well.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the operating system's error.
     pub async fn ended(&mut self, signals: &mut Signals) -> io::Result<Ended> {
         loop {
             let signal = tokio::select! {
@@ -159,17 +165,17 @@ impl Job {
         }
     }
 
-    /// Returns whether the command has left processes behind.
+    /// Returns true if the command, or a process that it has left behind, is still running.
     pub fn has_left_some(&self) -> bool {
         self.tether.is_held()
     }
 
-    /// Waits for the end of what the command has left behind, or of the guard, and passes signals
-    /// on.
+    /// Waits until every process that the command has left behind has ended, or the guard has.
+    /// Meanwhile passes signals on.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Currently none.
     pub async fn all_ended(&mut self, signals: &mut Signals) -> io::Result<()> {
         loop {
             let signal = tokio::select! {
@@ -185,21 +191,24 @@ impl Job {
         }
     }
 
-    /// Stops the command and what it has left behind: by SIGTERM, and then by SIGKILL. If that is
-    /// because of a signal that was sent to the command too, it gets no SIGTERM besides.
+    /// Stops the command and the processes that it has left behind: with SIGTERM, and with SIGKILL
+    /// after `kill_after`. `because_of` is the signal that asked this program to stop. If that was a
+    /// SIGTERM that the command received as well, it gets no second one; if it was another signal
+    /// (Ctrl-C), the command gets half of `kill_after` to react to it before SIGTERM.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the operating system's error.
     pub async fn stop(mut self, because_of: Option<Signal>) -> io::Result<()> {
         let kill_at = Instant::now() + self.kill_after;
-        // One that stands still stops the command by itself, should it go on.
+        // If this fails because the guard is frozen, the guard stops the command itself once it
+        // continues.
         let _ = self.guard.lifeline.tell(&format!("stopping {}", ms(kill_at)), None);
         let was_sent = match because_of {
             Some(signal) => self.guard.was_sent(signal).await,
             None => false,
         };
-        // Ctrl-C may be ignored where SIGTERM is not.
+        // A command may ignore SIGINT but not SIGTERM, so SIGTERM follows later.
         let term_at = match because_of {
             Some(Signal::TERM) if was_sent => kill_at,
             Some(_) if was_sent => Instant::now() + self.kill_after / 2,
@@ -220,7 +229,8 @@ impl Job {
         Ok(())
     }
 
-    /// Whether the command and what it has left behind have ended by then.
+    /// Waits until `moment`, or until the command and the processes that it has left behind have
+    /// ended. Returns true if they have ended.
     async fn has_ended_by(&mut self, moment: Instant) -> io::Result<bool> {
         let ended = async {
             self.child.wait().await?;
@@ -234,7 +244,7 @@ impl Job {
         }
     }
 
-    /// The command has ended, and needs no guard any more.
+    /// Ends the guard. Call this once the command has ended.
     pub async fn dismiss(mut self) {
         let _ = self.guard.child.kill().await;
     }
@@ -272,7 +282,7 @@ impl Guard {
         let mut guard = Self { child, lifeline: Lifeline::new(here), answers, asked: 0 };
         if guard.answer().await? != "ready" {
             let _ = guard.child.kill().await;
-            return Err(io::Error::other("the process that is to guard it does not start"));
+            return Err(io::Error::other("the guard process for the command did not start"));
         }
         Ok(guard)
     }
@@ -285,9 +295,9 @@ impl Guard {
         Ok(line.trim_end_matches('\n').to_owned())
     }
 
-    /// Whether a signal that came to this process came to the guard too: then it was sent to all
-    /// processes of a service, or of a terminal's group, and so to the command. Takes a moment,
-    /// since signals to several processes do not arrive at once.
+    /// Returns true if the guard has received this signal as well. Then it was sent to all processes
+    /// of a service, or of a terminal's process group, and so to the command. Takes at least 200 ms,
+    /// because signals to several processes do not arrive at the same instant.
     async fn was_sent(&mut self, signal: Signal) -> bool {
         sleep(TOGETHER).await;
         let heard = timeout(ANSWER_BOUND, self.heard()).await.ok().and_then(Result::ok);
@@ -295,19 +305,21 @@ impl Guard {
         heard.unwrap_or_default().split(' ').any(|heard| heard == number)
     }
 
-    /// The guard may be in the group that was sent a signal, and is not to take it for one that
-    /// was sent to all.
+    /// Clears the signals that the guard has received. Called after this process has signaled the
+    /// command's process group: the guard is in it, and must not report that signal later as one
+    /// that was sent to all.
     async fn forget(&mut self) {
         let _ = timeout(ANSWER_BOUND, self.heard()).await;
     }
 
-    /// The signals that came to the guard since it was asked last.
+    /// Returns the numbers of the signals that the guard has received since the last question,
+    /// separated by spaces.
     async fn heard(&mut self) -> io::Result<String> {
         self.asked += 1;
         self.lifeline.tell(&format!("heard {}", self.asked), None)?;
         let start = format!("heard {} ", self.asked);
         loop {
-            // There may be a late answer to another question.
+            // Skips late answers to earlier questions that timed out.
             if let Some(heard) = self.answer().await?.strip_prefix(&start) {
                 return Ok(heard.to_owned());
             }
@@ -315,7 +327,8 @@ impl Guard {
     }
 }
 
-/// How a command ended, as a shell tells it.
+/// Returns a command's exit status as a shell reports it: its exit code, or 128 plus the number of
+/// the signal that ended it.
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)

@@ -1,18 +1,19 @@
 //! The library that the example programs share.
 //!
-//! | module | what it is |
+//! | items | purpose |
 //! | --- | --- |
-//! | [`resp`] | the Redis protocol, from bytes to requests and from replies to bytes |
-//! | [`number`] | decimal numbers as Redis reads them |
-//! | [`ReplicaStatus`], [`Transfer`], [`watch`](watch()) | the status of a replica as text, and its changes |
-//! | [`operator`] | requests of operators: the status, the voters, and a forced new cluster |
-//! | [`Start`], [`arguments`] | how a replica is started, and other parts of command lines |
-//! | [`Stop`] | the signals that end a service |
-//! | [`ListenAddress`], [`Listener`], [`answer_requests`], [`ServerConnection`], [`ask_first`], [`silence_of`] | both ends of its connections |
-//! | [`raise_limit`], [`connections_max`] | file descriptors, and how many are left for clients |
-//! | [`table`](table()) | rows for people |
-//! | [`Job`], [`guard`](guard()), [`Lifeline`], [`Signals`], [`reap_orphans`] | a command that it runs, the process that stops it if need be, and what is passed on to it |
-//! | [`init_logging`], [`print_stderr`], [`metrics`] | what it says on stderr, and to Prometheus |
+//! | [`resp`] | the Redis protocol: decodes requests and encodes replies |
+//! | [`number`] | decimal numbers in the form that Redis accepts |
+//! | [`ReplicaStatus`], [`Transfer`], [`watch`](watch()) | the status of a replica as text, and its changes as lines |
+//! | [`operator`] | operator requests: status, voters, forcing a new cluster |
+//! | [`Start`], [`arguments`] | command line options that start a replica, and other option parsers |
+//! | [`Stop`] | waits for the signals that ask a service to stop |
+//! | [`ListenAddress`], [`Listener`], [`answer_requests`] | the server end of connections |
+//! | [`ServerConnection`], [`ask_first`], [`silence_of`] | the client end of connections |
+//! | [`raise_limit`], [`connections_max`] | limits on file descriptors |
+//! | [`table`](table()) | formats rows with aligned columns |
+//! | [`Job`], [`guard`](guard()), [`Lifeline`], [`Signals`], [`reap_orphans`] | runs a command, guards it, and passes signals on to it |
+//! | [`init_logging`], [`print_stderr`], [`metrics`] | logs on stderr, and metrics for Prometheus |
 
 pub mod arguments;
 mod descriptors;

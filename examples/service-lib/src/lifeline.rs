@@ -1,4 +1,5 @@
-//! What a program tells the guard of its command: lines, some of them with a descriptor.
+//! The socket from a program to the guard of its command. It carries lines, some with a descriptor;
+//! the module `guard` lists them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -17,31 +18,31 @@ use tokio::time::Instant;
 
 use crate::guard::ms;
 
-/// The longest line, and more than what is ever under way.
+/// Size of the receive buffer in bytes. More than all lines in flight.
 const BUFFER_BYTES: usize = 4096;
 
-/// What a program tells the guard of its command. The guard stops the command when this is
-/// dropped, unless a lock is still held.
+/// The program's end of the socket to the guard. When the last clone is dropped, the guard stops the
+/// command, unless a connection still holds its lock.
 #[derive(Clone, Debug)]
 pub struct Lifeline(Arc<StdUnixStream>);
 
 impl Lifeline {
-    /// By this socket, which does not block.
+    /// Wraps a non-blocking socket.
     pub(crate) fn new(socket: StdUnixStream) -> Self {
         Self(Arc::new(socket))
     }
 
-    /// The command may run until then. A guard that does not read, as it stands still, does not
-    /// hold up the program: it then stops the command too soon.
+    /// Allows the command to run until then. Never blocks: if the guard is frozen and its buffer is
+    /// full, the extension is lost and the guard stops the command too early.
     pub fn extend(&self, until: Instant) {
         let _ = self.tell(&format!("until {}", ms(until)), None);
     }
 
-    /// The lock is held by this connection from now on.
+    /// Tells the guard that the lock is held by this connection from now on.
     ///
     /// # Errors
     ///
-    /// The guard does not read.
+    /// Returns an error if the guard has ended, or is frozen and its buffer is full.
     pub fn move_to(&self, connection: BorrowedFd<'_>) -> io::Result<()> {
         self.tell("connection", Some(connection))
     }
@@ -54,14 +55,14 @@ impl Lifeline {
         if !fds.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(&fds));
         }
-        // A guard that is gone is noticed by its end. A line goes as a whole or not at all.
+        // A dead guard is noticed when its process ends. A line is sent whole or not at all.
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         let sent = sendmsg(&*self.0, &[IoSlice::new(line.as_bytes())], &mut control, flags)?;
         if sent == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }
 
-/// What comes from the program.
+/// The guard's end: reads lines and descriptors from the program.
 #[derive(Debug)]
 pub(crate) struct LifelineReader {
     bytes: VecDeque<u8>,
@@ -73,7 +74,7 @@ impl LifelineReader {
         Self { bytes: VecDeque::new(), fds: VecDeque::new() }
     }
 
-    /// The next line; `None` if the program is gone. May be dropped and called again.
+    /// Waits for the next line and returns it, or `None` if the program has ended. Cancel safe.
     pub(crate) async fn line(&mut self, socket: &UnixStream) -> io::Result<Option<String>> {
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
@@ -90,7 +91,8 @@ impl LifelineReader {
         }
     }
 
-    /// The descriptor that came with the line: never later than it, and in the same order.
+    /// Takes the next descriptor received. Descriptors arrive no later than the lines that announce
+    /// them, and in the same order.
     pub(crate) fn fd(&mut self) -> Option<OwnedFd> {
         self.fds.pop_front()
     }

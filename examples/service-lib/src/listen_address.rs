@@ -9,8 +9,8 @@ use tokio::net::TcpListener;
 const FORMS: &str = "give HOST:PORT, such as 127.0.0.1:7001, localhost:7001 or [::1]:7001, or *:7001 \
                      for all addresses of this host";
 
-/// Where to listen: a port at an address, at all addresses of a name, or at all addresses of this
-/// host (`*:PORT` or `:PORT`).
+/// An address to listen on: a port of one address, of all addresses of a host name, or of all
+/// addresses of this host (`*:PORT` or `:PORT`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
     text: String,
@@ -21,14 +21,14 @@ pub struct ListenAddress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Hosts {
     All,
-    /// Not empty; IPv4 first.
+    /// Never empty; IPv4 addresses come first.
     These(Vec<IpAddr>),
 }
 
 impl FromStr for ListenAddress {
     type Err = String;
 
-    /// Reads the text, and looks a name up.
+    /// Parses the text, and resolves a host name. Blocks while it does.
     fn from_str(text: &str) -> Result<Self, String> {
         let (host, port) = text.rsplit_once(':').ok_or(FORMS)?;
         let port = port.parse().map_err(|_| FORMS)?;
@@ -46,15 +46,19 @@ fn addresses(text: &str, host: &str, port: u16) -> Result<Vec<IpAddr>, String> {
     }
     let found = (host, port).to_socket_addrs();
     let found =
-        found.map_err(|why| format!("cannot find the address of {host}: {why}; {FORMS}"))?;
+        found.map_err(|why| format!("cannot resolve the host name {host}: {why}; {FORMS}"))?;
     let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
     found.sort_by_key(|address| (address.is_ipv6(), *address));
     found.dedup();
-    if found.is_empty() { Err(format!("{host} has no address; {FORMS}")) } else { Ok(found) }
+    if found.is_empty() {
+        Err(format!("the host name {host} has no address; {FORMS}"))
+    } else {
+        Ok(found)
+    }
 }
 
 impl ListenAddress {
-    /// Returns whether only this host reaches it.
+    /// Returns true if only this host can reach the address.
     pub fn is_loopback(&self) -> bool {
         match &self.hosts {
             Hosts::All => false,
@@ -62,18 +66,18 @@ impl ListenAddress {
         }
     }
 
-    /// Listens at each of the addresses; with port 0 at one port that is free, the same for all.
+    /// Listens on each of the addresses. Port 0 picks a free port, the same for all addresses.
     /// Returns at least one listener.
     ///
     /// # Errors
     ///
-    /// The system's. Addresses of a name that this host does not have are passed over if it has
-    /// another one.
+    /// Returns the operating system's error. Addresses of a host name that this host does not have
+    /// are skipped, unless it has none of them.
     pub async fn bind(&self) -> io::Result<Vec<TcpListener>> {
         let hosts = match &self.hosts {
             Hosts::These(hosts) => hosts,
             Hosts::All => {
-                // That serves clients of IPv4, too, unless this host has no IPv6.
+                // An IPv6 socket accepts IPv4 clients, too. Hosts without IPv6 fall back to IPv4.
                 return match TcpListener::bind((Ipv6Addr::UNSPECIFIED, self.port)).await {
                     Err(why) if is_missing(&why) => {
                         Ok(vec![TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.port)).await?])
@@ -100,7 +104,7 @@ impl ListenAddress {
     }
 }
 
-/// Whether this host lacks an address, or addresses of that kind.
+/// Returns true if this host does not have the address, or no addresses of its family.
 fn is_missing(why: &io::Error) -> bool {
     let unsupported = Some(Errno::AFNOSUPPORT.raw_os_error());
     why.kind() == io::ErrorKind::AddrNotAvailable || why.raw_os_error() == unsupported
@@ -122,7 +126,7 @@ mod tests {
         text.parse().unwrap_or_else(|why| panic!("{text}: {why}"))
     }
 
-    /// The addresses that it listens at; each is one that accepts connections.
+    /// Binds to `text` and returns the addresses, having connected to each.
     fn bound(text: &str) -> Vec<SocketAddr> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         let listeners = runtime.block_on(read(text).bind()).unwrap();
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_all_addresses_are_listened_at() {
+    fn names_and_wildcards_listen_on_every_address() {
         let local = bound("localhost:0");
         assert_eq!(local[0].ip(), IpAddr::from(Ipv4Addr::LOCALHOST));
         assert!(local.iter().all(|address| address.port() == local[0].port()), "{local:?}");
@@ -148,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_host_reaches_loopback_addresses() {
+    fn loopback_addresses_are_recognized() {
         for (text, expected) in [
             ("127.0.0.1:7001", true),
             ("[::1]:7001", true),
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_the_forms() {
+    fn an_invalid_address_is_rejected_with_the_accepted_forms() {
         for text in ["", "localhost", "7001", "127.0.0.1:", "127.0.0.1:70000", "a b:7001", "*:x"] {
             let why = text.parse::<ListenAddress>().unwrap_err();
             assert!(why.contains("give HOST:PORT"), "{text}: {why}");

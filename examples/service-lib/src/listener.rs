@@ -11,110 +11,111 @@ use tokio::time::timeout;
 
 use crate::{ListenAddress, Rights, rights, socket};
 
-/// A TCP client that has been silent for so long is asked by the kernel whether it is there,
+/// Time without traffic after which the kernel probes whether a TCP peer is still alive.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
-/// and again at this interval,
+/// Time between two probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// and is gone when it does not answer so often.
+/// Number of unanswered probes after which the kernel closes the connection.
 const KEEPALIVE_COUNT: u32 = 3;
 
-/// Where clients are served.
+/// A socket that accepts clients.
 #[derive(Debug)]
 pub enum Listener {
-    /// At a Unix socket.
+    /// A Unix socket and its path.
     Unix(UnixListener, PathBuf),
-    /// At a TCP port.
+    /// A TCP port.
     Tcp(TcpListener),
 }
 
 /// A client's connection.
 #[derive(Debug)]
 pub enum Stream {
-    /// Of this host.
+    /// From a process of this host, over a Unix socket.
     Unix(UnixStream),
-    /// Of any.
+    /// Over TCP.
     Tcp(TcpStream),
 }
 
-/// To read from, and to write to.
+/// The reading and the writing half of a connection.
 pub type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
 
-/// Why clients cannot be served there, and what to do about it.
+/// A failure to listen, with its cause and remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// At a TCP port.
-    #[error("cannot listen on {address}: {why}; choose another with --listen")]
+    /// The TCP port for clients cannot be used.
+    #[error("cannot listen on {address}: {why}; choose another address with --listen")]
     Tcp {
         /// The address.
         address: String,
-        /// What the system says.
+        /// The operating system's error.
         why: io::Error,
     },
-    /// Metrics.
-    #[error("cannot serve metrics on {address}: {why}; choose another with --metrics")]
+    /// The TCP port for metrics cannot be used.
+    #[error("cannot serve metrics on {address}: {why}; choose another address with --metrics")]
     Metrics {
         /// The address.
         address: String,
-        /// What the system says.
+        /// The operating system's error.
         why: io::Error,
     },
-    /// At a Unix socket.
-    #[error("cannot serve at {path}: {why}; choose another path with --socket", path = path.display())]
+    /// The Unix socket cannot be created.
+    #[error("cannot listen on {path}: {why}; choose another path with --socket", path = path.display())]
     Unix {
         /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         why: io::Error,
     },
-    /// There is something else.
+    /// The path exists and is not a socket.
     #[error(
-        "cannot serve at {path}: it is not a socket, and is left alone; choose another path with \
-         --socket", path = .0.display()
+        "cannot listen on {path}: it exists and is not a socket, so it was not replaced; choose \
+         another path with --socket", path = .0.display()
     )]
     NoSocket(PathBuf),
-    /// The socket is another user's.
+    /// The path is a socket of another user.
     #[error(
-        "cannot serve at {path}: the socket belongs to user {owner}, and is left alone; choose \
-         another path with --socket", path = path.display()
+        "cannot listen on {path}: the socket belongs to user {owner}, so it was not replaced; \
+         choose another path with --socket", path = path.display()
     )]
     Foreign {
         /// The path.
         path: PathBuf,
-        /// The number of the user.
+        /// The user id of the owner.
         owner: u32,
     },
-    /// The path does not fit.
+    /// The path is longer than the path of a Unix socket can be.
     #[error(
-        "cannot serve at {path}: the path has {length} bytes, and the limit of Unix sockets is \
-         {limit}; choose a shorter one with --socket", path = path.display()
+        "cannot listen on {path}: the path has {length} bytes, and Unix sockets allow at most \
+         {limit}; choose a shorter path with --socket", path = path.display()
     )]
     TooLong {
         /// The path.
         path: PathBuf,
         /// Its length in bytes.
         length: usize,
-        /// The longest there can be.
+        /// Maximum length in bytes.
         limit: usize,
     },
-    /// There is no private directory.
-    #[error("this user has no private directory for it: {0}")]
+    /// This user has no private directory for control sockets.
+    #[error("this user has no private directory for a control socket: {0}")]
     NoPlace(io::Error),
-    /// A live process serves there.
+    /// A live process listens on the socket.
     #[error(
-        "cannot serve at {path}: another process does; stop it, or choose another path with \
-         --socket", path = .0.display()
+        "cannot listen on {path}: another process is already listening there; stop it, or choose \
+         another path with --socket", path = .0.display()
     )]
     Taken(PathBuf),
 }
 
 impl Listener {
-    /// Listens at a Unix socket, made for its owner only, and at a TCP port, as far as given. A
-    /// server at a port has a Unix socket for operators in any case.
+    /// Listens on a Unix socket (mode 0600) and on a TCP address, as far as they are given. A server
+    /// with a TCP address always gets a Unix socket for operators as well, see
+    /// [`beside`](Self::beside).
     ///
     /// # Errors
     ///
-    /// It is not possible there.
+    /// Returns the first address that cannot be listened on.
     pub async fn bind(
         socket: Option<PathBuf>,
         address: Option<&ListenAddress>,
@@ -125,7 +126,7 @@ impl Listener {
         };
         let failed = |why| ListenError::Tcp { address: address.to_string(), why };
         let listeners = address.bind().await.map_err(failed)?;
-        // They share one port.
+        // All listeners share one port.
         let port = listeners.first().map(TcpListener::local_addr).transpose().map_err(failed)?;
         let unix = match port {
             Some(address) => Self::beside(address.port(), socket).await?,
@@ -134,36 +135,39 @@ impl Listener {
         Ok(unix.into_iter().chain(listeners.into_iter().map(Self::Tcp)).collect())
     }
 
-    /// Listens beside a TCP port, for this user's own clients and operators: at this Unix socket, or
-    /// at one in the user's private directory. `None` if there is no such directory: then the server
-    /// has no operators.
+    /// Opens the Unix socket that belongs to a TCP port, for operators and for local clients of the
+    /// same user: `socket`, or else a control socket in the user's private directory. Returns `None`
+    /// if no `socket` is given and the private directory cannot be used: the server then accepts no
+    /// operator requests.
     ///
     /// # Errors
     ///
-    /// It is not possible at `socket`.
+    /// Returns an error if `socket` cannot be listened on.
     pub async fn beside(port: u16, socket: Option<PathBuf>) -> Result<Option<Self>, ListenError> {
         let listener = match socket {
             Some(path) => Self::Unix(socket::listen_at(&path)?, path),
             None => match socket::listen_for_operators(port) {
                 Ok((listener, path)) => Self::Unix(listener, path),
                 Err(why) => {
-                    tracing::debug!("operators cannot reach this server without --socket: {why}");
+                    tracing::debug!(
+                        "this server accepts no operator requests without --socket: {why}"
+                    );
                     return Ok(None);
                 }
             },
         };
         if let Self::Unix(_, path) = &listener {
             rights::serves_operators_at(port, path);
-            tracing::debug!(port, socket = %path.display(), "operators are served at the socket");
+            tracing::debug!(port, socket = %path.display(), "accepting operator requests");
         }
         Ok(Some(listener))
     }
 
-    /// The next client.
+    /// Waits for the next client and returns its connection. Cancel safe.
     ///
     /// # Errors
     ///
-    /// The system's, which may pass.
+    /// Returns the operating system's error. It may be transient, e.g. too many open files.
     pub async fn accept(&mut self) -> io::Result<Stream> {
         match self {
             Self::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
@@ -176,7 +180,7 @@ impl Listener {
         }
     }
 
-    /// Where it is, for people.
+    /// Returns the path or the TCP address, for messages.
     pub fn address(&self) -> String {
         match self {
             Self::Unix(_, path) => path.display().to_string(),
@@ -186,23 +190,24 @@ impl Listener {
         }
     }
 
-    /// Whether it is there for operators only, without having been asked for.
+    /// Returns true if this is the control socket that a server creates without `--socket`.
     pub fn is_control(&self) -> bool {
         matches!(self, Self::Unix(_, path) if socket::is_control(path))
     }
 
-    /// Removes a Unix socket of this process in the end, or all of them without a path.
+    /// Removes the Unix socket that this process created at `path`, or all that it created if
+    /// `path` is `None`. Called at the end.
     pub fn remove(path: Option<&Path>) {
         socket::remove(path);
     }
 }
 
-/// A host that dies does not close its connections; the other side must learn of it all the
-/// same.
+/// Enables TCP keepalive, so that a connection to a dead host fails after about 11 s. A dead host
+/// does not close its connections.
 ///
 /// # Errors
 ///
-/// The system's.
+/// Returns the operating system's error.
 pub fn keep_alive(stream: impl AsFd) -> io::Result<()> {
     sockopt::set_socket_keepalive(&stream, true)?;
     sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
@@ -212,7 +217,7 @@ pub fn keep_alive(stream: impl AsFd) -> io::Result<()> {
 }
 
 impl Stream {
-    /// Returns what the client at the other end may ask for.
+    /// Returns the rights of the client at the other end.
     pub fn rights(&self) -> Rights {
         match self {
             Self::Unix(stream) => Rights::of_unix(stream),
@@ -220,7 +225,7 @@ impl Stream {
         }
     }
 
-    /// To read from and to write to.
+    /// Splits the connection into its reading and its writing half.
     pub fn split(self) -> Halves {
         match self {
             Self::Unix(stream) => {
@@ -234,8 +239,7 @@ impl Stream {
         }
     }
 
-    /// Returns the two ends as `HOST:PORT`, or `PATH:0` for a Unix socket: the server's, then the
-    /// client's.
+    /// Returns the server's and the client's address as `HOST:PORT`, or `PATH:0` for a Unix socket.
     pub fn ends(&self) -> (String, String) {
         match self {
             Self::Unix(stream) => {
@@ -253,10 +257,10 @@ impl Stream {
         }
     }
 
-    /// Tells one client too many so.
+    /// Rejects a client because too many are connected, with Redis's own error.
     pub async fn refuse(self) {
         let (_input, mut output) = self.split();
-        let said = output.write_all(b"-ERR max number of clients reached\r\n");
-        let _ = timeout(Duration::from_millis(10), said).await;
+        let written = output.write_all(b"-ERR max number of clients reached\r\n");
+        let _ = timeout(Duration::from_millis(10), written).await;
     }
 }

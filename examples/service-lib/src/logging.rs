@@ -4,25 +4,25 @@ use std::io::{IsTerminal, Write, stderr};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-/// How a program logs.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Human-readable lines.
     #[default]
     Text,
-    /// An object of JSON in each line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging on stderr, filtered by RUST_LOG, or by `level` without it. Lines that cannot be
-/// written, for example because the disk is full, are lost.
+/// Starts logging on stderr, filtered by `RUST_LOG`, or by `level` if it is not set. Lines that
+/// cannot be written, for example because the disk is full, are dropped.
 pub fn init_logging(level: LevelFilter, format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr)
-        // Of these it would complain on stderr, and panic.
+        // Otherwise a failed write would be reported on stderr, which panics if that fails, too.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.init(),
@@ -30,7 +30,7 @@ pub fn init_logging(level: LevelFilter, format: LogFormat) {
     }
 }
 
-/// Prints a line on stderr. Unlike `eprintln!`, it does not panic when the line cannot be written.
+/// Prints a line on stderr. Unlike `eprintln!`, it does not panic if the line cannot be written.
 pub fn print_stderr(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }

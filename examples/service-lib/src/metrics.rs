@@ -1,4 +1,5 @@
-//! Metrics of a replica for Prometheus at `/metrics`, over as much of HTTP as that needs.
+//! Serves the metrics of a replica to Prometheus at `/metrics`, with the minimum of HTTP/1.1 that
+//! this needs.
 
 use std::fmt::{Display, Write};
 use std::time::Duration;
@@ -11,24 +12,24 @@ use tokio::time::{sleep, timeout};
 
 use crate::{ListenAddress, ListenError};
 
-/// The most of a request's head.
+/// Maximum size of a request's head in bytes.
 const HEAD_BYTES_MAX: usize = 8 << 10;
-/// How long asking and answering may take.
+/// Maximum duration of a connection, from accept to the end of the response.
 const BOUND: Duration = Duration::from_secs(5);
-/// Who may ask at once; others wait.
+/// Maximum number of connections served at once. Further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 16;
 
-/// Listens for who asks for metrics.
+/// Listens for metrics requests.
 ///
 /// # Errors
 ///
-/// The address is not to be had.
+/// Returns an error if the address cannot be listened on.
 pub async fn listen(address: &ListenAddress) -> Result<Vec<TcpListener>, ListenError> {
     let bound = address.bind().await;
     bound.map_err(|why| ListenError::Metrics { address: address.to_string(), why })
 }
 
-/// Answers until it is dropped.
+/// Answers metrics requests until the future is dropped.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     status: impl Fn() -> Status + Clone + Send + Sync + 'static,
@@ -53,7 +54,7 @@ async fn serve_at(
                     let status = status.clone();
                     clients.spawn(timeout(BOUND, async move { answer(stream, status).await }));
                 }
-                // Out of descriptors, most likely; it may pass.
+                // Most likely there are no free descriptors at the moment.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for metrics");
                     sleep(Duration::from_millis(100)).await;
@@ -63,7 +64,7 @@ async fn serve_at(
     }
 }
 
-/// What is wrong with a connection is its client's affair.
+/// Answers one request. Errors of the connection are ignored: they concern only its client.
 async fn answer(mut stream: TcpStream, status: impl Fn() -> Status) {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -77,7 +78,7 @@ async fn answer(mut stream: TcpStream, status: impl Fn() -> Status) {
     let _ = stream.shutdown().await;
 }
 
-/// Returns the response to a request with this head.
+/// Returns the HTTP response to a request with this head.
 fn response(head: &[u8], metrics: impl FnOnce() -> String) -> String {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
@@ -97,14 +98,14 @@ fn response(head: &[u8], metrics: impl FnOnce() -> String) -> String {
     if method == "HEAD" { head } else { head + &body }
 }
 
-/// In Prometheus' text format.
+/// Renders a status in Prometheus's text format.
 fn text(status: &Status) -> String {
     let mut text = Metrics(String::new());
     for role in [Role::Sequencer, Role::Voter, Role::Learner, Role::Waiting, Role::Stopped] {
         let labels = format!("{{role=\"{role}\"}}");
         text.put(
             "role",
-            "What the replica does in its group: 1 for that.",
+            "1 for the current role of the replica, 0 for the others.",
             &labels,
             u8::from(role == status.role),
         );
@@ -115,42 +116,46 @@ fn text(status: &Status) -> String {
     for (name, help, value) in [
         (
             "epoch",
-            "Counter of the epoch that is open here.",
+            "Counter of the epoch that is open at this replica, 0 if none is.",
             status.epoch.map_or(0, |epoch| epoch.counter),
         ),
-        ("last_index", "The end of the log.", status.last.0),
-        ("committed_index", "Committed up to here.", status.committed.0),
-        ("applied_index", "Applied up to here.", status.applied.0),
-        ("snapshot_index", "The newest snapshot held.", status.snapshot.map_or(0, |index| index.0)),
-        ("members", "Processes in the group.", status.members.len() as u64),
-        ("voters", "Replicas that vote.", status.voters.len() as u64),
-        ("voters_here", "Voters that are in the group.", here as u64),
+        ("last_index", "Index of the last log entry.", status.last.0),
+        ("committed_index", "Index of the last committed entry.", status.committed.0),
+        ("applied_index", "Index of the last applied entry.", status.applied.0),
+        (
+            "snapshot_index",
+            "Index of the newest snapshot, 0 if there is none.",
+            status.snapshot.map_or(0, |index| index.0),
+        ),
+        ("members", "Number of processes in the group.", status.members.len() as u64),
+        ("voters", "Number of voters.", status.voters.len() as u64),
+        ("voters_here", "Number of voters that are in the group now.", here as u64),
         (
             "waiting",
-            "Whether it waits for something to go on.",
+            "1 while the replica cannot make progress; its log and status say why.",
             u64::from(status.waiting.is_some()),
         ),
         (
             "diverged",
-            "Where the state of another was found not to be the same.",
+            "Index at which this replica's state was found to differ from another's, 0 if never.",
             status.diverged.map_or(0, |index| index.0),
         ),
         (
             "transfer_received_bytes",
-            "Bytes received so far of the snapshot that it receives.",
+            "Bytes received so far of the snapshot that is being received.",
             transfer.map_or(0, |t| t.0),
         ),
         (
             "transfer_size_bytes",
-            "Size in bytes of the snapshot that it receives.",
+            "Size in bytes of the snapshot that is being received.",
             transfer.map_or(0, |t| t.1),
         ),
     ] {
         text.put(name, help, "", value);
     }
     for (name, help) in [
-        ("member_acked_index", "What a member has last said to have acked."),
-        ("member_applied_index", "What a member has last said to have applied."),
+        ("member_acked_index", "Index up to which a member has last reported to have acked."),
+        ("member_applied_index", "Index up to which a member has last reported to have applied."),
     ] {
         for member in &status.members {
             let Some(id) = member.replica else { continue };
@@ -166,7 +171,7 @@ struct Metrics(String);
 impl Metrics {
     fn put(&mut self, name: &str, help: &str, labels: &str, value: impl Display) {
         let head = format!("# HELP plainsong_{name} {help}\n# TYPE plainsong_{name} gauge\n");
-        // Each metric is described once.
+        // The description of a metric appears once, before its first value.
         if !self.0.contains(&head) {
             self.0 += &head;
         }
@@ -186,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_metrics_are_found() {
+    fn only_get_and_head_of_the_metrics_path_succeed() {
         let nothing = "404 Not Found not found: the metrics are at /metrics\n";
         for (request, expected) in [
             ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK metrics\n"),

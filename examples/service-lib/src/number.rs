@@ -1,7 +1,7 @@
-//! Decimal numbers as Redis reads them.
+//! Decimal numbers in the form that Redis accepts.
 
-/// Reads a number of 64 bits in the one form that Redis itself would write: no sign but
-/// `-`, no leading zeros, no spaces.
+/// Parses a signed 64-bit number in its canonical form, the one that Redis itself writes: no `+`,
+/// no leading zeros, no spaces, no `-0`.
 pub fn parse(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let canonical = match digits {

@@ -1,4 +1,4 @@
-//! What the first process of a container owes to the others.
+//! Reaps orphaned processes, as the first process (pid 1) of a container must.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,21 +8,22 @@ use std::sync::{Mutex, PoisonError};
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Children that this process has started, and waits for elsewhere.
+/// Children that this process has started itself, and waits for elsewhere.
 static OWN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// Notes a child that this process has just started, before any other task runs.
+/// Records a child that this process has just started. Must be called before any other task runs,
+/// or the child could be reaped here and its exit status lost.
 pub(crate) fn is_own(child: Option<u32>) {
     OWN.lock().unwrap_or_else(PoisonError::into_inner).extend(child);
 }
 
-/// Waits, in the background, for the processes that have lost their parents, if this is the first
-/// process of a container, whose children they become: otherwise they would stay as zombies. To be
-/// called in a runtime of one thread.
+/// Starts a task that reaps orphaned processes if this is the first process of a container. Orphans
+/// become its children, and would stay as zombies otherwise. Must be called within a
+/// single-threaded Tokio runtime.
 ///
 /// # Errors
 ///
-/// The system's.
+/// Returns the operating system's error.
 pub fn reap_orphans() -> io::Result<()> {
     if !getpid().is_init() {
         return Ok(());
@@ -50,7 +51,7 @@ fn reap() {
     }
 }
 
-/// Whether it is a child of this process, in such a state.
+/// Returns true if `pid` is a child of this process and its state satisfies `state_is`.
 fn is_child(pid: u32, state_is: impl Fn(&str) -> bool) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();

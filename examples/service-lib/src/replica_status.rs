@@ -4,41 +4,42 @@ use plainsong::{MemberStatus, Status};
 
 use crate::Transfer;
 
-/// The status of a replica and its group, as text.
+/// Status of a replica and its group, as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaStatus {
-    /// The replica.
+    /// Id of the replica.
     pub id: String,
-    /// What it does in the group.
+    /// Role of the replica in its group.
     pub role: String,
-    /// The period of normal operation it is in.
+    /// The open epoch, or `none`.
     pub epoch: String,
-    /// Which replica gives the commands their order now.
+    /// The replica that orders commands now.
     pub sequencer: Option<String>,
-    /// Whose majority commits.
+    /// The voters.
     pub voters: Vec<String>,
-    /// Who is in the group now.
+    /// The current members of the group. `?` stands for one that has not identified itself yet.
     pub members: Vec<String>,
-    /// The last position of the log here.
+    /// Index of the last log entry of this replica.
     pub last: u64,
-    /// The last position that a majority has.
+    /// Index of the last entry known to be committed.
     pub committed: u64,
-    /// The last position that the store here has applied.
+    /// Index of the last entry applied by this replica.
     pub applied: u64,
-    /// What the replica waits for, if it cannot go on without: "waiting for ...".
+    /// What a blocked replica is waiting for ("waiting for …"). `None` if it is not blocked.
     pub waiting: Option<String>,
-    /// The state that it receives, if it lags so far that it needs one.
+    /// Progress of the snapshot that is being received, if one is.
     pub transfer: Option<Transfer>,
-    /// Why it has stopped.
+    /// Reason for which the replica has stopped, if it has.
     pub stopped: Option<String>,
-    /// The last position that each of the other replicas has said to have stored.
+    /// For each of the other members, the index up to which it has last reported to have acked.
     pub acked: Vec<u64>,
-    /// Whether a majority of the voters is in the group as seen from here, and is heard.
+    /// True if a majority of the voters is in the group as seen from this replica, and messages
+    /// from it arrive.
     pub majority: bool,
 }
 
 impl ReplicaStatus {
-    /// Returns the fields of `INFO`, by name. The name of the blocker there is `obstacle`.
+    /// Returns the fields of `INFO`, as names and values. The blocker is called `obstacle` there.
     pub fn fields(&self) -> [(&'static str, String); 11] {
         let blocker = self.blocker().map(|blocker| blocker.to_string());
         [
@@ -56,7 +57,7 @@ impl ReplicaStatus {
         ]
     }
 
-    /// The same in the form of Redis' `INFO`.
+    /// Returns the fields as a section of a Redis `INFO` reply.
     pub fn info(&self) -> String {
         let mut text = String::from("# Replication\r\n");
         for (name, value) in self.fields() {
@@ -65,7 +66,7 @@ impl ReplicaStatus {
         text
     }
 
-    /// Returns the status as text.
+    /// Converts a status to text.
     pub fn of(status: &Status) -> Self {
         let is_here =
             |id| status.members.iter().any(|member| member.votes && member.replica == Some(id));
@@ -90,7 +91,7 @@ impl ReplicaStatus {
         }
     }
 
-    /// Returns what keeps commands from being committed here, if anything does.
+    /// Returns what prevents this replica from committing commands, if anything does.
     pub fn blocker(&self) -> Option<Blocker<'_>> {
         match (&self.stopped, &self.waiting) {
             (Some(why), _) => Some(Blocker::Stopped(why)),
@@ -100,7 +101,7 @@ impl ReplicaStatus {
     }
 }
 
-/// For people, a line for each.
+/// One line per field: `name: value`.
 impl fmt::Display for ReplicaStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fields().iter().try_for_each(|(name, value)| writeln!(f, "{name}: {value}"))
@@ -114,15 +115,15 @@ fn acked_by_others(status: &Status) -> Vec<u64> {
     status.members.iter().filter(is_other).map(|member| member.acked.0).collect()
 }
 
-/// A member by its replica; one that has not said yet which it is, as a question mark.
+/// Returns a member's replica id, or a question mark if the member has not identified itself yet.
 fn name(member: &MemberStatus) -> String {
     member.replica.map_or_else(|| "?".into(), |id| id.to_string())
 }
 
-/// What keeps commands from being committed.
+/// A condition that prevents commands from being committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocker<'a> {
-    /// The replica waits for something, in words that say so.
+    /// The replica is waiting: "waiting for …".
     Waiting(&'a str),
     /// The replica has stopped, for this reason.
     Stopped(&'a str),

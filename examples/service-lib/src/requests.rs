@@ -8,16 +8,16 @@ use tokio::time::{sleep, timeout};
 use crate::resp::{Decoder, Limits, ProtocolError, Reply, encode, error};
 use crate::{Listener, Stream, discard};
 
-/// Operators at once; the next is told so and closed.
+/// Maximum number of connections. Further ones get an error reply and are closed.
 const CONNECTIONS_MAX: usize = 64;
-/// How long a client may take to read a reply.
+/// Maximum time that a client may take to read a reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes that are discarded after a protocol error, so that the client can read the error.
+/// Maximum number of bytes discarded after a protocol error, so that the client can read the error.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
 const LIMITS: Limits = Limits { arguments_max: 32, line_bytes_max: 4096, request_bytes_max: 4096 };
 
-/// Answers requests, each client's one after the other, until this is dropped. For servers that
-/// operators ask now and then, and nobody else.
+/// Answers requests until the future is dropped, each client's requests one at a time. For servers
+/// that only operators use.
 pub async fn answer_requests<F>(
     mut listener: Listener,
     answer: impl Fn(Vec<Bytes>) -> F + Clone + Send + 'static,
@@ -33,7 +33,7 @@ pub async fn answer_requests<F>(
                 Ok(stream) => {
                     clients.spawn(serve(stream, answer.clone()));
                 }
-                // Out of descriptors, most likely; it may pass.
+                // Most likely there are no free descriptors at the moment.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(Duration::from_millis(100)).await;
@@ -43,13 +43,13 @@ pub async fn answer_requests<F>(
     }
 }
 
-/// One client. What is wrong with its connection is its own affair.
+/// Serves one client. Errors of the connection are ignored: they concern only the client.
 async fn serve<F: Future<Output = Reply>>(stream: Stream, answer: impl Fn(Vec<Bytes>) -> F) {
     let rights = stream.rights();
     let (mut input, mut output) = stream.split();
     let mut decoder = Decoder::new(LIMITS);
     loop {
-        let (reply, goes_on) = match decoder.request() {
+        let (reply, keep_open) = match decoder.request() {
             Ok(Some(words)) if words.first().is_some_and(|w| w.eq_ignore_ascii_case(b"quit")) => {
                 (Reply::SimpleString("OK".into()), false)
             }
@@ -74,11 +74,11 @@ async fn serve<F: Future<Output = Reply>>(stream: Stream, answer: impl Fn(Vec<By
             output.flush().await
         };
         let is_written = matches!(timeout(WRITE_TIMEOUT, write).await, Ok(Ok(())));
-        if is_written && !goes_on {
+        if is_written && !keep_open {
             let _ = output.shutdown().await;
             discard(&mut input, DISCARDED_BYTES_MAX).await;
         }
-        if !is_written || !goes_on {
+        if !is_written || !keep_open {
             return;
         }
     }
@@ -93,9 +93,9 @@ mod tests {
 
     use super::*;
 
-    /// What a client is told that writes all of this before it reads, and how many requests of it
-    /// are answered.
-    async fn told(bytes: &[u8]) -> (String, usize) {
+    /// Runs a client that writes `bytes` before it reads. Returns everything that it receives, and
+    /// the number of requests that were executed.
+    async fn replies_to(bytes: &[u8]) -> (String, usize) {
         let (client, server) = UnixStream::pair().unwrap();
         let count = Arc::new(AtomicUsize::new(0));
         let answer = |_| {
@@ -104,28 +104,28 @@ mod tests {
         };
         let (mut input, mut output) = client.into_split();
         let ask = async {
-            // A server that closes at once takes no more.
+            // The write fails if the server closes the connection at once.
             let _ = output.write_all(bytes).await;
-            let mut told = Vec::new();
-            while matches!(input.read_buf(&mut told).await, Ok(1..)) {}
+            let mut received = Vec::new();
+            while matches!(input.read_buf(&mut received).await, Ok(1..)) {}
             drop((input, output));
-            String::from_utf8(told).unwrap()
+            String::from_utf8(received).unwrap()
         };
-        let (told, ()) = tokio::join!(ask, serve(Stream::Unix(server), answer));
-        (told, count.load(Ordering::Relaxed))
+        let (received, ()) = tokio::join!(ask, serve(Stream::Unix(server), answer));
+        (received, count.load(Ordering::Relaxed))
     }
 
     #[tokio::test]
-    async fn a_mistake_is_told_to_a_client_that_still_writes() {
-        let (told, count) = told(&[b'x'; 900_000]).await;
-        assert_eq!((&told[..], count), ("-ERR Protocol error: too big inline request\r\n", 0));
+    async fn a_client_that_is_still_writing_receives_the_protocol_error() {
+        let (received, count) = replies_to(&[b'x'; 900_000]).await;
+        assert_eq!((&received[..], count), ("-ERR Protocol error: too big inline request\r\n", 0));
     }
 
     #[tokio::test]
-    async fn requests_of_http_are_not_answered() {
+    async fn http_requests_are_not_answered() {
         for head in ["POST / HTTP/1.1\r\n", "Host: localhost\r\n"] {
             let request = format!("{head}\r\nRESIGN\r\n");
-            assert_eq!(told(request.as_bytes()).await, (String::new(), 0));
+            assert_eq!(replies_to(request.as_bytes()).await, (String::new(), 0));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which requests are an operator's, and from whom they are accepted.
+//! Authorization of operator requests: which requests they are, and which clients may send them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,27 +12,28 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::Address;
 
-/// What stands before and after the path in a refusal.
+/// Text before and after the socket's path in a rejection. [`operators_of`] parses it.
 const BEFORE: &str = "send it to the Unix socket ";
 const AFTER: &str = ", as the user that runs the replica";
 
-/// The Unix sockets of the servers of this process, by their TCP ports.
+/// Unix sockets of this process's servers, by TCP port.
 static SOCKETS: Mutex<BTreeMap<u16, PathBuf>> = Mutex::new(BTreeMap::new());
 
-/// What a client may ask for.
+/// Rights of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// Everything: it has come by a Unix socket, from the user that runs the server or from root.
+    /// May send every request: connected through a Unix socket, as the user that runs the server or
+    /// as root.
     Operator,
-    /// What does not harm the whole group.
+    /// May send every request that cannot harm the whole group.
     Client {
-        /// Where operators are served.
+        /// The Unix socket on which the server accepts operator requests, if it has one.
         operators_at: Option<PathBuf>,
     },
 }
 
 impl Rights {
-    /// Returns why a request is refused, if it is.
+    /// Returns the error reply if the client may not send this request.
     pub fn refusal(&self, words: &[Bytes]) -> Option<String> {
         let Self::Client { operators_at } = self else { return None };
         if !is_for_operators(words) {
@@ -41,10 +42,10 @@ impl Rights {
         let place = match operators_at {
             Some(path) => format!("{BEFORE}{}{AFTER}", path.display()),
             None => format!(
-                "send it to a Unix socket of the server, which `--socket PATH` makes{AFTER}"
+                "start the server with `--socket PATH` and send it to that Unix socket{AFTER}"
             ),
         };
-        Some(format!("NOPERM this is for operators: {place}"))
+        Some(format!("NOPERM only operators may send this request: {place}"))
     }
 
     pub(crate) fn of_unix(stream: &UnixStream) -> Self {
@@ -62,12 +63,13 @@ impl Rights {
     }
 }
 
-/// Remembers at which Unix socket the server of a port serves operators.
+/// Records the Unix socket on which the server of a TCP port accepts operator requests.
 pub(crate) fn serves_operators_at(port: u16, path: &Path) {
     SOCKETS.lock().unwrap_or_else(PoisonError::into_inner).insert(port, path.into());
 }
 
-/// Whether a request changes who votes, ends what others hold, or abandons a majority.
+/// Returns true if a request changes the voters, ends what other clients hold, or abandons a
+/// majority.
 fn is_for_operators(words: &[Bytes]) -> bool {
     let is = |at: usize, word: &str| {
         words.get(at).is_some_and(|said| said.eq_ignore_ascii_case(word.as_bytes()))
@@ -76,8 +78,9 @@ fn is_for_operators(words: &[Bytes]) -> bool {
     is(0, "MEMBERS") && !looks || is(0, "NEWCLUSTER") || is(0, "BREAK") || is(0, "RESIGN")
 }
 
-/// Returns where on this host to ask instead, if a server of this host has refused a request as
-/// one for operators. Only a socket of this user is believed, and by root that of any.
+/// Returns the Unix socket to use instead, if a server on this host has rejected a request as one
+/// for operators. The path comes from the server, so it must be a socket owned by this user; root
+/// accepts a socket of any user.
 pub(crate) fn operators_of(address: &Address, refusal: &str) -> Option<PathBuf> {
     let Address::Tcp(text) = address else { return None };
     let (host, _) = text.rsplit_once(':')?;
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_refused_what_harms_the_whole_group() {
+    fn clients_may_not_send_requests_that_harm_the_whole_group() {
         let client = Rights::Client { operators_at: Some("/run/s".into()) };
         for request in ["members add 4", "MEMBERS REMOVE 1", "NewCluster", "BREAK a NOW", "resign"]
         {
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_follows_a_server_of_this_host_to_its_socket() {
+    fn the_command_line_switches_to_the_unix_socket_of_a_local_server() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -129,10 +132,10 @@ mod tests {
         for local in ["127.0.0.1:7001", "[::1]:7001", "localhost:7001"] {
             assert_eq!(follow(local, &refusal(&path)), Some(path.clone()));
         }
-        assert_eq!(follow("192.0.2.1:7001", &refusal(&path)), None, "of another host");
+        assert_eq!(follow("192.0.2.1:7001", &refusal(&path)), None, "another host");
         assert_eq!(follow("/run/other", &refusal(&path)), None);
         assert_eq!(follow("127.0.0.1:7001", "ERR no"), None);
         assert_eq!(follow("127.0.0.1:7001", &refusal(&directory.path().join("none"))), None);
-        assert_eq!(follow("127.0.0.1:7001", &refusal(directory.path())), None, "no socket");
+        assert_eq!(follow("127.0.0.1:7001", &refusal(directory.path())), None, "not a socket");
     }
 }

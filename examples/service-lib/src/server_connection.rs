@@ -15,28 +15,28 @@ use crate::keep_alive;
 use crate::resp::{Reply, encode};
 use crate::rights::operators_of;
 
-/// How long to wait for a connection.
+/// Maximum time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a server may take to answer a ping before the next is asked; and once more, if none
-/// has answered: all may be busy.
+/// Maximum time for a server to answer a ping before the next server is asked. If no server
+/// answers within the first bound, they may all be busy, and all are asked again with the second.
 const PING_BOUNDS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
-/// How long a server that answers pings may take for a request: the longest is a change of who
-/// votes, of which it reports after 30 s.
+/// Maximum time for a server that answers pings to answer a request. The slowest request is a
+/// change of the voters, which is answered after at most 30 s.
 const ANSWER_BOUND: Duration = Duration::from_secs(40);
 
-/// How often it is seen whether a server answers that has nothing to say otherwise, and how long
-/// it may take.
+/// Interval at which [`silence_of`] pings a server.
 const SILENCE_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum time for the answer to such a ping.
 const SILENCE_BOUND: Duration = Duration::from_secs(5);
 
-/// Where a server is.
+/// Address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A Unix socket: anything with a slash in it.
+    /// Path of a Unix socket. Any text with a slash is one.
     Unix(PathBuf),
-    /// A host and a port.
+    /// Host and port, `HOST:PORT`.
     Tcp(String),
 }
 
@@ -51,7 +51,9 @@ impl FromStr for Address {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
                 Ok(Self::Tcp(text.into()))
             }
-            _ => Err("give HOST:PORT, or the path of a Unix socket with a slash in it".into()),
+            _ => Err("give HOST:PORT, or the path of a Unix socket, which must contain a slash \
+                      (./NAME in the current directory)"
+                .into()),
         }
     }
 }
@@ -74,26 +76,26 @@ pub struct ServerConnection {
 }
 
 impl ServerConnection {
-    /// Connects to a server.
+    /// Connects to a server, within 5 s.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the operating system's error, or [`io::ErrorKind::TimedOut`].
     pub async fn connect(address: &Address) -> io::Result<Self> {
         let connected = timeout(CONNECT_TIMEOUT, Self::open(address)).await;
         connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Connects to a server that answers a ping within a time: the kernel accepts connections also
-    /// for a process that stands still.
+    /// Connects to a server and checks that it answers a ping, all within `bound`. A connection
+    /// alone proves nothing: the kernel accepts connections for a frozen process, too.
     ///
     /// # Errors
     ///
-    /// The system's, and [`io::ErrorKind::TimedOut`].
+    /// Returns the operating system's error, or [`io::ErrorKind::TimedOut`].
     pub async fn connect_to_live(address: &Address, bound: Duration) -> io::Result<Self> {
         let connected = async {
             let mut client = Self::open(address).await?;
-            // Any answer will do, also that a password has to be said first.
+            // Any reply will do, even the error that a password is required.
             client.call(&["PING"]).await?;
             Ok(client)
         };
@@ -123,20 +125,20 @@ impl ServerConnection {
         }
     }
 
-    /// A handle on the connection, for another process.
+    /// Duplicates the descriptor of the connection, to pass it to another process.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Returns the operating system's error.
     pub fn connection(&self) -> io::Result<OwnedFd> {
         self.connection.try_clone()
     }
 
-    /// Asks without waiting for the reply.
+    /// Sends a request without waiting for the reply.
     ///
     /// # Errors
     ///
-    /// The connection is lost.
+    /// Returns an error if the connection is lost.
     pub async fn send(&mut self, words: &[impl AsRef<str>]) -> io::Result<()> {
         let words = words.iter().map(|word| Reply::BulkString(word.as_ref().to_owned().into()));
         let mut buffer = BytesMut::new();
@@ -145,11 +147,11 @@ impl ServerConnection {
         self.output.flush().await
     }
 
-    /// The next reply. May be dropped and called again.
+    /// Waits for the next reply and returns it. Cancel safe.
     ///
     /// # Errors
     ///
-    /// The connection is lost, or what came is no reply.
+    /// Returns an error if the connection is lost, or the received bytes are not a reply.
     pub async fn reply(&mut self) -> io::Result<Reply> {
         loop {
             match decode_bytes_mut(&mut self.buffer) {
@@ -163,36 +165,38 @@ impl ServerConnection {
         }
     }
 
-    /// Asks, and waits for the reply.
+    /// Sends a request and waits for the reply.
     ///
     /// # Errors
     ///
-    /// The connection is lost, or what came is no reply.
+    /// Returns an error if the connection is lost, or the received bytes are not a reply. The
+    /// server may have executed the request.
     pub async fn call(&mut self, words: &[impl AsRef<str>]) -> io::Result<Reply> {
         self.send(words).await?;
         self.reply().await
     }
 
-    /// Leaves the connection, unended, to the other processes that have a handle on it.
+    /// Releases this process's use of the connection without shutting it down, so that other
+    /// processes with a descriptor of it can go on using it.
     pub fn leave(self) {
-        // Dropping the half that writes would end it for all of them.
+        // Dropping the writing half would shut down the connection for all processes.
         std::mem::forget(self.output);
     }
 
-    /// Ends the connection, also where another process has a handle on it.
+    /// Shuts down the connection for all processes that have a descriptor of it.
     pub async fn end(mut self) {
         let _ = self.output.shutdown().await;
     }
 }
 
-/// Why a request came to nothing.
+/// A request that no server has carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
-    /// Nobody is there, or can say: each address and why.
-    #[error("nobody answers: {0}")]
+    /// No server gave an answer. Lists each address with its error.
+    #[error("no server answers: {0}")]
     NoAnswer(String),
-    /// Somebody says no.
-    #[error("refused: {0}")]
+    /// A server rejected the request.
+    #[error("rejected: {0}")]
     Refused(String),
 }
 
@@ -205,12 +209,14 @@ async fn ask(address: &Address, words: &[impl AsRef<str>], bound: Duration) -> i
     })
 }
 
-/// Asks the servers in turn, until one answers. One whose group has no majority
-/// (`CLUSTERDOWN`) does not: another may do better. Nor does one that stands still.
+/// Sends a request to the servers in turn until one answers. A server that is frozen, or that has
+/// no majority (`CLUSTERDOWN`), is skipped. A server on this host that accepts the request only on
+/// its Unix socket is asked again there.
 ///
 /// # Errors
 ///
-/// The first refusal, or why none of them answered.
+/// Returns the first rejection, or the reason for which each server did not answer. A server that
+/// did not answer in time may still execute the request.
 pub async fn ask_first(
     addresses: &[Address],
     words: &[impl AsRef<str>],
@@ -221,7 +227,7 @@ pub async fn ask_first(
         let mut is_any_silent = false;
         for address in addresses {
             let mut asked = ask(address, words, bound).await;
-            // The same server, at the socket where it takes requests of operators.
+            // Asks the same server again, on the Unix socket for operators.
             if let Ok(Reply::Error(why)) = &asked
                 && let Some(path) = operators_of(address, why)
             {
@@ -246,12 +252,12 @@ pub async fn ask_first(
     Err(Unanswered::NoAnswer(whys.join("; ")))
 }
 
-/// Waits until a server has not answered two pings in a row, each by a connection of its own.
+/// Waits until a server has left two pings in a row unanswered. Each ping uses a new connection.
 pub async fn silence_of(address: &Address) {
     let mut missed = 0;
     while missed < 2 {
         sleep(SILENCE_INTERVAL).await;
-        // What is refused, or breaks, is noticed by the connection that matters.
+        // Only timeouts count. If the server is dead, the caller's own connection fails.
         match ServerConnection::connect_to_live(address, SILENCE_BOUND).await {
             Err(why) if why.kind() == io::ErrorKind::TimedOut => missed += 1,
             Ok(_) | Err(_) => missed = 0,

@@ -1,4 +1,4 @@
-//! Unix sockets at which a server listens.
+//! Creates and removes the Unix sockets on which a server listens.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -24,13 +24,13 @@ const WAITING_MAX: i32 = 1024;
 const PATH_BYTES_MAX: usize = 107;
 /// Maximum number of sockets of dead processes that are removed at once.
 const STALE_MAX: usize = 1000;
-/// How the names of control sockets begin.
+/// Prefix of the file names of control sockets.
 const CONTROL: &str = "control-";
 
-/// The sockets that this process has made: their paths and files.
+/// Sockets that this process has created, by path.
 static MADE: Mutex<BTreeMap<PathBuf, FileId>> = Mutex::new(BTreeMap::new());
 
-/// Which file it is, whatever its name.
+/// Identity of a file, independent of its name: device and inode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FileId(u64, u64);
 
@@ -40,8 +40,8 @@ impl FileId {
     }
 }
 
-/// Listens at a path, for this user only. A socket that a dead process of this user has left is
-/// replaced; everything else that is there stays, and is an error.
+/// Listens on a path, for this user only (mode 0600). Replaces a socket left behind by a dead
+/// process of this user. Anything else at the path is kept, and is an error.
 pub(crate) fn listen_at(path: &Path) -> Result<UnixListener, ListenError> {
     let length = path.as_os_str().len();
     if length > PATH_BYTES_MAX {
@@ -65,8 +65,8 @@ pub(crate) fn listen_at(path: &Path) -> Result<UnixListener, ListenError> {
     }
 }
 
-/// Listens at a socket for operators, in the private directory of this user. The number makes it
-/// one of its own within this process.
+/// Listens on a control socket in the private directory of this user. `number` makes its name unique
+/// within this process.
 pub(crate) fn listen_for_operators(number: u16) -> Result<(UnixListener, PathBuf), ListenError> {
     let directory = cpg::embedded::private_directory().map_err(ListenError::NoPlace)?;
     remove_stale(&directory);
@@ -74,26 +74,26 @@ pub(crate) fn listen_for_operators(number: u16) -> Result<(UnixListener, PathBuf
     Ok((listen_at(&path)?, path))
 }
 
-/// Whether it is a socket of [`listen_for_operators`].
+/// Returns true if the path is one that [`listen_for_operators`] creates.
 pub(crate) fn is_control(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(CONTROL))
 }
 
-/// Removes the socket at this path, or all without one, as far as this process has made it and
-/// nobody has replaced it.
+/// Removes the socket at `path`, or all sockets if it is `None`. Removes only sockets that this
+/// process has created and that have not been replaced since.
 pub(crate) fn remove(path: Option<&Path>) {
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.retain(|own, id| {
         let is_meant = path.is_none_or(|path| path == own);
         if is_meant && fs::symlink_metadata(own).is_ok_and(|found| FileId::of(&found) == *id) {
-            // At worst it stays, and is replaced by the next server.
+            // If this fails, the next server replaces the socket.
             let _ = fs::remove_file(own);
         }
         !is_meant
     });
 }
 
-/// Only a socket of this user may be replaced.
+/// Checks that the file may be replaced: it must be a socket of this user.
 fn check(path: &Path, found: &Metadata) -> Result<(), ListenError> {
     if !found.file_type().is_socket() {
         return Err(ListenError::NoSocket(path.into()));
@@ -104,13 +104,13 @@ fn check(path: &Path, found: &Metadata) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// Whether nobody listens at a socket.
+/// Returns true if no process listens on the socket.
 fn is_dead(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         Err(Errno::CONNREFUSED) => Ok(true),
-        // Also of another kind, or busy.
+        // Includes sockets of another type and busy listeners.
         _ => Ok(false),
     }
 }
@@ -118,7 +118,7 @@ fn is_dead(path: &Path) -> io::Result<bool> {
 fn make(path: &Path) -> io::Result<UnixListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // Before it has a name: nobody meets it with wrong permissions, whatever the umask.
+    // Set before the socket has a name, so that it never has wider permissions, whatever the umask.
     fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
     listen(&socket, WAITING_MAX)?;
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_dead_socket_is_replaced() {
+    async fn only_a_socket_of_a_dead_process_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         fs::write(&path, "precious").unwrap();
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
         assert!(matches!(listen_at(&path), Err(ListenError::Taken(_))));
-        // A link to a live socket is not taken for one.
+        // A symbolic link to a live socket does not count as a socket.
         let link = directory.path().join("alive");
         symlink(&path, &link).unwrap();
         assert!(matches!(listen_at(&link), Err(ListenError::NoSocket(_))));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_an_own_socket_is_removed_in_the_end() {
+    async fn only_sockets_of_this_process_are_removed_at_the_end() {
         let directory = tempfile::tempdir().unwrap();
         let paths = ["kept", "replaced", "removed"].map(|name| directory.path().join(name));
         let [kept, replaced, removed] = &paths;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_path_that_is_too_long_is_rejected_with_its_limit() {
+    async fn a_path_that_is_too_long_is_rejected_with_the_limit() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x".repeat(120));
         let why = listen_at(&path).unwrap_err().to_string();

@@ -6,36 +6,39 @@ use plainsong::{Replica, ReplicaId, StartError, StateMachine};
 use crate::arguments::UsageError;
 use crate::{ListenAddress, LogFormat};
 
-/// How a replica is started, on the command line of each program.
+/// Options that start a replica, the same in each program.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Start {
-    /// The number of this replica: from 1, stable, and never shared by two live processes.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Id of this replica: a whole number from 1. It must stay the same across restarts, and no two
+    /// live replicas of a group may have the same one.
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
     pub id: u32,
-    /// The replicas whose majority commits, for the first start of a group only. Must be
-    /// the same for all of them.
+    /// Ids of the initial voters, including this replica. Used only to form a new group, with the
+    /// same list at all of them; ignored once the group exists. A replica that joins an existing
+    /// group needs none: it is a learner until `members add` makes it a voter.
     #[arg(
         long,
-        value_name = "NUMBER,...",
+        value_name = "ID,...",
         value_delimiter = ',',
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub voters: Vec<u32>,
-    /// What carries the group: embedded for the processes of this user and host, embedded:PATH
-    /// for those that meet at this Unix socket, corosync for the daemon of this host.
+    /// Transport between the replicas: `embedded` (processes of this user on this host, no daemon
+    /// needed), `embedded:PATH` (processes that use the Unix socket PATH), or `corosync` (the
+    /// Corosync daemon of this host; needs a build with the feature `corosync`).
     #[arg(long, value_name = "ENGINE")]
     pub engine: cpg::Transport,
     /// Keeps the log and the snapshots in this directory, which is created if it does not exist.
-    /// No other replica may use it.
+    /// Every replica needs its own. Without this option they are kept in memory.
     // The alias is the option's old name, which is not shown.
     #[arg(long, value_name = "DIR", alias = "data")]
     pub data_dir: Option<PathBuf>,
-    /// Where acknowledged commands are kept. A replica does not start if this contradicts
-    /// --data-dir, so a forgotten --data-dir is noticed.
+    /// Where acknowledged commands are kept. Only checks that --data-dir is given for `disk` and not
+    /// given for `memory`, so that a forgotten --data-dir is noticed.
     #[arg(long, value_name = "WHERE", value_enum)]
     pub durability: Option<Durability>,
-    /// Takes a snapshot of the state at every so many entries of the log, each of which holds
-    /// up to 64 KiB of commands. The same at all replicas, which compare their snapshots.
+    /// Number of log entries between two snapshots of the state. An entry holds up to 64 KiB of
+    /// commands. Use the same value at all replicas, because they compare their snapshots.
     #[arg(
         long,
         value_name = "ENTRIES",
@@ -43,47 +46,45 @@ pub struct Start {
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub snapshot_every: u64,
-    /// Keeps so many entries of the log behind the newest snapshot, for replicas that lag a
-    /// little; who lags more is sent the snapshot. [default: 8192, and 262144 with --data-dir, but no
-    /// more than 256 MiB]
+    /// Number of log entries to keep before the newest snapshot. A replica that lags by no more is
+    /// sent entries; one that lags by more is sent the whole snapshot. [default: 8192; with
+    /// --data-dir 262144, but at most 256 MiB]
     #[arg(long, value_name = "ENTRIES")]
     pub keep_entries: Option<usize>,
-    /// How it logs on stderr.
+    /// Format of the log on stderr.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
-    /// Tells metrics to Prometheus at this address, to whoever reaches it.
+    /// Serves Prometheus metrics on this address, at /metrics (no authentication).
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics: Option<ListenAddress>,
 }
 
-/// Where what is acknowledged is kept: at a majority of the voters, in any case.
+/// Place where acknowledged commands are kept, always by a majority of the voters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {
-    /// In the memory of a majority, without --data-dir. It outlives the end of fewer voters than
-    /// that; when a majority has ended, everything is lost.
+    /// In memory. Everything is lost once a majority of the voters has stopped.
     Memory,
-    /// Synced to the disks of a majority, in --data-dir DIR. It outlives the end of all
-    /// processes, and a power cut.
+    /// Synced to disk, in --data-dir. Nothing is lost if all processes stop or the power fails.
     Disk,
 }
 
 impl Start {
-    /// Finds what cannot work before anything is started.
+    /// Checks the options before anything is started.
     ///
     /// # Errors
     ///
-    /// Says what is wrong, and what to do about it.
+    /// Returns the first contradiction, with its remedy.
     pub fn check(&self) -> Result<(), UsageError> {
         self.check_voters()?;
         self.check_durability()?;
         self.check_engine()
     }
 
-    /// Starts the replica, in this group.
+    /// Starts the replica as a member of `group`.
     ///
     /// # Errors
     ///
-    /// Says why it cannot start, and what to do about it.
+    /// Returns the reason for which it cannot start, with the remedy.
     pub fn replica<M: StateMachine>(
         &self,
         group: &str,
@@ -133,7 +134,8 @@ impl Start {
         }
     }
 
-    /// The transport itself could only say that the path is no good.
+    /// Checks the transport's socket and directory. The transport itself could only report later
+    /// that it is unusable.
     fn check_engine(&self) -> Result<(), UsageError> {
         self.engine.check().map_err(|why| UsageError::Engine {
             engine: self.engine.to_string(),

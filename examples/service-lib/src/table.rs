@@ -1,4 +1,4 @@
-/// Rows as lines with aligned columns, each line with its end.
+/// Formats rows as lines with aligned columns. Every line ends with a line break.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);

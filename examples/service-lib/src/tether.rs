@@ -1,9 +1,9 @@
-//! Finds out which processes a command has started, wherever they have gone.
+//! Finds the processes that a command has started, even if they have moved to other process groups
+//! or sessions.
 //!
-//! A command inherits the writing end of a pipe and passes it on to its children, as it does with
-//! the file that flock(1) locks. The reading end ends when all of them have ended. Until then, the
-//! processes that have the pipe open for writing are found in `/proc`, in whatever process group
-//! and session they are.
+//! A command inherits the writing end of a pipe, and so do its children, as with the file that
+//! flock(1) locks. The reading end sees the end of the pipe once all of these processes have ended.
+//! Until then, `/proc` shows which processes have the pipe open for writing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,29 +26,30 @@ pub(crate) struct Tether {
 }
 
 impl Tether {
-    /// Creates a pipe, whose writing end is for the command. To be called in a runtime.
+    /// Creates the pipe. Returns its reading end, and the writing end for the command to inherit.
+    /// Must be called within a Tokio runtime.
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         Ok((Self::from_fd(reader)?, writer))
     }
 
-    /// Takes over the reading end that another process has made.
+    /// Wraps a reading end that another process has created.
     #[allow(deprecated, reason = "an `OwnedFd` is what the safety of its successor asks for")]
     pub(crate) fn from_fd(reader: OwnedFd) -> io::Result<Self> {
         let name = format!("pipe:[{}]", fstat(&reader)?.st_ino);
         Ok(Self { end: AsyncFd::with_interest(reader, Interest::READABLE)?, name })
     }
 
-    /// The reading end, for another process.
+    /// Returns the reading end, to pass it to another process.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.end.get_ref().as_fd()
     }
 
-    /// Returns whether some process still has the writing end.
+    /// Returns true if any process still has the writing end open.
     pub(crate) fn is_held(&self) -> bool {
-        let mut nobody_reads_it = [0; 512];
+        let mut discarded = [0; 512];
         loop {
-            match read(self.fd(), &mut nobody_reads_it) {
+            match read(self.fd(), &mut discarded) {
                 Ok(0) => return false,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return true,
@@ -56,26 +57,26 @@ impl Tether {
         }
     }
 
-    /// Waits until no process has the writing end any more.
+    /// Waits until no process has the writing end open any more.
     pub(crate) async fn released(&self) {
         while self.is_held() {
             match self.end.readable().await {
                 Ok(mut ready) => ready.clear_ready(),
-                // Without the runtime's help, this process is about to end.
+                // The runtime is shutting down, so this process is about to end.
                 Err(_) => return std::future::pending().await,
             }
         }
     }
 
-    /// Sends a signal, once each, to the process group, the process and all that have the writing
-    /// end.
+    /// Sends a signal to the process group, the process, and all processes that have the writing end
+    /// open. Each process receives it once.
     pub(crate) fn signal(&self, group: Option<Pid>, process: Option<Pid>, signal: Signal) {
         let is_in_group = |pid: &Pid| group.is_some() && group_of(*pid) == group;
         let mut others: BTreeSet<i32> = self.holders().into_iter().map(Pid::as_raw_pid).collect();
         others.extend(process.map(Pid::as_raw_pid));
         let others = others.into_iter().filter_map(Pid::from_raw);
         let others: Vec<Pid> = others.filter(|pid| !is_in_group(pid)).collect();
-        // A process that has ended needs no signal.
+        // Errors are ignored: the process has ended.
         for pid in others {
             let _ = kill_process(pid, signal);
         }
@@ -84,7 +85,8 @@ impl Tether {
         }
     }
 
-    /// The processes that have the writing end, as far as this one may know.
+    /// Returns the processes that have the writing end open, as far as `/proc` lets this process
+    /// see them.
     fn holders(&self) -> Vec<Pid> {
         let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
         let processes = processes.flatten().filter_map(|entry| {

@@ -3,24 +3,24 @@ use std::str::FromStr;
 
 use plainsong::TransferStatus;
 
-/// How far a replica is with a state that it receives. As text, and read from it, as `INFO`
-/// has it: `from=2,bytes=12,of=34,per_second=5,seconds_left=5`.
+/// Progress of a replica that receives a snapshot. Converts to and from the form in `INFO`:
+/// `from=2,bytes=12,of=34,per_second=5,seconds_left=5`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transfer {
     /// The replica that sends it.
     pub from: u64,
-    /// Bytes that are here.
+    /// Number of bytes received.
     pub bytes: u64,
-    /// Bytes that it has.
+    /// Size of the snapshot in bytes.
     pub of: u64,
-    /// Bytes a second so far, on average.
+    /// Average rate so far in bytes per second.
     pub per_second: u64,
-    /// How long the rest takes at that rate.
+    /// Estimated time to receive the rest at that rate, in seconds.
     pub seconds_left: u64,
 }
 
 impl Transfer {
-    /// What a replica's status says.
+    /// Takes the progress from a replica's status.
     pub fn of(status: &TransferStatus) -> Self {
         let (per_second, left) = status.pace().unwrap_or_default();
         let TransferStatus { donor, bytes, of_bytes: of, .. } = *status;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn the_text_form_parses_back_to_the_same_value() {
         let transfer = Transfer { from: 2, bytes: 12, of: 34, per_second: 5, seconds_left: 4 };
         assert_eq!(transfer.to_string().parse(), Ok(transfer));
         assert_eq!("".parse::<Transfer>(), Err(()));

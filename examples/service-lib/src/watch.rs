@@ -8,7 +8,8 @@ use tokio::time::sleep_until;
 
 use crate::ReplicaStatus;
 
-/// Reports changes of some replicas until `stop` is ready. Must be called in a runtime.
+/// Reports status changes of some replicas until `stop` is ready. Must be called within a Tokio
+/// runtime.
 pub async fn watch(
     stop: impl Future<Output = ()>,
     watchers: Vec<Watcher<Event>>,
@@ -38,16 +39,16 @@ pub async fn watch(
     }
 }
 
-/// Turns changes of some replicas into lines, none of them twice.
+/// Converts status changes of some replicas to lines, without repetitions.
 ///
-/// The progress of commits is reported at most twice a second, what only counts on in what a
-/// replica waits for every two seconds, and everything else at once.
+/// Most changes are reported at once. The progress of commits is reported at most twice a second,
+/// and a blocker of which only the numbers change at most every two seconds.
 #[derive(Debug, Default)]
 struct Watch {
     reported: Vec<Reported>,
     progress: Vec<u64>,
     progress_at: Option<Instant>,
-    /// When progress that was not reported is due.
+    /// Time at which progress that was held back is to be reported.
     owed_at: Option<Instant>,
 }
 
@@ -55,26 +56,26 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 const COUNTING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What was last reported of a replica.
+/// The last report about a replica.
 #[derive(Clone, Debug)]
 struct Reported {
     line: String,
-    /// The same without what counts.
+    /// The line without the digits of its blocker.
     frame: String,
     at: Instant,
 }
 
-/// A line to be reported.
+/// A line to report.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A replica is otherwise than before.
+    /// The status of a replica has changed.
     Change(String),
-    /// Something was committed.
+    /// More commands have been committed.
     Progress(String),
 }
 
 impl Line {
-    /// Logs it.
+    /// Logs the line: changes at level INFO, progress at level DEBUG.
     pub fn log(self) {
         match self {
             Self::Change(line) => tracing::info!("{line}"),
@@ -84,15 +85,15 @@ impl Line {
 }
 
 impl Watch {
-    /// Compares with what was reported before.
+    /// Compares the statuses with the last reports and returns the lines that are due.
     fn look(&mut self, now: Instant, statuses: &[ReplicaStatus]) -> Vec<Line> {
         let mut lines = Vec::new();
         let nothing = Reported { line: String::new(), frame: String::new(), at: now };
         self.reported.resize(statuses.len(), nothing);
         for (reported, status) in self.reported.iter_mut().zip(statuses) {
-            let (line, frame) = described(status);
-            let counts_on = frame == reported.frame && now - reported.at < COUNTING_INTERVAL;
-            if reported.line != line && !counts_on {
+            let (line, frame) = describe(status);
+            let only_counts = frame == reported.frame && now - reported.at < COUNTING_INTERVAL;
+            if reported.line != line && !only_counts {
                 lines.push(Line::Change(line.clone()));
                 *reported = Reported { line, frame, at: now };
             }
@@ -108,7 +109,7 @@ impl Watch {
         } else {
             let parts = statuses.iter().map(|s| format!("{} at {}", s.id, s.committed));
             let parts: Vec<String> = parts.collect();
-            lines.push(Line::Progress(format!("committed: replica {}", parts.join(", "))));
+            lines.push(Line::Progress(format!("committed: replica {}", parts.join(", replica "))));
             self.progress = progress;
             self.progress_at = Some(now);
         }
@@ -116,8 +117,8 @@ impl Watch {
     }
 }
 
-/// A replica in a line, and the same without the numbers that may count on.
-fn described(status: &ReplicaStatus) -> (String, String) {
+/// Describes a replica in a line. Also returns the line without the digits of its blocker.
+fn describe(status: &ReplicaStatus) -> (String, String) {
     let ReplicaStatus { id, role, epoch, members, .. } = status;
     let line = format!("replica {id}: {role}, epoch {epoch}, members {}", members.join(" "));
     let Some(blocker) = status.blocker().map(|blocker| blocker.to_string()) else {
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_changes_are_told_and_progress_not_too_often() {
+    fn changes_are_reported_at_once_and_progress_is_rate_limited() {
         let mut watch = Watch::default();
         let start = Instant::now();
         let mut one = ReplicaStatus {

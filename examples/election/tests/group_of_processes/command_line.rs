@@ -33,7 +33,7 @@ fn usage_errors_say_what_to_do() {
         (
             &[&base[..], &["1", "--engine", &ring, "--socket", no_socket, "--", "true"]].concat(),
             1,
-            "it is not a socket, and is left alone",
+            "it exists and is not a socket, so it was not replaced",
         ),
         (&["status", "--at", "./nowhere"], 69, "no replica answers"),
     ] {
@@ -56,7 +56,7 @@ fn errors_about_a_busy_port_and_a_foreign_directory_say_what_to_do() {
     for (options, told) in [
         (["--listen", &busy], "choose another with --listen"),
         (["--metrics", &busy], "choose another with --metrics"),
-        (["--socket", &taken], "another process does; stop it"),
+        (["--socket", &taken], "another process is already listening there; stop it"),
         (["--data-dir", &data], &format!("process {}", group.members[0].pid())),
     ] {
         let base = ["run", "work", "--id", "4", "--engine", &ring];

@@ -85,7 +85,7 @@ fn members_are_listed_added_and_removed() {
     let nonsense = members(&["add", "0"]);
     assert_eq!(nonsense.status.code(), Some(69));
     let said = String::from_utf8_lossy(&nonsense.stderr).into_owned();
-    assert!(said.contains("a replica has a number, from 1"), "{said}");
+    assert!(said.contains("a replica id is a whole number from 1"), "{said}");
     assert_eq!(group.begun(), [(group.begun()[0].0, token)]);
     group.members.push(fourth);
 }
@@ -106,24 +106,25 @@ fn force_new_cluster_needs_two_confirmations() {
         child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     };
-    let word_of = |output: &Output| {
+    let code_of = |output: &Output| {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let word = text.split("says so: ").nth(1).and_then(|rest| rest.split_whitespace().next());
-        word.expect(&text).to_owned()
+        let code = text.split("Confirmation code: ").nth(1);
+        let code = code.and_then(|rest| rest.split_whitespace().next());
+        code.expect(&text).to_owned()
     };
     let refused = force("no\n");
     assert_eq!(refused.status.code(), Some(1));
-    let word = word_of(&refused);
+    let code = code_of(&refused);
     // It is refused while there is a majority.
-    assert_eq!(force(&format!("yes\n{word}\n")).status.code(), Some(69));
+    assert_eq!(force(&format!("yes\n{code}\n")).status.code(), Some(69));
     let lost = group.members.split_off(1);
     drop(lost);
     until("the loss of the majority", || {
         let text = String::from_utf8_lossy(&force("no\n").stdout).into_owned();
-        text.contains("are not here, or have lost their stores: 2 3.").then_some(())
+        text.contains("Absent, or returned without their data: 2 3.").then_some(())
     });
     assert_eq!(force("yes\nnonsense\n").status.code(), Some(69));
-    stdout_of(&force(&format!("yes\n{word}\n")));
+    stdout_of(&force(&format!("yes\n{code}\n")));
     // If it was the leader before, it may still be.
     until("the remaining member to lead", || {
         let status = String::from_utf8_lossy(&group.ask(1, "status").stdout).into_owned();

@@ -74,7 +74,7 @@ fn status_shows_the_server_what_it_waits_for_and_the_members() {
     until("the reason why it is blocked", || {
         has(&status(&group), "obstacle: waiting for a majority of 1 2 3: have 1").then_some(())
     });
-    assert!(status(&group).iter().any(|line| line.starts_with("3  ") && line.contains("not here")));
+    assert!(status(&group).iter().any(|line| line.starts_with("3  ") && line.contains("absent")));
 }
 
 #[test]

@@ -7,19 +7,19 @@ use plainsong::{AdminError, Replica, ReplicaId, StateMachine, Status};
 use crate::resp::{Reply, error};
 use crate::{ReplicaStatus, table};
 
-/// How long a change of the voters may take before the operator is told that it goes on.
+/// Maximum time that a request waits for a change of the voters. The change itself goes on after it.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// Answers an operator's request. `None`: it is none.
+/// Answers an operator's request, or returns `None` if the request is not one.
 ///
-/// | request | answer |
+/// | request | reply |
 /// | --- | --- |
-/// | `STATUS` | how the replica is and what it waits for, and the members, for people |
-/// | `MEMBERS` | the members, who votes and how far each is, as a table for people |
-/// | `MEMBERS SAFE` | why no other replica should be stopped now; empty if one may be |
-/// | `MEMBERS ADD id`, `MEMBERS REMOVE id`, `MEMBERS REPLACE old new` | `OK` when it is in force |
-/// | `NEWCLUSTER` | what may be lost, and the word to say if that is wanted |
-/// | `NEWCLUSTER word` | `OK` when the replica goes on alone |
+/// | `STATUS` | status of the replica, what it is waiting for, and the members, as text |
+/// | `MEMBERS` | members, votes and progress of each, as a table |
+/// | `MEMBERS SAFE` | the reason why no other replica may be stopped now; empty if one may be |
+/// | `MEMBERS ADD id`, `MEMBERS REMOVE id`, `MEMBERS REPLACE old new` | `OK` once it is in effect |
+/// | `NEWCLUSTER` | what may be lost, and the confirmation code |
+/// | `NEWCLUSTER code` | `OK` once the replica runs as a new single-voter cluster |
 pub async fn answer<M: StateMachine>(replica: Arc<Replica<M>>, words: &[Bytes]) -> Option<Reply> {
     let words: Vec<String> =
         words.iter().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).collect();
@@ -35,10 +35,16 @@ pub async fn answer<M: StateMachine>(replica: Arc<Replica<M>>, words: &[Bytes]) 
         ["MEMBERS", "REPLACE", old, new] => {
             number(old).and_then(|old| Ok(Asked::Replace(old, number(new)?)))
         }
-        ["MEMBERS", ..] => Err("MEMBERS takes nothing, SAFE, ADD id, REMOVE id or REPLACE old new"),
+        ["MEMBERS", ..] => {
+            Err("usage: MEMBERS [SAFE | ADD id | REMOVE id | REPLACE old-id new-id]")
+        }
         ["NEWCLUSTER"] => return Some(bulk(losses(&replica.status()))),
-        ["NEWCLUSTER", said] if said == word(&replica.status()) => Ok(Asked::NewCluster),
-        ["NEWCLUSTER", ..] => Err("that is not the word that NEWCLUSTER tells; nothing was done"),
+        ["NEWCLUSTER", code] if code == confirmation_code(&replica.status()) => {
+            Ok(Asked::NewCluster)
+        }
+        ["NEWCLUSTER", ..] => {
+            Err("wrong confirmation code, nothing was changed; NEWCLUSTER without a code prints it")
+        }
         _ => return None,
     };
     let asked = match asked {
@@ -48,12 +54,12 @@ pub async fn answer<M: StateMachine>(replica: Arc<Replica<M>>, words: &[Bytes]) 
     if let Some(pending) = asked.pending_before(&replica.status()) {
         return Some(error(format_args!("ERR {pending}")));
     }
-    // The answer comes from another thread, and blocks.
+    // Waiting for the outcome blocks the thread.
     let done = tokio::task::spawn_blocking(move || asked.of(&replica)).await;
     Some(match done {
         Ok(Ok(())) => Reply::SimpleString("OK".into()),
         Ok(Err(why @ AdminError::Timeout(_))) => {
-            error(format_args!("TIMEOUT {why}; it may still come into force: see MEMBERS"))
+            error(format_args!("TIMEOUT {why}; the change may still take effect: check MEMBERS"))
         }
         Ok(Err(why)) => error(format_args!("ERR {why}")),
         Err(why) => error(format_args!("ERR {why}")),
@@ -68,14 +74,15 @@ enum Asked {
 }
 
 impl Asked {
-    /// The change that has to be in force, or be taken back, before this one is asked for.
+    /// Returns the message that rejects this request because another change of the voters is
+    /// pending. Repeating or undoing the pending change is allowed.
     fn pending_before(&self, status: &Status) -> Option<String> {
         let is_new =
             |id: &ReplicaId| status.wanted_voters.contains(id) && !status.voters.contains(id);
         let is_going =
             |id: &ReplicaId| status.voters.contains(id) && !status.wanted_voters.contains(id);
         match self {
-            // The same again, or the opposite.
+            // These repeat the pending change, or undo it.
             Self::Add(id) if is_new(id) || is_going(id) => return None,
             Self::Remove(id) if is_new(id) || is_going(id) => return None,
             Self::Replace(old, new) if is_new(old) || is_new(new) => return None,
@@ -92,8 +99,8 @@ impl Asked {
             (None, None) => return None,
         };
         Some(format!(
-            "a change of the voters is pending: {pending}; wait until it is in force, or take it \
-             back with `{back}`"
+            "another change of the voters is pending: {pending}; wait until it is in effect, or \
+             undo it with `{back}`"
         ))
     }
 
@@ -111,19 +118,20 @@ impl Asked {
 
 fn number(text: &str) -> Result<ReplicaId, &'static str> {
     let id = text.parse().ok().filter(|id| *id > 0);
-    id.map(ReplicaId).ok_or("a replica has a number, from 1")
+    id.map(ReplicaId).ok_or("a replica id is a whole number from 1 to 4294967295")
 }
 
 fn bulk(text: String) -> Reply {
     Reply::BulkString(text.into())
 }
 
-/// Renders the status of the replica and its members as text for people.
+/// Renders the status of the replica and its members as text.
 pub fn render_status(status: &Status) -> String {
     format!("{}\n{}", ReplicaStatus::of(status), members(status))
 }
 
-/// Who is here and who votes, and how far each is.
+/// Renders the members, their votes and their progress as a table, followed by what an operator
+/// should know.
 fn members(status: &Status) -> String {
     let mut rows =
         vec![["REPLICA", "PROCESS", "VOTES", "ACKED", "APPLIED", "BEHIND"].map(String::from)];
@@ -145,7 +153,7 @@ fn members(status: &Status) -> String {
     }
     for id in &status.voters {
         if !status.members.iter().any(|member| member.replica == Some(*id)) {
-            rows.push([&id.to_string(), "not here", "yes", "", "", ""].map(String::from));
+            rows.push([&id.to_string(), "absent", "yes", "", "", ""].map(String::from));
         }
     }
     let mut text = table(&rows);
@@ -153,30 +161,31 @@ fn members(status: &Status) -> String {
         text += &format!("pending: {pending}\n");
     }
     if !status.voters_settled {
-        text += "the last change of who votes is not known to be committed yet\n";
+        text +=
+            "this replica does not know yet whether the last change of the voters is committed\n";
     }
     if let Some(why) = status.restart_obstacle() {
-        text += &format!("no other replica should be stopped now: {why}\n");
+        text += &format!("do not stop another replica now: {why}\n");
     }
     if let Some(listed) = &status.listed {
         let listed = listed.iter().map(ToString::to_string).collect::<Vec<_>>();
         text += &format!(
-            "the voters are others than those that this replica was started with (--voters {}): the \
-             list means nothing to a group that exists; change them by `members add` and `members \
-             remove`\n",
+            "the voters differ from the --voters {} that this replica was started with: the option \
+             only counts when a group is first formed; to change the voters use `members add`, \
+             `members remove` and `members replace`\n",
             listed.join(",")
         );
     }
     if let Some(transfer) = &status.transfer {
         text += &format!(
-            "replica {} sends the state at index {}: {} of {} bytes are here\n",
-            transfer.donor, transfer.index, transfer.bytes, transfer.of_bytes
+            "receiving a snapshot at index {} from replica {}: {} of {} bytes\n",
+            transfer.index, transfer.donor, transfer.bytes, transfer.of_bytes
         );
     }
     if let Some(foreign) = status.foreign {
         text += &format!(
-            "members of cluster {foreign} are in the same CPG group and are ignored: give one of \
-             the two clusters another group name\n"
+            "members of another cluster, {foreign}, are in the same CPG group and are ignored: give \
+             one of the two clusters another name with --group\n"
         );
     }
     if let Some(waiting) = &status.waiting {
@@ -185,9 +194,9 @@ fn members(status: &Status) -> String {
     text
 }
 
-/// To be said by whoever has read what may be lost here: of this replica, and of this state of
-/// its cluster.
-fn word(status: &Status) -> String {
+/// Returns the code that confirms a forced new cluster. It depends on the replica and its cluster,
+/// so a code read at another replica is rejected.
+fn confirmation_code(status: &Status) -> String {
     let cluster = status.cluster.map_or_else(|| "NONE".into(), |cluster| cluster.to_string());
     format!("{}-{cluster:.8}", status.incarnation.replica).to_ascii_uppercase()
 }
@@ -200,16 +209,17 @@ fn losses(status: &Status) -> String {
     let is_here = |id: &ReplicaId| status.members.iter().any(|m| m.votes && m.replica == Some(*id));
     let id = status.incarnation.replica;
     format!(
-        "Replica {id} would go on alone, as a new cluster, from its log, which ends at index {}.\n\
-         Of the voters ({}) these are not here, or have lost their stores: {}.\n\
-         What only they have is lost, although it may have been acknowledged. Should they still\n\
-         run, or come back, they know nothing of the new cluster: there would be two groups. All\n\
-         others have to be started with emptied folders, and to be added by `members add`.\n\
-         Never do this at two replicas, nor while a majority can be brought back.\n\
-         The word that says so: {}\n",
+        "Replica {id} would become the only voter of a new cluster, with its log up to index {}.\n\
+         Voters now: {}. Absent, or returned without their data: {}.\n\
+         Commands that only the absent voters have are lost, even if they were acknowledged.\n\
+         The old voters do not know of the new cluster. If they still run or come back, there are\n\
+         two independent groups. So stop every other replica, empty its data directory, start it\n\
+         without --voters, and add it again with `members add`.\n\
+         Never do this at two replicas, nor while a majority of the voters can be brought back.\n\
+         Confirmation code: {}\n",
         status.last,
         list(&mut status.voters.iter().copied()),
         list(&mut status.voters.iter().copied().filter(|id| !is_here(id))),
-        word(status)
+        confirmation_code(status)
     )
 }

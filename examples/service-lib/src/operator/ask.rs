@@ -8,77 +8,81 @@ use crate::arguments::seconds;
 use crate::resp::Reply;
 use crate::{Address, Unanswered, ask_first};
 
-/// What operators ask, on the command line of each program.
+/// Operator subcommands, the same in each program.
 #[derive(Debug, Subcommand)]
 pub enum Operate {
-    /// Tells how a replica is, what it waits for, and the members of its group.
+    /// Prints the status of a replica, what it is waiting for, and the members of its group.
     Status {
-        /// Goes on looking until Ctrl-C, with a bar while the replica receives the state.
+        /// Keeps updating one line until Ctrl-C, with a progress bar while the replica receives a
+        /// snapshot.
         #[arg(long)]
         watch: bool,
-        /// Where to ask.
+        /// The replica to ask.
         #[command(flatten)]
         at: At,
     },
-    /// Tells who is in the group, who votes, and how far each is.
+    /// Prints or changes the members of the group. Without a subcommand, prints the members, their
+    /// votes and their progress.
     Members {
-        /// Waits until another replica may be restarted, or lose its store: all voters are in the
-        /// group, have caught up, and know who votes. Ask the replica that was restarted last.
+        /// Waits until it is safe to restart another replica: every voter is in the group, has caught
+        /// up, and knows the current voters. Ask the replica that was restarted last. Prints each
+        /// reason to wait on stderr.
         #[arg(long)]
         wait_safe: bool,
-        /// How long --wait-safe waits, in seconds, from 0.001 to 86400. Exit status 75 if it was not
-        /// enough.
+        /// Maximum time that --wait-safe waits, in seconds from 0.001 to 86400. Exits with status 75
+        /// when it is over.
         #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
         timeout: Duration,
-        /// The list without it.
+        /// The change; prints the members if there is none.
         #[command(subcommand)]
         change: Option<Change>,
-        /// Where to ask.
+        /// The replica to ask.
         #[command(flatten)]
         at: At,
     },
-    /// Lets one replica go on alone, as a new cluster, when a majority of the voters is lost for
-    /// good. Tells what may be lost, and asks twice.
+    /// Makes one replica the only voter of a new cluster, after a majority of the voters is lost for
+    /// good. Prints what may be lost and asks for confirmation twice.
     ForceNewCluster {
-        /// Where to ask.
+        /// The replica to ask.
         #[command(flatten)]
         at: At,
     },
 }
 
-/// What operators change about who votes.
+/// Changes of the voters.
 #[derive(Debug, Subcommand)]
 pub enum Change {
-    /// Tells who is in the group.
+    /// Prints the members, their votes and their progress.
     List,
-    /// Has a replica vote, which has been started before.
+    /// Adds a voter. The replica must be running, started without --voters. Waits until it has
+    /// caught up and votes, for at most 30 seconds; the change stays pending after that.
     Add {
-        /// Its number.
-        #[arg(value_name = "NUMBER")]
+        /// Id of the replica.
+        #[arg(value_name = "ID")]
         id: u32,
     },
-    /// Has a replica vote no more.
+    /// Removes a voter. The replica keeps running as a learner; stop it afterwards.
     Remove {
-        /// Its number.
-        #[arg(value_name = "NUMBER")]
+        /// Id of the replica.
+        #[arg(value_name = "ID")]
         id: u32,
     },
-    /// Has one replica vote in the place of another.
+    /// Replaces a voter with another replica in one step. The old one votes until the new one does.
     Replace {
-        /// The number of the one that votes.
-        #[arg(value_name = "OLD")]
+        /// Id of the voter to replace.
+        #[arg(value_name = "OLD_ID")]
         old: u32,
-        /// The number of the one that is to vote.
-        #[arg(value_name = "NEW")]
+        /// Id of the replica that takes its place. It must be running, started without --voters.
+        #[arg(value_name = "NEW_ID")]
         new: u32,
     },
 }
 
-/// Which replica is asked, by all verbs of all programs.
+/// The option `--at`, which all operator subcommands have.
 #[derive(Clone, Debug, Args)]
 pub struct At {
-    /// Where replicas serve: HOST:PORT, or the path of a Unix socket with a slash in it. The
-    /// first that answers is asked.
+    /// Addresses of replicas: HOST:PORT, or the path of a Unix socket (it must contain a slash).
+    /// The first replica that answers gets the request.
     #[arg(
         long = "at",
         value_name = "ADDRESS,...",
@@ -90,56 +94,62 @@ pub struct At {
 }
 
 impl At {
-    /// The addresses.
+    /// Returns the addresses given.
     ///
     /// # Errors
     ///
-    /// There is none. (The option is global, which keeps it from being a required one.)
+    /// Returns [`OperatorError::Nowhere`] if there are none. (The option is global, and clap does
+    /// not allow global options to be required.)
     pub fn addresses(&self) -> Result<&[Address], OperatorError> {
         if self.addresses.is_empty() { Err(OperatorError::Nowhere) } else { Ok(&self.addresses) }
     }
 }
 
-/// Why it was not done.
+/// A failed operator request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OperatorError {
-    /// Nobody is there.
-    #[error("no replica answers: {0}; is one running there? Name others with --at")]
+    /// No replica answered at any of the addresses. The request may have been executed if the
+    /// connection was lost after it was sent.
+    #[error("no replica answers: {0}; check that one is running there, or try others with --at")]
     NoAnswer(String),
-    /// Nobody is named.
+    /// No address is given.
     #[error(
-        "say where a replica serves with --at or in PLAINSONG_AT: HOST:PORT, or the path of a Unix socket"
+        "no replica to ask: give its address with --at or in the environment variable \
+         PLAINSONG_AT, as HOST:PORT or the path of its Unix socket"
     )]
     Nowhere,
-    /// A replica says no.
-    #[error("the replica refuses: {0}")]
+    /// The replica rejected the request.
+    #[error("the replica rejected the request: {0}")]
     Refused(String),
-    /// The replica serves only who says a password.
+    /// The replica requires a password at this address.
     #[error(
-        "the replica asks for a password there: name its Unix socket, which its `serve --socket` \
-         makes, with --at"
+        "the replica requires a password at this address: use its Unix socket, the one that it \
+         was started with (`serve --socket PATH`), as in --at PATH"
     )]
     Password,
-    /// A change waits by itself.
-    #[error("--wait-safe stands alone: a change of the voters waits until it is in force")]
+    /// `--wait-safe` is combined with a change of the voters.
+    #[error(
+        "--wait-safe cannot be combined with a subcommand: changes of the voters wait until they \
+         are in effect"
+    )]
     WaitsForNothing,
-    /// It is for one replica only.
-    #[error("name the one replica that is to go on alone with --at")]
+    /// `force-new-cluster` without exactly one address.
+    #[error("give exactly one address with --at: the replica that is to become the new cluster")]
     NotOne,
-    /// `--wait-safe` came to nothing.
-    #[error("no other replica should be restarted yet: {0}")]
+    /// `--wait-safe` timed out.
+    #[error("it is not safe yet to restart another replica: {0}")]
     Unsafe(String),
-    /// The operator has not confirmed.
-    #[error("nothing was done")]
+    /// The operator did not confirm.
+    #[error("not confirmed, nothing was changed")]
     NotConfirmed,
-    /// The system's.
+    /// The operating system's error.
     #[error("{0}")]
     System(#[from] io::Error),
 }
 
 impl OperatorError {
-    /// In the numbers of sysexits.h.
+    /// Returns the exit status, a code of sysexits.h where one fits.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoAnswer(_) | Self::Refused(_) | Self::Password => 69,
@@ -151,11 +161,11 @@ impl OperatorError {
     }
 }
 
-/// Asks, and prints the answer. To be called in a runtime.
+/// Sends the request to a replica and prints the reply. Must be called within a Tokio runtime.
 ///
 /// # Errors
 ///
-/// Says what was not done.
+/// Returns an error if no replica answered or the replica rejected the request.
 pub async fn run(operate: Operate) -> Result<(), OperatorError> {
     let (at, words) = match operate {
         Operate::ForceNewCluster { at } => return force_new_cluster(&at).await,
@@ -188,12 +198,12 @@ fn print(reply: &str) -> Result<(), OperatorError> {
     Ok(out.flush()?)
 }
 
-/// Asks the first that answers.
+/// Sends a request to the first replica that answers, and returns the text of its reply.
 pub(super) async fn ask(at: &At, words: &[String]) -> Result<String, OperatorError> {
     match ask_first(at.addresses()?, words).await {
         Ok(Reply::BulkString(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Ok(Reply::SimpleString(_)) => Ok(String::new()),
-        Ok(_) => Err(OperatorError::Refused("this is no answer of a replica".into())),
+        Ok(_) => Err(OperatorError::Refused("unexpected reply; is it a Plainsong program?".into())),
         Err(Unanswered::NoAnswer(whys)) => Err(OperatorError::NoAnswer(whys)),
         Err(Unanswered::Refused(why)) if why.starts_with("NOAUTH ") => Err(OperatorError::Password),
         Err(Unanswered::Refused(why)) => Err(OperatorError::Refused(why)),
@@ -213,13 +223,13 @@ async fn force_new_cluster(at: &At) -> Result<(), OperatorError> {
         input.read_line(&mut line)?;
         Ok(line.trim().to_owned())
     };
-    if answer("Is the majority lost for good? Say yes: ")? != "yes" {
+    if answer("Is the majority of the voters lost for good? Type yes: ")? != "yes" {
         return Err(OperatorError::NotConfirmed);
     }
-    let word = answer("Say the word: ")?;
-    if word.is_empty() {
+    let code = answer("Type the confirmation code: ")?;
+    if code.is_empty() {
         return Err(OperatorError::NotConfirmed);
     }
-    print(&ask(at, &["NEWCLUSTER".into(), word]).await?)?;
-    print("It goes on alone.\n")
+    print(&ask(at, &["NEWCLUSTER".into(), code]).await?)?;
+    print("This replica now runs as a new single-voter cluster.\n")
 }

@@ -10,7 +10,7 @@ use crate::Transfer;
 
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Shows how a replica is, until it answers no more.
+/// Shows the status of a replica until it stops answering.
 pub(super) async fn watch(at: &At) -> Result<(), OperatorError> {
     let bar = ProgressBar::new(0);
     loop {
@@ -19,7 +19,8 @@ pub(super) async fn watch(at: &At) -> Result<(), OperatorError> {
     }
 }
 
-/// One line for a replica that is up to date or waits, and a bar for one that receives.
+/// Updates the display from an `INFO` reply: a progress bar while the replica receives a snapshot,
+/// and one line of text otherwise.
 fn show(bar: &ProgressBar, info: &str) {
     let field = |name: &str| {
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(':').map(str::to_owned);
@@ -40,7 +41,7 @@ fn show(bar: &ProgressBar, info: &str) {
             ("{prefix}, {msg}", format!("{counts} {}", field("obstacle")))
         }
     };
-    // The templates are ours, and sound.
+    // The templates are constants, so the fallback is never used.
     bar.set_style(
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
     );

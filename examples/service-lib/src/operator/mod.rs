@@ -1,8 +1,8 @@
-//! What operators ask of a replica, the same in all programs: how it and its group are, who
-//! votes, and to go on alone when a majority is lost for good.
+//! Operator requests, the same in all programs: print the status of a replica and its group, change
+//! the voters, and force a new cluster after a majority is lost for good.
 //!
-//! A server answers `STATUS`, `MEMBERS` and `NEWCLUSTER` by [`answer`]; the command line has
-//! [`Operate`].
+//! Servers answer `STATUS`, `MEMBERS` and `NEWCLUSTER` with [`answer`]; command lines send them with
+//! [`Operate`] and [`run`].
 
 mod answer;
 mod ask;

@@ -8,10 +8,11 @@ use super::ask::{At, OperatorError, ask};
 
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// For how long it has to be safe: a replica that is gone is noticed by then.
+/// Time for which it must be safe without interruption, so that a replica that has just gone is
+/// noticed first.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// Waits until another replica may be restarted; says on stderr what it waits for.
+/// Waits until it is safe to restart another replica, and prints each reason to wait on stderr.
 pub(super) async fn wait(at: &At, bound: Duration) -> Result<(), OperatorError> {
     at.addresses()?;
     let deadline = Instant::now() + bound;
@@ -24,13 +25,13 @@ pub(super) async fn wait(at: &At, bound: Duration) -> Result<(), OperatorError> 
                 if since.elapsed() >= HOLD {
                     return Ok(());
                 }
-                "for a moment only".into()
+                "it has been safe for less than 2 s".into()
             }
             Ok(why) => {
                 safe_since = None;
                 why
             }
-            // One that was just started does not answer yet.
+            // A replica that was just started does not answer yet.
             Err(OperatorError::NoAnswer(why)) => {
                 safe_since = None;
                 why
@@ -41,7 +42,7 @@ pub(super) async fn wait(at: &At, bound: Duration) -> Result<(), OperatorError> 
             return Err(OperatorError::Unsafe(why));
         }
         if safe_since.is_none() && why != reported {
-            crate::print_stderr(format_args!("not yet: {why}"));
+            crate::print_stderr(format_args!("waiting, not safe yet: {why}"));
             reported = why;
         }
         sleep(INTERVAL).await;

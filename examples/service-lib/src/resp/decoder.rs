@@ -5,9 +5,9 @@ use redis_protocol::resp2::types::BytesFrame;
 use super::framer::{Framed, Framer, Limits, ProtocolError};
 use super::inline;
 
-/// Turns the bytes of a connection into requests: lists of arguments, never empty.
+/// Decodes the bytes of a connection into requests. A request is a non-empty list of arguments.
 ///
-/// The arguments are views into what was read, so nothing is copied.
+/// The arguments of arrays are slices of the input buffer, so they are not copied.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
@@ -15,26 +15,27 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes requests up to these limits.
+    /// Creates a decoder that rejects requests above these limits.
     pub fn new(limits: Limits) -> Self {
         Self { buffer: BytesMut::new(), framer: Framer::new(limits) }
     }
 
-    /// Sets the limits of the requests that have not been taken out yet.
+    /// Sets the limits of all requests that have not been decoded yet.
     pub fn set_limits(&mut self, limits: Limits) {
         self.framer.limits = limits;
     }
 
-    /// Where to read into.
+    /// Returns the input buffer, to append received bytes to.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Takes the next whole request out of what was read, if there is one.
+    /// Decodes the next request, or returns `None` if the buffer does not hold a complete one.
     ///
     /// # Errors
     ///
-    /// What was read is not a request. Nothing after it can be understood.
+    /// Returns an error if the bytes are not a request. Nothing that follows on the connection can
+    /// be decoded then.
     pub fn request(&mut self) -> Result<Option<Vec<Bytes>>, ProtocolError> {
         while let Some(framed) = self.framer.find(&self.buffer)? {
             let arguments = match framed {
@@ -77,9 +78,9 @@ impl Decoder {
     }
 }
 
-/// Returns whether a request begins like a line of HTTP that can carry a body. Redis looks for
-/// the same two words. Any web page can make the browser of a user send such a request to a
-/// server on the user's own host, with lines in its body that would otherwise be commands.
+/// Returns true if a request starts like a line of an HTTP request with a body. Redis checks for the
+/// same two words. Any web page can make its visitor's browser send such a request to a server on
+/// the visitor's own host, and lines in the body would otherwise be executed as commands.
 fn is_http(word: &[u8]) -> bool {
     word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:")
 }
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_no_more_words_than_a_request_has_arguments() {
+    fn the_limit_on_arguments_applies_to_inline_requests() {
         let mut decoder = Decoder::new(Limits { arguments_max: 2, ..LIMITS });
         decoder.buffer().extend_from_slice(b"GET a\r\nMGET a b\r\n");
         assert_eq!(decoder.request().map(|words| words.map(|words| words.len())), Ok(Some(2)));
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_come_out_whole_and_in_order() {
+    fn requests_are_decoded_whole_and_in_order() {
         let text =
             b"*2\r\n$4\r\nECHO\r\n$2\r\n\r\n\r\n*0\r\n\r\nset 'a b' \"\\x00\"\r\n*1\r\n$4\r\nPING\r\n";
         let expected: Vec<Vec<Bytes>> = vec![
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn http_is_refused_before_its_body_is_looked_at() {
+    fn http_is_rejected_before_its_body_is_decoded() {
         for head in ["POST / HTTP/1.1\r\n", "Host: 127.0.0.1:7001\r\n", "*1\r\n$4\r\npost\r\n"] {
             let text = format!("{head}\r\nSET pwned yes\r\n");
             assert_eq!(requests(text.as_bytes(), 7), Err(ProtocolError::Http), "{head}");
@@ -148,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tower_of_arrays_is_refused() {
+    fn nested_arrays_are_rejected() {
         let text = "*1\r\n".repeat(300_000);
         assert_eq!(requests(text.as_bytes(), 65536), Err(ProtocolError::NotAString(b'*')));
     }
 
     #[test]
-    fn what_comes_before_a_mistake_is_still_a_request() {
+    fn requests_before_an_error_are_still_decoded() {
         let mut decoder = Decoder::new(LIMITS);
         decoder.buffer().extend_from_slice(b"PING\r\n*1\r\n:1\r\n");
         assert_eq!(decoder.request().unwrap().unwrap(), ["PING"]);

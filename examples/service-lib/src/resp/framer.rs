@@ -1,77 +1,77 @@
 use crate::number;
 
-/// What a request may be at most. More is a protocol error, found before it is buffered.
+/// Limits on a request. A request above them is a protocol error, detected before it is buffered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most arguments.
+    /// Maximum number of arguments.
     pub arguments_max: usize,
-    /// The longest line in bytes: of a request that is written by hand (an *inline*
-    /// command), and of a length in front of what follows.
+    /// Maximum length of a line in bytes. Applies to requests typed by hand (*inline* commands) and
+    /// to the lines that hold the length of an array or string.
     pub line_bytes_max: usize,
-    /// The longest request on the wire in bytes, with all its lengths and line ends.
+    /// Maximum size of a request on the wire in bytes, including lengths and line ends.
     pub request_bytes_max: usize,
 }
 
-/// Finds where a request ends, and refuses what is none.
+/// Finds the end of each request, and rejects invalid ones.
 ///
-/// A request is a flat array of byte strings. The framer walks over it once, however many
-/// reads it comes in, and knows no nesting, so nothing that a client sends can make it
-/// recurse. Its errors are Redis's own.
+/// A request is a flat array of byte strings. The framer scans each byte once, however many reads
+/// the request arrives in. It does not accept nested arrays, so no input can make it recurse. Its
+/// errors are Redis's own.
 #[derive(Debug)]
 pub(super) struct Framer {
     pub(super) limits: Limits,
-    /// Where in the request to go on.
+    /// Offset in the buffer at which to resume.
     at: usize,
-    /// How many arguments are still to come; `None` before their number is known.
+    /// Number of arguments still missing; `None` before the array's length is known.
     left: Option<usize>,
 }
 
-/// What a request turns out to be.
+/// Kind of a complete request, with its length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framed {
-    /// An array of so many bytes in all.
+    /// An array with arguments.
     Array(usize),
-    /// An array without arguments, which has no answer.
+    /// An array without arguments, which gets no reply.
     Nothing(usize),
-    /// A line of so many bytes, its end included.
+    /// An inline command; the length includes the line end.
     Line(usize),
 }
 
-/// What a client sent is not a request. The connection cannot be used any more.
+/// An invalid request. The connection cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// The number of arguments is no number, or above the limit.
+    /// The number of arguments is not a number, or above the limit.
     #[error("invalid multibulk length")]
     ArrayLength,
-    /// The number of arguments does not end.
+    /// The line with the number of arguments is too long.
     #[error("too big mbulk count string")]
     ArrayLine,
     /// An argument is not a byte string.
     #[error("expected '$', got '{}'", .0.escape_ascii())]
     NotAString(u8),
-    /// The length of an argument is no number, or above the limit.
+    /// The length of an argument is not a number, or negative.
     #[error("invalid bulk length")]
     StringLength,
-    /// The length of an argument does not end.
+    /// The line with the length of an argument is too long.
     #[error("too big bulk count string")]
     StringLine,
-    /// An argument is longer than its length says.
+    /// An argument does not end where its length says.
     #[error("expected the end of a bulk string")]
     StringEnd,
-    /// A line does not end.
+    /// An inline command is too long, or has too many words.
     #[error("too big inline request")]
     Line,
-    /// A line has a quote that is not closed.
+    /// An inline command has an unclosed quote, or a closing quote that no space follows.
     #[error("unbalanced quotes in request")]
     Quotes,
-    /// The whole is above the limit.
+    /// The request is above the limit, which is given in bytes.
     #[error("request of more than {0} bytes")]
     TooBig(usize),
-    /// It is a request of HTTP: a web page may have made a browser send it.
-    #[error("this is no HTTP server")]
+    /// An HTTP request, which a web page may have made a browser send.
+    #[error("this is not an HTTP server")]
     Http,
-    /// Something else.
+    /// Anything else.
     #[error("invalid request")]
     Invalid,
 }
@@ -81,9 +81,9 @@ impl Framer {
         Self { limits, at: 0, left: None }
     }
 
-    /// Looks at a buffer that starts with the request. `None` asks for more of it: then
-    /// call again with the same bytes and those that follow. Otherwise the next call is
-    /// about the next request.
+    /// Finds the end of the request at the start of `buffer`. Returns `None` if the request is
+    /// incomplete: call again with the same bytes and more appended. After any other result the
+    /// next call must pass a buffer that starts with the next request.
     pub(super) fn find(&mut self, buffer: &[u8]) -> Result<Option<Framed>, ProtocolError> {
         let found = match buffer.first() {
             None => None,
@@ -123,7 +123,7 @@ impl Framer {
         Ok(Some(Framed::Array(self.at)))
     }
 
-    /// Where the byte string ends that starts at `from`, once all of it is there.
+    /// Returns the end of the byte string that starts at `from`, or `None` if it is incomplete.
     fn string(&self, buffer: &[u8], from: usize) -> Result<Option<usize>, ProtocolError> {
         match buffer.get(from) {
             None => return Ok(None),
@@ -147,7 +147,8 @@ impl Framer {
         }
     }
 
-    /// The line that starts at `from`, without its end, and where the next one starts.
+    /// Returns the line that starts at `from`, without its line end, and the offset of the next
+    /// line. Returns `None` if the line is incomplete.
     fn line<'a>(
         &self,
         buffer: &'a [u8],
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_ends_where_it_ends_however_it_is_cut() {
+    fn the_end_of_a_request_does_not_depend_on_how_it_is_split() {
         let request = b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$4\r\n\r\n$1\r\n*1\r\n";
         let length = request.len() - 4;
         let mut framer = Framer::new(LIMITS);
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told_so() {
+    fn invalid_requests_are_rejected_with_their_errors() {
         for (text, found) in [
             ("", Ok(None)),
             ("*0\r\n", Ok(Some(Framed::Nothing(4)))),
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_for_the_sum_before_it_is_buffered() {
+    fn the_size_limit_applies_to_all_arguments_before_they_are_buffered() {
         let part = format!("$1000000\r\n{}\r\n", "x".repeat(1_000_000));
         let text = format!("*3\r\n{part}{part}$1000000\r\n");
         assert_eq!(find(&text), Err(ProtocolError::TooBig(2 << 20)));

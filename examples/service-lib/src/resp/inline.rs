@@ -1,10 +1,10 @@
-//! Requests typed by hand: words on a line, quoted where they have spaces.
+//! Inline commands: requests typed by hand as words on a line, quoted if they contain spaces.
 
 use bytes::Bytes;
 
-/// Splits a line into words. `"..."` knows `\n`, `\r`, `\t`, `\a`, `\b`, `\xHH` and
-/// stands for any other escaped byte itself; `'...'` knows `\'` only. `None` if a quote
-/// is not closed, or if there is no space after it.
+/// Splits a line into words. Within `"..."` the escapes are `\n`, `\r`, `\t`, `\a`, `\b` and `\xHH`;
+/// any other escaped byte stands for itself. Within `'...'` the only escape is `\'`. Returns `None`
+/// if a quote is not closed, or if no space follows a closing quote.
 pub(super) fn split(line: &[u8]) -> Option<Vec<Bytes>> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii_start();
@@ -16,7 +16,7 @@ pub(super) fn split(line: &[u8]) -> Option<Vec<Bytes>> {
     Some(words)
 }
 
-/// Takes a word from a text that does not start with a space.
+/// Takes the first word of a text that does not start with a space, and returns the rest.
 fn word(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut word = Vec::new();
     let mut rest = text;
@@ -37,7 +37,8 @@ fn word(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// What follows a closing quote must be a space or nothing.
+/// Returns `rest`, or `None` if it starts with anything but a space: a closing quote must end the
+/// word.
 fn closed(rest: &[u8]) -> Option<&[u8]> {
     rest.first().is_none_or(u8::is_ascii_whitespace).then_some(rest)
 }

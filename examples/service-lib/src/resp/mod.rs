@@ -1,8 +1,8 @@
-//! The Redis protocol, version 2, between bytes on a connection and requests.
+//! The Redis protocol, version 2: decodes requests and encodes replies.
 //!
-//! What a frame is, the crate `redis-protocol` knows. This module adds what a server
-//! needs around it: where a request ends without starting again at every read, limits
-//! before anything is buffered, and requests that are typed by hand.
+//! The crate `redis-protocol` decodes frames. This module adds what a server needs besides: finding
+//! the end of a request without rescanning it after every read, limits that apply before a request
+//! is buffered, and inline commands.
 
 mod decoder;
 mod framer;

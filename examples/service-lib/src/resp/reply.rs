@@ -4,23 +4,23 @@ use bytes::{BufMut, BytesMut};
 use redis_protocol::resp2::encode::extend_encode;
 use redis_protocol::resp2::types::BytesFrame;
 
-/// An answer to a request.
+/// A reply to a request.
 pub type Reply = BytesFrame;
 
-/// An error reply. By custom the first word is a code, in capitals. What it says goes on
-/// one line.
+/// Creates an error reply. By convention its first word is an error code in capitals. Line breaks are
+/// replaced by spaces, because the protocol allows one line only.
 pub fn error(what: impl Display) -> Reply {
     let text = what.to_string().replace(['\r', '\n'], " ");
     Reply::Error(text.into())
 }
 
-/// Appends a reply to what is to be written.
+/// Appends an encoded reply to the output buffer.
 pub fn encode(buffer: &mut BytesMut, reply: &Reply) {
     let start = buffer.len();
     if let Err(why) = extend_encode(buffer, reply, false) {
-        // The buffer grows as needed, so this cannot happen; and if it did, the client
-        // must get one reply all the same, or it takes the next one for this.
-        tracing::error!(%why, "a reply could not be encoded");
+        // The buffer grows as needed, so this is not expected. If it did happen, the client must
+        // still get exactly one reply, or it would mistake the next reply for this one.
+        tracing::error!(%why, "cannot encode a reply, so the client gets an error instead");
         buffer.truncate(start);
         buffer.put_slice(b"-ERR the reply could not be encoded\r\n");
     }

@@ -1,4 +1,4 @@
-//! For tests of the programs as processes, which fail by panicking.
+//! Helpers for tests that run the programs as processes. They panic on failure.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 pub use process::Process;
 pub use terminal::Terminal;
 
-/// How long anything may take, on a busy machine too.
+/// Maximum time to wait for any condition, chosen for busy machines.
 pub const BOUND: Duration = Duration::from_secs(90);
 
-/// Waits until something is there, and fails with its name when [`BOUND`] is over.
+/// Polls `look` until it returns a value. Panics with `what` after [`BOUND`].
 #[track_caller]
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + BOUND;
@@ -29,7 +29,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A shell for commands of a README, which finds the program under test.
+/// Creates a shell command that runs a script of a README. The program under test is in its `PATH`.
 pub fn shell(program: &str, script: &str) -> Command {
     let folder = Path::new(program).parent().expect("a program in a folder").display();
     let path = std::env::var("PATH").unwrap_or_default();
@@ -39,8 +39,8 @@ pub fn shell(program: &str, script: &str) -> Command {
     command
 }
 
-/// Who holds the lock on a file, as the kernel lists it: beside the socket of a ring, the process
-/// that carries it.
+/// Returns the process that holds the lock on a file. For the lock file of a ring this is the process
+/// that serves the ring's socket.
 pub fn lock_holder(path: &Path) -> Option<u32> {
     let inode = std::fs::metadata(path).ok()?.ino().to_string();
     std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
@@ -50,7 +50,7 @@ pub fn lock_holder(path: &Path) -> Option<u32> {
     })
 }
 
-/// The guard of the command that a program runs.
+/// Returns the process id of the guard that a program has started.
 #[track_caller]
 pub fn guard_of(program: u32) -> u32 {
     until("a guard", || {
@@ -66,7 +66,7 @@ pub fn guard_of(program: u32) -> u32 {
     })
 }
 
-/// The units for systemd that the documentation prints, each with the command that it starts.
+/// Returns the systemd units in `docs/operations.md`, each with the words of its `ExecStart=`.
 pub fn units() -> Vec<(&'static str, Vec<&'static str>)> {
     let blocks = include_str!("../../../../docs/operations.md").split("```\n").skip(1).step_by(2);
     let units = blocks.filter_map(|unit| {

@@ -7,8 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::until;
 
-/// A process of a program under test. It is killed when this is dropped, also by a failing test,
-/// which then tells what it printed.
+/// A process of a program under test. Killed on drop; if the test is failing, its output is printed.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -16,7 +15,7 @@ pub struct Process {
     err: Lines,
 }
 
-/// What a process has printed so far.
+/// The lines that a process has printed so far.
 #[derive(Clone, Debug, Default)]
 struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -45,14 +44,14 @@ impl Process {
         Self::by(command)
     }
 
-    /// A command that becomes a program whose stderr is a disk that is full.
+    /// Creates a command that runs a program with its stderr on a full disk.
     pub fn without_room_for_its_log(program: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full", program]);
         command
     }
 
-    /// Starts a program by a command that becomes it.
+    /// Starts a prepared command. If it is a shell, it must `exec` the program.
     pub fn by(mut command: Command) -> Self {
         let mut child = command
             .env_remove("RUST_LOG")
@@ -67,51 +66,51 @@ impl Process {
         Self { child, out, err }
     }
 
-    /// The lines on stdout so far.
+    /// Returns the lines printed on stdout so far.
     pub fn out(&self) -> Vec<String> {
         self.out.all()
     }
 
-    /// The lines on stderr so far.
+    /// Returns the lines printed on stderr so far.
     pub fn err(&self) -> Vec<String> {
         self.err.all()
     }
 
-    /// Its number.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a signal to it alone.
+    /// Sends a signal to this process only.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
         kill_process(pid, signal).expect("a process to signal");
     }
 
-    /// Kills it as the power does.
+    /// Kills the process with SIGKILL and waits for its end.
     pub fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
         self.child.wait().expect("its end");
     }
 
-    /// How it has ended, if it has.
+    /// Returns the exit status if the process has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends, and returns its exit status.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         until("the end of the process", || self.status())
     }
 
-    /// Waits until it has said that on stderr.
+    /// Waits until a line on stderr contains `part`.
     #[track_caller]
     pub fn says(&self, part: &str) {
         until(part, || self.err().iter().any(|line| line.contains(part)).then_some(()));
     }
 
-    /// Waits for its end by that exit status, and tells what it said if it is another.
+    /// Waits until the process ends, and asserts its exit status. Prints its output on failure.
     #[track_caller]
     pub fn exits_with(&mut self, code: i32) {
         let status = self.ended();

@@ -12,8 +12,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::until;
 
-/// An interactive shell at a pseudo-terminal of its own, which runs a script. It is killed, with
-/// all that it has started, when this is dropped.
+/// An interactive shell that runs a script on its own pseudo-terminal. On drop it is killed, with
+/// everything that it has started.
 #[derive(Debug)]
 pub struct Terminal {
     keyboard: File,
@@ -22,7 +22,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts a script, with these variables. The program under test is found in `PATH`.
+    /// Starts a script with these environment variables. The program under test is in `PATH`.
     pub fn start(program: &str, script: &str, variables: &[(&str, &str)]) -> Self {
         let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&keyboard).expect("a terminal");
@@ -34,7 +34,7 @@ impl Terminal {
         let side = || open.open(&name).expect("the other side");
         let folder = std::path::Path::new(program).parent().expect("a folder").display();
         let path = std::env::var("PATH").unwrap_or_default();
-        // Its controlling terminal is its standard input.
+        // `setsid --ctty` makes the standard input its controlling terminal.
         let shell = Command::new("setsid")
             .args(["--ctty", "bash", "--norc", "-i", "-c", script])
             .env("PATH", format!("{folder}:{path}"))
@@ -50,7 +50,7 @@ impl Terminal {
         let (shared, mut from) = (Arc::clone(&screen), keyboard.try_clone().expect("a copy"));
         thread::spawn(move || {
             let mut part = [0; 4096];
-            // When all of the other side is closed, that is an error.
+            // Reading fails once every descriptor of the other side is closed.
             while let Ok(length) = from.read(&mut part) {
                 shared.lock().unwrap().extend_from_slice(&part[..length]);
             }
@@ -58,18 +58,18 @@ impl Terminal {
         Self { keyboard, screen, shell }
     }
 
-    /// Types that.
+    /// Types `keys`.
     pub fn types(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).expect("a keyboard");
     }
 
-    /// Waits until that has been shown.
+    /// Waits until the screen contains `part`.
     #[track_caller]
     pub fn shows(&self, part: &str) {
         until(part, || self.screen().contains(part).then_some(()));
     }
 
-    /// What has been shown so far.
+    /// Returns everything shown so far.
     pub fn screen(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock().unwrap()).into_owned()
     }
