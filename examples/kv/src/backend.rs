@@ -1,4 +1,4 @@
-//! What the server needs of a replica.
+//! The interface between the server and a replica.
 
 use bytes::Bytes;
 use plainsong::Consistency;
@@ -8,25 +8,25 @@ use crate::View;
 use crate::command::{Output, Proposal, Query};
 use crate::resp::Reply;
 
-/// A place to ask the store at. The server is written against this, so that its tests
-/// can make a replica slow, full or silent.
+/// A replica of the store, as the server uses it. Tests of the server implement it to make a replica
+/// slow, overloaded or silent.
 pub trait Backend: Send + Sync + 'static {
-    /// The outcome to come.
+    /// Future outcome of a proposal or a read.
     type Pending: Future<Output = Result<Output, CommandFailure>> + Send + Unpin;
 
     /// Proposes without blocking. Proposals take effect in the order of the calls.
     ///
     /// # Errors
     ///
-    /// Gives back the proposal when the queues are full; try again later.
+    /// Returns the proposal if the queues are full; try again later.
     fn try_propose(&self, proposal: Proposal) -> Result<Self::Pending, Proposal>;
 
-    /// Reads without blocking, as fresh as `consistency` says. `unplaced` is dropped when the
-    /// read has looked at the state or never will: what is proposed after that is not seen by it.
+    /// Reads with the given consistency, without blocking. `unplaced` is dropped once the read has
+    /// been executed or never will be: the read does not see commands that are proposed after that.
     ///
     /// # Errors
     ///
-    /// Gives back the query when the queues are full; try again later.
+    /// Returns the query if the queues are full; try again later.
     fn try_read(
         &self,
         query: Query,
@@ -34,21 +34,21 @@ pub trait Backend: Send + Sync + 'static {
         unplaced: impl Send + 'static,
     ) -> Result<Self::Pending, Query>;
 
-    /// Answers what operators ask.
+    /// Answers an operator's request.
     fn operate(&self, words: Vec<Bytes>) -> impl Future<Output = Reply> + Send;
 
-    /// How things are; a cheap snapshot.
+    /// Returns the current status. Cheap.
     fn replica_status(&self) -> ReplicaStatus;
 
-    /// What is seen of the store without asking.
+    /// Returns the view of the store.
     fn view(&self) -> View;
 }
 
-/// Why there is no output.
+/// A failed proposal or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandFailure {
-    /// What happened and what to do.
+    /// The cause and the remedy.
     pub message: String,
-    /// Whether the command may still take effect.
+    /// True if the command may still take effect.
     pub may_still_take_effect: bool,
 }

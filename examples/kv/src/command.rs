@@ -1,21 +1,21 @@
-//! What is asked of the group, and what it answers.
+//! Commands and queries of the store, and their outputs.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::keys::Keys;
 
-/// What is asked of the store.
+/// A request to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// To be proposed to the group, and carried out by every replica.
+    /// Proposed to the group, and applied by every replica.
     Propose(Proposal),
-    /// To be answered by this replica, once it is known to be up to date.
+    /// Answered by this replica, once it is known to be up to date.
     Read(Query),
 }
 
 impl Ask {
-    /// Returns the channel that a message is published on.
+    /// Returns the channel if this publishes a message.
     pub(crate) fn channel(&self) -> Option<&Bytes> {
         match self {
             Self::Propose(Proposal::Command(Command::Publish { channel, .. })) => Some(channel),
@@ -43,20 +43,20 @@ impl From<Query> for Ask {
 }
 
 impl Ask {
-    /// Whether it changes nothing.
+    /// Returns true if this changes nothing.
     pub(crate) fn is_read(&self) -> bool {
         matches!(self, Self::Read(_))
     }
 }
 
-/// What the log holds.
+/// A command of the replicated log.
 ///
-/// Byte strings are [`Bytes`], which the codec moves as whole slices.
+/// Byte strings are [`Bytes`], which the codec copies as whole slices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proposal {
     /// A single command.
     Command(Command),
-    /// Several steps, with nothing between them.
+    /// Several steps that are applied together.
     Transaction(Transaction),
 }
 
@@ -66,19 +66,19 @@ impl From<Command> for Proposal {
     }
 }
 
-/// Steps that are carried out one after the other at one place of the log, or not at all
-/// (`EXEC`). A step that is refused keeps none of the others from being carried out.
+/// Steps that are applied in order at one position of the log, or not at all (`EXEC`). A rejected
+/// step does not keep the others from being applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
-    /// Keys, and their versions as [`Query::Versions`] told them. Nothing is done if one of
-    /// them has another version now.
+    /// Keys and their versions, as returned by [`Query::Versions`]. No step is applied if the
+    /// current version of one of them differs.
     pub watched: Vec<(Bytes, u64)>,
-    /// What is to be done.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
 impl Transaction {
-    /// A query that is carried out at its place in the log, as a single step.
+    /// Creates a transaction that runs a query at its position in the log.
     pub(crate) fn of_query(query: Query) -> Self {
         Self { watched: Vec::new(), steps: vec![Step::Read(query)] }
     }
@@ -87,119 +87,120 @@ impl Transaction {
 /// A step of a [`Transaction`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Changes something.
+    /// Runs a command.
     Write(Command),
-    /// Changes nothing; sees what the steps before it have done.
+    /// Runs a query, which sees the effects of the steps before it.
     Read(Query),
 }
 
-/// A command that may change something.
+/// A command that may change the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The value of a key, which is then given another expiry.
+    /// Returns the value of a key and changes its expiry.
     GetAndExpire {
-        /// Whose value.
+        /// The key.
         key: Bytes,
-        /// The expiry it is given.
+        /// The new expiry.
         expiry: Expiry,
     },
-    /// The value of a key, which is then deleted.
+    /// Returns the value of a key and deletes the key.
     GetAndDelete {
-        /// Whose value.
+        /// The key.
         key: Bytes,
     },
-    /// Gives a key a value.
+    /// Sets the value of a key.
     Set {
-        /// Whose value.
+        /// The key.
         key: Bytes,
         /// The value.
         value: Bytes,
-        /// When to do it at all.
+        /// Condition under which to set it.
         condition: Condition,
-        /// When the key goes.
+        /// The expiry.
         expiry: Expiry,
-        /// Whether to answer the old value instead of whether it was done.
+        /// True to return the old value instead of whether the value was set.
         get: bool,
     },
-    /// Gives several keys their values, all at once.
+    /// Sets the values of several keys at once.
     SetMany(Vec<(Bytes, Bytes)>),
-    /// Deletes keys; answers how many there were.
+    /// Deletes keys. Returns the number of keys deleted.
     Delete(Vec<Bytes>),
-    /// Adds to a decimal number.
+    /// Adds to a decimal integer.
     Add {
-        /// Whose value; an absent key counts as zero.
+        /// The key. An absent key counts as zero.
         key: Bytes,
-        /// What is added.
+        /// The number to add.
         delta: i64,
     },
-    /// Appends to a value; answers the new length.
+    /// Appends to a value. Returns the new length.
     Append {
-        /// Whose value; an absent key counts as empty.
+        /// The key. An absent key counts as empty.
         key: Bytes,
-        /// What is appended.
+        /// The bytes to append.
         tail: Bytes,
     },
-    /// Gives a key another expiry.
+    /// Changes the expiry of a key.
     Expire {
-        /// Which key.
+        /// The key.
         key: Bytes,
-        /// When it goes.
+        /// The new expiry.
         deadline: Deadline,
-        /// When to do it at all.
+        /// Condition under which to change it.
         condition: ExpireCondition,
     },
-    /// Takes the expiry from a key.
+    /// Removes the expiry of a key.
     Persist {
-        /// Which key.
+        /// The key.
         key: Bytes,
     },
-    /// Overwrites a part of a value, with zeros before it where the value was shorter; answers
-    /// the new length.
+    /// Overwrites a part of a value, and pads a shorter value with zeros before it. Returns the new
+    /// length.
     SetRange {
-        /// Whose value; an absent key counts as empty.
+        /// The key. An absent key counts as empty.
         key: Bytes,
-        /// Where the part begins.
+        /// Offset of the part in bytes.
         first: u32,
-        /// What is there then.
+        /// The new bytes.
         part: Bytes,
     },
-    /// Deletes a key on a condition; answers how many there were.
+    /// Deletes a key if a condition holds. Returns the number of keys deleted, 0 or 1.
     DeleteIf {
-        /// Which key.
+        /// The key.
         key: Bytes,
-        /// When to do it at all.
+        /// Condition under which to delete it.
         condition: Condition,
     },
-    /// Gives several keys their values if none of them is there; answers whether it was done.
+    /// Sets the values of several keys if none of them exists. Returns whether they were set.
     SetManyIfAbsent(Vec<(Bytes, Bytes)>),
     /// Deletes all keys.
     Clear,
-    /// Adds to a floating point number; answers the sum.
+    /// Adds to a floating point number. Returns the sum.
     AddFloat {
-        /// Whose value; an absent key counts as zero.
+        /// The key. An absent key counts as zero.
         key: Bytes,
-        /// What is added, as the client wrote it: see [`crate::extended`].
+        /// The number to add, as text from the client; see [`crate::extended`].
         delta: Bytes,
     },
-    /// Gives a key another name, and its expiry with it.
+    /// Renames a key. Its expiry stays the same.
     Rename {
-        /// Which key.
+        /// The key.
         key: Bytes,
-        /// Its new name. A key that has it is replaced.
+        /// The new name. An existing key of that name is replaced.
         to: Bytes,
-        /// Do nothing if there is a key of that name, and answer whether it was done.
+        /// True to do nothing if a key of the new name exists, and to return whether the key was
+        /// renamed.
         if_absent: bool,
     },
-    /// Gives another key the same value and expiry; answers whether it was done.
+    /// Copies the value and expiry of a key to another key. Returns whether it was copied.
     Copy {
-        /// Which key.
+        /// The key.
         key: Bytes,
         /// The other key.
         to: Bytes,
-        /// Whether to replace a key that is there.
+        /// True to replace the other key if it exists.
         replace: bool,
     },
-    /// Sends a message to the clients that listen to a channel, at all replicas. Changes nothing.
+    /// Sends a message to the subscribers of a channel at all replicas. Changes nothing in the store.
     Publish {
         /// The channel.
         channel: Bytes,
@@ -208,124 +209,124 @@ pub enum Command {
     },
 }
 
-/// What a replica answers alone, when it is up to date. Changes nothing.
+/// A query, which changes nothing. A single replica answers it once it is up to date.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
-    /// The value of a key.
+    /// Value of a key.
     Get {
-        /// Whose value.
+        /// The key.
         key: Bytes,
     },
-    /// The values of several keys.
+    /// Values of several keys.
     GetMany(Vec<Bytes>),
-    /// How many of the keys exist, each counted as often as it is named.
+    /// Number of these keys that exist. A key listed several times counts several times.
     Exists(Vec<Bytes>),
-    /// The length of a value in bytes; 0 for an absent key.
+    /// Length of a value in bytes; 0 for an absent key.
     Length {
-        /// Whose value.
+        /// The key.
         key: Bytes,
     },
-    /// A part of a value; empty for an absent key.
+    /// Part of a value; empty for an absent key.
     Range {
-        /// Whose value.
+        /// The key.
         key: Bytes,
-        /// Its first byte, counted from zero, or from the end if negative.
+        /// Offset of the first byte. Counts from the end if negative.
         first: i64,
-        /// Its last byte, likewise.
+        /// Offset of the last byte. Counts from the end if negative.
         last: i64,
     },
-    /// When a key goes.
+    /// Expiry of a key.
     Lifetime {
-        /// Which key.
+        /// The key.
         key: Bytes,
-        /// In which form to answer.
+        /// Form of the answer.
         form: LifetimeForm,
     },
-    /// How many keys there are, and how many of them have an expiry.
+    /// Number of keys, and of keys with an expiry.
     Count,
-    /// A part of all keys.
+    /// Part of all keys.
     Scan {
-        /// Where to go on; 0 at first.
+        /// Place at which to resume; 0 to start.
         cursor: u64,
-        /// About how many keys to look at.
+        /// Approximate number of keys to look at.
         count: u32,
-        /// Which of them to answer: a pattern, see [`crate::glob`].
+        /// Pattern of the keys to return; see [`crate::glob`].
         pattern: Option<Bytes>,
     },
-    /// The versions of keys, to be compared by a [`Transaction`]. Each change of a key gives it
-    /// a version that no key had before; 0 is an absent key's.
+    /// Versions of keys, for [`Transaction::watched`]. Each change of a key gives it a version that
+    /// no key had before. The version of an absent key is 0.
     Versions(Vec<Bytes>),
-    /// One of the keys, chosen by a random number: the first one in the order of the hashes from
-    /// there on.
+    /// A random key: the first one in hash order from this number on.
     Random(u64),
-    /// A property of a key.
+    /// Property of a key.
     Property {
-        /// Which key.
+        /// The key.
         key: Bytes,
-        /// What is asked.
+        /// The property.
         property: Property,
     },
-    /// All keys as they are now, for the server to search.
+    /// All keys at this moment, for the server to search.
     Keys,
-    /// The place in the log of the last command that was carried out.
+    /// Index of the last applied command.
     Position,
 }
 
-/// What `OBJECT` and `MEMORY` tell of a key.
+/// A property of a key, as `OBJECT` and `MEMORY` report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Property {
-    /// The form in which Redis keeps such a value.
+    /// Internal encoding that Redis uses for such a value.
     Encoding,
-    /// How many references Redis has to such a value.
+    /// Number of references that Redis has to such a value.
     References,
-    /// The seconds since the last access, which are not counted: 0.
+    /// Seconds since the last access. Accesses are not recorded, so always 0.
     IdleTime,
-    /// How often it is accessed, which is not counted: refused as by Redis without LFU.
+    /// Access frequency. Accesses are not recorded, so this is rejected as by Redis without LFU.
     Frequency,
-    /// About how many bytes it takes.
+    /// Approximate size in bytes.
     Bytes,
 }
 
-/// When to set or delete a key at all.
+/// Condition under which a key is set or deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
-    /// In any case.
+    /// Always.
     #[default]
     Always,
-    /// Only a key that is absent (`NX`).
+    /// Only if the key is absent (`NX`).
     Absent,
-    /// Only a key that is there (`XX`).
+    /// Only if the key exists (`XX`).
     Present,
-    /// Only a key that has this value (`IFEQ`).
-    // Boxed: few commands have one, and each would be larger.
+    /// Only if the key has this value (`IFEQ`).
+    // Boxed, because it is rare and would make every command larger.
     Equal(Box<Bytes>),
-    /// Only a key that has another value or is absent (`IFNE`).
+    /// Only if the key has another value or is absent (`IFNE`).
     NotEqual(Box<Bytes>),
 }
 
-/// What becomes of a key's expiry when it is set.
+/// New expiry of a key that is being set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expiry {
-    /// It stays until it is deleted.
+    /// The key never expires.
     #[default]
     Never,
-    /// What it was before (`KEEPTTL`).
+    /// The expiry stays the same (`KEEPTTL`).
     Keep,
-    /// It goes then.
+    /// The key expires at this time.
     At(Deadline),
 }
 
-/// A moment of log time, in milliseconds.
+/// A point of log time, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deadline {
-    /// So long after the command is applied; what is not positive is at once.
+    /// Relative to the log time at which the command is applied. Zero and negative numbers mean
+    /// immediately.
     In(i64),
-    /// At this time since the Unix epoch; what is not positive is long ago.
+    /// Since the Unix epoch. Zero and negative numbers mean immediately.
     At(i64),
 }
 
 impl Query {
-    /// About how many bytes it takes in the log; no less.
+    /// Returns an upper bound of the number of bytes that the query takes in the log.
     pub(crate) fn log_bytes(&self) -> usize {
         let keys: &[Bytes] = match self {
             Self::Get { key }
@@ -341,35 +342,36 @@ impl Query {
     }
 }
 
-/// When to change an expiry at all. A key without one counts as living for ever.
+/// Condition under which an expiry is changed. A key without an expiry counts as living forever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireCondition {
-    /// Only if there is none (`NX`) or only if there is one (`XX`).
+    /// `Some(false)`: only if the key has no expiry (`NX`). `Some(true)`: only if it has one (`XX`).
     pub present: Option<bool>,
-    /// Only if the key then lives longer (`GT`) or only if it lives less long (`LT`).
+    /// `Some(true)`: only if the key then lives longer (`GT`). `Some(false)`: only if it then lives
+    /// shorter (`LT`).
     pub longer: Option<bool>,
 }
 
-/// The form of a [`Query::Lifetime`] answer. -2 stands for an absent key, -1 for one
-/// without expiry.
+/// Form of the answer to a [`Query::Lifetime`]. In every form -2 stands for an absent key, and -1
+/// for a key without expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LifetimeForm {
-    /// What is left in seconds, rounded.
+    /// Remaining time in seconds, rounded.
     LeftS,
-    /// What is left in milliseconds.
+    /// Remaining time in milliseconds.
     LeftMs,
-    /// The time since the Unix epoch in seconds, rounded.
+    /// Time of the expiry in seconds since the Unix epoch, rounded.
     DeadlineS,
-    /// The time since the Unix epoch in milliseconds.
+    /// Time of the expiry in milliseconds since the Unix epoch.
     DeadlineMs,
 }
 
-/// What a command or a query answers.
+/// Output of a command or a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// It was done.
+    /// The command was applied.
     Done,
-    /// There is no such key, or the condition did not hold.
+    /// The key is absent, or the condition did not hold.
     Absent,
     /// A number.
     Integer(i64),
@@ -377,33 +379,33 @@ pub enum Output {
     Value(Bytes),
     /// Several values, in the order of the keys.
     Values(Vec<Option<Bytes>>),
-    /// Of [`Query::Count`].
+    /// Output of [`Query::Count`].
     Counted {
-        /// How many keys there are.
+        /// Number of keys.
         keys: u64,
-        /// How many of them have an expiry.
+        /// Number of keys with an expiry.
         expiring: u64,
     },
-    /// Of [`Query::Scan`].
+    /// Output of [`Query::Scan`].
     Scanned {
-        /// Where to go on; 0 at the end.
+        /// Cursor of the next call; 0 at the end.
         cursor: u64,
-        /// The keys that were met.
+        /// The keys found.
         keys: Vec<Bytes>,
     },
-    /// Of [`Query::Versions`], in the order of the keys.
+    /// Output of [`Query::Versions`], in the order of the keys.
     Versions(Vec<u64>),
-    /// Of each step of a [`Transaction`]; `None` if a watched key was not as it had been, and
-    /// nothing was done.
+    /// Outputs of the steps of a [`Transaction`]; `None` if a watched key had changed, and no step
+    /// was applied.
     Transaction(Option<Vec<Output>>),
-    /// It was refused, and nothing has changed.
+    /// The command was rejected, and nothing has changed.
     Refused(Refusal),
-    /// Of [`Query::Keys`].
+    /// Output of [`Query::Keys`].
     Keys(AllKeys),
 }
 
 impl Output {
-    /// The output of the only step of a transaction.
+    /// Converts the output of a transaction with a single step to the output of that step.
     pub(crate) fn of_only_step(self) -> Self {
         match self {
             Self::Transaction(Some(mut outputs)) if outputs.len() == 1 => outputs.remove(0),
@@ -411,7 +413,7 @@ impl Output {
         }
     }
 
-    /// The bytes of the values in it.
+    /// Returns the total size of the values in bytes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Value(value) => value.len(),
@@ -422,7 +424,7 @@ impl Output {
     }
 }
 
-/// All keys of a store at one moment. Clones share them, and the store copies only what it
+/// All keys of a store at one moment. Clones share them, and the store copies only the parts that it
 /// changes afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllKeys {
@@ -431,7 +433,7 @@ pub struct AllKeys {
 }
 
 impl AllKeys {
-    /// The keys that have not expired, in parts of some hundreds for a million keys.
+    /// Returns the keys that have not expired, in 4,096 parts.
     pub fn parts(&self) -> impl Iterator<Item = impl Iterator<Item = &Bytes>> {
         self.keys.parts().map(|part| {
             let live = part.iter().filter(|(_, entry)| entry.is_live(self.now));
@@ -440,41 +442,41 @@ impl AllKeys {
     }
 }
 
-/// Why the store refuses a command: in the words of Redis where it has them.
+/// Reason for which the store rejects a command. The texts are Redis's own where it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The value is not the decimal form of a number of 64 bits.
+    /// The value is not a signed 64-bit integer in canonical decimal form.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
-    /// The value, or what is to be added, is not a number.
+    /// The value, or the number to add, is not a number.
     #[error("ERR value is not a valid float")]
     NotAFloat,
-    /// The sum is too large for a floating point number.
+    /// The sum is too large for a floating point number, or an operand is infinite.
     #[error("ERR increment would produce NaN or Infinity")]
     NotFinite,
-    /// The key that is to be renamed is not there.
+    /// The key to rename does not exist.
     #[error("ERR no such key")]
     NoSuchKey,
-    /// Accesses are not counted.
+    /// Access frequencies are not recorded.
     #[error(
         "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
          that when switching between policies at runtime LRU and LFU data will take some time to \
          adjust."
     )]
     NoFrequency,
-    /// The sum does not fit.
+    /// The sum does not fit into 64 bits.
     #[error("ERR increment or decrement would overflow")]
     Overflow,
-    /// A value would become longer than [`crate::limits::VALUE_BYTES_MAX`].
+    /// The value would exceed [`crate::limits::VALUE_BYTES_MAX`].
     #[error(
         "ERR string exceeds maximum allowed size ({max} bytes)",
         max = crate::limits::VALUE_BYTES_MAX
     )]
     TooLong,
-    /// The values that are asked for are more than [`crate::limits::REPLY_BYTES_MAX`].
+    /// The values requested exceed [`crate::limits::REPLY_BYTES_MAX`].
     #[error(
-        "ERR the reply exceeds the maximum allowed size ({max} bytes): ask for less at once",
+        "ERR the reply exceeds the maximum allowed size ({max} bytes): request fewer values at once",
         max = crate::limits::REPLY_BYTES_MAX
     )]
     ReplyTooLong,

@@ -1,10 +1,9 @@
 //! Floating point numbers of 80 bits, computed in software.
 //!
-//! Redis adds floating point numbers as `long double`, which has 80 bits on x86-64 and other
-//! sizes elsewhere. Replicas on different processors must agree on every bit, so this module
-//! reads, adds and writes such numbers with integers alone: a significand of 64 bits, a binary
-//! exponent of 15, rounding to the nearest and to even in a tie. The results are those of Redis
-//! on x86-64.
+//! Redis adds floating point numbers as `long double`, which has 80 bits on x86-64 and other sizes
+//! elsewhere. Replicas on different processors must agree on every bit, so this module parses, adds
+//! and formats such numbers with integer arithmetic only: a 64-bit significand, a 15-bit exponent,
+//! and rounding to nearest with ties to even. The results are those of Redis on x86-64.
 
 mod big;
 mod read;
@@ -14,20 +13,20 @@ use big::Big;
 /// Longest text of a number in bytes, as in Redis.
 pub const TEXT_BYTES_MAX: usize = 5 * 1024 - 1;
 
-/// The exponent of the least positive number, which is 1 × 2^EXPONENT_MIN.
+/// Exponent of the smallest positive number, which is 1 × 2^`EXPONENT_MIN`.
 const EXPONENT_MIN: i32 = -16_445;
 
-/// The exponent of the greatest numbers: their significand is below 2^64.
+/// Exponent of the largest numbers, whose significand is below 2^64.
 const EXPONENT_MAX: i32 = 16_320;
 
-/// Number of digits after the point in a text.
+/// Number of digits after the decimal point in formatted numbers.
 const FRACTION_DIGITS: usize = 17;
 
 /// 10 to the power of [`FRACTION_DIGITS`].
 const FRACTION: u128 = 100_000_000_000_000_000;
 
-/// A finite number: significand × 2^exponent. The highest bit of the significand is set,
-/// unless the exponent is the least one or the number is zero.
+/// A finite number: significand × 2^exponent. The highest bit of the significand is set, unless the
+/// exponent is [`EXPONENT_MIN`] or the number is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extended {
     is_negative: bool,
@@ -35,12 +34,12 @@ pub struct Extended {
     exponent: i32,
 }
 
-/// What a text stands for.
+/// A parsed number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
     /// A finite number.
     Finite(Extended),
-    /// Infinity of either sign, which Redis reads and never stores.
+    /// Infinity of either sign, which Redis parses but never stores.
     Infinite,
 }
 
@@ -48,8 +47,8 @@ impl Extended {
     /// Zero.
     pub const ZERO: Self = Self { is_negative: false, significand: 0, exponent: EXPONENT_MIN };
 
-    /// Rounds `value` × 2^`exponent`, where `is_more` says that the exact value is a little
-    /// more; `value` then has 66 bits or more. Returns `None` if the result is too large.
+    /// Rounds `value` × 2^`exponent`. If `is_more` is true, the exact value is slightly larger than
+    /// `value`, which then has at least 66 bits. Returns `None` if the result is too large.
     fn rounded(is_negative: bool, value: u128, is_more: bool, exponent: i32) -> Option<Self> {
         let bits = (u128::BITS - value.leading_zeros()) as i32;
         let shift = (bits - 64).max(EXPONENT_MIN - exponent);
@@ -77,7 +76,7 @@ impl Extended {
             return Some(self);
         }
         let (large, small) = if self.top() >= other.top() { (self, other) } else { (other, self) };
-        // The highest bit of the larger number gets place 126, so that a sum has room.
+        // Shifts the highest bit of the larger number to bit 126, which leaves room for the carry.
         let room = 126 - (63 - large.significand.leading_zeros() as i32);
         let (one, exponent) = (u128::from(large.significand) << room, large.exponent - room);
         let shift = small.exponent - exponent;
@@ -94,23 +93,22 @@ impl Extended {
         }
         match one.checked_sub(other) {
             Some(0) if !is_more => Some(Self::ZERO),
-            // What was cut off from the smaller number makes the difference less.
+            // The bits cut off from the smaller number make the difference slightly smaller.
             Some(difference) if is_more => {
                 Self::rounded(large.is_negative, difference - 1, true, exponent)
             }
             Some(difference) => Self::rounded(large.is_negative, difference, false, exponent),
-            // Both have the same highest place, so nothing was cut off.
+            // Both have the same highest bit, so nothing was cut off.
             None => Self::rounded(small.is_negative, other - one, false, exponent),
         }
     }
 
-    /// Returns the place of the highest bit.
+    /// Returns the binary exponent of the highest bit.
     fn top(self) -> i32 {
         self.exponent + 63 - self.significand.leading_zeros() as i32
     }
 
-    /// Returns the number in decimal with 17 digits after the point, rounded, and without
-    /// zeros at the end.
+    /// Formats the number in decimal, rounded to 17 digits after the point, without trailing zeros.
     pub fn text(self) -> String {
         let digits = if self.exponent >= 0 {
             Big::from(self.significand).shifted(self.exponent as u32).decimal()
@@ -125,8 +123,8 @@ impl Extended {
     }
 }
 
-/// Returns `value` / 2^`shift`, rounded to the nearest, to even in a tie. `is_more` says that
-/// the exact value is a little more than `value`.
+/// Returns `value` / 2^`shift`, rounded to nearest with ties to even. If `is_more` is true, the exact
+/// value is slightly larger than `value`.
 fn half_even(value: u128, shift: u32, is_more: bool) -> u128 {
     if shift == 0 {
         return value;
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_text_of_a_number_is_one() {
+    fn text_that_is_not_entirely_a_number_is_rejected() {
         for text in [
             "",
             " 1",
@@ -226,7 +224,7 @@ mod tests {
         let long = "0".repeat(TEXT_BYTES_MAX);
         assert_eq!(sum(&long, "0"), "0");
         assert_eq!(Extended::read(format!("{long}0").as_bytes()), None);
-        // The least number, and half of it.
+        // About the smallest positive number, and half of it.
         assert!(Extended::read(b"3.6e-4951").is_some());
         assert_eq!(Extended::read(b"1.8e-4951"), None);
     }

@@ -1,4 +1,4 @@
-//! The store at one moment, as bytes and back.
+//! Writes snapshots of the store, and reads them back.
 
 use std::io::{self, Read, Write};
 
@@ -9,14 +9,14 @@ use crate::keys::Keys;
 use crate::limits::{COMMAND_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::store::{Entry, Place};
 
-/// What the bytes are, and the version of their format.
+/// Start of every snapshot: identifies the format and its version.
 const MAGIC: &[u8; 8] = b"PSNGKV\x02\x00";
 
-/// Stands for "no deadline".
+/// Stands for "never expires".
 const NEVER: u64 = u64::MAX;
 
-/// The keys of a store at one moment, in their order, the log's time that it knows, and the
-/// newest version of a key. `docs/formats.md` has the bytes.
+/// A snapshot: the keys of a store at one moment in hash order, the log time, and the newest version
+/// of any key. `docs/formats.md` describes the bytes.
 pub struct Frozen {
     pub(crate) keys: Keys,
     pub(crate) now: u64,
@@ -39,7 +39,7 @@ impl Snapshot for Frozen {
     }
 }
 
-/// Reads what [`Frozen`] wrote: the time and the newest version, once every entry is taken.
+/// Reads a snapshot and passes every entry to `take`. Returns the log time and the newest version.
 pub(crate) fn thaw(
     from: &mut dyn Read,
     mut take: impl FnMut(Place, Entry),
@@ -47,8 +47,8 @@ pub(crate) fn thaw(
     let mut magic = [0; 8];
     from.read_exact(&mut magic)?;
     if magic != *MAGIC {
-        let what = "this is no state of kv, or of another version: start with an empty folder, \
-                    and the others send theirs";
+        let what = "this is not a snapshot of kv, or one of an incompatible version; start this \
+                    replica with an empty data directory, and it receives the state from the others";
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     let (now, newest) = (read_number(from)?, read_number(from)?);
@@ -72,7 +72,8 @@ fn read_bytes(from: &mut dyn Read, bytes_max: usize) -> io::Result<Bytes> {
     from.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
     if length > bytes_max {
-        return Err(io::Error::other(format!("a key or value of {length} bytes")));
+        let what = format!("a key or value has {length} bytes, above the limit of {bytes_max}");
+        return Err(io::Error::other(what));
     }
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes)?;

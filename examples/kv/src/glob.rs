@@ -1,11 +1,10 @@
-//! The patterns of Redis: `*`, `?`, `[a-c]`, `[^a-c]`, and `\` before what is meant
-//! as it stands. They match bytes, not characters.
+//! Glob patterns as in Redis: `*`, `?`, `[a-c]`, `[^a-c]`, and `\` to escape the next byte. They
+//! match bytes, not characters.
 
-/// Whether a whole text matches a pattern.
+/// Returns true if the whole text matches a pattern.
 ///
-/// Takes at most the product of the two lengths in steps: of several `*` only the last
-/// one met is ever tried again, which is enough, because what comes before it has been
-/// matched as early as possible.
+/// Takes at most as many steps as the product of the two lengths. After a mismatch only the last `*`
+/// is tried again, which is enough because everything before it has matched as early as possible.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut next) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -18,8 +17,8 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
         }
         let step = match text.get(next) {
             None if rest.is_empty() => return true,
-            // What is left of the pattern needs a byte and there is none; and another
-            // try would have fewer still.
+            // The rest of the pattern needs another byte. Trying the last `*` again cannot help,
+            // because it would leave even fewer bytes.
             None => return false,
             Some(&byte) => one(rest, byte),
         };
@@ -39,8 +38,8 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Matches the first element of a pattern, which is not `*`, with a byte. Says how long
-/// the element is.
+/// Matches the first element of a pattern, which is not `*`, with a byte. Returns the length of the
+/// element, or `None` if it does not match.
 fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     match *pattern {
         [] => None,
@@ -54,8 +53,8 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     }
 }
 
-/// Whether a byte is in the class that a pattern starts with, and how long that is. A
-/// class that is not closed goes to the end, as in Redis.
+/// Returns true if a byte is in the class at the start of the pattern, and the length of the class.
+/// An unclosed class extends to the end of the pattern, as in Redis.
 fn class(pattern: &[u8], byte: u8) -> (bool, usize) {
     let mut at = 1;
     let negated = pattern.get(at) == Some(&b'^');
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_pattern_takes_no_time() {
+    fn a_hostile_pattern_is_matched_in_bounded_time() {
         let pattern = b"*a".repeat(2000);
         let text = vec![b'a'; 100_000];
         assert!(!matches(&[pattern.as_slice(), b"b"].concat(), &text));

@@ -5,12 +5,12 @@ use bytes::Bytes;
 
 use crate::store::{Entry, Place};
 
-/// Into so many parts the keys are divided, by the first bits of their hashes.
+/// Number of leading hash bits that select the part in which a key is stored.
 const PARTS_BITS: u32 = 12;
 
-/// All keys in the order of their places, and quick to clone: the clones share their parts
-/// until one of them changes a key, and then only that part is copied. So a snapshot of a
-/// million keys takes less than a millisecond, and so does the first change of each part after it.
+/// All keys in hash order, cheap to clone. Clones share their parts; when one of them changes a key,
+/// only that part is copied. So a snapshot of a million keys takes less than a millisecond, and so
+/// does the first change of each part after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     parts: Vec<Arc<BTreeMap<Place, Entry>>>,
@@ -36,7 +36,7 @@ impl Keys {
         self.parts[part_of(place.hash)].get(place)
     }
 
-    /// The entry that was there before.
+    /// Inserts an entry, and returns the entry that it replaces.
     pub(crate) fn insert(&mut self, place: Place, entry: Entry) -> Option<Entry> {
         let old = Arc::make_mut(&mut self.parts[part_of(place.hash)]).insert(place, entry);
         self.count += usize::from(old.is_none());
@@ -45,7 +45,7 @@ impl Keys {
 
     pub(crate) fn remove(&mut self, place: &Place) -> Option<Entry> {
         let part = &mut self.parts[part_of(place.hash)];
-        // A part is not copied for nothing.
+        // Checked first, because `make_mut` may copy the whole part.
         if !part.contains_key(place) {
             return None;
         }
@@ -53,12 +53,12 @@ impl Keys {
         Arc::make_mut(part).remove(place)
     }
 
-    /// The parts in order.
+    /// Returns the parts in hash order.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &BTreeMap<Place, Entry>> {
         self.parts.iter().map(|part| &**part)
     }
 
-    /// Those whose hash is not less, in order.
+    /// Returns the entries whose hash is at least `hash`, in hash order.
     pub(crate) fn from(&self, hash: u64) -> impl Iterator<Item = (&Place, &Entry)> {
         let first = Place { hash, key: Bytes::new() };
         let (part, later) = (part_of(hash), part_of(hash) + 1);

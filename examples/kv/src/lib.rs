@@ -1,13 +1,13 @@
-//! A replicated key-value store that speaks the Redis protocol: an example of what is
-//! built on Plainsong.
+//! A replicated key-value store that speaks the Redis protocol, as an example of a service built on
+//! Plainsong.
 //!
-//! | module | what it is |
+//! | items | purpose |
 //! | --- | --- |
-//! | [`KvStore`], [`command`] | the state machine, and what is proposed to it |
-//! | [`View`] | what the server sees of the store without asking |
-//! | [`resp`], [`request`] | from bytes to commands, and from outputs to replies |
+//! | [`KvStore`], [`command`] | the state machine, its commands and queries |
+//! | [`View`] | counters and changes of the store that the server reads directly |
+//! | [`resp`], [`request`] | converts requests to commands, and outputs to replies |
 //! | [`server`] | connections: pipelining, back-pressure, deadlines |
-//! | [`backend`], [`node`] | what the server needs of a replica, and the replica |
+//! | [`backend`], [`node`] | the server's interface to a replica, and its implementation |
 //! | [`program`] | the command line |
 
 pub mod backend;
@@ -30,5 +30,5 @@ pub use service_lib::number;
 pub use store::KvStore;
 pub use view::{Change, Changes, KeyEvent, Message, Notice, View};
 
-/// How long an orderly stop waits for clients to take their answers.
+/// Maximum time that an orderly stop waits for clients to read their replies.
 const STOP_BOUND: std::time::Duration = std::time::Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! Who listens to which channels of a server.
+//! Counts the subscribers of each channel and pattern at one server.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::glob;
 
-/// The numbers of clients that listen, by channel and by pattern.
+/// Number of subscribers by channel and by pattern.
 #[derive(Debug, Default)]
 pub(crate) struct Listening(Mutex<Counts>);
 
@@ -17,7 +17,7 @@ struct Counts {
     patterns: BTreeMap<Bytes, usize>,
 }
 
-/// What is listened to by its name, and what by a pattern.
+/// Kind of a subscription: to a channel by its name, or to all channels that match a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
     Channels,
@@ -25,12 +25,12 @@ pub(crate) enum Of {
 }
 
 impl Listening {
-    /// Counts one more client.
+    /// Counts one more subscriber.
     pub(crate) fn add(&self, of: Of, name: &Bytes) {
         *self.lock().of(of).entry(name.clone()).or_default() += 1;
     }
 
-    /// Counts one client less.
+    /// Counts one subscriber less.
     pub(crate) fn remove(&self, of: Of, name: &Bytes) {
         let mut counts = self.lock();
         let counts = counts.of(of);
@@ -42,7 +42,8 @@ impl Listening {
         }
     }
 
-    /// Returns how many times a message on a channel is delivered, as `PUBLISH` counts it.
+    /// Returns the number of deliveries of a message on a channel, as `PUBLISH` counts them: a client
+    /// counts once for each of its subscriptions that match.
     pub(crate) fn receivers(&self, channel: &[u8]) -> usize {
         let counts = self.lock();
         let by_name = counts.channels.get(channel).copied().unwrap_or(0);
@@ -50,24 +51,24 @@ impl Listening {
         by_name + patterns.map(|(_, count)| count).sum::<usize>()
     }
 
-    /// Returns the channels that match a pattern.
+    /// Returns the channels with subscribers, or those of them that match a pattern.
     pub(crate) fn channels(&self, pattern: Option<&[u8]>) -> Vec<Bytes> {
         let is_asked = |name: &&Bytes| pattern.is_none_or(|glob| glob::matches(glob, name));
         self.lock().channels.keys().filter(is_asked).cloned().collect()
     }
 
-    /// Returns the number of clients that listen to a channel by its name.
+    /// Returns the number of clients subscribed to a channel by its name.
     pub(crate) fn on_channel(&self, channel: &[u8]) -> usize {
         self.lock().channels.get(channel).copied().unwrap_or(0)
     }
 
-    /// Returns the number of channels and of patterns.
+    /// Returns the number of channels and of patterns with subscribers.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let counts = self.lock();
         (counts.channels.len(), counts.patterns.len())
     }
 
-    /// Nothing that is done under the lock can leave the counts half changed.
+    /// Locks the counts. Poisoning is ignored: no panic under the lock can leave them inconsistent.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

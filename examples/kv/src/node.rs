@@ -1,4 +1,4 @@
-//! A replica of the store, as the server sees it.
+//! Implements the server's interface to a replica with Plainsong.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::command::{Output, Proposal, Query};
 use crate::resp::{Reply, error};
 use crate::{KvStore, View};
 
-/// A replica of the store as the server sees it. Clones are handles on the same replica.
+/// A handle on a replica of the store. Clones are handles on the same replica.
 #[derive(Clone)]
 pub struct Node {
     replica: Arc<Replica<KvStore>>,
     view: View,
 }
 
-/// The outcome to come of a command or a read.
+/// The future outcome of a command or a read.
 pub struct Outcome(Kind);
 
 enum Kind {
@@ -29,23 +29,23 @@ enum Kind {
 }
 
 impl Node {
-    /// A handle on a running replica, and the view of the store that it was started with.
+    /// Wraps a running replica and the view of the store that it was started with.
     pub fn new(replica: Replica<KvStore>, view: View) -> Self {
         Self { replica: Arc::new(replica), view }
     }
 
-    /// How it is, in full.
+    /// Returns the replica's full status.
     pub fn status(&self) -> Status {
         self.replica.status()
     }
 
-    /// Tells what changes about it.
+    /// Subscribes to changes of the replica's status.
     pub fn subscribe(&self) -> Watcher<Event> {
         self.replica.subscribe()
     }
 
-    /// Stops the replica in order: it leaves the group. Blocks until it has. Other handles
-    /// keep it running until they are dropped.
+    /// Stops the replica: it leaves the group. Blocks until it has stopped. If there are other
+    /// handles, the replica keeps running until they are dropped.
     pub fn stop(self) {
         if let Some(replica) = Arc::into_inner(self.replica) {
             replica.stop();

@@ -8,26 +8,26 @@ use plainsong::{Feed, Index, News, Watcher};
 use crate::limits::{CHANGED_KEY_BYTES_MAX, CHANGES_MAX, ENTRY_BYTES, MESSAGES_BYTES_MAX};
 use crate::listening::Listening;
 
-/// What a server sees of its store without asking: how much it holds, and what changes.
-/// Clones are views of the same store.
+/// A view of the store that the server reads directly, without a query: its size, and the changes of
+/// keys. Clones are views of the same store.
 #[derive(Clone, Debug)]
 pub struct View(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     changes: Feed<Item>,
-    /// Nothing is told while nobody listens, so that it costs nothing.
+    /// Number of [`Changes`]. While it is 0, changes are not recorded and cost nothing.
     listeners: AtomicUsize,
     bytes: AtomicU64,
     bytes_peak: AtomicU64,
-    /// Keys that have expired since the start.
+    /// Number of keys that have expired since the start.
     expired: AtomicU64,
     messages: Mutex<Messages>,
     listening: Listening,
 }
 
-/// What the feed carries. It holds messages weakly, for they may be long: those that are kept
-/// for slow clients are bounded by their bytes.
+/// An item of the feed. Messages are held by weak references, because they may be long: [`Messages`]
+/// owns them and limits their total size.
 #[derive(Clone, Debug)]
 enum Item {
     Change(Change),
@@ -41,10 +41,10 @@ struct Messages {
     bytes: usize,
 }
 
-/// What clients that listen are told.
+/// A notice to subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Something happened to a key.
+    /// A key has changed.
     Change(Change),
     /// A client has published a message.
     Message(Arc<Message>),
@@ -57,20 +57,20 @@ pub enum Notice {
 pub struct Message {
     /// The channel.
     pub channel: Bytes,
-    /// What is sent.
+    /// The content.
     pub payload: Bytes,
 }
 
-/// What happened to a key.
+/// A change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What it was.
+    /// The kind of change.
     pub event: KeyEvent,
-    /// Which key.
+    /// The key.
     pub key: Bytes,
 }
 
-/// What can happen to a key, by the names of Redis's keyspace notifications.
+/// Kinds of changes, named as in Redis's keyspace notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum KeyEvent {
@@ -89,7 +89,7 @@ pub enum KeyEvent {
 }
 
 impl KeyEvent {
-    /// As Redis calls it.
+    /// Returns Redis's name of the event.
     pub fn name(self) -> &'static str {
         match self {
             Self::Append => "append",
@@ -108,7 +108,7 @@ impl KeyEvent {
     }
 }
 
-/// Hears every change from some moment on, in order, until it is dropped.
+/// Receives every change from its creation on, in log order.
 #[derive(Debug)]
 pub struct Changes {
     view: View,
@@ -130,17 +130,17 @@ impl Default for View {
 }
 
 impl View {
-    /// About how many bytes the store holds, as of the last command.
+    /// Returns the approximate size of the store in bytes, as of the last applied command.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// The most bytes that the store held so far.
+    /// Returns the maximum of [`bytes`](Self::bytes) since the start.
     pub(crate) fn bytes_peak(&self) -> u64 {
         self.0.bytes_peak.load(Ordering::Relaxed)
     }
 
-    /// Hears what changes from now on.
+    /// Subscribes to all changes from now on.
     pub fn changes(&self) -> Changes {
         self.0.listeners.fetch_add(1, Ordering::SeqCst);
         Changes { view: self.clone(), watcher: self.0.changes.watch() }
@@ -148,7 +148,7 @@ impl View {
 
     pub(crate) fn holds(&self, bytes: u64) {
         self.0.bytes.store(bytes, Ordering::Relaxed);
-        // Only the thread that changes the store writes it.
+        // Only the thread that changes the store writes the peak, so this cannot race.
         if bytes > self.0.bytes_peak.load(Ordering::Relaxed) {
             self.0.bytes_peak.store(bytes, Ordering::Relaxed);
         }
@@ -163,7 +163,7 @@ impl View {
         }
     }
 
-    /// Sends a message to the clients of this server that listen to its channel.
+    /// Sends a message to the subscribers at this server.
     pub(crate) fn publish(&self, index: Index, channel: Bytes, payload: Bytes) {
         if self.has_listeners() {
             let message = Arc::new(Message { channel, payload });
@@ -173,19 +173,19 @@ impl View {
         }
     }
 
-    /// All keys were deleted: too many to tell each.
+    /// Reports that all keys were deleted: too many for a notice each.
     pub(crate) fn clear(&self, index: Index) {
         if self.has_listeners() {
             self.0.changes.push(index, Item::Cleared);
         }
     }
 
-    /// Returns the number of keys that expired since the start.
+    /// Returns the number of keys that have expired since the start.
     pub(crate) fn expired(&self) -> u64 {
         self.0.expired.load(Ordering::Relaxed)
     }
 
-    /// Returns who listens to which channels.
+    /// Returns the subscriber counts.
     pub(crate) fn listening(&self) -> &Listening {
         &self.0.listening
     }
@@ -194,12 +194,14 @@ impl View {
         self.0.listeners.load(Ordering::SeqCst) > 0
     }
 
-    /// Nothing that is done under the lock can leave the messages half changed.
+    /// Changes the messages under their lock. Poisoning is ignored: no panic under the lock can leave
+    /// them inconsistent.
     fn messages(&self, change: impl FnOnce(&mut Messages)) {
         change(&mut self.0.messages.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The store has another state, and nobody knows what happened on the way to it.
+    /// Reports that the state was replaced by a snapshot, so the changes in between are unknown.
+    /// Subscribers then see the end of their notices.
     pub(crate) fn jump(&self) {
         self.0.changes.jump();
     }
@@ -224,7 +226,8 @@ impl Message {
 }
 
 impl Changes {
-    /// What happened next. `None`: some of it was missed, or there is no more.
+    /// Waits for the next notice. Returns `None` if some notices were missed, or if the feed has
+    /// ended.
     pub async fn next(&mut self) -> Option<Notice> {
         match self.watcher.next().await {
             Some(News::Item(_, Item::Change(change))) => Some(Notice::Change(change)),

@@ -19,7 +19,7 @@ fn config() -> ServerConfig {
 }
 
 #[test]
-fn nothing_is_answered_before_the_password() {
+fn requests_need_authentication_first() {
     let password = Password::from_file_text(b"secret\n");
     let test = Test::start_with(ServerConfig { password, ..config() });
     let mut client = test.client();
@@ -73,7 +73,7 @@ fn without_a_password_the_only_user_is_default() {
 }
 
 #[test]
-fn a_full_store_takes_nothing_that_makes_it_larger() {
+fn a_full_store_rejects_commands_that_make_it_larger() {
     let test = Test::start_with(ServerConfig { memory_bytes_max: Some(10_000), ..config() });
     let mut client = test.client();
     let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
@@ -108,7 +108,7 @@ fn a_full_store_takes_nothing_that_makes_it_larger() {
 }
 
 #[test]
-fn how_fresh_reads_are_a_connection_says() {
+fn each_connection_chooses_the_consistency_of_its_reads() {
     let test = Test::start(PATIENT);
     let (mut local, mut other) = (test.client(), test.client());
     let asked = |client: &mut common::TestClient, request: &str| {
@@ -129,7 +129,7 @@ fn how_fresh_reads_are_a_connection_says() {
 }
 
 #[test]
-fn what_is_queued_and_watched_is_limited() {
+fn transactions_and_watched_keys_are_limited_in_size() {
     let test = Test::start(PATIENT);
     let mut client = test.client();
     let long = "x".repeat(600_000);
@@ -158,7 +158,7 @@ fn what_is_queued_and_watched_is_limited() {
 }
 
 #[test]
-fn no_answer_to_exec_in_time_says_what_is_known() {
+fn a_late_exec_reports_an_unknown_outcome() {
     let test = Test::start(Duration::from_millis(200));
     let mut client = test.client();
     client.ask("MULTI");
@@ -177,7 +177,7 @@ fn no_answer_to_exec_in_time_says_what_is_known() {
 }
 
 #[test]
-fn who_listens_hears_all_or_is_disconnected() {
+fn a_subscriber_receives_every_change_or_is_disconnected() {
     let test = Test::start(PATIENT);
     let (mut listener, mut lazy, mut writer) = (test.client(), test.client(), test.client());
     for client in [&mut listener, &mut lazy] {
@@ -212,7 +212,7 @@ fn who_listens_hears_all_or_is_disconnected() {
 }
 
 #[test]
-fn what_cannot_be_told_one_by_one_ends_the_connections_that_listen() {
+fn changes_without_notices_disconnect_subscribers() {
     let test = Test::start(PATIENT);
     let store = &test.fake.0.store;
     let mut writer = test.client();
@@ -234,7 +234,7 @@ fn what_cannot_be_told_one_by_one_ends_the_connections_that_listen() {
 }
 
 #[test]
-fn long_keys_are_not_told_of() {
+fn changes_of_long_keys_are_not_reported() {
     let test = Test::start(PATIENT);
     let (mut listener, mut writer) = (test.client(), test.client());
     listener.ask("SUBSCRIBE __keyevent@0__:set");
@@ -257,7 +257,7 @@ fn subscriptions_are_limited() {
 }
 
 #[test]
-fn an_expired_key_is_told_of_when_it_goes() {
+fn a_key_is_reported_as_expired_when_it_expires() {
     let test = Test::start(PATIENT);
     let (mut listener, mut writer) = (test.client(), test.client());
     writer.ask("SET a 1 PX 5");
@@ -268,7 +268,7 @@ fn an_expired_key_is_told_of_when_it_goes() {
 }
 
 #[test]
-fn who_hangs_up_is_listened_for_no_more() {
+fn a_closed_connection_ends_its_subscriptions() {
     let test = Test::start(PATIENT);
     let mut listener = test.client();
     listener.ask("PSUBSCRIBE *");
@@ -280,7 +280,7 @@ fn who_hangs_up_is_listened_for_no_more() {
 }
 
 #[test]
-fn a_client_that_lags_behind_messages_is_told_so() {
+fn a_subscriber_that_lags_is_told_that_it_missed_messages() {
     let test = Test::start(PATIENT);
     let (mut listener, mut writer) = (test.client(), test.client());
     assert_eq!(listener.ask("SUBSCRIBE news"), "[\"subscribe\" \"news\" :1]");
@@ -304,7 +304,7 @@ fn a_client_that_lags_behind_messages_is_told_so() {
 }
 
 #[test]
-fn a_client_that_does_not_listen_to_keys_goes_on_when_all_are_deleted() {
+fn deleting_all_keys_disconnects_only_subscribers_to_keys() {
     let test = Test::start(PATIENT);
     let (mut listener, mut writer) = (test.client(), test.client());
     listener.ask("SUBSCRIBE news");

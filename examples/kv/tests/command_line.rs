@@ -17,7 +17,7 @@ fn serve(more: &[&str]) -> Output {
 }
 
 #[test]
-fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
+fn invalid_options_print_one_line_with_a_remedy_and_exit_with_1() {
     let engine = ["--engine", "embedded:/nonexistent/kv.ring"];
     for (arguments, told) in [
         (
@@ -57,7 +57,7 @@ fn what_cannot_work_is_one_line_with_a_remedy_and_exit_code_1() {
 }
 
 #[test]
-fn what_another_process_has_is_told_with_a_remedy() {
+fn resources_in_use_are_reported_with_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let data = path("data");
@@ -86,7 +86,7 @@ fn what_another_process_has_is_told_with_a_remedy() {
 }
 
 #[test]
-fn names_are_listened_at() {
+fn host_names_are_accepted_as_listen_addresses() {
     let directory = tempfile::tempdir().unwrap();
     let engine = format!("embedded:{}", directory.path().join("ring").display());
     for (listen, more) in
@@ -110,7 +110,7 @@ fn names_are_listened_at() {
 }
 
 #[test]
-fn a_socket_replaces_nothing_but_a_dead_socket() {
+fn only_a_dead_socket_is_replaced_by_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
     let (file, link) = (directory.path().join("file"), directory.path().join("link"));
     std::fs::write(&file, "precious").unwrap();
@@ -131,7 +131,7 @@ fn a_socket_replaces_nothing_but_a_dead_socket() {
 }
 
 #[test]
-fn what_is_not_understood_has_exit_code_2() {
+fn an_invalid_command_line_exits_with_2() {
     let long = "x".repeat(121);
     for (arguments, told) in [
         (
@@ -156,7 +156,7 @@ fn what_is_not_understood_has_exit_code_2() {
 }
 
 #[test]
-fn help_tells_what_each_durability_promises() {
+fn help_explains_each_durability() {
     let help = String::from_utf8(kv(&["serve", "--help"]).stdout).unwrap();
     for part in ["- memory:", "everything is lost", "- disk:", "and a power cut"] {
         assert!(help.contains(part), "{part}: {help}");

@@ -23,7 +23,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn what_is_set_at_one_port_is_read_at_another() {
+fn a_key_set_at_one_port_can_be_read_at_another() {
     if !have("redis-cli", "redis-tools") {
         return;
     }
@@ -59,7 +59,7 @@ fn redis_benchmark_runs_at_every_port() {
 }
 
 #[test]
-fn it_tells_what_happens_and_stops_on_ctrl_c_and_sigterm() {
+fn the_demo_reports_changes_and_stops_on_ctrl_c_and_sigterm() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut demo = Demo::start();
         let mut client = TestClient::connect(demo.addresses[1]).unwrap();
@@ -83,7 +83,7 @@ fn it_tells_what_happens_and_stops_on_ctrl_c_and_sigterm() {
 }
 
 #[test]
-fn a_busy_port_is_named_with_what_to_do() {
+fn a_busy_port_is_reported_with_a_remedy() {
     let demo = Demo::start();
     let port = demo.addresses[0].port().to_string();
     let mut second = kv(&["--port", &port]);

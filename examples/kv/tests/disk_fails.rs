@@ -228,7 +228,7 @@ fn the_disk_of_the_snapshots_is_full() {
 }
 
 #[test]
-fn the_disk_that_it_tells_its_log_to_is_full() {
+fn the_disk_of_stderr_is_full() {
     let mut group = Group::start(tempfile::tempdir().unwrap(), OFTEN);
     let mute = Process::without_room_for_its_log(common::PROGRAM);
     let victim = Serve::start_by(mute, VICTIM, &group.socket(), &group.arguments(VICTIM));

@@ -41,7 +41,7 @@ fn ping(address: SocketAddr) -> (TcpStream, String) {
 }
 
 #[test]
-fn clients_beyond_the_limit_are_refused_and_the_group_goes_on() {
+fn clients_above_the_descriptor_limit_are_rejected_and_the_group_works() {
     let directory = tempfile::tempdir().unwrap();
     // The hard limit too, so that it cannot be raised.
     let replicas = group("-n 300", directory.path());

@@ -95,17 +95,17 @@ fn survives_the_death_of(choose: impl Fn(&Group) -> usize) -> (Group, Vec<Record
 }
 
 #[test]
-fn the_others_go_on_when_the_sequencer_is_killed() {
+fn the_group_works_when_the_sequencer_is_killed() {
     let _ = survives_the_death_of(Group::sequencer);
 }
 
 #[test]
-fn the_others_go_on_when_the_process_that_serves_the_socket_is_killed() {
+fn the_group_works_when_the_process_that_serves_the_socket_is_killed() {
     let _ = survives_the_death_of(Group::hub);
 }
 
 #[test]
-fn a_replica_that_comes_back_says_what_it_waits_for() {
+fn a_restarted_replica_reports_what_it_is_waiting_for() {
     let (mut group, records) = survives_the_death_of(|group| (group.sequencer() + 1) % 3);
     let dead = group.replicas.pop().unwrap();
     let back = Serve::start(dead.id, &group.socket(), &["--timeout", "0.5"]);
@@ -132,7 +132,7 @@ fn a_replica_that_comes_back_says_what_it_waits_for() {
 }
 
 #[test]
-fn without_a_majority_clients_are_told_so() {
+fn without_a_majority_clients_receive_errors() {
     let mut group = Group::start();
     assert_eq!(group.replicas[0].client().ask("SET a 1"), "OK");
     for replica in &mut group.replicas[1..] {
@@ -150,7 +150,7 @@ fn without_a_majority_clients_are_told_so() {
 }
 
 #[test]
-fn replicas_that_are_stopped_in_order_leave_at_once() {
+fn orderly_stopped_replicas_leave_the_group_at_once() {
     let mut group = Group::start();
     let sequencer = group.sequencer();
     let mut leaver = group.replicas.remove(sequencer);
@@ -163,7 +163,7 @@ fn replicas_that_are_stopped_in_order_leave_at_once() {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_when_all_are_killed_and_come_back() {
+fn acknowledged_writes_survive_when_all_replicas_are_killed_and_restarted() {
     let mut group = Group::start_on_disk();
     let mut all = Vec::new();
     for _ in 0..3 {
@@ -188,7 +188,7 @@ fn nothing_acknowledged_is_lost_when_all_are_killed_and_come_back() {
 }
 
 #[test]
-fn what_is_in_memory_outlives_one_and_is_gone_with_all() {
+fn data_in_memory_survives_one_failure_and_not_three() {
     let mut group = Group::start();
     assert_eq!(group.replicas[0].client().ask("SET a 1"), "OK");
     group.replicas.remove(0).process.kill();
@@ -207,7 +207,7 @@ const KILLS: usize = 6;
 /// In each round some are killed, at any moment and in any order; where a majority is left it
 /// goes on, and is killed too. Then all come back.
 #[test]
-fn nothing_acknowledged_is_lost_when_replicas_are_killed_at_any_moment() {
+fn acknowledged_writes_survive_random_kills() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let kills = number("PLAINSONG_KILLS").map_or(KILLS, |kills| kills as usize);
     let mut random = Random::new(number("PLAINSONG_SEED").unwrap_or(1));

@@ -21,7 +21,7 @@ fn one(directory: &Path, more: &[&str]) -> Serve {
 }
 
 #[test]
-fn a_password_is_asked_for_at_the_port_and_not_at_the_socket() {
+fn the_password_is_required_on_the_port_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     std::fs::write(path("password"), "secret\n").unwrap();
@@ -59,7 +59,7 @@ const REFUSAL: [&str; 2] = [
 ];
 
 #[test]
-fn operators_are_served_at_the_socket_and_not_at_the_port() {
+fn operator_requests_are_accepted_on_the_socket_only() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("kv.sock").display().to_string();
     let serve = one(directory.path(), &["--socket", &socket]);
@@ -81,7 +81,7 @@ fn operators_are_served_at_the_socket_and_not_at_the_port() {
 }
 
 #[test]
-fn operators_have_a_private_socket_without_being_asked_for_one() {
+fn a_control_socket_is_created_without_the_option() {
     let directory = tempfile::tempdir().unwrap();
     let mut serve = one(directory.path(), &[]);
     let mut client = serve.client();
@@ -125,7 +125,7 @@ fn an_encrypted_port_speaks_tls_only() {
 }
 
 #[test]
-fn clients_without_the_right_certificate_are_not_served() {
+fn clients_without_a_valid_certificate_are_rejected() {
     if !have("openssl", "openssl") {
         return;
     }
@@ -147,7 +147,7 @@ fn clients_without_the_right_certificate_are_not_served() {
 }
 
 #[test]
-fn what_guards_the_port_must_make_sense() {
+fn invalid_password_and_tls_options_are_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     std::fs::write(path("empty"), "\n").unwrap();
@@ -163,8 +163,8 @@ fn what_guards_the_port_must_make_sense() {
             remote.to_vec(),
             1,
             "kv: --listen 0.0.0.0:0: other hosts reach that address: ask for a password with \
-             --requirepass-file or for certificates with --tls-client-ca, listen on 127.0.0.1 or \
-             [::1], or add --allow-remote where the network is trusted",
+             --requirepass-file or certificates with --tls-client-ca, listen on 127.0.0.1 or [::1], \
+             or add --allow-remote if the network is trusted",
         ),
         (vec!["--requirepass-file", &missing], 1, "name a readable file with --requirepass-file"),
         (vec!["--requirepass-file", &empty], 1, "must have 1 to 512 bytes"),
@@ -192,7 +192,7 @@ fn what_guards_the_port_must_make_sense() {
 }
 
 #[test]
-fn a_guarded_or_trusted_port_may_be_reached_by_other_hosts() {
+fn a_remote_address_is_accepted_with_a_password_certificates_or_consent() {
     let directory = tempfile::tempdir().unwrap();
     let password = directory.path().join("password").display().to_string();
     std::fs::write(&password, "secret").unwrap();

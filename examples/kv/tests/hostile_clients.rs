@@ -22,7 +22,7 @@ fn is_closed<S: io::Read + io::Write>(client: &mut TestClient<S>) -> bool {
 }
 
 #[test]
-fn requests_of_http_are_not_carried_out() {
+fn http_requests_are_not_executed() {
     let test = Test::start(PATIENT);
     let commands = "SET pwned yes\r\n";
     for head in [
@@ -46,7 +46,7 @@ fn requests_of_http_are_not_carried_out() {
 }
 
 #[test]
-fn a_client_without_the_password_has_small_limits() {
+fn unauthenticated_clients_have_lower_limits() {
     let password = Password::from_file_text(b"secret\n");
     let test = Test::start_with(ServerConfig { password, ..ServerConfig::new(PATIENT) });
     let arguments = UNAUTHENTICATED_ARGUMENTS_MAX + 1;
@@ -80,7 +80,7 @@ fn a_client_without_the_password_has_small_limits() {
 }
 
 #[test]
-fn a_client_that_does_not_say_the_password_is_disconnected_in_time() {
+fn clients_that_do_not_authenticate_are_disconnected() {
     let config = ServerConfig {
         password: Password::from_file_text(b"secret\n"),
         authentication_timeout: Duration::from_secs(2),
@@ -106,7 +106,7 @@ fn a_client_that_does_not_say_the_password_is_disconnected_in_time() {
 }
 
 #[test]
-fn a_request_that_is_too_large_is_told_the_limit() {
+fn a_request_that_is_too_large_receives_the_limit() {
     let test = Test::start(PATIENT);
     let told = format!("-ERR Protocol error: request of more than {REQUEST_BYTES_MAX} bytes");
     for bytes in [REQUEST_BYTES_MAX, 3_000_000, 5_000_000, 20_000_000] {
@@ -128,7 +128,7 @@ fn memory(pid: u32) -> usize {
 }
 
 #[test]
-fn clients_that_listen_and_do_not_read_take_little_memory() {
+fn subscribers_that_do_not_read_use_little_memory() {
     const LISTENERS: usize = 400;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("kv.sock");
@@ -160,7 +160,7 @@ fn clients_that_listen_and_do_not_read_take_little_memory() {
 }
 
 #[test]
-fn a_client_that_listens_and_takes_nothing_is_disconnected() {
+fn a_subscriber_that_does_not_read_is_disconnected() {
     let timeout = Duration::from_millis(200);
     let test =
         Test::start_with(ServerConfig { listener_timeout: timeout, ..ServerConfig::new(PATIENT) });

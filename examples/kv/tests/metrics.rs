@@ -67,7 +67,7 @@ fn check(text: &str) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn metrics_are_sound_and_nothing_else_is_found() {
+fn metrics_are_valid_and_other_paths_return_404() {
     let store = KvStore::default();
     let view = store.view();
     let replica = Replica::builder(ReplicaId(1), store)

@@ -68,17 +68,17 @@ fn pipelines_take_effect_in_order(mode: &str) {
 }
 
 #[test]
-fn reads_see_the_writes_before_them_and_none_after_them() {
+fn reads_see_exactly_the_earlier_writes() {
     pipelines_take_effect_in_order("READWRITE");
 }
 
 #[test]
-fn local_reads_see_the_writes_before_them_and_none_after_them() {
+fn local_reads_see_exactly_the_earlier_writes() {
     pipelines_take_effect_in_order("READONLY");
 }
 
 #[test]
-fn modes_of_reading_do_not_change_the_order() {
+fn read_modes_do_not_change_the_order() {
     let group = Demo::start();
     let mut client = TestClient::connect(group.addresses[2]).unwrap();
     for round in 0..100 {
@@ -103,7 +103,7 @@ fn modes_of_reading_do_not_change_the_order() {
 }
 
 #[test]
-fn a_client_that_listens_is_not_told_of_what_it_did_before() {
+fn a_subscriber_receives_no_changes_from_before_it_subscribed() {
     let group = Demo::start();
     let mut client = TestClient::connect(group.addresses[1]).unwrap();
     for round in 0..50 {
@@ -117,7 +117,7 @@ fn a_client_that_listens_is_not_told_of_what_it_did_before() {
 /// Replies that are longer than what the sockets hold, from a client that writes all its requests
 /// before it reads any of them.
 #[test]
-fn a_write_behind_long_replies_does_not_wait_for_the_client_to_read_them() {
+fn a_write_after_long_replies_does_not_wait_for_the_client_to_read_them() {
     let group = Demo::start();
     let mut client = TestClient::connect(group.addresses[0]).unwrap();
     let value = "x".repeat(900_000);

@@ -168,7 +168,7 @@ impl Group {
 }
 
 #[test]
-fn random_pipelines_are_answered_as_redis_answers_them() {
+fn random_pipelines_get_the_same_replies_as_from_redis() {
     if !Redis::is_there() || !have("openssl", "openssl") {
         return;
     }

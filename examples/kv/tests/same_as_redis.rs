@@ -215,7 +215,7 @@ fn same(verb: &str, ours: &Reply, theirs: &Reply) -> bool {
 }
 
 #[test]
-fn random_commands_are_answered_as_redis_answers_them() {
+fn random_commands_get_the_same_replies_as_from_redis() {
     if !Redis::is_there() {
         return;
     }
@@ -246,7 +246,7 @@ fn random_commands_are_answered_as_redis_answers_them() {
 }
 
 #[test]
-fn random_floating_point_numbers_are_added_as_redis_adds_them() {
+fn random_floating_point_sums_equal_those_of_redis() {
     // Elsewhere Redis calculates with numbers of another size.
     if !Redis::is_there() || !cfg!(target_arch = "x86_64") {
         return;
@@ -282,7 +282,7 @@ fn random_floating_point_numbers_are_added_as_redis_adds_them() {
 }
 
 #[test]
-fn a_pattern_means_what_it_means_to_redis() {
+fn patterns_match_the_same_keys_as_in_redis() {
     if !Redis::is_there() {
         return;
     }

@@ -20,7 +20,7 @@ const PATIENT: Duration = Duration::from_secs(30);
 const IMPATIENT: Duration = Duration::from_millis(200);
 
 #[test]
-fn what_clients_ask_of_a_server_is_answered() {
+fn server_commands_are_answered() {
     let test = Test::start(PATIENT);
     let mut client = test.client();
     for (request, reply) in [
@@ -94,7 +94,7 @@ fn a_pipeline_is_answered_in_order() {
 }
 
 #[test]
-fn a_client_that_hangs_up_its_side_gets_its_answers() {
+fn a_client_that_shuts_down_its_output_receives_its_replies() {
     let test = Test::start(PATIENT);
     let mut client = test.client();
     client.send(&[request(&["SET", "a", "1"]), request(&["GET", "a"])].concat()).unwrap();
@@ -105,7 +105,7 @@ fn a_client_that_hangs_up_its_side_gets_its_answers() {
 }
 
 #[test]
-fn a_mistake_costs_its_own_connection_only() {
+fn a_protocol_error_closes_only_its_own_connection() {
     let test = Test::start(PATIENT);
     let mut other = test.client();
     other.ask("SET a 1");
@@ -129,7 +129,7 @@ fn a_mistake_costs_its_own_connection_only() {
 }
 
 #[test]
-fn a_command_that_the_group_cannot_carry_is_refused() {
+fn a_command_that_is_too_large_for_the_group_is_rejected() {
     let test = Test::start(PATIENT);
     let mut client = test.client();
     let reply = client.call(&["SET", "a", &"x".repeat(1_000_000)]).unwrap();
@@ -139,7 +139,7 @@ fn a_command_that_the_group_cannot_carry_is_refused() {
 }
 
 #[test]
-fn no_answer_in_time_says_what_is_known() {
+fn a_timeout_reports_whether_the_command_may_take_effect() {
     let test = Test::start(IMPATIENT);
     test.fake.0.silent.store(true, Ordering::SeqCst);
     let mut client = test.client();
@@ -157,7 +157,7 @@ fn no_answer_in_time_says_what_is_known() {
 }
 
 #[test]
-fn a_full_replica_is_tried_again_and_then_given_up() {
+fn proposals_to_an_overloaded_replica_are_retried_until_the_timeout() {
     let test = Test::start(IMPATIENT);
     test.fake.0.full.store(true, Ordering::SeqCst);
     let mut client = test.client();
@@ -176,7 +176,7 @@ fn a_full_replica_is_tried_again_and_then_given_up() {
 }
 
 #[test]
-fn a_refused_proposal_is_no_unknown_outcome() {
+fn a_rejected_proposal_is_not_an_unknown_outcome() {
     let test = Test::start(PATIENT);
     test.fake.0.failed.store(true, Ordering::SeqCst);
     let reply = test.client().ask("SET a 1");
@@ -184,7 +184,7 @@ fn a_refused_proposal_is_no_unknown_outcome() {
 }
 
 #[test]
-fn a_client_cannot_have_more_in_flight_than_the_limit() {
+fn requests_in_flight_are_limited_per_connection() {
     let test = Test::start(PATIENT);
     test.fake.0.silent.store(true, Ordering::SeqCst);
     let mut client = test.client();
@@ -209,7 +209,7 @@ fn a_client_cannot_have_more_in_flight_than_the_limit() {
 }
 
 #[test]
-fn a_client_that_does_not_read_holds_up_nobody() {
+fn a_client_that_does_not_read_does_not_hold_up_others() {
     let test = Test::start(PATIENT);
     let value = "x".repeat(900_000);
     let mut other = test.client();
@@ -224,7 +224,7 @@ fn a_client_that_does_not_read_holds_up_nobody() {
 }
 
 #[test]
-fn an_orderly_stop_answers_what_was_read() {
+fn an_orderly_stop_answers_the_requests_read_before() {
     let test = Test::start(PATIENT);
     test.fake.0.silent.store(true, Ordering::SeqCst);
     let address = test.address();
@@ -244,7 +244,7 @@ fn an_orderly_stop_answers_what_was_read() {
 }
 
 #[test]
-fn a_stop_is_not_held_up_by_an_outcome_that_never_comes() {
+fn a_stop_does_not_wait_for_an_outcome_that_never_arrives() {
     let test = Test::start(PATIENT);
     test.fake.0.silent.store(true, Ordering::SeqCst);
     let mut client = test.client();
@@ -267,7 +267,7 @@ fn info(client: &mut TestClient) -> std::collections::BTreeMap<String, String> {
 }
 
 #[test]
-fn info_has_what_monitors_of_redis_read() {
+fn info_has_the_fields_that_redis_monitors_read() {
     let test = Test::start(PATIENT);
     let mut client = test.client();
     let before = info(&mut client);

@@ -184,13 +184,13 @@ impl Workload for Clients {
 }
 
 #[test]
-fn the_store_is_the_same_everywhere_and_its_registers_are_linearizable() {
+fn replicas_agree_and_registers_are_linearizable() {
     let reports = run_seeds(30, Clients::new);
     assert!(reports.iter().any(|report| report.acknowledged > 100), "{reports:?}");
 }
 
 #[test]
-fn the_store_is_deterministic_also_behind_snapshots() {
+fn the_store_is_deterministic_across_snapshots() {
     let mut random = Random::new(1);
     let any = |random: &mut Random| match random.below(50) {
         0 => Command::Clear.into(),

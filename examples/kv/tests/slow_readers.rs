@@ -46,7 +46,7 @@ fn read_late<S: std::io::Read + std::io::Write>(
 }
 
 #[test]
-fn clients_that_read_late_get_all_replies() {
+fn slow_clients_receive_all_replies() {
     if !have("openssl", "openssl") {
         return;
     }

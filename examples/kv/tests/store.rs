@@ -56,7 +56,7 @@ fn values_are_set_and_read() {
 }
 
 #[test]
-fn requests_that_make_no_sense_are_refused_in_redis_words() {
+fn invalid_requests_are_rejected_with_the_texts_of_redis() {
     script(
         r#"
         0 | GET              | -ERR wrong number of arguments for 'get' command
@@ -82,7 +82,7 @@ fn requests_that_make_no_sense_are_refused_in_redis_words() {
 }
 
 #[test]
-fn numbers_are_counted_and_guarded() {
+fn numbers_are_incremented_and_checked() {
     script(
         r#"
         0 | INCR n        | :1
@@ -107,7 +107,7 @@ fn numbers_are_counted_and_guarded() {
 }
 
 #[test]
-fn a_key_whose_time_has_come_is_absent_for_every_command() {
+fn an_expired_key_is_absent_for_every_command() {
     script(
         r#"
         1000 | SET a 1 PX 500  | OK
@@ -195,7 +195,7 @@ fn values_stay_within_their_limit() {
 }
 
 #[test]
-fn expired_keys_give_their_memory_back_bit_by_bit() {
+fn memory_of_expired_keys_is_freed_gradually() {
     let mut store = KvStore::default();
     let keys = EXPIRED_PER_ENTRY_MAX + 1;
     for key in 0..keys {
@@ -215,7 +215,7 @@ fn expired_keys_give_their_memory_back_bit_by_bit() {
 /// `SCAN` promises what Redis promises: what is there from the first call to the last is
 /// answered, whatever else comes and goes. Here also exactly once.
 #[test]
-fn a_scan_meets_every_key_that_stays() {
+fn a_scan_returns_every_key_that_stays() {
     let mut random = Random::new(7);
     let mut store = KvStore::default();
     for key in 0..500 {
@@ -247,7 +247,7 @@ fn a_scan_meets_every_key_that_stays() {
 }
 
 #[test]
-fn a_scan_leaves_out_what_has_expired_and_other_types() {
+fn a_scan_omits_expired_keys_and_other_types() {
     script(
         r#"
         0 | SET a 1             | OK
@@ -261,7 +261,7 @@ fn a_scan_leaves_out_what_has_expired_and_other_types() {
 }
 
 #[test]
-fn a_command_is_little_more_than_its_strings_when_it_is_encoded() {
+fn the_encoding_of_a_command_has_little_overhead() {
     let value = Bytes::from(vec![7; 1000]);
     let command = Command::Set {
         key: "key".into(),
@@ -276,7 +276,7 @@ fn a_command_is_little_more_than_its_strings_when_it_is_encoded() {
 }
 
 #[test]
-fn a_snapshot_is_the_state_at_its_moment_and_the_same_for_the_same_state() {
+fn a_snapshot_is_consistent_and_deterministic() {
     let mut store = KvStore::default();
     for key in 0..1000_usize {
         let (key, value) = (format!("key {key}"), "v".repeat(key));

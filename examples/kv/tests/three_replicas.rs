@@ -12,7 +12,7 @@ use common::{Demo, TestClient, request, text, until};
 
 /// Clients at all replicas hear every message, in one order.
 #[test]
-fn messages_reach_the_clients_of_all_replicas_in_one_order() {
+fn messages_reach_the_subscribers_at_all_replicas_in_one_order() {
     const MESSAGES: usize = 200;
     let demo = Demo::start();
     let mut listeners: Vec<_> =
@@ -53,7 +53,7 @@ fn messages_reach_the_clients_of_all_replicas_in_one_order() {
 /// `KEYS` shows one moment: of keys that a transaction deletes and makes, all the old or all
 /// the new ones.
 #[test]
-fn all_keys_are_those_of_one_moment() {
+fn keys_returns_the_keys_of_one_moment() {
     const KEYS: usize = 3_000;
     let demo = Demo::start();
     let mut writer = TestClient::connect(demo.addresses[0]).unwrap();
@@ -86,7 +86,7 @@ fn all_keys_are_those_of_one_moment() {
 }
 
 #[test]
-fn a_client_waits_until_other_replicas_have_what_it_wrote() {
+fn wait_blocks_until_other_replicas_have_acknowledged() {
     let demo = Demo::start();
     let mut client = TestClient::connect(demo.addresses[2]).unwrap();
     until("all replicas", || {

@@ -308,7 +308,7 @@ fn seeds() -> u64 {
 }
 
 #[test]
-fn transactions_are_whole_and_see_who_was_there_before() {
+fn transactions_are_atomic_and_check_watched_keys() {
     let mut acknowledged = 0;
     for seed in 0..seeds() {
         let report = run(seed, None);
@@ -329,21 +329,21 @@ fn is_caught(mutant: Mutant) {
 }
 
 #[test]
-fn half_a_transaction_is_noticed() {
+fn a_half_applied_transaction_is_detected() {
     is_caught(Mutant::ExecAppliesHalf);
 }
 
 #[test]
-fn watched_keys_that_are_not_compared_are_noticed() {
+fn unchecked_watched_keys_are_detected() {
     is_caught(Mutant::WatchDoesNotCompare);
 }
 
 #[test]
-fn values_that_are_not_compared_are_noticed() {
+fn unchecked_ifeq_is_detected() {
     is_caught(Mutant::IfEqDoesNotCompare);
 }
 
 #[test]
-fn keys_that_expire_by_a_local_clock_are_noticed() {
+fn expiry_by_a_local_clock_is_detected() {
     is_caught(Mutant::ExpiryByLocalClock);
 }

@@ -1,13 +1,14 @@
-//! Whole numbers of any size, with the few operations that reading and writing need.
+//! Natural numbers of any size, with the few operations that parsing and formatting need.
 
 use std::cmp::Ordering;
 
-/// Digits in base 2^32, the least first, without zeros at the end.
+/// Digits in base 2^32, least significant first, without leading zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Big(Vec<u32>);
 
-/// The largest power of ten in a digit.
+/// Largest power of ten that fits into a digit.
 const CHUNK: u32 = 1_000_000_000;
+/// Exponent of that power.
 const CHUNK_DIGITS: usize = 9;
 
 impl From<u64> for Big {
@@ -17,10 +18,10 @@ impl From<u64> for Big {
 }
 
 impl Big {
-    /// Reads digits in base 10 or 16, which have been checked.
+    /// Parses digits in base 10 or 16. The caller has checked them.
     pub(super) fn from_digits(digits: &[u8], base: u32) -> Self {
         let mut number = Self(Vec::new());
-        // As many digits at once as fit.
+        // Seven digits fit into 32 bits in both bases.
         for chunk in digits.chunks(7) {
             let value = chunk.iter().fold(0, |value, digit| {
                 value * base + char::from(*digit).to_digit(base).unwrap_or(0)
@@ -75,7 +76,7 @@ impl Big {
         Self(shifted).trimmed()
     }
 
-    /// Returns the highest 128 bits, their exponent, and whether bits below them are set.
+    /// Returns the highest 128 bits, true if any bit below them is set, and their binary exponent.
     pub(super) fn highest(&self) -> (u128, bool, i64) {
         let cut = (self.bits() - 128).max(0);
         let (digits, bits) = ((cut / 32) as usize, (cut % 32) as u32);
@@ -92,8 +93,8 @@ impl Big {
         (value, cut_off, cut)
     }
 
-    /// Divides by a number that is so large that the quotient has 68 bits at most; says
-    /// whether there is a remainder.
+    /// Divides by `divisor`, which must be so large that the quotient has at most 68 bits. Returns
+    /// the quotient, and true if there is a remainder.
     pub(super) fn divided_by(mut self, divisor: &Self) -> (u128, bool) {
         let mut quotient = 0;
         for place in (0..68).rev() {
@@ -112,7 +113,7 @@ impl Big {
         lengths.then_with(|| self.0.iter().rev().cmp(other.0.iter().rev()))
     }
 
-    /// Subtracts a number that is not larger.
+    /// Subtracts `other`, which must not be larger.
     fn subtract(&mut self, other: &Self) {
         let mut borrow = 0;
         for (at, digit) in self.0.iter_mut().enumerate() {

@@ -1,14 +1,14 @@
-//! Reading of numbers as `strtold` reads them in the C locale.
+//! Parses numbers as `strtold` does in the C locale.
 
 use super::big::Big;
 use super::{Extended, Read, TEXT_BYTES_MAX};
 
-/// Exponents in texts are cut to this, far beyond any that matters.
+/// Maximum absolute exponent. Larger ones are reduced to this, which is far out of range anyway.
 const EXPONENT_TEXT_MAX: i64 = 100_000;
 
 impl Extended {
-    /// Reads a number that is the whole text: decimal, hexadecimal or infinity. `None` for
-    /// everything else, also for numbers that are too large or too close to zero.
+    /// Parses a text as a decimal or hexadecimal number or infinity. Returns `None` for anything
+    /// else, including numbers that are too large or too close to zero.
     pub fn read(text: &[u8]) -> Option<Read> {
         if text.is_empty() || text.len() > TEXT_BYTES_MAX {
             return None;
@@ -29,9 +29,11 @@ impl Extended {
     }
 }
 
-/// The parts of a text: its digits, how many of them are after the point, and its exponent.
+/// The parts of a number's text.
 struct Parts {
+    /// Digits before and after the point.
     digits: Vec<u8>,
+    /// Number of digits after the point.
     after_point: i64,
     exponent: i64,
 }
@@ -78,7 +80,7 @@ fn decimal(is_negative: bool, text: &[u8]) -> Option<Extended> {
     let Parts { digits, after_point, exponent } = parts(text, u8::is_ascii_digit, b'e')?;
     let leading = digits.iter().take_while(|digit| **digit == b'0').count();
     let (digits, exponent) = (&digits[leading..], exponent - after_point);
-    // Far beyond the range of the numbers, and not worth to be computed.
+    // Far out of range, so computing the number would be a waste.
     let magnitude = digits.len() as i64 + exponent;
     if !digits.is_empty() && !(-4970..=4940).contains(&magnitude) {
         return None;
@@ -89,7 +91,7 @@ fn decimal(is_negative: bool, text: &[u8]) -> Option<Extended> {
         Ok(power) => rounded(is_negative, &number.times_power_of_ten(power), 0),
         Err(_) => {
             let divisor = Big::from(1).times_power_of_ten(exponent.unsigned_abs() as usize);
-            // The quotient gets 67 or 68 bits, which is enough to round.
+            // The quotient has 67 or 68 bits, which is enough to round.
             let shift = divisor.bits() + 67 - number.bits();
             let up = |by: i64| u32::try_from(by).unwrap_or(0);
             let (quotient, is_more) =
@@ -109,7 +111,7 @@ fn rounded(is_negative: bool, number: &Big, exponent: i64) -> Option<Extended> {
     nonzero(Extended::rounded(is_negative, value, is_more, exponent))
 }
 
-/// A number that is not zero and is rounded to zero is out of range.
+/// Rejects zero: a nonzero number that is rounded to zero is out of range.
 fn nonzero(number: Option<Extended>) -> Option<Extended> {
     number.filter(|number| number.significand != 0)
 }

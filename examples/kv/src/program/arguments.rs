@@ -8,43 +8,73 @@ use service_lib::{ListenAddress, Start};
 const ABOUT: &str = "\
 A replicated key-value store that speaks the Redis protocol.
 
-Without a command it starts three replicas in this one process and shows what they do, so
-there is something to try at once. `kv serve` runs a single replica, for a group of several
-processes.
+Without a subcommand, kv runs three replicas in this one process, to try it without any setup.
+`kv serve` runs a single replica, as one process of a group.
 
-Every write that is answered is committed: a majority of the voters has it. A read sees every
-write that was answered before, at any replica. The time by which keys expire is the log's.";
+A reply to a write means that a majority of the voters has it. A read sees every write that was
+acknowledged before it, at any replica. Keys expire by the time of the replicated log, at the
+same point for all replicas.";
+
+const ABOUT_SERVE: &str = "\
+Runs one replica until Ctrl-C or SIGTERM.
+
+A new group forms once all replicas listed in --voters are running; then it serves clients as
+long as a majority of them is running. Prints `replica ID: ADDRESS` on stdout once it accepts
+clients, and logs on stderr.";
 
 const EXAMPLES: &str = "\
 Examples:
-  kv
-      three replicas on 127.0.0.1:7001, 7002 and 7003
-  redis-cli -p 7001 SET greeting hello EX 60
-  redis-cli -p 7003 GET greeting
-  redis-cli -p 7002 INFO replication
-  redis-benchmark -p 7002 -t set,get -P 16 -q
+  Run three replicas on 127.0.0.1:7001, 7002 and 7003, and use them from another terminal:
+      kv
+      redis-cli -p 7001 SET greeting hello EX 60
+      redis-cli -p 7003 GET greeting
 
-  kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded
-  kv serve --id 2 --voters 1,2,3 --listen 127.0.0.1:7002 --engine embedded
-  kv serve --id 3 --voters 1,2,3 --listen 127.0.0.1:7003 --engine embedded
-      a group of three processes on one host; with --data-dir DIR, a different one for each,
-      it comes back with everything after all were stopped
+  Run a group of three processes on this host (see `kv serve --help`):
+      kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded
+      kv serve --id 2 --voters 1,2,3 --listen 127.0.0.1:7002 --engine embedded
+      kv serve --id 3 --voters 1,2,3 --listen 127.0.0.1:7003 --engine embedded
 
-  kv serve --id 1 --voters 1,2,3 --engine corosync --data-dir /var/lib/kv --listen 10.0.0.1:7001 \
-      --socket /run/kv/kv.sock --requirepass-file /etc/kv/password --maxmemory 2gb \
-      --tls-cert /etc/kv/cert.pem --tls-key /etc/kv/key.pem
-      a node of a cluster, for clients of other hosts: redis-cli --tls -a PASSWORD -h 10.0.0.1
+  Ask a replica for its status, and change the voters:
+      kv status --at 127.0.0.1:7001
+      kv members --at 127.0.0.1:7001
+      kv members add 4 --at 127.0.0.1:7001
 
-  kv status --at 127.0.0.1:7001
-  kv members --at 127.0.0.1:7001
-  kv members add 4 --at 127.0.0.1:7001
-  kv force-new-cluster --at 127.0.0.1:7001
-      how a replica is; who is there and who votes; and what to do when a majority is lost for
-      good. PLAINSONG_AT in the environment says the same as --at
+Environment:
+  RUST_LOG       What to log on stderr, e.g. RUST_LOG=debug
+                 [default: info for `kv serve`, otherwise warn]
+  PLAINSONG_AT   Default of --at
 
-Exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot start, 2 if the command line is wrong;
-69 if no replica answers an operator or it refuses.
-RUST_LOG chooses what is logged on stderr, e.g. RUST_LOG=debug.";
+Exit status:
+  0    success, or stopped by Ctrl-C or SIGTERM
+  1    cannot start, or the operator did not confirm
+  2    invalid command line
+  64   operator subcommands: --at is missing, or options contradict each other
+  69   operator subcommands: no replica answers, or the replica rejected the request
+  75   `kv members --wait-safe` timed out
+  130  stopped by a second Ctrl-C or SIGTERM while stopping";
+
+const EXAMPLES_SERVE: &str = "\
+Examples:
+  Three processes on one host, with data in memory. Run each command in a terminal of its own:
+      kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded
+      kv serve --id 2 --voters 1,2,3 --listen 127.0.0.1:7002 --engine embedded
+      kv serve --id 3 --voters 1,2,3 --listen 127.0.0.1:7003 --engine embedded
+
+  The same with data on disk, which survives restarts and power failures. Each replica needs a
+  directory of its own:
+      kv serve --id 1 --voters 1,2,3 --listen 127.0.0.1:7001 --engine embedded \\
+          --durability disk --data-dir ./kv1
+
+  A fourth replica for that group. It follows as a learner until it is added as a voter:
+      kv serve --id 4 --listen 127.0.0.1:7004 --engine embedded
+      kv members add 4 --at 127.0.0.1:7001
+
+  One of several hosts, with Corosync, TLS, a password and a memory limit:
+      kv serve --id 1 --voters 1,2,3 --engine corosync --durability disk \\
+          --data-dir /var/lib/kv/1 --listen 10.0.0.1:7001 --socket /run/kv/kv.sock \\
+          --requirepass-file /etc/kv/password --tls-cert /etc/kv/cert.pem \\
+          --tls-key /etc/kv/key.pem --maxmemory 2gb
+      redis-cli --tls -a PASSWORD -h 10.0.0.1 -p 7001";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -66,7 +96,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Runs one replica until Ctrl-C or SIGTERM.
-    #[command(after_help = EXAMPLES)]
+    #[command(long_about = ABOUT_SERVE, after_help = EXAMPLES_SERVE)]
     Serve(Box<Serve>),
     #[command(flatten)]
     Operate(service_lib::operator::Operate),
@@ -74,7 +104,7 @@ pub(super) enum Action {
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// The first of three ports in a row on 127.0.0.1; 0 takes any that are free.
+    /// First of three consecutive ports on 127.0.0.1. 0 picks free ports.
     #[arg(long, value_name = "PORT", default_value_t = 7001)]
     pub(super) port: u16,
     #[command(flatten)]
@@ -85,51 +115,56 @@ pub(super) struct Demo {
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) start: Start,
-    /// Where to serve clients: HOST:PORT, or *:PORT for all addresses of this host; port 0 takes
-    /// any that is free. An address that other hosts reach needs --requirepass-file, --tls-client-ca or --allow-remote.
+    /// Address for clients: HOST:PORT, or *:PORT for all addresses of this host. Port 0 picks a free
+    /// port. An address that other hosts can reach requires --requirepass-file, --tls-client-ca or
+    /// --allow-remote.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7001")]
     pub(super) listen: ListenAddress,
-    /// Serves clients of this host at a Unix socket, too, made for its owner only. They need
-    /// neither password nor TLS: the place for operators (`kv status --at PATH`).
+    /// Also listens on this Unix socket (mode 0600), without password and TLS. Operator requests
+    /// that change the group are accepted here only. Without this option kv creates a socket in the
+    /// private directory of its user, which the operator subcommands find by themselves.
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     #[command(flatten)]
     pub(super) guard: Guard,
-    /// Refuses what could make the store larger while it holds more than this: bytes, or a
-    /// number with k, kb, m, mb, g or gb behind it, as in Redis. 0 is no limit. Nothing is
-    /// evicted. Each replica has its own limit, for what its clients write.
+    /// Memory limit: rejects commands that could make the store larger while its keys and values
+    /// take more than this. A number of bytes, or a number with the unit k, m or g (powers of 1000)
+    /// or kb, mb or gb (powers of 1024). 0 means no limit. No keys are evicted. Each replica applies
+    /// its own limit to its own clients, so use the same at all replicas.
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = memory)]
     pub(super) maxmemory: u64,
-    /// The name of the group: 1 to 120 printable ASCII characters.
+    /// Name of the group: 1 to 120 printable ASCII characters. Replicas with the same name on the
+    /// same transport form one group.
     #[arg(long, value_name = "NAME", default_value = "kv", value_parser = group_name)]
     pub(super) group: String,
     #[command(flatten)]
     pub(super) common: Common,
 }
 
-/// Who is served at the port.
+/// Options that restrict who may connect to the TCP port.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Guard {
-    /// Clients at the port have to say the password that is the first line of this file
-    /// (`AUTH`).
+    /// Requires a password from clients on the TCP port (`AUTH`): the first line of this file. The
+    /// file is read once, at the start.
     #[arg(long, value_name = "FILE")]
     pub(super) requirepass_file: Option<PathBuf>,
-    /// Encrypts the port with TLS: the certificate in PEM, and those it hangs on behind it.
+    /// Encrypts the TCP port with TLS 1.2 or 1.3. The file contains the server's certificate in PEM,
+    /// followed by its intermediate certificates.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(super) tls_cert: Option<PathBuf>,
-    /// The key of the certificate, in PEM.
+    /// Private key of the certificate, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_key: Option<PathBuf>,
-    /// Serves only clients with a certificate of one of these authorities, in PEM.
+    /// Accepts only clients with a certificate of one of these certification authorities, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_client_ca: Option<PathBuf>,
-    /// Lets --listen be an address that other hosts reach though neither password nor
-    /// certificate is asked for: whoever reaches it may read and write everything.
+    /// Allows --listen with an address that other hosts can reach, without a password or client
+    /// certificates. Anyone who can reach the address may read and write everything.
     #[arg(long)]
     pub(super) allow_remote: bool,
 }
 
-/// Reads `--maxmemory`, by the units of Redis: k is 1,000 and kb is 1,024.
+/// Parses `--maxmemory`, with the units of Redis: k is 1,000 and kb is 1,024.
 fn memory(text: &str) -> Result<u64, String> {
     let small = text.to_ascii_lowercase();
     let digits = small.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -144,13 +179,13 @@ fn memory(text: &str) -> Result<u64, String> {
         _ => 0_u64,
     };
     let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes.filter(|_| unit > 0).ok_or_else(|| "give bytes, like 1000000, 512mb or 2gb".into())
+    bytes.filter(|_| unit > 0).ok_or_else(|| "give a number of bytes, like 1000000, 512mb or 2gb".into())
 }
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Common {
-    /// How long a client waits for a command to be committed before it is told that there
-    /// is no answer, in seconds. Above 0; a fraction is fine.
+    /// Maximum time that a client waits for a command, in seconds from 0.001 to 86400. After that the
+    /// client gets an error, which says whether the command may still take effect.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) timeout: Duration,
 }
@@ -181,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_definition_is_valid() {
         Arguments::command().debug_assert();
     }
 }

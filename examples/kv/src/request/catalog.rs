@@ -3,37 +3,37 @@ use bytes::Bytes;
 use super::keyspace;
 use super::parse::{self, Parsed};
 
-/// A command of the Redis protocol that this server knows.
+/// A supported command of the Redis protocol.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its name in small letters.
+    /// Name in lower case.
     pub name: &'static str,
-    /// How many arguments it has, its name counted; negative for so many or more.
+    /// Number of arguments including the name; negative if it is a minimum.
     pub arity: i64,
-    /// Where its keys are.
+    /// Positions of the keys.
     pub keys: Keys,
-    /// Whether it may write.
+    /// True if it may write.
     pub writes: bool,
-    /// Whether it may make the store larger.
+    /// True if it may make the store larger.
     pub grows: bool,
-    /// What is done with it.
+    /// Execution of the command.
     pub kind: Kind,
 }
 
-/// Where the keys are among the arguments: the first, the last (from the end if negative)
-/// and the step between them, as `COMMAND` tells it.
+/// Positions of the keys among the arguments, as `COMMAND` reports them: the first, the last (from
+/// the end if negative), and the step between them.
 pub type Keys = (i64, i64, i64);
 
-/// What is done with a command.
+/// Execution of a command.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// The store is asked what this function makes of its arguments.
+    /// The store executes it. The function parses the arguments.
     Asked(fn(&'static str, Vec<Bytes>) -> Parsed),
-    /// This server answers it alone.
+    /// The server answers it without the store, or handles it in a special way.
     Local(Local),
 }
 
-/// What a server answers alone.
+/// Commands that the server itself handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Local {
@@ -174,7 +174,7 @@ const fn local(name: &'static str, arity: i64, local: Local) -> Entry {
     Entry { name, arity, keys: NONE, writes: false, grows: false, kind }
 }
 
-/// Finds a command by its name in any case.
+/// Finds a command by its name, ignoring case.
 pub fn find(name: &[u8]) -> Option<&'static Entry> {
     let mut small = [0; 16];
     let small = small.get_mut(..name.len())?;
@@ -185,13 +185,13 @@ pub fn find(name: &[u8]) -> Option<&'static Entry> {
 }
 
 impl Entry {
-    /// Whether a request may have so many arguments, its name counted.
+    /// Returns true if a request may have this number of arguments, including the name.
     pub fn takes(&self, arguments: usize) -> bool {
         let arguments = i64::try_from(arguments).unwrap_or(i64::MAX);
         if self.arity < 0 { arguments >= -self.arity } else { arguments == self.arity }
     }
 
-    /// What the server answers alone, if it is that.
+    /// Returns the command if the server itself handles it.
     pub fn local(&self) -> Option<Local> {
         match self.kind {
             Kind::Local(local) => Some(local),

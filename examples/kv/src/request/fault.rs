@@ -1,52 +1,52 @@
-/// Why a request is refused before it is proposed: in the words of Redis where it has
-/// them. Nothing has changed.
+/// Reason for which a request is rejected before it is proposed. Nothing has changed then. The texts
+/// are Redis's own where it has them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Not a command of this server.
+    /// Unknown command.
     #[error("ERR unknown command '{name}', with args beginning with: {arguments}")]
     UnknownCommand {
-        /// What it was called, shortened.
+        /// Its name, shortened.
         name: String,
         /// Its first arguments, quoted and shortened.
         arguments: String,
     },
-    /// Not a part of this command.
+    /// Unknown subcommand.
     #[error("ERR unknown subcommand '{name}'. Try {command} HELP.")]
     UnknownSubcommand {
         /// The command in capitals.
         command: &'static str,
-        /// What its part was called, shortened.
+        /// The subcommand, shortened.
         name: String,
     },
     /// Too few arguments, or too many.
     #[error("ERR wrong number of arguments for '{0}' command")]
     Arity(&'static str),
-    /// Arguments that do not go together.
+    /// Invalid or contradictory arguments.
     #[error("ERR syntax error")]
     Syntax,
-    /// An argument is not the decimal form of a number of 64 bits.
+    /// An argument is not a signed 64-bit integer in canonical decimal form.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
-    /// The opposite of the number does not exist.
+    /// The decrement cannot be negated.
     #[error("ERR decrement would overflow")]
     DecrementOverflow,
     /// An expiry that is not positive, or too far away.
     #[error("ERR invalid expire time in '{0}' command")]
     ExpireTime(&'static str),
-    /// Not an option of `EXPIRE`.
+    /// Unknown option of `EXPIRE`.
     #[error("ERR Unsupported option {0}")]
     ExpireOption(String),
-    /// Options of `EXPIRE` that exclude each other.
+    /// `EXPIRE` with `NX` and another condition.
     #[error("ERR NX and XX, GT or LT options at the same time are not compatible")]
     ExpireNotWithNx,
-    /// Options of `EXPIRE` that exclude each other.
+    /// `EXPIRE` with `GT` and `LT`.
     #[error("ERR GT and LT options at the same time are not compatible")]
     ExpireGtAndLt,
-    /// A place before the first byte.
+    /// A negative offset.
     #[error("ERR offset is out of range")]
     Offset,
-    /// Not a cursor.
+    /// An invalid cursor.
     #[error("ERR invalid cursor")]
     Cursor,
     /// A pattern longer than [`crate::limits::PATTERN_BYTES_MAX`].
@@ -61,88 +61,88 @@ pub enum Fault {
         max = crate::limits::COMMAND_BYTES_MAX
     )]
     TooLong,
-    /// There is only database 0.
+    /// A database other than 0.
     #[error("ERR DB index is out of range")]
     Database,
-    /// Versions 2 and 3 of the protocol are spoken.
+    /// A protocol version other than 2 and 3.
     #[error("NOPROTO unsupported protocol version")]
     Protocol,
     /// The version of the protocol is not a number.
     #[error("ERR Protocol version is not an integer or out of range")]
     ProtocolNumber,
-    /// Not an option of `HELLO`, or one without its value.
+    /// Unknown option of `HELLO`, or an option without its value.
     #[error("ERR Syntax error in HELLO option '{0}'")]
     HelloOption(String),
-    /// The password is asked for first.
+    /// The client must authenticate first.
     #[error("NOAUTH Authentication required.")]
     NotAuthenticated,
-    /// The same, in the words of `HELLO`.
+    /// The client must authenticate first; the text for `HELLO`.
     #[error(
         "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
          <proto> AUTH <user> <pass> option can be used to authenticate the client and select the \
          RESP protocol version at the same time"
     )]
     HelloNotAuthenticated,
-    /// There is one user, `default`, and this is not its password.
+    /// A user other than `default`, or a wrong password.
     #[error("WRONGPASS invalid username-password pair or user is disabled.")]
     WrongPassword,
     /// The store is as large as `--maxmemory` allows.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
-    /// `MULTI` behind `MULTI`.
+    /// `MULTI` after `MULTI`.
     #[error("ERR MULTI calls can not be nested")]
     MultiInMulti,
-    /// `WATCH` behind `MULTI`.
+    /// `WATCH` after `MULTI`.
     #[error("ERR WATCH inside MULTI is not allowed")]
     WatchInMulti,
     /// `EXEC` or `DISCARD` without `MULTI`.
     #[error("ERR {0} without MULTI")]
     WithoutMulti(&'static str),
-    /// Not among the commands that can be queued.
+    /// A command that cannot be queued.
     #[error("ERR Command not allowed inside a transaction")]
     NotInTransaction,
-    /// A command could not be queued.
+    /// `EXEC` after a command that could not be queued.
     #[error("EXECABORT Transaction discarded because of previous errors.")]
     Aborted,
-    /// The transaction could make the store larger, and it must not be.
+    /// The transaction could make the store larger, which is as large as `--maxmemory` allows.
     #[error(
         "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > \
          'maxmemory'."
     )]
     AbortedOutOfMemory,
-    /// A client that listens does nothing else.
+    /// A subscriber of protocol version 2 sent another command.
     #[error(
         "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
          allowed in this context"
     )]
     Listening(std::borrow::Cow<'static, str>),
-    /// More than [`crate::limits::SUBSCRIPTIONS_MAX`].
+    /// The client has [`crate::limits::SUBSCRIPTIONS_MAX`] subscriptions already.
     #[error(
         "ERR too many subscriptions ({max} at most for a client)",
         max = crate::limits::SUBSCRIPTIONS_MAX
     )]
     TooManySubscriptions,
-    /// A setting that only the command line sets.
+    /// A setting that only the command line can change.
     #[error(
         "ERR CONFIG SET failed (possibly related to argument '{0}') - can't set immutable config"
     )]
     Immutable(&'static str),
-    /// Not a setting.
+    /// Unknown setting.
     #[error("ERR Unknown option or number of arguments for CONFIG SET - '{0}'")]
     UnknownSetting(String),
-    /// There are no users and no passwords.
+    /// `AUTH` at a server without a password.
     #[error(
         "ERR AUTH <password> called without any password configured for the default user. Are \
          you sure your configuration is correct?"
     )]
     Auth,
-    /// Neither scripts nor functions run here.
+    /// Scripts and functions are not supported.
     #[error(
         "ERR {0} is not supported: a script cannot be a command of the log; compare and set with \
          SET key value IFEQ old or DELEX key IFEQ old, or use WATCH with MULTI and EXEC"
     )]
     Script(String),
-    /// The value, or what is to be added, is not a number.
+    /// The number to add is not a number.
     #[error("ERR value is not a valid float")]
     NotAFloat,
     /// `COPY` of a key to itself.
@@ -154,35 +154,35 @@ pub enum Fault {
     /// The timeout of `WAIT` is less than 0.
     #[error("ERR timeout is negative")]
     NegativeTimeout,
-    /// A name that would break the list of clients.
+    /// A client name with characters that would break `CLIENT LIST`.
     #[error("ERR Client names cannot contain spaces, newlines or special characters.")]
     ClientName,
-    /// Not an option of `CLIENT SETINFO`.
+    /// Unknown option of `CLIENT SETINFO`.
     #[error("ERR Unrecognized option '{0}'")]
     ClientInfo(String),
-    /// A value of `CLIENT SETINFO` that would break the list of clients.
+    /// A value of `CLIENT SETINFO` with characters that would break `CLIENT LIST`.
     #[error("ERR {0} cannot contain spaces, newlines or special characters.")]
     ClientInfoValue(String),
-    /// Not a kind of client in `CLIENT LIST`.
+    /// Unknown client type in `CLIENT LIST`.
     #[error("ERR Unknown client type '{0}'")]
     ClientType(String),
-    /// Not a number of a client.
+    /// An invalid client id.
     #[error("ERR Invalid client ID")]
     ClientId,
 }
 
-/// The commands that run scripts and functions, or manage them.
+/// Commands that run or manage scripts and functions.
 const SCRIPTS: &[&str] =
     &["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro", "function", "script"];
 
 impl Fault {
-    /// An unknown subcommand, as Redis tells of it.
+    /// Returns the error for an unknown subcommand.
     pub(crate) fn unknown_part(command: &'static str, part: &[u8]) -> Self {
         let name = String::from_utf8_lossy(&part[..part.len().min(128)]).into_owned();
         Self::UnknownSubcommand { command, name }
     }
 
-    /// An unknown command, as Redis tells of it.
+    /// Returns the error for an unknown command. Scripts get an error of their own.
     pub(crate) fn unknown(arguments: &[bytes::Bytes]) -> Self {
         let shown = |bytes: &[u8], max: usize| {
             String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned()

@@ -1,4 +1,4 @@
-//! The arguments of commands on keys and channels, whatever the values are.
+//! Parses the arguments of commands on keys and channels.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -78,7 +78,7 @@ pub(super) fn copy(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
 }
 
 pub(super) fn randomkey(_: &'static str, _: Vec<Bytes>) -> Parsed {
-    // Each has keys of its own, which the system has drawn.
+    // Each `RandomState` has random keys, so this is a random number.
     plain(Query::Random(RandomState::new().hash_one(0)))
 }
 
@@ -113,7 +113,7 @@ pub(super) fn memory(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
     let mut arguments = arguments.into_iter().skip(2);
     let key = arguments.next().ok_or(Fault::Arity("memory|usage"))?;
     while let Some(option) = arguments.next() {
-        // A value is one string, so there is nothing to take samples of.
+        // A value is a single string, so there is nothing to sample.
         let count = arguments.next().filter(|_| option.eq_ignore_ascii_case(b"samples"));
         if integer(&count.ok_or(Fault::Syntax)?)? < 0 {
             return Err(Fault::Syntax);
@@ -122,7 +122,7 @@ pub(super) fn memory(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
     plain(Query::Property { key, property: Property::Bytes })
 }
 
-/// Answers `HELP`, at the place of the request among the others.
+/// Answers `HELP` with a query that reads nothing, so that the reply keeps its place in the pipeline.
 fn help(lines: &'static [&'static str], name: &'static str, arguments: &[Bytes]) -> Parsed {
     match arguments.len() {
         2 => Ok((Query::Versions(Vec::new()).into(), Shape::Lines(lines))),
@@ -130,7 +130,8 @@ fn help(lines: &'static [&'static str], name: &'static str, arguments: &[Bytes])
     }
 }
 
-/// Returns how many replicas to wait for, and how many milliseconds; 0 is without end.
+/// Parses the arguments of `WAIT`: the number of replicas to wait for, and the timeout in
+/// milliseconds, where 0 means no timeout.
 pub(crate) fn wait(arguments: &[Bytes]) -> Result<(i64, u64), Fault> {
     let [_, replicas, timeout] = arguments else { return Err(Fault::Arity("wait")) };
     let replicas = integer(replicas)?;

@@ -1,6 +1,6 @@
-//! From the arguments of a request to what is asked of the store, and from its output to a reply.
+//! Converts the arguments of a request to a command or query, and the output to a reply.
 //!
-//! The words of every error are Redis's own, so that clients which look at them work.
+//! Error texts are Redis's own, so that clients which check them work.
 
 mod catalog;
 mod fault;

@@ -1,5 +1,5 @@
-//! The arguments of each command that the store carries out. Whether their number is right by the catalog,
-//! the caller has checked.
+//! Parses the arguments of commands that the store executes. The caller has checked their number
+//! against the catalog.
 
 use bytes::Bytes;
 
@@ -10,11 +10,11 @@ use crate::command::{
 use crate::limits::PATTERN_BYTES_MAX;
 use crate::number;
 
-/// What is to be asked, and how its output is told.
+/// The request to the store and the shape of its reply, or the error.
 pub type Parsed = Result<(Ask, Shape), Fault>;
 
-/// Relative expiries from here on would leave the range of Redis's own numbers when they
-/// are added to the time.
+/// Maximum relative expiry in milliseconds. A longer one could overflow Redis's own signed 64-bit
+/// number when added to the current time.
 const LIFETIME_MS_MAX: i64 = i64::MAX - (1 << 53);
 
 #[derive(Clone, Copy)]
@@ -27,7 +27,7 @@ pub(super) fn plain(ask: impl Into<Ask>) -> Parsed {
     Ok((ask.into(), Shape::Plain))
 }
 
-/// The arguments after the name of the command, when there are `N`.
+/// Returns the arguments after the name of the command. Fails unless there are exactly `N`.
 pub(super) fn exactly<const N: usize>(
     name: &'static str,
     mut arguments: Vec<Bytes>,
@@ -132,7 +132,7 @@ struct Options {
     time: Bytes,
 }
 
-/// What is to become of the expiry; only one may be asked for.
+/// Requested change of the expiry. The options exclude each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Choice {
     Keep,
@@ -143,7 +143,8 @@ enum Choice {
     PxAt,
 }
 
-/// `IFEQ` and `IFNE`, which a value follows.
+/// Recognizes `IFEQ` and `IFNE`. Returns a function that creates the condition from the value that
+/// follows.
 fn comparison(option: &[u8]) -> Option<fn(Bytes) -> Condition> {
     if option.eq_ignore_ascii_case(b"ifeq") {
         Some(|value| Condition::Equal(Box::new(value)))
@@ -249,8 +250,8 @@ pub(super) fn delex(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     plain(Command::DeleteIf { key, condition })
 }
 
-/// `FLUSHALL` and `FLUSHDB`: there is one database. Whether the memory is given back at once
-/// makes no difference here.
+/// Parses `FLUSHALL` and `FLUSHDB`, which are the same here: there is only one database. `SYNC` and
+/// `ASYNC` make no difference.
 pub(super) fn flush(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
     match arguments.get(1..) {
         Some([]) => plain(Command::Clear),
@@ -311,7 +312,7 @@ pub(super) fn setrange(name: &'static str, arguments: Vec<Bytes>) -> Parsed {
     if first < 0 {
         return Err(Fault::Offset);
     }
-    // What is too far is so for the store, too.
+    // A saturated offset is above the limit as well, so the store rejects it.
     let first = u32::try_from(first).unwrap_or(u32::MAX);
     plain(Command::SetRange { key, first, part })
 }

@@ -15,34 +15,34 @@ use crate::keys::Keys;
 use crate::limits::{ENTRY_BYTES, EXPIRED_PER_ENTRY_MAX};
 use crate::view::{KeyEvent, View};
 
-/// The state machine: keys, their values and when they go.
+/// The state machine: keys with their values and expiries.
 ///
-/// A key whose time has come is absent from then on. What time it is, only the log says
-/// ([`Context::time`]), so all replicas agree on it. The memory of such keys is given back bit by bit, in an idle group too: the store asks
-/// to be woken when the next key goes, and takes out at most [`EXPIRED_PER_ENTRY_MAX`] of
-/// them at a time, those that went first.
+/// A key counts as absent from its expiry on. Time is the log's ([`Context::time`]), so all replicas
+/// agree on it. The memory of expired keys is freed gradually, even in an idle group: the store asks
+/// to be woken when the next key expires, and each time removes at most [`EXPIRED_PER_ENTRY_MAX`]
+/// keys, in the order of their expiry.
 ///
-/// Keys are kept in the order of a fixed hash. That makes the hash a cursor for `SCAN`
-/// which needs no memory at the server and survives any change between two calls, and the
-/// replica that was asked: a key that is there all the time keeps its place, which is the same
-/// everywhere, and is met exactly once. Keys with the same hash are answered together.
+/// Keys are kept in the order of a fixed hash. The hash is the cursor of `SCAN`, so scans need no
+/// memory at the server, and may continue at another replica. A key that exists during a whole scan
+/// is returned exactly once, because its hash is the same at every replica and never changes. Keys
+/// with the same hash are returned together.
 #[derive(Clone, Debug, Default)]
 pub struct KvStore {
     entries: Keys,
-    /// The places of all entries with a deadline. Always agrees with `entries`.
+    /// The places of all entries with a deadline. Always consistent with `entries`.
     deadlines: BTreeSet<(u64, Place)>,
-    /// The log's time when something last happened here: no deadline has passed since.
+    /// Log time of the last command or wake-up. No deadline has passed since.
     now: u64,
-    /// How often a key was given a value or an expiry so far: the newest version of any.
+    /// Newest version of any key: the number of times that a key was given a value or an expiry.
     version: u64,
-    /// What the entries hold, each with [`ENTRY_BYTES`] more.
+    /// Total size of the keys and values, with [`ENTRY_BYTES`] more for each.
     bytes: u64,
-    /// Where in the log that was; for those who listen only.
+    /// Index of the last command or wake-up. Only used to report changes.
     index: Index,
     view: View,
 }
 
-/// Where a key is in the order: its hash, then the key itself.
+/// Place of a key in the order: by its hash, then by the key itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) hash: u64,
@@ -52,13 +52,13 @@ pub(crate) struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) value: Bytes,
-    /// In milliseconds of log time.
+    /// Expiry in milliseconds of log time.
     pub(crate) deadline: Option<u64>,
-    /// Of the last change; no other change of any key has the same.
+    /// Version of the last change. No other change of any key has the same version.
     pub(crate) version: u64,
 }
 
-/// The same state, wherever in the log and whoever looks at it.
+/// Compares the states, and neither the index nor the view.
 impl PartialEq for KvStore {
     fn eq(&self, other: &Self) -> bool {
         (&self.entries, self.now, self.version) == (&other.entries, other.now, other.version)
@@ -115,17 +115,17 @@ impl StateMachine for KvStore {
 }
 
 impl KvStore {
-    /// What a server sees of this store, wherever the store goes.
+    /// Returns a view that stays valid when the store is moved into a replica.
     pub fn view(&self) -> View {
         self.view.clone()
     }
 
-    /// The entry of a key that is there.
+    /// Returns the entry of a key if it exists and has not expired.
     fn live(&self, place: &Place) -> Option<&Entry> {
         self.entries.get(place).filter(|entry| entry.is_live(self.now))
     }
 
-    /// Gives a key a value, unless its time has come already; then the key goes.
+    /// Sets a key, or deletes it if the deadline has passed already.
     fn put(&mut self, place: Place, value: Bytes, deadline: Option<u64>, event: KeyEvent) {
         if deadline.is_some_and(|deadline| deadline <= self.now) {
             self.delete(&place);
@@ -143,7 +143,7 @@ impl KvStore {
         self.view.tell(self.index, event, &place.key);
     }
 
-    /// Deletes a key; says whether it was there.
+    /// Deletes a key. Returns true if it existed and had not expired.
     fn delete(&mut self, place: &Place) -> bool {
         let Some(old) = self.remove(place) else { return false };
         let was_there = old.is_live(self.now);
@@ -152,7 +152,7 @@ impl KvStore {
         was_there
     }
 
-    /// Puts an entry into its place, and updates everything derived from it.
+    /// Inserts or replaces an entry, and updates everything derived from it.
     fn replace(&mut self, place: &Place, entry: Entry) -> Option<Entry> {
         let new = entry.deadline;
         self.bytes += entry_bytes(place, &entry);
@@ -171,7 +171,7 @@ impl KvStore {
         old
     }
 
-    /// Takes an entry out of its place, and updates everything derived from it.
+    /// Removes an entry, and updates everything derived from it.
     fn remove(&mut self, place: &Place) -> Option<Entry> {
         let old = self.entries.remove(place)?;
         self.bytes -= entry_bytes(place, &old);
@@ -210,7 +210,7 @@ fn entry_bytes(place: &Place, entry: &Entry) -> u64 {
     (place.key.len() + entry.value.len() + ENTRY_BYTES) as u64
 }
 
-/// Lengths and counts are far below the limit of an `i64`.
+/// Converts a length or count to `i64`. Both are far below its limit.
 fn integer(length: usize) -> i64 {
     length as i64
 }

@@ -1,4 +1,4 @@
-//! Queries, which change nothing.
+//! Answers queries.
 
 use bytes::Bytes;
 use plainsong::Timestamp;
@@ -8,15 +8,15 @@ use crate::command::{AllKeys, LifetimeForm, Output, Property, Query, Refusal};
 use crate::limits::{REPLY_BYTES_MAX, SCAN_COUNT_MAX, SCAN_KEY_BYTES_MAX};
 use crate::{glob, number};
 
-/// Redis keeps shorter strings together with their head.
+/// Maximum length of a string that Redis stores as `embstr`, in one allocation with its header.
 const EMBEDDED_BYTES_MAX: usize = 44;
 
-/// Redis shares one object among all values that are the same small number.
+/// Redis uses one shared object for each value that is an integer below this.
 const SHARED_INTEGERS: i64 = 10_000;
 
 impl KvStore {
-    /// Answers a query, as of the last entry of the log. `now` is the log's time by an estimate:
-    /// it only tells how long a key that is there will stay.
+    /// Answers a query as of the last applied log entry. `now` is an estimate of the log time. It is
+    /// used only for the remaining lifetime of keys, not to decide whether a key has expired.
     pub fn answer(&self, query: Query, now: Timestamp) -> Output {
         match query {
             Query::Get { key } => match self.live(&Place::of(key)) {
@@ -56,7 +56,7 @@ impl KvStore {
         }
     }
 
-    /// 0 for a key that is not there.
+    /// Returns the version of a key, or 0 if it is absent.
     pub(super) fn version_of(&self, key: Bytes) -> u64 {
         self.live(&Place::of(key)).map_or(0, |entry| entry.version)
     }
@@ -75,9 +75,8 @@ impl KvStore {
         Output::Values(values)
     }
 
-    /// A key that is there, the first in the order of the hashes from this one on. Keys that have
-    /// expired and are still in memory are passed over; there are few, because each entry of the
-    /// log takes some thousands of them out.
+    /// Returns the first existing key in hash order from `hash` on. Expired keys that are still in
+    /// memory are skipped; there are few, because each wake-up removes some thousands of them.
     fn random(&self, hash: u64) -> Output {
         let is_live = |(_, entry): &(&Place, &Entry)| entry.is_live(self.now);
         let found = self.entries.from(hash).find(is_live);
@@ -147,11 +146,13 @@ impl KvStore {
     }
 }
 
-/// The bytes from one place to another, both counted from zero, or from the end if negative.
+/// Returns the bytes from offset `first` to offset `last`, both inclusive. Negative offsets count from
+/// the end.
 fn range(value: &Bytes, first: i64, last: i64) -> Bytes {
     let length = integer(value.len());
     let place = |at: i64| if at < 0 { (length + at).max(0) } else { at };
-    // Two places before the first byte are no range, as in Redis.
+    // As in Redis, two negative offsets in the wrong order are an empty range, even if both are
+    // before the first byte.
     if first < 0 && last < 0 && first > last {
         return Bytes::new();
     }

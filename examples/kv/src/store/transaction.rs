@@ -1,4 +1,4 @@
-//! Several steps at one place of the log.
+//! Applies transactions.
 
 use plainsong::Timestamp;
 
@@ -7,10 +7,10 @@ use crate::command::{Output, Refusal, Step, Transaction};
 use crate::limits::REPLY_BYTES_MAX;
 
 impl KvStore {
-    /// Carries out all steps, or nothing if a watched key is not as it was.
+    /// Applies all steps, or none if a watched key has changed.
     ///
-    /// What the steps answer is limited together: those that could answer more values behind
-    /// the limit are refused, each by itself, and change nothing.
+    /// The total size of the values returned is limited. Once it exceeds the limit, each further step
+    /// that could return a value is rejected and changes nothing.
     pub(super) fn transact(&mut self, transaction: Transaction) -> Output {
         let Transaction { watched, steps } = transaction;
         if watched.into_iter().any(|(key, version)| self.version_of(key) != version) {
@@ -24,7 +24,7 @@ impl KvStore {
             } else {
                 match step {
                     Step::Write(command) => self.write(command),
-                    // The only time that all replicas agree on.
+                    // Log time, because all replicas must return the same.
                     Step::Read(query) => self.answer(query, Timestamp(self.now)),
                 }
             };

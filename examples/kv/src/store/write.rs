@@ -1,4 +1,4 @@
-//! Commands, which change what they name and nothing else.
+//! Applies commands.
 
 use bytes::Bytes;
 
@@ -65,7 +65,7 @@ impl KvStore {
                 self.entries = Default::default();
                 self.deadlines.clear();
                 self.bytes = 0;
-                // Too much to be told one by one.
+                // One notice for all, because there may be too many keys for a notice each.
                 self.view.clear(self.index);
                 Output::Done
             }
@@ -77,7 +77,7 @@ impl KvStore {
         let Some(entry) = self.live(&place) else { return Output::Absent };
         let (value, old) = (entry.value.clone(), entry.deadline);
         let deadline = expiry.resolve(self.now, old);
-        // What stays as it is has not changed.
+        // An unchanged expiry is not a change, so the version stays the same.
         if deadline != old {
             let event = if deadline.is_some() { KeyEvent::Expire } else { KeyEvent::Persist };
             self.put(place, value.clone(), deadline, event);
@@ -163,7 +163,7 @@ impl KvStore {
         if if_absent && self.live(&to).is_some() {
             return Output::Integer(0);
         }
-        // A key that keeps its name has not changed.
+        // Renaming a key to itself is not a change.
         if from != to {
             self.remove(&from);
             self.view.tell(self.index, KeyEvent::RenameFrom, &from.key);
@@ -233,7 +233,7 @@ impl KvStore {
 }
 
 impl Condition {
-    /// Whether it holds for a key with that value, or for an absent one.
+    /// Returns true if the condition holds for a key with this value; `None` is an absent key.
     fn holds(&self, value: Option<&Bytes>) -> bool {
         match self {
             Self::Always => true,
@@ -274,7 +274,7 @@ impl ExpireCondition {
 }
 
 impl Step {
-    /// Whether what it answers may be long.
+    /// Returns true if the output may contain values, which may be long.
     pub(super) fn answers_values(&self) -> bool {
         match self {
             Self::Read(query) => {

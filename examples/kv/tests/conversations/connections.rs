@@ -4,7 +4,7 @@ use super::{PATIENT, ours, same};
 use crate::common::{Test, until};
 
 #[test]
-fn version_3_of_the_protocol_has_types_of_its_own() {
+fn protocol_version_3_has_additional_types() {
     same(
         r#"
         1 | HELLO x              | -ERR Protocol version is not an integer or out of range
@@ -44,7 +44,7 @@ fn version_3_of_the_protocol_has_types_of_its_own() {
 }
 
 #[test]
-fn replies_are_left_out_on_request() {
+fn replies_are_suppressed_on_request() {
     same(
         r#"
         1 | CLIENT REPLY nope    | -ERR syntax error
@@ -72,7 +72,7 @@ fn replies_are_left_out_on_request() {
 }
 
 #[test]
-fn clients_are_listed() {
+fn client_list_shows_all_clients() {
     same(
         r#"
         1 | CLIENT GETNAME       | nil

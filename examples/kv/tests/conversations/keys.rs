@@ -3,7 +3,7 @@
 use super::{ours, same};
 
 #[test]
-fn a_key_is_set_and_deleted_if_it_has_a_value() {
+fn ifeq_and_ifne_compare_the_current_value() {
     ours(
         r#"
         1 | SET a 1 IFEQ 1       | nil
@@ -94,7 +94,7 @@ fn keys_are_renamed_and_copied() {
 }
 
 #[test]
-fn floating_point_numbers_are_added_as_redis_adds_them() {
+fn floating_point_sums_equal_those_of_redis() {
     same(
         r#"
         1 | INCRBYFLOAT a 10.50  | "10.5"
@@ -121,7 +121,7 @@ fn floating_point_numbers_are_added_as_redis_adds_them() {
 }
 
 #[test]
-fn what_is_asked_about_keys_is_answered_as_redis_answers_it() {
+fn properties_of_keys_are_reported_as_by_redis() {
     same(
         r#"
         1 | RANDOMKEY            | nil

@@ -3,7 +3,7 @@
 use super::same;
 
 #[test]
-fn a_client_of_version_3_listens_and_does_anything_else() {
+fn a_version_3_subscriber_may_send_any_command() {
     same(
         r#"
         1 | HELLO 3              | ~
@@ -30,7 +30,7 @@ fn a_client_of_version_3_listens_and_does_anything_else() {
 }
 
 #[test]
-fn changes_of_keys_are_told_to_who_listens() {
+fn subscribers_receive_changes_of_keys() {
     same(
         r#"
         1 | SUBSCRIBE __keyspace@0__:a __keyevent@0__:del | ["subscribe" "__keyspace@0__:a" :1]
@@ -83,7 +83,7 @@ fn changes_of_keys_are_told_to_who_listens() {
 }
 
 #[test]
-fn messages_are_published() {
+fn published_messages_reach_subscribers() {
     same(
         r#"
         3 | PUBLISH a hi         | :0
@@ -120,7 +120,7 @@ fn messages_are_published() {
 }
 
 #[test]
-fn a_client_that_listens_does_nothing_else() {
+fn a_version_2_subscriber_may_send_few_commands() {
     same(
         r#"
         1 | UNSUBSCRIBE          | ["unsubscribe" nil :0]

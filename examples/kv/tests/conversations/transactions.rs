@@ -4,7 +4,7 @@ use super::{PATIENT, same};
 use crate::common::{Random, Redis, Test};
 
 #[test]
-fn a_transaction_is_answered_as_a_whole() {
+fn a_transaction_gets_one_reply() {
     same(
         r#"
         1 | MULTI            | OK
@@ -32,7 +32,7 @@ fn a_transaction_is_answered_as_a_whole() {
 }
 
 #[test]
-fn a_command_that_fails_in_a_transaction_fails_alone() {
+fn a_failing_command_does_not_abort_its_transaction() {
     same(
         r#"
         1 | MULTI        | OK
@@ -73,7 +73,7 @@ fn a_command_that_cannot_be_queued_discards_the_transaction() {
 }
 
 #[test]
-fn words_of_transactions_in_the_wrong_place_are_refused() {
+fn misplaced_transaction_commands_are_rejected() {
     same(
         r#"
         1 | EXEC         | -ERR EXEC without MULTI
@@ -96,7 +96,7 @@ fn words_of_transactions_in_the_wrong_place_are_refused() {
 }
 
 #[test]
-fn a_watched_key_that_changed_stops_the_transaction() {
+fn a_changed_watched_key_aborts_the_transaction() {
     same(
         r#"
         1 | SET a 1      | OK
@@ -148,7 +148,7 @@ fn a_watched_key_that_changed_stops_the_transaction() {
 }
 
 #[test]
-fn what_changes_no_watched_key_stops_nothing() {
+fn other_changes_do_not_abort_the_transaction() {
     same(
         r#"
         1 | MSET a 1 b 1 | OK
@@ -192,7 +192,7 @@ fn what_changes_no_watched_key_stops_nothing() {
 }
 
 #[test]
-fn random_transactions_of_three_clients_are_answered_as_redis_answers_them() {
+fn random_transactions_get_the_same_replies_as_from_redis() {
     if !Redis::is_there() {
         return;
     }
