@@ -1,8 +1,8 @@
-//! The Redis protocol, versions 2 and 3, as the server speaks it.
+//! The Redis protocol, versions 2 and 3.
 //!
 //! Requests are the same in both versions; the crate `service_lib` decodes them. Replies have more
-//! types in version 3. A [`Reply`] always uses the richer type, and [`encode`] writes it in the
-//! form that the version of the connection has for it.
+//! types in version 3. A [`Reply`] always uses the richer type, and [`encode`] writes the form that
+//! the connection's version has for it.
 
 use std::fmt::{Display, Write as _};
 
@@ -13,14 +13,15 @@ pub use service_lib::resp::{Decoder, Limits, ProtocolError};
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// The version of a connection until `HELLO 3`.
+    /// Version 2, the version of a connection until `HELLO 3`.
     #[default]
     Resp2,
-    /// Adds maps, sets, doubles, booleans, verbatim strings, one null and push messages.
+    /// Version 3, which adds maps, sets, doubles, booleans, verbatim strings, a single null and push
+    /// messages.
     Resp3,
 }
 
-/// A reply to a request, or a message that the client did not ask for.
+/// A reply to a request, or an unsolicited message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// A short text such as `OK`.
@@ -31,23 +32,23 @@ pub enum Reply {
     Integer(i64),
     /// A byte string.
     BulkString(Bytes),
-    /// Text for people. Version 2: a byte string.
+    /// Human-readable text. In version 2 a byte string.
     Verbatim(Bytes),
     /// No value.
     Null,
-    /// No value where a list was expected. Version 3: the same null as everywhere.
+    /// No value where a list was expected. In version 3 the same as [`Null`](Self::Null).
     NullArray,
     /// A list.
     Array(Vec<Reply>),
-    /// Keys and values. Version 2: a list of keys and values in turn.
+    /// Keys and values. In version 2 a list of alternating keys and values.
     Map(Vec<(Reply, Reply)>),
-    /// A list without order or duplicates. Version 2: a list.
+    /// A list without order or duplicates. In version 2 a list.
     Set(Vec<Reply>),
-    /// A message that the client did not ask for. Version 2: a list.
+    /// An unsolicited message. In version 2 a list.
     Push(Vec<Reply>),
-    /// A floating point number. Version 2: a byte string.
+    /// A floating point number. In version 2 a byte string.
     Double(f64),
-    /// A truth value. Version 2: 1 or 0.
+    /// A Boolean. In version 2 the number 1 or 0.
     Boolean(bool),
 }
 
@@ -61,12 +62,13 @@ impl Protocol {
     }
 }
 
-/// Returns an error reply on one line. By custom the first word is a code, in capitals.
+/// Creates an error reply. By convention its first word is an error code in capitals. Line breaks are
+/// replaced by spaces, because the protocol allows one line only.
 pub fn error(what: impl Display) -> Reply {
     Reply::Error(what.to_string().replace(['\r', '\n'], " "))
 }
 
-/// Appends a reply to `buffer`, in the form of a protocol version.
+/// Appends a reply to `buffer`, encoded for a protocol version.
 pub fn encode(buffer: &mut BytesMut, reply: &Reply, protocol: Protocol) {
     let is_3 = protocol == Protocol::Resp3;
     match reply {
@@ -111,7 +113,7 @@ fn line(buffer: &mut BytesMut, mark: u8, text: &[u8]) {
 
 fn head(buffer: &mut BytesMut, mark: u8, number: i64) {
     buffer.put_u8(mark);
-    // Most numbers are small, and formatting is slow.
+    // Formatting is slow, and most numbers are small.
     match number {
         0..10 => buffer.put_u8(b'0' + number as u8),
         // Writing to a buffer that grows cannot fail.
@@ -134,12 +136,12 @@ fn list(buffer: &mut BytesMut, mark: u8, parts: &[Reply], protocol: Protocol) {
     }
 }
 
-/// Returns the shortest text that reads back as the same number.
+/// Returns the shortest text that parses back to the same number.
 fn double(number: f64) -> String {
     if number.is_nan() { "nan".into() } else { number.to_string() }
 }
 
-/// Conversion of what the operator commands answer, which have the types of version 2 only.
+/// Converts replies of operator commands, which use the types of version 2 only.
 impl From<service_lib::resp::Reply> for Reply {
     fn from(reply: service_lib::resp::Reply) -> Self {
         use service_lib::resp::Reply as Old;
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn each_type_has_its_form_in_both_versions() {
+    fn each_type_is_encoded_for_both_versions() {
         let (one, two) = (Reply::Integer(1), Reply::Integer(-12));
         for (reply, resp2, resp3) in [
             (Reply::SimpleString("OK".into()), "+OK\r\n", "+OK\r\n"),

@@ -74,7 +74,9 @@ fn resources_in_use_are_reported_with_a_remedy() {
     };
     let error = start("1", &["--listen", &port]);
     assert!(error.starts_with(&format!("kv: cannot listen on {port}: ")), "{error}");
-    assert!(error.contains("stop what listens there, or choose another port with --listen"));
+    assert!(
+        error.contains("stop the process that listens there, or choose another port with --listen")
+    );
     let free = ["--listen", "127.0.0.1:0", "--data-dir", &data];
     let error = start("1", &free);
     assert!(error.starts_with("kv: replica 1 cannot start: "), "{error}");
@@ -106,7 +108,7 @@ fn host_names_are_accepted_as_listen_addresses() {
     }
     let output = kv(&["serve", "--id", "1", "--engine", &engine, "--listen", "*:0"]);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.starts_with("kv: --listen *:0: other hosts reach that address"), "{error}");
+    assert!(error.starts_with("kv: --listen *:0: other hosts can reach this address"), "{error}");
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn invalid_password_and_tls_options_are_rejected() {
         (
             remote.to_vec(),
             1,
-            "kv: --listen 0.0.0.0:0: other hosts reach that address: ask for a password with \
+            "kv: --listen 0.0.0.0:0: other hosts can reach this address; require a password with \
              --requirepass-file or certificates with --tls-client-ca, listen on 127.0.0.1 or [::1], \
              or add --allow-remote if the network is trusted",
         ),

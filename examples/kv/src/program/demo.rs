@@ -1,4 +1,4 @@
-//! Three replicas in one process.
+//! Runs three replicas in one process, to try kv without any setup.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Demo) -> Result<(), Failure> {
         nodes.push(Node::new(replica, view));
     }
     let served = runtime.block_on(serve(listeners, &nodes, arguments.common.timeout));
-    // What is left of the connections holds handles on the replicas.
+    // Connections hold handles on the replicas, which would keep them from stopping.
     runtime.shutdown_timeout(Duration::from_millis(100));
     for node in nodes {
         node.stop();
@@ -75,10 +75,10 @@ async fn serve(
     }
     welcome(&servers);
     let statuses = || nodes.iter().map(Backend::replica_status).collect();
-    let tell = |(Line::Change(line) | Line::Progress(line)): Line| say(&line);
-    watch(stop.asked(), nodes.iter().map(Node::subscribe).collect(), statuses, tell).await;
+    let report = |(Line::Change(line) | Line::Progress(line)): Line| say(&line);
+    watch(stop.asked(), nodes.iter().map(Node::subscribe).collect(), statuses, report).await;
     stop.insist();
-    say("Stopping; Ctrl-C again ends it at once.");
+    say("Stopping. Press Ctrl-C again to stop at once.");
     let ends: Vec<_> = servers.into_iter().map(|s| tokio::spawn(s.stop(STOP_BOUND))).collect();
     for end in ends {
         let _ = end.await;
@@ -87,7 +87,7 @@ async fn serve(
 }
 
 fn welcome(servers: &[Server]) {
-    say("Three replicas in this process, on the embedded transport. They serve Redis clients on\n");
+    say("Running three replicas in this process. Redis clients can connect to any of them:\n");
     for (id, server) in IDS.into_iter().zip(servers) {
         say(&format!("  replica {id}: {}", server.address()));
     }
@@ -101,12 +101,12 @@ In another terminal, try
   redis-cli -p {third} GET greeting
   redis-benchmark -p {second} -t set,get -P 16 -q
 
-All is kept in memory, and gone when this ends. Ctrl-C stops.
+All data is in memory, and is lost when this process ends. Press Ctrl-C to stop.
 "
     ));
 }
 
-/// Prints a line. Whether anybody reads it is no concern of the replicas.
+/// Prints a line. Errors are ignored: the replicas must go on even if stdout is closed.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! The program: the demonstration, the single replica, and its operators.
+//! The command line program: the demo, the single replica, and the operator subcommands.
 
 mod arguments;
 mod demo;
@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use arguments::{Action, Arguments};
 use failure::Failure;
 
-/// Runs the program as the command line says.
+/// Parses the command line and runs the program.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.action {
@@ -39,7 +39,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The threads that serve clients.
+/// Starts the runtime whose threads serve clients.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)
 }

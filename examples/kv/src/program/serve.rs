@@ -1,4 +1,4 @@
-//! One replica.
+//! Runs one replica.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::server::{Password, Server, ServerConfig, Tls};
 use crate::{KvStore, STOP_BOUND};
 
-/// So much of the file of a password is looked at.
+/// Maximum number of bytes read from the password file.
 const PASSWORD_FILE_BYTES_MAX: u64 = 4096;
 
 pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
         runtime.spawn(metrics::serve(listeners, move || node.status()));
     }
     let served = runtime.block_on(serve(listeners, others, &node, config));
-    // What is left of the connections holds handles on the replica.
+    // Connections hold handles on the replica, which would keep it from stopping.
     runtime.shutdown_timeout(Duration::from_millis(100));
     node.stop();
     served?;
@@ -51,7 +51,8 @@ pub(super) fn run(arguments: Serve) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How clients are served; who they are has to be known where other hosts are among them.
+/// Builds the server's configuration. An address that other hosts can reach requires a password or
+/// client certificates, or the explicit consent of `--allow-remote`.
 fn config(arguments: &Serve) -> Result<ServerConfig, Failure> {
     let Guard { requirepass_file, tls_cert, tls_key, tls_client_ca, allow_remote } =
         &arguments.guard;
@@ -66,7 +67,9 @@ fn config(arguments: &Serve) -> Result<ServerConfig, Failure> {
         _ => None,
     };
     if is_remote && tls.is_none() {
-        tracing::warn!("without --tls-cert, data and passwords cross the network in clear");
+        tracing::warn!(
+            "data and passwords cross the network unencrypted; add --tls-cert and --tls-key"
+        );
     }
     let memory_bytes_max = Some(arguments.maxmemory).filter(|max| *max > 0);
     Ok(ServerConfig {
@@ -100,13 +103,13 @@ async fn serve(
     let first = listeners.next().ok_or_else(|| Failure::Runtime(ErrorKind::NotFound.into()))?;
     let others = others.into_iter().chain(listeners.map(Listener::Tcp)).collect();
     let server = Server::start(first, others, node.clone(), config).map_err(Failure::Runtime)?;
-    // The one line on stdout, for scripts that wait for it.
+    // The only line on stdout, for scripts that wait until the replica serves clients.
     let mut out = std::io::stdout();
     let _ = writeln!(out, "replica {}: {}", node.replica_status().id, server.address());
     let _ = out.flush();
     watch(stop.asked(), vec![node.subscribe()], || vec![node.replica_status()], Line::log).await;
     stop.insist();
-    tracing::info!("stopping; a second signal ends it at once");
+    tracing::info!("stopping; send a second signal to stop at once");
     server.stop(STOP_BOUND).await;
     Ok(())
 }

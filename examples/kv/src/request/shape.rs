@@ -3,23 +3,23 @@ use bytes::Bytes;
 use crate::command::Output;
 use crate::resp::{Reply, error};
 
-/// How an output is told to the client, where commands of Redis differ in that only.
+/// Conversion of an output to a reply. Some commands of Redis differ only in this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// As it is.
+    /// The output as it is.
     Plain,
-    /// Whether it was done: 1 or 0 (`SETNX`).
+    /// 1 if the command was applied, 0 if not (`SETNX`).
     Flag,
-    /// The type of a key that is there or not (`TYPE`).
+    /// The type of a key (`TYPE`).
     Type,
-    /// No keys, whatever there are: a `SCAN` for another type than strings.
+    /// No keys: a `SCAN` for a type other than strings.
     Nothing,
-    /// These lines, whatever the output (`HELP`).
+    /// These lines, regardless of the output (`HELP`).
     Lines(&'static [&'static str]),
 }
 
 impl Shape {
-    /// The reply that tells an output.
+    /// Converts an output to a reply.
     pub fn reply(self, output: Output) -> Reply {
         match (self, output) {
             (Self::Lines(lines), _) => text_lines(lines),
@@ -40,13 +40,13 @@ impl Shape {
                 values.into_iter().map(|v| v.map_or(Reply::Null, Reply::BulkString)).collect(),
             ),
             (_, Output::Refused(refusal)) => error(refusal),
-            // For the server itself, which asks for them.
+            // The server itself requests and handles these.
             (_, Output::Versions(_) | Output::Transaction(_) | Output::Keys(_)) => Reply::Null,
         }
     }
 }
 
-/// Returns the lines of a command's `HELP`.
+/// Returns the reply to a command's `HELP`.
 pub(crate) fn text_lines(lines: &[&'static str]) -> Reply {
     let line = |line: &&'static str| Reply::SimpleString(Bytes::from_static(line.as_bytes()));
     Reply::Array(lines.iter().map(line).collect())

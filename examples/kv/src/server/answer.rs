@@ -17,28 +17,28 @@ use crate::command::Output;
 use crate::request::Shape;
 use crate::resp::{Protocol, Reply, error};
 
-/// The form in which replies are written from some request on.
+/// Form in which replies are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Form {
     pub(super) protocol: Protocol,
-    /// Nothing but messages is written (`CLIENT REPLY OFF`).
+    /// True if replies are suppressed and only messages are written (`CLIENT REPLY OFF`).
     pub(super) is_quiet: bool,
 }
 
-/// The answer to one request, now or later. Answers are written in the order of the
-/// requests.
+/// The answer to a request. Answers are written in the order of the requests.
 pub(super) enum Answer<P> {
     Now(Reply),
     Later(Later<P>),
-    /// A message that the client listens for, and its place among those that wait to be written.
+    /// A message to a subscriber, with the permit of its notice. The permit limits the number of
+    /// notices that wait to be written.
     Message(Reply, Arc<OwnedSemaphorePermit>),
-    /// No answer: those that follow have this form.
+    /// Changes the form of the answers that follow. Writes nothing.
     Form(Form),
-    /// The last one: the connection is closed behind it.
+    /// The last answer. The connection is closed after it.
     Close(Reply),
 }
 
-/// The answer to what the store was asked.
+/// A future answer of the store.
 pub(super) struct Later<P> {
     pub(super) pending: P,
     pub(super) tell: Tell,
@@ -47,14 +47,14 @@ pub(super) struct Later<P> {
     pub(super) deadline: Instant,
 }
 
-/// What is made of the output.
+/// Conversion of the store's output to a reply.
 pub(super) enum Tell {
     Output(Shape),
-    /// The number of clients of this server that listen to a channel.
+    /// Reply with the number of subscribers of a channel at this server (`PUBLISH`).
     Receivers(Bytes),
-    /// The rest of `INFO`, after these sections.
+    /// Reply with these sections of `INFO`, and the keyspace section from the output.
     Info(String),
-    /// Of a transaction: each request's of its own.
+    /// Reply to `EXEC`: one part for each queued request.
     Transaction(Vec<Slot>),
 }
 
@@ -62,7 +62,7 @@ impl<P> Later<P>
 where
     P: Future<Output = Result<Output, CommandFailure>> + Unpin,
 {
-    /// The reply, if it is known already.
+    /// Returns the outcome if it is known already.
     pub(super) async fn ready(&mut self) -> Option<Result<Output, CommandFailure>> {
         poll_fn(|context| match Pin::new(&mut self.pending).poll(context) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
@@ -71,19 +71,19 @@ where
         .await
     }
 
-    /// Waits until the deadline; `None` when it passes.
+    /// Waits for the outcome. Returns `None` when the deadline passes.
     pub(super) async fn outcome(&mut self) -> Option<Result<Output, CommandFailure>> {
         timeout_at(self.deadline, &mut self.pending).await.ok()
     }
 
-    /// Puts an outcome into words; `None` is a deadline that has passed.
+    /// Converts an outcome to a reply. `None` means that the deadline has passed.
     pub(super) fn reply<B: Backend>(
         self,
         outcome: Option<Result<Output, CommandFailure>>,
         backend: &B,
         timeout: Duration,
     ) -> Reply {
-        // A read that took its place in the log is the only step of a transaction there.
+        // A read that was proposed is the only step of a transaction.
         let is_step = self.is_read && self.way == Way::Proposal;
         let is_timely = outcome.is_some();
         let outcome = match outcome {
@@ -113,14 +113,16 @@ where
                 "UNKNOWN outcome: {}; the command may still take effect",
                 failure.message
             )),
-            // A read has no effect, whatever becomes of it.
-            (true, true) if is_timely => error("CLUSTERDOWN the answer was lost: read again"),
+            // A read has no effect, so it is safe to repeat.
+            (true, true) if is_timely => {
+                error("CLUSTERDOWN the outcome of the read was lost; read again")
+            }
             _ => error(format_args!("CLUSTERDOWN {}", failure.message)),
         }
     }
 }
 
-/// A command could not even be proposed in time.
+/// Returns the reply to a command that could not even be proposed in time.
 pub(super) fn not_proposed(status: &ReplicaStatus, timeout: Duration) -> Reply {
     error(format_args!(
         "CLUSTERDOWN {}; the command has not taken effect",
@@ -132,6 +134,6 @@ fn overdue(status: &ReplicaStatus, timeout: Duration) -> String {
     let seconds = timeout.as_secs_f64();
     match status.blocker() {
         Some(blocker) => format!("no answer within {seconds} s: {blocker}"),
-        None => format!("no answer within {seconds} s: the group is slower than that"),
+        None => format!("no answer within {seconds} s: the group did not respond in time"),
     }
 }

@@ -1,4 +1,4 @@
-//! The clients of a server, as `CLIENT LIST` shows them.
+//! The connected clients of a server, as `CLIENT LIST` shows them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,15 +11,15 @@ use service_lib::Rights;
 
 use crate::resp::Protocol;
 
-/// All clients that are connected to a server, by their numbers.
+/// All connected clients of a server, by id.
 #[derive(Debug, Default)]
 pub(super) struct ClientList(Mutex<BTreeMap<u64, Arc<ConnectedClient>>>);
 
-/// A client: what does not change while it is connected, and what it said last.
+/// A connected client.
 #[derive(Debug)]
 pub(super) struct ConnectedClient {
     pub(super) id: u64,
-    /// Whether it may do everything without a password.
+    /// True if it needs no password.
     pub(super) is_trusted: bool,
     pub(super) rights: Rights,
     address: String,
@@ -28,7 +28,7 @@ pub(super) struct ConnectedClient {
     state: Mutex<ClientState>,
 }
 
-/// What `CLIENT LIST` shows of a client and changes.
+/// The variable part of a client's line in `CLIENT LIST`.
 #[derive(Clone, Debug)]
 pub(super) struct ClientState {
     pub(super) name: Bytes,
@@ -43,14 +43,14 @@ pub(super) struct ClientState {
     pub(super) protocol: Protocol,
 }
 
-/// Keeps a client in the list until it is dropped.
+/// Keeps a client in the list. Dropping it removes the client.
 pub(super) struct Entered {
     clients: Arc<ClientList>,
     client: Arc<ConnectedClient>,
 }
 
 impl ClientList {
-    /// Adds a client at these two ends of its connection.
+    /// Adds a client. `address` and `local` are the client's and the server's end of the connection.
     pub(super) fn enter(
         self: &Arc<Self>,
         id: u64,
@@ -67,9 +67,9 @@ impl ClientList {
         Entered { clients: Arc::clone(self), client }
     }
 
-    /// Returns one line for each client that `is_asked_for`.
+    /// Returns one line for each client that satisfies `is_asked_for`.
     pub(super) fn list(&self, is_asked_for: impl Fn(&ConnectedClient) -> bool) -> String {
-        // A copy of the list, so that nobody waits to enter while lines are written.
+        // Copies the list, so that clients can connect while the lines are formatted.
         let clients: Vec<_> = lock(&self.0).values().cloned().collect();
         clients.iter().filter(|client| is_asked_for(client)).map(|client| client.line()).collect()
     }
@@ -90,7 +90,7 @@ impl Drop for Entered {
 }
 
 impl ConnectedClient {
-    /// Changes what is known of the client.
+    /// Locks the variable part.
     pub(super) fn state(&self) -> MutexGuard<'_, ClientState> {
         lock(&self.state)
     }
@@ -100,8 +100,8 @@ impl ConnectedClient {
         state.channels + state.patterns > 0
     }
 
-    /// Returns the client's line in `CLIENT LIST`, in the form and order of Redis. Sizes of
-    /// buffers are not measured: they are 0.
+    /// Returns the client's line in `CLIENT LIST`, with the fields of Redis in the order of Redis.
+    /// Buffer sizes are not measured and always 0.
     pub(super) fn line(&self) -> String {
         let state = self.state().clone();
         let flags = match (state.queued, state.channels + state.patterns) {
@@ -132,7 +132,7 @@ impl ConnectedClient {
 }
 
 impl ClientState {
-    /// Forgets what `RESET` forgets.
+    /// Clears what `RESET` clears: everything but the name and version of the client library.
     pub(super) fn reset(&mut self) {
         let (library, library_version) =
             (std::mem::take(&mut self.library), std::mem::take(&mut self.library_version));
@@ -154,7 +154,7 @@ impl ClientState {
     }
 }
 
-/// Nothing that is done under these locks can leave the value half changed.
+/// Locks a value. Poisoning is ignored: no panic under these locks can leave a value inconsistent.
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,28 +3,29 @@ use std::time::Duration;
 use super::{Password, Tls};
 use crate::limits::{AUTHENTICATION_TIME_MAX, LISTENER_STALL_MAX};
 
-/// How a server serves.
+/// Configuration of a server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// How long a client waits for the outcome of a command before it is told that there
-    /// is none.
+    /// Maximum time that a client waits for the outcome of a command. After it the client gets an
+    /// error, and the command may still take effect.
     pub timeout: Duration,
-    /// What clients at a port have to say first. Those at a Unix socket need not: who may open
-    /// it, its file says.
+    /// Password required from clients on a TCP port. Clients on a Unix socket need none: the file
+    /// permissions of the socket decide who may connect.
     pub password: Option<Password>,
-    /// How long a client at a port may take to say it.
+    /// Maximum time for a client on a TCP port to authenticate.
     pub authentication_timeout: Duration,
-    /// How long a client that listens to changes may take none.
+    /// Maximum time for a subscriber to accept a message.
     pub listener_timeout: Duration,
-    /// The port is encrypted. A Unix socket is not.
+    /// TLS on the TCP port. Unix sockets are not encrypted.
     pub tls: Option<Tls>,
-    /// Commands that could make the store larger are refused while it holds more than this. It
-    /// is this server's own: what others of the group let in is let in here, too.
+    /// Size of the store in bytes above which this server rejects commands that could make the store
+    /// larger. It applies to the clients of this server only: commands accepted by other replicas
+    /// are applied here as well.
     pub memory_bytes_max: Option<u64>,
 }
 
 impl ServerConfig {
-    /// Without password, encryption or limit.
+    /// Returns a configuration without password, TLS or memory limit.
     pub fn new(timeout: Duration) -> Self {
         Self {
             timeout,

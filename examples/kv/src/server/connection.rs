@@ -28,24 +28,24 @@ use crate::limits::{
 use crate::request::Shape;
 use crate::resp::{Decoder, ProtocolError, Reply, error};
 
-/// How much is read at once.
+/// Maximum number of bytes per read from the socket.
 const READ_BYTES: usize = 64 << 10;
 
-/// How long to leave a full replica alone.
+/// Interval between attempts while the replica's queues are full.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 
-/// To a client that listens, before its connection is closed.
+/// Last message to a subscriber that has missed notices, before its connection is closed.
 const MISSED: &str = "ERR changes were missed: this client is too slow, or all keys were deleted \
-                      at once, or the replica was sent another state; subscribe again, and read \
-                      what you need";
+                      at once, or the replica received a snapshot; subscribe again, and read the \
+                      keys that you need";
 
-/// How long `INFO` waits for the number of keys.
+/// Maximum time that `INFO` waits for the number of keys.
 const INFO_WAIT: Duration = Duration::from_secs(1);
 
 type Answers<B> = mpsc::Sender<Answer<<B as Backend>::Pending>>;
 
-/// Serves a client until it disconnects, breaks the protocol or the server stops. What was read is
-/// answered in any case.
+/// Serves a client until it disconnects, violates the protocol or the server stops. Requests that
+/// have been read are always answered.
 pub(super) async fn serve<B: Backend>(
     (input, output): Halves,
     client: Arc<ConnectedClient>,
@@ -77,7 +77,7 @@ pub(super) async fn serve<B: Backend>(
         }
     };
     tokio::select! {
-        // One task: the two take turns, and a reply finds its client's task awake.
+        // Both halves run in one task, which avoids waking up another task for every reply.
         (read, written) = async { tokio::join!(reader.run(input), writer.run()) } => {
             for result in [read, written] {
                 if let Err(error) = result {
@@ -86,24 +86,24 @@ pub(super) async fn serve<B: Backend>(
             }
         }
         () = unauthenticated_for_too_long => {
-            tracing::debug!(client = id, "disconnected: it did not say the password in time");
+            tracing::debug!(client = id, "disconnected a client that did not authenticate in time");
         }
         () = stalled.notified() => {
-            tracing::info!(client = id, "disconnected: it listens, and takes no messages");
+            tracing::info!(client = id, "disconnected a subscriber that does not read its messages");
         }
     }
 }
 
 struct Reader<B: Backend> {
     state: ConnectionState,
-    /// In which the answers to the last request are written.
+    /// Form of the answers to the last request.
     form: Form,
     shared: Arc<Shared<B>>,
     answers: Answers<B>,
     order: Order,
-    /// Told when the client may do more than say the password.
+    /// Notified when the client has authenticated.
     admitted: Arc<Notify>,
-    /// Told when the client listens and does not take what it is told.
+    /// Notified when the client is a subscriber and does not read its messages.
     stalled: Arc<Notify>,
 }
 
@@ -142,14 +142,14 @@ impl<B: Backend> Reader<B> {
         }
     }
 
-    /// Handles the requests that have been read; says whether there may be others.
+    /// Handles the requests that have been read. Returns false if the connection ends.
     async fn requests(
         &mut self,
         decoder: &mut Decoder,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<bool, ProtocolError> {
         let mut count = 0;
-        let goes_on = loop {
+        let is_open = loop {
             let is_authenticated = self.state.is_authenticated();
             decoder.set_limits(match is_authenticated {
                 true => REQUESTS,
@@ -169,11 +169,11 @@ impl<B: Backend> Reader<B> {
             }
         };
         self.shared.statistics.count_commands(count);
-        goes_on
+        is_open
     }
 
-    /// What happens next that the client listens to, and a place for it among what waits to be
-    /// written. `None`: some of it was missed.
+    /// Waits for the next notice to a subscriber, with a permit to queue it. Returns `None` if some
+    /// notices were missed.
     async fn notice(&mut self, room: &Arc<Semaphore>) -> Option<(OwnedSemaphorePermit, Notice)> {
         if !self.state.is_listening() {
             return std::future::pending().await;
@@ -189,7 +189,7 @@ impl<B: Backend> Reader<B> {
         Some((place, self.state.change().await?))
     }
 
-    /// Tells the client of it; says whether there may be more.
+    /// Sends a notice to the client. Returns false if the connection ends.
     async fn tell(&self, notice: Option<(OwnedSemaphorePermit, Notice)>) -> bool {
         let Some((place, notice)) = notice else {
             let _ = self.answers.send(Answer::Close(error(MISSED))).await;
@@ -207,8 +207,8 @@ impl<B: Backend> Reader<B> {
         true
     }
 
-    /// Sends the client the protocol error. What it still sends is read, or it could not read
-    /// that: a connection that is closed before is reset.
+    /// Sends the protocol error to the client, and discards its further input. Without that, the
+    /// connection would be reset, and the client could lose the error.
     async fn end(
         &self,
         violation: ProtocolError,
@@ -220,12 +220,12 @@ impl<B: Backend> Reader<B> {
             ProtocolError::Http => {
                 tracing::info!(
                     client = self.state.id(),
-                    "disconnected: it speaks HTTP; a web page may be trying to use a browser on \
-                     this host to attack this server"
+                    "disconnected a client that sent an HTTP request; a web page may be trying to \
+                     attack this server through a browser on this host"
                 );
                 return;
             }
-            // In the words of Redis.
+            // Redis's own texts.
             ProtocolError::ArrayLength if !is_authenticated => {
                 error("ERR Protocol error: unauthenticated multibulk length")
             }
@@ -243,10 +243,11 @@ impl<B: Backend> Reader<B> {
         }
     }
 
-    /// Handles a request; says whether there may be another.
+    /// Handles a request. Returns false if the connection ends.
     async fn request(&mut self, arguments: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> bool {
         if !self.order.is_settled() && self.state.needs_settled(&arguments) {
-            // What is not settled in time has no known place before this request anyway.
+            // The outcome is ignored: requests that are still unanswered at the deadline have an
+            // unknown outcome, so they need not take effect before this request.
             let _ = self.order.settled(Instant::now() + self.shared.config.timeout).await;
         }
         let meaning = self.state.meaning(arguments);
@@ -309,7 +310,7 @@ impl<B: Backend> Reader<B> {
         self.answers.send(answer).await.is_ok()
     }
 
-    /// Learns the versions of keys.
+    /// Reads the versions of keys and starts to watch them.
     async fn watch(&mut self, keys: Vec<Bytes>, stop: &mut watch::Receiver<bool>) -> Reply {
         match self.output(Query::Versions(keys.clone()), stop).await {
             Ok(Output::Versions(versions)) => {
@@ -321,8 +322,8 @@ impl<B: Backend> Reader<B> {
         }
     }
 
-    /// Waits for the output of a query, and the requests behind it with it; or for the reply that
-    /// says why there is none.
+    /// Waits for the output of a query, and holds up the requests that follow. On failure returns
+    /// the error reply.
     async fn output(
         &mut self,
         query: Query,
@@ -333,7 +334,9 @@ impl<B: Backend> Reader<B> {
         let mut later = match self.ask(query.into(), tell, timeout, stop).await {
             Answer::Later(later) => later,
             Answer::Now(reply) | Answer::Close(reply) => return Err(reply),
-            Answer::Form(_) | Answer::Message(..) => return Err(error("ERR no answer")),
+            Answer::Form(_) | Answer::Message(..) => {
+                return Err(error("ERR internal error: the query has no answer"));
+            }
         };
         let outcome = later.outcome().await;
         self.order.progress().answered(later.way);
@@ -343,8 +346,9 @@ impl<B: Backend> Reader<B> {
         }
     }
 
-    /// Asks the store, when nothing can pass it any more, and tries again while the replica is
-    /// full. That holds up the requests behind it, and so the client; nothing blocks a thread.
+    /// Sends a request to the store, once it can neither overtake nor be overtaken. Tries again
+    /// while the replica's queues are full. This holds up the requests that follow, and so the
+    /// client, but no thread.
     async fn ask(
         &mut self,
         ask: Ask,
@@ -379,15 +383,15 @@ impl<B: Backend> Reader<B> {
         })
     }
 
-    /// Decides how a request takes its place, and puts a read that takes it in the log into the
-    /// form of a proposal.
+    /// Decides whether a request is proposed or read directly, and converts a read that must be
+    /// proposed to a proposal.
     async fn placed(&self, ask: Ask, deadline: Instant) -> (Ask, Way) {
         let query = match ask {
             Ask::Propose(_) => return (ask, Way::Proposal),
             Ask::Read(query) => query,
         };
         if query.log_bytes() > COMMAND_BYTES_MAX {
-            // The log cannot hold it, so it waits for the proposals before it instead.
+            // Too large to be proposed, so it waits for the earlier proposals instead.
             let _ = self.order.settled(deadline).await;
             return (Ask::Read(query), Way::PlainRead);
         }

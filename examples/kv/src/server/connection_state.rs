@@ -21,7 +21,7 @@ use crate::request::{Entry, Fault, Kind, Local, Shape, find, wait};
 use crate::resp::{Protocol, Reply, error};
 use crate::{Notice, View};
 
-/// The state of a connection: what is known of its client, and what its requests mean.
+/// State of a connection. Decides what each request means.
 pub(super) struct ConnectionState {
     client: Arc<ConnectedClient>,
     everybody: Arc<ClientList>,
@@ -30,16 +30,16 @@ pub(super) struct ConnectionState {
     protocol: Protocol,
     replies: Replies,
     is_authenticated: bool,
-    /// Reads are answered by this replica alone, whatever the others have (`READONLY`).
+    /// True if this replica answers reads from its own state, without asking the others (`READONLY`).
     pub(super) reads_locally: bool,
-    /// Since `MULTI`.
+    /// Requests queued since `MULTI`.
     queue: Option<Queue>,
-    /// The keys that were watched, and their versions then.
+    /// The watched keys, with their versions at that time.
     watched: BTreeMap<Bytes, u64>,
     subscriptions: Subscriptions,
 }
 
-/// Whether requests are answered (`CLIENT REPLY`).
+/// Mode of `CLIENT REPLY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Replies {
     On,
@@ -50,22 +50,22 @@ enum Replies {
     Skip,
 }
 
-/// What a request means.
+/// Meaning of a request.
 pub(super) enum Meaning {
     Reply(Reply),
     /// Several replies to one request.
     Replies(Vec<Reply>),
     Close(Reply),
     Ask(Ask, Tell),
-    /// The versions of these keys are to be given to [`ConnectionState::watch`].
+    /// Read the versions of these keys, and pass them to [`ConnectionState::watch`].
     Watch(Vec<Bytes>),
     Info(Sections),
     Operate(Vec<Bytes>),
-    /// The keys that match a pattern.
+    /// Reply with the keys that match a pattern.
     Keys(Bytes),
-    /// Whether the replica takes writes, as Redis tells it.
+    /// Reply with the role that Redis would have.
     Role,
-    /// For so many replicas, so long at most.
+    /// Wait for this number of other replicas, and at most this long.
     Wait(i64, Duration),
 }
 
@@ -92,7 +92,7 @@ impl ConnectionState {
         }
     }
 
-    /// Finds out what a request means. It is not empty.
+    /// Returns the meaning of a request, which must not be empty.
     pub(super) fn meaning(&mut self, arguments: Vec<Bytes>) -> Meaning {
         self.replies = match self.replies {
             Replies::SkipNext => Replies::Skip,
@@ -120,21 +120,21 @@ impl ConnectionState {
         meaning.unwrap_or_else(|fault| Meaning::Reply(error(fault)))
     }
 
-    /// Returns the form in which the request that was handled last is answered.
+    /// Returns the form of the answer to the last request.
     pub(super) fn form(&self) -> Form {
         let is_quiet = matches!(self.replies, Replies::Off | Replies::Skip);
         Form { protocol: self.protocol, is_quiet }
     }
 
-    /// Takes what a client has watched: keys and their versions. One that it watches already it
-    /// has watched before.
+    /// Starts to watch keys with these versions. A key that is already watched keeps its earlier
+    /// version.
     pub(super) fn watch(&mut self, keys: Vec<Bytes>, versions: Vec<u64>) {
         for (key, version) in keys.into_iter().zip(versions) {
             self.watched.entry(key).or_insert(version);
         }
     }
 
-    /// What happens next that the client listens to. `None`: some of it was missed.
+    /// Waits for the next notice to this subscriber. Returns `None` if some notices were missed.
     pub(super) async fn change(&mut self) -> Option<Notice> {
         self.subscriptions.next().await
     }
@@ -143,7 +143,7 @@ impl ConnectionState {
         self.subscriptions.messages(notice)
     }
 
-    /// What Redis looks at before it looks at the arguments of a command.
+    /// Checks everything that Redis checks before the arguments of a command, in the same order.
     fn admitted(&self, arguments: &[Bytes]) -> Result<&'static Entry, Fault> {
         let entry = arguments.first().and_then(|name| find(name));
         let entry = entry.ok_or_else(|| Fault::unknown(arguments))?;
@@ -165,23 +165,24 @@ impl ConnectionState {
         Ok(entry)
     }
 
-    /// Whether the client has said the password, or need not.
+    /// Returns true if the client has authenticated, or need not.
     pub(super) fn is_authenticated(&self) -> bool {
         self.is_authenticated
     }
 
-    /// Returns the number of the client.
+    /// Returns the id of the client.
     pub(super) fn id(&self) -> u64 {
         self.client.id
     }
 
-    /// Whether the client listens to changes.
+    /// Returns true if the client is a subscriber.
     pub(super) fn is_listening(&self) -> bool {
         !self.subscriptions.is_empty()
     }
 
-    /// Whether what a request does, beside the store, depends on what the proposals before it
-    /// have done: whether there is room, and what a client that listens has yet to be told.
+    /// Returns true if the server must know the outcome of all earlier proposals before it handles
+    /// this request: because the request depends on the size of the store, or on the point in the
+    /// log from which a subscriber receives notices.
     pub(super) fn needs_settled(&self, arguments: &[Bytes]) -> bool {
         let Some(name) = arguments.first() else { return false };
         let asks_beside = [&b"subscribe"[..], b"psubscribe", b"keys", b"wait"];
@@ -190,7 +191,8 @@ impl ConnectionState {
             || self.is_full() && find(name).is_some_and(may_grow)
     }
 
-    /// Whether the client may do nothing but listen: a message could be taken for a reply.
+    /// Returns true if the client is a subscriber that may send only a few commands: with protocol
+    /// version 2 it could mistake a message for a reply.
     fn is_only_listening(&self) -> bool {
         self.protocol == Protocol::Resp2 && !self.subscriptions.is_empty()
     }
@@ -220,7 +222,7 @@ impl ConnectionState {
         }
     }
 
-    /// Behind `MULTI`.
+    /// Handles a request after `MULTI`.
     fn queued(&mut self, entry: &'static Entry, arguments: Vec<Bytes>) -> Result<Meaning, Fault> {
         let local = entry.local();
         match local {
@@ -234,7 +236,7 @@ impl ConnectionState {
         }
         let queued = match local {
             None => self.enqueue(|queue| queue.ask(entry, arguments)),
-            // What is watched counts until `EXEC`, and for nothing behind it.
+            // Has no effect: `EXEC` checks the watched keys first, and unwatches them.
             Some(Local::Unwatch) => self.enqueue(|queue| queue.reply(ok())),
             Some(Local::Ping | Local::Echo | Local::Select) => {
                 let reply = match self.carried_out(entry, arguments) {
@@ -356,7 +358,7 @@ impl ConnectionState {
         }
     }
 
-    /// Forgets all that the client has said.
+    /// Resets the connection to its initial state (`RESET`).
     fn reset(&mut self) -> Reply {
         let (client, everybody) = (Arc::clone(&self.client), Arc::clone(&self.everybody));
         client.state().reset();
@@ -364,16 +366,16 @@ impl ConnectionState {
         Reply::SimpleString("RESET".into())
     }
 
-    /// The keys to watch that are not watched yet.
+    /// Handles `WATCH`: finds the keys that are not watched yet.
     fn watched(&mut self, keys: &[Bytes]) -> Result<Meaning, Fault> {
-        // Copies: views would keep all that was read.
+        // Copied, because slices would keep the whole input buffer in memory.
         let keys: Vec<Bytes> = keys
             .iter()
             .filter(|key| !self.watched.contains_key(*key))
             .map(|key| Bytes::copy_from_slice(key))
             .collect();
         let watched = self.watched.keys().chain(&keys);
-        // Half of what a command may carry; the other is for what depends on them.
+        // Half of the size of a command. The other half is left for the steps.
         if 2 * watched.map(|key| carried(std::slice::from_ref(key))).sum::<usize>()
             > COMMAND_BYTES_MAX
         {
@@ -394,7 +396,7 @@ impl ConnectionState {
             _ => return Err(Fault::Syntax),
         };
         let is_user = user.is_none_or(|user| user == "default");
-        // Compared in any case: it takes as long whoever is named.
+        // Always compared, so that the time does not depend on the user name.
         let is_password = self.config.password.as_ref().is_none_or(|known| known.is(password));
         if !(is_user && is_password) {
             return Err(Fault::WrongPassword);
@@ -415,14 +417,14 @@ impl ConnectionState {
 }
 
 impl Local {
-    /// Whether a client that listens to changes may ask for it.
+    /// Returns true if a subscriber with protocol version 2 may send this command.
     fn is_for_listeners(self) -> bool {
         matches!(self, Self::Subscribe | Self::Psubscribe | Self::Unsubscribe | Self::Punsubscribe)
             || matches!(self, Self::Ping | Self::Quit | Self::Reset)
     }
 }
 
-/// Returns the name of a command, with its subcommand if it has any: `client|list`.
+/// Returns the name of a command, with its subcommand if it has one, e.g. `client|list`.
 fn full_name(entry: &Entry, arguments: &[Bytes]) -> Cow<'static, str> {
     match (entry.local(), arguments.get(1)) {
         (Some(Local::Client | Local::Config | Local::Command | Local::Pubsub), Some(part)) => {
@@ -433,7 +435,7 @@ fn full_name(entry: &Entry, arguments: &[Bytes]) -> Cow<'static, str> {
     }
 }
 
-/// By the clock of this server: seconds since the Unix epoch, and microseconds.
+/// Answers `TIME` from this host's clock: seconds since the Unix epoch, and microseconds.
 fn time() -> Reply {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let parts = [now.as_secs(), now.subsec_micros().into()];

@@ -1,4 +1,4 @@
-//! `COMMAND`: what `redis-cli` reads to complete names.
+//! Handles `COMMAND`, which `redis-cli` uses for completion.
 
 use bytes::Bytes;
 

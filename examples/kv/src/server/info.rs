@@ -1,4 +1,4 @@
-//! `INFO`: how the server, its clients, the group and the store are.
+//! Handles `INFO`: the status of the server, its clients, the group and the store.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +13,10 @@ use crate::command::Output;
 use crate::limits::CONNECTIONS_MAX;
 use crate::resp::Reply;
 
-/// The version of Redis whose commands these are.
+/// Version of Redis that the commands are compatible with.
 const REDIS_VERSION: &str = "7.0.0";
 
-/// Which sections are asked for.
+/// The sections of `INFO` to return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sections {
     server: bool,
@@ -41,8 +41,8 @@ impl Sections {
         keyspace: true,
     };
 
-    /// The sections of these names; all of them without a name. Unknown names ask for
-    /// nothing, as in Redis.
+    /// Returns the sections of these names, or all sections if there are no names. Unknown names
+    /// are ignored, as in Redis.
     pub(super) fn named(names: &[Bytes]) -> Self {
         if names.is_empty() {
             return Self::ALL;
@@ -65,7 +65,7 @@ impl Sections {
         sections
     }
 
-    /// All that this server knows alone.
+    /// Formats all sections that need no query: all but the keyspace.
     pub(super) fn text(
         self,
         status: &ReplicaStatus,
@@ -93,8 +93,8 @@ impl Sections {
             section(&mut text, "Memory", &memory(view, config));
         }
         if self.persistence {
-            // Clients wait until nothing is loaded, and `redis-cli --stat` shows the others. No
-            // file of Redis's kind is written.
+            // Clients wait while `loading` is 1, and `redis-cli --stat` shows the others. kv writes
+            // no RDB or AOF files, so all of them are 0.
             let fields =
                 ["loading", "rdb_bgsave_in_progress", "aof_enabled", "aof_rewrite_in_progress"];
             section(&mut text, "Persistence", &fields.map(|name| (name, "0".into())));
@@ -103,7 +103,7 @@ impl Sections {
             section(&mut text, "Stats", &stats(counters, statistics, view));
         }
         if self.cluster {
-            // Of Redis's kind: keys are not divided among servers.
+            // Keys are not partitioned among servers as in a Redis cluster.
             section(&mut text, "Cluster", &[("cluster_enabled", "0".into())]);
         }
         if self.replication {
@@ -118,7 +118,7 @@ type Field = (&'static str, String);
 fn server(counters: &Counters, statistics: &Statistics) -> [Field; 10] {
     let uptime = counters.uptime().as_secs();
     [
-        // Clients look at it to know what they may ask for.
+        // Clients derive the supported commands from this.
         ("redis_version", REDIS_VERSION.into()),
         ("redis_mode", "standalone".into()),
         ("os", std::env::consts::OS.into()),
@@ -138,7 +138,7 @@ fn memory(view: &View, config: &ServerConfig) -> [Field; 9] {
     let resident = resident_bytes().unwrap_or(0);
     let ratio = resident as f64 / used.max(1) as f64;
     [
-        // What the keys and their values take; the process takes more.
+        // Size of the keys and values. The process takes more.
         ("used_memory", used.to_string()),
         ("used_memory_human", human(used)),
         ("used_memory_rss", resident.to_string()),
@@ -171,9 +171,10 @@ fn stats(counters: &Counters, statistics: &Statistics, view: &View) -> [Field; 1
     ]
 }
 
-/// The role as Redis has it, for proxies and clients that look for a server that takes writes:
-/// each replica is a master as long as it can commit. One that cannot is a replica that has lost
-/// its master. What it does in its group stands under another name.
+/// Returns the fields of the replication section. `role` is the role that Redis would have, for
+/// proxies and clients that look for a server that accepts writes: `master` while this replica can
+/// commit commands, otherwise `slave` without a connection to its master. The role in the group is
+/// `plainsong_role`.
 fn replication(status: &ReplicaStatus) -> Vec<Field> {
     let mut fields = vec![("role", "master".to_owned())];
     if status.blocker().is_some() {
@@ -188,7 +189,7 @@ fn replication(status: &ReplicaStatus) -> Vec<Field> {
     fields
 }
 
-/// Returns bytes for people, as Redis writes them.
+/// Formats a number of bytes as Redis does in its `_human` fields.
 fn human(bytes: u64) -> String {
     let number = bytes as f64;
     match bytes {
@@ -211,7 +212,7 @@ fn section(text: &mut String, title: &str, fields: &[(&str, String)]) {
     }
 }
 
-/// The whole, with how many keys there are.
+/// Returns the reply with the keyspace section.
 pub(super) fn with_keyspace(mut text: String, output: &Output) -> Reply {
     let fields = match output {
         Output::Counted { keys: 0, .. } => Vec::new(),
@@ -224,11 +225,11 @@ pub(super) fn with_keyspace(mut text: String, output: &Output) -> Reply {
     Reply::Verbatim(text.into())
 }
 
-/// The whole, when the group did not say how many keys there are.
+/// Returns the reply if the number of keys could not be read.
 pub(super) fn without_keyspace(mut text: String, status: &ReplicaStatus) -> Reply {
     let why = match status.blocker() {
         Some(blocker) => blocker.to_string(),
-        None => "the group did not answer in time".into(),
+        None => "the group did not respond in time".into(),
     };
     section(&mut text, "Keyspace", &[("unknown", why)]);
     Reply::Verbatim(text.into())

@@ -16,7 +16,7 @@ use super::{ServerConfig, connection};
 use crate::backend::Backend;
 use crate::limits::CONNECTIONS_MAX;
 
-/// A running server. Dropping it stops it at once; [`Server::stop`] stops it in order.
+/// A running server. [`Server::stop`] stops it in an orderly way; dropping it stops it at once.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -24,7 +24,7 @@ pub struct Server {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What the connections of a server share.
+/// State shared by the connections of a server.
 pub(super) struct Shared<B> {
     pub(super) backend: B,
     pub(super) config: Arc<ServerConfig>,
@@ -34,12 +34,12 @@ pub(super) struct Shared<B> {
     pub(super) stop: watch::Sender<bool>,
 }
 
-/// What `INFO` counts.
+/// Counters for `INFO`.
 #[derive(Debug)]
 pub(crate) struct Counters {
     started: Instant,
     port: u16,
-    /// All that ever connected.
+    /// Number of clients that have connected since the start.
     clients: AtomicU64,
     connected: AtomicUsize,
 }
@@ -53,7 +53,7 @@ impl Counters {
         self.port
     }
 
-    /// Returns the number of clients that ever connected.
+    /// Returns the number of clients that have connected since the start.
     pub(crate) fn clients(&self) -> u64 {
         self.clients.load(Ordering::Relaxed)
     }
@@ -64,11 +64,11 @@ impl Counters {
 }
 
 impl Server {
-    /// Starts to serve on a port, and on other listeners, on the runtime this is called in.
+    /// Starts a server on a TCP port and on other listeners. Must be called within a Tokio runtime.
     ///
     /// # Errors
     ///
-    /// The listener does not know its own address.
+    /// Returns an error if the port's own address cannot be determined.
     pub fn start<B: Backend>(
         port: TcpListener,
         others: Vec<Listener>,
@@ -93,13 +93,14 @@ impl Server {
         Ok(Self { address, stop, tasks: tasks.collect() })
     }
 
-    /// Where its port is.
+    /// Returns the address of its TCP port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops in order: accepts and reads nothing more, answers what was read, and closes
-    /// the connections; those that take longer than `bound` are cut.
+    /// Stops in an orderly way: accepts no connections and reads no requests any more, answers the
+    /// requests already read, and closes the connections. After `bound` the remaining connections
+    /// are closed without waiting.
     pub async fn stop(mut self, bound: Duration) {
         self.stop.send_replace(true);
         let ended = async {
@@ -108,9 +109,12 @@ impl Server {
             }
         };
         if timeout(bound, ended).await.is_err() {
-            tracing::warn!(address = %self.address, ?bound, "cut connections that did not end");
+            tracing::warn!(
+                address = %self.address, ?bound,
+                "closed connections whose clients did not read their replies in time"
+            );
         }
-        // Dropping ends what is left.
+        // Dropping aborts the tasks that are left.
     }
 }
 
@@ -137,7 +141,7 @@ async fn accept<B: Backend>(mut listener: Listener, shared: Arc<Shared<B>>) {
                     connected.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(counted(stream, Arc::clone(&shared)));
                 }
-                // Out of descriptors, most likely; it may pass.
+                // Most likely there are no free descriptors at the moment.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(Duration::from_millis(100)).await;
@@ -154,14 +158,14 @@ async fn accept<B: Backend>(mut listener: Listener, shared: Arc<Shared<B>>) {
 
 /// Waits until the server stops.
 pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone.
+    // An error means that the server has been dropped.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn counted<B: Backend>(stream: Stream, shared: Arc<Shared<B>>) {
     let id = shared.counters.clients.fetch_add(1, Ordering::Relaxed) + 1;
     tracing::debug!(client = id, "connected");
-    // Who may open it, the file of a Unix socket says.
+    // The file permissions of a Unix socket decide who may connect.
     let is_trusted = matches!(stream, Stream::Unix(_));
     let (local, peer) = stream.ends();
     let client = shared.clients.enter(id, is_trusted, stream.rights(), peer, local);
@@ -171,7 +175,7 @@ async fn counted<B: Backend>(stream: Stream, shared: Arc<Shared<B>>) {
     };
     match halves {
         Ok(halves) => connection::serve(halves, Arc::clone(&client), Arc::clone(&shared)).await,
-        Err(error) => tracing::debug!(client = id, %error, "no encryption"),
+        Err(error) => tracing::debug!(client = id, %error, "TLS handshake failed"),
     }
     shared.counters.connected.fetch_sub(1, Ordering::Relaxed);
     tracing::debug!(client = id, "disconnected");

@@ -1,4 +1,4 @@
-//! The server: connections in, commands to the group, replies out.
+//! The server: accepts connections, sends commands to the replica, and writes replies.
 
 mod answer;
 mod client_list;

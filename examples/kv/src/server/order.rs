@@ -1,17 +1,17 @@
-//! The order of the commands of one connection.
+//! Keeps the commands of one connection in order.
 //!
-//! Commands take effect in the order in which a client sent them. What a replica is asked can
-//! take effect at two kinds of places:
+//! Commands take effect in the order in which the client sent them. There are two ways to send a
+//! request to the replica:
 //!
-//! - A *proposal* takes effect at its place in the log. The proposals of a connection stand there
-//!   in the order in which they were made.
-//! - A *plain read* looks at the state of this replica once it is fresh enough, whatever stands in
-//!   the log by then. Plain reads of one [`Consistency`] look in the order in which they were made.
+//! - A *proposal* takes effect at its position in the log. The proposals of a connection have the
+//!   order in which they were made.
+//! - A *plain read* runs on the state of this replica once that is fresh enough, independently of
+//!   the log. Plain reads of one [`Consistency`] run in the order in which they were made.
 //!
-//! So only a plain read and a proposal, or plain reads of two kinds, can pass each other, and
-//! [`Order`] keeps them from being under way together: a read behind an unanswered proposal is
-//! proposed itself, and whatever else comes behind plain reads waits until they have looked, which
-//! is one round trip in the group. A pipeline of plain reads or of proposals alone never waits.
+//! So a plain read and a proposal, or plain reads of two consistencies, could overtake each other.
+//! [`Order`] prevents that by never having both in flight. A read after an unanswered proposal is
+//! proposed as well. Any other request waits until the plain reads before it have run, which takes
+//! one round trip in the group. A pipeline of plain reads only, or of proposals only, never waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,57 +20,58 @@ use plainsong::Consistency;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// What a connection has under way, as its reader sees it.
+/// Requests of a connection that are in flight, as its reader counts them.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     progress: Arc<Progress>,
     proposals: u64,
     reads: u64,
-    /// The kind of the last plain read.
+    /// Consistency of the last plain read.
     consistency: Consistency,
 }
 
-/// How much of that is done.
+/// Progress of these requests, as the writer and the replica report it.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     proposals_answered: AtomicU64,
     reads_answered: AtomicU64,
-    /// Plain reads that have looked at the state, or never will.
+    /// Number of plain reads that have run, or never will.
     reads_placed: AtomicU64,
     is_awaited: AtomicBool,
     changed: Notify,
 }
 
-/// How a request takes its place.
+/// Way to send a request to the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By the log.
+    /// Through the log.
     Proposal,
+    /// Directly, at this replica's state.
     PlainRead,
 }
 
-/// A plain read that may still look at the state: dropped when it has, or never will.
+/// A plain read that may still run. Dropped once it has run or never will.
 #[derive(Debug)]
 pub(super) struct UnplacedRead(Arc<Progress>);
 
 impl Order {
-    /// What the writer of the connection reports answers to.
+    /// Returns the progress, for the writer of the connection to report answers to.
     pub(super) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
 
-    /// How the next read takes its place.
+    /// Returns the way to send the next read.
     pub(super) fn way_of_read(&self) -> Way {
         if self.is_settled() { Way::PlainRead } else { Way::Proposal }
     }
 
-    /// Whether all proposals are answered.
+    /// Returns true if all proposals are answered.
     pub(super) fn is_settled(&self) -> bool {
         self.progress.proposals_answered.load(Ordering::SeqCst) == self.proposals
     }
 
-    /// Waits until the next request cannot pass one before it. Returns whether that was so before
-    /// the deadline.
+    /// Waits until the next request cannot overtake an earlier one. Returns false if the deadline
+    /// passes first.
     pub(super) async fn turn(
         &mut self,
         way: Way,
@@ -83,25 +84,25 @@ impl Order {
         self.wait(deadline, Self::are_reads_placed).await
     }
 
-    /// Waits until all proposals are answered. Returns whether that was so before the deadline.
+    /// Waits until all proposals are answered. Returns false if the deadline passes first.
     pub(super) async fn settled(&self, deadline: Instant) -> bool {
         self.is_settled() || self.wait(deadline, Self::is_settled).await
     }
 
-    /// A proposal is made.
+    /// Counts a proposal that has been made.
     pub(super) fn begin_proposal(&mut self) {
         self.proposals += 1;
     }
 
-    /// A plain read is about to be asked for.
+    /// Counts a plain read that is about to be made.
     pub(super) fn begin_read(&mut self, consistency: Consistency) -> UnplacedRead {
         self.consistency = consistency;
         self.reads += 1;
         UnplacedRead(self.progress())
     }
 
-    /// A read that is answered with an error counts as done even if it looks at the state later:
-    /// nobody learns what it saw.
+    /// Returns true if all plain reads have run. A read that was answered with an error counts, even
+    /// if it runs later, because its result is discarded.
     fn are_reads_placed(&self) -> bool {
         let Progress { reads_answered, reads_placed, .. } = &*self.progress;
         reads_placed.load(Ordering::SeqCst) == self.reads
@@ -110,7 +111,7 @@ impl Order {
 
     async fn wait(&self, deadline: Instant, is_done: impl Fn(&Self) -> bool) -> bool {
         let Progress { is_awaited, changed, .. } = &*self.progress;
-        // Before each look, so that no change is missed.
+        // Set before the first check, so that no change is missed.
         is_awaited.store(true, Ordering::SeqCst);
         let mut is_in_time = true;
         while !is_done(self) && is_in_time {
@@ -122,7 +123,7 @@ impl Order {
 }
 
 impl Progress {
-    /// A request is answered, or could not be made.
+    /// Counts a request that was answered, or could not be made.
     pub(super) fn answered(&self, way: Way) {
         let count = match way {
             Way::Proposal => &self.proposals_answered,
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_is_answered_in_time_or_not_holds_up_nothing() {
+    async fn an_answered_read_holds_up_nothing() {
         let mut order = Order::default();
         let _never = order.begin_read(Consistency::Linearizable);
         assert!(!order.turn(Way::Proposal, Consistency::Linearizable, soon()).await);
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_behind_an_unanswered_proposal_is_proposed() {
+    async fn a_read_after_an_unanswered_proposal_is_proposed() {
         let mut order = Order::default();
         assert_eq!(order.way_of_read(), Way::PlainRead);
         order.begin_proposal();

@@ -8,36 +8,36 @@ use crate::limits::COMMAND_BYTES_MAX;
 use crate::request::{Entry, Fault, Kind, Shape};
 use crate::resp::{Reply, error};
 
-/// What each argument is carried with.
+/// Upper bound of the encoding overhead of an argument, in bytes.
 const ARGUMENT_BYTES: usize = 16;
-/// What each step of a transaction is carried with.
+/// Upper bound of the encoding overhead of a transaction's step, in bytes.
 const STEP_BYTES: usize = 32;
 
-/// What a client has queued since `MULTI`.
+/// The requests that a client has queued since `MULTI`.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     steps: Vec<Step>,
-    /// What each request is answered by, in their order.
+    /// Source of each request's reply, in the order of the requests.
     slots: Vec<Slot>,
     bytes: usize,
-    /// One could not be queued: none will be carried out.
+    /// True if a request could not be queued, so that none will be executed.
     is_aborted: bool,
-    /// Whether one may make the store larger.
+    /// True if a request may make the store larger.
     pub(super) grows: bool,
 }
 
-/// What a queued request is answered by.
+/// Source of a queued request's reply.
 #[derive(Debug)]
 pub(super) enum Slot {
     /// The output of the next step.
     Step(Shape),
-    /// The number of clients of this server that listen to a channel.
+    /// The number of subscribers of a channel at this server, for a `PUBLISH` step.
     Receivers(Bytes),
-    /// This, whatever happens.
+    /// A reply that is known already.
     Reply(Reply),
 }
 
-/// So many bytes the group carries for these arguments, at most.
+/// Returns an upper bound of the encoded size of these arguments, in bytes.
 pub(super) fn carried(arguments: &[Bytes]) -> usize {
     arguments.iter().map(|argument| argument.len() + ARGUMENT_BYTES).sum()
 }
@@ -52,8 +52,8 @@ impl Queue {
         self.is_aborted = true;
     }
 
-    /// Queues a request for the store, or what is wrong with it: that is told when the others
-    /// are carried out, as Redis does.
+    /// Queues a request to the store. If its arguments are invalid, queues the error reply instead,
+    /// which becomes part of the reply to `EXEC`, as in Redis.
     pub(super) fn ask(
         &mut self,
         entry: &'static Entry,
@@ -65,7 +65,7 @@ impl Queue {
         }
         let Kind::Asked(parse) = entry.kind else { return Err(Fault::NotInTransaction) };
         self.grows |= entry.grows;
-        // Copies: views would keep all that was read until `EXEC`.
+        // Copied, because slices would keep the whole input buffer in memory until `EXEC`.
         let arguments = arguments.iter().map(|argument| Bytes::copy_from_slice(argument)).collect();
         let slot = match parse(entry.name, arguments) {
             Ok((Ask::Propose(Proposal::Command(command)), shape)) => {
@@ -87,7 +87,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Queues what is answered without the store.
+    /// Queues a reply that does not need the store.
     pub(super) fn reply(&mut self, reply: Reply) -> Result<(), Fault> {
         self.bytes += STEP_BYTES;
         if let Reply::BulkString(text) = &reply {
@@ -100,7 +100,7 @@ impl Queue {
         Ok(())
     }
 
-    /// All of it, to be carried out if the watched keys are as they were.
+    /// Returns the transaction, which also checks the watched keys, and the sources of the replies.
     pub(super) fn close(
         self,
         watched: BTreeMap<Bytes, u64>,
@@ -117,7 +117,7 @@ impl Queue {
     }
 }
 
-/// What `EXEC` is answered by.
+/// Returns the reply to `EXEC`.
 pub(super) fn executed(slots: Vec<Slot>, output: Output, view: &View) -> Reply {
     let Output::Transaction(Some(outputs)) = output else { return Reply::NullArray };
     let mut outputs = outputs.into_iter();
@@ -132,7 +132,7 @@ pub(super) fn executed(slots: Vec<Slot>, output: Output, view: &View) -> Reply {
     Reply::Array(replies.collect())
 }
 
-/// What `PUBLISH` is answered by.
+/// Returns the reply to `PUBLISH`.
 pub(super) fn receivers(view: &View, channel: &[u8]) -> Reply {
     Reply::Integer(view.listening().receivers(channel) as i64)
 }

@@ -1,4 +1,5 @@
-//! `CONFIG`: what clients look at before they begin. Settings are made on the command line.
+//! Handles `CONFIG`. Some clients read settings when they connect. Settings can be changed on the
+//! command line only.
 
 use bytes::Bytes;
 
@@ -9,8 +10,8 @@ use crate::limits::{CONNECTIONS_MAX, PATTERN_BYTES_MAX, REQUEST_BYTES_MAX, VALUE
 use crate::request::Fault;
 use crate::resp::Reply;
 
-/// What the settings of Redis are here. Nothing is saved to files of Redis's kind, and every
-/// change of a key is told.
+/// Returns the equivalents of Redis's settings. No RDB or AOF files are written, and all changes of
+/// keys are reported to subscribers.
 fn settings(config: &ServerConfig) -> [(&'static str, String); 11] {
     [
         ("appendonly", "no".into()),
@@ -27,7 +28,7 @@ fn settings(config: &ServerConfig) -> [(&'static str, String); 11] {
     ]
 }
 
-/// `CONFIG GET` of these patterns.
+/// Answers `CONFIG GET` with the settings that match these patterns.
 pub(super) fn get(config: &ServerConfig, patterns: &[Bytes]) -> Reply {
     let is_asked = |name: &str| {
         let matches =
@@ -40,7 +41,7 @@ pub(super) fn get(config: &ServerConfig, patterns: &[Bytes]) -> Reply {
     Reply::Map(asked.map(pair).collect())
 }
 
-/// Why `CONFIG SET` of this name does nothing.
+/// Returns the error for `CONFIG SET` of this name.
 pub(super) fn set(config: &ServerConfig, name: &[u8]) -> Fault {
     let mut settings = settings(config).into_iter();
     match settings.find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())) {

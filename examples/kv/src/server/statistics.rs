@@ -1,4 +1,4 @@
-//! What a server counts for `INFO`.
+//! Counts what `INFO` reports about a server's work.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use crate::command::Output;
 
-/// Seconds for which the commands are counted one by one.
+/// Number of recent seconds with a counter of their own.
 const SECONDS_KEPT: usize = 4;
 
-/// Bits of a second's counter that count; the others say which second it is.
+/// Number of low bits of such a counter that hold the count. The high bits hold the second.
 const COUNT_BITS: u32 = 40;
 
-/// Counts of a server since it started.
+/// Statistics of a server since it started.
 #[derive(Debug)]
 pub(crate) struct Statistics {
     started: Instant,
-    /// Names this run of the server: 40 hexadecimal digits.
+    /// Random id of this run of the server: 40 hexadecimal digits.
     pub(super) run_id: String,
     commands: AtomicU64,
     recent: [AtomicU64; SECONDS_KEPT],
@@ -24,13 +24,13 @@ pub(crate) struct Statistics {
     misses: AtomicU64,
     pub(super) input_bytes: AtomicU64,
     pub(super) output_bytes: AtomicU64,
-    /// Connections refused because there were too many.
+    /// Number of connections rejected because there were too many.
     pub(super) rejected: AtomicU64,
 }
 
 impl Statistics {
     pub(super) fn new() -> Self {
-        // The system draws the keys of each of these.
+        // Each `RandomState` has random keys, so the hashes are random numbers.
         let word = |_| format!("{:016x}", RandomState::new().hash_one(0));
         let run_id: String = (0..3).map(word).collect();
         Self {
@@ -46,7 +46,7 @@ impl Statistics {
         }
     }
 
-    /// Counts requests that were just read.
+    /// Counts requests that have just been read.
     pub(super) fn count_commands(&self, count: u64) {
         if count > 0 {
             self.count_commands_at(count, self.started.elapsed());
@@ -64,7 +64,7 @@ impl Statistics {
                 second << COUNT_BITS | count
             })
         };
-        // The function always gives a value.
+        // Cannot fail, because the function always returns a value.
         let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
@@ -83,7 +83,7 @@ impl Statistics {
         if counted >> COUNT_BITS == second { counted & ((1 << COUNT_BITS) - 1) } else { 0 }
     }
 
-    /// Counts the keys that a read has found and has not found, as far as its output tells.
+    /// Counts the keys that a read has found and not found, as far as its output shows.
     pub(super) fn count_keys(&self, output: &Output) {
         let (hits, misses) = looked_up(output);
         if hits > 0 {
@@ -94,7 +94,7 @@ impl Statistics {
         }
     }
 
-    /// Returns the number of keys found and of keys not found.
+    /// Returns the number of keys found and the number of keys not found.
     pub(super) fn keys(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
@@ -113,7 +113,7 @@ fn looked_up(output: &Output) -> (u64, u64) {
     }
 }
 
-/// Returns the bytes of memory that the process occupies, as far as the system tells.
+/// Returns the resident memory of this process in bytes, if the system reports it.
 pub(super) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_counted_by_the_second() {
+    fn commands_are_counted_per_second() {
         let statistics = Statistics::new();
         let at = |ms| Duration::from_millis(ms);
         assert_eq!(statistics.commands_per_second_at(at(100)), 0);

@@ -10,22 +10,23 @@ use crate::request::Fault;
 use crate::resp::Reply;
 use crate::{Change, Changes, Notice, View, glob};
 
-/// The channels that Redis tells changes of keys on, by the key and by what happened.
+/// Prefix of the channels for changes of a key. The key follows.
 const BY_KEY: &[u8] = b"__keyspace@0__:";
+/// Prefix of the channels for events of a kind. The name of the event follows.
 const BY_EVENT: &[u8] = b"__keyevent@0__:";
 
-/// The channels and patterns that a client listens to.
+/// The channels and patterns that a client subscribes to.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     view: View,
     channels: BTreeSet<Bytes>,
     patterns: BTreeSet<Bytes>,
-    /// While there are any.
+    /// `Some` while there are any subscriptions.
     changes: Option<Changes>,
 }
 
 impl Subscriptions {
-    /// None at first, of a server with this view.
+    /// Creates an empty set of subscriptions for a server with this view.
     pub(super) fn new(view: View) -> Self {
         Self { view, channels: BTreeSet::new(), patterns: BTreeSet::new(), changes: None }
     }
@@ -34,7 +35,7 @@ impl Subscriptions {
         self.channels.is_empty() && self.patterns.is_empty()
     }
 
-    /// Begins to listen; a reply for each name.
+    /// Subscribes to channels or patterns. Returns a reply for each name.
     pub(super) fn add(&mut self, of: Of, names: &[Bytes]) -> Result<Vec<Reply>, Fault> {
         if names.iter().any(|name| name.len() > PATTERN_BYTES_MAX) {
             return Err(Fault::Pattern);
@@ -45,7 +46,7 @@ impl Subscriptions {
         self.changes.get_or_insert_with(|| self.view.changes());
         let verb = if of == Of::Channels { "subscribe" } else { "psubscribe" };
         let add = |name: &Bytes| {
-            // A copy: a view would keep all that was read.
+            // Copied, because a slice would keep the whole input buffer in memory.
             let name = Bytes::copy_from_slice(name);
             if self.of(of).insert(name.clone()) {
                 self.view.listening().add(of, &name);
@@ -55,7 +56,8 @@ impl Subscriptions {
         Ok(names.iter().map(add).collect())
     }
 
-    /// Listens no more, to anything if no name is given; a reply for each name.
+    /// Unsubscribes from channels or patterns, or from all of them if no name is given. Returns a
+    /// reply for each name.
     pub(super) fn remove(&mut self, of: Of, names: &[Bytes]) -> Vec<Reply> {
         let verb = if of == Of::Channels { "unsubscribe" } else { "punsubscribe" };
         let all: Vec<Bytes> = self.of(of).iter().cloned().collect();
@@ -76,13 +78,14 @@ impl Subscriptions {
         replies
     }
 
-    /// What happens next, if anything is listened to. `None`: some of it was missed.
+    /// Waits for the next notice. Never returns without subscriptions. Returns `None` if some notices
+    /// were missed.
     pub(super) async fn next(&mut self) -> Option<Notice> {
         let hears_of_keys = self.hears_of_keys();
         let Some(changes) = &mut self.changes else { return pending().await };
         loop {
             match changes.next().await {
-                // It was not told of each of them.
+                // There is no notice for each deleted key, so this counts as missed notices.
                 Some(Notice::Cleared) if hears_of_keys => return None,
                 Some(Notice::Cleared) => {}
                 notice => return notice,
@@ -90,7 +93,7 @@ impl Subscriptions {
         }
     }
 
-    /// Whether changes of keys may be among what the client listens to.
+    /// Returns true if a subscription may match a channel for changes of keys.
     fn hears_of_keys(&self) -> bool {
         let is_of_keys = |name: &Bytes| name.starts_with(BY_KEY) || name.starts_with(BY_EVENT);
         let may_be_of_keys = |pattern: &Bytes| {
@@ -103,7 +106,7 @@ impl Subscriptions {
         self.channels.iter().any(is_of_keys) || self.patterns.iter().any(may_be_of_keys)
     }
 
-    /// Returns what a notice is told by: once for each channel and each pattern.
+    /// Returns the messages for a notice: one for each channel and each pattern that matches.
     pub(super) fn messages(&self, notice: &Notice) -> Vec<Reply> {
         match notice {
             Notice::Change(change) => self.of_change(change),
@@ -154,7 +157,7 @@ impl Subscriptions {
         }
     }
 
-    /// Returns the number of channels and of patterns.
+    /// Returns the number of channels and the number of patterns.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.channels.len(), self.patterns.len())
     }

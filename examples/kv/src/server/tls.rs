@@ -14,50 +14,50 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 
-/// How long a client may take to agree on keys.
+/// Maximum time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The encryption of a port: TLS 1.2 and 1.3.
+/// TLS configuration of a port. Accepts TLS 1.2 and 1.3.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);
 
-/// Why there is no encryption, and what to do about it.
+/// Invalid TLS options, with the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// Of a file that is named.
+    /// A file cannot be read, or is not in PEM format.
     #[error("cannot read {}: {why}; name a readable file in PEM with {option}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         why: pem::Error,
-        /// What names it.
+        /// The option that names the file.
         option: &'static str,
     },
-    /// Nothing is in a file that is named.
+    /// A file contains no certificate.
     #[error("there is no certificate in {}; name a file in PEM with {option}", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
-        /// What names it.
+        /// The option that names the file.
         option: &'static str,
     },
-    /// The certificate of a certification authority is not to be used.
+    /// A certificate of a certification authority cannot be used.
     #[error("a certificate of --tls-client-ca cannot be used: {0}")]
     ClientCa(String),
-    /// Certificate and key are not to be used, or do not fit.
+    /// The certificate or the key cannot be used, or they do not match.
     #[error("the certificate of --tls-cert and the key of --tls-key cannot be used: {0}")]
     Certificate(rustls::Error),
 }
 
 impl Tls {
-    /// From the server's certificate, with those it hangs on behind it, and its key. With
-    /// `client_ca`, clients must have a certificate of one of these authorities, too.
+    /// Reads the server's certificate chain and key. With `client_ca`, clients must present a
+    /// certificate of one of these authorities.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with the files.
+    /// Returns an error if a file cannot be read or used.
     pub fn from_files(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Self, TlsError> {
         let certificates = certificates(cert, "--tls-cert")?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(|why| TlsError::Read {
@@ -86,11 +86,12 @@ impl Tls {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Agrees on keys with a client.
+    /// Runs the TLS handshake with a client.
     ///
     /// # Errors
     ///
-    /// It does not speak TLS, is not whom we serve, or takes too long.
+    /// Returns an error if the client does not speak TLS, has no valid certificate although one is
+    /// required, or takes too long.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Halves> {
         let accepted = timeout(HANDSHAKE_TIMEOUT, self.0.accept(stream)).await;
         let stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;

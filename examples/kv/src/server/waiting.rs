@@ -1,4 +1,4 @@
-//! Answers that take a while: `KEYS` and `WAIT`.
+//! Answers `KEYS` and `WAIT`, which take a while, and `ROLE`.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::glob;
 use crate::limits::REPLY_BYTES_MAX;
 use crate::resp::{Reply, error};
 
-/// How many keys `KEYS` looks at before other clients have a turn, about.
+/// Approximate number of keys that `KEYS` looks at before it yields to other clients.
 const KEYS_PER_TURN: usize = 1000;
 
-/// How often to look at what other replicas have acknowledged.
+/// Interval at which `WAIT` checks what other replicas have acknowledged.
 const WAIT_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Searches all keys for those that match a pattern. The store goes on meanwhile; the other
-/// clients of this thread have their turns.
+/// Returns all keys that match a pattern. Does not hold up the store, and yields to other clients of
+/// this thread.
 pub(super) async fn matching(all: &AllKeys, pattern: &[u8]) -> Reply {
     let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
     for part in all.parts() {
@@ -43,15 +43,15 @@ pub(super) async fn matching(all: &AllKeys, pattern: &[u8]) -> Reply {
     Reply::Array(found)
 }
 
-/// Waits until so many other replicas have acknowledged the log up to a position, or until the
-/// deadline; answers how many have.
+/// Waits until this number of other replicas have acknowledged the log up to a position, or until the
+/// deadline. Answers with the number of replicas that have.
 pub(super) async fn acknowledged(
     backend: &impl Backend,
     position: &Output,
     replicas: i64,
     deadline: Instant,
 ) -> Reply {
-    // What the replica says of itself may be a little old.
+    // Preferred to the replica's own status, which may be slightly out of date.
     let index = match position {
         Output::Integer(position @ 1..) => position.unsigned_abs(),
         _ => backend.replica_status().applied,
@@ -67,8 +67,8 @@ pub(super) async fn acknowledged(
     }
 }
 
-/// Answers `ROLE`: every replica that can commit takes writes, as a master does. One that cannot
-/// is like a replica without its master.
+/// Answers `ROLE`: `master` for a replica that can commit commands, and `slave` without a connection
+/// to its master for one that cannot.
 pub(super) fn role(status: &ReplicaStatus) -> Reply {
     let applied = Reply::Integer(i64::try_from(status.applied).unwrap_or(i64::MAX));
     match status.blocker() {

@@ -12,10 +12,10 @@ use super::order::Progress;
 use crate::backend::Backend;
 use crate::resp::{Reply, encode};
 
-/// Replies are written when nothing more is ready, or when they are this much.
+/// Number of buffered bytes at which replies are written even if more replies are ready.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// The half of a connection that writes replies, in the order of the requests.
+/// Writes the replies of a connection in the order of its requests.
 pub(super) struct Writer<B: Backend> {
     pub(super) output: Box<dyn AsyncWrite + Send + Unpin>,
     pub(super) queue: mpsc::Receiver<Answer<B::Pending>>,
@@ -55,7 +55,7 @@ impl<B: Backend> Writer<B> {
         self.output.shutdown().await
     }
 
-    /// The next answer. What is written so far goes out before waiting for it.
+    /// Waits for the next answer. Flushes the buffer before it waits.
     async fn next(&mut self) -> io::Result<Option<Answer<B::Pending>>> {
         if let Ok(answer) = self.queue.try_recv() {
             return Ok(Some(answer));
@@ -84,13 +84,13 @@ impl<B: Backend> Writer<B> {
             return Ok(());
         }
         self.output.write_all(&self.buffer).await?;
-        // TLS holds back what the socket did not take.
+        // TLS buffers what the socket has not accepted yet.
         self.output.flush().await?;
         let output_bytes = &self.shared.statistics.output_bytes;
         output_bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
         self.buffer.clear();
         if self.buffer.capacity() > 4 * WRITE_BYTES {
-            // A long reply is no reason to keep its room.
+            // Frees the memory after a long reply.
             self.buffer = BytesMut::new();
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! `HELLO` and `CLIENT`: what clients and the server tell each other about themselves.
+//! Handles `HELLO` and `CLIENT`, with which clients and the server describe themselves.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -121,7 +121,7 @@ impl ConnectionState {
                 match kind.to_ascii_lowercase().as_slice() {
                     b"normal" => Ok(list(&|client| !client.is_listening())),
                     b"pubsub" => Ok(list(&|client| client.is_listening())),
-                    // Replicas are not among the clients.
+                    // Replicas do not connect as clients.
                     b"master" | b"replica" | b"slave" => Ok(list(&|_| false)),
                     _ => Err(Fault::ClientType(shown(kind))),
                 }
@@ -137,7 +137,7 @@ impl ConnectionState {
         }
     }
 
-    /// Takes what a client library says about itself when it connects.
+    /// Handles `CLIENT SETINFO`: the name and version of the client library.
     fn set_info(&self, option: &Bytes, value: &Bytes) -> Result<Reply, Fault> {
         let is_name = option.eq_ignore_ascii_case(b"lib-name");
         if !is_name && !option.eq_ignore_ascii_case(b"lib-ver") {
@@ -173,14 +173,14 @@ impl ConnectionState {
         Reply::Integer(i64::try_from(self.client.id).unwrap_or(i64::MAX))
     }
 
-    /// Notes a command for `CLIENT LIST`.
+    /// Records the last command for `CLIENT LIST`.
     pub(super) fn note(&self, command: Cow<'static, str>) {
         let mut state = self.client.state();
         state.command = command;
         state.active = Instant::now();
     }
 
-    /// Shows in `CLIENT LIST` what the client listens to and has queued.
+    /// Records the client's subscriptions and queued requests for `CLIENT LIST`.
     pub(super) fn show(&self) {
         let mut state = self.client.state();
         (state.channels, state.patterns) = self.subscriptions.counts();
@@ -192,7 +192,8 @@ fn is_switch(mode: &[u8]) -> bool {
     mode.eq_ignore_ascii_case(b"on") || mode.eq_ignore_ascii_case(b"off")
 }
 
-/// Returns the fault of a known subcommand with the wrong number of arguments.
+/// Returns the error for a known subcommand with the wrong number of arguments, or `None` if the
+/// subcommand is unknown.
 fn misused(part: &[u8]) -> Option<Fault> {
     let known = [
         "client|getname",
@@ -215,7 +216,7 @@ fn valid_name(name: &Bytes) -> Result<Bytes, Fault> {
 
 fn valid_word(word: &Bytes) -> Option<Bytes> {
     let is_valid = word.len() <= 128 && word.iter().all(u8::is_ascii_graphic);
-    // A copy: the word is kept, and with it a view would keep all that was read.
+    // Copied, because a slice would keep the whole input buffer in memory.
     is_valid.then(|| Bytes::copy_from_slice(word))
 }
 

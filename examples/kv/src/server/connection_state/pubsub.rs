@@ -1,4 +1,4 @@
-//! `PUBSUB`: who listens, at this server.
+//! Handles `PUBSUB`: reports the subscriptions at this server.
 
 use bytes::Bytes;
 
