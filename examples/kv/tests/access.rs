@@ -1,4 +1,4 @@
-//! Who is served, how fresh what it reads is, and how much it may store.
+//! Passwords, the consistency of reads, memory limits and subscriptions, with a fake backend.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -94,7 +94,7 @@ fn a_full_store_rejects_commands_that_make_it_larger() {
     }
     assert_eq!(client.ask("DEL big"), ":1");
     assert_eq!(client.ask("SET a 1"), "OK");
-    // Queued in time, but not carried out in time.
+    // Queued while there was room, and executed when there is none.
     let mut other = test.client();
     assert_eq!(client.ask("MULTI"), "OK");
     assert_eq!(client.ask("SET a 2"), "QUEUED");
@@ -119,8 +119,12 @@ fn each_connection_chooses_the_consistency_of_its_reads() {
     assert_eq!(asked(&mut local, "READONLY"), []);
     assert_eq!(asked(&mut local, "GET a"), [Consistency::Local]);
     assert_eq!(asked(&mut local, "SCAN 0"), [Consistency::Local]);
-    assert_eq!(asked(&mut other, "GET a"), [Consistency::Linearizable], "it is its own affair");
-    assert_eq!(asked(&mut local, "SET a 1"), [], "it may write all the same");
+    assert_eq!(
+        asked(&mut other, "GET a"),
+        [Consistency::Linearizable],
+        "another connection is not affected"
+    );
+    assert_eq!(asked(&mut local, "SET a 1"), [], "writes are still accepted");
     assert_eq!(asked(&mut local, "READWRITE"), []);
     assert_eq!(asked(&mut local, "GET a"), [Consistency::Linearizable]);
     asked(&mut local, "READONLY");
@@ -141,7 +145,8 @@ fn transactions_and_watched_keys_are_limited_in_size() {
     let refused = text(&client.call(&["WATCH", &long]).unwrap());
     assert!(refused.starts_with("-ERR string exceeds maximum allowed size"), "{refused}");
     assert_eq!(client.ask("DBSIZE"), ":0");
-    // What a transaction answers is limited too; what is refused is not done.
+    // The reply to a transaction is limited, too. Steps above the limit are rejected, and change
+    // nothing.
     let value = "x".repeat(900_000);
     assert_eq!(text(&client.call(&["SET", "a", &value]).unwrap()), "OK");
     assert_eq!(client.ask("MULTI"), "OK");
@@ -185,7 +190,7 @@ fn a_subscriber_receives_every_change_or_is_disconnected() {
     }
     let writes = 3 * CHANGES_MAX;
     let mut heard = 0;
-    // The one reads as much as is written, so it hears everything. The other reads nothing.
+    // One subscriber reads after every write, so it receives everything. The other reads nothing.
     for part in 0..writes / 1024 {
         let requests: Vec<u8> = (0..1024)
             .flat_map(|n| request(&["SET", &format!("{}", part * 1024 + n), "1"]))
@@ -253,7 +258,7 @@ fn subscriptions_are_limited() {
     assert_eq!(refused, "-ERR too many subscriptions (1024 at most for a client)");
     let refused = text(&client.call(&["PSUBSCRIBE", &"*".repeat(1025)]).unwrap());
     assert_eq!(refused, "-ERR pattern exceeds maximum allowed size (1024 bytes)");
-    assert_eq!(client.ask("GET a"), "nil", "it listens to nothing");
+    assert_eq!(client.ask("GET a"), "nil", "it has no subscriptions");
 }
 
 #[test]
@@ -284,7 +289,7 @@ fn a_subscriber_that_lags_is_told_that_it_missed_messages() {
     let test = Test::start(PATIENT);
     let (mut listener, mut writer) = (test.client(), test.client());
     assert_eq!(listener.ask("SUBSCRIBE news"), "[\"subscribe\" \"news\" :1]");
-    // Nothing of that is read, until more is kept back than may be.
+    // The subscriber reads nothing until more than the limit is buffered for it.
     let message = "x".repeat(900_000);
     let count = 4 * MESSAGES_BYTES_MAX / message.len();
     for _ in 0..count {
@@ -312,7 +317,7 @@ fn deleting_all_keys_disconnects_only_subscribers_to_keys() {
     assert_eq!(writer.ask("FLUSHALL"), "OK");
     assert_eq!(writer.ask("PUBLISH news hi"), ":1");
     assert_eq!(text(&listener.reply().unwrap()), "[\"message\" \"news\" \"hi\"]");
-    // A pattern that may be one of changes of keys.
+    // A pattern that may match a channel for changes of keys.
     listener.ask("PSUBSCRIBE *");
     assert_eq!(writer.ask("FLUSHALL"), "OK");
     let reply = text(&listener.reply().unwrap());

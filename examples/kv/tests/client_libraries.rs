@@ -1,7 +1,7 @@
-//! Client libraries of Redis, with their defaults, on three replicas.
+//! Tests Redis client libraries with their default settings against three replicas.
 //!
-//! `tests/run --prepare` installs them below `target/clients`. What each one says to the
-//! replicas and has to hear is in `tests/clients`.
+//! `tests/run --prepare` installs them in `target/clients`. The conversations are in
+//! `tests/clients`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -16,7 +16,8 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// Where `tests/run --prepare` installs client libraries; `None` if one is not there.
+/// Returns the path of a client library that `tests/run --prepare` installs, or `None` if it is not
+/// installed.
 fn installed(path: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients");
     let found = folder.join(path);
@@ -35,7 +36,7 @@ fn talk(command: &mut Command) {
     assert!(output.status.success() && out.ends_with("done\n"), "{out}\n{err}");
 }
 
-/// Runs a conversation with each of three replicas, one after the other.
+/// Runs a conversation with each of three replicas in turn.
 #[track_caller]
 fn talk_to_three(command: impl Fn(SocketAddr) -> Command) {
     let demo = Demo::start();

@@ -1,4 +1,4 @@
-//! A wrong command line is told in words that help.
+//! Errors of the command line name the cause and the remedy.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -19,7 +19,7 @@ fn serve(more: &[&str]) -> Output {
 #[test]
 fn invalid_options_print_one_line_with_a_remedy_and_exit_with_1() {
     let engine = ["--engine", "embedded:/nonexistent/kv.ring"];
-    for (arguments, told) in [
+    for (arguments, message) in [
         (
             [&["--id", "4", "--voters", "1,2,3"], &engine[..]].concat(),
             "kv: replica 4 is not among the voters 1,2,3: list every initial voter in --voters, \
@@ -51,7 +51,7 @@ fn invalid_options_print_one_line_with_a_remedy_and_exit_with_1() {
         let output = serve(&arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
-        assert!(error.starts_with(told), "{error}");
+        assert!(error.starts_with(message), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
@@ -123,10 +123,10 @@ fn only_a_dead_socket_is_replaced_by_a_new_one() {
         let output = serve(&["--id", "1", "--voters", "1", "--engine", &engine, "--socket", &path]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
-        let told = format!(
+        let message = format!(
             "cannot listen on {path}: it exists and is not a socket, so it was not replaced; choose"
         );
-        assert!(error.contains(&told), "{error}");
+        assert!(error.contains(&message), "{error}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     assert!(link.is_symlink());
@@ -135,7 +135,7 @@ fn only_a_dead_socket_is_replaced_by_a_new_one() {
 #[test]
 fn an_invalid_command_line_exits_with_2() {
     let long = "x".repeat(121);
-    for (arguments, told) in [
+    for (arguments, message) in [
         (
             vec!["--id", "1", "--engine", "carrier-pigeon"],
             "no transport is called \"carrier-pigeon\"",
@@ -153,14 +153,14 @@ fn an_invalid_command_line_exits_with_2() {
         let output = serve(&arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
-        assert!(error.contains(told), "{arguments:?}: {error}");
+        assert!(error.contains(message), "{arguments:?}: {error}");
     }
 }
 
 #[test]
 fn help_explains_each_durability() {
     let help = String::from_utf8(kv(&["serve", "--help"]).stdout).unwrap();
-    for part in ["- memory:", "everything is lost", "- disk:", "and a power cut"] {
+    for part in ["- memory:", "Everything is lost", "- disk:", "the power fails"] {
         assert!(help.contains(part), "{part}: {help}");
     }
 }
@@ -171,7 +171,7 @@ fn help_shows_how_to_start_a_group() {
     let help = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0));
     for part in
-        ["kv serve --id 1 --voters 1,2,3", "redis-benchmark", "Exit status", "[default: 7001]"]
+        ["kv serve --id 1 --voters 1,2,3", "redis-cli -p 7001", "Exit status", "[default: 7001]"]
     {
         assert!(help.contains(part), "{part}: {help}");
     }

@@ -1,4 +1,4 @@
-//! The demonstration, as somebody meets it who has just built it.
+//! The demo: `kv` without a subcommand.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -15,10 +15,10 @@ fn redis_cli(port: u16, arguments: &[&str]) -> String {
         .args(arguments)
         .output()
         .expect("redis-cli");
-    said(&output)
+    stdout_of(&output)
 }
 
-fn said(output: &Output) -> String {
+fn stdout_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -51,7 +51,7 @@ fn redis_benchmark_runs_at_every_port() {
             .args(["-t", "set,get", "-P", "16", "-n", "20000", "-q"])
             .output()
             .expect("redis-benchmark");
-        let text = format!("{}{}", said(&output), String::from_utf8_lossy(&output.stderr));
+        let text = format!("{}{}", stdout_of(&output), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{text}");
         assert!(text.contains("requests per second"), "{text}");
         assert!(!text.contains("WARNING"), "{text}");
@@ -64,7 +64,7 @@ fn the_demo_reports_changes_and_stops_on_ctrl_c_and_sigterm() {
         let mut demo = Demo::start();
         let mut client = TestClient::connect(demo.addresses[1]).unwrap();
         assert_eq!(client.ask("SET a 1"), "OK");
-        let told = |start: &str, end: &str| {
+        let has_line = |start: &str, end: &str| {
             demo.process.out().iter().any(|line| line.starts_with(start) && line.ends_with(end))
         };
         for (start, end) in [
@@ -73,7 +73,7 @@ fn the_demo_reports_changes_and_stops_on_ctrl_c_and_sigterm() {
             ("replica 3: ", "members 1 2 3"),
             ("committed: replica 1 at ", ""),
         ] {
-            until(&format!("a line {start}...{end}"), || told(start, end).then_some(()));
+            until(&format!("a line {start}...{end}"), || has_line(start, end).then_some(()));
         }
         demo.process.signal(signal);
         let status = demo.process.ended();
@@ -88,8 +88,8 @@ fn a_busy_port_is_reported_with_a_remedy() {
     let port = demo.addresses[0].port().to_string();
     let mut second = kv(&["--port", &port]);
     assert_eq!(second.ended().code(), Some(1));
-    let told = until("a line on stderr", || Some(second.err()).filter(|l| !l.is_empty()));
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with(&format!("kv: cannot listen on 127.0.0.1:{port}: ")), "{told:?}");
-    assert!(told[0].ends_with("choose another port with --port"), "{told:?}");
+    let lines = until("a line on stderr", || Some(second.err()).filter(|l| !l.is_empty()));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with(&format!("kv: cannot listen on 127.0.0.1:{port}: ")), "{lines:?}");
+    assert!(lines[0].ends_with("choose another port with --port"), "{lines:?}");
 }

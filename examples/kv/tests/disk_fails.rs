@@ -1,6 +1,6 @@
-//! Three processes under load, and the disk of one is full or fails: it stops acknowledging,
-//! leaves the group and says why; the others go on; nothing acknowledged is lost; and when the
-//! disk is well again, so is the replica.
+//! Three processes under load, and the disk of one is full or fails. That replica stops
+//! acknowledging, leaves the group and reports why. The others keep working, no acknowledged write
+//! is lost, and the replica works again once its disk does.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -13,14 +13,14 @@ use common::{Load, Record, Serve, check, have, ready, skipped, together, until};
 use rustix::process::Signal;
 use service_lib::testing::Process;
 
-/// Whose disk fails.
+/// The replica whose disk fails.
 const VICTIM: u32 = 1;
 
 struct Group {
     directory: tempfile::TempDir,
     replicas: Vec<Serve>,
     snapshot_every: &'static str,
-    /// In the order of their runs.
+    /// Records of the writers, one list per run.
     records: Vec<Vec<Record>>,
 }
 
@@ -28,7 +28,7 @@ const OFTEN: &str = "100";
 const NEVER: &str = "1000000";
 
 impl Group {
-    /// All but the victim, which then has to be started.
+    /// Starts all replicas but the victim.
     fn start(directory: tempfile::TempDir, snapshot_every: &'static str) -> Self {
         let (replicas, records) = (Vec::new(), Vec::new());
         let mut group = Self { directory, replicas, snapshot_every, records };
@@ -73,7 +73,7 @@ impl Group {
         self.replicas.iter().for_each(|replica| ready(replica.address));
     }
 
-    /// The key that the victim's next snapshot gets (docs/formats.md).
+    /// Returns the key of the victim's next snapshot (docs/formats.md).
     fn next_snapshot(&self) -> String {
         let index = fs::read(self.data(VICTIM).join("store/snapshots.index")).unwrap();
         u64::from_le_bytes(index[8..16].try_into().unwrap()).to_string()
@@ -87,14 +87,15 @@ impl Group {
         Load::start(self.replicas.iter().map(|replica| replica.address).collect(), bytes)
     }
 
-    /// Writes until the victim has stopped, and on; and returns why it says it has.
+    /// Writes until the victim has stopped, and some more. Returns the reason that the victim
+    /// reports.
     fn write_until_the_victim_stops(&mut self, bytes: usize) -> String {
         let load = self.load(bytes);
         let victim = self.victim();
         let why = until("the replica whose disk fails to stop", || {
             (victim.info("plainsong_role") == "stopped").then(|| victim.info("obstacle"))
         });
-        // It is there for questions, and for nothing else.
+        // It still answers questions, and nothing else.
         let mut client = victim.client();
         assert_eq!(client.ask("PING"), "PONG");
         let reason = why.strip_prefix("this replica has stopped: ").expect("a reason");
@@ -103,34 +104,34 @@ impl Group {
             assert!(refusal.starts_with("-CLUSTERDOWN ") && refusal.ends_with(reason), "{refusal}");
         }
         let said = |line: &String| line.contains("replica stops") && line.contains("ERROR");
-        assert!(victim.process.err().iter().any(said), "its log says so");
+        assert!(victim.process.err().iter().any(said), "the log does not report the failure");
         for replica in &self.replicas[..2] {
-            until("the others to have it gone", || {
+            until("the victim to leave the group", || {
                 let members = replica.info("members");
                 (!members.split(',').any(|id| id == "1")).then_some(())
             });
         }
-        load.goes_on(200);
+        load.wait_for_writes(200);
         self.records.push(load.end());
         self.check(2);
         why
     }
 
-    /// What was acknowledged is at so many of the replicas.
+    /// Checks that the first `count` replicas have every acknowledged write.
     fn check(&self, count: usize) {
         let records = together(&self.records);
         self.replicas[..count].iter().for_each(|replica| check(replica, &records));
     }
 
-    /// The victim ends in order, is started again, and has everything.
-    fn goes_on_with_a_disk_that_is_well(&mut self) {
+    /// Stops and restarts the victim, and checks that it has every acknowledged write.
+    fn recovers_with_a_working_disk(&mut self) {
         self.end_victim();
         self.start_victim();
         let load = self.load(0);
-        load.goes_on(200);
+        load.wait_for_writes(200);
         self.records.push(load.end());
         self.check(3);
-        until("its vote", || {
+        until("the victim to vote", || {
             let role = self.victim().info("plainsong_role");
             (role == "voter" || role == "sequencer").then_some(())
         });
@@ -147,11 +148,11 @@ fn data(directory: &Path, id: u32) -> PathBuf {
     directory.join(format!("data-{id}"))
 }
 
-/// A small file system on a loop device, gone when dropped.
+/// A small file system on a loop device. Unmounted on drop.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None`, and a word, where that cannot be.
+    /// Creates and mounts it. Returns `None`, and reports the test as skipped, if that is impossible.
     fn mount(image: &Path, at: PathBuf, megabytes: u64) -> Option<Self> {
         fs::File::create(image).and_then(|file| file.set_len(megabytes << 20)).unwrap();
         fs::create_dir_all(&at).unwrap();
@@ -166,7 +167,7 @@ impl SmallDisk {
         Some(Self(at))
     }
 
-    /// Leaves so much room, or none if there is less.
+    /// Fills the disk, but for this much free space.
     fn fill_up_to(&self, kilobytes: u64) {
         let stat = rustix::fs::statvfs(&self.0).unwrap();
         let free = stat.f_bavail * stat.f_frsize;
@@ -198,7 +199,7 @@ fn the_disk_of_the_log_is_full() {
     assert!(why.contains("No space left on device"), "{why}");
     assert!(why.contains("see to the disk"), "{why}");
     disk.make_room();
-    group.goes_on_with_a_disk_that_is_well();
+    group.recovers_with_a_working_disk();
     group.replicas.clear();
 }
 
@@ -208,7 +209,7 @@ fn the_disk_of_the_snapshots_is_full() {
     let mut group = Group::start(directory, OFTEN);
     group.start_victim();
     group.end_victim();
-    // Its snapshots move to a disk of their own.
+    // Moves its snapshots to a disk of their own.
     let place = group.data(VICTIM).join("store/snapshots");
     let aside = group.directory.path().join("aside");
     fs::rename(&place, &aside).unwrap();
@@ -223,7 +224,7 @@ fn the_disk_of_the_snapshots_is_full() {
     assert!(why.contains("No space left on device"), "{why}");
     assert!(why.contains("see to the disk"), "{why}");
     disk.make_room();
-    group.goes_on_with_a_disk_that_is_well();
+    group.recovers_with_a_working_disk();
     group.replicas.clear();
 }
 
@@ -234,19 +235,19 @@ fn the_disk_of_stderr_is_full() {
     let victim = Serve::start_by(mute, VICTIM, &group.socket(), &group.arguments(VICTIM));
     group.take_in(victim);
     let load = group.load(500);
-    load.goes_on(300);
+    load.wait_for_writes(300);
     group.records.push(load.end());
     group.check(3);
     group.end_victim();
 }
 
-/// One call that concerns a file of the victim's fails, once, the so many-th time.
+/// Makes the `time`-th system call of one kind on one file of the victim fail, once.
 fn fails_once(call: &str, file: &str, time: u64, what: &str) {
     if !have("strace", "strace") {
         return;
     }
     let mut group = Group::start(tempfile::tempdir().unwrap(), OFTEN);
-    // What is made when a folder is formatted is not what is looked at here.
+    // Formats the folder first, so that only later calls are counted.
     group.start_victim();
     group.end_victim();
     let path = group.data(VICTIM).join("store").join(file.replace('N', &group.next_snapshot()));
@@ -258,23 +259,23 @@ fn fails_once(call: &str, file: &str, time: u64, what: &str) {
     let index = group.data(VICTIM).join("store/snapshots.index");
     let named = fs::read(&index).unwrap();
     group.end_victim();
-    assert!(fs::read(&index).unwrap() == named, "a snapshot counts in spite of the failure");
+    assert!(fs::read(&index).unwrap() == named, "a snapshot counts despite the failure");
     let trace = fs::read_to_string(group.trace()).unwrap();
-    let (before, after) = trace.split_once("(INJECTED)").expect("a call that failed");
+    let (before, after) = trace.split_once("(INJECTED)").expect("an injected failure");
     assert!(before.lines().count() > 1, "it failed at once:\n{trace}");
-    // What sled writes when it is closed makes no snapshot count.
+    // Writes by sled when it is closed do not make a snapshot count.
     if file == LOG {
         let again = after.lines().find(|line| line.contains("sync(") || line.contains("pwrite64("));
-        assert_eq!(again, None, "what failed is tried again as if it had not");
+        assert_eq!(again, None, "the failed call was tried again");
     }
     if call.ends_with("sync") {
-        // The system was not restarted; but the disk of this test has lost nothing.
+        // Stands for a restart of the machine: the disk of this test has lost nothing.
         fs::remove_file(group.data(VICTIM).join("lock")).unwrap();
     }
     group.start_victim();
     group.replicas.iter().for_each(|replica| ready(replica.address));
     let load = group.load(0);
-    load.goes_on(200);
+    load.wait_for_writes(200);
     group.records.push(load.end());
     group.check(3);
 }

@@ -1,4 +1,4 @@
-//! Clients get the descriptors that log, snapshots and group do not need, and no others.
+//! Clients cannot use up the descriptors that the log, the snapshots and the group need.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use common::{PROGRAM, Serve, ready};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Three replicas on disk that take snapshots often, started with that limit of descriptors.
+/// Starts three replicas on disk with frequent snapshots and this limit of descriptors.
 fn group(limit: &str, directory: &std::path::Path) -> Vec<Serve> {
     let replicas: Vec<_> = (1..=3)
         .map(|id| {
@@ -29,11 +29,11 @@ fn group(limit: &str, directory: &std::path::Path) -> Vec<Serve> {
     replicas
 }
 
-/// Connects, and returns the connection with the answer to a PING.
+/// Connects. Returns the connection and the answer to a PING.
 fn ping(address: SocketAddr) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    // One that is refused may be closed before.
+    // A rejected connection may be closed before the PING.
     let _ = stream.write_all(b"PING\r\n");
     let mut answer = String::new();
     let _ = BufReader::new(&stream).read_line(&mut answer);
@@ -43,14 +43,14 @@ fn ping(address: SocketAddr) -> (TcpStream, String) {
 #[test]
 fn clients_above_the_descriptor_limit_are_rejected_and_the_group_works() {
     let directory = tempfile::tempdir().unwrap();
-    // The hard limit too, so that it cannot be raised.
+    // Sets the hard limit, too, so that kv cannot raise the soft limit.
     let replicas = group("-n 300", directory.path());
     let mut first = replicas[0].client();
     let clients: Vec<_> = (0..400).map(|_| ping(replicas[0].address)).collect();
     let served = clients.iter().filter(|(_, answer)| answer == "+PONG").count();
     assert!((100..=150).contains(&served), "{served} of 400 clients are served");
     let refused = clients.iter().filter(|(_, answer)| answer.contains("max number of clients"));
-    assert!(refused.count() > 0, "nobody is told why");
+    assert!(refused.count() > 0, "no client received the error");
     for number in 0..100 {
         assert_eq!(first.ask(&format!("SET key {number}")), "OK");
     }

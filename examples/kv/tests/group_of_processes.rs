@@ -1,4 +1,4 @@
-//! Three processes under load, one of which is killed.
+//! Three processes under load, some of which are killed.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -28,7 +28,7 @@ impl Group {
         self.wait();
     }
 
-    /// A group whose replicas keep their stores on disk.
+    /// Starts a group with its data on disk.
     fn start_on_disk() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut group = Self { directory, replicas: Vec::new() };
@@ -41,7 +41,7 @@ impl Group {
 
     fn start_with_its_data(&mut self, id: u32) {
         let data = self.directory.path().join(format!("data-{id}")).display().to_string();
-        // So often that snapshots are taken and the log is cut all the time.
+        // Often enough that snapshots are taken and the log is compacted all the time.
         let often = ["--snapshot-every", "40", "--keep-entries", "10"];
         let mut arguments = vec!["--timeout", "5", "--durability", "disk", "--data-dir", &data];
         arguments.extend(often);
@@ -65,27 +65,30 @@ impl Group {
         })
     }
 
-    /// The replica whose process serves the socket: it holds the lock beside it.
+    /// Returns the replica whose process serves the socket: the one that holds the socket's lock file.
     fn hub(&self) -> usize {
         let pid = lock_holder(&self.directory.path().join("ring.lock"));
         let pid = pid.expect("a process that serves the socket");
-        self.replicas.iter().position(|replica| replica.process.pid() == pid).expect("one of ours")
+        self.replicas
+            .iter()
+            .position(|replica| replica.process.pid() == pid)
+            .expect("a replica of this group")
     }
 }
 
-/// Kills a replica under load, sees the others go on and the books balanced, and returns
-/// what is left, with the dead one last.
+/// Kills a replica under load. Checks that the others keep working and that no acknowledged write is
+/// lost. Returns the group, with the dead replica last.
 fn survives_the_death_of(choose: impl Fn(&Group) -> usize) -> (Group, Vec<Record>) {
     let mut group = Group::start();
     let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect(), 0);
-    load.goes_on(500);
+    load.wait_for_writes(500);
     let victim = choose(&group);
     let mut dead = group.replicas.remove(victim);
     dead.process.kill();
     for replica in &group.replicas {
         ready(replica.address);
     }
-    load.goes_on(500);
+    load.wait_for_writes(500);
     let records = load.end();
     for replica in &group.replicas {
         check(replica, &records);
@@ -109,9 +112,9 @@ fn a_restarted_replica_reports_what_it_is_waiting_for() {
     let (mut group, records) = survives_the_death_of(|group| (group.sequencer() + 1) % 3);
     let dead = group.replicas.pop().unwrap();
     let back = Serve::start(dead.id, &group.socket(), &["--timeout", "0.5"]);
-    // Its store is empty. What it does not have yet it waits for, and says so; if it
-    // answers, it knows everything.
-    until("a word on what it waits for", || {
+    // Its store is empty. Until it has caught up, its replies are errors that say what it is waiting
+    // for. Once it answers without an error, it has every acknowledged write.
+    until("a report of what the replica is waiting for", || {
         back.info("obstacle").starts_with("waiting ").then_some(())
     });
     let replies = ["GET 0:0:1", "SET a 1", "GET 0:1:1"].map(|request| back.client().ask(request));
@@ -125,7 +128,7 @@ fn a_restarted_replica_reports_what_it_is_waiting_for() {
     until("a line in its log", || {
         back.process.err().iter().any(|line| line.contains("; waiting ")).then_some(())
     });
-    // It disturbs nobody.
+    // It does not disturb the others.
     for replica in &group.replicas {
         assert_eq!(replica.client().ask("SET after 1"), "OK");
     }
@@ -139,7 +142,7 @@ fn without_a_majority_clients_receive_errors() {
         replica.process.kill();
     }
     let alone = &group.replicas[0];
-    let waiting = until("a word on what it waits for", || {
+    let waiting = until("a report of what the replica is waiting for", || {
         Some(alone.info("obstacle")).filter(|obstacle| obstacle.contains("majority"))
     });
     assert_eq!(waiting, "waiting for a majority of 1 2 3: have 1");
@@ -168,12 +171,12 @@ fn acknowledged_writes_survive_when_all_replicas_are_killed_and_restarted() {
     let mut all = Vec::new();
     for _ in 0..3 {
         let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect(), 0);
-        load.goes_on(300);
+        load.wait_for_writes(300);
         for replica in &mut group.replicas {
             replica.process.kill();
         }
         all.push(load.end());
-        // In another order, and one of them later.
+        // Restarts them in another order, one of them later.
         group.replicas.clear();
         for id in [3, 1] {
             group.start_with_its_data(id);
@@ -201,11 +204,11 @@ fn data_in_memory_survives_one_failure_and_not_three() {
     assert_eq!(group.replicas[0].client().ask("GET a"), "nil");
 }
 
-/// How often the replicas are killed: `PLAINSONG_KILLS`, or this.
+/// Default number of rounds. The environment variable `PLAINSONG_KILLS` overrides it.
 const KILLS: usize = 6;
 
-/// In each round some are killed, at any moment and in any order; where a majority is left it
-/// goes on, and is killed too. Then all come back.
+/// In each round some replicas are killed at random moments. If a majority is left, it must keep
+/// working, and is killed as well. Then all are restarted.
 #[test]
 fn acknowledged_writes_survive_random_kills() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
@@ -215,10 +218,10 @@ fn acknowledged_writes_survive_random_kills() {
     let (mut all, mut killed, mut acknowledged) = (Vec::new(), 0, 0);
     while killed < kills {
         let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect(), 0);
-        load.goes_on(1 + random.below(300));
+        load.wait_for_writes(1 + random.below(300));
         let first = 1 + random.index(3);
         for count in [first, 3 - first] {
-            // Anywhere between two answers.
+            // At a random moment between two replies.
             thread::sleep(Duration::from_micros(random.below(20_000)));
             for _ in 0..count {
                 let victim = random.index(group.replicas.len());
@@ -226,7 +229,7 @@ fn acknowledged_writes_survive_random_kills() {
                 killed += 1;
             }
             if group.replicas.len() == 2 {
-                load.goes_on(1 + random.below(100));
+                load.wait_for_writes(1 + random.below(100));
             }
         }
         let records = load.end();
@@ -237,7 +240,7 @@ fn acknowledged_writes_survive_random_kills() {
         }
         group.wait();
         all.push(records);
-        // The newest at each, and everything at the end.
+        // The writes of this round at each replica, and all writes at the end.
         let newest = together(&all[all.len() - 1..]);
         for replica in &group.replicas {
             for record in &newest {

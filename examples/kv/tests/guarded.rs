@@ -1,4 +1,4 @@
-//! A port with a password and TLS, and a Unix socket beside it.
+//! A TCP port with a password and TLS, and the Unix socket of the same server.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -34,16 +34,16 @@ fn the_password_is_required_on_the_port_only() {
     until("a replica that commits", || (local.ask("SET a 1") == "OK").then_some(()));
     assert_eq!(client.ask("GET a"), "\"1\"");
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
-    assert_eq!(mode & 0o077, 0, "for its owner only: {mode:o}");
-    // The same for operators.
+    assert_eq!(mode & 0o077, 0, "other users can open the socket: {mode:o}");
+    // The same applies to operator subcommands.
     let status = kv(&["status", "--at", &socket]);
-    let told = String::from_utf8_lossy(&status.stdout);
-    assert!(status.status.success() && told.starts_with("id: 1\n"), "{told}");
+    let message = String::from_utf8_lossy(&status.stdout);
+    assert!(status.status.success() && message.starts_with("id: 1\n"), "{message}");
     let refused = kv(&["status", "--at", &serve.address.to_string()]);
-    let told = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(69), "{told}");
-    assert!(told.contains("name its Unix socket") && told.contains("--at"), "{told}");
-    // The password is not to be seen from outside, and the socket goes with the process.
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(69), "{message}");
+    assert!(message.contains("use its Unix socket") && message.contains("--at"), "{message}");
+    // The password must not be logged, and the socket is removed when the process ends.
     let line = std::fs::read(format!("/proc/{}/cmdline", serve.process.pid())).unwrap();
     assert!(!String::from_utf8_lossy(&line).contains("secret"));
     drop((client, local));
@@ -52,7 +52,7 @@ fn the_password_is_required_on_the_port_only() {
     assert!(!Path::new(&socket).exists());
 }
 
-/// What a port answers to a request of an operator, up to the path and after it.
+/// Reply of a port to an operator request: the text before and after the socket's path.
 const REFUSAL: [&str; 2] = [
     "-NOPERM only operators may send this request: send it to the Unix socket ",
     ", as the user that runs the replica",
@@ -71,12 +71,12 @@ fn operator_requests_are_accepted_on_the_socket_only() {
     assert!(client.ask("MEMBERS").contains("REPLICA"), "everybody may look");
     let mut local = TestClient::over(UnixStream::connect(&socket).unwrap());
     assert!(local.ask("NEWCLUSTER").contains("would become the only voter of a new cluster"));
-    // The command line finds the socket of a replica of this host by itself.
+    // The command line finds the socket of a replica on this host by itself.
     let output = kv(&["members", "add", "0", "--at", &serve.address.to_string()]);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let message = String::from_utf8_lossy(&output.stderr);
     assert!(
-        told.contains("a replica id is a whole number from 1"),
-        "it has reached the replica: {told}"
+        message.contains("a replica id is a whole number from 1"),
+        "the request did not reach the replica: {message}"
     );
 }
 
@@ -183,11 +183,11 @@ fn invalid_password_and_tls_options_are_rejected() {
         wanted.push((vec!["--tls-cert", cert, "--tls-key", key], 1, "--tls-key cannot be used"));
         wanted.push((vec!["--tls-cert", cert, "--tls-key", cert], 1, "with --tls-key"));
     }
-    for (more, code, told) in wanted {
+    for (more, code, message) in wanted {
         let output = serve(&more);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{more:?}: {error}");
-        assert!(error.contains(told), "{more:?}: {error}");
+        assert!(error.contains(message), "{more:?}: {error}");
     }
 }
 
@@ -201,7 +201,7 @@ fn a_remote_address_is_accepted_with_a_password_certificates_or_consent() {
     {
         let more: Vec<&str> = more.into_iter().filter(|word| !word.is_empty()).collect();
         let ring = directory.path().join(number.to_string());
-        // The documentation's network: there is nobody, and binding says so behind the check.
+        // An address reserved for documentation. The check accepts it, and binding then fails.
         let engine = format!("embedded:{}", ring.display());
         let arguments = ["serve", "--id", "1", "--voters", "1", "--engine", &engine];
         let output = kv(&[&arguments[..], &["--listen", "192.0.2.1:7001"], &more].concat());

@@ -1,4 +1,4 @@
-//! Clients that attack, make mistakes or do not read, and what each of them costs.
+//! Clients that attack, violate the protocol or do not read, and the limits that contain them.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ const PATIENT: Duration = Duration::from_secs(60);
 
 fn is_closed<S: io::Read + io::Write>(client: &mut TestClient<S>) -> bool {
     let error = client.reply().expect_err("the connection is closed");
-    // What it had sent and nobody had read resets it.
+    // Closing a connection with unread input resets it.
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
@@ -32,11 +32,11 @@ fn http_requests_are_not_executed() {
         "host: 127.0.0.1\r\n",
     ] {
         let mut client = test.client();
-        // Some of it may not be taken any more.
+        // The server may close the connection before it has read everything.
         let _ = client.send(format!("{head}{commands}").as_bytes());
         assert!(is_closed(&mut client), "{head}");
     }
-    // Other methods are no commands, and the next line says what this is.
+    // Other methods are unknown commands. The `Host:` line then reveals that this is HTTP.
     let mut client = test.client();
     let _ = client.send(format!("PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n{commands}").as_bytes());
     assert!(text(&client.reply().unwrap()).starts_with("-ERR unknown command 'PUT'"));
@@ -50,7 +50,7 @@ fn unauthenticated_clients_have_lower_limits() {
     let password = Password::from_file_text(b"secret\n");
     let test = Test::start_with(ServerConfig { password, ..ServerConfig::new(PATIENT) });
     let arguments = UNAUTHENTICATED_ARGUMENTS_MAX + 1;
-    for (bytes, told) in [
+    for (bytes, message) in [
         (format!("*{arguments}\r\n"), "unauthenticated multibulk length"),
         (
             format!("*2\r\n$4\r\nAUTH\r\n${UNAUTHENTICATED_BYTES_MAX}\r\n"),
@@ -60,10 +60,10 @@ fn unauthenticated_clients_have_lower_limits() {
     ] {
         let mut client = test.client();
         client.send(bytes.as_bytes()).unwrap();
-        assert_eq!(text(&client.reply().unwrap()), format!("-ERR Protocol error: {told}"));
-        assert!(is_closed(&mut client), "{told}");
+        assert_eq!(text(&client.reply().unwrap()), format!("-ERR Protocol error: {message}"));
+        assert!(is_closed(&mut client), "{message}");
     }
-    // What follows the password in the same write is free of them.
+    // The limits do not apply to requests after the password, even in the same write.
     let mut client = test.client();
     let value = "x".repeat(900_000);
     let mut bytes = request(&["AUTH", "secret"]);
@@ -75,8 +75,8 @@ fn unauthenticated_clients_have_lower_limits() {
     assert_eq!(text(&client.reply().unwrap()), ":1");
     client.ask("RESET");
     client.send(format!("*{arguments}\r\n").as_bytes()).unwrap();
-    let told = text(&client.reply().unwrap());
-    assert_eq!(told, "-ERR Protocol error: unauthenticated multibulk length");
+    let message = text(&client.reply().unwrap());
+    assert_eq!(message, "-ERR Protocol error: unauthenticated multibulk length");
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn clients_that_do_not_authenticate_are_disconnected() {
         ..ServerConfig::new(PATIENT)
     };
     let test = Test::start_with(config);
-    // On a busy machine one may be too late.
-    let mut right = until("a client that says the password in time", || {
+    // On a busy machine a client may be too late.
+    let mut right = until("a client that authenticates in time", || {
         let mut client = test.client();
         let reply = client.call(&["AUTH", "secret"]).ok()?;
         (text(&reply) == "OK").then_some(client)
@@ -102,25 +102,25 @@ fn clients_that_do_not_authenticate_are_disconnected() {
         authentication_timeout: Duration::ZERO,
         ..ServerConfig::new(PATIENT)
     });
-    assert_eq!(test.client().ask("GET a"), "nil", "there is no password to say");
+    assert_eq!(test.client().ask("GET a"), "nil", "no password is required");
 }
 
 #[test]
 fn a_request_that_is_too_large_receives_the_limit() {
     let test = Test::start(PATIENT);
-    let told = format!("-ERR Protocol error: request of more than {REQUEST_BYTES_MAX} bytes");
+    let message = format!("-ERR Protocol error: request of more than {REQUEST_BYTES_MAX} bytes");
     for bytes in [REQUEST_BYTES_MAX, 3_000_000, 5_000_000, 20_000_000] {
         let mut client = test.client();
         client.ask("PING");
-        // A client that writes all of it before it reads must be able to.
+        // A client may write the whole request before it reads.
         client.send(&request(&["SET", "a", &"x".repeat(bytes)])).unwrap();
-        assert_eq!(text(&client.reply().unwrap()), told, "{bytes}");
+        assert_eq!(text(&client.reply().unwrap()), message, "{bytes}");
         assert!(is_closed(&mut client), "{bytes}");
     }
     assert_eq!(test.client().ask("EXISTS a"), ":0");
 }
 
-/// Resident memory of a process in bytes.
+/// Returns the resident memory of a process in bytes.
 fn memory(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -148,13 +148,13 @@ fn subscribers_that_do_not_read_use_little_memory() {
     for _ in 0..30 {
         writer.send(&request(&["SET", &key, "1"]).repeat(100)).unwrap();
         (0..100).for_each(|_| drop(writer.reply().unwrap()));
-        // One that reads hears all, so the others had their chance to be told as much.
+        // The subscriber that reads receives everything, so as much was sent to the others.
         (0..200).for_each(|_| drop(listeners[0].reply().unwrap()));
     }
     let each = memory(serve.process.pid()).saturating_sub(before) / LISTENERS;
     assert!(each < 150_000, "{each} bytes for each");
     drop(listeners);
-    until("all are gone", || {
+    until("all subscribers to be disconnected", || {
         writer.ask("INFO clients").contains("connected_clients:1\\r\\n").then_some(())
     });
 }
@@ -167,7 +167,7 @@ fn a_subscriber_that_does_not_read_is_disconnected() {
     let (mut lazy, mut writer) = (test.client(), test.client());
     lazy.ask("PSUBSCRIBE *");
     let key = "k".repeat(4000);
-    until("it is disconnected", || {
+    until("the subscriber to be disconnected", || {
         let _ = writer.send(&request(&["SET", &key, "1"]).repeat(1000));
         (0..1000).for_each(|_| drop(writer.reply().unwrap()));
         writer.ask("INFO clients").contains("connected_clients:1\\r\\n").then_some(())

@@ -1,4 +1,4 @@
-//! Metrics for Prometheus are sound: what `promtool check metrics` looks at.
+//! The metrics are valid for Prometheus: the same checks as `promtool check metrics`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -21,13 +21,13 @@ fn get(address: SocketAddr, path: &str) -> (String, String) {
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
-/// Whether a name has only the characters that a name may have.
+/// Returns true if the text is a valid name.
 fn is_name(text: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     !text.is_empty() && text.bytes().all(is_fine) && !text.as_bytes()[0].is_ascii_digit()
 }
 
-/// Checks a text in Prometheus' format; says how many samples each metric has.
+/// Checks a text in Prometheus's format. Returns the number of samples of each metric.
 fn check(text: &str) -> BTreeMap<String, usize> {
     assert!(text.ends_with('\n'));
     let (mut helps, mut types, mut samples) =

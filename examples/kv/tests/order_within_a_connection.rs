@@ -1,19 +1,18 @@
-//! Commands of one connection take effect in the order in which they were sent, on real groups
-//! of three replicas: reads see the writes that were sent before them, and none of those that
-//! were sent after them.
+//! Commands of one connection take effect in the order in which they were sent, in real groups of
+//! three replicas: a read sees all writes sent before it, and none sent after it.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod common;
 use common::{Demo, TestClient, request, text};
 
-/// Sends the lines at once, and tells the replies.
+/// Sends the lines at once, and returns the replies.
 fn pipeline(client: &mut TestClient, lines: &[&str]) -> Vec<String> {
     client.send(format!("{}\r\n", lines.join("\r\n")).as_bytes()).unwrap();
     lines.iter().map(|_| text(&client.reply().unwrap())).collect()
 }
 
-/// Lines that are sent at once, and their replies.
+/// Lines to send at once, and the expected replies.
 type Pipeline = &'static [(&'static str, &'static str)];
 
 const PIPELINES: &[Pipeline] = &[
@@ -114,8 +113,8 @@ fn a_subscriber_receives_no_changes_from_before_it_subscribed() {
     }
 }
 
-/// Replies that are longer than what the sockets hold, from a client that writes all its requests
-/// before it reads any of them.
+/// The replies are longer than the socket buffers, and the client writes all its requests before it
+/// reads any reply.
 #[test]
 fn a_write_after_long_replies_does_not_wait_for_the_client_to_read_them() {
     let group = Demo::start();
@@ -126,7 +125,7 @@ fn a_write_after_long_replies_does_not_wait_for_the_client_to_read_them() {
     bytes.extend(request(&["SET", "k", &value]));
     bytes.extend(request(&["STRLEN", "k"]));
     client.send(&bytes).unwrap();
-    // More than one read of the server, so it must go on reading.
+    // More than the server reads at once, so it must continue to read.
     client.send(&request(&["SET", "k", &value]).repeat(20)).unwrap();
     for _ in 0..40 {
         assert_eq!(text(&client.reply().unwrap()).len(), value.len() + 2);

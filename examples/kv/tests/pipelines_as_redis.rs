@@ -1,6 +1,6 @@
-//! Random pipelines of reads and writes, on a real `redis-server` and on a group of three
-//! replicas: the replies must be the same. Each client has keys of its own, so that its replies
-//! depend on its own commands only. `KV_SEED=N` repeats a run, but for the timing.
+//! Sends random pipelines of reads and writes to a real `redis-server` and to a group of three
+//! replicas. The replies must be the same. Each client has its own keys, so that its replies depend
+//! on its own commands only. `KV_SEED=N` repeats a run, except for the timing.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -14,11 +14,11 @@ use common::{
     BOUND, Random, Redis, Serve, TestClient, certificate, have, ready, request, text, tls, until,
 };
 
-/// Of each client.
+/// Number of pipelines per client.
 const PIPELINES: usize = 60;
 const COMMANDS_MAX: usize = 120;
 
-/// A connection of any kind.
+/// A connection over TCP, TLS or a Unix socket.
 type AnyClient = TestClient<Box<dyn ReadWrite + Send>>;
 
 trait ReadWrite: Read + Write {}
@@ -28,7 +28,7 @@ fn any(stream: impl Read + Write + Send + 'static) -> AnyClient {
     TestClient::over(Box::new(stream))
 }
 
-/// The next command, or what makes up a transaction, of the client with this prefix.
+/// Returns the next command, or the commands of a transaction, on keys with this prefix.
 fn commands(random: &mut Random, prefix: &str) -> Vec<Vec<String>> {
     let key = |random: &mut Random| format!("{prefix}:{}", random.below(4));
     let simple = |random: &mut Random| {
@@ -61,8 +61,8 @@ fn commands(random: &mut Random, prefix: &str) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     if random.below(2) == 0 {
         all.push(vec!["WATCH".into(), key(random)]);
-        // Here a watched key that was absent, is set and is deleted again counts as unchanged,
-        // where Redis counts the changes: so nothing is deleted in between.
+        // If a watched absent key is set and deleted again, kv treats it as unchanged and Redis as
+        // changed. So nothing is deleted in between.
         let between = (0..random.below(3)).map(|_| simple(random));
         all.extend(between.filter(|words| !words[0].ends_with("DEL")));
     }
@@ -72,7 +72,7 @@ fn commands(random: &mut Random, prefix: &str) -> Vec<Vec<String>> {
     all
 }
 
-/// The same pipelines for both; `READONLY` and `READWRITE` in between are for ours only.
+/// Sends the same pipelines to both. Only kv also gets `READONLY` and `READWRITE` in between.
 fn compare(mut ours: AnyClient, mut theirs: TestClient<UnixStream>, prefix: &str, seed: u64) {
     let mut random = Random::new(seed);
     for number in 0..PIPELINES {
@@ -82,7 +82,7 @@ fn compare(mut ours: AnyClient, mut theirs: TestClient<UnixStream>, prefix: &str
             pipeline.extend(commands(&mut random, prefix));
         }
         let (mut to_ours, mut to_theirs) = (Vec::new(), Vec::new());
-        // Which replies are those to modes.
+        // Marks the replies to `READONLY` and `READWRITE`.
         let mut modes = Vec::new();
         let mut in_transaction = false;
         for words in &pipeline {
@@ -98,7 +98,7 @@ fn compare(mut ours: AnyClient, mut theirs: TestClient<UnixStream>, prefix: &str
         }
         ours.send(&to_ours).unwrap();
         theirs.send(&to_theirs).unwrap();
-        let mut told = pipeline.iter();
+        let mut sent = pipeline.iter();
         let mut history = Vec::new();
         for is_mode in modes {
             let mine = text(&ours.reply().unwrap());
@@ -106,13 +106,13 @@ fn compare(mut ours: AnyClient, mut theirs: TestClient<UnixStream>, prefix: &str
                 assert_eq!(mine, "OK");
                 continue;
             }
-            let (words, redis) = (told.next().unwrap(), text(&theirs.reply().unwrap()));
+            let (words, redis) = (sent.next().unwrap(), text(&theirs.reply().unwrap()));
             history.push(format!("{} -> {redis}", words.join(" ")));
             let last = &history[history.len().saturating_sub(20)..];
             let same = mine == redis || words[0] == "TTL" && mine.starts_with(":99");
             assert!(
                 same,
-                "client {prefix}, KV_SEED={seed}, pipeline {number}: we say {mine}, after\n{}",
+                "client {prefix}, KV_SEED={seed}, pipeline {number}: kv replies {mine}, after\n{}",
                 last.join("\n")
             );
         }
@@ -126,7 +126,7 @@ struct Group {
 }
 
 impl Group {
-    /// Three replicas, the second of which is encrypted; each has a Unix socket too.
+    /// Starts three replicas, the second of them with TLS. Each has a Unix socket as well.
     fn start(directory: &Path) -> Self {
         let (cert, key) = certificate(directory, "server");
         let sockets: Vec<PathBuf> =
@@ -151,7 +151,7 @@ impl Group {
         Self { serves, cert, sockets }
     }
 
-    /// Clients of each replica, and of each kind.
+    /// Connects clients of each kind to each replica.
     fn clients(&self) -> Vec<AnyClient> {
         let mut clients = Vec::new();
         for (serve, socket) in self.serves.iter().zip(&self.sockets) {

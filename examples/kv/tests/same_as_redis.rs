@@ -1,5 +1,5 @@
-//! The same random commands on a real `redis-server` and on our store: the replies must
-//! be the same. `KV_SEED=N` repeats a run.
+//! Runs the same random commands on a real `redis-server` and on the store. The replies must be the
+//! same. `KV_SEED=N` repeats a run.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use common::{Random, Redis, run, text};
 
 const COMMANDS: usize = 30_000;
 
-/// An integer of a request: sensible ones, and those at which parsers go wrong.
+/// Returns an integer argument: valid, or one that parsers tend to get wrong.
 fn integer(random: &mut Random) -> &'static str {
     random.pick(&[
         "0",
@@ -41,8 +41,8 @@ fn integer(random: &mut Random) -> &'static str {
     ])
 }
 
-/// An integer that, as a time, is neither soon nor recent: what happens then depends on
-/// when it happens, and Redis counts keys that have expired until it meets them.
+/// Returns an integer that is not a time close to now. The replies would depend on timing, and Redis
+/// counts expired keys until it comes across them.
 fn strange(random: &mut Random) -> String {
     loop {
         let text = integer(random);
@@ -52,7 +52,7 @@ fn strange(random: &mut Random) -> String {
     }
 }
 
-/// A floating point number in one of the forms that C reads, or something like it.
+/// Returns a floating point number in one of the forms that C parses, or something similar.
 fn float(random: &mut Random) -> String {
     let digits = |random: &mut Random, base: usize| -> String {
         let bound = if random.below(4) == 0 { 40 } else { 12 };
@@ -82,7 +82,7 @@ fn float(random: &mut Random) -> String {
     }
 }
 
-/// A lifetime that does not end while the test runs, or makes no sense.
+/// Returns a lifetime that does not end while the test runs, or is invalid.
 fn lifetime(random: &mut Random) -> String {
     match random.below(4) {
         0 => strange(random),
@@ -90,7 +90,7 @@ fn lifetime(random: &mut Random) -> String {
     }
 }
 
-/// A moment in the far future, or one that makes no sense.
+/// Returns a time in the far future, or an invalid one.
 fn moment(random: &mut Random) -> String {
     match random.below(4) {
         0 => strange(random),
@@ -197,7 +197,7 @@ fn command(random: &mut Random) -> Vec<String> {
     words
 }
 
-/// Whether two replies are the same, but for the time between them.
+/// Returns true if two replies are the same, apart from the time that passed between them.
 fn same(verb: &str, ours: &Reply, theirs: &Reply) -> bool {
     match (ours, theirs) {
         (Reply::Integer(one), Reply::Integer(other)) if verb.to_lowercase().ends_with("ttl") => {
@@ -208,7 +208,7 @@ fn same(verb: &str, ours: &Reply, theirs: &Reply) -> bool {
             let step = if verb.eq_ignore_ascii_case("expiretime") { 1 } else { 1000 };
             one.signum() == other.signum() && one.abs_diff(*other) <= 10 * step
         }
-        // We look at a time before we ask whether there is a key to give it to.
+        // kv checks the time before it checks whether the key exists.
         (Reply::Error(_), Reply::Null) => verb == "GETEX",
         _ => ours == theirs,
     }
@@ -236,7 +236,7 @@ fn random_commands_get_the_same_replies_as_from_redis() {
         if !same(words[0], &ours, &theirs) {
             let last = history.len().saturating_sub(20);
             panic!(
-                "KV_SEED={seed}: redis says {}, we say {}, after\n{}",
+                "KV_SEED={seed}: redis replies {}, kv replies {}, after\n{}",
                 text(&theirs),
                 text(&ours),
                 history[last..].join("\n")
@@ -247,7 +247,7 @@ fn random_commands_get_the_same_replies_as_from_redis() {
 
 #[test]
 fn random_floating_point_sums_equal_those_of_redis() {
-    // Elsewhere Redis calculates with numbers of another size.
+    // On other processors Redis uses numbers of another size.
     if !Redis::is_there() || !cfg!(target_arch = "x86_64") {
         return;
     }
@@ -263,7 +263,7 @@ fn random_floating_point_sums_equal_those_of_redis() {
             first = float(&mut random);
         }
         let second = match random.below(8) {
-            // Nearly the opposite, so that little is left.
+            // Nearly the negated number, so that the sum is close to zero.
             0 => format!("-{}", first.trim_start_matches(['-', '+'])),
             _ => float(&mut random),
         };

@@ -1,4 +1,4 @@
-//! The server over TCP, with a backend that is as slow, full or silent as a test wants.
+//! The server over TCP, with a fake backend that tests can make slow, overloaded or silent.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -192,7 +192,7 @@ fn requests_in_flight_are_limited_per_connection() {
     client.send(&request(&["INCR", "n"]).repeat(more)).unwrap();
     let proposed = || test.fake.0.proposed.load(Ordering::SeqCst);
     until("proposals up to the limit", || (proposed() >= IN_FLIGHT_MAX).then_some(()));
-    // Two more may be in hand: one being written, one being queued.
+    // Two more may be in progress: one being written, one being queued.
     let bound = Instant::now() + Duration::from_millis(200);
     while Instant::now() < bound {
         assert!(proposed() <= IN_FLIGHT_MAX + 2);
@@ -257,7 +257,7 @@ fn a_stop_does_not_wait_for_an_outcome_that_never_arrives() {
     assert!(client.reply().is_err());
 }
 
-/// The fields of `INFO`, by name.
+/// Returns the fields of `INFO` by name.
 fn info(client: &mut TestClient) -> std::collections::BTreeMap<String, String> {
     let reply = client.call(&["INFO"]).unwrap();
     let Reply::BulkString(text) = reply else { panic!("{reply:?}") };
@@ -280,7 +280,7 @@ fn info_has_the_fields_that_redis_monitors_read() {
         fields[name].parse::<i64>().unwrap_or_else(|_| panic!("{name}: {}", fields[name]))
     };
     let more = |name| number(&after, name) - number(&before, name);
-    // The first INFO was counted after it was answered.
+    // The first INFO is counted only after it was answered.
     assert_eq!(more("total_commands_processed"), 6);
     assert_eq!((more("keyspace_hits"), more("keyspace_misses")), (3, 3));
     assert!(more("total_net_input_bytes") > 50 && more("total_net_output_bytes") > 500);
@@ -291,7 +291,7 @@ fn info_has_the_fields_that_redis_monitors_read() {
     assert_eq!(after["run_id"], before["run_id"]);
     assert!(number(&after, "used_memory_rss") > 1 << 20, "{after:?}");
     assert!(number(&after, "used_memory_peak") >= number(&after, "used_memory"));
-    // All that `redis-cli --stat` shows, and common exporters.
+    // Everything that `redis-cli --stat` and common exporters read.
     for name in [
         "aof_rewrite_in_progress",
         "blocked_clients",
@@ -327,7 +327,7 @@ fn a_replica_that_can_commit_is_a_master() {
     };
     assert_eq!(role(&mut client), ("master".into(), "voter".into()));
     assert!(client.ask("ROLE").starts_with("[\"master\" "));
-    // It waits for a majority.
+    // The replica is waiting for a majority.
     test.fake.0.full.store(true, Ordering::SeqCst);
     assert_eq!(role(&mut client), ("slave".into(), "voter".into()));
     assert_eq!(info(&mut client)["master_link_status"], "down");

@@ -1,5 +1,5 @@
-//! The store in simulated groups, under every fault there is. `PLAINSONG_SEEDS` in the
-//! environment is another number of them, and `PLAINSONG_SEED` one to be told line by line.
+//! The store in simulated groups with random faults. The environment variable `PLAINSONG_SEEDS` sets
+//! the number of seeds, and `PLAINSONG_SEED` selects one whose run is printed line by line.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -17,11 +17,11 @@ use plainsong::testing::{
 };
 use plainsong::{Incarnation, Timestamp};
 
-/// Calls of one register: the time to judge a history grows with its square.
+/// Maximum number of calls of a register. The time to check a history grows with its square.
 const CALLS_MAX: u32 = 30;
 
-/// Clients of which each second command is about a register, a key that only they know and whose
-/// history is judged; the others do everything that the store can.
+/// Clients whose every second command reads or writes a register: a key that no other command uses,
+/// and whose history must be linearizable. The other commands use everything that the store offers.
 struct Clients {
     history: History,
     registers: u64,
@@ -57,7 +57,7 @@ impl Clients {
     }
 }
 
-/// Any command on one of a few keys. What expires does so soon, or in a year.
+/// Returns a random command on one of a few keys. Expiries are very short, or a year.
 fn any_command(random: &mut Random) -> Command {
     let key = |random: &mut Random| Bytes::from(format!("key {}", random.below(8)));
     let value = |random: &mut Random| Bytes::from(random.below(1000).to_string());
@@ -115,7 +115,7 @@ fn any_command(random: &mut Random) -> Command {
     }
 }
 
-/// A command or several, which look at each other's keys, and now and then at what was watched.
+/// Returns a command or a transaction of several, some of them with watched keys.
 fn any_proposal(random: &mut Random) -> Proposal {
     if random.chance(800) {
         return any_command(random).into();
@@ -128,7 +128,7 @@ fn any_proposal(random: &mut Random) -> Proposal {
         _ => Step::Write(any_command(random)),
     });
     let steps = steps.collect();
-    // Absent, as each of the keys is now and then.
+    // Version 0 stands for an absent key, which each of the keys is now and then.
     let watched = random.chance(300).then(|| (key(random), 0));
     Proposal::Transaction(Transaction { watched: watched.into_iter().collect(), steps })
 }
@@ -149,7 +149,7 @@ impl Workload for Clients {
     }
 
     fn answered(&mut self, client: ClientNumber, answer: Answer<Output>) {
-        // Only calls of registers are known to the history.
+        // The history contains calls of registers only.
         let answer = match answer {
             Answer::Output(Output::Value(value)) => {
                 let text = std::str::from_utf8(&value).expect("a number");
@@ -178,7 +178,7 @@ impl Workload for Clients {
 
     fn check(&self) -> Result<(), String> {
         self.history.wrong().map_or(Ok(()), |register| {
-            Err(format!("what clients read and wrote in register {register} is not linearizable"))
+            Err(format!("the history of register {register} is not linearizable"))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that read slowly get all replies, encrypted or not.
+//! Clients that read slowly receive all replies, with and without TLS.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use common::{
     BOUND, Random, Serve, TestClient, certificate, have, request, text, tls, tls_over, until,
 };
 
-/// Connects with a receive buffer that holds next to nothing.
+/// Connects with a very small receive buffer.
 fn narrow(address: SocketAddr) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
@@ -24,7 +24,8 @@ fn narrow(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Asks for more than the sockets hold, and reads it only when the server has written what it can.
+/// Requests more than the socket buffers hold, and reads the replies only after the server has
+/// written as much as it can.
 fn read_late<S: std::io::Read + std::io::Write>(
     mut client: TestClient<S>,
     other: &mut dyn FnMut(),
@@ -36,7 +37,7 @@ fn read_late<S: std::io::Read + std::io::Write>(
         assert_eq!(text(&client.call(&["SET", &key, &value]).unwrap()), "OK");
         let count = 4 + random.index(5);
         client.send(&request(&["GET", &key]).repeat(count)).unwrap();
-        // Each answer to another client comes after the server had a turn to write to this one.
+        // Before each reply to another client, the server had a chance to write to this one.
         (0..20).for_each(|_| other());
         for _ in 0..count {
             let reply = client.reply().expect("all replies arrive");

@@ -1,5 +1,4 @@
-//! The state machine alone: every command in Redis's own semantics, and time that only
-//! the log tells.
+//! The state machine alone: every command has the semantics of Redis, and time is the log's.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -13,7 +12,7 @@ use plainsong::{Context, Index, Snapshot as _, StateMachine, Timestamp};
 mod common;
 use common::{Random, run, text};
 
-/// Runs lines of `time | request | reply` on a fresh store.
+/// Runs lines of `time | request | reply` on a new store.
 #[track_caller]
 fn script(lines: &str) {
     let mut store = KvStore::default();
@@ -212,8 +211,8 @@ fn memory_of_expired_keys_is_freed_gradually() {
     assert_eq!(store.wake_at(), None);
 }
 
-/// `SCAN` promises what Redis promises: what is there from the first call to the last is
-/// answered, whatever else comes and goes. Here also exactly once.
+/// A key that exists from the first to the last call of a scan is returned, whatever other keys come
+/// and go. Redis guarantees that as well; kv returns it exactly once.
 #[test]
 fn a_scan_returns_every_key_that_stays() {
     let mut random = Random::new(7);

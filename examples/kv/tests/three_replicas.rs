@@ -1,4 +1,4 @@
-//! What clients of different replicas see of each other: messages, all keys, acknowledgements.
+//! Commands whose effects clients of other replicas see: `PUBLISH`, `KEYS` and `WAIT`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use kv::resp::Reply;
 mod common;
 use common::{Demo, TestClient, request, text, until};
 
-/// Clients at all replicas hear every message, in one order.
+/// Subscribers at all replicas receive every message, in one order.
 #[test]
 fn messages_reach_the_subscribers_at_all_replicas_in_one_order() {
     const MESSAGES: usize = 200;
@@ -26,7 +26,7 @@ fn messages_reach_the_subscribers_at_all_replicas_in_one_order() {
             let message = |at: usize| request(&["PUBLISH", "news", &format!("{number}:{at}")]);
             client.send(&(0..MESSAGES).flat_map(message).collect::<Vec<_>>()).unwrap();
             for _ in 0..MESSAGES {
-                // Those of the replica that was asked.
+                // Counts the subscribers of the replica asked only.
                 assert_eq!(text(&client.reply().unwrap()), ":1");
             }
         })
@@ -50,8 +50,8 @@ fn messages_reach_the_subscribers_at_all_replicas_in_one_order() {
     }
 }
 
-/// `KEYS` shows one moment: of keys that a transaction deletes and makes, all the old or all
-/// the new ones.
+/// If a transaction replaces some keys by others, `KEYS` returns either all the old or all the new
+/// ones.
 #[test]
 fn keys_returns_the_keys_of_one_moment() {
     const KEYS: usize = 3_000;
@@ -94,7 +94,7 @@ fn wait_blocks_until_other_replicas_have_acknowledged() {
         assert_eq!(text(&client.reply().unwrap()), "OK");
         (text(&client.reply().unwrap()) == ":2").then_some(())
     });
-    // There are no more: after the time, it is told how many there are.
+    // There are not that many replicas, so it returns their number after the timeout.
     assert_eq!(client.ask("WAIT 3 100"), ":2");
     let role = client.ask("ROLE");
     assert!(role.starts_with("[\"master\" :") && role.ends_with(" []]"), "{role}");

@@ -1,6 +1,6 @@
-//! Transactions, watched keys and compare-and-set in simulated groups, under every fault there
-//! is; and state machines that break their rules, which must be noticed. `PLAINSONG_SEEDS` in
-//! the environment is another number of seeds.
+//! Transactions, watched keys and compare-and-set in simulated groups with random faults. State
+//! machines that break a rule on purpose must be detected. The environment variable
+//! `PLAINSONG_SEEDS` sets the number of seeds.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -22,25 +22,25 @@ use plainsong::{Context, Incarnation, Index, ReplicaId, StateMachine, Timestamp}
 const ACCOUNTS: u64 = 6;
 const COUNTERS: u64 = 4;
 
-/// A rule of the store that is broken on purpose.
+/// A defect of the state machine, made on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mutant {
-    /// Only the first half of a transaction is carried out.
+    /// Only the first half of a transaction is applied.
     ExecAppliesHalf,
-    /// Watched keys are not compared.
+    /// Watched keys are not checked.
     WatchDoesNotCompare,
-    /// `IFEQ` sets whatever the value is.
+    /// `IFEQ` sets the key regardless of its value.
     IfEqDoesNotCompare,
-    /// Keys expire by a clock of the replica's own.
+    /// Keys expire by the replica's own clock.
     ExpiryByLocalClock,
 }
 
-/// The store, or one that breaks a rule.
+/// The store, possibly with a defect.
 #[derive(Clone, Debug)]
 struct Machine {
     store: KvStore,
     mutant: Option<Mutant>,
-    /// How far the clock of this replica is off.
+    /// Offset of this replica's clock.
     skew_ms: u64,
 }
 
@@ -95,19 +95,19 @@ impl StateMachine for Machine {
     }
 }
 
-/// What a client has asked, and what it does with the answer.
+/// A client's call, which decides how the answer is used.
 #[derive(Clone, Debug)]
 enum Call {
-    /// Money goes from one account to another: the sum stays.
+    /// Transfers money from one account to another. The total stays the same.
     Transfer,
-    /// Looks at a counter before it adds to it.
+    /// Reads a counter before adding to it.
     Look(Counter),
-    /// Adds one to what it has seen, if nobody else has meanwhile.
+    /// Adds one to the value read, unless another client has changed it since.
     Add(Counter),
     Other,
 }
 
-/// A counter is added to by `WATCH`, or by `IFEQ`.
+/// Number of a counter. Even ones are changed with `WATCH`, odd ones with `IFEQ`.
 type Counter = u64;
 
 fn by_watch(counter: Counter) -> bool {
@@ -132,7 +132,7 @@ struct Clients {
     mutant: Option<Mutant>,
     machines: Cell<u64>,
     calls: BTreeMap<ClientNumber, Call>,
-    /// What a client has seen: a counter, its version if that is watched, and its value.
+    /// The counter that each client has read last, with its version if it is watched, and its value.
     seen: BTreeMap<ClientNumber, (Counter, u64, Option<Bytes>)>,
     sums: BTreeMap<Counter, Sums>,
     wrong: Option<String>,
@@ -190,7 +190,7 @@ fn transaction(watched: Vec<(Bytes, u64)>, steps: Vec<Step>) -> Proposal {
     Proposal::Transaction(Transaction { watched, steps })
 }
 
-/// Adds one to what was seen.
+/// Returns a command that adds one to the value read.
 fn add(counter: Counter, version: u64, value: Option<Bytes>) -> Proposal {
     let key = counter_key(counter);
     let next = Bytes::from((number(value.as_ref()) + 1).to_string());
@@ -210,7 +210,7 @@ fn number(value: Option<&Bytes>) -> u64 {
     value.map_or(0, |value| std::str::from_utf8(value).unwrap().parse().unwrap())
 }
 
-/// Whether a counter was added to.
+/// Returns true if the counter was changed.
 fn was_added(output: &Output) -> bool {
     match output {
         Output::Transaction(outputs) => outputs.is_some(),
@@ -239,7 +239,7 @@ impl Workload for Clients {
         match (call, answer) {
             (Call::Look(counter), Answer::Output(Output::Transaction(Some(outputs)))) => {
                 let [Output::Versions(versions), seen] = &outputs[..] else {
-                    self.wrong = Some(format!("a look is answered {outputs:?}"));
+                    self.wrong = Some(format!("unexpected answer to a read: {outputs:?}"));
                     return;
                 };
                 let value = match seen {

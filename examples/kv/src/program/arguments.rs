@@ -179,7 +179,9 @@ fn memory(text: &str) -> Result<u64, String> {
         _ => 0_u64,
     };
     let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes.filter(|_| unit > 0).ok_or_else(|| "give a number of bytes, like 1000000, 512mb or 2gb".into())
+    bytes
+        .filter(|_| unit > 0)
+        .ok_or_else(|| "give a number of bytes, like 1000000, 512mb or 2gb".into())
 }
 
 #[derive(Clone, Debug, Args)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use kv::resp::Reply;
 
-/// A client with nothing between it and the bytes.
+/// A minimal client that sends and receives raw bytes.
 pub struct TestClient<S = TcpStream> {
     stream: S,
     buffer: BytesMut,
@@ -29,9 +29,9 @@ impl<S: Read + Write> TestClient<S> {
         Self { stream, buffer: BytesMut::new() }
     }
 
-    /// The connection, while nothing has been read ahead from it.
+    /// Returns the connection. Panics if bytes were read ahead from it.
     pub fn into_stream(self) -> S {
-        assert!(self.buffer.is_empty(), "something was read already");
+        assert!(self.buffer.is_empty(), "bytes were read ahead");
         self.stream
     }
 
@@ -39,7 +39,7 @@ impl<S: Read + Write> TestClient<S> {
         self.stream.write_all(bytes)
     }
 
-    /// Reads one reply; `UnexpectedEof` when the server has closed the connection.
+    /// Reads one reply. Returns `UnexpectedEof` if the server has closed the connection.
     pub fn reply(&mut self) -> io::Result<Reply> {
         loop {
             match decode(&self.buffer) {
@@ -63,7 +63,7 @@ impl<S: Read + Write> TestClient<S> {
         self.reply()
     }
 
-    /// Calls with words from a line, and tells the reply as [`text`] does.
+    /// Sends the words of a line as a request, and returns the reply as formatted by [`text`].
     #[track_caller]
     pub fn ask(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -82,8 +82,8 @@ pub fn request(arguments: &[impl AsRef<[u8]>]) -> Vec<u8> {
     bytes
 }
 
-/// Decodes a reply in either version of the protocol, and says how long it is. `None` asks for
-/// more bytes.
+/// Decodes a reply in either version of the protocol. Returns its length as well, or `None` if it is
+/// incomplete.
 fn decode(bytes: &[u8]) -> Result<Option<(Reply, usize)>, String> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end]).map_err(|why| why.to_string())?;
@@ -139,9 +139,8 @@ fn decode_list(
     Ok(Some((reply, at)))
 }
 
-/// A reply on one line: `OK`, `-ERR ...`, `:1`, `"value"`, `nil`, `nil-list`, `["a" nil]`; of
-/// version 3
-/// also `{"key" :1}`, `~["a"]`, `>["message"]`, `,1.5`, `#true`, `="text"`.
+/// Formats a reply on one line: `OK`, `-ERR ...`, `:1`, `"value"`, `nil`, `nil-list`, `["a" nil]`;
+/// in version 3 also `{"key" :1}`, `~["a"]`, `>["message"]`, `,1.5`, `#true`, `="text"`.
 pub fn text(reply: &Reply) -> String {
     let plain = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let list = |parts: &[Reply]| parts.iter().map(text).collect::<Vec<_>>().join(" ");

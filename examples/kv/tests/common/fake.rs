@@ -17,21 +17,21 @@ use tokio::sync::oneshot;
 
 use super::TestClient;
 
-/// A store without a group.
+/// A backend with a store and without a group.
 #[derive(Clone, Default)]
 pub struct Fake(pub Arc<Inner>);
 
 #[derive(Default)]
 pub struct Inner {
     pub store: Mutex<KvStore>,
-    /// Takes nothing.
+    /// Accepts no commands, as an overloaded replica.
     pub full: AtomicBool,
-    /// Takes commands and does not answer them.
+    /// Accepts commands and never answers them.
     pub silent: AtomicBool,
-    /// Has lost what was proposed.
+    /// Fails every command, because the replica has stopped.
     pub failed: AtomicBool,
     pub proposed: AtomicUsize,
-    /// How fresh each read was to be.
+    /// Consistency of each read so far.
     pub reads: Mutex<Vec<Consistency>>,
     pub unanswered: Mutex<Vec<oneshot::Sender<Result<Output, CommandFailure>>>>,
 }
@@ -79,7 +79,7 @@ impl Backend for Fake {
 }
 
 impl Fake {
-    /// Asks the store at once; the outcome comes when it may.
+    /// Executes a command on the store at once. Its outcome depends on the state of the backend.
     fn outcome(&self, ask: impl FnOnce(&mut KvStore) -> Output) -> BoxedOutcome {
         let inner = &self.0;
         inner.proposed.fetch_add(1, Ordering::SeqCst);
@@ -100,7 +100,7 @@ impl Fake {
     }
 }
 
-/// A server on such a store.
+/// A server with such a backend.
 pub struct Test {
     pub runtime: Runtime,
     pub server: Server,

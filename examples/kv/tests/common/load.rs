@@ -1,4 +1,4 @@
-//! Clients that write, and keep books of what was acknowledged.
+//! Clients that write, and record which writes were acknowledged.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,13 +10,13 @@ use super::{Serve, TestClient, text, until};
 
 const WRITERS: usize = 4;
 
-/// What one client knows of what it did.
+/// The record of one client.
 #[derive(Default)]
 pub struct Record {
-    /// The keys that were set, and to what.
+    /// The keys that were set, and their values.
     pub set: BTreeMap<String, String>,
     pub added: u64,
-    /// Additions of which it is not known whether they were done.
+    /// Number of additions with an unknown outcome.
     pub maybe_added: u64,
 }
 
@@ -27,10 +27,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Writes of values of about so many bytes.
+    /// Starts clients that write values of about this many bytes.
     pub fn start(addresses: Vec<SocketAddr>, bytes: usize) -> Self {
         static RUNS: AtomicU64 = AtomicU64::new(0);
-        // So no key is written twice, and a write that is lost is not hidden by another.
+        // Numbers the runs, so that no key is written twice and no lost write is hidden by another.
         let run = RUNS.fetch_add(1, Ordering::SeqCst);
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
@@ -44,9 +44,9 @@ impl Load {
         Self { stop, acknowledged, writers }
     }
 
-    /// Waits until so many more writes are acknowledged.
+    /// Waits until this many more writes are acknowledged.
     #[track_caller]
-    pub fn goes_on(&self, writes: u64) {
+    pub fn wait_for_writes(&self, writes: u64) {
         let goal = self.acknowledged.load(Ordering::SeqCst) + writes;
         let reached = || (self.acknowledged.load(Ordering::SeqCst) >= goal).then_some(());
         until("more acknowledged writes", reached);
@@ -76,7 +76,7 @@ impl Writer {
             let Ok(mut client) = TestClient::connect(addresses[at % addresses.len()]) else {
                 continue;
             };
-            // Until something goes wrong; then it is the next replica's turn.
+            // Writes until an error, and then continues at the next replica.
             while !self.stop.load(Ordering::SeqCst) {
                 step += 1;
                 let key = format!("{run}:{number}:{step}");
@@ -88,7 +88,7 @@ impl Writer {
         record
     }
 
-    /// Whether it was answered as it should be.
+    /// Returns true if the write was acknowledged.
     fn write(&self, client: &mut TestClient, key: String, record: &mut Record) -> bool {
         let value = format!("{key}{:.>1$}", "", self.bytes);
         match client.call(&["SET", &key, &value]) {
@@ -103,7 +103,7 @@ impl Writer {
                 record.added += 1;
                 true
             }
-            // It was certainly not done.
+            // The write has certainly not taken effect.
             Ok(error) if error.starts_with("-CLUSTERDOWN") => false,
             _ => {
                 record.maybe_added += 1;
@@ -113,7 +113,7 @@ impl Writer {
     }
 }
 
-/// Every key that was set is there.
+/// Checks that every key that was set exists.
 #[track_caller]
 pub fn check_set(replica: &Serve, record: &Record) {
     let mut client = replica.client();
@@ -123,7 +123,7 @@ pub fn check_set(replica: &Serve, record: &Record) {
     }
 }
 
-/// Everything that was acknowledged is there, and nothing was done twice.
+/// Checks that every acknowledged write is present and that no addition was applied twice.
 #[track_caller]
 pub fn check(replica: &Serve, records: &[Record]) {
     let mut client = replica.client();
@@ -133,11 +133,11 @@ pub fn check(replica: &Serve, records: &[Record]) {
         let sum: u64 = sum.trim_matches('"').parse().unwrap_or_else(|_| panic!("{sum}"));
         let range = record.added..=record.added + record.maybe_added;
         assert!(range.contains(&sum), "{sum} additions are not in {range:?}");
-        assert!(!record.set.is_empty() && record.added > 0, "a writer did nothing");
+        assert!(!record.set.is_empty() && record.added > 0, "a writer has no acknowledged writes");
     }
 }
 
-/// What the same writers did in several runs.
+/// Merges the records of the same writers from several runs.
 pub fn together(runs: &[Vec<Record>]) -> Vec<Record> {
     let mut all: Vec<Record> = (0..WRITERS).map(|_| Record::default()).collect();
     for (whole, part) in runs.iter().flat_map(|run| run.iter().enumerate()) {

@@ -5,7 +5,7 @@ use kv::request::{Fault, Kind, find};
 use kv::resp::{Reply, error};
 use plainsong::{Context, Index, StateMachine, Timestamp};
 
-/// Carries out a request at a time of the log, as a server and a group would.
+/// Executes a request on a store at this log time, as a server and a group would.
 pub fn run(store: &mut KvStore, time: u64, arguments: &[&str]) -> Reply {
     let arguments: Vec<Bytes> =
         arguments.iter().map(|a| Bytes::copy_from_slice(a.as_bytes())).collect();
@@ -13,7 +13,7 @@ pub fn run(store: &mut KvStore, time: u64, arguments: &[&str]) -> Reply {
     if !entry.takes(arguments.len()) {
         return error(Fault::Arity(entry.name));
     }
-    let Kind::Asked(parse) = entry.kind else { panic!("not for the store") };
+    let Kind::Asked(parse) = entry.kind else { panic!("not a command of the store") };
     let context = Context::new(Index(1), Timestamp(time));
     store.wake(&context);
     match parse(entry.name, arguments) {

@@ -1,5 +1,5 @@
-//! What the tests of the program share.
-// Each test file uses a part of it.
+//! Helpers for the tests of kv.
+// Each test file uses only some of them.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod client;
@@ -23,8 +23,8 @@ pub use redis::Redis;
 pub use service_lib::testing::{BOUND, until};
 pub use tls::{TlsClient, tls, tls_over};
 
-/// Whether a program is there. On a developer's machine a test without it says so and is
-/// skipped; under `CI=true` it fails.
+/// Returns true if a program is installed. If not, the test is reported as skipped, or fails under
+/// `CI=true`.
 pub fn have(program: &str, package: &str) -> bool {
     if Command::new(program).arg("--version").output().is_ok() {
         return true;
@@ -33,9 +33,9 @@ pub fn have(program: &str, package: &str) -> bool {
     false
 }
 
-/// Says that a test is left out. Under `CI=true` none may be.
+/// Reports a test as skipped. Panics under `CI=true`, where no test may be skipped.
 pub fn skipped(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-    // Not by a macro: the test harness keeps what those print of tests that pass.
+    // Written directly, because the test harness captures the output of `println!` in passing tests.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }

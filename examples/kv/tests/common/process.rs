@@ -12,7 +12,7 @@ pub fn kv(arguments: &[&str]) -> Process {
     Process::start(PROGRAM, arguments)
 }
 
-/// The addresses of the lines `replica N: ADDRESS`, once there are so many.
+/// Waits for `count` lines `replica N: ADDRESS` on stdout, and returns the addresses.
 fn addresses(process: &mut Process, count: usize) -> Vec<SocketAddr> {
     until("addresses on stdout", || {
         if let Some(status) = process.status() {
@@ -25,7 +25,7 @@ fn addresses(process: &mut Process, count: usize) -> Vec<SocketAddr> {
     })
 }
 
-/// The demonstration, on free ports, with its group formed.
+/// The demo on free ports, after its group has formed.
 pub struct Demo {
     pub process: Process,
     pub addresses: Vec<SocketAddr>,
@@ -50,18 +50,18 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Starts a replica of a group of three that meet at a socket.
+    /// Starts a replica of a group of three that use this socket.
     pub fn start(id: u32, socket: &Path, more: &[impl AsRef<str>]) -> Self {
         Self::start_by(Command::new(PROGRAM), id, socket, more)
     }
 
-    /// Starts a replica that is a group by itself.
+    /// Starts a replica that is the only voter of its group.
     pub fn start_alone(socket: &Path, more: &[impl AsRef<str>]) -> Self {
         Self::start_among("1", Command::new(PROGRAM), 1, socket, more)
     }
 
-    /// Starts it so that the calls of one kind that concern this file fail as told, as
-    /// `strace` injects it; what it sees of these calls is in the file `trace`.
+    /// Starts a replica under `strace`, which makes system calls of one kind on one file fail, and
+    /// writes a trace of them to the file `trace`.
     pub fn start_failing(
         id: u32,
         socket: &Path,
@@ -70,14 +70,14 @@ impl Serve {
         trace: &Path,
     ) -> Self {
         let mut command = Command::new("strace");
-        // The tracer is a process beside, so that the child is the program itself.
+        // The tracer is a separate process, so that the child process is kv itself.
         command.args(["-D", "-f", "-qq", "-o"]).arg(trace).arg("-P").arg(file);
         command.args(["-e", &format!("inject={call}:{fault}")]);
         command.arg(PROGRAM);
         Self::start_by(command, id, socket, more)
     }
 
-    /// Starts it by a command that becomes the program.
+    /// Starts a replica by a command that becomes kv (`exec`).
     pub fn start_by(command: Command, id: u32, socket: &Path, more: &[impl AsRef<str>]) -> Self {
         Self::start_among("1,2,3", command, id, socket, more)
     }
@@ -104,13 +104,13 @@ impl Serve {
         TestClient::connect(self.address).expect("a connection")
     }
 
-    /// A field of `INFO replication`.
+    /// Returns a field of `INFO replication`.
     pub fn info(&self, field: &str) -> String {
         info(&mut self.client(), field)
     }
 }
 
-/// A field of `INFO replication`.
+/// Returns a field of `INFO replication`.
 pub fn info(client: &mut TestClient, field: &str) -> String {
     let reply = client.call(&["INFO", "replication"]).expect("INFO");
     let kv::resp::Reply::BulkString(text) = reply else { panic!("INFO says {reply:?}") };
@@ -120,7 +120,7 @@ pub fn info(client: &mut TestClient, field: &str) -> String {
     value.unwrap_or_else(|| panic!("no {field} in {text}")).to_owned()
 }
 
-/// Waits until a replica commits.
+/// Waits until the replica at this address commits commands.
 pub fn ready(address: SocketAddr) {
     until("a replica that commits", || {
         let mut client = TestClient::connect(address).ok()?;
@@ -129,7 +129,7 @@ pub fn ready(address: SocketAddr) {
     });
 }
 
-/// A certificate for 127.0.0.1 that hangs on nothing else, and its key.
+/// Creates a self-signed certificate for 127.0.0.1 and its key.
 pub fn certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
     let (cert, key) =
         (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));

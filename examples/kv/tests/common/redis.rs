@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::{TestClient, have, until};
 
-/// The program of Debian's package `redis-tools` that is the server when it is called so.
-/// The package `redis-server` adds a link to it, and a service that nobody here wants.
+/// Program of Debian's package `redis-tools` that acts as the server when called `redis-server`. The
+/// package `redis-server` adds only a link to it and a service, which is not wanted here.
 const SERVER: &str = "redis-check-rdb";
 
-/// A real `redis-server`, to compare with.
+/// A real `redis-server`, to compare replies with.
 pub struct Redis {
     child: Child,
     socket: PathBuf,
@@ -24,7 +24,7 @@ impl Drop for Redis {
 }
 
 impl Redis {
-    /// Whether there is one; says so where not.
+    /// Returns true if it is installed. If not, reports the test as skipped.
     pub fn is_there() -> bool {
         have(SERVER, "redis-tools")
     }

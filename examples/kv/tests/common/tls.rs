@@ -12,12 +12,12 @@ use super::TestClient;
 
 pub type TlsClient = TestClient<StreamOwned<ClientConnection, TcpStream>>;
 
-/// Connects a client that trusts this certificate only, and shows its own if it has one.
+/// Connects a client that trusts only this certificate, and presents its own if it has one.
 pub fn tls(address: SocketAddr, trusted: &Path, own: Option<&(PathBuf, PathBuf)>) -> TlsClient {
     tls_over(TcpStream::connect(address).unwrap(), trusted, own)
 }
 
-/// The same over a connection that is there already.
+/// Does the same over an existing connection.
 pub fn tls_over(stream: TcpStream, trusted: &Path, own: Option<&(PathBuf, PathBuf)>) -> TlsClient {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(trusted).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The version of the protocol, replies that are left out, and the list of clients.
+//! Protocol versions, suppressed replies, and the list of clients.
 
 use super::{PATIENT, ours, same};
 use crate::common::{Test, until};
@@ -92,7 +92,7 @@ fn client_list_shows_all_clients() {
         1 | CLIENT NOPE          | -ERR unknown subcommand 'NOPE'. Try CLIENT HELP.
         "#,
     );
-    // Redis 7.0 does not know these yet.
+    // Redis 7.0 does not support these yet.
     ours(
         r#"
         1 | CLIENT NO-TOUCH ON   | OK

@@ -1,4 +1,4 @@
-//! Commands on keys that other tests do not cover.
+//! Commands on keys that no other test covers.
 
 use super::{ours, same};
 

@@ -1,5 +1,5 @@
-//! What clients say to the server and are answered: transactions, watched keys, changes that
-//! are told. Where there is a real `redis-server`, it is told the same and must say the same.
+//! Conversations of clients with the server: transactions, watched keys, subscriptions. If a real
+//! `redis-server` is installed, it must give the same replies.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -17,9 +17,9 @@ use common::{Redis, Test, TestClient, text};
 
 const PATIENT: Duration = Duration::from_secs(30);
 
-/// Plays lines of `client | request | reply`, for up to three clients. A request `...` is none:
-/// the client is told something that it did not ask for. A request `!REQUEST` has no reply. A
-/// reply `~` is looked at by nobody.
+/// Plays lines of `client | request | reply`, for up to three clients. The request `...` sends
+/// nothing and waits for a message. A request `!REQUEST` has no reply. The reply `~` matches any
+/// reply.
 #[track_caller]
 fn play<S: Read + Write>(who: &str, script: &str, connect: impl Fn() -> TestClient<S>) {
     let mut clients: Vec<_> = (0..3).map(|_| connect()).collect();
@@ -40,7 +40,7 @@ fn play<S: Read + Write>(who: &str, script: &str, connect: impl Fn() -> TestClie
     }
 }
 
-/// The same conversation with our server and with Redis.
+/// Plays a conversation with kv and with Redis.
 #[track_caller]
 fn same(script: &str) {
     let test = Test::start(PATIENT);
@@ -52,7 +52,7 @@ fn same(script: &str) {
     }
 }
 
-/// Of what Redis 7.0 does not know yet.
+/// Plays a conversation with kv only, about features that Redis 7.0 does not have.
 #[track_caller]
 fn ours(script: &str) {
     let test = Test::start(PATIENT);

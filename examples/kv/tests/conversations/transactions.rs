@@ -203,12 +203,12 @@ fn random_transactions_get_the_same_replies_as_from_redis() {
     let mut random = Random::new(seed);
     let mut redis: Vec<_> = (0..4).map(|_| server.client()).collect();
     let mut kv: Vec<_> = (0..3).map(|_| test.client()).collect();
-    // The first two speak version 3 of the protocol, the third speaks version 2.
+    // The first two use version 3 of the protocol, the third uses version 2.
     for number in 0..2 {
         assert!(redis[number].ask("HELLO 3").starts_with('{'));
         assert!(kv[number].ask("HELLO 3").starts_with('{'));
     }
-    let mut told = Vec::new();
+    let mut history = Vec::new();
     for _ in 0..20_000 {
         let client = random.index(3);
         let key = format!("key:{}", random.below(4));
@@ -222,7 +222,8 @@ fn random_transactions_get_the_same_replies_as_from_redis() {
             "MULTI" | "EXEC" | "UNWATCH" | "DISCARD" | "GET a b" | "NOSUCH" | "DBSIZE" => {
                 verb.to_string()
             }
-            // A key that was absent, and is so again, has not changed for us, but for Redis.
+            // A key that was absent and is absent again counts as unchanged in kv, and as changed
+            // in Redis.
             "WATCH" if redis[3].ask(&format!("EXISTS {key}")) == ":0" => "PING".into(),
             "FLUSHDB" if random.below(10) > 0 => "PING".into(),
             "FLUSHDB" => verb.into(),
@@ -233,8 +234,8 @@ fn random_transactions_get_the_same_replies_as_from_redis() {
             _ => format!("{verb} {key}"),
         };
         let (ours, theirs) = (kv[client].ask(&line), redis[client].ask(&line));
-        told.push(format!("{client} | {line} | {theirs}"));
-        let last = told.len().saturating_sub(60);
-        assert_eq!(ours, theirs, "KV_SEED={seed}, after\n{}", told[last..].join("\n"));
+        history.push(format!("{client} | {line} | {theirs}"));
+        let last = history.len().saturating_sub(60);
+        assert_eq!(ours, theirs, "KV_SEED={seed}, after\n{}", history[last..].join("\n"));
     }
 }
