@@ -23,7 +23,7 @@ pub struct ServerConfig {
     /// count.
     pub timeout: Duration,
     /// Time that the replica may be without a majority before the holders of locks at this server
-    /// are told that they have lost them.
+    /// lose them.
     pub grace: Duration,
 }
 
