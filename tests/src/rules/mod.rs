@@ -1,7 +1,7 @@
 //! Which code, tests, scenarios and mutations name each rule of the protocol.
 //!
-//! A rule is a paragraph or a list item of `docs/protocol.md` that begins with a label, such as `B4`
-//! or `N11a`. Code names it in a comment; a test by its name (`b4_…`) or in a comment; a scenario
+//! A rule is a paragraph of `docs/protocol.md` that begins with a label, such as `B4` or `N11a`, and a
+//! title, both in bold: `**B4. The base.**`. Code names it in a comment; a test by its name (`b4_…`) or in a comment; a scenario
 //! and a mutation in their headers. Each rule needs code, and a test, scenario or mutation.
 //!
 //! `tests/rules` prints what is missing, `tests/rules --write` brings `docs/rules.md` up to date.
@@ -90,10 +90,8 @@ impl Rules {
 
     fn define(&mut self, protocol: &str) {
         for line in protocol.lines() {
-            let line = line.strip_prefix("- ").unwrap_or(line);
-            let Some(label) = line.split(' ').next().and_then(|word| word.parse().ok()) else {
-                continue;
-            };
+            let bold = line.strip_prefix("**").and_then(|bold| bold.split_once(". "));
+            let Some(label) = bold.and_then(|(label, _)| label.parse().ok()) else { continue };
             if self.rules.insert(label, Named::default()).is_some() {
                 self.problems.push(format!("docs/protocol.md defines {label} twice"));
             }
