@@ -1,8 +1,9 @@
 //! Which code, tests, scenarios and mutations name each rule of the protocol.
 //!
-//! A rule is a paragraph of `docs/protocol.md` that begins with a label, such as `B4` or `N11a`, and a
-//! title, both in bold: `**B4. The base.**`. Code names it in a comment; a test by its name (`b4_…`) or in a comment; a scenario
-//! and a mutation in their headers. Each rule needs code, and a test, scenario or mutation.
+//! A rule is a paragraph of `docs/protocol.md` that begins with a label, such as `B4` or `N11a`, and
+//! a title, both in bold: `**B4. The base.**`. Code names a rule in a comment; a test by its name
+//! (`b4_…`) or in a comment; a scenario and a mutation in their headers. Each rule needs code, and a
+//! test, scenario or mutation.
 //!
 //! `tests/rules` prints what is missing, `tests/rules --write` brings `docs/rules.md` up to date.
 
