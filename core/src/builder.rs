@@ -19,8 +19,12 @@ const KEPT_ENTRIES_ON_DISK: usize = 1 << 18;
 /// Maximum length of the name of an application, in bytes.
 const APPLICATION_BYTES_MAX: usize = 64;
 
-/// Describes a replica that is to be started.
-#[must_use = "nothing happens before `start`"]
+/// Configuration of a replica. Created by [`Replica::builder`], consumed by [`start`](Self::start).
+///
+/// Only [`transport`](Self::transport) is required. A group that is formed for the first time also
+/// needs [`bootstrap`](Self::bootstrap), and replicas whose data must survive a restart need
+/// [`folder`](Self::folder).
+#[must_use = "the replica does not run before `start`"]
 pub struct Builder<M> {
     id: ReplicaId,
     machine: M,
@@ -30,7 +34,7 @@ pub struct Builder<M> {
     proposal_timeout: Option<Duration>,
     snapshot_entries: Option<u64>,
     kept_entries: Option<usize>,
-    /// The stores are gone with the process.
+    /// True if the stores are lost when the process ends.
     volatile: bool,
     folder: Option<PathBuf>,
     log: Box<dyn LogStore>,
@@ -66,33 +70,46 @@ impl<M: StateMachine> Builder<M> {
         }
     }
 
-    /// The transport to meet the other replicas by. There is no default.
+    /// Sets the transport that connects the replicas. Required; there is no default.
+    ///
+    /// Accepts a node of a [`cpg::embedded::LocalRing`] for replicas in one process, or a
+    /// [`cpg::Transport`] parsed from text such as `embedded`, `embedded:/run/counter.sock` or
+    /// `corosync`.
     pub fn transport(mut self, transport: impl Into<Transport>) -> Self {
         self.transport = Some(transport.into());
         self
     }
 
-    /// The name of the CPG group, `plainsong` by default. Groups of other applications on
-    /// the same engine need other names.
+    /// Sets the name of the CPG group. Default: `plainsong`. Different applications on the same
+    /// transport need different group names.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = group.into();
         self
     }
 
-    /// The replicas that form the group at its very first start: the same list at each of
-    /// them. All must be there before the first command is committed; from then on the
-    /// group knows its voters itself, and the list means nothing.
+    /// Sets the replicas that form the group when it starts for the first time. Pass the same list
+    /// at each of them; it must contain this replica.
+    ///
+    /// The group commits nothing before all listed replicas have joined. From then on the voters
+    /// are part of the replicated state and the list has no effect: change them with
+    /// [`Replica::admin`]. A replica that joins an existing group later needs no list.
+    ///
+    /// With stores in memory, only listed replicas may ever vote, because a group that lost all its
+    /// stores forms anew from this list (rule V3).
     pub fn bootstrap(mut self, replicas: impl IntoIterator<Item = ReplicaId>) -> Self {
         self.bootstrap = replicas.into_iter().collect();
         self
     }
 
-    /// Where the log and the snapshots are kept; the two belong together. By default in
-    /// memory: then a replica that is started again has a new, empty store, and everything
-    /// is lost when a majority has stopped.
+    /// Sets custom stores for the log and the snapshots. The two belong together: always pass the
+    /// same pair. Most applications use [`folder`](Self::folder) instead, which takes precedence.
     ///
-    /// A replica that is started with what it had before goes on with it. It must be all of
-    /// it: with a store from an older copy it would break promises that it made since.
+    /// By default both are in memory. Then a restarted replica begins with a new, empty store, and
+    /// all data is lost once a majority of the voters has stopped.
+    ///
+    /// A replica resumes from the contents of its stores. Never restore them from an older copy:
+    /// the replica would break promises that it made after the copy was taken, and acknowledged
+    /// commands could be lost.
     pub fn stores(
         mut self,
         log: impl LogStore + 'static,
@@ -104,53 +121,68 @@ impl<M: StateMachine> Builder<M> {
         self
     }
 
-    /// Keeps log and snapshots on disk, in this folder, which is this replica's alone. A
-    /// replica that is started again with it goes on with what it had; a command that was
-    /// acknowledged is on the disks of a majority of the voters.
+    /// Keeps the log and the snapshots on disk, in this folder. It is created if it does not exist,
+    /// and belongs to this replica alone.
+    ///
+    /// A restarted replica resumes from the folder. If all voters use folders, an acknowledged
+    /// command has been written and synced to the disks of a majority of them.
+    ///
+    /// Never start a replica from a copy of its folder, nor from a backup. A replica whose disk is
+    /// lost starts with an empty folder and receives the state from the others.
     pub fn folder(mut self, path: impl Into<PathBuf>) -> Self {
         self.folder = Some(path.into());
         self
     }
 
-    /// How long a command may wait for its answer, from the call of `propose` on; by default as
-    /// long as it takes, through any time without a majority.
+    /// Sets how long a command may wait for its answer, counted from the call of `propose`. Default:
+    /// no limit, so commands wait until a majority is back.
     ///
-    /// When that is over, a command that was never sent, because there is no majority or others
-    /// wait before it, is withdrawn and will not take effect
-    /// ([`ProposeError::Withdrawn`](crate::ProposeError::Withdrawn)). One that was sent cannot be called back: its caller hears
-    /// [`ProposeError::OutcomeUnknown`](crate::ProposeError::OutcomeUnknown), at the latest when the time of all that were sent
-    /// together with it is over, and the command goes on.
+    /// A command that has not been sent when its time is over, for example because there is no
+    /// majority, is withdrawn and never takes effect
+    /// ([`ProposeError::Withdrawn`](crate::ProposeError::Withdrawn)). A command that has been sent
+    /// cannot be withdrawn: it may still take effect, and its caller receives
+    /// [`ProposeError::OutcomeUnknown`](crate::ProposeError::OutcomeUnknown). Commands that were
+    /// sent in one message share the latest of their deadlines.
     ///
-    /// Too low: commands fail while an epoch changes, which takes a second or two after the
-    /// sequencer has died.
+    /// Too low: commands fail during an epoch change, which takes one to two seconds after the
+    /// sequencer crashes.
     pub fn proposal_timeout(mut self, timeout: Duration) -> Self {
         self.proposal_timeout = Some(timeout);
         self
     }
 
-    /// Takes a snapshot of the state at every index of the log that is a multiple of this;
-    /// by default of 16,384. The same at all replicas, which compare them. Too low: replicas
-    /// are busy writing snapshots. Too high: a restart has many entries to apply.
+    /// Sets the distance between snapshots, in log entries. Default: 16,384. A value of zero counts
+    /// as one. Pass the same value at all replicas, because they compare their snapshots.
+    ///
+    /// A replica takes a snapshot at the indices that are multiples of this number, and whenever
+    /// another 64 MiB of entries have been logged. Large states are captured less often, and a
+    /// snapshot is skipped while the previous one is still being written.
+    ///
+    /// Too low: replicas are busy writing snapshots. Too high: a restart has to apply many entries.
     pub fn snapshot_every(mut self, entries: u64) -> Self {
         self.snapshot_entries = Some(entries.max(1));
         self
     }
 
-    /// Keeps that many entries of the log behind the newest snapshot, for replicas that lag a
-    /// little: by default 8,192 in memory, and 262,144 on disk, but no more than 256 MiB. Who lags
-    /// more gets the snapshot, and so does who needs less with it.
+    /// Sets how many log entries before the newest snapshot are kept for lagging replicas. Default:
+    /// 8,192 with stores in memory, 262,144 on disk. At most 256 MiB of entries are kept in any
+    /// case.
+    ///
+    /// A replica that lags further behind receives the snapshot instead, as does one for which the
+    /// snapshot is smaller than the missing entries.
     pub fn keep_entries(mut self, entries: usize) -> Self {
         self.kept_entries = Some(entries);
         self
     }
 
-    /// Reads the stores, connects, joins the group and starts the replica's threads. Returns
-    /// without waiting for the group; what the replica waits for is told by
-    /// [`Replica::status`].
+    /// Opens the stores, connects, joins the group and starts the threads of the replica.
+    ///
+    /// Blocks for disk I/O and for the transport, but does not wait for other replicas:
+    /// [`Replica::status`] shows what the replica waits for. Commands may be proposed at once.
     ///
     /// # Errors
     ///
-    /// See [`StartError`]. Nothing is running afterwards.
+    /// See [`StartError`]. After an error no thread is running and the group has not been joined.
     pub fn start(self) -> Result<Replica<M>, StartError> {
         let transport = self.transport.ok_or(StartError::NoTransport)?;
         let group = GroupName::new(&self.group)
@@ -194,7 +226,7 @@ impl<M: StateMachine> Builder<M> {
     }
 }
 
-/// The stores in a folder, which is given to this replica where it is new.
+/// Opens the stores in a folder. A new folder is marked as belonging to this replica.
 fn open_folder(id: ReplicaId, application: &str, path: PathBuf) -> Result<Stores, StartError> {
     let failed = |error: StorageError| RestartError::Unreadable(error.to_string());
     let unnamed = format!("replica {id}");
@@ -203,7 +235,7 @@ fn open_folder(id: ReplicaId, application: &str, path: PathBuf) -> Result<Stores
         name => format!("{unnamed} of {name}"),
     };
     let folder = Folder::open(&path, identity.as_bytes()).map_err(failed)?;
-    // Folders did not name the application at first.
+    // Folders of early versions do not name the application.
     if folder.identity() != identity.as_bytes() && folder.identity() != unnamed.as_bytes() {
         let found = String::from_utf8_lossy(folder.identity()).into_owned();
         return Err(StartError::OtherFolder { path, found, expected: identity });
@@ -211,8 +243,8 @@ fn open_folder(id: ReplicaId, application: &str, path: PathBuf) -> Result<Stores
     if let Some(why) = folder.exposed() {
         tracing::warn!(
             folder = %path.display(), why,
-            "other users may read the store: it belongs to another user than the one this replica \
-             runs as"
+            "other users may read the store: its owner is not the user that this replica runs as; \
+             change the owner of the folder"
         );
     }
     let log = folder.log().map_err(failed)?;
@@ -226,65 +258,67 @@ fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Random(error.to_string()))
 }
 
-/// Why a replica could not be started.
+/// An error of [`Builder::start`]. The replica is not running.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// No transport was named.
-    #[error("no transport was given: call `transport` on the builder")]
+    /// No transport was set.
+    #[error("no transport is set: call `transport` on the builder")]
     NoTransport,
-    /// The group's name is not allowed.
-    #[error("{name:?} cannot be the name of a group: {reason}")]
+    /// The group name is not valid.
+    #[error("{name:?} is not a valid group name: {reason}")]
     GroupName {
-        /// The name.
+        /// The rejected name.
         name: String,
-        /// Why.
+        /// The reason.
         reason: cpg::Error,
     },
-    /// The replica is not one of those that are to form the group.
+    /// The bootstrap list does not contain this replica.
     #[error(
-        "replica {id} is not among the replicas that form the group ({}): correct the one or the \
-         other",
+        "replica {id} is not in the bootstrap list ({}): correct the id or the list",
         bootstrap.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     NotInBootstrap {
-        /// The replica.
+        /// The id of this replica.
         id: ReplicaId,
-        /// The list.
+        /// The bootstrap list, sorted.
         bootstrap: Vec<ReplicaId>,
     },
-    /// A replica is listed twice.
-    #[error("replica {0} is listed twice among those that form the group")]
+    /// The bootstrap list contains a replica twice.
+    #[error("replica {0} is in the bootstrap list twice: remove one of the two")]
     TwiceInBootstrap(ReplicaId),
-    /// The stores cannot be gone on with.
+    /// The stores cannot be opened, or belong to another replica.
     #[error(transparent)]
     Store(#[from] RestartError),
-    /// The folder is another's.
-    #[error("folder {} belongs to {found}, and this is {expected}: give each its own", path.display())]
+    /// The folder belongs to another replica or application.
+    #[error(
+        "folder {} belongs to {found}, and this is {expected}: give each its own",
+        path.display()
+    )]
     OtherFolder {
         /// The folder.
         path: PathBuf,
-        /// Whose it is.
+        /// The replica and the application that the folder belongs to.
         found: String,
-        /// Who was started with it.
+        /// This replica and its application.
         expected: String,
     },
-    /// The processes of the embedded transport cannot meet at its socket.
-    #[error("cannot meet the other processes: {0}")]
+    /// The socket of the embedded transport cannot be used.
+    #[error("cannot reach the other processes: {0}")]
     Socket(String),
-    /// The name of the application is too long.
+    /// The name of the application is longer than 64 bytes.
     #[error(
-        "the name of the application has {} bytes, and {APPLICATION_BYTES_MAX} are allowed: \
-         shorten what `StateMachine::application` returns", .0.len()
+        "the name of the application has {} bytes, more than the maximum of \
+         {APPLICATION_BYTES_MAX}: return a shorter one from `StateMachine::application`", .0.len()
     )]
     ApplicationName(String),
-    /// The transport refused.
+    /// The transport could not be connected to, or the group could not be joined.
     #[error("cannot join the group: {0}")]
     Transport(cpg::Error),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(String),
-    /// The system gave no random numbers.
-    #[error("the system gives no random numbers: {0}")]
+    /// The operating system returned no random numbers.
+    #[error("the operating system returned no random numbers: {0}")]
     Random(String),
 }

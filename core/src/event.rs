@@ -3,51 +3,54 @@ use cpg::Member;
 use crate::engine::{Role, Status, StopReason, TransferStatus};
 use crate::wire::types::{Ballot, ClusterId, Index, ReplicaId};
 
-/// What changes about a replica, as [`Replica::subscribe`](crate::Replica::subscribe) tells it:
-/// each with what is now, of which [`Replica::status`](crate::Replica::status) is the whole.
+/// A change of the status of a replica, delivered by
+/// [`Replica::subscribe`](crate::Replica::subscribe). Each event carries the new value of a part of
+/// [`Status`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// What it does in its group.
+    /// The role of this replica in the group.
     Role(Role),
-    /// The epoch that is open here, and whose order is the order.
+    /// The epoch that is open at this replica, and its sequencer. Both are `None` while no epoch is
+    /// open.
     Epoch(Option<Ballot>, Option<ReplicaId>),
-    /// Who is in the group, in CPG's order; who each is, once it has said so.
+    /// The members of the CPG group, in CPG's order. The id of a member is `None` until it has
+    /// announced itself.
     Members(Vec<(Member, Option<ReplicaId>)>),
-    /// Who votes, and whether it is known here that this is committed.
+    /// The voters.
     Voters {
-        /// The voters.
+        /// The voters in force.
         voters: Vec<ReplicaId>,
-        /// Their last change is known to be committed.
+        /// True if this replica knows that the last change of the voters is committed.
         settled: bool,
     },
-    /// Other replicas are to vote than these, which are listed here to form the group; `None`
-    /// when they are the same again.
+    /// The bootstrap list of this replica, if it differs from the voters that the group wants;
+    /// `None` when the two agree again. The list has no effect on an existing group.
     ListedOtherwise(Option<Vec<ReplicaId>>),
-    /// How far it is; told at most twenty times a second.
+    /// Progress of the log. Reported at most 20 times a second.
     Progress {
-        /// Committed up to here.
+        /// Index of the last committed entry known to this replica.
         committed: Index,
-        /// Applied up to here.
+        /// Index of the last entry applied by this replica.
         applied: Index,
     },
-    /// The newest snapshot that it holds.
+    /// Index of the newest snapshot that this replica holds.
     Snapshot(Index),
-    /// How far it is with the snapshot that it receives; `None` when it receives none any more.
+    /// Progress of the snapshot that this replica receives; `None` when the transfer has ended.
     Transfer(Option<TransferStatus>),
-    /// What it waits for, in words; `None` when it goes on.
+    /// Description of what this replica waits for; `None` when it is no longer blocked.
     Waiting(Option<String>),
-    /// The state of another replica at that index is not the same: the state machine is not
-    /// deterministic, or a machine errs.
+    /// Another replica has a different state at this index: either the state machine is not
+    /// deterministic, or the memory or disk of a host is faulty.
     Diverged(Index),
-    /// Members of another cluster are in the same CPG group, and are ignored; `None` when they
-    /// are gone.
+    /// Another cluster whose members are in the same CPG group and are ignored; `None` when they
+    /// have left.
     Foreign(Option<ClusterId>),
-    /// It has stopped for good.
+    /// This replica has stopped permanently.
     Stopped(StopReason),
 }
 
-/// What is otherwise than before.
+/// Compares two statuses and returns the changes as events.
 pub(crate) fn changes(before: &Status, now: &Status) -> Vec<Event> {
     let members = |status: &Status| -> Vec<_> {
         status.members.iter().map(|member| (member.member, member.replica)).collect()

@@ -11,10 +11,22 @@ use crate::Index;
 
 /// An ordered stream of items for any number of [`Watcher`]s. Clones are handles on the same feed.
 ///
-/// A state machine that owns a feed pushes what its commands change, so that the rest of the
-/// process need not poll the state. The feed is not part of the state and has no effect on it. To
-/// continue from a state without a gap, call [`watch`](Self::watch) in the
-/// [read](crate::Replica::read) that looks at that state.
+/// A state machine that owns a feed pushes the changes made by its commands, so that the rest of
+/// the process need not poll the state. The feed is not part of the state and has no effect on it:
+/// skip it when serializing the state, and call [`jump`](Self::jump) in `restore`. To continue from
+/// a state without a gap, call [`watch`](Self::watch) inside the [read](crate::Replica::read) that
+/// returns this state.
+///
+/// # Examples
+///
+/// ```
+/// use plainsong::{Feed, Index, News};
+///
+/// let feed = Feed::new(100);
+/// let mut watcher = feed.watch();
+/// feed.push(Index(1), "created");
+/// assert_eq!(watcher.wait(), Some(News::Item(Index(1), "created")));
+/// ```
 ///
 /// # Limits
 ///
@@ -25,7 +37,8 @@ pub struct Feed<T>(Arc<Source<T>>);
 /// The state shared by all handles. Dropped with the last handle.
 struct Source<T>(Arc<Mutex<Buffer<T>>>);
 
-/// A receiver of the items of a [`Feed`], in order, from some item on.
+/// A receiver of the items of a [`Feed`], in order, beginning at the item chosen when it was
+/// created.
 pub struct Watcher<T> {
     buffer: Arc<Mutex<Buffer<T>>>,
     number: u64,
@@ -38,8 +51,8 @@ pub struct Watcher<T> {
 pub enum News<T> {
     /// An item, and the log index at which it was pushed.
     Item(Index, T),
-    /// The watcher was too slow and lost this many items; `None` if the number is unknown, because
-    /// the replica resumed from a snapshot. The stream continues after the lost items.
+    /// The watcher lost this many items, because it was too slow; `None` if the number is unknown,
+    /// because the state was replaced by a snapshot. The stream continues after the lost items.
     Lagged(Option<u64>),
 }
 
@@ -59,7 +72,7 @@ struct Buffer<T> {
     /// The number of the last jump.
     jump: Option<u64>,
     watchers: u64,
-    /// All feed handles are gone.
+    /// Set once all feed handles have been dropped.
     is_closed: bool,
     /// The waiting watchers, by number.
     wakers: BTreeMap<u64, Waker>,
@@ -80,7 +93,8 @@ impl<T> Feed<T> {
         })))))
     }
 
-    /// Appends an item. `index` must not be lower than that of the previous item.
+    /// Appends an item. `index` must not be lower than that of the previous item. Never waits for
+    /// watchers.
     pub fn push(&self, index: Index, item: T) {
         let mut buffer = lock(&self.0.0);
         buffer.compacted_through.get_or_insert(index);
@@ -168,7 +182,7 @@ impl<T> Drop for Source<T> {
 }
 
 impl<T: Clone> Watcher<T> {
-    /// Returns the next element if there is one.
+    /// Returns the next element if there is one now, without waiting.
     pub fn try_next(&mut self) -> Option<News<T>> {
         let buffer = lock(&self.buffer);
         let (news, next) = buffer.after(self.next)?;
@@ -177,8 +191,10 @@ impl<T: Clone> Watcher<T> {
         Some(news)
     }
 
-    /// Waits for the next element. Returns `None` once the stream is drained and all handles on the
-    /// feed are gone.
+    /// Waits for the next element. Returns `None` once all handles on the feed have been dropped and
+    /// the buffered items have been returned.
+    ///
+    /// Cancel safe: no element is lost if the future is dropped. Works with any executor.
     pub async fn next(&mut self) -> Option<News<T>> {
         poll_fn(|context| self.poll(context)).await
     }
@@ -280,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_hears_everything_in_order_from_its_place_on() {
+    fn a_watcher_receives_all_items_in_order_from_its_starting_point() {
         let feed = Feed::new(10);
         feed.push(Index(1), "a");
         let mut from_now = feed.watch();
@@ -301,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_too_slow_hears_how_much_was_missed() {
+    fn a_slow_watcher_receives_the_number_of_lost_items() {
         let feed = Feed::new(2);
         let mut watcher = feed.watch();
         for (index, name) in [(1, "a"), (2, "b"), (2, "c"), (4, "d"), (5, "e")] {
@@ -315,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_jump_nobody_knows_what_was_missed() {
+    fn the_number_of_items_lost_by_a_jump_is_unknown() {
         let feed = Feed::new(9);
         let mut watcher = feed.watch();
         feed.push(Index(1), "a");
@@ -331,12 +347,12 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken_by_what_happens_and_by_the_end() {
+    fn an_item_and_the_end_of_the_feed_wake_a_waiting_watcher() {
         let feed = Feed::new(9);
         let mut watcher = feed.watch();
         let short = Duration::from_millis(1);
         assert_eq!(watcher.wait_timeout(short), Err(TimedOut));
-        let heard = thread::spawn(move || (watcher.wait(), watcher.wait()));
+        let received = thread::spawn(move || (watcher.wait(), watcher.wait()));
         while lock(&feed.0.0).wakers.is_empty() {
             thread::yield_now();
         }
@@ -346,7 +362,7 @@ mod tests {
         }
         let mut behind = feed.clone().watch();
         drop(feed);
-        assert_eq!(heard.join().unwrap(), (item(1, "a"), None));
+        assert_eq!(received.join().unwrap(), (item(1, "a"), None));
         assert_eq!(behind.wait(), None);
     }
 }

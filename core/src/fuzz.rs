@@ -1,5 +1,5 @@
-//! What fuzzers feed: everything that is decoded from the group or from a store. A property that
-//! does not hold panics.
+//! Entry points for fuzzers: the decoders of all data that comes from the group or from a store.
+//! Each panics if a property is violated.
 
 use bytes::Bytes;
 use plainsong_storage::Record;
@@ -9,8 +9,8 @@ use crate::record;
 use crate::snapshot::{SnapshotHead, SnapshotName};
 use crate::wire::codec;
 
-/// A frame as it comes from the group, and, as no fuzzer guesses a checksum, one whose kind,
-/// body and commands are taken from `data` and whose header is right.
+/// Decodes `data` as a frame. Then builds a frame with a valid header from a kind, a body and
+/// commands in `data`, because no fuzzer guesses a checksum, and decodes that.
 pub fn frame(data: &[u8]) {
     let _ = codec::decode_frame(&Bytes::copy_from_slice(data));
     let Some(([kind, body @ ..], rest)) = data.split_first_chunk::<3>() else { return };
@@ -19,12 +19,12 @@ pub fn frame(data: &[u8]) {
     let frame = codec::forged(u16::from(*kind), body, commands);
     if let Ok(codec::Decoded { application, cluster, message }) = codec::decode_frame(&frame) {
         let again = codec::Frame::new(application, cluster, &message).bytes();
-        assert_eq!(again, frame, "there is one way to write {message:?}");
+        assert_eq!(again, frame, "{message:?} has more than one encoding");
     }
 }
 
-/// A record of the log, the hard state, and what stands in a store beside a snapshot and at
-/// its beginning.
+/// Decodes `data` as the hard state, as the name and the head of a snapshot, and as a record of the
+/// log.
 pub fn record(data: &[u8]) {
     let _ = codec::decode::<HardState>(data);
     let _ = codec::decode::<SnapshotName>(data);
@@ -34,7 +34,7 @@ pub fn record(data: &[u8]) {
     let head = bytes.slice(..bytes.len().min(u16::from_le_bytes(*length).into()));
     let body = bytes.slice(head.len()..);
     if let Ok(entry) = record::decode(Record { index: 1, head: head.clone(), body: body.clone() }) {
-        assert_eq!(record::head(&entry).ok(), Some(head), "there is one way to write {entry:?}");
+        assert_eq!(record::head(&entry).ok(), Some(head), "{entry:?} has more than one encoding");
         assert_eq!(entry.payload.commands(), body);
     }
 }

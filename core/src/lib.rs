@@ -1,8 +1,14 @@
 //! Replicated state machines over closed process groups.
 //!
-//! An application writes a deterministic [`StateMachine`]. A [`Replica`] of it runs in each
-//! of several processes; commands that are proposed at any of them are put into one order,
-//! committed by a majority, and applied by all.
+//! An application implements a deterministic [`StateMachine`]. Several processes each run a
+//! [`Replica`] of it. A command may be proposed at any replica. Plainsong puts all commands into one
+//! order, commits each once a majority of the voters has it, and applies it at every replica.
+//!
+//! Replicas communicate through a *closed process group* (CPG), whose transport is either embedded
+//! in the processes of one host or provided by the Corosync daemons of several hosts. The safety of
+//! the log does not depend on the delivery guarantees of the transport.
+//!
+//! # Example
 //!
 //! ```
 //! use plainsong::{Consistency, Context, Replica, ReplicaId, StateMachine};
@@ -23,8 +29,8 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Three replicas within this process. For several processes of one host it is
-//! // `.transport("embedded:/run/counter.sock".parse::<cpg::Transport>()?)` in each.
+//! // Three replicas in this process. For replicas in several processes of one host, pass
+//! // `"embedded:/run/counter.sock".parse::<cpg::Transport>()?` to `transport` in each of them.
 //! let ring = cpg::embedded::LocalRing::new();
 //! let ids = [1, 2, 3].map(ReplicaId);
 //! let replicas = ids
@@ -44,29 +50,42 @@
 //! # }
 //! ```
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - What was acknowledged is not lost while a majority of the voters keeps its store
-//!   ([`Builder::folder`]; by default it is memory, and a replica that is started again has a
-//!   new one).
-//! - No command is applied twice.
-//! - Every replica applies the same commands in the same order, at the same
-//!   [`Context::time`].
-//! - A linearizable [`Replica::read`] sees everything that was answered before, anywhere.
-//! - A command answered with an error says whether it may still take effect:
+//! - An acknowledged command is not lost while a majority of the voters keeps its stores. Stores are
+//!   in memory by default, so a restarted replica begins with an empty one; use [`Builder::folder`]
+//!   to keep them on disk.
+//! - A command is applied at most once. Each call of [`Replica::propose`] is a command of its own;
+//!   a client that may have to propose a command again uses a [`session`].
+//! - All replicas apply the same commands in the same order, with the same [`Context::time`].
+//! - A linearizable [`Replica::read`] sees every command that was answered before the read was
+//!   requested, at any replica.
+//! - Every error says whether the command may still take effect:
 //!   [`ProposeError::may_still_take_effect`].
 //!
-//! # What is in here
+//! A minority of the voters cannot commit anything. Its replicas serve only
+//! [local reads](Consistency::Local), hold proposals until their deadlines, and report what they
+//! wait for in [`Status::waiting`].
 //!
-//! | module | what |
+//! # Modules
+//!
+//! | module | contents |
 //! | --- | --- |
-//! | this one | what applications use |
-//! | [`engine`] | the protocol, sans I/O; rules are cited as in `docs/protocol.md` |
-//! | [`session`] | for clients that outlive their replica: what they propose again takes effect once |
-//! | [`snapshot`] | the state at one moment, for replicas that lag and for restarts |
-//! | [`message`] | what replicas say to each other |
-//! | [`codec`] | how it stands on the wire |
-//! | `testing` | groups in a simulated world, for tests (feature `testing`) |
+//! | this one | the API for applications |
+//! | [`session`] | exactly-once commands for clients that may lose the connection to their replica |
+//! | [`snapshot`] | snapshots of the state, for lagging replicas and for restarts |
+//! | [`engine`] | the protocol without I/O; rule labels such as N2 refer to `docs/protocol.md` |
+//! | [`message`] | the messages between replicas |
+//! | [`codec`] | the wire format of messages |
+//! | `testing` | groups of replicas in a simulated world, for tests (feature `testing`) |
+//!
+//! # Features
+//!
+//! No feature is enabled by default.
+//!
+//! - `corosync`: the Corosync transport, for replicas on several hosts. Needs `libcpg` and
+//!   `libquorum` 3.1.6 or newer to build, and a Corosync daemon on each host to run.
+//! - `testing`: the module `testing`.
 
 mod admin;
 mod builder;

@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use crate::engine::StopReason;
 
-/// The largest command in bytes, encoded: what one CPG message carries, with room for
-/// what goes along.
+/// Maximum size of an encoded command, in bytes. A command and its headers must fit into one CPG
+/// message.
 pub const COMMAND_BYTES_MAX: usize = 1_000_000;
 
-/// Why a proposal was not answered with an output.
+/// An error of a proposal: there is no output.
+///
+/// [`may_still_take_effect`](Self::may_still_take_effect) says whether the command may have been
+/// applied or may be applied later. If it returns false, the same command can be proposed again
+/// without the risk of a second effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProposeError {
     /// The encoded command is larger than [`COMMAND_BYTES_MAX`]. It was not proposed.
-    #[error("the command is larger than {COMMAND_BYTES_MAX} bytes: split it up")]
+    #[error("the encoded command is larger than {COMMAND_BYTES_MAX} bytes: split it")]
     TooLarge,
     /// The command could not be encoded. It was not proposed.
     #[error("the command cannot be encoded: {0}")]
@@ -28,48 +32,51 @@ pub enum ProposeError {
          `skip_serializing_if`"
     )]
     Unreadable {
-        /// The name of its type.
+        /// The name of the type of the command.
         command: &'static str,
-        /// Why it cannot be decoded.
+        /// The error of the decoder.
         reason: String,
     },
-    /// The replica has stopped, and the command was not sent.
+    /// The replica has stopped. The command was not sent and never takes effect.
     #[error("the replica has stopped: {0}")]
     Stopped(StopReason),
-    /// The command was not sent in the time that commands have at this replica
-    /// ([`Builder::proposal_timeout`](crate::Builder::proposal_timeout)), and never will be.
+    /// The command could not be sent within
+    /// [`Builder::proposal_timeout`](crate::Builder::proposal_timeout). It was withdrawn and never
+    /// takes effect. The text says what the replica waits for.
     #[error("the command was withdrawn, because it could not be sent in time: {0}")]
     Withdrawn(String),
-    /// The command was sent, and then its outcome could no longer be known here, or not in the
-    /// time that commands have.
+    /// The command was sent, but its outcome did not become known within
+    /// [`Builder::proposal_timeout`](crate::Builder::proposal_timeout), or the replica stopped
+    /// first. The command may still take effect.
     #[error("outcome unknown: the command may or may not take effect; read the state to find out")]
     OutcomeUnknown,
-    /// The command took effect, and this replica learnt of it from a snapshot, without its
-    /// output.
+    /// The command took effect. This replica received its effect as part of a snapshot, which does
+    /// not contain the output.
     #[error("the command took effect, but its output is not known here; read the state")]
     OutputLost,
-    /// No answer came in time. The command goes on.
+    /// The timeout given to [`Pending::wait_timeout`] has passed. The command continues and may
+    /// still take effect.
     #[error("no answer in time: the command may still take effect")]
     Timeout,
 }
 
 impl ProposeError {
-    /// Whether the command may take effect, or has, in spite of the error. If not, it never
-    /// will.
+    /// Returns true if the command may have taken effect, or may do so later, despite the error. If
+    /// false, the command has not taken effect and never will.
     pub fn may_still_take_effect(&self) -> bool {
         matches!(self, Self::OutcomeUnknown | Self::OutputLost | Self::Timeout)
     }
 }
 
-/// How a caller is answered.
+/// The channel for the answer to a caller.
 pub(crate) type Caller<O, E = ProposeError> = oneshot::Sender<Result<O, E>>;
 
-/// An error that can say why there is no answer at all.
+/// An error type with variants for a missing answer.
 pub trait Unanswered {
-    /// The caller's time is over.
+    /// Returns the error for a timeout chosen by the caller.
     fn timeout() -> Self;
 
-    /// A thread of the replica is gone.
+    /// Returns the error for an answer that will never come, because a thread of the replica ended.
     fn lost() -> Self;
 }
 
@@ -83,9 +90,11 @@ impl Unanswered for ProposeError {
     }
 }
 
-/// An answer to come: wait for it, or `.await` it with any executor. Dropping it gives up
-/// the answer and not the command.
-#[must_use = "the command goes on, but its outcome is known only from this"]
+/// The answer to a proposal or a read, which may not have arrived yet. Wait for it with
+/// [`wait`](Self::wait) or [`wait_timeout`](Self::wait_timeout), or `.await` it with any executor.
+///
+/// Dropping it discards the answer but does not cancel the command.
+#[must_use = "the command proceeds, but only this value reports its outcome"]
 pub struct Pending<O, E = ProposeError>(State<O, E>);
 
 enum State<O, E> {
@@ -94,7 +103,7 @@ enum State<O, E> {
 }
 
 impl<O, E: Unanswered> Pending<O, E> {
-    /// How a proposal is answered, and the answer to come.
+    /// Creates the two ends of an answer.
     pub(crate) fn new() -> (Caller<O, E>, Self) {
         let (caller, answer) = oneshot::channel();
         (caller, Self(State::Waiting(answer)))
@@ -104,24 +113,25 @@ impl<O, E: Unanswered> Pending<O, E> {
         Self(State::Failed(error))
     }
 
-    /// Waits for the answer, however long it takes.
+    /// Waits for the answer without a time limit. Blocks the thread.
     ///
     /// # Errors
     ///
     /// See [`ProposeError`] and [`ReadError`](crate::ReadError).
     pub fn wait(self) -> Result<O, E> {
         match self.0 {
-            // The sender is dropped without a word only when a thread of the replica died.
+            // The sender is dropped without an answer only if a thread of the replica has ended.
             State::Waiting(answer) => answer.recv().unwrap_or_else(|_| Err(E::lost())),
             State::Failed(error) => Err(error),
         }
     }
 
-    /// Waits for the answer for so long at most.
+    /// Waits for the answer for up to `timeout`. Blocks the thread.
     ///
     /// # Errors
     ///
-    /// `Timeout` when the time is over: a command may still take effect.
+    /// `Timeout` if no answer arrived in time. A command is not cancelled and may still take effect.
+    /// See also [`wait`](Self::wait).
     pub fn wait_timeout(self, timeout: Duration) -> Result<O, E> {
         match self.0 {
             State::Waiting(answer) => match answer.recv_timeout(timeout) {
@@ -152,7 +162,7 @@ impl<O, E: Unanswered + Unpin> IntoFuture for Pending<O, E> {
     }
 }
 
-/// The future of a [`Pending`].
+/// The future of a [`Pending`]. Works with any executor.
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Answer<O, E = ProposeError>(Result<oneshot::AsyncReceiver<Result<O, E>>, Option<E>>);
 

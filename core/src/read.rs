@@ -4,12 +4,12 @@ use crate::engine::StopReason;
 use crate::panics::panic_text;
 use crate::pending::{Pending, Unanswered};
 
-/// The required freshness of a read.
+/// The required freshness of a [read](crate::Replica::read).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
-    /// Sees every command that was answered, anywhere in the group, before the read was
-    /// requested. A majority of the voters must confirm this, which takes two messages and no
-    /// disk access; all waiting reads share one round.
+    /// Sees every command that was answered, at any replica, before the read was requested. A
+    /// majority of the voters must confirm this, which takes two message delays and no disk access;
+    /// all waiting reads share one round.
     #[default]
     Linearizable,
     /// The strongest level: a [`Linearizable`](Self::Linearizable) read that also sees every
@@ -22,31 +22,32 @@ pub enum Consistency {
     /// [`Replica::read`](crate::Replica::read) for reads that must not see them.
     ReadYourWrites,
     /// The current state of this replica, which may lag behind the others by any amount.
-    /// Needs no other replica, and works without a majority.
+    /// Needs no other replica and works without a majority.
     ///
-    /// Sees every command that this replica has answered before. May or may not see
+    /// Sees every command that this replica answered before the read was requested. It may also see
     /// commands that were proposed here and are not answered yet.
     Local,
 }
 
-/// Why a read was not carried out. It has no effect in any case and may be tried again.
+/// An error of a read. Reads have no effect, so they can always be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// No majority of the voters answered in time.
+    /// No majority of the voters confirmed the read within ten seconds. The text says what the
+    /// replica waits for.
     #[error("no majority answered the read in time: {0}")]
     NoMajority(String),
-    /// No answer came in the time that the caller gave it.
+    /// The timeout given to [`Pending::wait_timeout`](crate::Pending::wait_timeout) has passed.
     #[error("no answer in time")]
     Timeout,
-    /// What the caller wanted to do with the state panicked. The replica goes on.
+    /// The caller's closure panicked. The replica continues.
     #[error("the read panicked: {0}")]
     Panicked(String),
     /// The replica has stopped.
     #[error("the replica has stopped: {0}")]
     Stopped(StopReason),
-    /// The replica stopped meanwhile.
-    #[error("the replica stopped before the read was carried out")]
+    /// The replica stopped while the read was waiting.
+    #[error("the replica stopped before the read ran")]
     Lost,
 }
 
@@ -60,10 +61,10 @@ impl Unanswered for ReadError {
     }
 }
 
-/// A read on its way: it is given the state machine, or why it cannot have it.
+/// A queued read. Called once, with the state machine or with the reason why the read fails.
 pub(crate) type Read<M> = Box<dyn FnOnce(Result<&M, ReadError>) + Send>;
 
-/// A read, and its answer to come.
+/// Creates a read that calls `look`, and the answer that it will send.
 pub(crate) fn read<M, R: Send + 'static>(
     look: impl FnOnce(&M) -> R + Send + 'static,
 ) -> (Read<M>, Pending<R, ReadError>) {
@@ -73,7 +74,7 @@ pub(crate) fn read<M, R: Send + 'static>(
             catch_unwind(AssertUnwindSafe(|| look(machine)))
                 .map_err(|panic| ReadError::Panicked(panic_text(&*panic)))
         });
-        // Whoever dropped its `Pending` does not want to know.
+        // Fails if the caller has dropped its `Pending`.
         let _ = caller.send(answer);
     };
     (Box::new(read), pending)

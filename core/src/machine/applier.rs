@@ -1,12 +1,12 @@
-//! What the log means to a state machine.
+//! Applies log entries to a state machine.
 
 use crate::wire::codec;
 use crate::wire::entry::{BatchKind, Commands, Entry, EntryPayload};
 use crate::{Context, StateMachine, Timestamp};
 use std::io;
 
-/// Gives a state machine what stands in the log, entry by entry: the one way in which replicas
-/// do that, and simulations of them.
+/// A state machine, and the code that applies log entries to it. Replicas and simulations share
+/// this code.
 pub(crate) struct Applier<M> {
     machine: M,
 }
@@ -20,11 +20,11 @@ impl<M: StateMachine> Applier<M> {
         &self.machine
     }
 
-    /// Applies the next committed entry; the outputs of its commands are told in their order.
+    /// Applies the next committed entry. Calls `answer` with the output of each command, in order.
     ///
     /// # Errors
     ///
-    /// When a command is none of this version of the application.
+    /// Fails if a command does not decode: another version of the application proposed it.
     pub(crate) fn apply(
         &mut self,
         entry: &Entry,
@@ -48,8 +48,8 @@ impl<M: StateMachine> Applier<M> {
         for command in Commands(&batch.commands) {
             let command = codec::decode(command).map_err(|error| {
                 format!(
-                    "a command in entry {} does not decode ({error}): do all replicas run the \
-                     same version of the application?",
+                    "a command in entry {} does not decode ({error}): run the same version of the \
+                     application at all replicas",
                     context.index
                 )
             })?;
@@ -58,12 +58,13 @@ impl<M: StateMachine> Applier<M> {
         Ok(())
     }
 
-    /// Rule N11: whether who wants to be woken then is woken before an entry of that time.
+    /// Returns true if a wake-up requested for `at` is due before an entry stamped `time` (rule
+    /// N11d).
     fn is_due(&self, at: Timestamp, time: Timestamp) -> bool {
         at <= time
     }
 
-    /// Goes on from a snapshot.
+    /// Replaces the state by a snapshot.
     pub(crate) fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
         self.machine.restore(from)
     }

@@ -4,12 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::SessionCommand;
 
-/// A client's side of a session: it numbers the commands. There must be one only, for two
-/// would use the same numbers: a clone is for the case that this one is lost. It may be written
-/// down and read again.
+/// The client's handle on a session. It numbers the commands of the session.
 ///
-/// Commands are applied in the order in which they reach the group. A client that wants them
-/// in its own order waits for an output before it proposes the next.
+/// Use one handle at a time: two copies would assign the same numbers to different commands. It is
+/// `Clone`, `Serialize` and `Deserialize` so that a client can save it and resume after a crash.
+///
+/// # Order
+///
+/// Commands are applied in the order in which they reach the log. A client that proposes at several
+/// replicas and needs a particular order waits for each output before it proposes the next command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     number: u64,
@@ -22,8 +25,8 @@ impl Session {
         Self { number, last: 0, under_way: BTreeSet::new() }
     }
 
-    /// Gives a command its number. The result may be proposed as often as needed, at any
-    /// replica, also at several at once: it takes effect once.
+    /// Assigns the next number to a command. The result may be proposed as often as needed, at any
+    /// replica and at several replicas at once: it takes effect at most once.
     pub fn command<C>(&mut self, command: C) -> SessionCommand<C> {
         self.last += 1;
         self.under_way.insert(self.last);
@@ -35,10 +38,10 @@ impl Session {
         }
     }
 
-    /// The client has the output of that command, or gives it up, and will not propose it
-    /// again. The group forgets the output with a later command.
+    /// Marks a command as done: the client has its output, or gives it up, and will not propose it
+    /// again. The group learns this with a later command of the session and then drops the output.
     ///
-    /// A command that was given up takes effect before the group hears of that, or never.
+    /// A command that was given up either takes effect before the group learns this, or never.
     pub fn done<C>(&mut self, command: &SessionCommand<C>) {
         if let SessionCommand::Command { session, sequence, .. } = command
             && *session == self.number
@@ -47,12 +50,14 @@ impl Session {
         }
     }
 
-    /// To be proposed by a client that has nothing to say for long.
+    /// Returns a command that keeps an idle session open. Propose it more often than
+    /// [`Limits::idle_ms_max`](super::Limits::idle_ms_max).
     pub fn keep<C>(&self) -> SessionCommand<C> {
         SessionCommand::Keep { session: self.number }
     }
 
-    /// To be proposed in the end. Without it the session is over some time later.
+    /// Returns the command that closes the session. A session that is not closed expires once it has
+    /// been idle for [`Limits::idle_ms_max`](super::Limits::idle_ms_max).
     pub fn close<C>(&self) -> SessionCommand<C> {
         SessionCommand::Close { session: self.number }
     }

@@ -9,10 +9,12 @@ use crate::snapshot::Snapshot;
 use crate::wire::codec;
 use crate::{Context, MembersChanged, StateMachine, Timestamp};
 
-/// Of how sessions are written into snapshots.
+/// Version of the format of sessions in snapshots.
 const VERSION: u16 = 1;
 
-/// A state machine whose clients have sessions, and a state machine itself.
+/// A layer over a state machine that gives its clients sessions. It is a [`StateMachine`] itself,
+/// whose commands are [`SessionCommand`]s. Its application name is that of the inner state machine,
+/// followed by `with sessions`.
 #[derive(Debug)]
 pub struct Sessions<M> {
     machine: M,
@@ -21,22 +23,22 @@ pub struct Sessions<M> {
 }
 
 impl<M: StateMachine> Sessions<M> {
-    /// Gives the clients of a state machine sessions, within the default limits.
+    /// Wraps a state machine, with the default limits.
     pub fn new(machine: M) -> Self {
         Self::with_limits(machine, Limits::default())
     }
 
-    /// The same within these limits, which must be the same at all replicas.
+    /// Wraps a state machine, with these limits. They must be the same at all replicas.
     pub fn with_limits(machine: M, limits: Limits) -> Self {
         Self { machine, limits, table: Table::default() }
     }
 
-    /// The state machine, for [reads](crate::Replica::read).
+    /// Returns the inner state machine, for [reads](crate::Replica::read).
     pub fn machine(&self) -> &M {
         &self.machine
     }
 
-    /// How many sessions there are.
+    /// Returns the number of open sessions.
     pub fn count(&self) -> usize {
         self.table.len()
     }
@@ -50,7 +52,8 @@ where
     type Output = Result<Reply<M::Output>, SessionError>;
     type Snapshot = View<M::Snapshot>;
 
-    /// The commands and the state are others than those of the state machine alone.
+    /// Returns a name that differs from that of the inner state machine, because commands and state
+    /// differ.
     fn application() -> String {
         match M::application() {
             name if name.is_empty() => name,
@@ -69,13 +72,14 @@ where
                 self.table.touch(session, now, &self.limits)?;
                 match self.table.look_up(session, sequence, done_below, &self.limits)? {
                     Known::Output(output) => {
-                        // An update of the application may have another type of outputs.
+                        // A new version of the application may have changed the type of outputs.
                         let output = codec::decode(&output);
                         output.map(Reply::Output).map_err(|_| SessionError::OutputLost)
                     }
                     Known::No => {
                         let output = self.machine.apply(context, command);
-                        // What cannot be encoded can be told once only, like what is too large.
+                        // An output that cannot be encoded is returned once and not kept, like one
+                        // that is too large.
                         let encoded = codec::encode(&output).ok().map(Into::into);
                         self.table.applied(session, sequence, encoded, &self.limits);
                         Ok(Reply::Output(output))
@@ -122,21 +126,21 @@ where
     }
 }
 
-/// Reads the sessions, and leaves the state behind them.
+/// Reads the sessions at the beginning of a snapshot. The state of the inner machine follows.
 fn read_table(from: &mut dyn io::Read) -> io::Result<Written> {
     let mut version = [0; 2];
     from.read_exact(&mut version)?;
     let version = u16::from_le_bytes(version);
     if version != VERSION {
         return Err(io::Error::other(format!(
-            "the sessions in the snapshot are of version {version}, and this program reads \
-             version {VERSION}: run the same version everywhere"
+            "the sessions in the snapshot have format version {version}, but this program reads \
+             version {VERSION}: run the same version at all replicas"
         )));
     }
     codec::read_first(from)
 }
 
-/// The sessions and the state at one moment.
+/// A snapshot of the sessions and of the inner state machine.
 #[derive(Debug)]
 pub struct View<S> {
     table: Table,

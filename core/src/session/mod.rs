@@ -1,12 +1,15 @@
-//! Sessions of clients that outlive a replica: a layer over any state machine.
+//! Client sessions: exactly-once commands for clients that may lose the connection to their replica.
 //!
-//! A client whose replica dies while a command is under way does not know whether it took
-//! effect. In a session it may simply propose the command again, at whichever replica: each
-//! command of a session is applied once, and its output is kept until the client has it. As in
-//! §6.3 of the dissertation on Raft.
+//! A client whose replica crashes while a command is in flight does not know whether the command
+//! took effect. In a session it can propose the command again, at any replica: each command of a
+//! session is applied at most once, and its output is kept until the client is done with it. The
+//! scheme follows section 6.3 of the Raft dissertation.
 //!
-//! The state machine is wrapped, [`Sessions::new`], at every replica; the client numbers its
-//! commands by a [`Session`], which knows nothing of replicas and goes wherever the client is.
+//! Wrap the state machine with [`Sessions::new`] at every replica. The client numbers its commands
+//! with a [`Session`], a plain value without a connection, which can be sent to wherever the client
+//! runs.
+//!
+//! # Example
 //!
 //! ```
 //! use plainsong::session::{Reply, SessionCommand, Sessions};
@@ -28,10 +31,10 @@
 //! # };
 //! let replicas = ids.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
 //! let Reply::Opened(mut session) = replicas[0].propose(SessionCommand::Open).wait()?? else {
-//!     panic!("whoever opens a session gets one");
+//!     panic!("the reply to `Open` is a new session");
 //! };
 //! let add = session.command(5);
-//! // As if the first answer had been lost.
+//! // Propose the command again, as if the first answer had been lost.
 //! let first = replicas[1].propose(add.clone()).wait()??;
 //! let again = replicas[2].propose(add.clone()).wait()??;
 //! session.done(&add);
@@ -42,9 +45,9 @@
 //!
 //! # Limits
 //!
-//! There are so many sessions at most, each with so many commands that the client has not
-//! called [done](Session::done), and so many bytes of their outputs ([`Limits`]). A session
-//! that is not used for some time of the log is over.
+//! [`Limits`] bounds the number of sessions, the number of commands of a session that the client has
+//! not marked as [done](Session::done), and the bytes of their outputs. A session that is idle for
+//! too long, measured in log time, expires.
 
 mod handle;
 mod layer;
@@ -56,92 +59,95 @@ pub use self::handle::Session;
 pub use self::layer::{Sessions, View};
 use crate::Timestamp;
 
-/// What is proposed to a state machine in [`Sessions`].
+/// A command of the [`Sessions`] layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SessionCommand<C> {
-    /// Opens a session: [`Reply::Opened`]. Whoever does not hear the answer opens another; the
-    /// first one is over some time later.
+    /// Opens a session; answered by [`Reply::Opened`]. A client that does not receive the answer
+    /// opens another session; the first one expires.
     Open,
-    /// A command of a session, made by [`Session::command`].
+    /// A command of a session, created by [`Session::command`].
     Command {
-        /// Which session.
+        /// The number of the session.
         session: u64,
-        /// The client's number for it.
+        /// The number of the command, assigned by the client.
         sequence: u64,
-        /// The client will not ask again for what has a lower number than that.
+        /// The client is done with all commands that have a lower number than this.
         done_below: u64,
-        /// What it is.
+        /// The command for the inner state machine.
         command: C,
     },
-    /// Keeps a session from being over, made by [`Session::keep`]: [`Reply::Kept`].
+    /// Keeps an idle session open, created by [`Session::keep`]; answered by [`Reply::Kept`].
     Keep {
-        /// Which session.
+        /// The number of the session.
         session: u64,
     },
-    /// Ends a session, made by [`Session::close`]: [`Reply::Closed`], also if it was over.
+    /// Closes a session, created by [`Session::close`]; answered by [`Reply::Closed`], even if the
+    /// session had expired.
     Close {
-        /// Which session.
+        /// The number of the session.
         session: u64,
     },
 }
 
-/// What comes of it.
+/// The answer to a [`SessionCommand`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply<O> {
-    /// Here is a new session.
+    /// A new session.
     Opened(Session),
-    /// The command's output: of the one time that it was applied.
+    /// The output of the command, from the one time that it was applied.
     Output(O),
-    /// The session goes on.
+    /// The session stays open.
     Kept,
-    /// The session is over.
+    /// The session is closed.
     Closed,
 }
 
-/// Why a command of a session has no output.
+/// An error of a command of a session. Each variant says whether the command took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// It was not applied now and never will be. Whether it was before, when it was proposed
-    /// the first time, is not known any more.
+    /// The session was closed or has expired. The command was not applied now and never will be.
+    /// It is unknown whether it was applied earlier, if it was proposed before.
     #[error(
-        "the session is over: it was closed, or not used for too long; the command takes no \
-         effect now, but whether it did before is not known; read the state, and open another"
+        "the session was closed or has expired; the command is not applied now, but may have been \
+         applied before: read the state and open another session"
     )]
     Over,
-    /// The client has said before that it is done with this command. It is not applied now.
-    #[error("the client is done with this command, and asks for it again: use a new number")]
+    /// The client had marked this command as done. It was not applied now; it is unknown whether it
+    /// was applied before.
+    #[error("the client has marked this command as done: use a new number for a new command")]
     Done,
-    /// It took effect, once.
+    /// The command took effect once, but its output is not available any more.
     #[error(
         "the command took effect, but its output was not kept for a second answer, because it is \
          too large or cannot be decoded again; read the state"
     )]
     OutputLost,
-    /// It was not applied; the same may be proposed again later.
-    #[error(
-        "too many commands of the session are under way: call `done` for those that are answered"
-    )]
+    /// The command was not applied. The same command may be proposed again later.
+    #[error("too many commands of the session are in flight: call `done` for the answered ones")]
     TooManyUnderWay,
     /// No session was opened.
-    #[error("there are as many sessions as there may be: try again later, or close some")]
+    #[error("the maximum number of sessions is open: try again later, or close some")]
     TooManySessions,
 }
 
-/// How much sessions may take. All replicas must have the same, or their states part.
+/// Limits of the sessions. They must be the same at all replicas, otherwise their states diverge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions at once; by default 4096.
+    /// Maximum number of open sessions. Default: 4,096. Beyond it, no session is opened
+    /// ([`SessionError::TooManySessions`]).
     pub sessions_max: usize,
-    /// Commands of a session that its client is not done with; by default 64.
+    /// Maximum number of applied commands per session that the client has not marked as done.
+    /// Default: 64. Beyond it, commands are rejected ([`SessionError::TooManyUnderWay`]).
     pub under_way_max: usize,
-    /// Bytes of their outputs, encoded, for each session; by default 64 KiB. An output that
-    /// has no room is given to who asked first, and not kept: [`SessionError::OutputLost`].
+    /// Maximum number of bytes of encoded outputs kept per session. Default: 64 KiB. An output that
+    /// does not fit is returned once and not kept: if the command is proposed again, the answer is
+    /// [`SessionError::OutputLost`].
     pub output_bytes_max: usize,
-    /// Milliseconds of log time after which a session that was not used is over; by default
-    /// ten minutes. Longer than a client may be cut off.
+    /// Log time in milliseconds after which an idle session expires. Default: ten minutes. Choose a
+    /// longer time than a client may be disconnected.
     pub idle_ms_max: u64,
 }
 

@@ -6,38 +6,39 @@ use serde::{Deserialize, Serialize};
 use super::{Limits, SessionError};
 use crate::Timestamp;
 
-/// The sessions that there are, and what was answered in them.
+/// The open sessions, with the outputs kept for their clients.
 ///
 /// # Numbers
 ///
-/// The number of a session is one more than the last, or the log's time in milliseconds where
-/// that is more. It is never used again: a command that was under way when its session ended
-/// would take effect a second time in another of the same number. That also holds for a group
-/// that has lost its state, or goes on from an older one because an operator forced it to.
+/// The number of a session is the last number plus one, or the log's time in milliseconds if that is
+/// greater. A number must never be used twice: a command that was in flight when its session ended
+/// could take effect a second time in another session with the same number. The log's time ensures
+/// this even in a group that has lost its state, or that an operator forced to continue from an
+/// older one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     last: u64,
     sessions: BTreeMap<u64, Entry>,
-    /// When each is over. Always in step with `sessions`.
+    /// The time at which each session expires. Contains one element per element of `sessions`.
     ends: BTreeSet<(Timestamp, u64)>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     ends: Timestamp,
-    /// The client is done with all commands of a lower number.
+    /// The client is done with all commands that have a lower number than this.
     done_below: u64,
-    /// By number, what was applied: the output, encoded, if there was room to keep it.
+    /// The applied commands by number, with the encoded output if there was room for it.
     applied: BTreeMap<u64, Option<Bytes>>,
-    /// Of all outputs.
+    /// Total size of the kept outputs.
     bytes: usize,
 }
 
-/// What is known of a command.
+/// The result of looking up a command.
 pub(super) enum Known {
-    /// It is new.
+    /// The command is new.
     No,
-    /// It was applied.
+    /// The command was applied, with this encoded output.
     Output(Bytes),
 }
 
@@ -57,7 +58,7 @@ impl Table {
         self.ends.insert((ends, number));
     }
 
-    /// The session is used: it goes on for as long again.
+    /// Restarts the idle time of a session.
     pub(super) fn touch(
         &mut self,
         number: u64,
@@ -72,7 +73,7 @@ impl Table {
         Ok(())
     }
 
-    /// What is known of a command that comes, perhaps not for the first time.
+    /// Looks up a command, which may have been applied before.
     pub(super) fn look_up(
         &mut self,
         number: u64,
@@ -81,7 +82,7 @@ impl Table {
         limits: &Limits,
     ) -> Result<Known, SessionError> {
         let entry = self.sessions.get_mut(&number).ok_or(SessionError::Over)?;
-        // A client is not done with what it asks for.
+        // A client is not done with the command that it proposes.
         entry.be_done(done_below.min(sequence));
         if sequence < entry.done_below {
             return Err(SessionError::Done);
@@ -97,7 +98,7 @@ impl Table {
         Ok(Known::No)
     }
 
-    /// A command was applied, with this output, which is kept if there is room.
+    /// Records a command as applied. Keeps its output if there is room.
     pub(super) fn applied(
         &mut self,
         number: u64,
@@ -118,19 +119,19 @@ impl Table {
         }
     }
 
-    /// When the first session is over.
+    /// Returns the time at which the next session expires.
     pub(super) fn next_end(&self) -> Option<Timestamp> {
         self.ends.first().map(|(at, _)| *at)
     }
 
-    /// Ends what is over by now.
+    /// Closes the sessions that have expired by `now`.
     pub(super) fn expire(&mut self, now: Timestamp) {
         while let Some((_, number)) = self.ends.first().copied().filter(|(at, _)| *at <= now) {
             self.close(number);
         }
     }
 
-    /// How many sessions there are.
+    /// Returns the number of open sessions.
     pub(super) fn len(&self) -> usize {
         self.sessions.len()
     }
@@ -149,7 +150,7 @@ impl Entry {
     }
 }
 
-/// How a table is written down.
+/// The serialized form of a table.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Written {
     last: u64,

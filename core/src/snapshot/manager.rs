@@ -9,53 +9,56 @@ use super::{SnapshotCommand, SnapshotEvent, SnapshotHead, SnapshotName, Snapshot
 use crate::wire::codec;
 use crate::wire::types::Digest;
 
-/// An error while snapshots were read or written.
+/// An error of a [`SnapshotManager`]. Any stops the replica.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The store failed.
-    #[error("the store of snapshots failed: {0}")]
+    #[error("the snapshot store failed: {0}")]
     Store(#[from] StorageError),
-    /// What is there is not a snapshot.
+    /// A complete snapshot cannot be read: it is damaged.
     #[error("{name} cannot be read: {reason}")]
     Damaged {
-        /// Which snapshot.
+        /// The name of the snapshot.
         name: SnapshotName,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The store holds a snapshot of which it is not known what it is.
-    #[error("the store holds a snapshot without a name that can be read: {0}")]
+    /// The name of a stored snapshot cannot be encoded or decoded.
+    #[error("the store holds a snapshot with an unreadable name: {0}")]
     Nameless(String),
-    /// A snapshot that is asked for is not here.
-    #[error("{0} is not here")]
+    /// The store does not hold this snapshot.
+    #[error("{0} is not in the store")]
     Unknown(SnapshotName),
 }
 
-/// Manages the snapshots of a replica, by name, in its store.
+/// Manages the snapshots in the store of a replica: the complete ones, by name, and up to two drafts,
+/// one being received from a peer and one being written from the replica's own state.
+///
+/// Blocks for the disk. The snapshot thread owns it.
 pub struct SnapshotManager {
     store: Box<dyn SnapshotStore>,
     complete: BTreeMap<SnapshotName, SnapshotKey>,
     receiving: Option<Receiving>,
-    /// The draft of the own state, and its next chunk.
+    /// The draft of the replica's own state, and the number of its next chunk.
     taking: Option<(SnapshotKey, u64)>,
 }
 
-/// A snapshot that comes in.
+/// A snapshot being received from a peer.
 struct Receiving {
     name: SnapshotName,
     key: SnapshotKey,
-    /// Over the chunks before `hashed`.
+    /// Hash of the first `hashed` chunks.
     digest: Box<Xxh3>,
     hashed: u64,
 }
 
 impl SnapshotManager {
-    /// Takes over a store that was just opened.
+    /// Creates a manager of a store that was just opened.
     ///
     /// # Errors
     ///
-    /// When the store fails or holds what cannot be believed.
+    /// Fails if the store fails, or if the name of a stored snapshot does not decode.
     pub fn open(mut store: Box<dyn SnapshotStore>) -> Result<Self, SnapshotError> {
         let mut complete = BTreeMap::new();
         for stored in store.complete()? {
@@ -66,16 +69,16 @@ impl SnapshotManager {
         Ok(Self { store, complete, receiving: None, taking: None })
     }
 
-    /// The complete snapshots, the newest last.
+    /// Returns the names of the complete snapshots, the newest last.
     pub fn names(&self) -> Vec<SnapshotName> {
         self.complete.keys().copied().collect()
     }
 
-    /// What the protocol has to know of a snapshot.
+    /// Reads the head of a complete snapshot: the state of the protocol at its position.
     ///
     /// # Errors
     ///
-    /// When it is not here or cannot be read.
+    /// Fails if there is no such snapshot or it cannot be read.
     pub fn head(&mut self, name: SnapshotName) -> Result<SnapshotHead, SnapshotError> {
         let key = *self.complete.get(&name).ok_or(SnapshotError::Unknown(name))?;
         self.head_of(name, key)
@@ -92,17 +95,17 @@ impl SnapshotManager {
     ///
     /// # Errors
     ///
-    /// When it is not here or cannot be read.
+    /// Fails if there is no such snapshot or the chunk cannot be read.
     pub fn read(&mut self, name: SnapshotName, chunk: u64) -> Result<Bytes, SnapshotError> {
         let key = *self.complete.get(&name).ok_or(SnapshotError::Unknown(name))?;
         Ok(self.store.read(key, chunk)?)
     }
 
-    /// Carries out what the engine asks for.
+    /// Carries out a command of the engine. Returns the event to report to it, if there is one.
     ///
     /// # Errors
     ///
-    /// When the store fails: the replica cannot go on.
+    /// Fails if the store fails. Then the replica must stop.
     pub fn carry_out(
         &mut self,
         command: SnapshotCommand,
@@ -150,13 +153,13 @@ impl SnapshotManager {
         Ok(self.store.write(receiving.key, chunk, bytes)?)
     }
 
-    /// Rule L6: complete at once, or not at all.
+    /// Completes a received snapshot, atomically (rule L6).
     fn finish(&mut self, name: SnapshotName) -> Result<SnapshotEvent, SnapshotError> {
         let Some(mut receiving) = self.receiving.take_if(|receiving| receiving.name == name) else {
             return Err(SnapshotError::Unknown(name));
         };
         let key = receiving.key;
-        // What came out of order is hashed now, read back from the store.
+        // Chunks that arrived out of order are read back from the store and hashed now.
         while receiving.hashed < name.chunks() {
             receiving.digest.update(&self.store.read(key, receiving.hashed)?);
             receiving.hashed += 1;
@@ -183,18 +186,18 @@ impl SnapshotManager {
         let about =
             codec::encode(&name).map_err(|error| SnapshotError::Nameless(error.to_string()))?;
         self.store.commit(key, about.into())?;
-        // The same bytes may have come by another way.
+        // The same snapshot may have been both received and taken here.
         if let Some(twin) = self.complete.insert(name, key) {
             self.store.remove(twin)?;
         }
         Ok(())
     }
 
-    /// Adds the next chunk of a snapshot of the own state.
+    /// Appends the next chunk to the draft of the replica's own state.
     ///
     /// # Errors
     ///
-    /// When the store fails: the replica cannot go on.
+    /// Fails if the store fails. Then the replica must stop.
     pub fn take(&mut self, bytes: Bytes) -> Result<(), SnapshotError> {
         let (key, chunk) = match self.taking {
             Some(taking) => taking,
@@ -204,11 +207,11 @@ impl SnapshotManager {
         Ok(self.store.write(key, chunk, bytes)?)
     }
 
-    /// The snapshot of the own state has all its chunks.
+    /// Completes the draft of the replica's own state, which has all its chunks.
     ///
     /// # Errors
     ///
-    /// When the store fails: the replica cannot go on.
+    /// Fails if the store fails. Then the replica must stop.
     pub fn taken(&mut self, name: SnapshotName) -> Result<SnapshotEvent, SnapshotError> {
         let (key, _) = self.taking.take().ok_or(SnapshotError::Unknown(name))?;
         self.commit(key, name)?;
@@ -217,21 +220,21 @@ impl SnapshotManager {
 }
 
 impl SnapshotManager {
-    /// Reads a chunk of the snapshot of the own state that is being taken.
+    /// Reads back a chunk of the draft of the replica's own state.
     ///
     /// # Errors
     ///
-    /// When it is not here or cannot be read.
+    /// Fails if there is no draft or the chunk cannot be read.
     pub fn read_taken(&mut self, name: SnapshotName, chunk: u64) -> Result<Bytes, SnapshotError> {
         let (key, _) = self.taking.ok_or(SnapshotError::Unknown(name))?;
         Ok(self.store.read(key, chunk)?)
     }
 
-    /// Drops the snapshot of the own state that is being taken, because it could not be restored.
+    /// Drops the draft of the replica's own state, because it could not be restored.
     ///
     /// # Errors
     ///
-    /// When the store fails: the replica cannot go on.
+    /// Fails if the store fails. Then the replica must stop.
     pub fn drop_taken(
         &mut self,
         name: SnapshotName,
@@ -257,7 +260,7 @@ mod tests {
     use super::*;
     use crate::engine::SnapshotHead;
 
-    /// A snapshot, and its only chunk.
+    /// Returns a snapshot with a single chunk, and this chunk.
     fn snapshot() -> (SnapshotName, Bytes) {
         let head = SnapshotHead { tables: Default::default() };
         let mut chunks = Vec::new();
@@ -269,12 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_is_abandoned_when_it_is_complete_stays() {
+    fn a_snapshot_abandoned_after_its_completion_is_kept() {
         let mut manager = SnapshotManager::open(Box::<MemorySnapshots>::default()).unwrap();
         let (name, bytes) = snapshot();
         let mut carry_out = |op| manager.carry_out(op).unwrap();
         carry_out(SnapshotCommand::Write { name, chunk: 0, bytes: bytes.clone() });
-        // The engine does not know yet that it is complete.
+        // The engine abandons the snapshot before it learns that the snapshot is complete.
         let received = carry_out(SnapshotCommand::Finish(name));
         assert!(matches!(received, Some(SnapshotEvent::Received { .. })), "{received:?}");
         carry_out(SnapshotCommand::Abandon(name));
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_come_in_of_an_abandoned_snapshot_is_gone() {
+    fn an_abandoned_snapshot_is_removed_from_the_store() {
         let mut manager = SnapshotManager::open(Box::<MemorySnapshots>::default()).unwrap();
         let (name, bytes) = snapshot();
         manager.carry_out(SnapshotCommand::Write { name, chunk: 0, bytes }).unwrap();

@@ -1,8 +1,14 @@
-//! Snapshots of a state machine: how they are named, cut into chunks, kept and read.
+//! Snapshots of a state machine: their names, format, storage, and how they are written and read.
 //!
-//! The bytes of a snapshot are the length of the head (four bytes, little endian), the head,
-//! which is what the protocol knows at that position, and the state as the application
-//! writes it. The head is part of the stream, so no frame limits its size. All three follow from the log alone, so all replicas have the same bytes.
+//! A snapshot lets a replica drop old log entries, restart without applying the whole log, and bring
+//! a lagging replica up to date.
+//!
+//! # Format
+//!
+//! A snapshot is one stream of bytes: the length of the head (four bytes, little endian), the head,
+//! which is the state of the protocol at that position, and the state as the application writes it.
+//! The stream is stored and sent in chunks of [`CHUNK_BYTES`], so neither part has a size limit. All
+//! bytes follow from the log alone, so all replicas produce the same.
 
 mod manager;
 mod reader;
@@ -20,22 +26,22 @@ pub use crate::engine::{SnapshotCommand, SnapshotEvent, SnapshotHead};
 use crate::wire::codec;
 pub use crate::wire::snapshot_name::{CHUNK_BYTES, SnapshotName};
 
-/// A state as it was at one moment, to be written while the state machine goes on.
+/// A point-in-time view of a state machine, which can be written in the background.
 ///
-/// Everything that can be serialised is one, so `type Snapshot = Self` and a clone will do
-/// for a small state. A large one is best kept in persistent maps, whose clones cost
-/// nothing, or behind `Arc`s.
+/// Implemented for everything that implements [`Serialize`], so `type Snapshot = Self` and a clone
+/// suffice for a small state. Keep a large state in persistent maps, which are cheap to clone, or
+/// behind `Arc`s.
 pub trait Snapshot: Send + 'static {
-    /// Writes the state. Called once, on a thread of its own, while the state machine
-    /// applies further commands.
+    /// Writes the state. Called once, on the thread for writing snapshots, while the state machine
+    /// applies further commands. The writer blocks while the disk is slow.
     ///
-    /// The bytes must follow from the state alone: replicas compare them, and one that
-    /// differs from the majority stops. So no order of a hash map, no time, no addresses, and
-    /// the same bytes from all versions of the application that run together.
+    /// The bytes must depend on the state alone, because replicas compare them and one that differs
+    /// from the majority stops. Do not write hash maps in iteration order, times, or addresses. All
+    /// versions of the application that run in one group must write the same bytes.
     ///
     /// # Errors
     ///
-    /// Those of the writer, and the application's own. Any stops the replica.
+    /// Errors of the writer and of the application. Any error stops the replica.
     fn write(self, to: &mut dyn io::Write) -> io::Result<()>;
 }
 
@@ -45,12 +51,12 @@ impl<S: Serialize + Send + 'static> Snapshot for S {
     }
 }
 
-/// Reads a state that was written by serialising it, as [`Snapshot`] does for whatever can
-/// be serialised.
+/// Reads a state that was written by the [`Snapshot`] implementation for serializable types. For use
+/// in [`StateMachine::restore`](crate::StateMachine::restore).
 ///
 /// # Errors
 ///
-/// Those of the reader, and when the bytes are not of that type.
+/// Errors of the reader; also fails if the bytes do not decode as `S`, or if more bytes follow.
 pub fn read<S: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<S> {
     codec::read(from).map_err(|error| {
         let state = std::any::type_name::<S>();
@@ -66,9 +72,8 @@ mod tests {
 
     use super::*;
 
-    /// A head of any size stands in the stream like the state: its size has no limit of its own.
     #[test]
-    fn a_head_that_no_frame_could_carry_is_cut_and_read() {
+    fn a_head_larger_than_a_frame_is_split_and_read() {
         let head = SnapshotHead::of_origins(40_000);
         let mut chunks: Vec<Bytes> = Vec::new();
         let name = SnapshotWriter::write_chunks(&head, "a state", |chunk| {
@@ -86,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_claims_to_be_longer_than_its_snapshot_is_refused() {
+    fn a_head_whose_length_exceeds_the_snapshot_is_rejected() {
         let bytes = Bytes::from(u32::MAX.to_le_bytes().repeat(5));
         let name = SnapshotName { bytes: bytes.len() as u64, ..SnapshotName::default() };
         assert!(SnapshotReader::open(name, |_| Ok(bytes.clone())).is_err());

@@ -5,7 +5,8 @@ use bytes::{Buf, Bytes};
 use super::{SnapshotHead, SnapshotName};
 use crate::wire::codec;
 
-/// Reads the chunks of a snapshot as one stream.
+/// Reads the chunks of a snapshot as one stream. Fetches a chunk when it is needed and holds one
+/// chunk in memory.
 pub struct SnapshotReader<F> {
     name: SnapshotName,
     source: F,
@@ -14,12 +15,12 @@ pub struct SnapshotReader<F> {
 }
 
 impl<F: FnMut(u64) -> io::Result<Bytes>> SnapshotReader<F> {
-    /// Reads the snapshot of that name, whose chunks `source` gives by number: the head, and
-    /// the rest, which is the state.
+    /// Reads the head of a snapshot. Returns it with a reader of the rest, which is the state.
+    /// `source` returns a chunk by number, counted from zero; it is called in order.
     ///
     /// # Errors
     ///
-    /// Those of the source, and when there is no head where it should be.
+    /// Errors of the source; also fails if the head does not decode or does not match the name.
     pub fn open(name: SnapshotName, source: F) -> io::Result<(SnapshotHead, Self)> {
         let mut reader = Self { name, source, next: 0, chunk: Bytes::new() };
         let mut length = [0; 4];
@@ -29,7 +30,7 @@ impl<F: FnMut(u64) -> io::Result<Bytes>> SnapshotReader<F> {
         io::Read::read_to_end(&mut io::Read::take(&mut reader, length), &mut encoded)?;
         let head: SnapshotHead = codec::read(&mut &encoded[..])?;
         if head.position() != name.position {
-            let text = format!("{name} has the head of one at {}", head.position());
+            let text = format!("{name} begins with the head of one at {}", head.position());
             return Err(io::Error::other(text));
         }
         Ok((head, reader))

@@ -16,11 +16,11 @@ pub struct SnapshotWriter<F> {
 }
 
 impl<F: FnMut(Bytes) -> io::Result<()>> SnapshotWriter<F> {
-    /// Writes a whole snapshot: gives its chunks to `sink`, in order, and returns its name.
+    /// Writes a whole snapshot. Passes its chunks to `sink`, in order, and returns its name.
     ///
     /// # Errors
     ///
-    /// Those of the application and of the sink.
+    /// Errors of the application and of the sink.
     pub fn write_chunks(
         head: &SnapshotHead,
         state: impl Snapshot,
@@ -37,7 +37,7 @@ impl<F: FnMut(Bytes) -> io::Result<()>> SnapshotWriter<F> {
         writer.finish(head)
     }
 
-    fn hand_on(&mut self) -> io::Result<()> {
+    fn emit_chunk(&mut self) -> io::Result<()> {
         let next = BytesMut::with_capacity(CHUNK_BYTES);
         let chunk = std::mem::replace(&mut self.chunk, next).freeze();
         self.digest.update(&chunk);
@@ -47,7 +47,7 @@ impl<F: FnMut(Bytes) -> io::Result<()>> SnapshotWriter<F> {
 
     fn finish(mut self, head: &SnapshotHead) -> io::Result<SnapshotName> {
         if !self.chunk.is_empty() {
-            self.hand_on()?;
+            self.emit_chunk()?;
         }
         let digest = Digest(self.digest.digest128());
         Ok(SnapshotName { position: head.position(), digest, bytes: self.bytes })
@@ -60,7 +60,7 @@ impl<F: FnMut(Bytes) -> io::Result<()>> io::Write for SnapshotWriter<F> {
         let taken = &bytes[..bytes.len().min(room)];
         self.chunk.extend_from_slice(taken);
         if self.chunk.len() == CHUNK_BYTES {
-            self.hand_on()?;
+            self.emit_chunk()?;
         }
         Ok(taken.len())
     }
