@@ -253,9 +253,11 @@ impl<M: StateMachine> Runtime<M> {
         runtime.spawn_watched(format!("{name}-apply"), &watch, move || apply.run())?;
         drop(watch);
         let channels = group::GroupChannels {
-            proposals: group_commands,
-            to_read,
-            admin_commands: admin_inbox,
+            callers: group::Callers {
+                proposals: group_commands,
+                to_read,
+                admin_commands: admin_inbox,
+            },
             thread_events,
             log_commands,
             apply_commands,

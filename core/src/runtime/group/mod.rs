@@ -1,3 +1,4 @@
+mod callers;
 mod connection;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -7,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cpg::{Connection, Member};
-use crossbeam_channel::{Receiver, Sender, TrySendError, select};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 
+pub(crate) use self::callers::Callers;
 use super::apply::{ApplyCommand, ApplyEvent};
 use super::clock::Clock;
 use super::group_joiner::PendingJoin;
@@ -38,10 +40,7 @@ const AT_ONCE: usize = 1024;
 /// The channels of the group thread: from callers, operators and the other threads, and to the other
 /// threads.
 pub(crate) struct GroupChannels<M: StateMachine> {
-    pub(crate) proposals: Receiver<GroupCommand<M>>,
-    /// Linearizable reads.
-    pub(crate) to_read: Receiver<Read<M>>,
-    pub(crate) admin_commands: Receiver<AdminCommand>,
+    pub(crate) callers: Callers<M>,
     pub(super) thread_events: Receiver<ThreadEvent>,
     pub(crate) log_commands: Sender<LogCommand>,
     pub(crate) apply_commands: Sender<ApplyCommand<M>>,
@@ -56,10 +55,8 @@ pub(crate) struct GroupThread<M: StateMachine> {
     joiner: GroupJoiner,
     /// `None` while the transport is gone.
     connection: Option<Arc<Connection>>,
-    proposals: Receiver<GroupCommand<M>>,
-    to_read: Receiver<Read<M>>,
+    callers: Callers<M>,
     reads: ReadQueue<Read<M>>,
-    admin_commands: Receiver<AdminCommand>,
     /// Operators that wait, by ticket.
     requests: BTreeMap<u64, oneshot::Sender<Result<(), AdminError>>>,
     next_request: u64,
@@ -105,9 +102,7 @@ impl<M: StateMachine> GroupThread<M> {
         channels: GroupChannels<M>,
     ) -> Self {
         let GroupChannels {
-            proposals,
-            to_read,
-            admin_commands,
+            callers,
             thread_events,
             log_commands,
             apply_commands,
@@ -119,10 +114,8 @@ impl<M: StateMachine> GroupThread<M> {
             shared,
             joiner,
             connection: Some(connection),
-            proposals,
-            to_read,
+            callers,
             reads: ReadQueue::default(),
-            admin_commands,
             requests: BTreeMap::new(),
             next_request: 0,
             thread_events,
@@ -143,18 +136,21 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// An assertion that fails stops the replica and not the process: it leaves the group
-    /// and its status tells why.
+    /// Runs until the replica has stopped and its handle is dropped. A failed assertion stops the
+    /// replica and not the process: the replica leaves the group, and its status has the reason.
     pub(crate) fn run_guarded(self) {
         let (shared, connection) = (Arc::clone(&self.shared), self.connection.clone());
+        let callers = self.callers.clone();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
             let text = panic_text(&*panic);
             tracing::error!(%text, "the group thread panicked");
             let mut status = shared.status().clone();
             status.fail(StopReason::Invariant(text));
             shared.publish(status);
-            // If the connection is dead too, the group knows without being told.
+            // If the connection is dead too, the group learns of it without a message.
             connection.map(|connection| connection.leave());
+            let status = shared.status().clone();
+            callers.reject(&status);
         }
     }
 
@@ -180,7 +176,9 @@ impl<M: StateMachine> GroupThread<M> {
         }
         self.leave();
         self.publish();
-        self.refuse_proposals();
+        // Operators that still wait receive `AdminError::Stopped`.
+        self.requests.clear();
+        self.callers.reject(&self.engine.status());
     }
 
     fn step(&mut self, input: Input<Caller<M::Output>>) {
@@ -312,7 +310,7 @@ impl<M: StateMachine> GroupThread<M> {
             if !self.engine.has_room() || !self.reads.has_room() {
                 break;
             }
-            let Ok(next) = self.proposals.try_recv() else { break };
+            let Ok(next) = self.callers.proposals.try_recv() else { break };
             any = true;
             match next {
                 GroupCommand::Propose(QueuedProposal(
@@ -335,7 +333,7 @@ impl<M: StateMachine> GroupThread<M> {
             if !self.reads.has_room() {
                 break;
             }
-            let Ok(read) = self.to_read.try_recv() else { break };
+            let Ok(read) = self.callers.to_read.try_recv() else { break };
             any = true;
             self.reads.gather(read, false);
         }
@@ -346,7 +344,7 @@ impl<M: StateMachine> GroupThread<M> {
     }
 
     fn take_requests(&mut self) {
-        while let Ok(AdminCommand { change, caller }) = self.admin_commands.try_recv() {
+        while let Ok(AdminCommand { change, caller }) = self.callers.admin_commands.try_recv() {
             let ticket = self.next_request;
             self.next_request += 1;
             self.requests.insert(ticket, caller);
@@ -381,30 +379,6 @@ impl<M: StateMachine> GroupThread<M> {
     fn publish(&self) {
         self.shared.log_time.set(self.engine.log_time());
         self.shared.publish(self.engine.status());
-    }
-
-    /// Answers whoever still proposes or reads, until the handle is dropped.
-    fn refuse_proposals(&mut self) {
-        let status = self.engine.status();
-        let reason = status.stopped.clone();
-        let refuse = |read: Read<M>| {
-            read(Err(ReadError::Stopped(reason.clone().unwrap_or(StopReason::Asked))));
-        };
-        loop {
-            select! {
-                recv(self.proposals) -> next => match next {
-                    Ok(GroupCommand::Propose(QueuedProposal(Proposal { caller, .. }, _))) => {
-                        fail(vec![caller], false, &status);
-                    }
-                    Ok(GroupCommand::Read(read)) => refuse(read),
-                    Err(_) => return,
-                },
-                recv(self.to_read) -> read => match read {
-                    Ok(read) => refuse(read),
-                    Err(_) => return,
-                },
-            }
-        }
     }
 }
 
