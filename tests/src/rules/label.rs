@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// First letters of the labels in the protocol.
+/// First letters of all labels in the protocol.
 const LETTERS: &str = "EBVNLPR";
 
 /// The label of a rule of the protocol, such as `B4` or `N11a`.
@@ -20,11 +20,11 @@ impl Label {
         format!("{}{rest}", letter.to_uppercase()).parse().ok()
     }
 
-    /// Returns all labels in a text, in their order, with those inside ranges such as `N2 to N4`.
+    /// Returns all labels in a text, in order, including those inside ranges such as `N2 to N4`.
     pub fn all_in(text: &str) -> Vec<Self> {
         let mut labels: Vec<Self> = Vec::new();
         let mut is_range = false;
-        // A hyphen joins a word, except between two labels.
+        // A hyphen between two labels is a range; any other hyphen is a part of its word.
         for word in text.split(|c: char| !(c.is_alphanumeric() || "_-–".contains(c))) {
             let (first, second) = match word.split_once(['-', '–']) {
                 Some((first, second)) => (first.parse().ok(), second.parse().ok()),
@@ -53,7 +53,7 @@ impl Label {
         labels
     }
 
-    /// Returns the labels after this one, through `last`; only `last` if they form no range.
+    /// Returns the labels after this one through `last`, or only `last` if the two form no range.
     fn up_to(self, last: Self) -> Vec<Self> {
         let is_range = self.letter == last.letter && self.part.is_none() && last.part.is_none();
         let first = if is_range { self.number + 1 } else { last.number };

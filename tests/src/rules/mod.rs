@@ -1,11 +1,11 @@
-//! Which code, tests, scenarios and mutations name each rule of the protocol.
+//! Table of the code, tests, scenarios and mutations that name each rule of the protocol.
 //!
-//! A rule is a paragraph of `docs/protocol.md` that begins with a label, such as `B4` or `N11a`, and
-//! a title, both in bold: `**B4. The base.**`. Code names a rule in a comment; a test by its name
-//! (`b4_…`) or in a comment; a scenario and a mutation in their headers. Each rule needs code, and a
-//! test, scenario or mutation.
+//! A rule is a paragraph of `docs/protocol.md` that begins with a label, such as `B4` or `N11a`,
+//! and a title, both in bold: `**B4. The base.**`. Code names a rule in a comment; a test in its
+//! name (`b4_…`) or in a comment; a scenario and a mutation in their headers. Each rule needs code,
+//! and a test or scenario.
 //!
-//! `tests/rules` prints what is missing, `tests/rules --write` brings `docs/rules.md` up to date.
+//! `tests/rules` prints the problems, and `tests/rules --write` updates `docs/rules.md`.
 
 mod label;
 mod paths;
@@ -22,13 +22,13 @@ use self::source::Source;
 use crate::mutation::{Mutation, Rule};
 use crate::repository;
 
-/// Where the table is, in the repository.
+/// Path of the table in the repository.
 pub const TABLE: &str = "docs/rules.md";
 
-/// This tool, whose own tests name rules.
+/// Folders of this tool, whose own tests name rules.
 const TOOL: &[&str] = &["tests/src/rules/", "tests/src/mutation/"];
 
-/// What names a rule.
+/// Places that name a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Named {
     code: BTreeSet<String>,
@@ -37,7 +37,7 @@ struct Named {
     mutations: BTreeSet<String>,
 }
 
-/// All rules, and what is wrong with the repository.
+/// All rules, and the problems found in the repository.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     rules: BTreeMap<Label, Named>,
@@ -47,11 +47,11 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Reads a repository.
+    /// Reads the repository at `root`.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read.
+    /// Fails if a file cannot be read.
     pub fn read(root: &Path) -> io::Result<Self> {
         let files = repository::files(root)?;
         let mut rules = Self::default();
@@ -64,12 +64,12 @@ impl Rules {
         Ok(rules)
     }
 
-    /// What has to be repaired, one line each.
+    /// Returns the problems, one line each.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
 
-    /// The contents of `docs/rules.md`.
+    /// Returns the contents of `docs/rules.md`.
     pub fn table(&self) -> String {
         let mut table = String::from(
             "# Rules\n\nThe code, tests and mutations that name each rule of [the protocol](protocol.md). \
@@ -183,7 +183,7 @@ impl Rules {
         let is_document = |path: &str| {
             path.ends_with(".md") && (path.starts_with("docs/") || !path.contains('/'))
         };
-        // What changed in the past has its paths of the past.
+        // The changelog mentions paths of earlier versions.
         let is_checked = |path: &str| is_document(path) && path != "CHANGELOG.md" && path != TABLE;
         for (document, text) in files.iter().filter(|(path, _)| is_checked(path)) {
             for path in paths.missing(document, text) {
@@ -215,7 +215,7 @@ fn heading(line: &str) -> Option<(Label, String)> {
     Some((label.parse().ok()?, title.to_owned()))
 }
 
-/// Whether a file is what users run, and not a test.
+/// Returns true if a file is part of the product, not of its tests.
 fn is_product(path: &str) -> bool {
     let is_source =
         ["core/src/", "storage/src/", "cpg/src/"].iter().any(|top| path.starts_with(top));

@@ -1,21 +1,21 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// All files and folders of a repository, to look up what its documentation mentions.
+/// All files and folders of a repository; checks that the paths in its documentation exist.
 ///
 /// A mention is one of these:
 /// - a word that begins with a folder at the top of the repository and a slash, as in
 ///   `tests/simulate --seeds 5`; a star, or a word in capitals such as `NAME`, stands for any text
 ///   inside a name;
-/// - the name of a Rust file alone, in backticks: any folder may hold it;
+/// - a bare name of a Rust file in backticks; the file may be in any folder;
 /// - the target of a link to a file;
-/// - a line of a block that shows the tree, which begins with a file or folder at the top. Each
-///   line begins with a path, below the last line that was indented less.
+/// - a line of a code block that shows the tree; its first line names a file or folder at the top
+///   of the repository. Each line begins with a path, relative to the last line with less indentation.
 #[derive(Clone, Debug)]
 pub(super) struct Paths(BTreeSet<String>);
 
 impl Paths {
-    /// Takes files, by their paths in the repository.
+    /// Creates the set from the paths of all files in the repository.
     pub(super) fn new<'a>(files: impl IntoIterator<Item = &'a str>) -> Self {
         let mut paths = BTreeSet::new();
         for file in files {
@@ -26,7 +26,7 @@ impl Paths {
         Self(paths)
     }
 
-    /// Returns what a document mentions and the repository does not have. `document` is its path.
+    /// Returns the paths that a document, itself at `document`, mentions and that do not exist.
     pub(super) fn missing(&self, document: &str, text: &str) -> Vec<String> {
         let mut missing = Vec::new();
         let mut tree: Option<Vec<(usize, String)>> = None;
@@ -62,7 +62,7 @@ impl Paths {
     fn missing_in_tree(&self, above: &mut Vec<(usize, String)>, line: &str) -> Option<String> {
         let name = line.split_whitespace().next()?;
         let indentation = line.len() - line.trim_start().len();
-        // Text that goes on from the line before.
+        // A continuation of the line before.
         if indentation > 8 {
             return None;
         }
@@ -76,7 +76,7 @@ impl Paths {
 
     fn has(&self, path: &str) -> bool {
         let at_top = path.strip_prefix("./").unwrap_or(path);
-        // The last is written by tests.
+        // Tests create `tests/out`.
         if self.0.contains(at_top) || path.starts_with("tests/out") {
             return true;
         }
@@ -89,7 +89,7 @@ impl Paths {
     }
 }
 
-/// Returns the names of Rust files alone, in backticks.
+/// Returns the bare names of Rust files in backticks.
 fn files(line: &str) -> impl Iterator<Item = String> + '_ {
     let quoted = line.split('`').skip(1).step_by(2);
     let is_file = |word: &&str| word.ends_with(".rs") && !word.contains(['/', ' ', '*']);
@@ -110,12 +110,12 @@ fn links<'a>(document: &'a str, line: &'a str) -> impl Iterator<Item = String> +
                 part => path.push(part),
             }
         }
-        // Not the name of a file that any folder may hold.
+        // The prefix distinguishes a file at the top from a bare name, which may be in any folder.
         if path.len() == 1 { format!("./{}", path[0]) } else { path.join("/") }
     })
 }
 
-/// Puts a star in place of words in capitals, such as `NAME`.
+/// Replaces words in capitals, such as `NAME`, with stars.
 fn pattern(path: &str) -> String {
     let mut pattern = String::new();
     let mut capitals = String::new();
@@ -131,7 +131,7 @@ fn pattern(path: &str) -> String {
     pattern.trim_end_matches('\0').to_owned()
 }
 
-/// Whether a path matches a pattern in which stars stand for any text without slashes.
+/// Returns true if a path matches a pattern, in which a star matches any text without slashes.
 fn matches(pattern: &str, path: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == path,

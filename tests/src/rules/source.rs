@@ -4,32 +4,32 @@ use super::Label;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Citation {
     pub(super) label: Label,
-    /// The test function that names it; `None` elsewhere.
+    /// The test function that contains the citation, if any.
     pub(super) test: Option<String>,
-    /// A row of a table in a comment, which is an overview of what is elsewhere.
+    /// True for a row of a table in a comment: an overview of other places.
     pub(super) is_overview: bool,
-    /// Inside a test or in a module of tests.
+    /// True inside a test or a module of tests.
     pub(super) is_in_tests: bool,
 }
 
-/// What a Rust file says about rules.
+/// The citations of rules in a Rust file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Source {
     pub(super) citations: Vec<Citation>,
-    /// Modules in other files that only tests have.
+    /// Modules in other files that are compiled for tests only.
     pub(super) test_modules: Vec<String>,
 }
 
 impl Source {
     /// Reads comments, names of tests, and messages that begin with a label (`"N8: …"`). `is_test`
-    /// tells that the whole file consists of tests.
+    /// is true if the whole file consists of tests.
     pub(super) fn read(text: &str, is_test: bool) -> Self {
         let mut source = Self::default();
         // Comments and attributes above a function belong to it.
         let mut above: Vec<(Label, bool)> = Vec::new();
         let mut is_test_function = false;
         let mut is_for_tests = false;
-        // The function or module that the line is inside of, which ends at `indentation`.
+        // The function and the module that contain the line, and the indentation at which they end.
         let mut test: Option<(String, usize)> = None;
         let mut module: Option<usize> = is_test.then_some(usize::MAX);
         for line in text.lines() {
