@@ -8,8 +8,8 @@ use crate::View;
 use crate::command::{Output, Proposal, Query};
 use crate::resp::Reply;
 
-/// A replica of the store, as the server uses it. Tests of the server implement it to make a replica
-/// slow, overloaded or silent.
+/// A replica of the store, as the server uses it. Tests of the server implement it to make a
+/// replica slow, overloaded or silent.
 pub trait Backend: Send + Sync + 'static {
     /// Future outcome of a proposal or a read.
     type Pending: Future<Output = Result<Output, CommandFailure>> + Send + Unpin;

@@ -200,7 +200,8 @@ pub enum Command {
         /// True to replace the other key if it exists.
         replace: bool,
     },
-    /// Sends a message to the subscribers of a channel at all replicas. Changes nothing in the store.
+    /// Sends a message to the subscribers of a channel at all replicas. Changes nothing in the
+    /// store.
     Publish {
         /// The channel.
         channel: Bytes,
@@ -345,7 +346,8 @@ impl Query {
 /// Condition under which an expiry is changed. A key without an expiry counts as living forever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireCondition {
-    /// `Some(false)`: only if the key has no expiry (`NX`). `Some(true)`: only if it has one (`XX`).
+    /// `Some(false)`: only if the key has no expiry (`NX`). `Some(true)`: only if it has one
+    /// (`XX`).
     pub present: Option<bool>,
     /// `Some(true)`: only if the key then lives longer (`GT`). `Some(false)`: only if it then lives
     /// shorter (`LT`).
@@ -424,8 +426,8 @@ impl Output {
     }
 }
 
-/// All keys of a store at one moment. Clones share them, and the store copies only the parts that it
-/// changes afterwards.
+/// All keys of a store at one moment. Clones share them, and the store copies only the parts that
+/// it changes afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllKeys {
     pub(crate) keys: Keys,

@@ -123,8 +123,8 @@ impl Extended {
     }
 }
 
-/// Returns `value` / 2^`shift`, rounded to nearest with ties to even. If `is_more` is true, the exact
-/// value is slightly larger than `value`.
+/// Returns `value` / 2^`shift`, rounded to nearest with ties to even. If `is_more` is true, the
+/// exact value is slightly larger than `value`.
 fn half_even(value: u128, shift: u32, is_more: bool) -> u128 {
     if shift == 0 {
         return value;

@@ -15,8 +15,8 @@ const MAGIC: &[u8; 8] = b"PSNGKV\x02\x00";
 /// Stands for "never expires".
 const NEVER: u64 = u64::MAX;
 
-/// A snapshot: the keys of a store at one moment in hash order, the log time, and the newest version
-/// of any key. `docs/formats.md` describes the bytes.
+/// A snapshot: the keys of a store at one moment in hash order, the log time, and the newest
+/// version of any key. `docs/formats.md` describes the bytes.
 pub struct Frozen {
     pub(crate) keys: Keys,
     pub(crate) now: u64,

@@ -3,8 +3,9 @@
 
 /// Returns true if the whole text matches a pattern.
 ///
-/// Takes at most as many steps as the product of the two lengths. After a mismatch only the last `*`
-/// is tried again, which is enough because everything before it has matched as early as possible.
+/// Takes at most as many steps as the product of the two lengths. After a mismatch only the last
+/// `*` is tried again, which is enough because everything before it has matched as early as
+/// possible.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut next) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;

@@ -8,9 +8,9 @@ use crate::store::{Entry, Place};
 /// Number of leading hash bits that select the part in which a key is stored.
 const PARTS_BITS: u32 = 12;
 
-/// All keys in hash order, cheap to clone. Clones share their parts; when one of them changes a key,
-/// only that part is copied. So a snapshot of a million keys takes less than a millisecond, and so
-/// does the first change of each part after it.
+/// All keys in hash order, cheap to clone. Clones share their parts; when one of them changes a
+/// key, only that part is copied. So a snapshot of a million keys takes less than a millisecond,
+/// and so does the first change of each part after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     parts: Vec<Arc<BTreeMap<Place, Entry>>>,

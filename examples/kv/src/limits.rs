@@ -7,8 +7,8 @@ pub const REQUEST_BYTES_MAX: usize = 2 << 20;
 /// Maximum number of arguments of a request.
 pub const ARGUMENTS_MAX: usize = 1 << 20;
 
-/// Maximum length of a line in bytes: of an inline command, and of the lines that hold the length of
-/// an array or string.
+/// Maximum length of a line in bytes: of an inline command, and of the lines that hold the length
+/// of an array or string.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// The three limits above, for the decoder.
@@ -85,6 +85,7 @@ pub const SCAN_KEY_BYTES_MAX: usize = 256 << 10;
 /// Maximum length of a pattern in bytes. `SCAN` matches it against every key that it looks at.
 pub const PATTERN_BYTES_MAX: usize = 1024;
 
-/// Maximum total size in bytes of the published messages buffered for slow subscribers, each counted
-/// with [`ENTRY_BYTES`] more. A subscriber that lags further has missed some, and is disconnected.
+/// Maximum total size in bytes of the published messages buffered for slow subscribers, each
+/// counted with [`ENTRY_BYTES`] more. A subscriber that lags further has missed some, and is
+/// disconnected.
 pub const MESSAGES_BYTES_MAX: usize = 32 << 20;

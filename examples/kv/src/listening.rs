@@ -42,8 +42,8 @@ impl Listening {
         }
     }
 
-    /// Returns the number of deliveries of a message on a channel, as `PUBLISH` counts them: a client
-    /// counts once for each of its subscriptions that match.
+    /// Returns the number of deliveries of a message on a channel, as `PUBLISH` counts them: a
+    /// client counts once for each of its subscriptions that match.
     pub(crate) fn receivers(&self, channel: &[u8]) -> usize {
         let counts = self.lock();
         let by_name = counts.channels.get(channel).copied().unwrap_or(0);

@@ -16,8 +16,8 @@ pub enum Protocol {
     /// Version 2, the version of a connection until `HELLO 3`.
     #[default]
     Resp2,
-    /// Version 3, which adds maps, sets, doubles, booleans, verbatim strings, a single null and push
-    /// messages.
+    /// Version 3, which adds maps, sets, doubles, booleans, verbatim strings, a single null and
+    /// push messages.
     Resp3,
 }
 
@@ -62,8 +62,8 @@ impl Protocol {
     }
 }
 
-/// Creates an error reply. By convention its first word is an error code in capitals. Line breaks are
-/// replaced by spaces, because the protocol allows one line only.
+/// Creates an error reply. By convention its first word is an error code in capitals. Line breaks
+/// are replaced by spaces, because the protocol allows one line only.
 pub fn error(what: impl Display) -> Reply {
     Reply::Error(what.to_string().replace(['\r', '\n'], " "))
 }

@@ -8,8 +8,8 @@ use plainsong::{Feed, Index, News, Watcher};
 use crate::limits::{CHANGED_KEY_BYTES_MAX, CHANGES_MAX, ENTRY_BYTES, MESSAGES_BYTES_MAX};
 use crate::listening::Listening;
 
-/// A view of the store that the server reads directly, without a query: its size, and the changes of
-/// keys. Clones are views of the same store.
+/// A view of the store that the server reads directly, without a query: its size, and the changes
+/// of keys. Clones are views of the same store.
 #[derive(Clone, Debug)]
 pub struct View(Arc<Shared>);
 
@@ -26,8 +26,8 @@ struct Shared {
     listening: Listening,
 }
 
-/// An item of the feed. Messages are held by weak references, because they may be long: [`Messages`]
-/// owns them and limits their total size.
+/// An item of the feed. Messages are held by weak references, because they may be long:
+/// [`Messages`] owns them and limits their total size.
 #[derive(Clone, Debug)]
 enum Item {
     Change(Change),
@@ -194,8 +194,8 @@ impl View {
         self.0.listeners.load(Ordering::SeqCst) > 0
     }
 
-    /// Changes the messages under their lock. Poisoning is ignored: no panic under the lock can leave
-    /// them inconsistent.
+    /// Changes the messages under their lock. Poisoning is ignored: no panic under the lock can
+    /// leave them inconsistent.
     fn messages(&self, change: impl FnOnce(&mut Messages)) {
         change(&mut self.0.messages.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -152,7 +152,8 @@ fn data(directory: &Path, id: u32) -> PathBuf {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Creates and mounts it. Returns `None`, and reports the test as skipped, if that is impossible.
+    /// Creates and mounts it. Returns `None`, and reports the test as skipped, if that is
+    /// impossible.
     fn mount(image: &Path, at: PathBuf, megabytes: u64) -> Option<Self> {
         fs::File::create(image).and_then(|file| file.set_len(megabytes << 20)).unwrap();
         fs::create_dir_all(&at).unwrap();

@@ -65,7 +65,8 @@ impl Group {
         })
     }
 
-    /// Returns the replica whose process serves the socket: the one that holds the socket's lock file.
+    /// Returns the replica whose process serves the socket: the one that holds the socket's lock
+    /// file.
     fn hub(&self) -> usize {
         let pid = lock_holder(&self.directory.path().join("ring.lock"));
         let pid = pid.expect("a process that serves the socket");
@@ -76,8 +77,8 @@ impl Group {
     }
 }
 
-/// Kills a replica under load. Checks that the others keep working and that no acknowledged write is
-/// lost. Returns the group, with the dead replica last.
+/// Kills a replica under load. Checks that the others keep working and that no acknowledged write
+/// is lost. Returns the group, with the dead replica last.
 fn survives_the_death_of(choose: impl Fn(&Group) -> usize) -> (Group, Vec<Record>) {
     let mut group = Group::start();
     let load = Load::start(group.replicas.iter().map(|replica| replica.address).collect(), 0);
@@ -112,8 +113,8 @@ fn a_restarted_replica_reports_what_it_is_waiting_for() {
     let (mut group, records) = survives_the_death_of(|group| (group.sequencer() + 1) % 3);
     let dead = group.replicas.pop().unwrap();
     let back = Serve::start(dead.id, &group.socket(), &["--timeout", "0.5"]);
-    // Its store is empty. Until it has caught up, its replies are errors that say what it is waiting
-    // for. Once it answers without an error, it has every acknowledged write.
+    // Its store is empty. Until it has caught up, its replies are errors that say what it is
+    // waiting for. Once it answers without an error, it has every acknowledged write.
     until("a report of what the replica is waiting for", || {
         back.info("obstacle").starts_with("waiting ").then_some(())
     });

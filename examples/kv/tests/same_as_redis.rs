@@ -41,8 +41,8 @@ fn integer(random: &mut Random) -> &'static str {
     ])
 }
 
-/// Returns an integer that is not a time close to now. The replies would depend on timing, and Redis
-/// counts expired keys until it comes across them.
+/// Returns an integer that is not a time close to now. The replies would depend on timing, and
+/// Redis counts expired keys until it comes across them.
 fn strange(random: &mut Random) -> String {
     loop {
         let text = integer(random);

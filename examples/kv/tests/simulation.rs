@@ -1,5 +1,5 @@
-//! The store in simulated groups with random faults. The environment variable `PLAINSONG_SEEDS` sets
-//! the number of seeds, and `PLAINSONG_SEED` selects one whose run is printed line by line.
+//! The store in simulated groups with random faults. The environment variable `PLAINSONG_SEEDS`
+//! sets the number of seeds, and `PLAINSONG_SEED` selects one whose run is printed line by line.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 

@@ -211,8 +211,8 @@ fn memory_of_expired_keys_is_freed_gradually() {
     assert_eq!(store.wake_at(), None);
 }
 
-/// A key that exists from the first to the last call of a scan is returned, whatever other keys come
-/// and go. Redis guarantees that as well; kv returns it exactly once.
+/// A key that exists from the first to the last call of a scan is returned, whatever other keys
+/// come and go. Redis guarantees that as well; kv returns it exactly once.
 #[test]
 fn a_scan_returns_every_key_that_stays() {
     let mut random = Random::new(7);

@@ -132,7 +132,8 @@ struct Clients {
     mutant: Option<Mutant>,
     machines: Cell<u64>,
     calls: BTreeMap<ClientNumber, Call>,
-    /// The counter that each client has read last, with its version if it is watched, and its value.
+    /// The counter that each client has read last, with its version if it is watched, and its
+    /// value.
     seen: BTreeMap<ClientNumber, (Counter, u64, Option<Bytes>)>,
     sums: BTreeMap<Counter, Sums>,
     wrong: Option<String>,

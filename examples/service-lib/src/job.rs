@@ -137,8 +137,8 @@ impl Job {
         Ok((Self { child, pid, guard, tether, group, kill_after }, lifeline))
     }
 
-    /// Waits until the command or its guard ends. Meanwhile passes signals on to the command, unless
-    /// they were sent to the command as well.
+    /// Waits until the command or its guard ends. Meanwhile passes signals on to the command,
+    /// unless they were sent to the command as well.
     ///
     /// # Errors
     ///
@@ -192,8 +192,8 @@ impl Job {
     }
 
     /// Stops the command and the processes that it has left behind: with SIGTERM, and with SIGKILL
-    /// after `kill_after`. `because_of` is the signal that asked this program to stop. If that was a
-    /// SIGTERM that the command received as well, it gets no second one; if it was another signal
+    /// after `kill_after`. `because_of` is the signal that asked this program to stop. If that was
+    /// a SIGTERM that the command received as well, it gets no second one; if it was another signal
     /// (Ctrl-C), the command gets half of `kill_after` to react to it before SIGTERM.
     ///
     /// # Errors
@@ -295,9 +295,9 @@ impl Guard {
         Ok(line.trim_end_matches('\n').to_owned())
     }
 
-    /// Returns true if the guard has received this signal as well. Then it was sent to all processes
-    /// of a service, or of a terminal's process group, and so to the command. Takes at least 200 ms,
-    /// because signals to several processes do not arrive at the same instant.
+    /// Returns true if the guard has received this signal as well. Then it was sent to all
+    /// processes of a service, or of a terminal's process group, and so to the command. Takes at
+    /// least 200 ms, because signals to several processes do not arrive at the same instant.
     async fn was_sent(&mut self, signal: Signal) -> bool {
         sleep(TOGETHER).await;
         let heard = timeout(ANSWER_BOUND, self.heard()).await.ok().and_then(Result::ok);

@@ -21,8 +21,8 @@ use crate::guard::ms;
 /// Size of the receive buffer in bytes. More than all lines in flight.
 const BUFFER_BYTES: usize = 4096;
 
-/// The program's end of the socket to the guard. When the last clone is dropped, the guard stops the
-/// command, unless a connection still holds its lock.
+/// The program's end of the socket to the guard. When the last clone is dropped, the guard stops
+/// the command, unless a connection still holds its lock.
 #[derive(Clone, Debug)]
 pub struct Lifeline(Arc<StdUnixStream>);
 

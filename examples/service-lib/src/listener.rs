@@ -109,8 +109,8 @@ pub enum ListenError {
 }
 
 impl Listener {
-    /// Listens on a Unix socket (mode 0600) and on a TCP address, as far as they are given. A server
-    /// with a TCP address always gets a Unix socket for operators as well, see
+    /// Listens on a Unix socket (mode 0600) and on a TCP address, as far as they are given. A
+    /// server with a TCP address always gets a Unix socket for operators as well, see
     /// [`beside`](Self::beside).
     ///
     /// # Errors
@@ -136,9 +136,9 @@ impl Listener {
     }
 
     /// Opens the Unix socket that belongs to a TCP port, for operators and for local clients of the
-    /// same user: `socket`, or else a control socket in the user's private directory. Returns `None`
-    /// if no `socket` is given and the private directory cannot be used: the server then accepts no
-    /// operator requests.
+    /// same user: `socket`, or else a control socket in the user's private directory. Returns
+    /// `None` if no `socket` is given and the private directory cannot be used: the server then
+    /// accepts no operator requests.
     ///
     /// # Errors
     ///

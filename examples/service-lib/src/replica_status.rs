@@ -25,7 +25,8 @@ pub struct ReplicaStatus {
     pub committed: u64,
     /// Index of the last entry applied by this replica.
     pub applied: u64,
-    /// What a blocked replica is waiting for ("waiting for …"). `None` if it is not blocked.
+    /// The condition that a blocked replica is waiting for ("waiting for …"). `None` if it is not
+    /// blocked.
     pub waiting: Option<String>,
     /// Progress of the snapshot that is being received, if one is.
     pub transfer: Option<Transfer>,

@@ -65,8 +65,8 @@ pub(crate) fn listen_at(path: &Path) -> Result<UnixListener, ListenError> {
     }
 }
 
-/// Listens on a control socket in the private directory of this user. `number` makes its name unique
-/// within this process.
+/// Listens on a control socket in the private directory of this user. `number` makes its name
+/// unique within this process.
 pub(crate) fn listen_for_operators(number: u16) -> Result<(UnixListener, PathBuf), ListenError> {
     let directory = cpg::embedded::private_directory().map_err(ListenError::NoPlace)?;
     remove_stale(&directory);

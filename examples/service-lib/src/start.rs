@@ -33,8 +33,8 @@ pub struct Start {
     // The alias is the option's old name, which is not shown.
     #[arg(long, value_name = "DIR", alias = "data")]
     pub data_dir: Option<PathBuf>,
-    /// Where acknowledged commands are kept. Only checks that --data-dir is given for `disk` and not
-    /// given for `memory`, so that a forgotten --data-dir is noticed.
+    /// Where acknowledged commands are kept. Only checks that --data-dir is given for `disk` and
+    /// not given for `memory`, so that a forgotten --data-dir is noticed.
     #[arg(long, value_name = "WHERE", value_enum)]
     pub durability: Option<Durability>,
     /// Number of log entries between two snapshots of the state. An entry holds up to 64 KiB of

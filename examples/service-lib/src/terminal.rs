@@ -3,8 +3,8 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::OFlags;
 
-/// Returns true if this process has a controlling terminal. A terminal sends signals to whole process
-/// groups, and suspends background groups that read from it.
+/// Returns true if this process has a controlling terminal. A terminal sends signals to whole
+/// process groups, and suspends background groups that read from it.
 pub(crate) fn has_controlling_terminal() -> bool {
     let flags = OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened =

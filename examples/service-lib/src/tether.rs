@@ -68,8 +68,8 @@ impl Tether {
         }
     }
 
-    /// Sends a signal to the process group, the process, and all processes that have the writing end
-    /// open. Each process receives it once.
+    /// Sends a signal to the process group, the process, and all processes that have the writing
+    /// end open. Each process receives it once.
     pub(crate) fn signal(&self, group: Option<Pid>, process: Option<Pid>, signal: Signal) {
         let is_in_group = |pid: &Pid| group.is_some() && group_of(*pid) == group;
         let mut others: BTreeSet<i32> = self.holders().into_iter().map(Pid::as_raw_pid).collect();

@@ -115,9 +115,9 @@ pub(super) struct Demo {
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) start: Start,
-    /// Address for clients: HOST:PORT, or *:PORT for all addresses of this host. Port 0 picks a free
-    /// port. An address that other hosts can reach requires --requirepass-file, --tls-client-ca or
-    /// --allow-remote.
+    /// Address for clients: HOST:PORT, or *:PORT for all addresses of this host. Port 0 picks a
+    /// free port. An address that other hosts can reach requires --requirepass-file,
+    /// --tls-client-ca or --allow-remote.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7001")]
     pub(super) listen: ListenAddress,
     /// Also listens on this Unix socket (mode 0600), without password and TLS. Operator requests
@@ -129,8 +129,8 @@ pub(super) struct Serve {
     pub(super) guard: Guard,
     /// Memory limit: rejects commands that could make the store larger while its keys and values
     /// take more than this. A number of bytes, or a number with the unit k, m or g (powers of 1000)
-    /// or kb, mb or gb (powers of 1024). 0 means no limit. No keys are evicted. Each replica applies
-    /// its own limit to its own clients, so use the same at all replicas.
+    /// or kb, mb or gb (powers of 1024). 0 means no limit. No keys are evicted. Each replica
+    /// applies its own limit to its own clients, so use the same at all replicas.
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = memory)]
     pub(super) maxmemory: u64,
     /// Name of the group: 1 to 120 printable ASCII characters. Replicas with the same name on the
@@ -148,8 +148,8 @@ pub(super) struct Guard {
     /// file is read once, at the start.
     #[arg(long, value_name = "FILE")]
     pub(super) requirepass_file: Option<PathBuf>,
-    /// Encrypts the TCP port with TLS 1.2 or 1.3. The file contains the server's certificate in PEM,
-    /// followed by its intermediate certificates.
+    /// Encrypts the TCP port with TLS 1.2 or 1.3. The file contains the server's certificate in
+    /// PEM, followed by its intermediate certificates.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(super) tls_cert: Option<PathBuf>,
     /// Private key of the certificate, in PEM.
@@ -186,8 +186,8 @@ fn memory(text: &str) -> Result<u64, String> {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Common {
-    /// Maximum time that a client waits for a command, in seconds from 0.001 to 86400. After that the
-    /// client gets an error, which says whether the command may still take effect.
+    /// Maximum time that a client waits for a command, in seconds from 0.001 to 86400. After that
+    /// the client gets an error, which says whether the command may still take effect.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) timeout: Duration,
 }

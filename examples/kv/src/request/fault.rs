@@ -1,5 +1,5 @@
-/// Reason for which a request is rejected before it is proposed. Nothing has changed then. The texts
-/// are Redis's own where it has them.
+/// Reason for which a request is rejected before it is proposed. Nothing has changed then. The
+/// texts are Redis's own where it has them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {

@@ -122,7 +122,8 @@ pub(super) fn memory(_: &'static str, arguments: Vec<Bytes>) -> Parsed {
     plain(Query::Property { key, property: Property::Bytes })
 }
 
-/// Answers `HELP` with a query that reads nothing, so that the reply keeps its place in the pipeline.
+/// Answers `HELP` with a query that reads nothing, so that the reply keeps its place in the
+/// pipeline.
 fn help(lines: &'static [&'static str], name: &'static str, arguments: &[Bytes]) -> Parsed {
     match arguments.len() {
         2 => Ok((Query::Versions(Vec::new()).into(), Shape::Lines(lines))),

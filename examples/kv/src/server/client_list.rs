@@ -50,7 +50,8 @@ pub(super) struct Entered {
 }
 
 impl ClientList {
-    /// Adds a client. `address` and `local` are the client's and the server's end of the connection.
+    /// Adds a client. `address` and `local` are the client's and the server's end of the
+    /// connection.
     pub(super) fn enter(
         self: &Arc<Self>,
         id: u64,

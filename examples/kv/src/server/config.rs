@@ -18,9 +18,9 @@ pub struct ServerConfig {
     pub listener_timeout: Duration,
     /// TLS on the TCP port. Unix sockets are not encrypted.
     pub tls: Option<Tls>,
-    /// Size of the store in bytes above which this server rejects commands that could make the store
-    /// larger. It applies to the clients of this server only: commands accepted by other replicas
-    /// are applied here as well.
+    /// Size of the store in bytes above which this server rejects commands that could make the
+    /// store larger. It applies to the clients of this server only: commands accepted by other
+    /// replicas are applied here as well.
     pub memory_bytes_max: Option<u64>,
 }
 

@@ -30,7 +30,8 @@ pub(super) struct ConnectionState {
     protocol: Protocol,
     replies: Replies,
     is_authenticated: bool,
-    /// True if this replica answers reads from its own state, without asking the others (`READONLY`).
+    /// True if this replica answers reads from its own state, without asking the others
+    /// (`READONLY`).
     pub(super) reads_locally: bool,
     /// Requests queued since `MULTI`.
     queue: Option<Queue>,

@@ -101,8 +101,8 @@ impl Order {
         UnplacedRead(self.progress())
     }
 
-    /// Returns true if all plain reads have run. A read that was answered with an error counts, even
-    /// if it runs later, because its result is discarded.
+    /// Returns true if all plain reads have run. A read that was answered with an error counts,
+    /// even if it runs later, because its result is discarded.
     fn are_reads_placed(&self) -> bool {
         let Progress { reads_answered, reads_placed, .. } = &*self.progress;
         reads_placed.load(Ordering::SeqCst) == self.reads

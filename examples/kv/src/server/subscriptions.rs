@@ -78,8 +78,8 @@ impl Subscriptions {
         replies
     }
 
-    /// Waits for the next notice. Never returns without subscriptions. Returns `None` if some notices
-    /// were missed.
+    /// Waits for the next notice. Never returns without subscriptions. Returns `None` if some
+    /// notices were missed.
     pub(super) async fn next(&mut self) -> Option<Notice> {
         let hears_of_keys = self.hears_of_keys();
         let Some(changes) = &mut self.changes else { return pending().await };

@@ -20,8 +20,8 @@ const KEYS_PER_TURN: usize = 1000;
 /// Interval at which `WAIT` checks what other replicas have acknowledged.
 const WAIT_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Returns all keys that match a pattern. Does not hold up the store, and yields to other clients of
-/// this thread.
+/// Returns all keys that match a pattern. Does not hold up the store, and yields to other clients
+/// of this thread.
 pub(super) async fn matching(all: &AllKeys, pattern: &[u8]) -> Reply {
     let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
     for part in all.parts() {
@@ -43,8 +43,8 @@ pub(super) async fn matching(all: &AllKeys, pattern: &[u8]) -> Reply {
     Reply::Array(found)
 }
 
-/// Waits until this number of other replicas have acknowledged the log up to a position, or until the
-/// deadline. Answers with the number of replicas that have.
+/// Waits until this number of other replicas have acknowledged the log up to a position, or until
+/// the deadline. Answers with the number of replicas that have.
 pub(super) async fn acknowledged(
     backend: &impl Backend,
     position: &Output,
@@ -67,8 +67,8 @@ pub(super) async fn acknowledged(
     }
 }
 
-/// Answers `ROLE`: `master` for a replica that can commit commands, and `slave` without a connection
-/// to its master for one that cannot.
+/// Answers `ROLE`: `master` for a replica that can commit commands, and `slave` without a
+/// connection to its master for one that cannot.
 pub(super) fn role(status: &ReplicaStatus) -> Reply {
     let applied = Reply::Integer(i64::try_from(status.applied).unwrap_or(i64::MAX));
     match status.blocker() {

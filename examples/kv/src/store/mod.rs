@@ -17,10 +17,10 @@ use crate::view::{KeyEvent, View};
 
 /// The state machine: keys with their values and expiries.
 ///
-/// A key counts as absent from its expiry on. Time is the log's ([`Context::time`]), so all replicas
-/// agree on it. The memory of expired keys is freed gradually, even in an idle group: the store asks
-/// to be woken when the next key expires, and each time removes at most [`EXPIRED_PER_ENTRY_MAX`]
-/// keys, in the order of their expiry.
+/// A key counts as absent from its expiry on. Time is the log's ([`Context::time`]), so all
+/// replicas agree on it. The memory of expired keys is freed gradually, even in an idle group: the
+/// store asks to be woken when the next key expires, and each time removes at most
+/// [`EXPIRED_PER_ENTRY_MAX`] keys, in the order of their expiry.
 ///
 /// Keys are kept in the order of a fixed hash. The hash is the cursor of `SCAN`, so scans need no
 /// memory at the server, and may continue at another replica. A key that exists during a whole scan

@@ -15,8 +15,8 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 const SHARED_INTEGERS: i64 = 10_000;
 
 impl KvStore {
-    /// Answers a query as of the last applied log entry. `now` is an estimate of the log time. It is
-    /// used only for the remaining lifetime of keys, not to decide whether a key has expired.
+    /// Answers a query as of the last applied log entry. `now` is an estimate of the log time. It
+    /// is used only for the remaining lifetime of keys, not to decide whether a key has expired.
     pub fn answer(&self, query: Query, now: Timestamp) -> Output {
         match query {
             Query::Get { key } => match self.live(&Place::of(key)) {
@@ -146,8 +146,8 @@ impl KvStore {
     }
 }
 
-/// Returns the bytes from offset `first` to offset `last`, both inclusive. Negative offsets count from
-/// the end.
+/// Returns the bytes from offset `first` to offset `last`, both inclusive. Negative offsets count
+/// from the end.
 fn range(value: &Bytes, first: i64, last: i64) -> Bytes {
     let length = integer(value.len());
     let place = |at: i64| if at < 0 { (length + at).max(0) } else { at };

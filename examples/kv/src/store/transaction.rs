@@ -9,8 +9,8 @@ use crate::limits::REPLY_BYTES_MAX;
 impl KvStore {
     /// Applies all steps, or none if a watched key has changed.
     ///
-    /// The total size of the values returned is limited. Once it exceeds the limit, each further step
-    /// that could return a value is rejected and changes nothing.
+    /// The total size of the values returned is limited. Once it exceeds the limit, each further
+    /// step that could return a value is rejected and changes nothing.
     pub(super) fn transact(&mut self, transaction: Transaction) -> Output {
         let Transaction { watched, steps } = transaction;
         if watched.into_iter().any(|(key, version)| self.version_of(key) != version) {

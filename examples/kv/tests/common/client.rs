@@ -82,8 +82,8 @@ pub fn request(arguments: &[impl AsRef<[u8]>]) -> Vec<u8> {
     bytes
 }
 
-/// Decodes a reply in either version of the protocol. Returns its length as well, or `None` if it is
-/// incomplete.
+/// Decodes a reply in either version of the protocol. Returns its length as well, or `None` if it
+/// is incomplete.
 fn decode(bytes: &[u8]) -> Result<Option<(Reply, usize)>, String> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end]).map_err(|why| why.to_string())?;

@@ -36,6 +36,7 @@ pub fn have(program: &str, package: &str) -> bool {
 /// Reports a test as skipped. Panics under `CI=true`, where no test may be skipped.
 pub fn skipped(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-    // Written directly, because the test harness captures the output of `println!` in passing tests.
+    // Written directly, because the test harness captures the output of `println!` in passing
+    // tests.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{TestClient, have, until};
 
-/// Program of Debian's package `redis-tools` that acts as the server when called `redis-server`. The
-/// package `redis-server` adds only a link to it and a service, which is not wanted here.
+/// Program of Debian's package `redis-tools` that acts as the server when called `redis-server`.
+/// The package `redis-server` adds only a link to it and a service, which is not wanted here.
 const SERVER: &str = "redis-check-rdb";
 
 /// A real `redis-server`, to compare replies with.

@@ -7,7 +7,8 @@ use plainsong::{AdminError, Replica, ReplicaId, StateMachine, Status};
 use crate::resp::{Reply, error};
 use crate::{ReplicaStatus, table};
 
-/// Maximum time that a request waits for a change of the voters. The change itself goes on after it.
+/// Maximum time that a request waits for a change of the voters. The change itself goes on after
+/// it.
 const BOUND: Duration = Duration::from_secs(30);
 
 /// Answers an operator's request, or returns `None` if the request is not one.

@@ -24,13 +24,13 @@ pub enum Operate {
     /// Prints or changes the members of the group. Without a subcommand, prints the members, their
     /// votes and their progress.
     Members {
-        /// Waits until it is safe to restart another replica: every voter is in the group, has caught
-        /// up, and knows the current voters. Ask the replica that was restarted last. Prints each
-        /// reason to wait on stderr.
+        /// Waits until it is safe to restart another replica: every voter is in the group, has
+        /// caught up, and knows the current voters. Ask the replica that was restarted last. Prints
+        /// each reason to wait on stderr.
         #[arg(long)]
         wait_safe: bool,
-        /// Maximum time that --wait-safe waits, in seconds from 0.001 to 86400. Exits with status 75
-        /// when it is over.
+        /// Maximum time that --wait-safe waits, in seconds from 0.001 to 86400. Exits with status
+        /// 75 when it is over.
         #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
         timeout: Duration,
         /// The change; prints the members if there is none.
@@ -40,8 +40,8 @@ pub enum Operate {
         #[command(flatten)]
         at: At,
     },
-    /// Makes one replica the only voter of a new cluster, after a majority of the voters is lost for
-    /// good. Prints what may be lost and asks for confirmation twice.
+    /// Makes one replica the only voter of a new cluster, after a majority of the voters is lost
+    /// for good. Prints what may be lost and asks for confirmation twice.
     ForceNewCluster {
         /// The replica to ask.
         #[command(flatten)]

@@ -1,8 +1,8 @@
 //! Operator requests, the same in all programs: print the status of a replica and its group, change
 //! the voters, and force a new cluster after a majority is lost for good.
 //!
-//! Servers answer `STATUS`, `MEMBERS` and `NEWCLUSTER` with [`answer`]; command lines send them with
-//! [`Operate`] and [`run`].
+//! Servers answer `STATUS`, `MEMBERS` and `NEWCLUSTER` with [`answer`]; command lines send them
+//! with [`Operate`] and [`run`].
 
 mod answer;
 mod ask;

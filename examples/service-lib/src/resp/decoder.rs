@@ -78,9 +78,9 @@ impl Decoder {
     }
 }
 
-/// Returns true if a request starts like a line of an HTTP request with a body. Redis checks for the
-/// same two words. Any web page can make its visitor's browser send such a request to a server on
-/// the visitor's own host, and lines in the body would otherwise be executed as commands.
+/// Returns true if a request starts like a line of an HTTP request with a body. Redis checks for
+/// the same two words. Any web page can make its visitor's browser send such a request to a server
+/// on the visitor's own host, and lines in the body would otherwise be executed as commands.
 fn is_http(word: &[u8]) -> bool {
     word.eq_ignore_ascii_case(b"post") || word.eq_ignore_ascii_case(b"host:")
 }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-/// Splits a line into words. Within `"..."` the escapes are `\n`, `\r`, `\t`, `\a`, `\b` and `\xHH`;
-/// any other escaped byte stands for itself. Within `'...'` the only escape is `\'`. Returns `None`
-/// if a quote is not closed, or if no space follows a closing quote.
+/// Splits a line into words. Within `"..."` the escapes are `\n`, `\r`, `\t`, `\a`, `\b` and
+/// `\xHH`; any other escaped byte stands for itself. Within `'...'` the only escape is `\'`.
+/// Returns `None` if a quote is not closed, or if no space follows a closing quote.
 pub(super) fn split(line: &[u8]) -> Option<Vec<Bytes>> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii_start();

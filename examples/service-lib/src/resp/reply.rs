@@ -7,8 +7,8 @@ use redis_protocol::resp2::types::BytesFrame;
 /// A reply to a request.
 pub type Reply = BytesFrame;
 
-/// Creates an error reply. By convention its first word is an error code in capitals. Line breaks are
-/// replaced by spaces, because the protocol allows one line only.
+/// Creates an error reply. By convention its first word is an error code in capitals. Line breaks
+/// are replaced by spaces, because the protocol allows one line only.
 pub fn error(what: impl Display) -> Reply {
     let text = what.to_string().replace(['\r', '\n'], " ");
     Reply::Error(text.into())

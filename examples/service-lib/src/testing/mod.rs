@@ -39,8 +39,8 @@ pub fn shell(program: &str, script: &str) -> Command {
     command
 }
 
-/// Returns the process that holds the lock on a file. For the lock file of a ring this is the process
-/// that serves the ring's socket.
+/// Returns the process that holds the lock on a file. For the lock file of a ring this is the
+/// process that serves the ring's socket.
 pub fn lock_holder(path: &Path) -> Option<u32> {
     let inode = std::fs::metadata(path).ok()?.ino().to_string();
     std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {

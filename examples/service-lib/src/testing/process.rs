@@ -7,7 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::until;
 
-/// A process of a program under test. Killed on drop; if the test is failing, its output is printed.
+/// A process of a program under test. Killed on drop; if the test is failing, its output is
+/// printed.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
