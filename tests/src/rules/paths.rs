@@ -10,7 +10,8 @@ use std::path::Path;
 /// - a bare name of a Rust file in backticks; the file may be in any folder;
 /// - the target of a link to a file;
 /// - a line of a code block that shows the tree; its first line names a file or folder at the top
-///   of the repository. Each line begins with a path, relative to the last line with less indentation.
+///   of the repository. Each line begins with a path, relative to the last line with less
+///   indentation.
 #[derive(Clone, Debug)]
 pub(super) struct Paths(BTreeSet<String>);
 
