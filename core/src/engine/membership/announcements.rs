@@ -1,4 +1,4 @@
-//! Announcing this replica to the group, and the announcements of others.
+//! Announcements of this replica to the group, and the handling of others' announcements.
 
 use cpg::Member;
 
@@ -8,7 +8,8 @@ use crate::wire::message::{Announce, Message};
 use crate::wire::types::{Incarnation, StoreId};
 
 impl<T> Engine<T> {
-    /// Tells who is behind this CPG member, when it joins and when somebody new does.
+    /// Announces this replica's identity and state, if an announcement is due. Also rejects the
+    /// later runs with this replica's id that were heard since.
     pub(crate) fn announce(&mut self, out: &mut Vec<Output<T>>) {
         if self.is_unsent(self.peers.announced_at) {
             return;
@@ -28,9 +29,10 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Learns who is behind a member of the group.
+    /// Records the replica behind a member of the group.
     pub(crate) fn identify(&mut self, from: Member, incarnation: Incarnation, store: StoreId) {
-        // A live replica is heard at least once in each election timeout.
+        // A live replica is heard at least once in each election timeout, so it is never silent for
+        // this long.
         let silence = self.config.election_timeout * 4;
         self.peers.identify(from, incarnation, store, self.now.monotonic, silence);
     }
@@ -49,9 +51,9 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Of two live processes with one replica id the later to announce itself is refused
-    /// and stops; where neither heard the other's first announcement, the one with the higher
-    /// nonce.
+    /// Handles an announcement. Of two live processes with one replica id, the later one to
+    /// announce itself is rejected, and stops; if neither heard the other's first announcement, the
+    /// one with the higher nonce is.
     pub(crate) fn on_announce(&mut self, from: Member, announce: &Announce) -> StepResult {
         let me = self.me();
         if announce.incarnation == me {
@@ -70,8 +72,8 @@ impl<T> Engine<T> {
             } else if self.peers.is_later(other, announce.first, me.nonce) {
                 tracing::error!(
                     replica = %me.replica, %from,
-                    "another process runs with this replica's id, and is told to stop: if its \
-                     folder is a copy, start it again with an empty one"
+                    "another process runs with this replica's id, and was told to stop: if its \
+                     folder is a copy, restart it with an empty one"
                 );
                 Peers::remember(&mut self.peers.later, other);
                 Peers::remember(&mut self.peers.refused, other);

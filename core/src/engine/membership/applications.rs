@@ -1,4 +1,4 @@
-//! Peers of the group that run another application (protocol §4, rule V5).
+//! Members of the group that run another application (protocol §4, rule V5).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,19 +11,21 @@ use crate::wire::codec::Decoded;
 use crate::wire::message::{Announce, Message};
 use crate::wire::types::{ApplicationId, Ballot, Index};
 
-/// Maximum number of characters that are kept of the name of another application.
+/// Maximum number of characters kept of another application's name.
 const NAME_CHARS_MAX: usize = 64;
 
-/// The members that run other applications.
+/// Members that run other applications.
 #[derive(Debug, Default)]
 pub(crate) struct Applications(BTreeMap<Member, Other>);
 
 /// A member that runs another application.
 #[derive(Debug)]
 struct Other {
-    /// The name of the application; `None` before the member has announced itself.
+    /// Name of the application; `None` before the member has announced itself.
     name: Option<String>,
+    /// True once the member has announced a log.
     has_log: bool,
+    /// Time at which the member was first heard, or at which it first announced a log.
     since: Duration,
 }
 
@@ -36,16 +38,17 @@ impl Applications {
         self.0.contains_key(&member)
     }
 
-    /// The name of the other application that a member runs; `None` if it runs none.
+    /// Returns the name of the other application that a member runs; `None` if it runs none.
     pub(crate) fn of(&self, member: Member) -> Option<String> {
         self.0.get(&member).map(|other| name_of(other.name.as_deref().unwrap_or_default()))
     }
 
-    /// A member with a log of another application.
+    /// Returns a member with a log of another application, and the name of that application.
     pub(crate) fn with_log(&self) -> Option<(Member, &str)> {
         self.with_log_before(Duration::MAX)
     }
 
+    /// Returns a member that has had a log of another application since `until` or before.
     fn with_log_before(&self, until: Duration) -> Option<(Member, &str)> {
         let mut others = self.0.iter().filter(|(_, other)| other.has_log && other.since <= until);
         others.next().map(|(member, other)| (*member, other.name.as_deref().unwrap_or_default()))
@@ -53,12 +56,12 @@ impl Applications {
 }
 
 impl<T> Engine<T> {
-    /// This replica's application.
+    /// Returns the id of this replica's application.
     pub(crate) fn application(&self) -> ApplicationId {
         ApplicationId::of(&self.config.application)
     }
 
-    /// Turns a frame into the input that it is to this replica.
+    /// Converts a frame to an input: frames of other applications are told apart from all others.
     pub(crate) fn delivered(&self, from: Member, frame: Decoded) -> Input<T> {
         let Decoded { application, cluster, message } = frame;
         if application == self.application() {
@@ -71,7 +74,7 @@ impl<T> Engine<T> {
         Input::OtherApplication { from, announce }
     }
 
-    /// Ignores the member from now on, and reports it once.
+    /// Ignores the member from now on, and reports its application once.
     pub(crate) fn on_other_application(&mut self, from: Member, announce: Option<Announce>) {
         if !self.peers.is_present(from) {
             return;
@@ -98,8 +101,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Stops a replica without a log that has joined the group of another application. Others of
-    /// its own application that have a log get an election timeout to say so first.
+    /// Stops a replica with an empty log that has joined the group of another application. Members
+    /// of its own application with a log have an election timeout to announce it first.
     pub(crate) fn give_way_to_other_application(&self) -> StepResult {
         let until = self.now.monotonic.saturating_sub(self.config.election_timeout);
         let is_of_a_group = self.live().is_some()

@@ -1,4 +1,5 @@
-//! The cluster that this replica belongs to, and messages of other clusters (rule V4).
+//! The cluster that this replica belongs to, and how messages of other clusters are handled (rule
+//! V4).
 
 use cpg::Member;
 
@@ -9,16 +10,18 @@ use crate::wire::message::{Message, Open};
 use crate::wire::types::{ClusterId, Digest, Index, Position};
 
 impl<T> Engine<T> {
-    /// The cluster that this replica belongs to, for the frames it sends.
+    /// Returns the cluster that this replica belongs to, for the frames that it sends.
     ///
-    /// With an empty log it has been told of one at most, which may have come to nothing. While
-    /// it coordinates, its `Open` is for the cluster whose replicas have reported the base.
+    /// A replica with an empty log belongs to none, even if it has learned of one: that group may
+    /// never have been formed. While it coordinates, its `Open` is for the cluster of the replicas
+    /// that reported the base.
     pub fn cluster(&self) -> Option<ClusterId> {
         let opens = || self.election.coordination.as_ref()?.cluster();
         self.cluster.filter(|_| !self.log.is_empty()).or_else(opens)
     }
 
-    /// Rule V4: messages of another cluster are ignored and reported.
+    /// Returns true if a message is to be handled. A message of another cluster is ignored and
+    /// reported (rule V4).
     pub(crate) fn is_of_this_cluster(
         &mut self,
         from: Member,
@@ -36,15 +39,16 @@ impl<T> Engine<T> {
                 }
                 false
             }
-            // A replica that knows no cluster belongs to the first that takes it in.
-            (None, Some(theirs)) if self.is_taken_in(message) => {
+            // A replica that knows no cluster belongs to the first one that admits it.
+            (None, Some(theirs)) if self.is_admitted_by(message) => {
                 if self.cluster.is_some_and(|known| known != theirs) {
                     self.ordering.pool = BatchPool::default();
                 }
                 self.adopt_cluster(theirs);
                 true
             }
-            // Nobody would ever order what another cluster proposes, and it would be waited for.
+            // A batch of another cluster would never be ordered here, and would count as work
+            // forever.
             (None, Some(theirs)) if matches!(message, Message::Batch(..)) => {
                 self.cluster == Some(theirs)
             }
@@ -52,8 +56,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Belongs to that cluster from now on. This is written before any entry of it: a replica that is
-    /// started again with a log must know whose log it is.
+    /// Joins a cluster. The cluster id is written before any entry of the cluster, because a
+    /// replica that restarts with a log must know the cluster of that log.
     pub(crate) fn adopt_cluster(&mut self, cluster: ClusterId) {
         if self.cluster.replace(cluster) != Some(cluster) {
             let hard_state = self.hard_state();
@@ -61,9 +65,10 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Returns whether a message is of the cluster that this replica belongs to from now on. A ballot is
-    /// nobody else's, so whoever speaks of the epoch open here is of its cluster.
-    fn is_taken_in(&self, message: &Message) -> bool {
+    /// Returns true if a message shows that this replica now belongs to the cluster of its sender.
+    /// A ballot belongs to one cluster only, so the sender of a message of the epoch open here is
+    /// of this replica's cluster.
+    fn is_admitted_by(&self, message: &Message) -> bool {
         let epoch = match message {
             Message::Open(open) => return open.ballot >= self.promised,
             Message::Entries(entries) => entries.epoch,
@@ -74,14 +79,14 @@ impl<T> Engine<T> {
     }
 }
 
-/// The cluster that an `Open` without a base begins, whatever its frame says: its coordinator
-/// did not belong to it yet.
+/// Returns the cluster that an `Open` with an empty base begins. The frame does not name it,
+/// because its coordinator did not belong to the cluster yet.
 fn first_cluster(message: &Message) -> Option<ClusterId> {
     let Message::Open(open) = message else { return None };
     (open.base.index == Index(0)).then(|| cluster_of(open))
 }
 
-/// The identity of the cluster whose first entry follows from that `Open`.
+/// Returns the id of the cluster whose first entry follows from `open`: the digest of that entry.
 pub(crate) fn cluster_of(open: &Open) -> ClusterId {
     let position = Position { epoch: open.ballot, index: Index(1) };
     let payload = EntryPayload::EpochStart(open.voters.clone());
@@ -97,7 +102,7 @@ mod tests {
     use crate::engine::solo::{Solo, member, run};
     use crate::wire::types::{Ballot, Nonce, ReplicaId, StoreId, Voter, Voters};
 
-    /// The `Open` of a group that replica 4 forms alone.
+    /// Returns the `Open` of a group that replica 4 forms alone.
     fn of_another_group() -> Open {
         let voter = Voter { replica: ReplicaId(4), store: StoreId(4) };
         Open {
@@ -118,7 +123,7 @@ mod tests {
         solo.configure(&all, &all[1..]);
         let open = of_another_group();
         let theirs = cluster_of(&open);
-        // Its coordinator had no log when it sent that, so its frame names no cluster.
+        // The coordinator had no log when it sent the `Open`, so the frame names no cluster.
         let message = Message::Open(open);
         solo.input(Input::Delivered { from: member(4, 4), cluster: None, message });
         let status = solo.engine.status();

@@ -1,5 +1,4 @@
-//! Membership in the order of the log (rule N9): the sequencer turns configurations into
-//! notices.
+//! Membership notices: the sequencer turns configuration changes into entries (rule N9).
 
 use std::collections::BTreeSet;
 
@@ -7,27 +6,29 @@ use crate::engine::Engine;
 use crate::wire::entry::{EntryPayload, MembersChanged};
 use crate::wire::types::{Incarnation, ReplicaId};
 
-/// Peers by the order of the log; who comes beyond that waits. As many as CPG has.
+/// Maximum number of members in the order of the log, as in CPG. Further replicas join once there
+/// is room.
 pub(crate) const MEMBERS_MAX: usize = 128;
 
 impl<T> Engine<T> {
-    /// Whether the sequencer of the epoch open here is in the configuration.
+    /// Returns true if the sequencer of the epoch open here is in the configuration.
     pub(crate) fn sees_sequencer(&self) -> bool {
         self.epoch.as_ref().is_some_and(|epoch| self.peers.has(epoch.open.sequencer))
     }
 
-    /// Orders the difference between who is here and who is here by the order.
+    /// Orders a notice with the difference between the configuration and the members in the order
+    /// of the log.
     ///
-    /// Without a majority it could not be committed, so it waits, and whoever has come back
-    /// by then was never away.
+    /// Does nothing without a majority, because the notice could not be committed. A member that
+    /// returns before the notice is ordered counts as never having left.
     pub(crate) fn order_notice(&mut self) {
         if !self.is_sequencing() || !self.peers.membership_dirty || !self.sees_majority() {
             return;
         }
         let here: BTreeSet<Incarnation> =
             self.peers.identified().map(|peer| peer.incarnation).collect();
-        // A member that has not said yet who it is may be one of those that seem gone. It is
-        // not waited for longer than that: some never answer.
+        // A member that has not identified itself may be one of those that seem gone, so departures
+        // wait for it, for an election timeout at most: some members never answer.
         let now = self.now.monotonic;
         let recent = now.saturating_sub(self.config.election_timeout);
         let all_known = !self.peers.has_unidentified(recent);
@@ -36,13 +37,13 @@ impl<T> Engine<T> {
         let gone = |run: &&Incarnation| !here.contains(run) && **run != self.me();
         let left: Vec<_> = after.iter().filter(gone).filter(|_| all_known).copied().collect();
         after.retain(|run| !left.contains(run));
-        // Of two live runs with one id the later is about to be refused.
+        // Of two live runs with one replica id, the later one is about to be rejected.
         let mut ids: BTreeSet<ReplicaId> =
             after.intersection(&here).map(|run| run.replica).collect();
         let new = here.difference(&after).filter(|run| ids.insert(run.replica));
         let joined: Vec<_> = new.take(MEMBERS_MAX.saturating_sub(after.len())).copied().collect();
         if !joined.is_empty() || !left.is_empty() {
-            tracing::debug!(replica = %self.me().replica, ?joined, ?left, "orders a notice");
+            tracing::debug!(replica = %self.me().replica, ?joined, ?left, "ordering a membership notice");
             self.order(EntryPayload::Notice(MembersChanged { joined, left }));
         }
     }
@@ -61,16 +62,16 @@ mod tests {
 
     fn with_second() -> Solo {
         let mut solo = Solo::new();
-        assert_eq!(solo.news()[1..], [notice(&[run(1, 1)], &[])], "behind the `EpochStart`");
+        assert_eq!(solo.news()[1..], [notice(&[run(1, 1)], &[])], "after the `EpochStart`");
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
-        assert_eq!(solo.news(), [], "nobody knows who it is");
+        assert_eq!(solo.news(), [], "the member has not identified itself");
         solo.announce(member(2, 2), run(2, 2));
         assert_eq!(solo.news(), [notice(&[run(2, 2)], &[])]);
         solo
     }
 
     #[test]
-    fn n9_who_comes_and_who_goes_is_ordered_once() {
+    fn n9_each_join_and_each_departure_is_ordered_once() {
         let mut solo = with_second();
         solo.announce(member(2, 2), run(2, 2));
         assert_eq!(solo.news(), []);
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn n9_a_departure_waits_a_while_for_members_that_have_not_said_who_they_are() {
+    fn n9_a_departure_waits_for_members_that_have_not_identified_themselves() {
         for comes_back in [true, false] {
             let mut solo = with_second();
             solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn n9_a_replica_that_was_started_again_has_left_and_joined_in_one_notice() {
+    fn n9_one_notice_holds_the_departure_and_the_join_of_a_restarted_replica() {
         let mut solo = with_second();
         solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
         solo.announce(member(2, 3), run(2, 7));
@@ -105,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn n9_batches_of_a_run_that_has_left_wait_until_it_is_back() {
+    fn n9_batches_of_a_run_that_has_left_wait_until_it_returns() {
         let mut solo = with_second();
         solo.batch(member(2, 2), run(2, 2), 1);
         assert!(matches!(solo.news()[..], [EntryPayload::Batch(_)]));
         solo.configure(&[member(1, 1)], &[]);
         solo.batch(member(2, 2), run(2, 2), 2);
         assert_eq!(solo.news(), [notice(&[], &[run(2, 2)])]);
-        assert!(!solo.engine.has_work(), "and nobody waits for it");
+        assert!(!solo.engine.has_work(), "the batch must not count as work");
         solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
         solo.announce(member(2, 3), run(2, 2));
         let news = solo.news();
@@ -121,20 +122,24 @@ mod tests {
     }
 
     #[test]
-    fn n9_a_run_is_not_taken_to_be_dead_after_a_short_silence() {
+    fn n9_a_short_silence_does_not_make_a_run_presumed_dead() {
         let mut solo = with_second();
         let all = [member(1, 1), member(2, 2), member(3, 3)];
         solo.configure(&all, &[member(3, 3)]);
-        // A message of an earlier run of its replica comes late.
+        // A message of an earlier run of replica 2 arrives late.
         let timeout = solo.engine.config().election_timeout;
         solo.wait(timeout * 3);
         solo.announce(member(3, 3), run(2, 1));
         solo.wait(timeout / 2);
-        assert_eq!(solo.news(), [], "it may be busy");
+        assert_eq!(solo.news(), [], "the run may be busy");
         solo.wait(timeout);
         solo.announce(member(3, 3), run(2, 1));
         solo.wait(timeout);
-        assert_eq!(solo.news(), [notice(&[run(2, 1)], &[run(2, 2)])], "it is silent for long");
+        assert_eq!(
+            solo.news(),
+            [notice(&[run(2, 1)], &[run(2, 2)])],
+            "the run has been silent for too long"
+        );
     }
 
     #[test]

@@ -9,67 +9,78 @@ use crate::wire::types::{
     Ballot, ClusterId, Incarnation, Index, Nonce, Position, ReplicaId, StoreId, Voter,
 };
 
-/// Snapshots of each member that are remembered, the newest: more than any keeps.
+/// Maximum number of snapshots remembered for each member, the newest ones. No replica keeps more.
 const HELD_MAX: usize = 8;
 
-/// Other runs with this replica's own id that are remembered.
+/// Maximum number of other runs with this replica's own id that are remembered in each set.
 const RUNS_MAX: usize = 1024;
 
-/// What is known of the replica behind a CPG member.
+/// State of the replica behind a CPG member, as known here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
+    /// The run that the member has identified itself as.
     pub(crate) incarnation: Incarnation,
+    /// The store of that run.
     pub(crate) store: StoreId,
-    /// The end of its log when it announced itself.
+    /// End of its log when it last announced itself or reported.
     pub(crate) last: Position,
+    /// Highest ballot that it is known to have promised.
     pub(crate) promised: Ballot,
-    /// The first entry that it held when it announced itself.
+    /// First entry that it held when it last announced itself.
     pub(crate) first_kept: Index,
-    /// The epoch open there, which `acked` is of.
+    /// Epoch open there; `acked` belongs to it.
     pub(crate) epoch: Ballot,
+    /// Index up to which it has acked in `epoch`.
     pub(crate) acked: Index,
+    /// Index up to which it has applied.
     pub(crate) applied: Index,
+    /// Time at which its last message arrived.
     pub(crate) heard_at: Duration,
-    /// Listed, and dead.
+    /// Set if the configuration lists the member although its process seems to be dead (rule N9).
     is_presumed_dead: bool,
 }
 
-/// Who is in the configuration, and which replica is behind whom.
+/// Members of the configuration, and the replica behind each.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
+    /// This replica's own member; `None` without a connection to the group.
     local: Option<Member>,
-    /// Why there is no connection to the group.
+    /// Reason why there is no connection to the group, if it was lost.
     lost: Option<String>,
+    /// Members of the configuration; `None` for those that have not identified themselves.
     present: BTreeMap<Member, Option<Peer>>,
-    /// The snapshots that they hold, as they have said.
+    /// Snapshots that each run has announced.
     held: BTreeMap<Incarnation, Vec<SnapshotName>>,
-    /// Peers that have not said yet who they are, and since when.
+    /// Members that have not identified themselves, with the time at which they joined.
     unidentified: BTreeMap<Member, Duration>,
-    /// The order of the log may not know yet who is here (rule N9).
+    /// Set if the members in the order of the log may differ from the configuration (rule N9).
     pub(crate) membership_dirty: bool,
-    /// Peers that turned out to be of other clusters.
+    /// Members that belong to other clusters.
     foreign: BTreeMap<Member, ClusterId>,
-    /// Peers that turned out to run other applications.
+    /// Members that run other applications.
     pub(crate) applications: Applications,
-    /// Somebody came since this replica last announced itself.
+    /// Set if this replica has to announce itself, because a member has joined.
     pub(crate) announce_due: bool,
-    /// This run has announced itself, and heard it.
+    /// Set once this run has received its own first announcement.
     pub(crate) settled: bool,
-    /// Later runs with this replica's own id that are to be told to stop.
+    /// Later runs with this replica's own id that are to be rejected.
     pub(crate) refused: BTreeSet<Nonce>,
-    /// Other runs with this replica's own id, heard before this run heard itself.
+    /// Other runs with this replica's own id that were heard before this run heard itself.
     pub(crate) earlier: BTreeSet<Nonce>,
-    /// Those that were told to stop. A refusal may get lost.
+    /// Later runs that were rejected. They are rejected again when heard, because a rejection may
+    /// be lost.
     pub(crate) later: BTreeSet<Nonce>,
-    /// When this run last announced itself.
+    /// Time at which this run last announced itself.
     pub(crate) announced_at: Duration,
-    /// Members whose messages could not be true.
+    /// Members that have sent an implausible message, each reported once (rule N13).
     pub(crate) implausible: BTreeSet<Member>,
-    /// Voters that were reported to be others than those listed here.
+    /// Voters about which this replica has already warned: their voters differ from those listed
+    /// here.
     pub(crate) warned_of: BTreeSet<ReplicaId>,
 }
 
 impl Peers {
+    /// Applies a configuration: keeps the peers that stay, and forgets those that left.
     pub(crate) fn configure(
         &mut self,
         local: Member,
@@ -82,11 +93,11 @@ impl Peers {
         self.lost = None;
         let old = std::mem::take(&mut self.present);
         for member in members {
-            // A member that joined is a new one, also under an old name.
+            // A member that joined is a new one, even under a known address.
             let known = old.get(member).filter(|_| !joined.contains(member));
             self.present.insert(*member, known.copied().flatten());
         }
-        // Under an old name it may be anybody.
+        // A member that joined under a known address may be any replica.
         self.foreign
             .retain(|member, _| self.present.contains_key(member) && !joined.contains(member));
         self.applications.retain(|member| members.contains(member) && !joined.contains(member));
@@ -103,7 +114,7 @@ impl Peers {
         self.announce_due |= !joined.is_empty();
     }
 
-    /// The connection to the group is lost, and with it all knowledge of who is there.
+    /// Forgets all members, because the connection to the group is lost.
     pub(crate) fn disconnect(&mut self, reason: String) {
         self.local = None;
         self.lost = Some(reason);
@@ -112,17 +123,18 @@ impl Peers {
         self.applications.retain(|_| false);
     }
 
-    /// Why there is no connection to the group.
+    /// Returns the reason why there is no connection to the group, if it was lost.
     pub(crate) fn lost(&self) -> Option<&str> {
         self.lost.as_deref()
     }
 
+    /// Returns this replica's own member; `None` without a connection to the group.
     pub(crate) fn local(&self) -> Option<Member> {
         self.local
     }
 
-    /// Learns who is behind a member. Peers that are not in the configuration are not
-    /// kept: on Corosync a departure can overtake what was sent before it.
+    /// Records the replica behind a member. Members that are not in the configuration are not kept:
+    /// on Corosync a departure can overtake messages sent before it.
     pub(crate) fn identify(
         &mut self,
         from: Member,
@@ -157,8 +169,9 @@ impl Peers {
         self.membership_dirty |= revived;
     }
 
-    /// Corosync may list a process for ever that is dead. Another run of its replica shows it:
-    /// of two live ones one would have been refused, and whoever lives is heard.
+    /// Presumes other runs of a replica dead if they are silent for longer than `silence`. Corosync
+    /// may list a dead process forever. If both runs were alive, one would have been rejected, and
+    /// a live one is heard.
     fn doubt(&mut self, from: Member, replica: ReplicaId, now: Duration, silence: Duration) {
         let others = self.present.iter_mut().filter(|(member, _)| **member != from);
         for peer in others.filter_map(|(_, peer)| peer.as_mut()) {
@@ -170,7 +183,7 @@ impl Peers {
         }
     }
 
-    /// A member tells which snapshots it holds.
+    /// Records the snapshots that a run holds, and forgets those of runs that are gone.
     pub(crate) fn hold(&mut self, incarnation: Incarnation, names: &[SnapshotName]) {
         let Self { held, present, .. } = self;
         let newest = names.len().saturating_sub(HELD_MAX);
@@ -179,21 +192,24 @@ impl Peers {
         held.retain(|run, _| is_here(run));
     }
 
-    /// Who is here and holds which snapshots.
+    /// Returns the snapshots held by runs that are present.
     pub(crate) fn held(&self) -> impl Iterator<Item = (Incarnation, &SnapshotName)> {
         let present = self.held.iter().filter(|(run, _)| self.has(**run));
         present.flat_map(|(run, names)| names.iter().map(|name| (*run, name)))
     }
 
+    /// Returns the replica behind a member, if the member has identified itself.
     pub(crate) fn peer(&self, from: Member) -> Option<&Peer> {
         self.present.get(&from)?.as_ref()
     }
 
+    /// Returns the replica behind a member for changing it.
     pub(crate) fn peer_mut(&mut self, from: Member) -> Option<&mut Peer> {
         self.present.get_mut(&from)?.as_mut()
     }
 
-    /// Notes a member of another cluster, who is nobody in this one; whether that is news.
+    /// Records that a member belongs to another cluster and ignores it as a peer. Returns true if
+    /// this was not known.
     pub(crate) fn foreign(&mut self, from: Member, cluster: ClusterId) -> bool {
         let known = self.present.get_mut(&from).and_then(Option::take);
         self.unidentified.remove(&from);
@@ -203,71 +219,77 @@ impl Peers {
         self.foreign.insert(from, cluster) != Some(cluster)
     }
 
-    /// Notes a member that runs another application, who is nobody in this one.
+    /// Forgets the replica behind a member that runs another application.
     pub(crate) fn forget(&mut self, from: Member) {
         self.membership_dirty |= self.present.get_mut(&from).and_then(Option::take).is_some();
         self.unidentified.remove(&from);
     }
 
-    /// Whether that member is in the configuration.
+    /// Returns true if the member is in the configuration.
     pub(crate) fn is_present(&self, member: Member) -> bool {
         self.present.contains_key(&member)
     }
 
-    /// The cluster of those members that are of another.
+    /// Returns the cluster of a member that belongs to another one, if there is any.
     pub(crate) fn foreign_cluster(&self) -> Option<ClusterId> {
         self.foreign.values().next().copied()
     }
 
+    /// Returns all members of the configuration, with the replicas behind them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Member, Option<&Peer>)> {
         self.present.iter().map(|(member, peer)| (*member, peer.as_ref()))
     }
 
-    /// Those who have said who they are, but for the dead.
+    /// Returns the peers that have identified themselves and are not presumed dead.
     pub(crate) fn identified(&self) -> impl Iterator<Item = &Peer> {
         self.present.values().flatten().filter(|peer| !peer.is_presumed_dead)
     }
 
-    /// Whether a member came after `since` that has not said yet who it is.
+    /// Returns true if a member that joined after `since` has not identified itself yet.
     pub(crate) fn has_unidentified(&self, since: Duration) -> bool {
         self.unidentified.values().any(|came| *came > since)
     }
 
+    /// Returns true if the run is here.
     pub(crate) fn has(&self, incarnation: Incarnation) -> bool {
         self.identified().any(|peer| peer.incarnation == incarnation)
     }
 
-    /// When a message of this voter last came, if the voter is here.
+    /// Returns the time at which a message of this voter last arrived, if the voter is here.
     pub(crate) fn heard_at(&self, voter: &Voter) -> Option<Duration> {
         let is_it =
             |peer: &&Peer| peer.incarnation.replica == voter.replica && peer.store == voter.store;
         self.identified().filter(is_it).map(|peer| peer.heard_at).max()
     }
 
+    /// Returns true if the voter is here, with the store that votes.
     pub(crate) fn has_voter(&self, voter: &Voter) -> bool {
         self.identified()
             .any(|peer| peer.incarnation.replica == voter.replica && peer.store == voter.store)
     }
 
-    /// Whether that replica runs with another store.
+    /// Returns true if the voter's replica runs with another store.
     pub(crate) fn has_other_store(&self, voter: &Voter) -> bool {
         self.identified()
             .any(|peer| peer.incarnation.replica == voter.replica && peer.store != voter.store)
     }
 
+    /// Returns true if any run of the replica is here.
     pub(crate) fn has_replica(&self, replica: ReplicaId) -> bool {
         self.identified().any(|peer| peer.incarnation.replica == replica)
     }
 
-    /// Whether another run of this replica, which this one has heard after itself, is the later
-    /// of the two. Who has announced itself before met this one when a network healed, or this
-    /// one was away when it came: then both know by the nonces alone.
+    /// Returns true if another run of this replica, heard after this run heard itself, is the later
+    /// one of the two. `first` tells whether this was the other's first announcement. If it was
+    /// not, the two met when a network healed, or this run was away when the other came; then both
+    /// compare nonces.
     pub(crate) fn is_later(&self, other: Nonce, first: bool, mine: Nonce) -> bool {
         let later = first || other > mine || self.later.contains(&other);
         later && !self.earlier.contains(&other)
     }
 
-    /// Remembers another run with this replica's own id; the lowest gives way where there are many.
+    /// Records another run with this replica's own id. Drops the lowest nonce if there are too
+    /// many.
     pub(crate) fn remember(runs: &mut BTreeSet<Nonce>, run: Nonce) {
         runs.insert(run);
         if runs.len() > RUNS_MAX {
@@ -275,6 +297,7 @@ impl Peers {
         }
     }
 
+    /// Returns the highest ballot that any peer is known to have promised.
     pub(crate) fn highest_promise(&self) -> Ballot {
         self.identified().map(|peer| peer.promised).max().unwrap_or_default()
     }

@@ -1,34 +1,34 @@
-//! Noticing that the transport lists a majority and delivers nothing from it.
+//! Detection of a transport that lists a majority and delivers nothing from it.
 
 use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::wire::types::Voter;
 
-/// After so many election timeouts, in each of which every replica reports its progress at least
-/// once, silence is no accident. A ring that is formed anew is silent for less.
+/// Number of election timeouts after which silence is reported. Every replica reports its progress
+/// at least once in each, and forming a ring takes less time than this.
 const SILENT_TIMEOUTS: u32 = 5;
 
 impl<T> Engine<T> {
-    /// Returns for how long no majority of the voters has been heard, once that is long: although
-    /// they are in the configuration, nothing is delivered here. The daemon hangs, or the network
-    /// loses what the daemons need to go on.
+    /// Returns the time for which no majority of the voters has been heard, once it is long enough
+    /// to report. The voters are in the configuration, but nothing is delivered here: the daemon
+    /// hangs, or the network loses the daemons' packets. `None` if no epoch is open here.
     pub(crate) fn silence(&self) -> Option<Duration> {
         self.live()?;
         self.majority_silent_for()
     }
 
-    /// Returns whether a majority of the voters is in the configuration but silent, while this
-    /// replica's own messages are delivered. The transport may list dead processes for ever
-    /// (rule N9).
+    /// Returns true if a majority of the voters is in the configuration but silent, while this
+    /// replica's own messages are delivered. The transport may list dead processes forever (rule
+    /// N9).
     pub(crate) fn majority_seems_dead(&self) -> bool {
         let hears_itself =
             self.peers.heard_at(&self.voter()).is_some_and(|at| self.ago(at) < self.silence_min());
         hears_itself && self.majority_silent_for().is_some()
     }
 
-    /// Returns for how long no majority of the voters has been heard, if one is listed and that is
-    /// long.
+    /// Returns the time for which no majority of the voters has been heard, if a majority is listed
+    /// and the time is long enough to report.
     fn majority_silent_for(&self) -> Option<Duration> {
         if self.log.is_empty() || !self.sees_majority() {
             return None;
@@ -46,8 +46,8 @@ impl<T> Engine<T> {
         Some(self.ago(last)).filter(|silence| *silence >= self.silence_min())
     }
 
-    /// What a silent replica waits for. The time in it grows by doubling, so that it is not news all
-    /// the time.
+    /// Describes the silence for the status. The time in the text doubles each time, so that it
+    /// does not change at every tick.
     pub(crate) fn waiting_for_silent_majority(&self) -> Option<String> {
         let silence = self.silence()?;
         let mut known = self.silence_min();
@@ -55,12 +55,13 @@ impl<T> Engine<T> {
             known *= 2;
         }
         Some(format!(
-            "waiting to hear a majority of the voters: nothing has come from it for more than {} s, \
-             although the transport lists it; see to this host's daemon and network",
+            "waiting to hear from a majority of the voters: nothing was received from it for more \
+             than {} s, although the transport lists it; check this host's daemon and network",
             known.as_secs()
         ))
     }
 
+    /// Minimum time of silence to be reported.
     fn silence_min(&self) -> Duration {
         self.config.election_timeout * SILENT_TIMEOUTS
     }
@@ -74,14 +75,14 @@ mod tests {
     use crate::event::{Event, changes};
 
     #[test]
-    fn a_replica_that_hears_no_majority_says_for_how_long() {
+    fn a_replica_that_hears_no_majority_reports_for_how_long() {
         let mut solo = Solo::new();
         (0..1200).for_each(|_| solo.wait(TICK));
         let well = solo.engine.status();
         assert_eq!((well.silent, &well.waiting), (None, &None), "an idle group is not silent");
 
         let short = solo.deaf_for(Duration::from_secs(4));
-        assert_eq!((short.silent, &short.waiting), (None, &None), "as while a ring is formed");
+        assert_eq!((short.silent, &short.waiting), (None, &None), "forming a ring takes as long");
         let long = solo.deaf_for(Duration::from_secs(11));
         let silent = long.silent.unwrap();
         assert!(
@@ -93,11 +94,11 @@ mod tests {
 
         (0..20).for_each(|_| solo.wait(TICK));
         let well = solo.engine.status();
-        assert_eq!((well.silent, well.waiting), (None, None), "it goes on");
+        assert_eq!((well.silent, well.waiting), (None, None), "the replica hears the group again");
     }
 
     #[test]
-    fn learners_are_not_a_majority() {
+    fn learners_do_not_count_towards_a_majority_that_is_heard() {
         let mut solo = Solo::new();
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
         solo.announce(member(2, 2), run(2, 2));

@@ -1,4 +1,4 @@
-//! Who votes: what operators ask for, and how the voters follow it (rules V1 to V4).
+//! Changes of voters: operators' requests, and how the voters follow them (rules V1 to V4).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,70 +10,70 @@ use crate::wire::entry::{Batch, Commands, Entry, EntryPayload};
 use crate::wire::message::Open;
 use crate::wire::types::{Ballot, ClusterId, Index, Position, ReplicaId, Voter, Voters};
 
-/// More voters than any group has use for: each command waits for a majority of them.
+/// Maximum number of voters. More would only make commands slower, as each waits for a majority.
 pub const VOTERS_MAX: usize = 15;
-/// How far a replica may be behind the commit index to be taken in as a voter: less than
-/// what the group writes while the epoch that takes it in begins.
+/// Maximum number of entries that a replica may be behind the commit index to become a voter. The
+/// group writes more than that while the epoch that admits the replica opens.
 pub(crate) const LAG_MAX: u64 = 1024;
 
-/// A change of who is to vote, asked for by an operator. It stands in the log like any
-/// command; the voters follow once the replicas that it names are there and in step.
+/// A change of the voters, requested by an operator. It is an entry of the log like any command;
+/// the voters follow once the replicas that it names are in the group and caught up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VoterChange {
-    /// That replica is to vote.
+    /// Makes the replica a voter.
     Add(ReplicaId),
-    /// It is not to vote any more. It may go on as a learner.
+    /// Takes the replica's vote away. It may continue as a learner.
     Remove(ReplicaId),
-    /// The second is to vote in the place of the first.
+    /// Makes the second replica a voter in place of the first.
     Replace(ReplicaId, ReplicaId),
 }
 
-/// Why an operator's request was not carried out.
+/// Reason why an operator's request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// There is no such voter.
-    #[error("replica {0} is no voter: `status` tells who is")]
+    /// The replica is not a voter.
+    #[error("replica {0} is not a voter: `status` lists the voters")]
     NotAVoter(ReplicaId),
-    /// It votes already, and so cannot take another's place.
-    #[error("replica {0} votes already: remove the other one instead")]
+    /// The replica is a voter already, so it cannot take another's place.
+    #[error("replica {0} is a voter already: remove the other replica instead")]
     VotesAlready(ReplicaId),
-    /// A group needs a voter.
-    #[error("replica {0} is the last voter: add another before it is removed")]
+    /// The replica is the only voter, and a group needs one.
+    #[error("replica {0} is the last voter: add another one before removing it")]
     LastVoter(ReplicaId),
-    /// The limit is reached.
-    #[error("a group has {VOTERS_MAX} voters at most: remove one first")]
+    /// The group has [`VOTERS_MAX`] voters already.
+    #[error("a group has at most {VOTERS_MAX} voters: remove one first")]
     TooMany,
-    /// With the log in memory a group that has lost all its stores forms itself anew from the
-    /// list it was started with, so all who vote must be listed there (rule V3).
+    /// The replica is not listed in `bootstrap`, and logs are in memory. A group that has lost all
+    /// its stores then forms anew from that list, so every voter must be listed (rule V3).
     #[error(
-        "replica {0} is not among those that form the group, and only they may vote while the \
-         log is in memory: keep the log on disk, or list it at all replicas"
+        "replica {0} is not listed in the bootstrap voters, and only those may vote while the log \
+         is in memory: keep the log on disk, or list the replica at all replicas"
     )]
     NotListed(ReplicaId),
-    /// Another request has undone it before it was in force.
-    #[error("another request has undone this one before it was in force")]
+    /// Another request has reversed this one before it took effect.
+    #[error("another request reversed this one before it took effect")]
     Undone,
-    /// A majority of the voters is in the group, and has been heard within the last five election
+    /// A majority of the voters is in the group, and was heard within the last five election
     /// timeouts.
     #[error(
-        "a majority of the voters {0} is in the group: force a new cluster only when they are lost \
-         for good; should their processes be dead, ask again in a few seconds"
+        "a majority of the voters {0} is in the group: force a new cluster only if they are lost \
+         for good; if their processes are dead, retry in a few seconds"
     )]
     MajorityIsHere(String),
-    /// This replica has nothing to go on with.
-    #[error("this replica has no log that a cluster could go on with: force it at one that has")]
+    /// This replica's log is empty, so it cannot start a new cluster.
+    #[error("this replica has an empty log: force the new cluster at a replica that has a log")]
     NoLog,
-    /// The replica stopped. The request may still take effect.
+    /// The replica has stopped. The request may still take effect.
     #[error("the replica has stopped ({0}); the request may still take effect")]
     Stopped(StopReason),
-    /// No answer came in time. The request may still take effect.
+    /// The group did not answer in time. The request may still take effect.
     #[error("no answer in time: {0}; the request may still take effect")]
     Timeout(String),
 }
 
 impl VoterChange {
-    /// What it makes of the replicas that are to vote.
+    /// Applies the change to the set of desired voters.
     pub(crate) fn apply(self, desired: &mut BTreeSet<ReplicaId>) -> Result<(), AdminError> {
         match self {
             Self::Add(new) => {
@@ -105,6 +105,7 @@ impl VoterChange {
         Ok(())
     }
 
+    /// Returns true if the change is in effect in this set of voters.
     fn holds(self, replicas: &BTreeSet<ReplicaId>) -> bool {
         match self {
             Self::Add(new) => replicas.contains(&new),
@@ -113,32 +114,32 @@ impl VoterChange {
         }
     }
 
-    /// The change that a batch of the operator's kind holds.
+    /// Returns the change that an operator's batch holds.
     pub(crate) fn of(batch: &Batch) -> Option<Self> {
         codec::decode(Commands(&batch.commands).next()?).ok()
     }
 }
 
-/// What operators have asked of this replica and wait for.
+/// Operators' requests at this replica that have not been answered.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     /// By ticket.
     waiting: BTreeMap<u64, Awaited>,
 }
 
-/// What a request waits for.
+/// Event that a request waits for.
 #[derive(Clone, Copy, Debug)]
 enum Awaited {
-    /// The entry that holds the change is to be committed.
+    /// The commit of the entry that holds the change.
     Entry(VoterChange),
-    /// The change is to be in force.
+    /// The change taking effect, once its entry is committed.
     Force(VoterChange),
-    /// This entry is to be committed.
+    /// The commit of the entry at this index.
     Commit(Index),
 }
 
 impl Requests {
-    /// The entry with that request is committed.
+    /// Records that the entry with the request is committed.
     pub(crate) fn committed(&mut self, ticket: u64) {
         if let Some(awaited) = self.waiting.get_mut(&ticket)
             && let Awaited::Entry(change) = *awaited
@@ -149,6 +150,8 @@ impl Requests {
 }
 
 impl<T> Engine<T> {
+    /// Checks an operator's change and proposes it. A change that is impossible is rejected at
+    /// once.
     pub(crate) fn on_voter_change(
         &mut self,
         ticket: u64,
@@ -170,11 +173,11 @@ impl<T> Engine<T> {
         self.requests.waiting.insert(ticket, Awaited::Entry(change));
         match codec::encode(&change) {
             Ok(bytes) => self.proposals.queue_request(ticket, bytes.into()),
-            Err(error) => unreachable!("a change of voters encodes: {error}"),
+            Err(error) => unreachable!("a change of voters must encode: {error}"),
         }
     }
 
-    /// Answers requests whose effect is there, or cannot come any more.
+    /// Answers the requests whose effect is complete, or that another request has reversed.
     pub(crate) fn answer_requests(&mut self, out: &mut Vec<Output<T>>) {
         let voters = self.log.voters();
         let in_force = || voters.now.iter().map(|voter| voter.replica).collect();
@@ -192,7 +195,7 @@ impl<T> Engine<T> {
         });
     }
 
-    /// The replica stops: whoever waits hears it.
+    /// Answers all requests because the replica stops.
     pub(crate) fn abandon_requests(&mut self, reason: &StopReason, out: &mut Vec<Output<T>>) {
         for ticket in std::mem::take(&mut self.requests.waiting).into_keys() {
             let result = Err(AdminError::Stopped(reason.clone()));
@@ -200,16 +203,17 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Whom this sequencer wants to vote instead of those that do; `None` while they are as
-    /// they should be, or cannot be changed yet.
+    /// Returns the voters that this sequencer wants in place of the present ones. `None` while the
+    /// voters are as desired, or cannot be changed yet.
     ///
-    /// A replica that is to vote and is in step takes the place of its predecessor whose
-    /// store is not here any more (rule V2). Nobody is taken in before it is in step, and no
-    /// change is begun that could not be committed by who is here.
+    /// A caught-up replica takes the place of its predecessor whose store is no longer here (rule
+    /// V2). No replica becomes a voter before it has caught up, and no change is started that the
+    /// replicas here could not commit.
     pub(crate) fn wanted_voters(&self) -> Option<Vec<Voter>> {
         let epoch = self.live().filter(|epoch| epoch.sequencing)?;
         let voters = self.log.voters();
-        // Its `EpochStart` is committed: so the voters of before are settled too.
+        // This epoch's `EpochStart` has to be committed, and so the last change of the voters
+        // settled.
         if self.commit.index <= epoch.open.base.index || !voters.is_settled(self.commit.index) {
             return None;
         }
@@ -221,16 +225,16 @@ impl<T> Engine<T> {
                 let old = voters.now.iter().find(|voter| voter.replica == *replica);
                 match old {
                     Some(old) if self.peers.has_voter(old) => Some(*old),
-                    _ => self.in_step_as(*replica).or(old.copied()),
+                    _ => self.caught_up_as(*replica).or(old.copied()),
                 }
             })
             .collect();
-        // Of a replica that runs with another store by now, the one that votes is lost, though
-        // the group may not have noticed yet.
+        // A store whose replica now runs with another one is lost, even if the group has not
+        // noticed yet.
         let is_here =
             |voter: &Voter| self.peers.has_voter(voter) && !self.peers.has_other_store(voter);
-        // Of those that are not to vote any more as many stay as are missing of those that are:
-        // who is to be replaced votes until the other one does.
+        // A voter that is being removed keeps its vote until its replacement is ready, so that
+        // fault tolerance never drops during the change.
         let desired = self.log.desired();
         let goes = |voter: &&Voter| !desired.contains(&voter.replica);
         let mut going: Vec<Voter> = voters.now.iter().filter(goes).copied().collect();
@@ -243,8 +247,8 @@ impl<T> Engine<T> {
         (wanted.now != voters.now && can_commit).then_some(wanted.now)
     }
 
-    /// That replica with the store that it follows this epoch with.
-    fn in_step_as(&self, replica: ReplicaId) -> Option<Voter> {
+    /// Returns the replica, with the store that it follows this epoch with, if it has caught up.
+    fn caught_up_as(&self, replica: ReplicaId) -> Option<Voter> {
         let follows = self.peers.identified().find(|peer| {
             peer.incarnation.replica == replica
                 && peer.epoch == self.promised
@@ -254,9 +258,9 @@ impl<T> Engine<T> {
         Some(Voter { replica, store: follows.store })
     }
 
-    /// Rule V4: goes on alone after a majority of the voters was lost for good, as another
-    /// cluster, whose first identity is the entry that says so. Everything in this log is
-    /// kept; what only the others had is lost.
+    /// Continues with this replica as the only voter after a majority of the voters was lost for
+    /// good (rule V4). Opens an epoch whose `EpochStart` gives the new cluster its id. Keeps
+    /// everything in this log; entries that only the other replicas had are lost.
     pub(crate) fn force_new_cluster(
         &mut self,
         ticket: u64,
@@ -275,7 +279,9 @@ impl<T> Engine<T> {
             return Ok(());
         }
         let Some(counter) = self.next_counter() else {
-            return Err(StopReason::Invariant("there is no higher ballot".into()));
+            return Err(StopReason::Invariant(
+                "no ballot counter is left above the highest one seen".into(),
+            ));
         };
         let me = self.me();
         let ballot = Ballot { counter, replica: me.replica.0, nonce: me.nonce };
@@ -287,7 +293,7 @@ impl<T> Engine<T> {
         let cluster = ClusterId(start.digest.0);
         tracing::warn!(
             replica = %me.replica, old = ?self.cluster, new = %cluster, index = %position.index,
-            "forces a new cluster, of this replica alone"
+            "forcing a new cluster with this replica as the only voter"
         );
         self.cluster = Some(cluster);
         self.requests.waiting.insert(ticket, Awaited::Commit(position.index));
@@ -318,7 +324,8 @@ mod tests {
         })
     }
 
-    /// Replica 2 follows a group of one, and an operator wants it to vote.
+    /// Returns a group of one that replica 2 follows, after an operator has asked to make 2 a
+    /// voter.
     fn to_be_changed() -> Solo {
         let mut solo = Solo::new();
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
@@ -333,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_who_is_to_be_replaced_votes_until_the_other_one_is_in_step() {
+    fn v1_a_voter_keeps_its_vote_until_its_replacement_has_caught_up() {
         let mut solo = Solo::new();
         let change = VoterChange::Replace(ReplicaId(1), ReplicaId(2));
         solo.input(Input::ChangeVoters { ticket: 7, change });
@@ -348,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_waits_for_a_replica_is_told() {
+    fn the_status_reports_a_change_that_waits_for_a_replica() {
         let mut solo = Solo::new();
         assert_eq!(solo.engine.status().pending_change(), None);
         let change = VoterChange::Replace(ReplicaId(1), ReplicaId(2));
@@ -380,8 +387,8 @@ mod tests {
         assert_eq!(solo.engine.log.voters().now.len(), 2);
 
         solo.input(Input::ForceNewCluster { ticket: 8 });
-        assert_eq!(solo.engine.cluster(), old, "replica 2 was heard just now");
-        // The transport lists replica 2 for ever, although its process is dead.
+        assert_eq!(solo.engine.cluster(), old, "replica 2 was heard a moment ago");
+        // The transport lists replica 2 forever, although its process is dead.
         (0..6).for_each(|_| solo.wait(solo.engine.config().election_timeout));
         solo.input(Input::ForceNewCluster { ticket: 9 });
         assert_ne!(solo.engine.cluster(), old);
@@ -389,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn v4_a_replica_that_does_not_hear_itself_forces_nothing() {
+    fn v4_a_replica_that_does_not_hear_itself_cannot_force_a_new_cluster() {
         let mut solo = to_be_changed();
         solo.wait(solo.engine.config().election_timeout / 4);
         let old = solo.engine.cluster();
@@ -403,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_waits_a_little_for_others_that_come_at_the_same_time() {
+    fn a_change_waits_a_moment_for_others_that_come_at_the_same_time() {
         let mut solo = to_be_changed();
         assert!(!begins(&solo));
         solo.wait(solo.engine.config().election_timeout / 4);
@@ -411,13 +418,13 @@ mod tests {
     }
 
     #[test]
-    fn a_change_does_not_count_on_a_store_whose_replica_runs_with_another() {
+    fn a_change_does_not_rely_on_a_store_whose_replica_runs_with_another_store() {
         let mut solo = to_be_changed();
         let members = [member(1, 1), member(2, 2), member(2, 3)];
         solo.configure(&members, &members[2..]);
         solo.announce(member(2, 3), run(2, 3));
         assert_eq!(solo.engine.wanted_voters(), None);
-        // The group has noticed which of them is gone.
+        // The group has noticed that the old store is gone.
         solo.configure(&[member(1, 1), member(2, 3)], &[]);
         let news = follows(&solo, run(2, 3));
         solo.deliver(member(2, 3), news);
@@ -426,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn v4_who_turns_out_to_be_of_another_cluster_is_nobody_here() {
+    fn v4_a_member_of_another_cluster_is_no_longer_a_peer() {
         let mut solo = to_be_changed();
         let cluster = Some(ClusterId(77));
         let message = follows(&solo, run(2, 2));
