@@ -6,34 +6,36 @@ use crate::engine::log::Log;
 use crate::wire::entry::Batch;
 use crate::wire::types::{Incarnation, Nonce, Origin};
 
-/// How far an origin may be ahead of the order. More than any replica has in flight.
+/// Maximum number of batches by which an origin may be ahead of the order. No replica has as many
+/// in flight.
 const AHEAD_MAX: u64 = 1024;
-/// Maximum number of bytes that the batches take, beside what the log keeps.
+/// Maximum number of bytes that the batches take, in addition to the log.
 const BYTES_MAX: usize = 64 << 20;
 
 /// Batches that were delivered and are not in the log yet (rule N5).
 ///
-/// When they take more than [`BYTES_MAX`], batches of runs that are gone are dropped first, then
-/// the newest ones of the live run that has the most. A dropped batch is sent again by its origin,
+/// If they take more than [`BYTES_MAX`], batches of runs that are gone are dropped first, then the
+/// newest batches of the live run that has the most. A dropped batch is sent again by its origin,
 /// or fetched once it is marked.
 #[derive(Debug, Default)]
 pub(crate) struct BatchPool {
     batches: BTreeMap<(Origin, u64), Batch>,
     /// Sum of [`cost`] over all batches.
     bytes: usize,
-    /// The same for each run.
+    /// Sum of [`cost`] over the batches of each run.
     by_run: BTreeMap<Incarnation, usize>,
-    /// Origin of the batch that was ordered last.
+    /// Origin of the last batch that was ordered.
     served: Option<Origin>,
 }
 
-/// About the memory that a batch takes.
+/// Returns the approximate memory that a batch takes, in bytes.
 fn cost(batch: &Batch) -> usize {
     batch.commands.len() + size_of::<((Origin, u64), Batch)>()
 }
 
 impl BatchPool {
-    /// Keeps a batch that may still be ordered. `is_here` tells which runs are in the group.
+    /// Keeps a batch if it may still be ordered. `is_here` returns true for runs that are in the
+    /// group.
     pub(crate) fn insert(
         &mut self,
         log: &Log,
@@ -66,7 +68,7 @@ impl BatchPool {
             let by_weight = |run: &(&Incarnation, &usize)| (!is_here(*run.0), *run.1);
             let Some((run, _)) = self.by_run.iter().max_by_key(by_weight) else { return };
             let run = *run;
-            // Its first batches are the ones that can be ordered next.
+            // Drop the newest batch: the oldest ones are those that can be ordered next.
             let all = self.batches.range(of_replica(run)).rev().map(|(key, _)| *key);
             let Some(newest) = all.clone().find(|(origin, _)| origin.nonce == run.nonce) else {
                 return;
@@ -75,6 +77,7 @@ impl BatchPool {
         }
     }
 
+    /// Removes a batch and returns it.
     pub(crate) fn take(&mut self, origin: Origin, number: u64) -> Option<Batch> {
         let batch = self.batches.remove(&(origin, number))?;
         let cost = cost(&batch);
@@ -88,16 +91,17 @@ impl BatchPool {
         Some(batch)
     }
 
-    /// Forgets what is in the order already or can never be.
+    /// Drops all batches that are already in the order or can never be.
     pub(crate) fn prune(&mut self, log: &Log) {
         self.forget(log, ..);
     }
 
-    /// The same for the batches of one replica, a batch of which has come into the log.
+    /// Drops the batches of one replica that are in the order or can never be, after its batch
+    /// `number` has entered the log.
     pub(crate) fn reached(&mut self, log: &Log, origin: Origin, number: u64) {
         let first = (Origin { counter: 0, nonce: Nonce(0), ..origin }, 0);
         self.forget(log, first..=(origin, number));
-        // Later runs by their nonce, with the same counter.
+        // Also those of other runs with the same counter and a higher nonce.
         let last = (Origin { nonce: Nonce(u64::MAX), ..origin }, u64::MAX);
         self.forget(log, (Bound::Excluded((origin, u64::MAX)), Bound::Included(last)));
     }
@@ -110,7 +114,7 @@ impl BatchPool {
         }
     }
 
-    /// Whether it takes no more than it may, and holds nothing that is past.
+    /// Returns true if the accounting is right, the limit is kept, and no batch is past the log.
     #[cfg(feature = "testing")]
     pub(crate) fn is_within_bounds(&self, log: &Log) -> bool {
         self.bytes <= BYTES_MAX
@@ -119,8 +123,8 @@ impl BatchPool {
             && !self.batches.keys().any(|(origin, number)| log.is_past(origin, *number))
     }
 
-    /// Takes a batch that is the next of its origin, if there is any; of each origin in turn, so
-    /// that nobody waits for ever when less is ordered than comes.
+    /// Removes and returns a batch that is the next of its origin, if there is one. Origins take
+    /// turns, so that none starves when batches arrive faster than they are ordered.
     pub(crate) fn take_next(&mut self, is_next: impl Fn(&Origin, u64) -> bool) -> Option<Batch> {
         let others = self.served.map_or(Bound::Unbounded, |o| Bound::Excluded((o, u64::MAX)));
         let later = self.batches.range((others, Bound::Unbounded)).map(|(key, _)| key);
@@ -130,14 +134,13 @@ impl BatchPool {
         self.take(origin, number)
     }
 
-    /// Whether there is a batch that could be ordered now. What waits behind a gap of a
-    /// dead origin cannot.
+    /// Returns true if a batch could be ordered now. A batch after a gap of a dead origin cannot.
     pub(crate) fn has_next(&self, log: &Log) -> bool {
         self.batches.keys().any(|(origin, number)| log.is_next(origin, *number))
     }
 }
 
-/// The range of keys that the batches of all runs of a replica have.
+/// Returns the range of keys of the batches of all runs of a replica.
 fn of_replica(run: Incarnation) -> impl RangeBounds<(Origin, u64)> {
     let origin = Origin { replica: run.replica, counter: 0, nonce: Nonce(0) };
     (origin, 0)..=(Origin { counter: u64::MAX, nonce: Nonce(u64::MAX), ..origin }, u64::MAX)
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_batches_in_the_order_of_their_numbers() {
+    fn batches_are_taken_in_the_order_of_their_numbers() {
         let mut log = log_with_members();
         let mut pool = BatchPool::default();
         for number in [3, 2, 1, 2] {
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn each_origin_has_its_turn() {
+    fn origins_take_turns() {
         let mut log = Log::default();
         let mut pool = BatchPool::default();
         let at = |replica| Origin { replica: ReplicaId(replica), counter: 1, nonce: Nonce(1) };
@@ -208,7 +211,7 @@ mod tests {
         assert_eq!(order, [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3)]);
     }
 
-    /// A batch of a run of another replica.
+    /// Returns a batch of `bytes` bytes of a run of the given replica.
     fn large(replica: u32, number: u64, bytes: usize) -> Batch {
         let origin = Origin { replica: ReplicaId(replica), counter: 1, nonce: Nonce(7) };
         Batch { origin, commands: Bytes::from(vec![0; bytes]), ..batch(1, number) }
@@ -225,8 +228,8 @@ mod tests {
         for (replica, number) in [(1, 1), (2, 1), (2, 2), (3, 1)] {
             pool.insert(&log, large(replica, number, third), |run| run.replica.0 != 1);
         }
-        assert_eq!(kept(&pool), [(2, 1), (3, 1)], "then the newest of the largest");
-        // Whatever a run that is gone had, it gives way.
+        assert_eq!(kept(&pool), [(2, 1), (3, 1)], "then the newest of the run with the most");
+        // The batches of a run that is gone are dropped whatever their size.
         pool.insert(&log, large(4, 1, third), |run| run.replica.0 != 4);
         assert_eq!(kept(&pool), [(2, 1), (3, 1)]);
         pool.insert(&log, large(2, 3, third / 2), |_| true);
@@ -234,7 +237,7 @@ mod tests {
         pool.insert(&log, large(5, 1, third / 2), |_| true);
         assert_eq!(kept(&pool), [(2, 1), (3, 1), (5, 1)]);
         pool.insert(&log, large(6, 1, BYTES_MAX), |_| true);
-        assert_eq!(kept(&pool), [(2, 1), (3, 1), (5, 1)], "larger than all there is");
+        assert_eq!(kept(&pool), [(2, 1), (3, 1), (5, 1)], "the batch is larger than the limit");
         for (replica, number) in [(2, 1), (3, 1), (5, 1)] {
             let origin = large(replica, number, 0).origin;
             assert!(pool.take(origin, number).is_some());
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_log_has_reached_is_forgotten_at_once() {
+    fn batches_that_the_log_has_passed_are_dropped_at_once() {
         let (mut log, mut pool) = (Log::default(), BatchPool::default());
         let of = |counter, nonce, number| {
             let origin = Origin { replica: ReplicaId(1), counter, nonce: Nonce(nonce) };
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_what_was_superseded() {
+    fn batches_of_superseded_origins_are_dropped() {
         let mut log = Log::default();
         let mut pool = BatchPool::default();
         pool.insert(&log, batch(1, 1), |_| true);

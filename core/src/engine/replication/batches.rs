@@ -1,16 +1,18 @@
-//! Sending this replica's commands in batches, and again where they had no effect (rules N1 and N10).
+//! Sending of this replica's commands in batches, and resending of batches that had no effect
+//! (rules N1 and N10).
 
 use crate::engine::{Config, Engine, Output, StepResult};
 use crate::wire::entry::{Batch, EntryPayload};
 use crate::wire::message::Message;
 
 impl<T> Engine<T> {
-    /// Rule N1: a bounded number of batches is under way, and the next is filled meanwhile
-    /// until it is worth a message; so batches grow with load, and a lone command goes at
-    /// once.
+    /// Sends the batches that are due (rule N1). A bounded number is in flight; meanwhile the next
+    /// batch is filled until it is worth a message. So batches grow with load, and a lone command
+    /// is sent at once.
     pub(crate) fn send_batches(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         let Config { batch_bytes_max, batches_in_flight_max, .. } = self.config;
-        // A lone voter commits what it has not sent yet, so what is in flight is no bound for it.
+        // A lone voter commits before its batches are sent, so the limit in flight does not bound
+        // it; the outbox does.
         while self.is_in_sync()
             && self.proposals.is_due(batch_bytes_max, batches_in_flight_max)
             && self.outbox.has_room()
@@ -23,8 +25,8 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// Rule N4: the sequencer positions its own batch when it hands it over to be sent;
-    /// the batch carries the marks for all before it and for itself.
+    /// Sends a batch. The sequencer orders its own batch here, when it hands it to the transport;
+    /// the batch carries the marks for all entries before it and for itself (rule N4).
     fn send_batch(&mut self, batch: Batch, out: &mut Vec<Output<T>>) -> StepResult {
         if self.may_order() && self.log.is_next(&batch.origin, batch.number) {
             self.order(EntryPayload::Batch(batch.clone()));
@@ -35,7 +37,8 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// At a tick: whose time is over is answered. What was never sent never will be.
+    /// At a tick: answers callers whose deadline has passed. Commands never sent are withdrawn and
+    /// will not take effect.
     pub(crate) fn expire_proposals(&mut self, out: &mut Vec<Output<T>>) {
         let (unsent, unknown) = self.proposals.expire(self.now.monotonic);
         if !unsent.is_empty() {
@@ -46,7 +49,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Sends again, in order, what has had no effect for a while.
+    /// Sends again, in order, the batches that have had no effect in time.
     pub(crate) fn resend_batches(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         if !self.is_in_sync() {
             return Ok(());

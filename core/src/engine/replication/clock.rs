@@ -3,20 +3,20 @@ use std::time::Duration;
 use crate::Timestamp;
 use crate::engine::Now;
 
-/// Maximum time by which a sequencer may begin ahead of elapsed time.
+/// Maximum number of milliseconds by which a sequencer may begin ahead of elapsed time.
 const SLACK_MS: u64 = 1000;
-/// A difference between the wall clock and log time that operators should know about.
+/// Number of milliseconds between the wall clock and log time above which operators are warned.
 const WORTH_A_WARNING_MS: u64 = 5000;
-/// Time between two such warnings.
+/// Minimum time between two such warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Millionths of elapsed time, as this host's monotonic clock counts it, by which log time
-/// proceeds: at least, at most, and at least by the clock of any other host.
+/// Rates of log time, in millionths of elapsed time on this host's monotonic clock: the lowest, the
+/// highest, and the lowest as it appears by the clock of any other host.
 const SLOWEST: u64 = 999_000;
 const FASTEST: u64 = 1_001_000;
 const SLOWEST_ELSEWHERE: u64 = 998_000;
 
-/// A stamp, and when this run saw it: by then log time had reached it.
+/// A stamp, and the time at which this run saw it: log time had reached the stamp by then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     stamp: Timestamp,
@@ -24,16 +24,16 @@ struct Seen {
 }
 
 impl Seen {
-    /// The time `now`, if it has proceeded at that rate since.
+    /// Returns log time at `now`, if it has advanced at `rate` since the stamp was seen.
     fn after(self, now: Duration, rate: u64) -> Timestamp {
         let micros = now.saturating_sub(self.at).as_micros() as u64;
         let millis = (u128::from(micros) * u128::from(rate) / 1_000_000_000) as u64;
         Timestamp(self.stamp.0.saturating_add(millis))
     }
 
-    /// Replaces `known` by this one, if this one gives a greater lower bound. Bounds are rounded
-    /// down to milliseconds: a stamp that is no greater than the bound must not replace it, or
-    /// thousands of stamps a second would round log time down to a standstill.
+    /// Replaces `known` if this stamp gives a greater lower bound. Bounds are rounded down to
+    /// milliseconds. A stamp that does not exceed the bound must not replace it, because with
+    /// thousands of stamps a second the rounding would stop log time.
     fn raise(self, known: &mut Option<Self>) {
         if known.is_none_or(|known| self.stamp > known.after(self.at, SLOWEST)) {
             *known = Some(self);
@@ -41,29 +41,29 @@ impl Seen {
     }
 }
 
-/// The log's time (rule N11): the sequencer's wall clock, bounded from both sides by elapsed time.
+/// The log's time (rule N11): the sequencer's wall clock, bounded on both sides by elapsed time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LogClock {
-    /// Gives the greatest lower bound of all stamps that this run has seen.
+    /// The stamp that gives the greatest lower bound, of all that this run has seen.
     latest: Option<Seen>,
-    /// The same of the stamps of the open epoch.
+    /// The same, of the stamps of the open epoch.
     of_epoch: Option<Seen>,
-    /// `latest` as it was when this replica began to sequence the open epoch.
+    /// Value of `latest` when this replica began to sequence the open epoch.
     anchor: Option<Seen>,
-    /// This run has seen a stamp that was given after its start (rule N11c).
+    /// Set once this run has seen a stamp that was given after its start (rule N11c).
     knows_time: bool,
     warned_at: Option<Duration>,
-    /// When the state machine wants to be woken.
+    /// Time at which the state machine asks to be woken.
     pub(crate) wake_at: Option<Timestamp>,
 }
 
 impl LogClock {
-    /// Takes note of a stamp in the log, wherever it comes from.
+    /// Records a stamp in the log, whatever its source.
     pub(crate) fn saw(&mut self, stamp: Timestamp, at: Duration) {
         Seen { stamp, at }.raise(&mut self.latest);
     }
 
-    /// The same of a stamp that the open epoch's sequencer has given or repeated.
+    /// Records a stamp that the open epoch's sequencer has given or repeated.
     pub(crate) fn saw_in_epoch(&mut self, stamp: Timestamp, at: Duration) {
         Seen { stamp, at }.raise(&mut self.of_epoch);
     }
@@ -73,33 +73,33 @@ impl LogClock {
         (self.of_epoch, self.anchor) = (None, None);
     }
 
-    /// Takes note that the log holds something that was stamped during this run.
+    /// Records that the log holds an entry stamped during this run.
     pub(crate) fn know_time(&mut self) {
         self.knows_time = true;
     }
 
-    /// Returns whether the log is known to hold an entry that was stamped during this run.
+    /// Returns true if the log is known to hold an entry that was stamped during this run.
     pub(crate) fn knows_time(&self) -> bool {
         self.knows_time
     }
 
-    /// Begins to sequence, with an epoch whose first stamp was seen.
+    /// Begins to sequence an epoch whose first stamp was seen.
     pub(crate) fn take_over(&mut self) {
         self.anchor = self.latest;
         self.knows_time = true;
     }
 
-    /// Rule N11a: the least that this replica may stamp.
+    /// Returns the lowest stamp that this replica may give (rule N11a).
     fn low(&self, now: Now) -> Timestamp {
         self.latest.map_or(Timestamp(0), |seen| seen.after(now.monotonic, SLOWEST))
     }
 
-    /// Returns the least time that another live sequencer stamps by now (rule N11d).
+    /// Returns the lowest stamp that another live sequencer would give now (rule N11d).
     pub(crate) fn expected(&self, now: Now) -> Timestamp {
         self.of_epoch.map_or(Timestamp(0), |seen| seen.after(now.monotonic, SLOWEST_ELSEWHERE))
     }
 
-    /// The stamp of the next entry, by rules N11a and N11b.
+    /// Returns the stamp for the next entry (rules N11a and N11b).
     pub(crate) fn stamp(&self, now: Now) -> Timestamp {
         let most = self.anchor.map_or(now.wall, |seen| {
             Timestamp(seen.after(now.monotonic, FASTEST).0.saturating_add(SLACK_MS))
@@ -107,8 +107,8 @@ impl LogClock {
         now.wall.min(most).max(self.low(now))
     }
 
-    /// Returns this replica's estimate of the log's time: the wall clock where that is possible by
-    /// what was seen (rule N11c).
+    /// Returns this replica's estimate of the log's time: the wall clock, within the bounds that
+    /// the stamps seen allow (rule N11c).
     pub(crate) fn estimate(&self, now: Now) -> Timestamp {
         match self.latest {
             Some(seen) if self.knows_time => {
@@ -118,8 +118,8 @@ impl LogClock {
         }
     }
 
-    /// Returns the milliseconds by which the wall clock is ahead of log time, negative if behind, if
-    /// a warning of it is due.
+    /// Returns the number of milliseconds by which the wall clock is ahead of log time (negative if
+    /// behind), if a warning is due.
     pub(crate) fn warning_due(&mut self, now: Now, log_time: Timestamp) -> Option<i64> {
         let recent = |at: Duration| now.monotonic.saturating_sub(at) < WARNING_INTERVAL;
         if now.wall.0.abs_diff(log_time.0) <= WORTH_A_WARNING_MS
@@ -136,14 +136,14 @@ impl LogClock {
 mod tests {
     use super::*;
 
-    /// Milliseconds since this host's start, and what its wall clock shows.
+    /// Returns the time of a host whose monotonic and wall clocks show these milliseconds.
     fn at(monotonic_ms: u64, wall_ms: u64) -> Now {
         Now { monotonic: Duration::from_millis(monotonic_ms), wall: Timestamp(wall_ms) }
     }
 
     const HOUR: u64 = 3_600_000;
 
-    /// The clock of a sequencer that took over when this time was known.
+    /// Returns the clock of a sequencer that took over when it saw the stamp `now.wall`.
     fn sequencing(now: Now) -> LogClock {
         let mut clock = LogClock::default();
         clock.saw(now.wall, now.monotonic);
@@ -152,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn n11_follows_a_wall_clock_that_is_right() {
+    fn n11_log_time_follows_a_correct_wall_clock() {
         let clock = sequencing(at(5000, 1_000_000));
         assert_eq!(clock.stamp(at(6000, 1_001_000)), Timestamp(1_001_000));
         assert_eq!(clock.stamp(at(5000 + HOUR, 1_000_000 + HOUR)), Timestamp(1_000_000 + HOUR));
     }
 
     #[test]
-    fn n11a_a_wall_clock_that_is_stepped_back_slows_it_by_a_thousandth() {
+    fn n11a_a_wall_clock_stepped_back_slows_log_time_by_a_thousandth() {
         let mut clock = sequencing(at(5000, 1_000_000));
         for later in [1, 1000, 60_000, HOUR] {
             let stamp = clock.stamp(at(5000 + later, 10));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn n11a_goes_on_however_often_it_stamps() {
+    fn n11a_frequent_stamps_do_not_stop_log_time() {
         let mut clock = sequencing(at(0, 1_000_000));
         let mut now = at(0, 10);
         for _ in 0..100_000 {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn n11a_stamps_that_are_repeated_or_fetched_late_change_nothing() {
+    fn n11a_repeated_and_late_stamps_change_nothing() {
         let mut clock = LogClock::default();
         clock.saw(Timestamp(1_000_000), Duration::ZERO);
         for stamp in [1_000_000, 900_000, 1_000_000 + HOUR / 2] {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn n11b_a_wall_clock_that_jumps_ahead_moves_it_by_a_second_in_each_epoch() {
+    fn n11b_a_wall_clock_that_jumps_ahead_adds_at_most_a_second_in_an_epoch() {
         let mut clock = sequencing(at(5000, 1_000_000));
         for later in [0, 5000, HOUR] {
             let now = at(5000 + later, 9_000_000_000);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn n11b_a_successor_with_a_clock_ahead_is_held_to_what_it_saw() {
+    fn n11b_a_successor_with_a_fast_clock_is_bounded_by_the_stamps_it_saw() {
         let mut clock = LogClock::default();
         clock.saw(Timestamp(1_000_000), Duration::from_secs(10));
         clock.take_over();
@@ -216,21 +216,25 @@ mod tests {
     }
 
     #[test]
-    fn n11c_an_estimate_is_the_wall_clock_where_that_is_possible() {
+    fn n11c_the_estimate_is_the_wall_clock_within_bounds() {
         let mut clock = LogClock::default();
         clock.saw(Timestamp(1_000_000), Duration::ZERO);
         let [least, most] = [999, 1001].map(|rate| Timestamp(1_000_000 + HOUR * rate / 1000));
-        assert_eq!(clock.estimate(at(HOUR, 1_000_000 + HOUR)), least, "it knows nothing");
+        assert_eq!(clock.estimate(at(HOUR, 1_000_000 + HOUR)), least, "it does not know the time");
         clock.know_time();
         let estimates = [0, 1_000_000 + HOUR, 10 * HOUR].map(|wall| clock.estimate(at(HOUR, wall)));
         assert_eq!(estimates, [least, Timestamp(1_000_000 + HOUR), most]);
     }
 
     #[test]
-    fn n11d_less_is_expected_of_others_than_they_stamp() {
+    fn n11d_less_is_expected_of_other_sequencers_than_they_stamp() {
         let mut clock = LogClock::default();
         clock.saw(Timestamp(HOUR), Duration::ZERO);
-        assert_eq!(clock.expected(at(HOUR, 0)), Timestamp(0), "of an epoch that is over");
+        assert_eq!(
+            clock.expected(at(HOUR, 0)),
+            Timestamp(0),
+            "no stamp of the open epoch was seen"
+        );
         clock.saw_in_epoch(Timestamp(HOUR), Duration::ZERO);
         assert_eq!(clock.expected(at(HOUR, 0)), Timestamp(HOUR + HOUR * 998 / 1000));
         clock.forget_epoch();
@@ -238,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn warns_once_a_minute_of_a_clock_that_is_off() {
+    fn a_wrong_clock_is_warned_of_once_a_minute() {
         let mut clock = LogClock::default();
         assert_eq!(clock.warning_due(at(0, 105_000), Timestamp(100_000)), None);
         assert_eq!(clock.warning_due(at(0, 105_001), Timestamp(100_000)), Some(5001));

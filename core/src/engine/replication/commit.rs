@@ -1,4 +1,4 @@
-//! Acknowledgements, the commit index, and handing committed entries out (rule N8).
+//! Acknowledgements, the commit index, and the handing out of committed entries (rule N8).
 
 use std::collections::BTreeMap;
 
@@ -9,29 +9,29 @@ use crate::engine::{Committed, Engine, Output, StepResult, ensure};
 use crate::wire::entry::EntryPayload;
 use crate::wire::types::{Index, Voter};
 
-/// How far the log is acknowledged, committed, handed out and applied.
+/// Indices up to which the log is acknowledged, committed, handed out and applied.
 #[derive(Debug, Default)]
 pub(crate) struct Commit {
-    /// Indices that each store has acknowledged in this epoch.
+    /// Index that each store has acknowledged in this epoch.
     pub(crate) acks: BTreeMap<Voter, Index>,
     /// Index that this replica has acknowledged in this epoch.
     pub(crate) acked: Index,
     /// The commit index.
     pub(crate) index: Index,
-    /// Entries up to here were handed out to be applied.
+    /// Index up to which entries were handed out to be applied.
     pub(crate) handed_out: Index,
-    /// Entries up to here are applied.
+    /// Index up to which entries are applied.
     pub(crate) applied: Index,
 }
 
 impl<T> Engine<T> {
-    /// Rule N8: an ack counts for its epoch and for the store in the voter set.
+    /// Handles an ack, which counts for its epoch and for the store in the voter set (rule N8).
     pub(crate) fn on_ack(&mut self, voter: Voter, acked: Index) {
-        // Nobody has acked what the sequencer has not ordered.
+        // No replica can have acked an entry that the sequencer has not ordered.
         let cannot_be = self.is_sequencing() && acked > self.log.last().index;
         if acked > Index(0) && voter != self.voter() && !cannot_be {
             self.make_room_for_acks();
-            // What somebody has confirmed exists, even if its mark was lost here.
+            // An acked entry exists, even if its mark was lost here.
             self.ordering.cursor.known = self.ordering.cursor.known.max(acked);
             let known = self.commit.acks.entry(voter).or_default();
             *known = (*known).max(acked);
@@ -39,7 +39,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Acks of stores that neither vote nor are here any more are forgotten, when there are many.
+    /// If many stores have acked, forgets the acks of those that neither vote nor are here.
     fn make_room_for_acks(&mut self) {
         if self.commit.acks.len() < ACKS_MAX {
             return;
@@ -54,8 +54,8 @@ impl<T> Engine<T> {
         commit.acks.retain(|one, _| votes(one) || peers.has_voter(one));
     }
 
-    /// Commits what a majority has acked in this epoch, at or past its `EpochStart`, and
-    /// nothing past what is confirmed here.
+    /// Commits the entries that a majority has acked in this epoch, from its `EpochStart` on, but
+    /// nothing that is not confirmed here.
     pub(crate) fn advance_commit(&mut self) {
         let Some(epoch) = self.epoch.as_ref().filter(|epoch| epoch.in_sync) else { return };
         let start = epoch.open.base.index.next();
@@ -66,7 +66,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// What a majority has acked in this epoch, here or not.
+    /// Returns the index that a majority has acked in this epoch, whether confirmed here or not.
     pub(crate) fn acked_by_majority(&self) -> Index {
         let acks = &self.commit.acks;
         let acked =
@@ -74,8 +74,8 @@ impl<T> Engine<T> {
         acked.unwrap_or_default()
     }
 
-    /// Hands committed entries out to be applied (rule N8), and has the state taken where
-    /// that is due.
+    /// Hands committed entries out to be applied (rule N8), and requests a snapshot of the state
+    /// wherever one is due.
     pub(crate) fn hand_out(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         if let Some(name) = self.transfer.snapshots.take_restore() {
             out.push(Output::Restore(name));
@@ -105,7 +105,7 @@ impl<T> Engine<T> {
             };
             committed.push(Committed { entry: entry.clone(), callers });
             let due = self.transfer.snapshots.pass(entry, &self.config);
-            // While one is being written the next is left out.
+            // While a snapshot is being written, the next one is skipped.
             if due && self.write_queue.has_hard_state() && self.transfer.snapshots.begin() {
                 out.push(Output::Apply(std::mem::take(&mut committed)));
                 let tables = self.transfer.snapshots.tables().clone();

@@ -1,5 +1,5 @@
-//! Normal operation (protocol §5): the sequencer orders, the others confirm what it
-//! marked, and a majority's acks commit.
+//! Normal operation (protocol §5): the sequencer orders batches, the other replicas confirm what it
+//! has marked, and a majority's acks commit.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::wire::entry::{Batch, EntryPayload};
 use crate::wire::message::{Mark, Marked, Marks, Progress};
 use crate::wire::types::{Digest, Index, Origin};
 
-/// Marks that wait for their batches. What is beyond is fetched later.
+/// Maximum number of marks that wait for their batches. Entries beyond are fetched later.
 pub(crate) const MARKS_MAX: usize = 64 << 10;
-/// Stores whose acks are remembered; more than members and voters together.
+/// Maximum number of stores whose acks are kept; more than members and voters together.
 pub(crate) const ACKS_MAX: usize = 256;
-/// Bytes of marks told in one message, which may carry the largest command as well.
+/// Maximum number of bytes of marks in one message, which may carry the largest command as well.
 pub(crate) const MARKS_BYTES_MAX: usize = 20 << 10;
 
-/// What is ordered in the open epoch and not in the log yet.
+/// Order of the open epoch that is not in the log yet.
 #[derive(Debug, Default)]
 pub(crate) struct Ordering {
     /// Batches delivered and not yet in the log (rule N5).
@@ -29,30 +29,32 @@ pub(crate) struct Ordering {
     pub(crate) marks: VecDeque<Mark>,
     /// Digests that the sequencer reported for indices after the end of the log.
     pub(crate) expected: BTreeMap<Index, Digest>,
+    /// Progress of sending and receiving marks.
     pub(crate) cursor: MarkCursor,
 }
 
-/// How far marks were sent, delivered and heard of.
+/// Indices up to which marks were sent, delivered and known.
 #[derive(Debug, Default)]
 pub(crate) struct MarkCursor {
-    /// This sequencer has sent marks up to here.
+    /// Index up to which this sequencer has sent marks.
     pub(crate) sent: Index,
-    /// When it last sent marks.
+    /// Time at which it last sent marks.
     pub(crate) sent_at: Duration,
-    /// Its own marks were delivered to it up to here.
+    /// Index up to which its own marks were delivered back to it.
     pub(crate) delivered: Index,
-    /// The order reaches up to here at least.
+    /// Index that the order is known to reach at least.
     pub(crate) known: Index,
 }
 
 impl MarkCursor {
-    /// Marks up to there cannot be sent again.
+    /// Moves past entries up to `through`, which have left memory: their marks cannot be sent
+    /// again.
     pub(crate) fn left_memory(&mut self, through: Index) {
         self.sent = self.sent.max(through);
         self.delivered = self.delivered.max(through);
     }
 
-    /// An epoch opened whose base is at `base`.
+    /// Starts again for an epoch whose base ends at index `base`.
     pub(crate) fn epoch_opened(&mut self, base: Index) {
         // The `EpochStart` after the base is known from `Open` itself (rule B8).
         let sent = base.next();
@@ -61,6 +63,7 @@ impl MarkCursor {
 }
 
 impl<T> Engine<T> {
+    /// Handles a batch: keeps it, orders it if this replica sequences, or confirms marked batches.
     pub(crate) fn on_batch(
         &mut self,
         from: Member,
@@ -70,7 +73,7 @@ impl<T> Engine<T> {
         if let Some(Progress { incarnation, store, .. }) = progress {
             self.identify(from, incarnation, store);
         }
-        // A run sends its batches itself.
+        // A run sends only its own batches.
         if !self.is_of(from, batch.origin.incarnation()) {
             return Ok(());
         }
@@ -84,8 +87,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Rules N2 to N4: the sequencer orders what was delivered, each batch when it is the
-    /// next of its origin.
+    /// Orders the delivered batches at the sequencer, each when it is the next of its origin (rules
+    /// N2 to N4).
     pub(crate) fn order_pool(&mut self) -> StepResult {
         self.order_notice();
         while self.may_order() {
@@ -97,7 +100,7 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// Whether this replica gives a batch its position now.
+    /// Returns true if this replica may order a batch now.
     pub(crate) fn may_order(&self) -> bool {
         self.is_sequencing()
             && self.throttle().is_none()
@@ -105,20 +108,21 @@ impl<T> Engine<T> {
             && !self.is_draining()
     }
 
-    /// Rule N3: positions are given once, at the end. The sequencer's word is the mark, so
-    /// the entry is confirmed here and now.
+    /// Gives an entry the next position (rule N3). The sequencer decides the order, so the entry is
+    /// confirmed here at once.
     pub(crate) fn order(&mut self, payload: EntryPayload) {
         self.append(self.open_epoch(), self.stamp(), payload);
         self.transfer.flow_control.ordered_at = self.now.monotonic;
         self.progress.schedule();
     }
 
-    /// The log's time of an entry that is ordered now.
+    /// Returns the stamp for an entry that is ordered now.
     pub(crate) fn stamp(&self) -> Timestamp {
         self.clock.stamp(self.now).max(self.log.time())
     }
 
-    /// What the sequencer has ordered and not yet told.
+    /// Returns marks for entries that the sequencer has ordered and not yet sent, as many as fit
+    /// into a message; `None` if there are none.
     pub(crate) fn next_marks(&mut self) -> Option<Marks> {
         if !self.is_sequencing() {
             return None;
@@ -141,7 +145,7 @@ impl<T> Engine<T> {
         Some(Marks { first, entries, digest })
     }
 
-    /// Marks are pieces of a sequence: what is known is skipped, a gap is fetched.
+    /// Handles marks, which are pieces of a sequence: skips known ones, and fetches a gap.
     pub(crate) fn on_marks(&mut self, marks: &Marks) -> StepResult {
         let count = marks.entries.len() as u64;
         let Some(last) = marks.first.0.checked_add(count).map(|after| Index(after - 1)) else {
@@ -151,7 +155,7 @@ impl<T> Engine<T> {
             return Ok(());
         }
         if self.is_sequencing() {
-            // Heard back: the others were sent the same.
+            // These are its own marks: every replica was sent the same.
             if marks.first <= self.ordering.cursor.delivered.next() {
                 self.ordering.cursor.delivered = self.ordering.cursor.delivered.max(last);
             }
@@ -175,7 +179,7 @@ impl<T> Engine<T> {
         self.confirm()
     }
 
-    /// Rule N5: confirms marked batches in the order of the marks.
+    /// Confirms marked batches in the order of the marks (rule N5).
     pub(crate) fn confirm(&mut self) -> StepResult {
         if !self.is_in_sync() || self.is_sequencing() {
             return Ok(());
@@ -187,7 +191,9 @@ impl<T> Engine<T> {
                 Marked::Batch { origin, number } => {
                     let Some(batch) = self.ordering.pool.take(origin, number) else { break };
                     ensure(self.log.is_next(&origin, number), || {
-                        format!("a mark breaks the order of its origin: {origin:?}, {number}")
+                        format!(
+                            "the mark of batch {number} breaks the order of its origin {origin:?}"
+                        )
                     })?;
                     EntryPayload::Batch(batch)
                 }
@@ -195,7 +201,7 @@ impl<T> Engine<T> {
                 Marked::Time => EntryPayload::Time,
             };
             ensure(time >= self.log.time(), || {
-                format!("a mark turns the log's time back, from {} to {time}", self.log.time())
+                format!("a mark moves the log's time backwards, from {} to {time}", self.log.time())
             })?;
             self.ordering.marks.pop_front();
             self.append(self.open_epoch(), time, payload);
@@ -209,25 +215,26 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// Compares the digest at the end of the log with what the sequencer told for it.
+    /// Compares the digest at the end of the log with the one that the sequencer reported for it.
     pub(crate) fn meet_expectation(&mut self) -> StepResult {
         let index = self.log.last().index;
         match self.ordering.expected.remove(&index) {
-            Some(told) => self.compare(index, self.log.digest(), told),
+            Some(theirs) => self.compare(index, self.log.digest(), theirs),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn compare(&self, index: Index, mine: Digest, told: Digest) -> StepResult {
-        if mine == told {
+    /// Stops this replica if two digests at the same index differ.
+    pub(crate) fn compare(&self, index: Index, mine: Digest, theirs: Digest) -> StepResult {
+        if mine == theirs {
             return Ok(());
         }
         Err(StopReason::Invariant(format!(
-            "the log differs from the sequencer's at index {index}: {mine} here, {told} there"
+            "the log differs from the sequencer's at index {index}: {mine} here, {theirs} there"
         )))
     }
 
-    /// Marks that the sequencer has not heard back are told again.
+    /// Schedules marks again that the sequencer has sent and not received back in time.
     pub(crate) fn resend_marks(&mut self) {
         let waited = self.unanswered(self.ordering.cursor.sent_at);
         if self.is_sequencing()
@@ -252,7 +259,7 @@ mod tests {
     use crate::wire::types::StoreId;
 
     #[test]
-    fn n3_the_sequencer_takes_no_order_from_others() {
+    fn n3_the_sequencer_takes_no_entries_from_others() {
         let mut solo = Solo::with_member();
         let (epoch, last) = (solo.engine.open_epoch(), solo.engine.log.last());
         let (time, digest) = (solo.engine.log.time(), Digest(7));
@@ -284,18 +291,18 @@ mod tests {
     }
 
     #[test]
-    fn n4_the_sequencer_orders_its_own_batch_when_it_hands_it_over() {
+    fn n4_the_sequencer_orders_its_own_batch_when_it_sends_it() {
         let mut solo = Solo::with_member();
         let before = solo.engine.log.last().index;
         let command = Bytes::from_static(b"a command");
         let out = solo.step(Input::Propose { ticket: 1, command, deadline: None });
-        // Nothing was delivered yet.
+        // Nothing has been delivered yet.
         assert_eq!(solo.engine.log.last().index, Index(before.0 + 1));
         let marks = out.iter().find_map(|output| match output {
             Output::Send(Message::Batch(_, progress)) => progress.as_ref()?.marks.as_ref(),
             _ => None,
         });
-        let Some(marks) = marks else { panic!("the batch carries its mark") };
+        let Some(marks) = marks else { panic!("the batch must carry its mark") };
         assert_eq!(marks.first.0 + marks.entries.len() as u64 - 1, before.0 + 1);
         assert_eq!(marks.digest, solo.engine.log.digest());
     }

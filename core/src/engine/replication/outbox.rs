@@ -1,4 +1,5 @@
-//! What the group has not taken yet (rule N12): nothing is sent again while it still waits there.
+//! Frames that the transport has not taken yet (rule N12). Nothing is sent again while it is still
+//! queued there.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,39 +7,42 @@ use std::time::Duration;
 use crate::engine::{Engine, Output};
 use crate::wire::message::Message;
 
-/// Maximum number of frames that wait before a replica sends no new batch, and answers nobody.
+/// Number of queued frames from which a replica sends no new batch and answers no other replica.
 const FRAMES_MAX: u64 = 64;
-/// Maximum number of bytes that wait before that.
+/// Number of queued bytes from which it does so.
 const BYTES_MAX: usize = 4 << 20;
-/// Moments that are remembered.
+/// Maximum number of send times that are remembered, and of waits that are over.
 const MOMENTS_MAX: usize = 1024;
-/// How long a wait that is over is remembered: longer than any timeout after which something is
-/// sent again.
+/// Time for which a wait that is over is remembered; longer than any timeout after which something
+/// is sent again.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Which frames the group has taken, by the moment in which they were sent.
+/// Tracks which frames the transport has taken, by the time at which they were sent.
 ///
-/// The group takes frames in order, so a count of those left over tells which they are. Frames that
-/// were never reported left over count as taken at once.
+/// The transport takes frames in order, so the number of those left identifies them. Frames that
+/// were never reported as queued count as taken at once.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Number of frames ever sent.
     sent: u64,
-    /// The moments in which frames were sent, with [`sent`](Self::sent) as of then, from the first
-    /// that may not have been taken.
+    /// Times at which frames were sent, each with the value of [`sent`](Self::sent) then, starting
+    /// with the first that may still be queued.
     moments: VecDeque<(u64, Duration)>,
-    /// When the first and the last frame that wait were sent, as last reported.
+    /// Times at which the first and the last queued frame were sent, as of the last report.
     waiting: Option<(Duration, Duration)>,
-    /// When frames that had to wait were sent, and when they were taken.
+    /// Frames that had to wait: the time at which each was sent, and the time at which it was
+    /// taken.
     taken: VecDeque<(Duration, Duration)>,
-    /// Frames that wait, and those sent since that was reported.
+    /// Number of frames queued as of the last report, plus those sent since.
     frames: u64,
+    /// The same in bytes.
     bytes: usize,
-    /// Whether it is ever reported what waits.
+    /// Set once the transport has reported its queue.
     reported: bool,
 }
 
 impl Outbox {
+    /// Records a frame of about `bytes` bytes that is sent at `now`.
     pub(crate) fn add(&mut self, bytes: usize, now: Duration) {
         self.sent += 1;
         self.frames += 1;
@@ -52,7 +56,7 @@ impl Outbox {
         }
     }
 
-    /// The group has not taken the last so many frames.
+    /// Records that the transport has not taken the last `frames` frames.
     pub(crate) fn report(&mut self, frames: usize, bytes: usize, now: Duration) {
         let taken = self.sent.saturating_sub(frames as u64);
         while let Some((_, at)) = self.moments.front().copied().filter(|next| next.0 <= taken) {
@@ -71,12 +75,13 @@ impl Outbox {
         (self.frames, self.bytes, self.reported) = (frames as u64, bytes, true);
     }
 
-    /// Whether a frame that was sent then has not been taken yet.
+    /// Returns true if a frame sent at `at` is still queued.
     pub(crate) fn is_waiting(&self, at: Duration) -> bool {
         self.waiting.is_some_and(|(first, last)| first <= at && at <= last)
     }
 
-    /// When the group took what was sent then; `None` if it still waits.
+    /// Returns the time at which the transport took the frames sent at `at`; `None` while they are
+    /// queued.
     pub(crate) fn taken_at(&self, at: Duration) -> Option<Duration> {
         if self.is_waiting(at) {
             return None;
@@ -86,13 +91,13 @@ impl Outbox {
         Some(known.map_or(at, |(_, taken)| *taken))
     }
 
-    /// Whether a new batch may be sent, and others answered.
+    /// Returns true if a new batch may be sent and other replicas answered.
     pub(crate) fn has_room(&self) -> bool {
         !self.reported || self.frames < FRAMES_MAX && self.bytes < BYTES_MAX
     }
 }
 
-/// About the bytes that a message takes in its frame.
+/// Returns the approximate size of a message's frame, in bytes.
 fn bytes(message: &Message) -> usize {
     const SMALL: usize = 256;
     SMALL
@@ -107,7 +112,7 @@ fn bytes(message: &Message) -> usize {
 }
 
 impl<T> Engine<T> {
-    /// Notes what was added to `out` to be sent.
+    /// Records the messages in `out`, which are about to be sent.
     pub(crate) fn note_sent(&mut self, out: &[Output<T>]) {
         for output in out {
             if let Output::Send(message) = output {
@@ -116,12 +121,13 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Whether a frame that was sent then still waits for the group to take it.
+    /// Returns true if a frame sent at `at` is still queued in the transport.
     pub(crate) fn is_unsent(&self, at: Duration) -> bool {
         self.outbox.is_waiting(at)
     }
 
-    /// For how long something that was sent then could have had an effect: since the group took it.
+    /// Returns the time for which a message sent at `at` could have had an effect: since the
+    /// transport took it.
     pub(crate) fn unanswered(&self, at: Duration) -> Duration {
         self.outbox.taken_at(at).map_or(Duration::ZERO, |at| self.ago(at))
     }
@@ -140,7 +146,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.add(100, at(1));
         outbox.add(100, at(1));
-        assert_eq!(outbox.taken_at(at(1)), Some(at(1)), "nothing else was said");
+        assert_eq!(outbox.taken_at(at(1)), Some(at(1)), "no queue was reported");
         outbox.report(1, 100, at(1));
         outbox.add(100, at(2));
         assert_eq!((outbox.taken_at(at(1)), outbox.is_waiting(at(2))), (None, false));
@@ -150,16 +156,16 @@ mod tests {
         assert_eq!((outbox.taken_at(at(1)), outbox.taken_at(at(2))), (Some(at(4)), None));
         outbox.report(0, 0, at(6));
         assert_eq!(outbox.taken_at(at(2)), Some(at(6)));
-        assert_eq!(outbox.taken_at(at(5)), Some(at(5)), "it did not have to wait");
+        assert_eq!(outbox.taken_at(at(5)), Some(at(5)), "the frame did not have to wait");
         outbox.report(0, 0, at(100));
         assert!(outbox.taken.is_empty());
     }
 
     #[test]
-    fn others_are_answered_while_there_is_room() {
+    fn a_replica_answers_others_while_there_is_room() {
         let mut outbox = Outbox::default();
         outbox.add(BYTES_MAX, at(1));
-        assert!(outbox.has_room(), "nobody has said that it waits");
+        assert!(outbox.has_room(), "no queue was reported");
         outbox.report(1, BYTES_MAX, at(1));
         assert!(!outbox.has_room());
         outbox.report(0, 0, at(1));
@@ -168,6 +174,6 @@ mod tests {
         assert!(!outbox.has_room());
         outbox.report(5, 5, at(2));
         assert!(outbox.has_room());
-        assert!(outbox.is_waiting(at(2)), "some of them");
+        assert!(outbox.is_waiting(at(2)), "some of the frames");
     }
 }

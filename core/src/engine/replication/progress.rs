@@ -1,4 +1,4 @@
-//! Telling and hearing progress (rule N7).
+//! Sending and receiving of progress (rule N7).
 
 use std::time::Duration;
 
@@ -9,40 +9,43 @@ use crate::engine::{Engine, Output, StepResult};
 use crate::wire::message::{Message, Progress};
 use crate::wire::types::{Ballot, Voter};
 
-/// Opens when this replica has progress to report and no earlier report is in flight.
+/// Gate for `Progress`: opens when this replica has something to report and no earlier report is in
+/// flight.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressGate {
-    /// There is something to report.
+    /// Set if there is something to report.
     pending: bool,
-    /// When the `Progress` was sent that has not come back: one is in flight at a time.
+    /// Time at which the `Progress` was sent that has not been delivered back. One is in flight at
+    /// a time.
     in_flight_since: Option<Duration>,
-    /// When progress was last sent, alone or with a batch.
+    /// Time at which progress was last sent, alone or with a batch.
     sent_at: Duration,
 }
 
 impl ProgressGate {
-    /// There is something to report.
+    /// Records that there is something to report.
     pub(crate) fn schedule(&mut self) {
         self.pending = true;
     }
 
-    /// An epoch opened, of which the others are told.
+    /// Schedules a report because an epoch has opened.
     pub(crate) fn epoch_opened(&mut self, outbox: &Outbox) {
         self.pending = true;
-        // It may still wait for the transport.
+        // The previous `Progress` may still be queued in the transport.
         self.in_flight_since = self.in_flight_since.filter(|at| outbox.is_waiting(*at));
     }
 }
 
 impl<T> Engine<T> {
-    /// This replica's whole state, with marks where it sequences.
+    /// Returns this replica's whole state, with new marks if it sequences. The caller has to send
+    /// it.
     pub(crate) fn progress(&mut self) -> Progress {
         self.progress.pending = false;
         self.progress.sent_at = self.now.monotonic;
         let marks = self.next_marks();
-        // Who has promised something higher has nothing to say to readers (rule R1).
+        // A replica with a higher promise must not echo reads (rule R1).
         let echo = if self.live().is_some() { self.reads.take_echoes() } else { Vec::new() };
-        // What did not fit into this piece is told with the next.
+        // Marks that did not fit are sent with the next report.
         self.progress.pending |=
             self.is_sequencing() && self.ordering.cursor.sent < self.log.last().index;
         Progress {
@@ -57,8 +60,9 @@ impl<T> Engine<T> {
         }
     }
 
-    /// One is under way at a time, so acks and marks gather while the ring is busy. The
-    /// gate also opens after a timeout, because a send can vanish.
+    /// Sends `Progress` if the gate is open. One is in flight at a time, so acks and marks
+    /// accumulate while the ring is busy. The gate also opens after a timeout, because a send can
+    /// be lost.
     pub(crate) fn send_progress(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
         let in_flight = self.progress.in_flight_since;
@@ -70,21 +74,22 @@ impl<T> Engine<T> {
         }
     }
 
-    /// So that the others know who is here and that the sequencer lives, and hear again
-    /// what got lost.
+    /// At a tick: schedules a report after a while without one, so that the others know that this
+    /// replica and the sequencer are alive, and receive again what was lost.
     pub(crate) fn heartbeat(&mut self) {
         let interval = self.config.election_timeout / if self.is_sequencing() { 4 } else { 1 };
         if self.epoch.is_some() && self.ago(self.progress.sent_at) >= interval {
             self.progress.schedule();
         }
-        // Before there is an epoch, nothing but the announcement tells who is here.
+        // Without an open epoch, only announcements identify this replica.
         let unknown = self.epoch.is_none() || !self.peers.settled;
         if unknown && self.ago(self.peers.announced_at) >= self.config.election_timeout {
             self.peers.announce_due = true;
         }
     }
 
-    /// `alone` tells a message of its own from one that rode on a batch.
+    /// Handles progress. `alone` is true for a message of its own, false for progress that came
+    /// with a batch.
     pub(crate) fn on_progress(
         &mut self,
         from: Member,
@@ -135,18 +140,18 @@ mod tests {
     use crate::engine::solo::Solo;
     use crate::wire::types::Index;
 
-    /// What a lone proposal of the sequencer makes it send: of each message whether it is a
-    /// batch, and how much it says is acked.
+    /// Lets the sequencer propose one command. Returns for each message that it sends whether it is
+    /// a batch, and the index that it acks.
     fn sent_for_one_command(mut solo: Solo) -> Vec<(bool, Index)> {
         solo.sent.clear();
         let command = Bytes::from_static(b"a command");
         solo.input(Input::Propose { ticket: 1, command, deadline: None });
-        let told = solo.sent.iter().filter_map(|message| match message {
-            Message::Batch(_, progress) => progress.as_ref().map(|told| (true, told.acked)),
-            Message::Progress(told) => Some((false, told.acked)),
+        let sent = solo.sent.iter().filter_map(|message| match message {
+            Message::Batch(_, progress) => progress.as_ref().map(|progress| (true, progress.acked)),
+            Message::Progress(progress) => Some((false, progress.acked)),
             _ => None,
         });
-        told.collect()
+        sent.collect()
     }
 
     #[test]
@@ -154,7 +159,7 @@ mod tests {
         let solo = Solo::new();
         let last = solo.engine.log.last().index;
         let written = sent_for_one_command(solo);
-        assert_eq!(written, [(true, last), (false, last.next())], "after the write");
+        assert_eq!(written, [(true, last), (false, last.next())], "the ack follows the write");
         assert_eq!(sent_for_one_command(Solo::volatile()), [(true, last.next())]);
     }
 }

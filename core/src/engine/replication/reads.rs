@@ -1,5 +1,5 @@
-//! Linearizable reads without the log (rules R1 and R2): a majority's echoes say up to where
-//! a read has to look. No sequencer and no disk take part.
+//! Linearizable reads without the log (rules R1 and R2): a majority's echoes determine the index
+//! that a read has to wait for. No sequencer and no disk take part.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -8,23 +8,24 @@ use crate::engine::{Engine, Epoch, Output};
 use crate::wire::message::{Message, Read};
 use crate::wire::types::{Index, Nonce, Voter};
 
-/// Readers whose rounds are remembered until they are echoed: more than there are members.
+/// Maximum number of readers whose rounds are kept until they are echoed; more than there are
+/// members.
 pub(crate) const READERS_MAX: usize = 256;
 
-/// This replica's reads, and what it owes to the reads of others.
+/// This replica's reads, and the echoes that it owes to other readers.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
-    /// Waiting for the next round, oldest first.
+    /// Reads that wait for the next round, oldest first.
     gathered: Vec<Waiting>,
-    /// One is under way at a time; it serves all that had gathered.
+    /// Round in progress, one at a time. It serves all reads that had gathered when it began.
     round: Option<Round>,
-    /// The number of the last round. Never used twice by an incarnation.
+    /// Number of the last round. An incarnation uses each number once.
     last_round: u64,
-    /// When a round was last asked for.
+    /// Time at which a `Read` was last sent.
     sent_at: Option<Duration>,
-    /// Those that know their index, which never falls.
+    /// Reads with the index that they wait for. Indices never decrease.
     placed: VecDeque<(Index, Vec<Waiting>)>,
-    /// The highest round of each reader, to be told with the next `Progress`.
+    /// Highest round of each reader, to be echoed with the next `Progress`.
     echoes: BTreeMap<Nonce, u64>,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct Reads {
 struct Waiting {
     ticket: u64,
     since: Duration,
-    /// So many of the commands proposed here have to be applied before.
+    /// Number of commands proposed here that have to be settled before the read runs.
     behind: u64,
 }
 
@@ -42,17 +43,18 @@ struct Round {
     reads: Vec<Waiting>,
     began_at: Duration,
     sent_at: Duration,
-    /// Who has echoed it, and what they had acked.
+    /// Voters that have echoed the round, with the index that each had acked.
     echoes: BTreeMap<Voter, Index>,
 }
 
 impl Reads {
-    /// Since when a round waits to be echoed in the epoch that is open.
+    /// Returns the time at which the round in progress began.
     pub(crate) fn waiting_since(&self) -> Option<Duration> {
         self.round.as_ref().map(|round| round.began_at)
     }
 
-    /// An epoch begins: what is not known to be committed is asked again.
+    /// Handles the opening of an epoch: reads whose index is not known to be committed go into
+    /// another round.
     pub(crate) fn restart(&mut self, commit: Index) {
         let settled = self.placed.partition_point(|(index, _)| *index <= commit);
         let mut again: Vec<_> = self.placed.drain(settled..).flat_map(|(_, reads)| reads).collect();
@@ -62,7 +64,7 @@ impl Reads {
         self.echoes.clear();
     }
 
-    /// What is owed to other readers. A lost one is asked for again.
+    /// Takes the echoes owed to other readers. A reader asks again if its echo is lost.
     pub(crate) fn take_echoes(&mut self) -> Vec<(Nonce, u64)> {
         std::mem::take(&mut self.echoes).into_iter().collect()
     }
@@ -72,7 +74,7 @@ impl Reads {
         self.echoes.len()
     }
 
-    /// Gives up those that came before `since`.
+    /// Removes the reads that came before `since`, and returns their tickets.
     fn give_up(&mut self, since: Duration) -> Vec<u64> {
         let placed = self.placed.iter_mut().map(|(_, reads)| reads);
         let round = self.round.iter_mut().map(|round| &mut round.reads);
@@ -82,8 +84,8 @@ impl Reads {
             .collect()
     }
 
-    /// Those that may look at what is handed out to be applied, `settled` of the commands
-    /// proposed here among it.
+    /// Removes the reads whose index is reached by `handed_out` and whose commands are among the
+    /// `settled` ones, and returns their tickets.
     fn take_ready(&mut self, handed_out: Index, settled: u64) -> Vec<u64> {
         let reached = self.placed.partition_point(|(index, _)| *index <= handed_out);
         let mut ready = Vec::new();
@@ -99,13 +101,14 @@ impl Reads {
 }
 
 impl<T> Engine<T> {
-    /// Queues a read; with `after_proposals` it waits for every command that was proposed here before.
+    /// Queues a read. With `after_proposals` it also waits for every command proposed here before
+    /// it.
     pub(crate) fn queue_read(&mut self, ticket: u64, after_proposals: bool) {
         let behind = if after_proposals { self.proposals.taken() } else { 0 };
         self.reads.gathered.push(Waiting { ticket, since: self.now.monotonic, behind });
     }
 
-    /// Begins the next round when there are reads for it and none is under way.
+    /// Begins the next round if reads wait for one and none is in progress.
     pub(crate) fn begin_round(&mut self, out: &mut Vec<Output<T>>) {
         let is_unsent = self.reads.sent_at.is_some_and(|at| self.is_unsent(at));
         if self.reads.round.is_some()
@@ -116,7 +119,7 @@ impl<T> Engine<T> {
             return;
         }
         self.reads.last_round += 1;
-        // This replica has promised nothing higher either, and needs no message to know it.
+        // This replica has promised nothing higher either, and counts without a message.
         let echoes = BTreeMap::from([(self.voter(), self.commit.acked)]);
         self.reads.round = Some(Round {
             number: self.reads.last_round,
@@ -138,7 +141,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// At a tick: what got lost is asked again, and what waits for too long is given up.
+    /// At a tick: repeats a `Read` that may be lost, and fails reads that have waited for too long.
     pub(crate) fn tend_reads(&mut self, out: &mut Vec<Output<T>>) {
         let sent_at = self.reads.round.as_ref().map(|round| round.sent_at);
         let lost = sent_at.is_some_and(|at| self.unanswered(at) > self.config.resend_timeout);
@@ -152,8 +155,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Rule R1: a voter that has promised nothing higher echoes, in a `Progress` that it
-    /// sends from now on.
+    /// Handles a `Read`: a voter that has promised nothing higher echoes it in its next `Progress`
+    /// (rule R1).
     pub(crate) fn on_read(&mut self, read: &Read) {
         let in_epoch = |epoch: &&Epoch| epoch.open.ballot == read.epoch;
         let Some(epoch) = self.live().filter(in_epoch) else {
@@ -169,13 +172,13 @@ impl<T> Engine<T> {
         self.progress.schedule();
     }
 
-    /// A voter's echoes, of the epoch that is open here.
+    /// Handles the echoes of a voter in the epoch that is open here.
     pub(crate) fn on_echoes(&mut self, voter: Voter, acked: Index, echoes: &[(Nonce, u64)]) {
         let nonce = self.me().nonce;
         let mine = echoes.iter().find(|(reader, _)| *reader == nonce);
         let last = self.reads.last_round;
         let Some(round) = &mut self.reads.round else { return };
-        // Of a round that has not begun nobody can have heard.
+        // A round that has not begun cannot have been echoed.
         let mine = mine.filter(|(_, number)| *number <= last);
         if mine.is_some_and(|(_, number)| *number >= round.number) {
             round.echoes.insert(voter, acked);
@@ -183,8 +186,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Rule R1: with a majority's echoes the index is the greatest that one of them had
-    /// acked, and at least this epoch's `EpochStart`.
+    /// Determines the index of the round once a majority has echoed it: the greatest index that one
+    /// of them had acked, and at least this epoch's `EpochStart` (rule R1).
     fn place_round(&mut self) {
         let Some(open) = self.epoch.as_ref().map(|epoch| &epoch.open) else { return };
         let heard = |round: &mut Round| {
@@ -197,7 +200,8 @@ impl<T> Engine<T> {
         self.reads.placed.push_back((acked.max(start).max(before), round.reads));
     }
 
-    /// Rule R2: the reads may run behind what is handed out.
+    /// Hands out the reads whose index has been handed out to be applied; they run after it (rule
+    /// R2).
     pub(crate) fn hand_out_reads(&mut self, out: &mut Vec<Output<T>>) {
         let tickets = self.reads.take_ready(self.commit.handed_out, self.proposals.settled());
         if !tickets.is_empty() {
@@ -205,7 +209,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// All reads, given up because this replica stops.
+    /// Fails all reads because this replica stops.
     pub(crate) fn abandon_reads(&mut self, out: &mut Vec<Output<T>>) {
         let tickets = self.reads.give_up(Duration::MAX);
         if !tickets.is_empty() {
@@ -230,18 +234,18 @@ mod tests {
     }
 
     #[test]
-    fn r1_a_reader_is_echoed_once_and_only_in_the_epoch_that_is_open() {
+    fn r1_a_read_is_echoed_once_and_only_in_the_open_epoch() {
         let mut solo = Solo::new();
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
         let echoes = |solo: &mut Solo, epoch, round| {
             solo.sent.clear();
             let read = Read { epoch, incarnation: run(2, 2), round };
             solo.deliver(member(2, 2), Message::Read(read));
-            let told = solo.sent.iter().filter_map(|message| match message {
+            let sent = solo.sent.iter().filter_map(|message| match message {
                 Message::Progress(progress) => Some(progress.echo.clone()),
                 _ => None,
             });
-            told.flatten().collect::<Vec<_>>()
+            sent.flatten().collect::<Vec<_>>()
         };
         let epoch = solo.engine.open_epoch();
         assert_eq!(echoes(&mut solo, epoch, 3), [(Nonce(2), 3)]);
@@ -255,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn r2_a_read_waits_for_its_index_and_for_what_it_is_to_see() {
+    fn r2_a_read_waits_for_its_index_and_for_its_commands() {
         let reads = [placed(5, &[(1, 0), (2, 10)]), placed(5, &[(3, 0)]), placed(9, &[(4, 0)])];
         let mut reads = Reads { placed: reads.into(), ..Reads::default() };
         assert_eq!(reads.take_ready(Index(4), 100), []);
@@ -266,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_an_epoch_restarts_in_order_what_is_not_known_committed() {
+    fn r1_a_new_epoch_restarts_uncommitted_reads_in_order() {
         let placed = [placed(5, &[(1, 0)]), placed(6, &[(2, 0)]), placed(8, &[(3, 0)])];
         let waiting = |ticket| Waiting { ticket, since: Duration::ZERO, behind: 0 };
         let round = Round {

@@ -1,12 +1,12 @@
-//! What replicas know of the log's time, and ordered wake-ups (rule N11).
+//! The log's time as replicas estimate it, and ordered wake-ups (rule N11).
 
 use crate::Timestamp;
 use crate::engine::Engine;
 use crate::wire::entry::EntryPayload;
 
 impl<T> Engine<T> {
-    /// Takes note of the stamp that the log ends with; `may_have_joined` where the log may hold the
-    /// notice of this run's joining now, and did not before.
+    /// Records the stamp at the end of the log. `may_have_joined` is true if the log may hold the
+    /// notice of this run's joining since the last change.
     pub(crate) fn see_time(&mut self, may_have_joined: bool) {
         let (stamp, now) = (self.log.time(), self.now.monotonic);
         self.clock.saw(stamp, now);
@@ -15,25 +15,25 @@ impl<T> Engine<T> {
         }
     }
 
-    /// What the log's time is, as far as this replica can tell, and never before the last stamp
-    /// in its log.
+    /// Returns this replica's best estimate of the log's time, never before the last stamp in its
+    /// log.
     pub(crate) fn log_time(&self) -> Timestamp {
         if self.is_sequencing() { self.stamp() } else { self.clock.estimate(self.now) }
     }
 
-    /// When an epoch begins that this replica opens by itself, and where nobody else knows more
+    /// Returns the time at which an epoch begins that this replica opens without reports of others
     /// (rule N11c).
     pub(crate) fn time_by_itself(&self) -> Timestamp {
         let estimate = self.clock.estimate(self.now);
         if self.clock.knows_time() { estimate } else { estimate.max(self.now.wall) }
     }
 
-    /// Begins to sequence in an epoch that has just been opened here.
+    /// Begins to sequence in an epoch that has just opened here.
     pub(crate) fn take_over_time(&mut self) {
         self.clock.take_over();
     }
 
-    /// Tells operators where the sequencer's wall clock and log time differ.
+    /// Warns operators if the sequencer's wall clock and log time differ.
     pub(crate) fn warn_of_wall_clock(&mut self) {
         if !self.is_sequencing() {
             return;
@@ -58,9 +58,9 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Orders a `Time` when nothing else is to be ordered and log time can reach the moment
-    /// at which the state machine wants to be woken. Only a tick comes here, and only once
-    /// all is applied: whatever a state machine asks for, it gets no more than one a tick.
+    /// Orders a `Time` if nothing else is to be ordered and log time has reached the time at which
+    /// the state machine asks to be woken. Called only at a tick, and acts only once everything is
+    /// applied: a state machine gets at most one wake-up per tick, whatever it asks for.
     pub(crate) fn order_time(&mut self) {
         let idle = self.is_sequencing() && !self.has_work();
         let applied = self.commit.applied == self.log.last().index;
@@ -70,7 +70,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Whether another should have ordered a `Time` by now.
+    /// Returns true if another replica, the sequencer, should have ordered a `Time` by now.
     pub(crate) fn is_wake_overdue(&self) -> bool {
         let expected = self.clock.expected(self.now);
         let applied = self.commit.applied == self.log.last().index;
@@ -95,7 +95,8 @@ mod tests {
         solo
     }
 
-    /// How many times are ordered in so many ticks, and nothing else.
+    /// Returns the number of `Time` entries ordered in this many ticks, and checks that nothing
+    /// else is.
     fn times(solo: &mut Solo, ticks: usize) -> usize {
         (0..ticks).for_each(|_| solo.wait(TICK));
         let news = solo.news();
@@ -112,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn n11d_a_state_machine_that_always_wants_to_be_woken_is_so_once_a_tick() {
+    fn n11d_a_state_machine_is_woken_at_most_once_a_tick() {
         let mut solo = asleep_for(0);
         assert_eq!(times(&mut solo, 100), 100);
     }
 
     #[test]
-    fn n11d_nothing_is_due_early_when_a_clock_jumps() {
+    fn n11d_no_wake_up_is_early_when_a_clock_jumps() {
         let mut solo = asleep_for(3_600_000);
         solo.now.wall.0 += 10_000_000;
         assert_eq!(times(&mut solo, 100), 0);
@@ -127,19 +128,19 @@ mod tests {
     }
 
     #[test]
-    fn n11a_a_wall_clock_that_is_behind_delays_nothing() {
+    fn n11a_a_wall_clock_that_is_behind_does_not_delay_a_wake_up() {
         let mut solo = asleep_for(3_600_000);
         solo.now.wall.0 -= 10_000_000;
         solo.now.monotonic += Duration::from_mins(59);
         assert_eq!(times(&mut solo, 1), 0);
         solo.wake_at = None;
-        // A thousandth of an hour later.
+        // One thousandth of an hour later, and some.
         solo.now.monotonic += Duration::from_secs(64);
         assert_eq!(times(&mut solo, 1), 1);
     }
 
-    /// Replica 2 joins, and opens an epoch in which nothing but its start is ordered, as a
-    /// coordinator does that has the base and dies. A second later replica 1 sequences again.
+    /// Replica 2 joins and opens an epoch in which only its `EpochStart` is ordered, as if a
+    /// coordinator held the base and died. A second later replica 1 sequences again.
     fn passing_epoch_of_another(solo: &mut Solo, opens_at: Timestamp) {
         let all = [member(1, 1), member(2, 2)];
         let now = solo.now.monotonic;
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn n11a_an_alarm_rings_in_time_after_an_idle_time_and_two_epochs() {
+    fn n11a_an_alarm_is_on_time_after_an_idle_period_and_two_epochs() {
         let hours = |hours: u64| Duration::from_hours(hours);
         for wall_clock_stops in [false, true] {
             let mut solo = Solo::new();
@@ -173,7 +174,8 @@ mod tests {
             if !wall_clock_stops {
                 solo.now.wall.0 += 10 * 3_600_000;
             }
-            // Its reporters had all just started: nobody knew how long the group was idle.
+            // All replicas that reported had just started: none of them knew how long the group was
+            // idle.
             let last = solo.engine.log.time();
             passing_epoch_of_another(&mut solo, last);
             solo.news();
@@ -182,13 +184,13 @@ mod tests {
                 solo.news().contains(&EntryPayload::Time)
             };
             let late = (1..).find(|_| due(&mut solo)).unwrap();
-            // Twelve hours are 43 s more by the slowest clock.
-            assert!((119..=121).contains(&late), "rings after {late} minutes of 120");
+            // By the slowest clock, twelve hours take 43 s more.
+            assert!((119..=121).contains(&late), "woken after {late} minutes instead of 120");
         }
     }
 
     #[test]
-    fn n11c_a_report_tells_the_time_of_whoever_has_counted_it() {
+    fn n11c_a_report_carries_the_time_that_its_sender_has_counted() {
         let mut solo = Solo::new();
         let last = solo.engine.log.time();
         solo.now.monotonic += Duration::from_hours(10);

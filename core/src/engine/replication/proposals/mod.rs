@@ -9,27 +9,29 @@ use crate::engine::{StepResult, ensure};
 use crate::wire::entry::{Batch, BatchKind, Commands};
 use crate::wire::types::{Incarnation, Origin};
 
-/// As many full batches may be under way before another one is sent.
+/// Maximum number of full batches in flight.
 const FULL_IN_FLIGHT: usize = 3;
 
-/// What this replica's callers propose, from the queue to the commit (rules N1 and N10).
+/// Commands that callers at this replica propose, from the queue to the commit (rules N1 and N10).
 #[derive(Debug)]
 pub(crate) struct Proposals<T> {
-    /// Drawn when the replica gets in step.
+    /// Origin of this run's batches. Chosen when the replica is caught up for the first time.
     origin: Option<Origin>,
+    /// Number of the next batch.
     next_number: u64,
-    /// Not in a batch yet.
+    /// Commands that are not in a batch yet.
     queue: VecDeque<Queued<T>>,
+    /// Bytes that the queued commands take in a batch.
     queued_bytes: usize,
-    /// How many commands were ever queued.
+    /// Number of commands ever queued.
     taken: u64,
-    /// What operators asked for, by ticket, and is not in a batch yet.
+    /// Operators' requests that are not in a batch yet, by ticket.
     requests: VecDeque<(u64, Bytes)>,
-    /// In batches that are not known committed, by number.
+    /// Batches that are not known to be committed, by number.
     sent: VecDeque<Sent<T>>,
-    /// The first of `sent` that is not in the log, by number.
+    /// Number of this origin's last batch in the log.
     ordered: u64,
-    /// When one of them was last delivered here.
+    /// Time at which one of the batches was last delivered here for the first time.
     heard_at: Duration,
 }
 
@@ -37,9 +39,9 @@ pub(crate) struct Proposals<T> {
 struct Queued<T> {
     ticket: T,
     command: Bytes,
-    /// Which of all that were ever queued, from one.
+    /// Number of the command, counting all that were ever queued from one.
     place: u64,
-    /// When its caller is answered, whatever is known then.
+    /// Time at which the caller gets an answer, whatever is known then.
     deadline: Option<Duration>,
 }
 
@@ -47,35 +49,35 @@ struct Queued<T> {
 struct Sent<T> {
     batch: Batch,
     callers: Callers<T>,
-    /// Of the first of its commands, if they are of callers here.
+    /// Number of the first of its commands; `None` if it holds an operator's request.
     place: Option<u64>,
-    /// When all its callers have waited for too long.
+    /// Time by which the deadlines of all its callers have passed; `None` if one of them has none.
     deadline: Option<Duration>,
-    /// When it was last sent.
+    /// Time at which it was last sent.
     sent_at: Duration,
-    /// It is to be sent again at once.
+    /// Set if it has to be sent again at once.
     again: bool,
-    /// Delivered here, so it has its place in the group's order.
+    /// Set once it was delivered here.
     heard: bool,
 }
 
-/// Who waits for the commands of a batch.
+/// Callers that wait for the commands of a batch.
 #[derive(Debug)]
 pub(crate) enum Callers<T> {
-    /// One for each command.
+    /// One caller for each command.
     Application(Vec<T>),
-    /// An operator, by ticket.
+    /// Ticket of an operator.
     Operator(u64),
 }
 
-/// What a snapshot has overtaken.
+/// Callers whose batches a snapshot has replaced.
 #[derive(Debug)]
 pub(crate) struct Overtaken<T> {
-    /// Callers whose commands are in it.
+    /// Callers whose commands are in the snapshot.
     pub(crate) taken: Vec<T>,
-    /// Callers whose commands may be in it.
+    /// Callers whose commands may be in the snapshot.
     pub(crate) unknown: Vec<T>,
-    /// Operators whose requests are or may be in it: the log tells them the rest.
+    /// Operators whose requests are or may be in the snapshot. The voters in it show the outcome.
     pub(crate) requests: Vec<u64>,
 }
 
@@ -102,30 +104,34 @@ impl<T> Default for Proposals<T> {
 }
 
 impl<T> Proposals<T> {
+    /// Queues a command.
     pub(crate) fn queue(&mut self, ticket: T, command: Bytes, deadline: Option<Duration>) {
         self.taken += 1;
         self.queued_bytes += command.len() + 4;
         self.queue.push_back(Queued { ticket, command, place: self.taken, deadline });
     }
 
+    /// Queues an operator's request.
     pub(crate) fn queue_request(&mut self, ticket: u64, request: Bytes) {
         self.requests.push_back((ticket, request));
     }
 
-    /// How many commands were ever proposed here.
+    /// Returns the number of commands ever proposed here.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// How many of them, the first ones, are done with.
+    /// Returns the number of commands at the front of these that are settled: applied, withdrawn or
+    /// given up.
     pub(crate) fn settled(&self) -> u64 {
         let sent = self.sent.iter().find_map(|sent| sent.place);
         let first = sent.or(self.queue.front().map(|queued| queued.place));
         first.map_or(self.taken, |place| place - 1)
     }
 
-    /// Rule N10: gives up the callers whose time is over. Those whose commands were never sent
-    /// are withdrawn with them; what was sent goes on, and its callers do not hear of it.
+    /// Removes the callers whose deadline has passed (rule N10): those whose commands were never
+    /// sent, which are withdrawn, and those whose outcome is unknown. Batches already sent stay in
+    /// flight.
     pub(crate) fn expire(&mut self, now: Duration) -> (Vec<T>, Vec<T>) {
         let is_over = |deadline: &Option<Duration>| deadline.is_some_and(|at| at <= now);
         let (mut unsent, mut unknown) = (Vec::new(), Vec::new());
@@ -158,19 +164,20 @@ impl<T> Proposals<T> {
         self.sent.len()
     }
 
+    /// Returns the bytes that the queued commands take in a batch.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
 
-    /// Whether anything is not in the log yet.
+    /// Returns true if any command or request is not in the log yet.
     pub(crate) fn has_unordered(&self) -> bool {
         !self.queue.is_empty()
             || !self.requests.is_empty()
             || self.sent.back().is_some_and(|sent| sent.batch.number > self.ordered)
     }
 
-    /// Rule N2: an origin's counter is one above the last in the origin table, drawn when
-    /// the replica gets in step for the first time.
+    /// Starts to propose in an epoch. The origin's counter is one above the last in the origin
+    /// table, chosen when the replica is caught up for the first time (rule N2).
     pub(crate) fn get_in_sync(&mut self, me: Incarnation, log: &Log) {
         let last = log.last_batch(me.replica);
         let origin = *self.origin.get_or_insert_with(|| {
@@ -179,7 +186,7 @@ impl<T> Proposals<T> {
         });
         self.ordered =
             last.filter(|last| last.counter == origin.counter).map_or(0, |last| last.number);
-        // Whatever the new order does not hold is sent again, at once.
+        // Batches that the new order does not hold are sent again at once.
         for sent in &mut self.sent {
             if sent.batch.number > self.ordered {
                 sent.heard = false;
@@ -188,7 +195,7 @@ impl<T> Proposals<T> {
         }
     }
 
-    /// Takes note of how far the log has this replica's batches.
+    /// Records how many of this replica's batches are in the log.
     pub(crate) fn note_ordered(&mut self, log: &Log) {
         let ordered = self.origin.map_or(0, |origin| {
             let last = log.last_batch(origin.replica);
@@ -197,6 +204,7 @@ impl<T> Proposals<T> {
         self.ordered = self.ordered.max(ordered);
     }
 
+    /// Records that a batch was delivered.
     pub(crate) fn heard(&mut self, batch: &Batch, now: Duration) {
         let mine = self.origin == Some(batch.origin);
         if let Some(sent) = self.sent.iter_mut().find(|s| mine && s.batch.number == batch.number)
@@ -207,7 +215,7 @@ impl<T> Proposals<T> {
         }
     }
 
-    /// An entry is committed: the callers of its commands, if they are here.
+    /// Handles a committed batch. Returns the callers of its commands, if they are here.
     pub(crate) fn committed(&mut self, batch: &Batch) -> StepResult<Callers<T>> {
         let Some(mine) = self.origin.filter(|mine| mine.replica == batch.origin.replica) else {
             return Ok(Callers::default());
@@ -221,15 +229,18 @@ impl<T> Proposals<T> {
         let sent = self.sent.pop_front();
         let number = sent.as_ref().map(|sent| sent.batch.number);
         ensure(number == Some(batch.number), || {
-            format!("own batch {} is committed, and {number:?} is the next", batch.number)
+            format!(
+                "this replica's batch {} is committed, but {number:?} was the next one expected",
+                batch.number
+            )
         })?;
         self.ordered = self.ordered.max(batch.number);
         Ok(sent.map(|sent| sent.callers).unwrap_or_default())
     }
 
-    /// Rule N2: an earlier run of this replica, unknown when the counter was drawn, has a
-    /// counter that is not lower, and that is committed. So nothing of what is still in
-    /// `sent` was ordered or ever can be: it goes out again under a higher counter.
+    /// Takes a higher counter, because an earlier run of this replica, unknown when the counter was
+    /// chosen, has one that is not lower and is committed (rule N2). Nothing in `sent` was ordered
+    /// or ever can be, so all of it goes out again under the new counter.
     fn superseded_by(&mut self, mine: Origin, counter: u64) {
         self.origin = Some(Origin { counter: counter.saturating_add(1), ..mine });
         self.next_number = 1;
@@ -255,8 +266,8 @@ impl<T> Proposals<T> {
         }
     }
 
-    /// A snapshot took the place of entries (rule N10). What is under way goes on where the
-    /// origin table shows that it is not in it.
+    /// Handles a snapshot that has replaced entries (rule N10). Batches that the origin table does
+    /// not contain stay in flight.
     pub(crate) fn overtaken(&mut self, log: &Log) -> Overtaken<T> {
         let mut overtaken =
             Overtaken { taken: Vec::new(), unknown: Vec::new(), requests: Vec::new() };
@@ -270,7 +281,7 @@ impl<T> Proposals<T> {
             match sent.callers {
                 Callers::Operator(ticket) => overtaken.requests.push(ticket),
                 Callers::Application(callers) if is_mine => overtaken.taken.extend(callers),
-                // Some of it may have been ordered before it was superseded.
+                // Some of these may have been ordered before the origin was superseded.
                 Callers::Application(callers) => overtaken.unknown.extend(callers),
             }
         }
@@ -282,9 +293,9 @@ impl<T> Proposals<T> {
         overtaken
     }
 
-    /// What has had no effect for so long: it is not ordered, or was ordered by this sequencer
-    /// and not heard. While earlier ones are still heard for the first time the ring is only
-    /// slow, and more of the same would make it slower.
+    /// Returns the batches to send again: those not ordered in time, or ordered by this sequencer
+    /// and not delivered. While earlier batches are still being delivered for the first time, the
+    /// ring is only slow, and copies would make it slower.
     pub(crate) fn overdue(
         &mut self,
         now: Duration,
@@ -294,7 +305,7 @@ impl<T> Proposals<T> {
         let (ordered, heard_at) = (self.ordered, self.heard_at);
         let is_overdue = |sent: &&mut Sent<T>| {
             let settled = sent.heard && sent.batch.number <= ordered;
-            // What still waits for the group is not sent a second time (rule N12).
+            // A frame that is still queued in the transport is not sent a second time (rule N12).
             let Some(taken_at) = outbox.taken_at(sent.sent_at) else { return false };
             let late = now.saturating_sub(taken_at.max(heard_at)) > timeout;
             !settled && (sent.again || late)
@@ -307,7 +318,8 @@ impl<T> Proposals<T> {
         overdue.map(send).collect()
     }
 
-    /// Gives up everything: the callers never sent, and those whose outcome is unknown.
+    /// Gives up everything. Returns the callers whose commands were never sent, and those whose
+    /// outcome is unknown.
     pub(crate) fn abandon(&mut self) -> (Vec<T>, Vec<T>) {
         let unsent = self.queue.drain(..).map(|queued| queued.ticket).collect();
         let sent = self.sent.drain(..).flat_map(|sent| match sent.callers {
@@ -318,10 +330,10 @@ impl<T> Proposals<T> {
         (unsent, sent.collect())
     }
 
-    /// Whether the next batch is to be sent now (rule N1). While others are under way, one
-    /// that is smaller than all of them together gains little by going at once, and costs
-    /// the ring as much as a large one. Throttle ones gain nothing by waiting, but queue up
-    /// before the ring.
+    /// Returns true if the next batch should be sent now (rule N1). While others are in flight, a
+    /// batch smaller than all of them together gains little by being sent at once, and costs the
+    /// ring as much as a large one. Full batches gain nothing by waiting, but are limited in
+    /// number, because they would queue up in front of the ring.
     pub(crate) fn is_due(&self, bytes_max: usize, in_flight_max: usize) -> bool {
         let count = |sent: &Sent<T>| sent.batch.count as usize;
         let bytes = |sent: &Sent<T>| sent.batch.commands.len();
@@ -333,7 +345,7 @@ impl<T> Proposals<T> {
                 || !self.requests.is_empty())
     }
 
-    /// Makes the next batch of what is queued.
+    /// Makes the next batch of what is queued; `None` if there is nothing, or no origin yet.
     pub(crate) fn fill(&mut self, bytes_max: usize, now: Duration) -> Option<Batch> {
         let origin = self.origin?;
         let request = self.requests.pop_front();
@@ -362,8 +374,8 @@ impl<T> Proposals<T> {
         Some(batch)
     }
 
-    /// Takes as many commands off the queue as go into a batch, one at least.
-    /// Also tells the last deadline of them all.
+    /// Takes as many commands off the queue as fit into a batch, at least one. Returns their
+    /// callers, their bytes, and the latest of their deadlines.
     fn take_queued(&mut self, bytes_max: usize) -> Option<(Vec<T>, BytesMut, Option<Duration>)> {
         let mut taken = 0;
         let mut bytes = 0;
@@ -391,7 +403,7 @@ impl<T> Proposals<T> {
     }
 }
 
-/// Adds a command to those of a batch: its length, then itself.
+/// Adds a command to those of a batch: its length, then its bytes.
 pub(crate) fn put_command(into: &mut BytesMut, command: &[u8]) {
     into.put_u32_le(command.len() as u32);
     into.extend_from_slice(command);

@@ -5,7 +5,7 @@ use crate::wire::types::{Ballot, Nonce, ReplicaId};
 
 const ME: Incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(9) };
 
-/// Three batches under way, of one caller each.
+/// Returns proposals with three batches in flight, of one caller each.
 fn under_way() -> Proposals<u32> {
     let mut proposals = Proposals::default();
     proposals.get_in_sync(ME, &Log::default());
@@ -16,7 +16,7 @@ fn under_way() -> Proposals<u32> {
     proposals
 }
 
-/// A log that ends with a batch of this replica.
+/// Returns a log that ends with a batch of this replica.
 fn log_with(counter: u64, nonce: u64, number: u64) -> Log {
     let mut log = Log::default();
     let origin = Origin { replica: ME.replica, counter, nonce: Nonce(nonce) };
@@ -27,7 +27,7 @@ fn log_with(counter: u64, nonce: u64, number: u64) -> Log {
 }
 
 #[test]
-fn n1_a_batch_waits_until_it_is_as_large_as_all_under_way() {
+fn n1_a_batch_waits_until_it_is_as_large_as_all_in_flight() {
     let mut proposals = Proposals::default();
     proposals.get_in_sync(ME, &Log::default());
     let mut sizes = Vec::new();
@@ -40,7 +40,7 @@ fn n1_a_batch_waits_until_it_is_as_large_as_all_under_way() {
         proposals.queue(caller, Bytes::from_static(b"a command"), None);
         sizes.extend(send(&mut proposals, 1000));
     }
-    // The last eight wait, since four are under way already.
+    // The last eight wait, since four are in flight already.
     assert_eq!(sizes, [1, 1, 2, 4]);
     let first = proposals.sent[0].batch.clone();
     proposals.committed(&first).unwrap();
@@ -48,12 +48,12 @@ fn n1_a_batch_waits_until_it_is_as_large_as_all_under_way() {
     proposals.sent.truncate(1);
     proposals.sent[0].batch.count = 100;
     proposals.queue(16, Bytes::from_static(b"a command"), None);
-    assert_eq!(send(&mut proposals, 1000), None, "one, beside a hundred");
-    assert_eq!(send(&mut proposals, 13), Some(1), "as much as a batch may hold");
+    assert_eq!(send(&mut proposals, 1000), None, "one command, with a hundred in flight");
+    assert_eq!(send(&mut proposals, 13), Some(1), "a full batch");
 }
 
 #[test]
-fn n1_full_batches_go_at_once_and_few_are_under_way() {
+fn n1_full_batches_are_sent_at_once_and_few_are_in_flight() {
     let mut proposals = Proposals::default();
     proposals.get_in_sync(ME, &Log::default());
     (0..16).for_each(|caller| proposals.queue(caller, Bytes::from_static(b"a command"), None));
@@ -64,7 +64,7 @@ fn n1_full_batches_go_at_once_and_few_are_under_way() {
 }
 
 #[test]
-fn n1_what_is_late_is_sent_again_unless_the_ring_is_only_slow() {
+fn n1_late_batches_are_sent_again_unless_the_ring_is_only_slow() {
     let second = Duration::from_secs;
     let mut proposals = under_way();
     let numbers = |proposals: &mut Proposals<u32>, now| {
@@ -76,18 +76,18 @@ fn n1_what_is_late_is_sent_again_unless_the_ring_is_only_slow() {
     proposals.heard(&first, second(2));
     proposals.ordered = 1;
     assert_eq!(numbers(&mut proposals, second(3)), []);
-    // A second copy tells nothing about the others.
+    // A second copy says nothing about the other batches.
     proposals.heard(&first, second(3));
     assert_eq!(numbers(&mut proposals, second(4)), [2, 3]);
     assert_eq!(numbers(&mut proposals, second(4)), []);
-    // A new epoch waits for nothing.
+    // A new epoch sends again at once.
     proposals.heard_at = second(4);
     proposals.get_in_sync(ME, &Log::default());
     assert_eq!(numbers(&mut proposals, second(4)), [1, 2, 3]);
 }
 
 #[test]
-fn n12_what_still_waits_for_the_group_is_not_sent_again() {
+fn n12_batches_queued_in_the_transport_are_not_sent_again() {
     let second = Duration::from_secs;
     let mut proposals = under_way();
     let mut outbox = Outbox::default();
@@ -103,7 +103,7 @@ fn n12_what_still_waits_for_the_group_is_not_sent_again() {
     assert_eq!(numbers(&mut proposals, &outbox, second(501)), []);
     outbox.report(0, 0, second(600));
     assert_eq!(numbers(&mut proposals, &outbox, second(600)), [1, 2, 3]);
-    // The timeout counts from when the group took them.
+    // The timeout counts from when the transport took them.
     (0..3).for_each(|_| outbox.add(100, second(600)));
     outbox.report(3, 300, second(600));
     outbox.report(0, 0, second(700));
@@ -112,23 +112,35 @@ fn n12_what_still_waits_for_the_group_is_not_sent_again() {
 }
 
 #[test]
-fn n10_at_its_deadline_what_was_never_sent_is_withdrawn_and_the_rest_goes_on() {
+fn n10_deadlines_withdraw_unsent_commands_and_leave_sent_ones_in_flight() {
     let at = |seconds| Some(Duration::from_secs(seconds));
     let mut proposals = Proposals::default();
     proposals.get_in_sync(ME, &Log::default());
     for (caller, deadline) in [(1, at(1)), (2, at(2)), (3, None), (4, at(1)), (5, at(3))] {
         proposals.queue(caller, Bytes::from_static(b"a command"), deadline);
         if caller % 2 == 0 {
-            // One and two together, three and four too; five stays.
+            // Commands one and two share a batch, three and four too; five stays queued.
             proposals.fill(100, Duration::ZERO).unwrap();
         }
     }
     let expired =
         |proposals: &mut Proposals<u32>, seconds| proposals.expire(Duration::from_secs(seconds));
-    assert_eq!(expired(&mut proposals, 1), (vec![], vec![]), "not before all of a batch are");
+    assert_eq!(
+        expired(&mut proposals, 1),
+        (vec![], vec![]),
+        "only once all deadlines of a batch have passed"
+    );
     assert_eq!(expired(&mut proposals, 2), (vec![], vec![1, 2]));
-    assert_eq!(expired(&mut proposals, 9), (vec![5], vec![]), "one has all the time there is");
-    assert_eq!((proposals.queued_bytes(), proposals.settled()), (0, 0), "both batches go on");
+    assert_eq!(
+        expired(&mut proposals, 9),
+        (vec![5], vec![]),
+        "one caller of the batch has no deadline"
+    );
+    assert_eq!(
+        (proposals.queued_bytes(), proposals.settled()),
+        (0, 0),
+        "both batches stay in flight"
+    );
 }
 
 fn overtaken(log: &Log) -> (Vec<u32>, Vec<u32>, usize, usize) {
@@ -138,10 +150,10 @@ fn overtaken(log: &Log) -> (Vec<u32>, Vec<u32>, usize, usize) {
 }
 
 #[test]
-fn n10_what_a_snapshot_holds_is_known_and_the_rest_goes_on() {
+fn n10_a_snapshot_settles_its_batches_and_leaves_the_rest_in_flight() {
     assert_eq!(overtaken(&Log::default()), (vec![], vec![], 3, 0));
     assert_eq!(overtaken(&log_with(1, 9, 2)), (vec![1, 2], vec![], 1, 0));
-    // An earlier run's number was drawn again: nothing of this run was ordered.
+    // An earlier run used the number: nothing of this run was ordered.
     assert_eq!(overtaken(&log_with(1, 5, 7)), (vec![], vec![], 0, 3));
     assert_eq!(overtaken(&log_with(2, 5, 7)), (vec![], vec![1, 2, 3], 0, 0));
 }
