@@ -1,4 +1,4 @@
-//! The log in memory and what is written of it (docs/protocol.md §3).
+//! The log in memory, and its writes to the store (docs/protocol.md §3).
 
 pub(super) mod budget;
 pub(super) mod recovery;
@@ -14,124 +14,135 @@ use crate::engine::plausible::ORIGIN_AHEAD;
 use crate::wire::entry::{Entry, EntryPayload};
 use crate::wire::types::{Ballot, Digest, Incarnation, Index, Origin, Position, ReplicaId, Voters};
 
-/// Epochs told to others.
+/// Maximum number of epochs in a history that is sent to other replicas.
 const HISTORY_MAX: usize = 16_384;
 
-/// The log as the engine sees it: the newest entries, what follows from all of them, and how far
-/// back the store goes, which may hold more than is in memory.
+/// The log as the engine sees it: the newest entries, the tables that follow from all entries, and
+/// the extent of the store, which may hold more entries than memory does.
 ///
-/// Only confirmed entries are in it. At the sequencer an entry is confirmed when it is
-/// positioned, because its own word is the mark.
+/// It contains confirmed entries only. At the sequencer an entry is confirmed when it is ordered,
+/// because the sequencer's own decision is the mark.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// At the position before the first entry in memory.
+    /// Tables at the position before the first entry in memory.
     start: Tables,
-    /// At the end.
+    /// Tables at the end of the log.
     end: Tables,
+    /// Entries in memory.
     entries: VecDeque<Entry>,
-    /// What all entries up to each of these took, kept or not.
+    /// For each entry in memory, the cost of all entries up to it, including those no longer kept.
     costs: VecDeque<u64>,
-    /// The same of those before the first entry in memory.
+    /// Cost of all entries before the first one in memory.
     cost_before: u64,
-    /// Up to here entries are gone from the store too.
+    /// Index up to which entries are gone from the store too.
     compacted_through: Index,
-    /// What those took.
+    /// Cost of all entries up to `compacted_through`.
     cost_gone: u64,
-    /// What all entries up to some index took, for some of those that are in the store only.
+    /// Cost of all entries up to some of the indices that are in the store but not in memory.
     stored: VecDeque<(Index, u64)>,
-    /// Epochs and the index each begins at, from the one that `compacted_through` is in.
+    /// Epochs and the index at which each begins, from the epoch of `compacted_through` on.
     history: Vec<(Ballot, Index)>,
 }
 
 impl Log {
-    /// A log that goes on behind a snapshot.
-    pub(crate) fn behind(start: Tables) -> Self {
+    /// Returns the log that continues after a snapshot with these tables.
+    pub(crate) fn after_snapshot(start: Tables) -> Self {
         let Position { epoch, index } = start.position;
         let history = if index > Index(0) { vec![(epoch, index)] } else { Vec::new() };
         Self { end: start.clone(), start, compacted_through: index, history, ..Self::default() }
     }
 
-    /// What follows from the entries that are not in memory.
+    /// Returns the tables at the position before the first entry in memory.
     pub(crate) fn start(&self) -> &Tables {
         &self.start
     }
 
-    /// What follows from all of it.
+    /// Returns the tables at the end of the log.
     #[cfg(test)]
     pub(crate) fn end(&self) -> &Tables {
         &self.end
     }
 
+    /// Returns the position of the last entry.
     pub(crate) fn last(&self) -> Position {
         self.end.position
     }
 
+    /// Returns the digest after the last entry.
     pub(crate) fn digest(&self) -> Digest {
         self.end.digest
     }
 
+    /// Returns the stamp of the last entry.
     pub(crate) fn time(&self) -> Timestamp {
         self.end.time
     }
 
+    /// Returns the voters by the last `EpochStart`.
     pub(crate) fn voters(&self) -> &Voters {
         &self.end.voters
     }
 
-    /// Who is in the group by the order of the log (rule N9).
+    /// Returns the members of the group in the order of the log (rule N9).
     pub(crate) fn members(&self) -> &BTreeSet<Incarnation> {
         &self.end.members
     }
 
-    /// Who is to vote once the replicas are there and in step.
+    /// Returns the replicas that operators want to vote. The voters follow once the replicas are in
+    /// the group and caught up.
     pub(crate) fn desired(&self) -> &BTreeSet<ReplicaId> {
         &self.end.desired
     }
 
-    /// Epochs and where each begins: as many of the newest as a frame carries, at 28 bytes each. Whose log parts from
-    /// this one before all of them gets a snapshot.
+    /// Returns the newest epochs and the index at which each begins, as many as a frame can carry
+    /// at 28 bytes each. A replica whose log parts from this one before all of them gets a
+    /// snapshot.
     pub(crate) fn history(&self) -> &[(Ballot, Index)] {
         &self.history[self.history.len().saturating_sub(HISTORY_MAX)..]
     }
 
+    /// Returns true if the log has no entry and follows no snapshot.
     pub(crate) fn is_empty(&self) -> bool {
         self.end.position.index == Index(0)
     }
 
-    /// Up to here entries are gone from memory and from the store.
+    /// Returns the index up to which entries are gone from memory and from the store.
     pub(crate) fn compacted_through(&self) -> Index {
         self.compacted_through
     }
 
-    /// The first entry that is in the store, if not in memory.
+    /// Returns the index of the first entry that is in the store or in memory.
     pub(crate) fn first_kept(&self) -> Index {
         self.compacted_through.next()
     }
 
+    /// Returns the index of the first entry in memory.
     pub(crate) fn first_in_memory(&self) -> Index {
         self.start.position.index.next()
     }
 
-    /// About the memory that all entries took which ever came into this log and were not cut.
+    /// Returns the approximate memory, in bytes, of all entries that were ever in this log and not
+    /// truncated.
     pub(crate) fn cost(&self) -> u64 {
         self.costs.back().copied().unwrap_or(self.cost_before)
     }
 
-    /// About the memory that the entries in memory take.
+    /// Returns the approximate memory, in bytes, of the entries in memory.
     pub(crate) fn bytes(&self) -> u64 {
         self.cost() - self.cost_before
     }
 
-    /// About what the entries in the store would take.
+    /// Returns the approximate memory, in bytes, that the entries in the store would take.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.cost() - self.cost_gone
     }
 
-    /// What of that the entries after `index` take; of those that are not in memory, a little more.
+    /// Returns the bytes of the entries after `index`; slightly more if some are not in memory.
     pub(crate) fn bytes_after(&self, index: Index) -> u64 {
         self.cost() - self.cost_to(index)
     }
 
+    /// Returns the cost of all entries up to `index`.
     fn cost_to(&self, index: Index) -> u64 {
         if let Some(offset) = index.0.checked_sub(self.first_in_memory().0) {
             let cost = usize::try_from(offset).ok().and_then(|offset| self.costs.get(offset));
@@ -144,8 +155,8 @@ impl Log {
         after.checked_sub(1).map_or(self.cost_gone, |at| self.stored[at].1)
     }
 
-    /// Through which index entries have to go from the store, so that the others take no more
-    /// than that.
+    /// Returns the index up to which entries have to leave the store so that the rest takes at most
+    /// `bytes_max`.
     pub(crate) fn first_within(&self, bytes_max: u64) -> Index {
         if self.stored_bytes() <= bytes_max {
             return self.compacted_through;
@@ -157,7 +168,8 @@ impl Log {
         self.stored.get(after).map_or(self.start.position.index, |(index, _)| *index)
     }
 
-    /// The same of memory.
+    /// Returns the index up to which entries have to leave memory so that the rest takes at most
+    /// `bytes_max`.
     pub(crate) fn first_in_memory_within(&self, bytes_max: u64) -> Index {
         let start = self.start.position.index;
         if self.bytes() <= bytes_max {
@@ -167,17 +179,18 @@ impl Log {
         Index(start.0 + over as u64 + 1)
     }
 
+    /// Returns the last batch of a replica in the order.
     pub(crate) fn last_batch(&self, replica: ReplicaId) -> Option<&LastBatch> {
         self.end.origins.get(&replica)
     }
 
-    /// Rule N2: whether a batch of that number can be the next in the order: its origin is
-    /// a member, and it is the next of its origin.
+    /// Returns true if the batch can be the next entry: its origin is a member, and `number` is the
+    /// origin's next (rule N2).
     pub(crate) fn is_next(&self, origin: &Origin, number: u64) -> bool {
         self.end.members.contains(&origin.incarnation()) && self.follows(origin, number)
     }
 
-    /// The second half of that.
+    /// Returns true if `number` is the next batch of `origin`, regardless of membership.
     pub(crate) fn follows(&self, origin: &Origin, number: u64) -> bool {
         match self.last_batch(origin.replica) {
             Some(last) if last.counter == origin.counter => {
@@ -191,7 +204,7 @@ impl Log {
         }
     }
 
-    /// Rule N2: whether a batch is in the order already, or can never be.
+    /// Returns true if the batch is in the order already, or can never be (rule N2).
     pub(crate) fn is_past(&self, origin: &Origin, number: u64) -> bool {
         self.last_batch(origin.replica).is_some_and(|last| {
             origin.counter < last.counter
@@ -200,12 +213,13 @@ impl Log {
         })
     }
 
+    /// Returns an entry, if it is in memory.
     pub(crate) fn get(&self, index: Index) -> Option<&Entry> {
         let offset = index.0.checked_sub(self.first_in_memory().0)?;
         self.entries.get(usize::try_from(offset).ok()?)
     }
 
-    /// The entries from `first` to the end, of those in memory.
+    /// Returns the entries from `first` to the end that are in memory.
     pub(crate) fn from(&self, first: Index) -> impl Iterator<Item = &Entry> {
         let skipped = first.0.saturating_sub(self.first_in_memory().0);
         self.entries.range(
@@ -214,11 +228,12 @@ impl Log {
         )
     }
 
-    /// The epoch of an index in this log, the zero ballot for index zero.
+    /// Returns the epoch of an index in this log; the zero ballot for index zero.
     pub(crate) fn epoch_at(&self, index: Index) -> Ballot {
         epoch_at(&self.history, index)
     }
 
+    /// Appends an entry with the next index.
     pub(crate) fn append(
         &mut self,
         epoch: Ballot,
@@ -226,13 +241,13 @@ impl Log {
         payload: EntryPayload,
     ) -> &Entry {
         let position = Position { epoch, index: self.end.position.index.next() };
-        assert!(epoch >= self.end.position.epoch, "epochs never go back in a log");
-        assert!(time >= self.end.time, "the log's time never goes back");
+        assert!(epoch >= self.end.position.epoch, "epochs in a log must not decrease");
+        assert!(time >= self.end.time, "the log's time must not decrease");
         let entry = Entry::new(self.end.digest, position, time, payload);
         self.push(entry)
     }
 
-    /// Adds an entry that fits the end.
+    /// Appends an entry that must follow the last one.
     pub(crate) fn push(&mut self, entry: Entry) -> &Entry {
         if entry.position.epoch > self.end.position.epoch {
             self.history.push((entry.position.epoch, entry.index()));
@@ -243,9 +258,9 @@ impl Log {
         &self.entries[self.entries.len() - 1]
     }
 
-    /// The last index that this log shares with one of that history and last index
-    /// (rule B6). Two logs that hold the same position agree up to there. `None` where the
-    /// histories do not reach back far enough to tell.
+    /// Returns the last index that this log shares with another of the given history and last index
+    /// (rule B6). Two logs that hold the same position agree up to it. `None` if the histories do
+    /// not reach back far enough to tell.
     pub(crate) fn shared_with(&self, history: &[(Ballot, Index)], last: Index) -> Option<Index> {
         let known = reaches_back_to(&self.history).max(reaches_back_to(history));
         let mut shared = self.last().index.min(last);
@@ -253,16 +268,19 @@ impl Log {
             if self.epoch_at(shared) == epoch_at(history, shared) {
                 return Some(shared);
             }
-            // Steps over a whole epoch of one of the two at a time.
+            // Skip a whole epoch of one of the two at a time.
             let begin = |history| first_of_epoch_at(history, shared);
             shared = Index(begin(&self.history).max(begin(history)).0.saturating_sub(1));
         }
         None
     }
 
-    /// Takes away the entries after `shared` and gives them back.
+    /// Removes the entries after `shared` and returns them.
     pub(crate) fn cut(&mut self, shared: Index) -> VecDeque<Entry> {
-        assert!(shared >= self.start.position.index, "what is applied is never cut");
+        assert!(
+            shared >= self.start.position.index,
+            "an entry that has left memory must not be truncated"
+        );
         let kept = usize::try_from(shared.0 - self.start.position.index.0).unwrap_or(usize::MAX);
         let removed = self.entries.split_off(kept.min(self.entries.len()));
         self.costs.truncate(kept);
@@ -274,8 +292,8 @@ impl Log {
         removed
     }
 
-    /// The entries up to `through` leave memory, and stay in the store; what follows from them
-    /// stays too. What they took is remembered in steps of so many bytes.
+    /// Drops the entries up to `through` from memory. They stay in the store, and the tables still
+    /// include them. Their cost is recorded in steps of at least `step` bytes.
     pub(crate) fn forget(&mut self, through: Index, step: u64) {
         while let Some(entry) = self.entries.front().filter(|entry| entry.index() <= through) {
             self.start.add(entry);
@@ -288,7 +306,7 @@ impl Log {
         }
     }
 
-    /// The entries up to `through` are gone, from the store too.
+    /// Drops the entries up to `through` from memory and from the store.
     pub(crate) fn compact(&mut self, through: Index) {
         self.forget(through, u64::MAX);
         let through = through.min(self.start.position.index).max(self.compacted_through);
@@ -296,32 +314,33 @@ impl Log {
         self.compacted_through = through;
         let past = self.stored.partition_point(|(index, _)| *index <= through);
         self.stored.drain(..past);
-        // What is compacted is committed, so every later base holds it, and where it parts
-        // from another log is never asked. So the history does not grow for ever.
+        // Compacted entries are committed, so every later base holds them, and logs are never
+        // compared before them. So the history stays bounded.
         let past = self.history.partition_point(|(_, first)| *first <= through);
         self.history.drain(..past.saturating_sub(1));
     }
 }
 
-/// About the memory that an entry takes.
+/// Returns the approximate memory that an entry takes, in bytes.
 fn cost(entry: &Entry) -> u64 {
     (size_of::<Entry>() + entry.payload.bytes()) as u64
 }
 
-/// The epoch of an index by an epoch history.
+/// Returns the epoch of an index in an epoch history.
 pub(crate) fn epoch_at(history: &[(Ballot, Index)], index: Index) -> Ballot {
     let after = history.partition_point(|(_, first)| *first <= index);
     after.checked_sub(1).map_or_else(Ballot::default, |at| history[at].0)
 }
 
-/// The first index whose epoch that history knows.
+/// Returns the first index whose epoch the history knows.
 fn reaches_back_to(history: &[(Ballot, Index)]) -> Index {
-    // Before index 1 there is nothing that could differ.
+    // There is nothing before index 1 that could differ.
     history
         .first()
         .map_or(Index(0), |(_, first)| if *first == Index(1) { Index(0) } else { *first })
 }
 
+/// Returns the first index of the epoch that `index` belongs to.
 fn first_of_epoch_at(history: &[(Ballot, Index)], index: Index) -> Index {
     let after = history.partition_point(|(_, first)| *first <= index);
     after.checked_sub(1).map_or(Index(1), |at| history[at].1)
@@ -358,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn b6_shared_position_is_the_last_of_equal_epochs() {
+    fn b6_the_shared_position_is_the_last_one_with_equal_epochs() {
         let log = log_of(&[1, 1, 3, 3, 3]);
         for (other, shared) in [
             (&[1, 1, 3, 3, 3][..], 5),
@@ -370,8 +389,8 @@ mod tests {
             (&[2, 2], 0),
             (&[], 0),
         ] {
-            // The history [1, 2, 3] beside [1, 1, 3] cannot arise: epochs of one position
-            // fix all before them. It shows that only the last epoch is looked at.
+            // The history [1, 2, 3] beside [1, 1, 3] cannot arise, because the epoch of a position
+            // fixes all before it. The case shows that only the last epoch is compared.
             let other = log_of(other);
             let last = other.last().index;
             assert_eq!(log.shared_with(other.history(), last), Some(Index(shared)), "{other:?}");
@@ -379,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compacted_is_not_told_apart() {
+    fn compacted_entries_are_not_compared() {
         let mut base = log_of(&[1, 1, 3, 3, 4, 4]);
         base.compact(Index(4));
         assert_eq!(base.history(), [(ballot(3), Index(3)), (ballot(4), Index(5))]);
@@ -395,14 +414,14 @@ mod tests {
             let other = log_of(other);
             assert_eq!(other.shared_with(base.history(), last), shared.map(Index), "{other:?}");
         }
-        let behind = Log::behind(base.start().clone());
+        let behind = Log::after_snapshot(base.start().clone());
         assert_eq!(behind.last(), Position { epoch: ballot(3), index: Index(4) });
         assert_eq!(behind.shared_with(base.history(), last), Some(Index(4)));
         assert_eq!(base.shared_with(behind.history(), Index(4)), Some(Index(4)));
     }
 
     #[test]
-    fn cut_and_compacted_log_is_as_if_written_so() {
+    fn a_truncated_and_compacted_log_equals_one_written_that_way() {
         let mut log = log_of(&[1, 1, 3]);
         log.append(ballot(3), Timestamp(5), batch(origin(1, 1), 1));
         let digest = log.digest();
@@ -428,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_memory_counts_until_it_is_gone_from_the_store() {
+    fn entries_that_left_memory_count_until_they_leave_the_store() {
         let mut log = log_of(&[1, 1, 2, 2, 3, 3]);
         let each = size_of::<Entry>() as u64;
         log.compact(Index(1));
@@ -454,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_memory_is_told_to_a_step() {
+    fn the_size_of_entries_that_left_memory_is_known_to_within_a_step() {
         let mut log = log_of(&[1; 20]);
         let each = size_of::<Entry>() as u64;
         log.forget(Index(20), 3 * each);
@@ -470,7 +489,7 @@ mod tests {
     #[test]
     fn n2_origins_are_gapless_and_a_higher_counter_supersedes() {
         let mut log = log_of(&[1]);
-        assert!(!log.is_next(&origin(1, 1), 1), "no member yet");
+        assert!(!log.is_next(&origin(1, 1), 1), "the origin is no member yet");
         let joined = vec![origin(1, 1).incarnation(), origin(2, 2).incarnation()];
         let left = Vec::new();
         let notice = EntryPayload::Notice(MembersChanged { joined, left });
@@ -479,7 +498,7 @@ mod tests {
         log.append(ballot(1), Timestamp(0), batch(origin(1, 1), 1));
         assert!(log.is_next(&origin(1, 1), 2) && !log.is_next(&origin(1, 1), 3));
         assert!(log.is_past(&origin(1, 1), 1) && !log.is_past(&origin(1, 1), 2));
-        // An equal counter with another nonce is another incarnation's mistake.
+        // An equal counter with another nonce belongs to a faulty incarnation.
         assert!(!log.is_next(&origin(1, 2), 2) && log.is_past(&origin(1, 2), 2));
         assert!(log.is_next(&origin(2, 2), 1) && !log.is_next(&origin(2, 2), 2));
         log.append(ballot(1), Timestamp(0), batch(origin(2, 2), 1));
@@ -489,6 +508,6 @@ mod tests {
         log.append(ballot(1), Timestamp(0), notice);
         assert!(!log.is_next(&origin(2, 2), 2) && !log.is_past(&origin(2, 2), 2));
         log.cut(log.last().index.0.checked_sub(1).map(Index).unwrap());
-        assert!(log.is_next(&origin(2, 2), 2), "a notice that is cut off never was");
+        assert!(log.is_next(&origin(2, 2), 2), "a truncated notice has no effect");
     }
 }

@@ -1,4 +1,4 @@
-//! Starting with what a store holds (protocol §3).
+//! Restart from the contents of a store (protocol §3).
 
 use crate::engine::log::write_queue::WriteQueue;
 use crate::engine::log::{Log, Tables};
@@ -8,47 +8,47 @@ use crate::wire::entry::Entry;
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::{Digest, Index, ReplicaId, StoreId};
 
-/// What a store holds.
+/// Contents of a store at the start of a replica.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// The last hard state written; `None` if the store was never written.
+    /// Last hard state written; `None` if the store was never written.
     pub hard_state: Option<HardState>,
-    /// The complete snapshots, the newest last.
+    /// Complete snapshots, the newest last.
     pub snapshots: Vec<SnapshotName>,
-    /// The head of the newest.
+    /// Head of the newest snapshot.
     pub head: Option<SnapshotHead>,
-    /// The entries of the log, dense and in order, each with the digest that was written.
+    /// Entries of the log, dense and in order, each with the digest that was written.
     pub entries: Vec<Entry>,
 }
 
-/// Why a replica does not start with what its store holds.
+/// Reason why a replica cannot start with its store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestartError {
-    /// The store is another replica's.
+    /// The store belongs to another replica.
     #[error(
         "store {store} belongs to replica {found}, and this is replica {configured}: give each \
-         its own"
+         its own store"
     )]
     OtherReplica {
-        /// The store.
+        /// Id of the store.
         store: StoreId,
-        /// Whose it is.
+        /// Replica that the store belongs to.
         found: ReplicaId,
-        /// Who was started with it.
+        /// Replica that was started with it.
         configured: ReplicaId,
     },
-    /// An entry is not what was written.
+    /// An entry differs from what was written.
     #[error(
         "entry {index} of the log is damaged: its digest is {found} and should be {expected}; \
-         keep the store for inspection, and start this replica with an empty one"
+         keep the store for inspection, and restart this replica with an empty one"
     )]
     Damaged {
-        /// Which.
+        /// Index of the entry.
         index: Index,
-        /// As computed from it and those before it.
+        /// Digest computed from the entry and those before it.
         found: Digest,
-        /// As written.
+        /// Digest as written.
         expected: Digest,
     },
     /// The store failed, or what it holds does not decode.
@@ -56,19 +56,19 @@ pub enum RestartError {
     Unreadable(String),
     /// The parts of the store do not fit together.
     #[error(
-        "the store is incomplete: {0}; keep it for inspection, and start this replica with an \
+        "the store is inconsistent: {0}; keep it for inspection, and restart this replica with an \
          empty one"
     )]
     Incomplete(String),
 }
 
 impl<T> Engine<T> {
-    /// An engine that goes on with what its store holds; with an empty store, one that
-    /// begins. The store's own id counts, and `config.store` only for an empty store.
+    /// Returns an engine that continues with the contents of its store; for an empty store, a new
+    /// one. The id of the store is used; `config.store` applies only to an empty store.
     ///
     /// # Errors
     ///
-    /// When the store is another replica's, or damaged.
+    /// Fails if the store belongs to another replica, or is damaged.
     pub fn restart(
         mut config: Config,
         now: Now,
@@ -80,7 +80,7 @@ impl<T> Engine<T> {
             return if entries.is_empty() && snapshots.is_empty() {
                 Ok(Self::new(config, now))
             } else {
-                Err(incomplete("it has a log and no hard state"))
+                Err(incomplete("it has a log or a snapshot, but no hard state"))
             };
         };
         if hard_state.replica != config.incarnation.replica {
@@ -90,8 +90,8 @@ impl<T> Engine<T> {
         if hard_state.promised.counter > COUNT_MAX || hard_state.commit.0 > COUNT_MAX {
             let HardState { promised, commit, .. } = hard_state;
             return Err(incomplete(format!(
-                "it has promised ballot {promised} and committed {commit}, and no group comes to \
-                 such numbers"
+                "it has promised ballot {promised} and committed {commit}, which no group can \
+                 have reached"
             )));
         }
         config.store = hard_state.store;
@@ -105,7 +105,8 @@ impl<T> Engine<T> {
         let mut engine = Self::new(config, now);
         engine.promised = hard_state.promised;
         engine.election.counter_seen = hard_state.promised.counter;
-        // Written before the first entry, without which it does not exist.
+        // The cluster id is written before the first entry; without an entry the replica belongs to
+        // no cluster.
         engine.cluster = hard_state.cluster.filter(|_| !log.is_empty());
         engine.write_queue = WriteQueue::recovered(log.last().index, hard_state.promised);
         mend.into_iter().for_each(|op| engine.write_queue.push(op));
@@ -124,19 +125,19 @@ impl<T> Engine<T> {
     }
 }
 
-/// Puts the log together behind the snapshot, and computes every digest anew. Also tells
-/// what the store's log lacks to be the same.
+/// Rebuilds the log after the snapshot, and recomputes every digest. Also returns the operation
+/// that makes the store's log match, if one is needed.
 fn rebuild(start: Tables, entries: Vec<Entry>) -> Result<(Log, Option<Op>), RestartError> {
     let at = start.position;
     let first = entries.first().map_or(at.index.next(), Entry::index);
     if first > at.index.next() {
         return Err(incomplete(format!(
-            "its log begins at {first}, and its newest snapshot ends at {}",
+            "its log begins at index {first}, but its newest snapshot ends at {}",
             at.index
         )));
     }
-    let mut log = Log::behind(start);
-    // The digest before the first entry is known only behind the snapshot.
+    let mut log = Log::after_snapshot(start);
+    // The digest before the first entry is known only if the log begins right after the snapshot.
     let mut before = (first == at.index.next()).then_some(log.digest());
     let mut fits = before.is_some() && !entries.is_empty();
     for (index, entry) in (first.0..).map(Index).zip(entries) {
@@ -148,7 +149,7 @@ fn rebuild(start: Tables, entries: Vec<Entry>) -> Result<(Log, Option<Op>), Rest
             let Entry { position, time, payload, .. } = entry.clone();
             Entry::new(before, position, time, payload).digest
         });
-        // Two logs that hold the same position agree up to there.
+        // Two logs that hold the same position agree up to it.
         let found = if entry.position == at { log.digest() } else { found };
         if found != expected {
             return Err(RestartError::Damaged { index, found, expected });
@@ -157,13 +158,15 @@ fn rebuild(start: Tables, entries: Vec<Entry>) -> Result<(Log, Option<Op>), Rest
         fits |= entry.position == at;
         if index > at.index && fits {
             if entry.position.epoch < log.last().epoch || entry.time < log.time() {
-                return Err(incomplete(format!("entry {index} of its log goes back")));
+                return Err(incomplete(format!(
+                    "the epoch or time of entry {index} of its log decreases"
+                )));
             }
             log.push(entry);
         }
     }
-    // Where the log does not reach the snapshot, or went another way before it, the replica
-    // had stopped between the snapshot's completion and the log's (rule L6).
+    // If the log does not reach the snapshot, or had parted from it before, the replica stopped
+    // after the snapshot was complete and before the log was replaced (rule L6).
     let mend = if fits { Op::Compact(at.index) } else { Op::Reset(at.index) };
     Ok((log, (at.index > Index(0)).then_some(mend)))
 }
@@ -172,13 +175,13 @@ fn check(hard_state: &HardState, log: &Log) -> Result<(), RestartError> {
     let last = log.last();
     if last.index < hard_state.commit {
         return Err(incomplete(format!(
-            "its log ends at {}, and {} was committed",
+            "its log ends at index {}, but {} was committed",
             last.index, hard_state.commit
         )));
     }
     if last.epoch > hard_state.promised {
         return Err(incomplete(format!(
-            "its log ends in epoch {}, and {} was promised",
+            "its log ends in epoch {}, but only {} was promised",
             last.epoch, hard_state.promised
         )));
     }
@@ -200,7 +203,7 @@ mod tests {
     use crate::wire::entry::EntryPayload;
     use crate::wire::types::{Ballot, ClusterId, Position, StoreId};
 
-    /// A log whose entries are of these epochs.
+    /// Returns a log whose entries have these epochs.
     fn entries(epochs: &[u64]) -> Vec<Entry> {
         let mut log = Log::default();
         for epoch in epochs {
@@ -210,7 +213,7 @@ mod tests {
         log.from(Index(1)).cloned().collect()
     }
 
-    /// What follows from the first `count` of them.
+    /// Returns the tables after the first `count` entries.
     fn snapshot(entries: &[Entry], count: usize) -> Tables {
         let mut tables = Tables::default();
         entries[..count].iter().for_each(|entry| tables.add(entry));
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_goes_on_behind_its_snapshot() {
+    fn a_log_continues_after_its_snapshot() {
         let all = entries(&[1, 1, 2, 2, 3]);
         for (kept_from, at) in [(0, 0), (0, 3), (2, 3), (3, 3), (4, 4), (0, 5)] {
             let (log, mend) = rebuild(snapshot(&all, at), all[kept_from..].to_vec()).unwrap();
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn l6_a_snapshot_that_the_log_does_not_reach_or_contradicts_replaces_it() {
+    fn l6_a_snapshot_replaces_a_log_that_does_not_reach_or_contradicts_it() {
         let all = entries(&[1, 1, 2, 2]);
         for other in [&[][..], &[1], &[1, 1, 2], &[1, 1, 1, 1, 1, 1]] {
             let (log, mend) = rebuild(snapshot(&all, 4), entries(other)).unwrap();
@@ -245,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_what_was_written_is_named() {
+    fn a_damaged_entry_is_named() {
         let all = entries(&[1, 1, 2, 2, 2]);
         let mut damaged = all.clone();
         damaged[3].time = Timestamp(9);
         let error = rebuild(Tables::default(), damaged.clone()).unwrap_err();
         assert!(matches!(error, RestartError::Damaged { index: Index(4), .. }), "{error}");
-        // Where the log begins at the very entry that the snapshot ends with.
+        // The log begins at the very entry that the snapshot ends with.
         let mut at_start = all[2..].to_vec();
         at_start[0].digest = Digest(7);
         let error = rebuild(snapshot(&all, 3), at_start).unwrap_err();
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn p4_a_restart_applies_no_more_than_is_known_to_be_committed() {
+    fn p4_a_restart_applies_only_entries_known_to_be_committed() {
         let all = entries(&[1, 1, 2, 2, 2]);
         let incarnation = run(1, 9);
         let hard_state = HardState {

@@ -1,5 +1,5 @@
-//! Snapshots of this replica's own state: when they are taken, what is forgotten behind
-//! them, and whether the others have the same (protocol §6).
+//! Snapshots of this replica's own state: when they are taken, how the log is compacted after them,
+//! and whether the states of all replicas agree (protocol §6).
 
 use std::time::Duration;
 
@@ -13,25 +13,26 @@ use crate::wire::entry::Entry;
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::{Digest, Index, Position};
 
-/// Complete snapshots that are kept: the newest, and one before it for whoever is being
-/// brought up to date by it.
+/// Number of complete snapshots that are kept: the newest, and the one before it for replicas that
+/// are still receiving it.
 const HELD_MAX: usize = 2;
-/// A large state is taken at one of so many places at least, powers of two. Too low: the disk is
-/// busy with snapshots. Too high: a restart has many entries to apply; the log grows too long while
-/// one is written.
+/// Maximum spacing of the snapshots of a large state: at most every 16th place by entries, and
+/// every 2nd by bytes. Powers of two. If too low, the disk is busy with snapshots; if too high, a
+/// restart has many entries to apply, and the log grows too long while a snapshot is written.
 const SPACING_OF_ENTRIES_MAX: u64 = 16;
 const SPACING_OF_BYTES_MAX: u64 = 2;
-/// How large the log in the store is, from any index on, is known to that part of its limit.
+/// The size of the log after an index that is no longer in memory is known to within this fraction
+/// (1/4096) of the log's limit.
 const STORED_STEPS: u64 = 4096;
 
-/// What the protocol has to know at the position of a snapshot.
+/// Protocol state at the position of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotHead {
     pub(crate) tables: Tables,
 }
 
 impl SnapshotHead {
-    /// The last entry that is in the snapshot.
+    /// Returns the position of the last entry that the snapshot includes.
     pub fn position(&self) -> Position {
         self.tables.position
     }
@@ -39,7 +40,7 @@ impl SnapshotHead {
 
 #[cfg(test)]
 impl SnapshotHead {
-    /// Returns a head with that many rows in its table of origins.
+    /// Returns a head with `count` rows in its table of origins.
     pub(crate) fn of_origins(count: u32) -> Self {
         let last = crate::engine::log::LastBatch {
             counter: 1,
@@ -51,90 +52,96 @@ impl SnapshotHead {
     }
 }
 
-/// The snapshots that this replica holds, and what the next is taken of.
+/// Snapshots that this replica holds, and the protocol state for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
-    /// The complete ones, the newest last.
+    /// Complete snapshots, the newest last.
     held: Vec<SnapshotName>,
-    /// What follows from the entries that were handed out.
+    /// Tables as of the last entry handed out.
     tables: Tables,
-    /// One is being taken.
+    /// Set while a snapshot is being taken.
     taking: bool,
-    /// What the state machine has to begin with.
+    /// Snapshot that the state machine has to be restored from.
     restore: Option<SnapshotName>,
-    /// One that is being transferred, by whomever, and when that was last heard.
+    /// Snapshot that is being transferred between any replicas, and the time at which the transfer
+    /// was last heard of.
     pinned: Option<(SnapshotName, Duration)>,
-    /// Where the states of others were found to differ.
+    /// Highest index at which the state of another replica was found to differ; zero if none.
     differs_at: Index,
-    /// Why the last one could not have been restored, and was dropped.
+    /// Reason why the last snapshot taken was dropped: it could not have been restored.
     refused: Option<String>,
 }
 
 impl Snapshots {
-    /// What the store held.
+    /// Takes over the snapshots that the store held at the start.
     pub(crate) fn recovered(&mut self, held: Vec<SnapshotName>, tables: Tables) {
         self.restore = held.last().copied();
         self.held = held;
         self.tables = tables;
     }
 
-    /// A snapshot that came from elsewhere takes the place of everything.
+    /// Records that a snapshot received from another replica has replaced the whole log.
     pub(crate) fn installed(&mut self, name: SnapshotName, tables: Tables) {
         self.restore = Some(name);
         self.tables = tables;
     }
 
-    /// One is being taken.
+    /// Returns true while a snapshot is being taken.
     pub(crate) fn is_taking(&self) -> bool {
         self.taking
     }
 
+    /// Returns the complete snapshots, the newest last.
     pub(crate) fn held(&self) -> &[SnapshotName] {
         &self.held
     }
 
-    /// Where the states of others were found to differ, if they were.
+    /// Returns the highest index at which the state of another replica was found to differ, if any.
     pub(crate) fn differs_at(&self) -> Option<Index> {
         Some(self.differs_at).filter(|index| *index > Index(0))
     }
 
-    /// Why the last one that was taken was dropped, if it was.
+    /// Returns the reason why the last snapshot taken was dropped, if it was.
     pub(crate) fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
     }
 
+    /// Records that a snapshot is being transferred, if this replica holds it.
     pub(crate) fn pin(&mut self, name: SnapshotName, now: Duration) {
         if self.held.contains(&name) {
             self.pinned = Some((name, now));
         }
     }
 
-    /// The snapshot that the state machine has to begin with, once.
+    /// Returns, once, the snapshot that the state machine has to be restored from.
     pub(crate) fn take_restore(&mut self) -> Option<SnapshotName> {
         self.restore.take()
     }
 
-    /// Begins to take one; false while one is being taken.
+    /// Begins to take a snapshot. Returns false if one is being taken already.
     pub(crate) fn begin(&mut self) -> bool {
         !std::mem::replace(&mut self.taking, true)
     }
 
-    /// What follows from the entries that were handed out.
+    /// Returns the tables as of the last entry handed out.
     pub(crate) fn tables(&self) -> &Tables {
         &self.tables
     }
 
+    /// Adds a complete snapshot.
     fn add(&mut self, name: SnapshotName) {
         self.held.push(name);
         self.held.sort_unstable();
         self.held.dedup();
     }
 
-    /// An entry is handed out; whether the state behind it is to be taken.
+    /// Records that an entry is handed out. Returns true if a snapshot of the state after it is
+    /// due.
     ///
-    /// Where that may be follows from the log alone, so all replicas take the same. Of a large
-    /// state it is every 2nd, 4th, … of these places: whatever size each knows of it, the places
-    /// of who takes fewer are among those of who takes more.
+    /// The places at which snapshots are due follow from the log alone, so all replicas take the
+    /// same ones. A large state is taken only at every 2nd, 4th, … of these places; so even if
+    /// replicas know different sizes, the places of those that take fewer are among the places of
+    /// those that take more.
     pub(crate) fn pass(&mut self, entry: &Entry, config: &Config) -> bool {
         let bytes_before = self.tables.bytes;
         self.tables.add(entry);
@@ -156,7 +163,7 @@ impl<T> Engine<T> {
     ) -> StepResult {
         match event {
             SnapshotEvent::Taken(name) => {
-                tracing::debug!(replica = %self.me().replica, %name, "took a snapshot");
+                tracing::debug!(replica = %self.me().replica, %name, "snapshot taken");
                 self.transfer.snapshots.taking = false;
                 self.transfer.snapshots.refused = None;
                 self.hold(name, out);
@@ -166,7 +173,7 @@ impl<T> Engine<T> {
                 tracing::error!(
                     replica = %self.me().replica, %name, reason,
                     "the state cannot be read back from its snapshot, which was dropped; the log \
-                     is kept instead and grows: correct how the state is serialised"
+                     is kept instead and grows: correct its serialization"
                 );
                 self.transfer.snapshots.taking = false;
                 self.transfer.snapshots.refused =
@@ -188,7 +195,7 @@ impl<T> Engine<T> {
             SnapshotEvent::Refused { name, reason } => {
                 tracing::error!(
                     replica = %self.me().replica, %name, reason,
-                    "a snapshot that was received is damaged and was dropped; it is asked for again"
+                    "a received snapshot is damaged and was dropped; it will be requested again"
                 );
                 self.give_up_transfer(name);
                 Ok(())
@@ -196,13 +203,14 @@ impl<T> Engine<T> {
         }
     }
 
-    /// A snapshot is complete here: tells it, and forgets what it makes superfluous.
+    /// Records a complete snapshot, announces it, and removes snapshots and entries that are no
+    /// longer needed.
     fn hold(&mut self, name: SnapshotName, out: &mut Vec<Output<T>>) {
         self.transfer.snapshots.add(name);
         self.peers.announce_due = true;
         let pinned = self.pinned();
         let old = self.transfer.snapshots.held.len().saturating_sub(HELD_MAX);
-        // The state machine may still have to begin with what it has not reached.
+        // The state machine may still have to be restored from a snapshot that it has not reached.
         let is_done_with =
             |old: &SnapshotName| Some(*old) != pinned && old.index() <= self.commit.applied;
         let old: Vec<_> =
@@ -212,7 +220,7 @@ impl<T> Engine<T> {
         self.compact();
     }
 
-    /// The snapshot that is being transferred.
+    /// Returns the snapshot that is being transferred, if one was heard of recently.
     pub(crate) fn pinned(&self) -> Option<SnapshotName> {
         let span = self.config.election_timeout * KEPT_TIMEOUTS;
         self.transfer
@@ -222,15 +230,17 @@ impl<T> Engine<T> {
             .map(|(name, _)| name)
     }
 
-    /// Forgets old entries that the newest snapshot holds, but for a margin for whoever lags
-    /// a little, and for what is kept for those who take in what they lack.
+    /// Drops old entries that the newest snapshot includes, except for a margin for slightly
+    /// lagging replicas, and for those kept for replicas that are receiving state.
     pub(crate) fn compact(&mut self) {
         self.forget_applied();
         self.forget_old();
-        // What has left memory is not told again: who missed it fetches it.
+        // Marks of entries that have left memory are not sent again: a replica that missed them
+        // fetches the entries.
         self.ordering.cursor.left_memory(self.log.start().position.index);
     }
 
+    /// Drops entries from the store, if the newest snapshot includes them and the log is too long.
     fn forget_old(&mut self) {
         let newest = self.transfer.snapshots.held.last().map(SnapshotName::index);
         let Some(newest) = newest else { return };
@@ -246,7 +256,7 @@ impl<T> Engine<T> {
             compacted_through
         };
         let through = spare.max(within).min(kept);
-        // In steps, so that it is not done for every entry.
+        // Compact in steps, not for every entry.
         let freed = self.log.stored_bytes() - self.log.bytes_after(through);
         let worth_it = through.0 > compacted_through.0 + kept_entries_max as u64 / 4
             || too_much && freed > kept_bytes_max / 16;
@@ -256,22 +266,23 @@ impl<T> Engine<T> {
         }
     }
 
-    /// What is applied and durable need not be in memory, but for the newest, where a store can
-    /// be read back.
+    /// Drops entries from memory that are applied and durable, except the newest ones. Does nothing
+    /// for a store in memory, because its entries could not be read back.
     fn forget_applied(&mut self) {
         let Config { cached_bytes_max, volatile, .. } = self.config;
         if volatile || self.log.bytes() <= cached_bytes_max {
             return;
         }
         let within = self.log.first_in_memory_within(cached_bytes_max / 4 * 3);
-        // In place of what is not durable yet the store may have what was cut.
+        // In the place of an entry that is not durable yet, the store may still have a truncated
+        // one.
         let durable = self.write_queue.durable();
         let through = within.min(self.commit.applied).min(durable);
         self.log.forget(through, self.log_bytes_max() / STORED_STEPS);
     }
 
-    /// Compares the states at the indices of snapshots. A difference means that the state
-    /// machine is not deterministic, or that a memory or disk is not what it should be: who
+    /// Compares the states of replicas at the indices of snapshots. A difference means that the
+    /// state machine is not deterministic, or that a memory or disk is faulty. A replica that
     /// differs from a majority of the voters stops.
     pub(crate) fn compare_states(&mut self) -> StepResult {
         let voters = &self.log.voters().now;
@@ -319,7 +330,8 @@ mod tests {
     use crate::wire::entry::{Batch, BatchKind, EntryPayload};
     use crate::wire::types::{Nonce, Origin, ReplicaId, StoreId};
 
-    /// Where snapshots are taken of a state that was so large when it was last taken.
+    /// Returns the indices at which snapshots are taken of a state that had `size` bytes when it
+    /// was last taken.
     fn places(size: u64, entry_bytes: usize, entries: u64) -> Vec<u64> {
         let incarnation =
             crate::wire::types::Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
@@ -341,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_state_is_taken_less_often_and_where_a_small_one_is_too() {
+    fn a_large_state_is_taken_at_a_subset_of_the_places_of_a_small_one() {
         let sizes = [0, 1999, 2000, 5000, 17_000, u64::MAX];
         for entry_bytes in [0, 150] {
             let all: Vec<Vec<u64>> =
@@ -354,7 +366,7 @@ mod tests {
         assert_eq!(places(1999, 0, 40), [10, 20, 30, 40]);
         assert_eq!(places(2000, 0, 40), [10, 20, 30, 40]);
         assert_eq!(places(5000, 0, 40), [20, 40]);
-        assert_eq!(places(u64::MAX, 0, 640), [160, 320, 480, 640], "there is a limit");
+        assert_eq!(places(u64::MAX, 0, 640), [160, 320, 480, 640], "the spacing has a limit");
         assert_eq!(places(5000, 1500, 9), [2, 3, 4, 6, 7, 8]);
     }
 }

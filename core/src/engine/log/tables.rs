@@ -10,28 +10,37 @@ use crate::wire::types::{Digest, Incarnation, Nonce, Origin, Position, ReplicaId
 /// The last batch of a replica in the order: its origin and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LastBatch {
+    /// Counter of the origin.
     pub(crate) counter: u64,
+    /// Nonce of the origin.
     pub(crate) nonce: Nonce,
+    /// Number of the batch.
     pub(crate) number: u64,
 }
 
-/// What follows from the entries up to some position, and is kept when they are not.
+/// State that follows from all entries up to a position, and is kept when the entries are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tables {
+    /// Position of the last entry.
     pub(crate) position: Position,
+    /// Digest after the last entry.
     pub(crate) digest: Digest,
+    /// Stamp of the last entry.
     pub(crate) time: Timestamp,
+    /// Voters by the last `EpochStart`.
     pub(crate) voters: Voters,
-    /// Who is to vote, as operators have it.
+    /// Replicas that operators want to vote.
     pub(crate) desired: BTreeSet<ReplicaId>,
+    /// Last batch of each replica that ever proposed.
     pub(crate) origins: BTreeMap<ReplicaId, LastBatch>,
-    /// Who is in the group by the order of the log (rule N9).
+    /// Members of the group in the order of the log (rule N9).
     pub(crate) members: BTreeSet<Incarnation>,
-    /// Of the payloads of all entries.
+    /// Sum of the bytes of the payloads of all entries.
     pub(crate) bytes: u64,
 }
 
 impl Tables {
+    /// Applies the next entry.
     pub(crate) fn add(&mut self, entry: &Entry) {
         self.bytes = self.bytes.saturating_add(entry.payload.bytes() as u64);
         self.position = entry.position;
@@ -39,7 +48,8 @@ impl Tables {
         self.time = entry.time;
         match &entry.payload {
             EntryPayload::EpochStart(voters) => {
-                // The first of a group, or of one that was forced, says who is to vote.
+                // The first `EpochStart` of a group, or of a forced cluster, determines the desired
+                // voters.
                 if voters.since == entry.index() && voters.now == voters.previous {
                     self.desired = voters.now.iter().map(|voter| voter.replica).collect();
                 }
@@ -49,7 +59,7 @@ impl Tables {
                 if batch.kind == BatchKind::Operator
                     && let Some(change) = VoterChange::of(batch)
                 {
-                    // What has become impossible since it was asked for changes nothing.
+                    // A change that has become impossible since it was requested has no effect.
                     let _ = change.apply(&mut self.desired);
                 }
                 let Origin { replica, counter, nonce } = batch.origin;

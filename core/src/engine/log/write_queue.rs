@@ -3,28 +3,33 @@ use std::collections::VecDeque;
 use crate::engine::{Engine, Entry, HardState, Op, Output, StepResult, ensure};
 use crate::wire::types::{Ballot, Index};
 
-/// How far the commit index on disk may be behind while there are writes.
+/// Maximum number of entries by which the commit index on disk may lag while there are writes.
 const HINT_ENTRIES: u64 = 64;
 
-/// Writes under way at once: one being done and one waiting, so that the log thread is
+/// Maximum number of writes in flight: one in progress and one waiting, so that the log thread is
 /// never idle while there is work, and everything that gathers meanwhile shares a sync.
 const WRITES_MAX: usize = 2;
 
-/// What is to be written, what is being written, and what is durable.
+/// Operations that wait to be written, writes in flight, and the state that is durable.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
+    /// Operations for the next write.
     gathered: Vec<Op>,
-    /// Of the entries in `gathered`.
+    /// Bytes of the entries in `gathered`.
     gathered_bytes: usize,
-    /// The last index appended, as of the end of `gathered`.
+    /// Index of the last entry appended, including those in `gathered`.
     appended: Index,
-    /// A ballot whose promise is in `gathered`.
+    /// Ballot whose promise is in `gathered`.
     promise: Option<Ballot>,
+    /// Writes handed out and not done, oldest first.
     under_way: VecDeque<Write>,
+    /// Ticket of the last write handed out.
     next_ticket: u64,
+    /// Index up to which entries are durable.
     durable: Index,
+    /// Highest ballot whose promise is durable.
     promise_durable: Ballot,
-    /// The commit index in the hard state that were written last.
+    /// Commit index in the hard state that was written last.
     pub(crate) persisted_commit: Index,
 }
 
@@ -37,40 +42,43 @@ struct Write {
 }
 
 impl WriteQueue {
-    /// Of a store that holds a log up to `last`, and that promise.
+    /// Returns the queue of a store that holds a log up to `last`, and that promise.
     pub(crate) fn recovered(last: Index, promised: Ballot) -> Self {
         Self { appended: last, durable: last, promise_durable: promised, ..Self::default() }
     }
 
+    /// Adds an operation to the next write.
     pub(crate) fn push(&mut self, op: Op) {
         self.gathered.push(op);
     }
 
+    /// Adds an entry to the next write.
     pub(crate) fn append(&mut self, entry: Entry) {
         self.appended = entry.index();
         self.gathered_bytes += entry.payload.bytes();
         self.gathered.push(Op::Append(entry));
     }
 
-    /// A promise whose report waits for the write (rules P1 and P3).
+    /// Adds a promise. Its report has to wait for the write (rules P1 and P3).
     pub(crate) fn promise(&mut self, ballot: Ballot, op: Op) {
         self.promise = Some(ballot);
         self.gathered.push(op);
     }
 
+    /// Adds a truncation of the entries after `after`.
     pub(crate) fn cut(&mut self, after: Index) {
         self.gathered.push(Op::Truncate(after));
         self.appended = self.appended.min(after);
-        // Entries that come in the place of what is cut are not durable yet, whatever an
-        // earlier write says when it is done.
+        // Entries that replace truncated ones are not durable yet, even when an earlier write is
+        // done.
         self.durable = self.durable.min(after);
         for write in &mut self.under_way {
             write.appended = write.appended.min(after);
         }
     }
 
-    /// A snapshot took the place of the whole log, and of what an earlier write says when it
-    /// is done. Nothing counts as durable before this is.
+    /// Adds the replacement of the whole log by a snapshot that ends at `through`. No entry counts
+    /// as durable before this is written, even when an earlier write is done.
     pub(crate) fn reset(&mut self, through: Index) {
         self.gathered.push(Op::Reset(through));
         self.appended = through;
@@ -80,11 +88,13 @@ impl WriteQueue {
         }
     }
 
+    /// Returns true if operations wait to be written.
     pub(crate) fn has_gathered(&self) -> bool {
         !self.gathered.is_empty()
     }
 
-    /// Hands out what has gathered as one write, and tells its ticket.
+    /// Hands out everything that has gathered as one write, and returns its ticket. Does nothing
+    /// while the maximum number of writes is in flight.
     pub(crate) fn flush<T>(&mut self, out: &mut Vec<Output<T>>) -> Option<u64> {
         if self.gathered.is_empty() || self.under_way.len() >= WRITES_MAX {
             return None;
@@ -98,8 +108,8 @@ impl WriteQueue {
         Some(ticket)
     }
 
-    /// A write is done, and all before it. Returns the highest ballot whose promise is
-    /// durable by that.
+    /// Records that a write is done, and all before it. Returns the highest ballot whose promise
+    /// this made durable.
     pub(crate) fn written(&mut self, ticket: u64) -> Option<Ballot> {
         let mut promise = None;
         while let Some(write) = self.under_way.front().filter(|write| write.ticket <= ticket) {
@@ -111,31 +121,31 @@ impl WriteQueue {
         promise
     }
 
-    /// Of the entries that are not written yet.
+    /// Returns the bytes of the entries that are not written yet.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.gathered_bytes + self.under_way.iter().map(|write| write.bytes).sum::<usize>()
     }
 
-    /// The highest ballot whose promise is durable.
+    /// Returns the highest ballot whose promise is durable.
     pub(crate) fn promise_durable(&self) -> Ballot {
         self.promise_durable
     }
 
-    /// Whether any promise is durable. A store with a snapshot and without hard state would be
-    /// nobody's.
+    /// Returns true if any promise is durable. A store with a snapshot but no hard state has no
+    /// owner.
     pub(crate) fn has_hard_state(&self) -> bool {
         self.promise_durable > Ballot::default()
     }
 
-    /// All entries up to here are durable.
+    /// Returns the index up to which entries are durable.
     pub(crate) fn durable(&self) -> Index {
         self.durable
     }
 }
 
 impl<T> Engine<T> {
-    /// What must not be forgotten, to be written. Each names the commit index, so the hint is
-    /// as new as the last of them.
+    /// Returns the hard state to be written. It includes the commit index, so the index on disk is
+    /// as recent as the last hard state.
     pub(crate) fn hard_state(&mut self) -> Op {
         self.write_queue.persisted_commit = self.commit.index;
         Op::HardState(HardState {
@@ -147,8 +157,7 @@ impl<T> Engine<T> {
         })
     }
 
-    /// The commit index goes along with other writes now and then; it alone is no reason for
-    /// one.
+    /// Adds the commit index to the next write from time to time. Causes no write of its own.
     pub(crate) fn persist_commit(&mut self) {
         if self.write_queue.has_gathered()
             && self.commit.index.0
@@ -159,9 +168,9 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Hands out what is to be written. A store in memory, which is gone with the process
-    /// whatever is done, has it with the word (rule N6): what was confirmed a moment ago is
-    /// acked in the message that goes out next.
+    /// Hands out the operations that have gathered. A store in memory is lost with the process in
+    /// any case, so it counts as written at once: entries confirmed a moment ago are acked in the
+    /// message that is sent next (rule N6).
     pub(crate) fn write(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         match self.write_queue.flush(out) {
             Some(ticket) if self.config.volatile => self.on_written(ticket, out),
@@ -169,8 +178,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// The log thread is through with a write: acks what it made durable, and reports if
-    /// it held a promise (rules P1 to P3).
+    /// Handles a finished write: acks the entries that it made durable, and sends the report if it
+    /// held the promise (rules P1 to P3).
     pub(crate) fn on_written(&mut self, ticket: u64, out: &mut Vec<Output<T>>) -> StepResult {
         let promise = self.write_queue.written(ticket);
         if promise == Some(self.promised) && self.live().is_none() {
@@ -180,7 +189,7 @@ impl<T> Engine<T> {
             })?;
             self.send_report(out);
         }
-        // Nothing is acked in a frozen log (rule B3).
+        // Nothing is acked while the log is frozen (rule B3).
         if self.is_in_sync() && self.durable() > self.commit.acked {
             self.commit.acked = self.durable();
             self.commit.acks.insert(self.voter(), self.commit.acked);
@@ -190,7 +199,7 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// Entries up to here are durable and may be acked (rule P2).
+    /// Returns the index up to which entries are durable and may be acked (rule P2).
     pub(crate) fn durable(&self) -> Index {
         self.write_queue.durable()
     }
@@ -218,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn n6_what_gathers_during_writes_shares_one() {
+    fn n6_operations_that_gather_during_writes_share_one_write() {
         let mut queue = WriteQueue::default();
         for index in 1..=5 {
             queue.append(entry(index));
@@ -233,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn p2_a_write_from_before_a_cut_makes_nothing_durable_after_it() {
+    fn p2_a_write_before_a_truncation_makes_no_later_entry_durable() {
         let mut queue = WriteQueue::default();
         (1..=5).for_each(|index| queue.append(entry(index)));
         assert_eq!(flushed(&mut queue), Some((1, 5)));
@@ -247,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn p2_a_write_from_before_a_snapshot_makes_nothing_of_it_durable() {
+    fn p2_a_write_before_a_snapshot_makes_nothing_of_it_durable() {
         let mut queue = WriteQueue::recovered(Index(3), Ballot::default());
         queue.append(entry(4));
         assert_eq!(flushed(&mut queue), Some((1, 1)));

@@ -316,7 +316,7 @@ impl<T> Engine<T> {
         let Some(head) = receiving.head.filter(|_| self.wants(&name)) else { return Ok(()) };
         let SnapshotHead { tables } = *head;
         tracing::info!(replica = %self.me().replica, %name, "goes on from a snapshot");
-        self.log = Log::behind(tables.clone());
+        self.log = Log::after_snapshot(tables.clone());
         self.see_time(true);
         // What is known of others is in terms of the log that was.
         self.transfer.flow_control = FlowControl::default();
