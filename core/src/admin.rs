@@ -102,9 +102,9 @@ impl Request<'_> {
     ///
     /// # Errors
     ///
-    /// See [`AdminError`]. After [`AdminError::Timeout`], which says what the replica waits for, and
-    /// after [`AdminError::Stopped`] the request may still take effect. After all other errors it
-    /// does not.
+    /// See [`AdminError`]. After [`AdminError::Timeout`], which says what the replica waits for,
+    /// and after [`AdminError::Stopped`] the request may still take effect. After all other errors
+    /// it does not.
     pub fn wait_timeout(self, timeout: Duration) -> Result<(), AdminError> {
         match self.answer.recv_timeout(timeout) {
             Ok(result) => result,

@@ -134,8 +134,8 @@ impl<M: StateMachine> Builder<M> {
         self
     }
 
-    /// Sets how long a command may wait for its answer, counted from the call of `propose`. Default:
-    /// no limit, so commands wait until a majority is back.
+    /// Sets how long a command may wait for its answer, counted from the call of `propose`.
+    /// Default: no limit, so commands wait until a majority is back.
     ///
     /// A command that has not been sent when its time is over, for example because there is no
     /// majority, is withdrawn and never takes effect

@@ -191,8 +191,8 @@ impl<T: Clone> Watcher<T> {
         Some(news)
     }
 
-    /// Waits for the next element. Returns `None` once all handles on the feed have been dropped and
-    /// the buffered items have been returned.
+    /// Waits for the next element. Returns `None` once all handles on the feed have been dropped
+    /// and the buffered items have been returned.
     ///
     /// Cancel safe: no element is lost if the future is dropped. Works with any executor.
     pub async fn next(&mut self) -> Option<News<T>> {

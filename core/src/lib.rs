@@ -1,8 +1,8 @@
 //! Replicated state machines over closed process groups.
 //!
 //! An application implements a deterministic [`StateMachine`]. Several processes each run a
-//! [`Replica`] of it. A command may be proposed at any replica. Plainsong puts all commands into one
-//! order, commits each once a majority of the voters has it, and applies it at every replica.
+//! [`Replica`] of it. A command may be proposed at any replica. Plainsong puts all commands into
+//! one order, commits each once a majority of the voters has it, and applies it at every replica.
 //!
 //! Replicas communicate through a *closed process group* (CPG), whose transport is either embedded
 //! in the processes of one host or provided by the Corosync daemons of several hosts. The safety of
@@ -52,9 +52,9 @@
 //!
 //! # Guarantees
 //!
-//! - An acknowledged command is not lost while a majority of the voters keeps its stores. Stores are
-//!   in memory by default, so a restarted replica begins with an empty one; use [`Builder::folder`]
-//!   to keep them on disk.
+//! - An acknowledged command is not lost while a majority of the voters keeps its stores. Stores
+//!   are in memory by default, so a restarted replica begins with an empty one; use
+//!   [`Builder::folder`] to keep them on disk.
 //! - A command is applied at most once. Each call of [`Replica::propose`] is a command of its own;
 //!   a client that may have to propose a command again uses a [`session`].
 //! - All replicas apply the same commands in the same order, with the same [`Context::time`].

@@ -130,8 +130,8 @@ impl<O, E: Unanswered> Pending<O, E> {
     ///
     /// # Errors
     ///
-    /// `Timeout` if no answer arrived in time. A command is not cancelled and may still take effect.
-    /// See also [`wait`](Self::wait).
+    /// `Timeout` if no answer arrived in time. A command is not cancelled and may still take
+    /// effect. See also [`wait`](Self::wait).
     pub fn wait_timeout(self, timeout: Duration) -> Result<O, E> {
         match self.0 {
             State::Waiting(answer) => match answer.recv_timeout(timeout) {

@@ -172,9 +172,9 @@ impl<M: StateMachine> Replica<M> {
         self.runtime.shared.status().clone()
     }
 
-    /// Returns this replica's estimate of the [`Context::time`](crate::Context::time) that a command
-    /// would have if it were ordered now. Use it rather than the wall clock, which may be wrong or
-    /// be set, to answer questions such as how long a lease still lasts.
+    /// Returns this replica's estimate of the [`Context::time`](crate::Context::time) that a
+    /// command would have if it were ordered now. Use it rather than the wall clock, which may be
+    /// wrong or be set, to answer questions such as how long a lease still lasts.
     ///
     /// Replicas may return different estimates, so the value must not influence the state other
     /// than as part of a command.

@@ -21,8 +21,8 @@ const CHUNK_KIND: [u8; 2] = 11_u16.to_le_bytes();
 /// Three replicas that hold the same snapshot and have cut their logs behind it, and the next
 /// number to be added.
 ///
-/// A replica takes a snapshot at each multiple of `SNAPSHOT_EVERY` unless it is still writing the one
-/// before, so all of them are waited for at each multiple.
+/// A replica takes a snapshot at each multiple of `SNAPSHOT_EVERY` unless it is still writing the
+/// one before, so all of them are waited for at each multiple.
 fn group(ring: &LocalRing, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u64) {
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let replicas: Vec<_> = (1..)

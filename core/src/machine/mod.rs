@@ -69,18 +69,19 @@ pub trait StateMachine: Send + Sync + 'static {
     /// expensive work to [`Snapshot::write`], which runs in the background.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// Replaces the whole state with one that [`Snapshot::write`] wrote, at this or another replica,
-    /// with this or an earlier version of the application.
+    /// Replaces the whole state with one that [`Snapshot::write`] wrote, at this or another
+    /// replica, with this or an earlier version of the application.
     ///
     /// # Errors
     ///
-    /// Errors of the reader and of the application. Any error stops the replica, so the state may be
-    /// left incomplete.
+    /// Errors of the reader and of the application. Any error stops the replica, so the state may
+    /// be left incomplete.
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()>;
 
-    /// Checks that [`restore`](Self::restore) could read a snapshot that was just written. Called on
-    /// the thread that writes snapshots. A snapshot that fails the check is dropped and the log is
-    /// kept instead; [`Status::snapshot_refused`](crate::Status::snapshot_refused) shows the reason.
+    /// Checks that [`restore`](Self::restore) could read a snapshot that was just written. Called
+    /// on the thread that writes snapshots. A snapshot that fails the check is dropped and the log
+    /// is kept instead; [`Status::snapshot_refused`](crate::Status::snapshot_refused) shows the
+    /// reason.
     ///
     /// The default implementation checks nothing. [`snapshot_by_clone`](crate::snapshot_by_clone)
     /// reads the whole state back.
@@ -100,8 +101,8 @@ pub trait StateMachine: Send + Sync + 'static {
     /// anything held on behalf of the proposer of a command ([`Context::proposer`]) can be released
     /// here, such as a lock or the role of a leader, without leases.
     ///
-    /// A replica that left may still be running, cut off from the group and unaware of it. Fence its
-    /// effects outside the group, for example with the log index at which it acquired the lock.
+    /// A replica that left may still be running, cut off from the group and unaware of it. Fence
+    /// its effects outside the group, for example with the log index at which it acquired the lock.
     fn members_changed(&mut self, context: &Context, change: &MembersChanged) {
         let _ = (context, change);
     }
@@ -109,14 +110,14 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Returns the log time at which [`wake`](Self::wake) is to be called next, or `None`, the
     /// default, for never. Called before and after each log entry, so it should be fast.
     ///
-    /// The result must depend on the state alone, so that it is the same at all replicas. It may lie
-    /// in the past.
+    /// The result must depend on the state alone, so that it is the same at all replicas. It may
+    /// lie in the past.
     fn wake_at(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Called once before the first entry whose time is at or after [`wake_at`](Self::wake_at), with
-    /// the context of that entry (rule N11d).
+    /// Called once before the first entry whose time is at or after [`wake_at`](Self::wake_at),
+    /// with the context of that entry (rule N11d).
     ///
     /// If the group is idle, it orders an entry for this purpose, usually within 100 ms. So timers
     /// need no clock of the application. A wake-up is never early in log time, whatever the clocks
@@ -204,9 +205,9 @@ impl Context {
         self.index
     }
 
-    /// Returns the log time of the entry in milliseconds since the Unix epoch. The sequencer assigns
-    /// it, it is the same at all replicas, and it never decreases along the log (rule N11). It
-    /// follows the wall clock of the sequencer but may differ from it.
+    /// Returns the log time of the entry in milliseconds since the Unix epoch. The sequencer
+    /// assigns it, it is the same at all replicas, and it never decreases along the log (rule N11).
+    /// It follows the wall clock of the sequencer but may differ from it.
     pub fn time(&self) -> Timestamp {
         self.time
     }

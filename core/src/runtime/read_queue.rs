@@ -43,7 +43,8 @@ impl<R> ReadQueue<R> {
         if after_proposals { self.after_proposals.push(read) } else { self.linearizable.push(read) }
     }
 
-    /// The next ticket that the engine has to know, and whether its reads must see the commands proposed before.
+    /// The next ticket that the engine has to know, and whether its reads must see the commands
+    /// proposed before.
     pub(crate) fn next_ticket(&mut self) -> Option<(u64, bool)> {
         let after_proposals = self.linearizable.is_empty();
         let gathered =

@@ -56,8 +56,8 @@ impl Session {
         SessionCommand::Keep { session: self.number }
     }
 
-    /// Returns the command that closes the session. A session that is not closed expires once it has
-    /// been idle for [`Limits::idle_ms_max`](super::Limits::idle_ms_max).
+    /// Returns the command that closes the session. A session that is not closed expires once it
+    /// has been idle for [`Limits::idle_ms_max`](super::Limits::idle_ms_max).
     pub fn close<C>(&self) -> SessionCommand<C> {
         SessionCommand::Close { session: self.number }
     }

@@ -1,4 +1,5 @@
-//! Client sessions: exactly-once commands for clients that may lose the connection to their replica.
+//! Client sessions: exactly-once commands for clients that may lose the connection to their
+//! replica.
 //!
 //! A client whose replica crashes while a command is in flight does not know whether the command
 //! took effect. In a session it can propose the command again, at any replica: each command of a
@@ -45,9 +46,9 @@
 //!
 //! # Limits
 //!
-//! [`Limits`] bounds the number of sessions, the number of commands of a session that the client has
-//! not marked as [done](Session::done), and the bytes of their outputs. A session that is idle for
-//! too long, measured in log time, expires.
+//! [`Limits`] bounds the number of sessions, the number of commands of a session that the client
+//! has not marked as [done](Session::done), and the bytes of their outputs. A session that is idle
+//! for too long, measured in log time, expires.
 
 mod handle;
 mod layer;

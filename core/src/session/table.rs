@@ -10,11 +10,11 @@ use crate::Timestamp;
 ///
 /// # Numbers
 ///
-/// The number of a session is the last number plus one, or the log's time in milliseconds if that is
-/// greater. A number must never be used twice: a command that was in flight when its session ended
-/// could take effect a second time in another session with the same number. The log's time ensures
-/// this even in a group that has lost its state, or that an operator forced to continue from an
-/// older one.
+/// The number of a session is the last number plus one, or the log's time in milliseconds if that
+/// is greater. A number must never be used twice: a command that was in flight when its session
+/// ended could take effect a second time in another session with the same number. The log's time
+/// ensures this even in a group that has lost its state, or that an operator forced to continue
+/// from an older one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     last: u64,

@@ -32,8 +32,8 @@ pub enum SnapshotError {
     Unknown(SnapshotName),
 }
 
-/// Manages the snapshots in the store of a replica: the complete ones, by name, and up to two drafts,
-/// one being received from a peer and one being written from the replica's own state.
+/// Manages the snapshots in the store of a replica: the complete ones, by name, and up to two
+/// drafts, one being received from a peer and one being written from the replica's own state.
 ///
 /// Blocks for the disk. The snapshot thread owns it.
 pub struct SnapshotManager {

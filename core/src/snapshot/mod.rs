@@ -1,14 +1,14 @@
 //! Snapshots of a state machine: their names, format, storage, and how they are written and read.
 //!
-//! A snapshot lets a replica drop old log entries, restart without applying the whole log, and bring
-//! a lagging replica up to date.
+//! A snapshot lets a replica drop old log entries, restart without applying the whole log, and
+//! bring a lagging replica up to date.
 //!
 //! # Format
 //!
 //! A snapshot is one stream of bytes: the length of the head (four bytes, little endian), the head,
 //! which is the state of the protocol at that position, and the state as the application writes it.
-//! The stream is stored and sent in chunks of [`CHUNK_BYTES`], so neither part has a size limit. All
-//! bytes follow from the log alone, so all replicas produce the same.
+//! The stream is stored and sent in chunks of [`CHUNK_BYTES`], so neither part has a size limit.
+//! All bytes follow from the log alone, so all replicas produce the same.
 
 mod manager;
 mod reader;
@@ -51,8 +51,8 @@ impl<S: Serialize + Send + 'static> Snapshot for S {
     }
 }
 
-/// Reads a state that was written by the [`Snapshot`] implementation for serializable types. For use
-/// in [`StateMachine::restore`](crate::StateMachine::restore).
+/// Reads a state that was written by the [`Snapshot`] implementation for serializable types. For
+/// use in [`StateMachine::restore`](crate::StateMachine::restore).
 ///
 /// # Errors
 ///

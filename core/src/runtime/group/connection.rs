@@ -125,7 +125,8 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// Tells the engine how much is left over; whether there was something, and is nothing any more.
+    /// Tells the engine how much is left over; whether there was something, and is nothing any
+    /// more.
     pub(super) fn report_unsent(&mut self) -> bool {
         let (was, frames) = (self.is_backed_up, self.unsent.len());
         self.is_backed_up = frames > 0;

@@ -37,8 +37,8 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Commands, and reads, taken in before the other inputs have their turn.
 const AT_ONCE: usize = 1024;
 
-/// The channels of the group thread: from callers, operators and the other threads, and to the other
-/// threads.
+/// The channels of the group thread: from callers, operators and the other threads, and to the
+/// other threads.
 pub(crate) struct GroupChannels<M: StateMachine> {
     pub(crate) callers: Callers<M>,
     pub(super) thread_events: Receiver<ThreadEvent>,
