@@ -1,4 +1,4 @@
-//! How what an engine keeps stands in its store.
+//! The encoding of log entries and of the hard state in the log store, and their recovery.
 
 use bytes::Bytes;
 use plainsong_storage::{LogOp, LogStore, Record, StoredLog};
@@ -10,14 +10,14 @@ use crate::wire::codec;
 use crate::wire::entry::{Entry, EntryHead};
 use crate::wire::types::{Digest, Index, Position};
 
-/// An entry in the log, in front of its commands; its index is the record's.
+/// The head of a record: an entry without its commands and its index. The record holds these.
 #[derive(Serialize, Deserialize)]
 struct LogHead {
     entry: EntryHead,
     digest: Digest,
 }
 
-/// What the store is to do.
+/// Encodes a write of the engine as an operation of the store.
 pub(crate) fn encode(op: Op) -> Result<LogOp, bincode::Error> {
     Ok(match op {
         Op::HardState(hard_state) => LogOp::HardState(codec::encode(&hard_state)?.into()),
@@ -31,20 +31,20 @@ pub(crate) fn encode(op: Op) -> Result<LogOp, bincode::Error> {
     })
 }
 
-/// The first part of an entry's record.
+/// Encodes the head of an entry's record.
 pub(crate) fn head(entry: &Entry) -> Result<Bytes, bincode::Error> {
     let head = LogHead { entry: EntryHead::of(entry), digest: entry.digest };
     Ok(codec::encode(&head)?.into())
 }
 
-/// Reads what a replica left in its stores.
+/// Reads the state of a replica from its stores.
 pub(crate) fn recover(
     log: &mut dyn LogStore,
     manager: &mut SnapshotManager,
 ) -> Result<Recovered, RestartError> {
     let unreadable = |reason: String| RestartError::Unreadable(reason);
     let snapshots = manager.names();
-    // What is before the newest snapshot is not needed, but for the entry that it ends with.
+    // Entries before the newest snapshot are not needed, except the last one that it contains.
     let from = snapshots.last().map_or(0, |name| name.index().0);
     let StoredLog { hard_state, records, .. } =
         log.recover(from).map_err(|e| unreadable(e.to_string()))?;
@@ -65,8 +65,8 @@ pub(crate) fn recover(
     Ok(Recovered { hard_state, snapshots, head, entries })
 }
 
-/// Reads entries back, from the first on: as many as have so many bytes, but one at least; none if
-/// the first is not there.
+/// Reads entries from `first` on, up to `bytes_max` bytes, but at least one. Returns none if the
+/// first is not in the store.
 pub(crate) fn read(
     log: &mut dyn LogStore,
     first: Index,
@@ -80,11 +80,11 @@ pub(crate) fn read(
     records.into_iter().map(entry).collect()
 }
 
-/// Reads the record of an entry.
+/// Decodes the record of an entry.
 pub(crate) fn decode(record: Record) -> Result<Entry, String> {
     let head: LogHead = codec::decode(&record.head).map_err(|error| error.to_string())?;
     let LogHead { entry: EntryHead { epoch, time, payload }, digest } = head;
-    let payload = payload.with(record.body).ok_or("its commands do not fit its head")?;
+    let payload = payload.with(record.body).ok_or("its commands do not match its head")?;
     Ok(Entry { position: Position { epoch, index: Index(record.index) }, time, payload, digest })
 }
 
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_recovered() {
+    fn written_entries_and_hard_state_are_recovered() {
         let hard_state = HardState {
             replica: ReplicaId(1),
             store: StoreId(2),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_cannot_be_read_is_named() {
+    fn the_error_names_the_unreadable_record() {
         let mut log = MemoryLog::new();
         let head = Bytes::from_static(b"?");
         let record = Record { index: 1, head, body: Bytes::new() };

@@ -30,7 +30,7 @@ pub(crate) enum ApplyCommand<M: StateMachine> {
 pub(crate) enum ApplyEvent {
     /// All entries up to `index` are applied.
     Applied { index: Index, wake_at: Option<Timestamp> },
-    /// The oldest batch of reads that was not reported yet is done.
+    /// The oldest unreported batch of reads has run.
     ReadsDone,
     /// The state machine panicked, or a command could not be decoded.
     Failed(String),
@@ -38,8 +38,8 @@ pub(crate) enum ApplyEvent {
     SnapshotFailed(String),
 }
 
-/// Changes the state machine: applies committed commands in order, each once, and answers
-/// who proposed them here.
+/// The thread that changes the state machine: applies committed commands in order, each once, and
+/// answers the callers at this replica.
 pub(crate) struct ApplyThread<M: StateMachine> {
     machine: Arc<SharedMachine<M>>,
     commands: Receiver<ApplyCommand<M>>,
@@ -84,7 +84,7 @@ impl<M: StateMachine> ApplyThread<M> {
                             self.machine.read(|machine| read(Ok(machine)));
                             self.machine.read_finished();
                         }
-                        // The handle is gone; what is committed is applied none the less.
+                        // The handle has been dropped. Committed commands are still applied.
                         Err(_) => self.local_reads = never(),
                     }
                     true
@@ -95,8 +95,9 @@ impl<M: StateMachine> ApplyThread<M> {
         self.refuse(commands, local_reads);
     }
 
-    /// Drops what still comes, and with it the way to answer: whoever waits hears that at once. A
-    /// queue would keep it until all who may fill it are gone.
+    /// Drops all further commands and reads until their senders are gone. Dropping them closes
+    /// their answer channels, so that the callers fail at once; left in a queue, they would wait
+    /// until all senders are gone.
     fn refuse(&self, mut commands: Receiver<ApplyCommand<M>>, mut local_reads: Receiver<Read<M>>) {
         let mut open = 2;
         while open > 0 {
@@ -115,10 +116,10 @@ impl<M: StateMachine> ApplyThread<M> {
         }
     }
 
-    /// Whether this thread goes on.
+    /// Carries out a command and reports the result. Returns false if this thread must end.
     fn take(&mut self, command: ApplyCommand<M>) -> bool {
-        // A panic of the application stops this replica, not the process. The state
-        // machine is not used again, so what it left half done harms nobody.
+        // A panic of the application stops this replica, not the process. The state machine is not
+        // used again, so an incomplete change does no harm.
         let done = catch_unwind(AssertUnwindSafe(|| self.carry_out(command)));
         let event = match done {
             Ok(Ok(Some(event))) => event,
@@ -127,12 +128,12 @@ impl<M: StateMachine> ApplyThread<M> {
             Err(panic) => ApplyEvent::Failed(panic_text(&*panic)),
         };
         let goes_on = matches!(event, ApplyEvent::Applied { .. } | ApplyEvent::ReadsDone);
-        let told = self.events.send(ThreadEvent::Apply(event)).is_ok();
+        let reported = self.events.send(ThreadEvent::Apply(event)).is_ok();
         self.shared.wake();
-        goes_on && told
+        goes_on && reported
     }
 
-    /// What there is to tell when it is done.
+    /// Carries out a command. Returns the event to report.
     fn carry_out(&mut self, command: ApplyCommand<M>) -> Result<Option<ApplyEvent>, ApplyEvent> {
         let index = match command {
             ApplyCommand::Entries(entries) => {
@@ -147,8 +148,8 @@ impl<M: StateMachine> ApplyThread<M> {
             }
             ApplyCommand::Capture(head) => {
                 let view = self.machine.read(M::snapshot);
-                // The writer is gone when the replica stops, or when it has failed, which it has
-                // told.
+                // The writer has ended if the replica stops, or if it has failed, which it has
+                // reported.
                 self.views.send((head, view)).map_err(|_| {
                     ApplyEvent::SnapshotFailed("the thread that writes snapshots has ended".into())
                 })?;
@@ -173,7 +174,7 @@ impl<M: StateMachine> ApplyThread<M> {
         let mut callers = committed.callers.into_iter();
         let answer = |output| {
             if let Some(caller) = callers.next() {
-                // Whoever dropped its `Pending` does not want to know.
+                // Fails if the caller has dropped its `Pending`.
                 let _ = caller.send(Ok(output));
             }
         };

@@ -26,7 +26,7 @@ impl ByteSemaphore {
         Arc::new(Self { max, used, waiting, lock, freed })
     }
 
-    /// Acquires `bytes` if they are free. A request beyond the maximum is granted when no other
+    /// Acquires `bytes` if they are free. A request beyond the maximum is granted if no other
     /// permit exists.
     pub(super) fn try_acquire(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
         let taken = self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {

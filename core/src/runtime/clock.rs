@@ -4,14 +4,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::Timestamp;
 use crate::engine::Now;
 
-/// The clocks of this host as an engine sees them.
+/// The clocks of this host, in the form that an engine takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     start: Duration,
 }
 
 impl Clock {
-    /// A clock whose first moment is now.
+    /// Creates a clock whose monotonic time starts now.
     pub(super) fn start() -> Self {
         Self { start: since_boot() }
     }
@@ -23,14 +23,14 @@ impl Clock {
     }
 }
 
-/// Time since this host was started. `Instant` would leave out the time that it was suspended
-/// (rule N11e).
+/// Returns the time since the host was started. `Instant` does not count while the host is
+/// suspended (rule N11e).
 fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// What the log's time was at some moment, for threads that have no engine to ask.
+/// The log time at some moment, for threads without access to the engine.
 #[derive(Debug)]
 pub(super) struct LastLogTime(Mutex<(Timestamp, Duration)>);
 
@@ -43,6 +43,7 @@ impl LastLogTime {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (time, since_boot());
     }
 
+    /// Returns the stored log time plus the time elapsed since it was stored.
     pub(super) fn by_now(&self) -> Timestamp {
         let (time, at) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = since_boot().saturating_sub(at);
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_time_goes_on_between_two_looks_at_the_engine() {
+    fn log_time_advances_without_updates_from_the_engine() {
         let time = LastLogTime::new(Timestamp(1_000_000));
         thread::sleep(Duration::from_millis(20));
         assert!(time.by_now() >= Timestamp(1_000_019));
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_begins_at_its_start_and_goes_on() {
+    fn monotonic_time_counts_from_the_start_of_the_clock() {
         let clock = Clock::start();
         let first = clock.now().monotonic;
         thread::sleep(Duration::from_millis(20));

@@ -26,8 +26,9 @@ pub(crate) enum LogEvent {
     Unreadable(String),
 }
 
-/// Owns the log store. Writes are done first in, first out, so a report that waits for
-/// its ticket is behind every earlier write (rule P3); all that wait share one sync.
+/// The thread that owns the log store. It writes in the order of the commands, so when the ticket
+/// of a report is confirmed, every earlier write is durable, too (rule P3). All waiting writes
+/// share one sync.
 pub(crate) struct LogThread {
     store: Box<dyn LogStore>,
     commands: Receiver<LogCommand>,

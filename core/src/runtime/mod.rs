@@ -1,10 +1,10 @@
-//! The threads around the engine, joined by bounded channels.
+//! The threads around the engine. They communicate over bounded channels.
 //!
-//! | thread | owns | blocks on |
+//! | thread | owns | may block on |
 //! | --- | --- | --- |
-//! | group | the connection and the engine | nothing but the wait for the next event |
+//! | group | the connection and the engine | only the wait for the next event |
 //! | log | the `LogStore` | the disk |
-//! | apply | the changes of the state machine | the application's `apply`, and what it reads |
+//! | apply | changes of the state machine | the application's `apply` and reads |
 //! | writer | a view of the state | the application's `Snapshot::write` |
 //! | snapshot | the `SnapshotStore` | the disk |
 
@@ -49,28 +49,28 @@ pub(crate) use self::group_joiner::GroupJoiner;
 #[cfg(feature = "testing")]
 pub(crate) use self::read_queue::ReadQueue;
 
-/// Commands that may wait to be taken in by the group thread, and the bytes that they have
-/// together. Beyond either `propose` waits.
+/// Maximum number of commands queued for the group thread. Beyond it `propose` blocks.
 const PROPOSALS_MAX: usize = 4096;
+/// Maximum total size in bytes of the queued commands. Beyond it `propose` blocks.
 const PROPOSALS_BYTES_MAX: usize = 16 << 20;
-/// Reads that may wait to be taken in. Beyond it `read` waits.
+/// Maximum number of queued reads. Beyond it `read` blocks.
 const READS_MAX: usize = 4096;
-/// Requests of operators that may wait to be taken in.
+/// Maximum number of queued requests of operators.
 const REQUESTS_MAX: usize = 16;
 /// Maximum number of snapshot commands in flight; the engine issues fewer.
 const SNAPSHOT_COMMANDS_MAX: usize = 256;
-/// Maximum number of chunks of the own state on their way to the snapshot thread.
+/// Maximum number of chunks of the replica's own state queued for the snapshot thread.
 const CHUNKS_MAX: usize = 8;
-/// Events that are kept for those who do not take them at once.
+/// Maximum number of status events kept for subscribers.
 const EVENTS_MAX: usize = 1024;
-/// How long an orderly stop waits to hear its own departure.
+/// Maximum time that an orderly stop waits for the group to confirm that this replica has left.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A command that a caller proposed.
 pub(crate) struct Proposal<O> {
     pub(crate) caller: Caller<O>,
     pub(crate) command: Bytes,
-    /// The time at which the caller wants an answer.
+    /// The time until which the caller waits for an answer.
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -103,23 +103,23 @@ enum ThreadEvent {
     Snapshot(SnapshotEvent),
     /// The snapshot or the writer thread failed.
     SnapshotFailed(String),
-    /// A thread of the replica ended by a panic that it did not expect.
+    /// A thread of the replica panicked.
     Panicked(String),
 }
 
 /// The state shared by the threads and the handle.
 pub(crate) struct Shared {
-    /// For waking the group thread. Replaced when the transport died and came back.
+    /// Used to wake the group thread. Replaced when the replica has connected again.
     connection: RwLock<Arc<Connection>>,
     status: Mutex<Status>,
     log_time: LastLogTime,
-    /// What changes about the status.
+    /// Changes of the status.
     pub(crate) events: Feed<Event>,
     stop: AtomicBool,
 }
 
 impl Shared {
-    /// Wakes the group thread, so that it looks at its channels.
+    /// Wakes the group thread, so that it checks its channels.
     pub(crate) fn wake(&self) {
         self.connection.read().unwrap_or_else(PoisonError::into_inner).wake();
     }
@@ -273,7 +273,7 @@ impl<M: StateMachine> Runtime<M> {
         Ok(())
     }
 
-    /// Starts a thread whose panic stops the replica: nobody else would do its work.
+    /// Starts a thread whose panic stops the replica, because no other thread would do its work.
     fn spawn_watched(
         &mut self,
         name: String,
@@ -285,7 +285,7 @@ impl<M: StateMachine> Runtime<M> {
         self.spawn(name, move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
                 let text = format!("thread {thread} panicked: {}", panic_text(&*panic));
-                // The group thread is gone only when the replica has stopped.
+                // The group thread has ended only if the replica has stopped.
                 if events.send(ThreadEvent::Panicked(text)).is_ok() {
                     shared.wake();
                 }
@@ -293,7 +293,7 @@ impl<M: StateMachine> Runtime<M> {
         })
     }
 
-    /// Hands a proposal to the group thread, waiting for room if `wait` says so.
+    /// Queues a proposal for the group thread. Blocks while the queue is full if `wait` is true.
     pub(crate) fn propose(
         &self,
         proposal: Proposal<M::Output>,
@@ -310,7 +310,8 @@ impl<M: StateMachine> Runtime<M> {
         Ok(())
     }
 
-    /// Hands a read to the thread that knows when it may run; a local one runs at once if it can.
+    /// Queues a read for the thread that knows when it may run. A local read runs at once if
+    /// possible. Blocks while the queue is full if `wait` is true.
     pub(crate) fn read(
         &self,
         read: Read<M>,
@@ -349,7 +350,7 @@ fn send<V>(to: &Sender<V>, value: V, wait: bool) -> Result<(), TrySendError<()>>
 }
 
 impl<M: StateMachine> Drop for Runtime<M> {
-    /// Stops in order and waits for the threads.
+    /// Stops the replica and joins its threads.
     fn drop(&mut self) {
         self.inboxes = None;
         self.shared.ask_to_stop();
@@ -361,15 +362,15 @@ impl<M: StateMachine> Drop for Runtime<M> {
     }
 }
 
-/// Answers callers whose commands took effect unseen (rule N10).
+/// Answers callers whose commands took effect, but whose outputs are unknown here (rule N10).
 fn forgo<O>(callers: Vec<Caller<O>>) {
     for caller in callers {
-        // Whoever dropped its `Pending` does not want to know.
+        // Fails if the caller has dropped its `Pending`.
         let _ = caller.send(Err(ProposeError::OutputLost));
     }
 }
 
-/// Answers callers whose commands will not be answered from the log.
+/// Answers callers whose commands will not be answered by an output.
 fn fail<O>(callers: Vec<Caller<O>>, may_take_effect: bool, status: &Status) {
     for caller in callers {
         let error = match &status.stopped {
@@ -377,7 +378,7 @@ fn fail<O>(callers: Vec<Caller<O>>, may_take_effect: bool, status: &Status) {
             Some(reason) => ProposeError::Stopped(reason.clone()),
             None => ProposeError::Withdrawn(status.waits_for()),
         };
-        // Whoever dropped its `Pending` does not want to know.
+        // Fails if the caller has dropped its `Pending`.
         let _ = caller.send(Err(error));
     }
 }

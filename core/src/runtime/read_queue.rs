@@ -43,8 +43,8 @@ impl<R> ReadQueue<R> {
         if after_proposals { self.after_proposals.push(read) } else { self.linearizable.push(read) }
     }
 
-    /// The next ticket that the engine has to know, and whether its reads must see the commands
-    /// proposed before.
+    /// Issues a ticket for the reads that have arrived, for the engine. Also returns true if these
+    /// reads must see the commands proposed before them.
     pub(crate) fn next_ticket(&mut self) -> Option<(u64, bool)> {
         let after_proposals = self.linearizable.is_empty();
         let gathered =
@@ -57,14 +57,14 @@ impl<R> ReadQueue<R> {
         Some((self.next_ticket, after_proposals))
     }
 
-    /// These may run behind all that was handed out before.
+    /// Marks the reads of these tickets as ready to run, after all reads handed out before.
     pub(crate) fn are_ready(&mut self, tickets: &[u64]) {
         for ticket in tickets {
             self.ready.extend(self.waiting.remove(ticket).into_iter().flatten());
         }
     }
 
-    /// What is to be handed out now.
+    /// Returns the ready reads for the apply thread, unless its inbox is full.
     pub(crate) fn hand_out(&mut self) -> Option<Vec<R>> {
         if self.ready.is_empty() || self.handed_out == HANDED_OUT_MAX {
             return None;
@@ -74,12 +74,12 @@ impl<R> ReadQueue<R> {
         Some(std::mem::take(&mut self.ready))
     }
 
-    /// The apply thread has done what was handed out first.
+    /// Notes that the apply thread has run one batch of reads.
     pub(crate) fn done(&mut self) {
         self.handed_out -= 1;
     }
 
-    /// Those will not be carried out.
+    /// Removes and returns the reads of these tickets, which cannot run.
     pub(crate) fn give_up(&mut self, tickets: &[u64]) -> Vec<R> {
         let given_up = tickets.iter().filter_map(|ticket| self.waiting.remove(ticket));
         let given_up: Vec<R> = given_up.flatten().collect();

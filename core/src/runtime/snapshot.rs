@@ -15,17 +15,17 @@ use crate::snapshot::{
 
 /// A request of another thread of this replica to the snapshot thread.
 pub(crate) enum SnapshotRequest {
-    /// The next chunk of the own state.
+    /// Appends the next chunk to the draft of the replica's own state.
     Chunk(Bytes),
-    /// It has all its chunks.
+    /// Completes the draft.
     Taken(SnapshotName),
-    /// It could not be restored.
+    /// Drops the draft, because it could not be restored.
     Unreadable(SnapshotName, String),
-    /// It could not be written.
+    /// Stops the replica, because the draft could not be written.
     Failed(String),
-    /// A chunk of the own state is to be read back.
+    /// Reads back a chunk of the draft.
     ReadBack(SnapshotName, u64, Sender<Result<Bytes, SnapshotError>>),
-    /// A chunk is to be read.
+    /// Reads a chunk of a complete snapshot.
     Read(SnapshotName, u64, Sender<Result<Bytes, SnapshotError>>),
 }
 
@@ -33,17 +33,17 @@ pub(crate) enum SnapshotRequest {
 #[derive(Clone)]
 pub(crate) struct SnapshotClient {
     pub(crate) requests: Sender<SnapshotRequest>,
-    /// Closed when the thread has ended. Requests that it left in its inbox, with the ways to
-    /// answer them, are not dropped before all who ask are gone.
+    /// Closed when the thread has ended. Requests left in its inbox, and their reply channels, are
+    /// dropped only when all clients are gone, so a client must not wait for the reply alone.
     pub(crate) ended: Receiver<()>,
 }
 
-/// Owns the snapshots. A slow disk delays only what waits for a snapshot.
+/// The thread that owns the snapshot store. A slow disk delays only the work on snapshots.
 pub(crate) struct SnapshotThread {
     manager: SnapshotManager,
     commands: Receiver<SnapshotCommand>,
     requests: Receiver<SnapshotRequest>,
-    /// Dropped with the thread, and never used.
+    /// Closes [`SnapshotClient::ended`] when the thread ends.
     _lives: Sender<()>,
     events: Sender<ThreadEvent>,
     shared: Arc<Shared>,
@@ -103,12 +103,12 @@ impl SnapshotThread {
             }
             SnapshotRequest::Failed(reason) => Err(reason),
             SnapshotRequest::ReadBack(name, chunk, reply) => {
-                // A writer that does not wait any more has stopped.
+                // Fails if the writer has ended.
                 let _ = reply.send(self.manager.read_taken(name, chunk));
                 Ok(None)
             }
             SnapshotRequest::Read(name, chunk, reply) => {
-                // Whoever does not wait any more has stopped.
+                // Fails if the reader has ended.
                 let _ = reply.send(self.manager.read(name, chunk));
                 Ok(None)
             }
@@ -116,11 +116,11 @@ impl SnapshotThread {
     }
 }
 
-/// Writes views of the state while the state machine goes on.
+/// The thread that writes snapshots while the state machine applies further commands.
 pub(crate) struct WriterThread<S> {
     pub(crate) views: Receiver<(Box<SnapshotHead>, S)>,
     pub(crate) snapshots: SnapshotClient,
-    /// Tells whether the state machine could restore what was written.
+    /// Checks that the state machine could restore a written snapshot.
     pub(crate) check: fn(&mut dyn io::Read) -> io::Result<()>,
 }
 
@@ -130,7 +130,7 @@ impl<S: Snapshot> WriterThread<S> {
             let cut = || {
                 SnapshotWriter::write_chunks(&head, view, |chunk| {
                     let sent = self.snapshots.requests.send(SnapshotRequest::Chunk(chunk));
-                    sent.map_err(|_| io::Error::other("the replica stops"))
+                    sent.map_err(|_| io::Error::other("the replica is stopping"))
                 })
             };
             let request = match catch_unwind(AssertUnwindSafe(cut)) {
@@ -150,8 +150,8 @@ impl<S: Snapshot> WriterThread<S> {
 }
 
 impl<S> WriterThread<S> {
-    /// A snapshot that cannot be restored never becomes complete: the log before it would be
-    /// forgotten, and the state with it.
+    /// Reads a written snapshot back. A snapshot that cannot be restored must never become
+    /// complete, because the log before it would be dropped, and the state would be lost.
     fn check(&self, name: SnapshotName) -> SnapshotRequest {
         let mut chunks =
             source(&self.snapshots, |chunk, to| SnapshotRequest::ReadBack(name, chunk, to));
@@ -179,7 +179,7 @@ impl<S> WriterThread<S> {
     }
 }
 
-/// Reads the state in a snapshot, chunk by chunk.
+/// Opens the state in a complete snapshot.
 pub(crate) fn open(
     name: SnapshotName,
     snapshots: &SnapshotClient,
@@ -195,7 +195,7 @@ fn source(
 ) -> impl FnMut(u64) -> io::Result<Bytes> {
     move |chunk| {
         let (reply, answer) = bounded(1);
-        let stops = || io::Error::other("the replica stops");
+        let stops = || io::Error::other("the replica is stopping");
         snapshots.requests.send(request(chunk, reply)).map_err(|_| stops())?;
         let answer = select! {
             recv(answer) -> answer => answer,

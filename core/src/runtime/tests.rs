@@ -43,7 +43,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A replica that is alone.
+/// Starts the only replica of a group.
 fn start(
     joiner: GroupJoiner,
     log: impl LogStore + 'static,
@@ -86,7 +86,7 @@ fn stop_reason(replica: &Runtime<Counter>) -> String {
 struct Gate {
     is_open: Mutex<bool>,
     changed: Condvar,
-    /// Joins that wait.
+    /// Number of blocked joins.
     waiting: AtomicU64,
 }
 
@@ -117,7 +117,7 @@ impl Gate {
 }
 
 #[test]
-fn deadlines_are_kept_while_the_group_engine_does_not_answer() {
+fn deadlines_are_kept_while_the_transport_does_not_answer() {
     let node = LocalRing::new().node();
     let gate = Arc::new(Gate::default());
     gate.set(true);
@@ -133,7 +133,7 @@ fn deadlines_are_kept_while_the_group_engine_does_not_answer() {
     assert_eq!(replica.shared.status().role, Role::Waiting);
     gate.set(true);
     assert_eq!(propose(&replica, None).wait_timeout(DEADLINE), Ok(2));
-    // Nor does a stop wait for an answer.
+    // A stop does not wait for the transport either.
     gate.set(false);
     node.stop();
     wait_until("a join that gets no answer", || gate.waiting.load(Ordering::SeqCst) > 0);
@@ -141,7 +141,7 @@ fn deadlines_are_kept_while_the_group_engine_does_not_answer() {
     gate.set(true);
 }
 
-/// Stores that panic once they are told to.
+/// A store that panics while the flag is set.
 struct Panicking<S>(S, Arc<AtomicBool>);
 
 impl<S> Panicking<S> {

@@ -1,4 +1,4 @@
-//! Entries of the log, and the batches of commands in them.
+//! Log entries, and the batches of commands in them.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -7,73 +7,73 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::wire::types::Timestamp;
 use crate::wire::types::{Ballot, Digest, Incarnation, Index, Origin, Position, Voters};
 
-/// Commands of one origin, with the origin's number for them. Never changes once sent: a
-/// batch that is sent again is byte-identical.
+/// A batch of commands of one origin. It never changes once it has been sent: a batch that is sent
+/// again is byte-identical.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Who proposed them.
+    /// The origin that proposed the commands.
     pub origin: Origin,
-    /// From one, without gaps.
+    /// The number of the batch. Each origin counts its batches from one, without gaps.
     pub number: u64,
-    /// For whom the commands are.
+    /// The recipient of the commands.
     pub kind: BatchKind,
-    /// How many commands there are.
+    /// The number of commands.
     pub count: u32,
-    /// The commands, each behind its length (four bytes, little endian).
+    /// The commands, each preceded by its length (four bytes, little endian).
     pub commands: Bytes,
 }
 
-/// For whom the commands of a batch are.
+/// The recipient of the commands of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BatchKind {
-    /// For the state machine.
+    /// Commands for the state machine.
     Application,
-    /// For the framework: what an operator asked for.
+    /// Commands for the framework, requested by an operator.
     Operator,
 }
 
-/// What an entry of the log holds.
+/// The payload of a log entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryPayload {
-    /// The first entry of an epoch, known from its `Open` (rule B8).
+    /// The first entry of an epoch, which replicas derive from its `Open` (rule B8).
     EpochStart(Voters),
-    /// Commands.
+    /// A batch of commands.
     Batch(Batch),
-    /// Replicas came or went (rule N9).
+    /// A membership notice: incarnations joined or left (rule N9).
     Notice(MembersChanged),
-    /// Nothing but its time (rule N11).
+    /// A time without any other content (rule N11d).
     Time,
 }
 
-/// Who came into the group and who left it, at one place of the log (rule N9).
+/// The incarnations that joined and left the group at one position of the log (rule N9).
 ///
-/// It is about runs of replicas: a replica that is started again is another run. A run that
-/// was cut off and comes back has left and joins again, and hears of both. What it held it
-/// must be taken to have lost in between; what it had proposed and nobody had ordered is
-/// applied, if at all, after it has joined again.
+/// A restarted replica is a new incarnation. An incarnation that was cut off and returns has left
+/// and joins again, and receives both notices: treat whatever it held as released in between.
+/// Commands that it had proposed but that were not ordered before it left are applied, if at all,
+/// after it has joined again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MembersChanged {
-    /// Runs that were not members before, sorted.
+    /// The incarnations that have become members, sorted.
     pub joined: Vec<Incarnation>,
-    /// Runs that were members before, sorted.
+    /// The incarnations that are no longer members, sorted.
     pub left: Vec<Incarnation>,
 }
 
-/// One position of the log.
+/// A log entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where.
+    /// The epoch and index of the entry.
     pub position: Position,
-    /// The log's time (rule N11).
+    /// The log time assigned by the sequencer (rule N11).
     pub time: Timestamp,
-    /// What.
+    /// The payload.
     pub payload: EntryPayload,
-    /// Of the whole log up to and including this entry.
+    /// The hash of the whole log up to and including this entry.
     pub digest: Digest,
 }
 
 impl Entry {
-    /// Makes the entry that follows a log with the digest `before`.
+    /// Creates the entry that follows a log with the digest `before`.
     pub(crate) fn new(
         before: Digest,
         position: Position,
@@ -90,7 +90,7 @@ impl Entry {
 }
 
 impl EntryPayload {
-    /// The commands of a batch, nothing for other entries.
+    /// Returns the commands of a batch; empty for other entries.
     pub(crate) fn commands(&self) -> Bytes {
         match self {
             Self::Batch(batch) => batch.commands.clone(),
@@ -98,7 +98,7 @@ impl EntryPayload {
         }
     }
 
-    /// About the bytes that it takes, written down or in memory, beside a fixed head.
+    /// Returns the approximate size in bytes, in memory or encoded, without a head of fixed size.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::EpochStart(voters) => 12 * (voters.now.len() + voters.previous.len()),
@@ -109,8 +109,8 @@ impl EntryPayload {
     }
 }
 
-/// An entry as it is written down, in front of its commands. Its index is known from
-/// where it stands, its digest from all before it.
+/// The encoded form of an entry, followed by its commands. The index follows from the position in
+/// the stream, and the digest from all entries before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryHead {
     pub(crate) epoch: Ballot,
@@ -140,7 +140,7 @@ impl EntryHead {
 }
 
 impl EntryPayloadHead {
-    /// The whole again; `None` where the commands do not fit the head.
+    /// Combines the head with the commands; `None` if the commands do not match the head.
     pub(crate) fn with(self, commands: Bytes) -> Option<EntryPayload> {
         let alone = |payload| commands.is_empty().then_some(payload);
         match self {
@@ -222,7 +222,7 @@ impl MembersChanged {
     }
 }
 
-/// What goes into a hash, on the stack.
+/// A buffer on the stack for the input of a hash.
 struct Fields<const N: usize> {
     bytes: [u8; N],
     length: usize,
@@ -246,7 +246,7 @@ impl<const N: usize> Fields<N> {
     }
 }
 
-/// The head of a [`Batch`] as it is written down, in front of its commands.
+/// The encoded form of the head of a [`Batch`], followed by its commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BatchHead {
     pub(crate) origin: Origin,
@@ -268,8 +268,8 @@ impl Batch {
     }
 }
 
-/// Goes over the commands of a batch: each is a length (four bytes, little endian) and as
-/// many bytes. Ends early, with `None`, where the bytes are not of that form.
+/// An iterator over the encoded commands of a batch. Each consists of a length (four bytes, little
+/// endian) and that many bytes. Ends early if the bytes are malformed.
 pub(crate) struct Commands<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Commands<'a> {
@@ -284,7 +284,7 @@ impl<'a> Iterator for Commands<'a> {
 }
 
 impl Commands<'_> {
-    /// Whether `bytes` are exactly `count` commands.
+    /// Returns true if `bytes` contain exactly `count` commands.
     pub(crate) fn are_well_formed(bytes: &[u8], count: u32) -> bool {
         let mut commands = Commands(bytes);
         let found = commands.by_ref().take(count as usize).count();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_of_a_notice_depends_on_who_came_and_who_went() {
+    fn digest_of_a_notice_depends_on_the_incarnations_that_joined_and_left() {
         let run = |nonce| Incarnation { replica: ReplicaId(1), nonce: Nonce(nonce) };
         let digest = |joined: &[u64], left: &[u64]| {
             let [joined, left] = [joined, left].map(|runs| runs.iter().copied().map(run).collect());
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_do_not_fill_their_batch_are_refused() {
+    fn commands_that_do_not_fill_their_batch_are_rejected() {
         assert!(Commands::are_well_formed(b"", 0));
         assert!(Commands::are_well_formed(b"\x01\0\0\0x\0\0\0\0", 2));
         assert!(!Commands::are_well_formed(b"\x01\0\0\0x\0\0\0\0", 1));

@@ -1,4 +1,7 @@
-//! What replicas say to each other (protocol §4 and §5, "Messages").
+//! The messages between replicas (see "Messages" in section 5 of `docs/protocol.md`).
+//!
+//! Every message is multicast to the whole CPG group. A receiver checks each of them and ignores
+//! those that are implausible (rule N13), of another cluster (V4) or of another application (V5).
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,135 +13,136 @@ use crate::wire::types::{
     Ballot, Digest, Incarnation, Index, Nonce, Origin, Position, StoreId, Voters,
 };
 
-/// One multicast.
+/// A message to the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Who is behind a CPG member.
+    /// Identifies the replica behind a CPG member.
     Announce(Announce),
     /// A coordinator asks for promises and reports (rule B1).
     Begin(Ballot),
-    /// A promise kept and what the replica has (rule B2).
+    /// A replica has promised a ballot and describes its log (rule B2).
     Report(Report),
-    /// An epoch begins (rule B5).
+    /// Opens an epoch (rule B5).
     Open(Open),
-    /// Commands, with the sender's progress where it has any to tell (rule N1).
+    /// Commands, with the sender's progress if there is news (rule N1).
     Batch(Batch, Option<Progress>),
     /// The sender's whole state in an epoch (rule N7).
     Progress(Progress),
-    /// A reader asks who has promised nothing higher (rule R1).
+    /// A reader asks for echoes of replicas that have not promised a higher ballot (rule R1).
     Read(Read),
-    /// Something is missing here.
+    /// Asks for an `Open` or for entries that are missing.
     Fetch(Fetch),
-    /// A piece of the log, for who asked.
+    /// Entries of the log for a replica that asked for them.
     Entries(Entries),
-    /// The sequencer tells laggards where they get what they lack (rule L2).
+    /// The sequencer names the donor from which lagging replicas receive what they lack (rule L2).
     Offer(Offer),
-    /// A piece of a snapshot (rule L3).
+    /// A chunk of a snapshot (rule L3).
     Chunk(Chunk),
-    /// What a laggard has of a snapshot (rule L3).
+    /// The progress of a lagging replica that receives a snapshot (rule L3).
     Received(Received),
 }
 
-/// Sent on joining the group, when someone new joins, and when a snapshot was taken.
+/// Identifies a replica. Sent when it joins the group, when another member joins, and when it has
+/// taken a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announce {
-    /// Who it is.
+    /// The sender.
     pub incarnation: Incarnation,
-    /// Its store.
+    /// The sender's store.
     pub store: StoreId,
-    /// The end of its log.
+    /// The position of the last entry in the sender's log.
     pub last: Position,
-    /// The highest ballot that it has answered.
+    /// The highest ballot that the sender has promised.
     pub promised: Ballot,
-    /// The first entry that it still holds.
+    /// The index of the first entry that the sender still holds.
     pub first_kept: Index,
-    /// The snapshots that it holds, oldest first. Of the same position they are the same
-    /// everywhere, or a state machine is not deterministic.
+    /// The snapshots that the sender holds, oldest first. Two snapshots of one position must be
+    /// equal; otherwise the state machine is not deterministic.
     pub snapshots: Vec<SnapshotName>,
-    /// Whether this run announces itself for the first time.
+    /// True in the first announcement of an incarnation.
     pub first: bool,
-    /// Said by a replica that had announced itself before, when another process comes with
-    /// the same replica id: that run must stop.
+    /// The nonce of an incarnation that must stop, because it has the same replica id as the
+    /// sender, which had announced itself before.
     pub refused: Option<Nonce>,
-    /// The name of its application; empty without one.
+    /// The name of the sender's application; empty without a name.
     pub application: String,
 }
 
-/// The answer to a `Begin`: durable entries only, computed after every write queued
-/// before it was synced (rules P1 and P3).
+/// The answer to a `Begin`. It names durable entries only: it is computed after every write queued
+/// before it has been synced (rules P1 and P3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Which ballot it answers.
+    /// The ballot that is answered.
     pub ballot: Ballot,
-    /// Who reports.
+    /// The sender.
     pub incarnation: Incarnation,
-    /// Its store.
+    /// The sender's store.
     pub store: StoreId,
-    /// The end of its log.
+    /// The position of the last entry in the sender's log.
     pub last: Position,
-    /// The digest there.
+    /// The digest of the log up to that position.
     pub digest: Digest,
-    /// The log's time now, as far as the replica can tell (rule N11c).
+    /// The sender's estimate of the current log time (rule N11c).
     pub time: Timestamp,
-    /// Whether it has counted from a stamp that was given during its run.
+    /// True if the sender knows the time (rule N11c).
     pub knows_time: bool,
-    /// Its commit index.
+    /// The sender's commit index.
     pub commit: Index,
-    /// The first entry that it still holds.
+    /// The index of the first entry that the sender still holds.
     pub first_kept: Index,
-    /// Its epochs and where each begins.
+    /// The epochs in the sender's log, each with its first index.
     pub history: Vec<(Ballot, Index)>,
-    /// The voters in force at the end of its log.
+    /// The voters in force at the end of the sender's log.
     pub voters: Voters,
 }
 
-/// Begins an epoch. Repeated unchanged to whoever asks (rule B9).
+/// Opens an epoch. Repeated unchanged for every replica that asks (rule B9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
-    /// Which epoch.
+    /// The epoch.
     pub ballot: Ballot,
-    /// The end of the log that it goes on from.
+    /// The base: the last position of the log that the epoch continues.
     pub base: Position,
-    /// The digest there.
+    /// The digest of the log up to the base.
     pub digest: Digest,
-    /// The epochs of that log and where each begins.
+    /// The epochs in that log, each with its first index.
     pub history: Vec<(Ballot, Index)>,
-    /// Whose order is the order of the epoch.
+    /// The incarnation that orders the entries of the epoch.
     pub sequencer: Incarnation,
-    /// The voters that its `EpochStart` names.
+    /// The voters that the `EpochStart` of the epoch states.
     pub voters: Voters,
-    /// The log's time of its `EpochStart`.
+    /// The log time of the `EpochStart`.
     pub time: Timestamp,
 }
 
-/// One entry named by the sequencer.
+/// The sequencer's description of one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// The log's time of the entry.
+    /// The log time of the entry.
     pub time: Timestamp,
-    /// What the entry is.
+    /// The content of the entry.
     pub what: Marked,
 }
 
-/// What a [`Mark`] names: a batch that comes from its origin, or the whole of an entry
-/// that is the sequencer's own.
+/// The content of a marked entry: a reference to a batch, which its origin sends, or the whole
+/// content of an entry created by the sequencer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Marked {
     /// A batch.
     Batch {
-        /// Whose.
+        /// The origin of the batch.
         origin: Origin,
-        /// Which of them.
+        /// The number of the batch at its origin.
         number: u64,
     },
     /// A membership notice.
     Notice(MembersChanged),
-    /// A time.
+    /// A time without any other content.
     Time,
 }
 
 impl Mark {
-    /// The mark of an entry; `None` for an `EpochStart`, which is known from its `Open`.
+    /// Returns the mark of an entry; `None` for an `EpochStart`, which is known from its `Open`.
     pub(crate) fn of(entry: &Entry) -> Option<Self> {
         let what = match &entry.payload {
             EntryPayload::EpochStart(_) => return None,
@@ -151,7 +155,7 @@ impl Mark {
         Some(Self { time: entry.time, what })
     }
 
-    /// The bytes that it takes in a message, at most.
+    /// Returns the maximum number of bytes that the mark takes in a message.
     pub(crate) fn bytes(&self) -> usize {
         let what = match &self.what {
             Marked::Notice(notice) => notice.bytes(),
@@ -161,76 +165,77 @@ impl Mark {
     }
 }
 
-/// The sequencer's word: from `first` on, the entries are these, and the digest after
-/// them is `digest`.
+/// Marks of consecutive entries. They define the order of the epoch from index `first` on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
-    /// The index of the first.
+    /// The index of the first entry.
     pub first: Index,
     /// The entries, in order.
     pub entries: Vec<Mark>,
-    /// After the last of them.
+    /// The digest of the log after the last of these entries.
     pub digest: Digest,
 }
 
-/// A replica's whole state in an epoch: a later one replaces an earlier one, but for the
+/// A replica's whole state in an epoch. A later `Progress` replaces an earlier one, except for the
 /// marks, which are pieces of a sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The last epoch open here; the zero ballot if none is.
+    /// The last epoch opened at the sender; the zero ballot if there is none.
     pub epoch: Ballot,
-    /// Who tells.
+    /// The sender.
     pub incarnation: Incarnation,
-    /// Its store.
+    /// The sender's store.
     pub store: StoreId,
-    /// From the sequencer: what it has ordered since it last said so.
+    /// The entries that the sender has ordered since its last `Progress`, if it is the sequencer.
     pub marks: Option<Marks>,
-    /// Confirmed and durable up to here; zero if its log does not end in this epoch.
+    /// The index up to which the sender's log is confirmed and durable; zero if the log does not
+    /// end in this epoch.
     pub acked: Index,
-    /// Applied up to here.
+    /// The index of the last entry that the sender has applied.
     pub applied: Index,
-    /// The highest round heard of each reader that asked since this was last told.
+    /// The highest round received from each reader since the last `Progress`.
     pub echo: Vec<(Nonce, u64)>,
-    /// The highest ballot answered.
+    /// The highest ballot that the sender has promised.
     pub promised: Ballot,
 }
 
 /// Asks the voters of an epoch for an echo in their next `Progress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
-    /// Which epoch.
+    /// The epoch.
     pub epoch: Ballot,
-    /// Who reads.
+    /// The reader.
     pub incarnation: Incarnation,
-    /// Which of its rounds; each serves all reads that had gathered.
+    /// The number of the round at the reader. One round serves all reads that wait when it begins.
     pub round: u64,
 }
 
-/// Asks for an `Open` that was not seen, or for entries.
+/// Asks for an `Open` that the sender has not received, or for entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
-    /// Which epoch it is about.
+    /// The epoch.
     pub epoch: Ballot,
-    /// Who asks.
+    /// The sender.
     pub incarnation: Incarnation,
-    /// What is missing.
+    /// The missing data.
     pub missing: Missing,
 }
 
-/// What a [`Fetch`] asks for.
+/// The data that a [`Fetch`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Missing {
     /// The epoch's `Open`.
     Open,
-    /// Everything after the end of the asker's log, which is a part of the base (rule L1).
+    /// All entries after the end of the sender's log (rule L1).
     Entries {
-        /// Where that log ends; before the first entry, where it is not a part of the base.
+        /// The position of the last entry in the sender's log; the position before the first entry
+        /// if the log is not a prefix of the base.
         after: Position,
-        /// Its digest there.
+        /// The digest of the log up to that position.
         digest: Digest,
-        /// Who is asked, after an [`Offer`]; otherwise it is the sequencer.
+        /// The donor named by an [`Offer`]; `None` to ask the sequencer.
         donor: Option<Incarnation>,
-        /// A snapshot of which the asker has some chunks (rule L5).
+        /// A snapshot of which the sender has some chunks (rule L5).
         partial: Option<SnapshotName>,
     },
 }
@@ -238,42 +243,42 @@ pub enum Missing {
 /// Names a donor (rule L2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// Which epoch it is about.
+    /// The epoch.
     pub epoch: Ballot,
-    /// Who lags.
+    /// The lagging replicas that this message is for.
     pub laggards: Vec<Incarnation>,
-    /// Who gives.
+    /// The donor.
     pub donor: Incarnation,
-    /// What it gives.
+    /// The data that the donor sends.
     pub what: Offered,
 }
 
-/// What an [`Offer`] offers.
+/// The data that a donor sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Offered {
-    /// Entries of the log after the end of the laggard's, as it asks for them.
+    /// Entries after the end of the lagging replica's log, sent as it asks for them.
     Entries,
-    /// A snapshot, in chunks to all who need it.
+    /// A snapshot, sent in chunks to all that need it.
     Snapshot(SnapshotName),
 }
 
-/// One chunk of a snapshot. Taken by whoever needs it, in whichever epoch and from whichever
-/// donor (rule L5): the name tells which bytes they must be.
+/// A chunk of a snapshot. Replicas that need it accept it in any epoch and from any donor (rule
+/// L5), because the name identifies the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Of which snapshot.
+    /// The snapshot.
     pub name: SnapshotName,
-    /// Which chunk.
+    /// The number of the chunk, from zero.
     pub number: u64,
-    /// Who gives it.
+    /// The sender.
     pub donor: Incarnation,
-    /// How many the donor has sent, this one included.
+    /// The number of chunks that the donor has sent, including this one.
     pub sent: u64,
-    /// The chunk.
+    /// The bytes of the chunk.
     pub bytes: Bytes,
 }
 
-/// [`Chunk`] as it is written down; the bytes stand behind.
+/// The encoded form of a [`Chunk`], followed by its bytes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ChunkMessage {
     pub(crate) name: SnapshotName,
@@ -282,40 +287,42 @@ pub(crate) struct ChunkMessage {
     pub(crate) sent: u64,
 }
 
-/// How far a laggard is with a snapshot; paces its donor (rule L3).
+/// The progress of a lagging replica that receives a snapshot. The donor adjusts its pace to it
+/// (rule L3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {
-    /// Who tells.
+    /// The sender.
     pub incarnation: Incarnation,
-    /// Of which snapshot.
+    /// The snapshot.
     pub name: SnapshotName,
-    /// Whose chunks it counts.
+    /// The donor whose chunks `seen` counts.
     pub donor: Incarnation,
-    /// Of those the donor has sent, as many were delivered here, and dealt with.
+    /// The number of chunks of this donor that were delivered to the sender and processed.
     pub seen: u64,
-    /// The first chunks missing: from one, before another; `None` when it has all.
+    /// The first range of missing chunks, as the first number and the number after the last; `None`
+    /// if no chunk is missing.
     pub gap: Option<(u64, u64)>,
-    /// How many chunks are missing or not written yet.
+    /// The number of chunks that are missing or not written yet.
     pub missing: u64,
 }
 
-/// Consecutive entries, of this epoch and those before it. Taken only in the epoch that
-/// they were sent in (rule L5).
+/// Consecutive entries, of this epoch and earlier ones. Accepted only in the epoch in which they
+/// were sent (rule L5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entries {
-    /// The epoch open at the donor.
+    /// The epoch that is open at the donor.
     pub epoch: Ballot,
-    /// The index of the first.
+    /// The index of the first entry.
     pub first: Index,
-    /// The entries, each with its commands, which are empty but for batches.
+    /// The entries, each with its commands, which are empty except for batches.
     pub entries: Vec<(EntryHead, Bytes)>,
-    /// Of the log after the last of them.
+    /// The digest of the log after the last of these entries.
     pub digest: Digest,
-    /// There are more behind these.
+    /// True if the donor has more entries after these.
     pub more: bool,
 }
 
-/// [`Entries`] as they are written down: all commands stand behind, one after the other.
+/// The encoded form of [`Entries`], followed by the commands of all entries.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EntriesMessage {
     pub(crate) epoch: Ballot,
@@ -325,7 +332,7 @@ pub(crate) struct EntriesMessage {
     pub(crate) more: bool,
 }
 
-/// The head of a batch message, as it is written down.
+/// The encoded form of the head of a batch message, followed by its commands.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BatchMessage {
     pub(crate) head: BatchHead,

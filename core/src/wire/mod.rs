@@ -1,6 +1,7 @@
-//! What replicas exchange and keep: identifiers, log entries, messages and their encoding.
+//! The data that replicas exchange and store: identifiers, log entries, messages and their
+//! encoding.
 //!
-//! A leaf of the crate: nothing in here uses the engine, the runtime or the state machine.
+//! This module depends on no other module of the crate.
 
 pub mod codec;
 pub(crate) mod entry;

@@ -4,36 +4,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::types::{Digest, Index, Position};
 
-/// Bytes in each chunk of a snapshot but the last: with its head a frame of less than
-/// 64 KiB.
+/// Size in bytes of each chunk of a snapshot, except the last one. A chunk with its headers fits
+/// into a frame of less than 64 KiB.
 pub const CHUNK_BYTES: usize = 60 << 10;
 
-/// The name of a snapshot: what it is of, and of which bytes. The same at all replicas that
-/// hold it, so it outlives the epoch and the donor it came from (rule L5).
+/// The name of a snapshot: its position, digest and length. It identifies the bytes of the snapshot
+/// at every replica, so a transfer can continue in another epoch and from another donor (rule L5).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct SnapshotName {
-    /// The last entry that is in it.
+    /// The position of the last entry whose effect the snapshot contains.
     pub position: Position,
-    /// Of its bytes.
+    /// The hash of the bytes.
     pub digest: Digest,
-    /// How many bytes it has.
+    /// The number of bytes.
     pub bytes: u64,
 }
 
 impl SnapshotName {
-    /// The index of the last entry that is in it.
+    /// Returns the index of the last entry whose effect the snapshot contains.
     pub fn index(&self) -> Index {
         self.position.index
     }
 
-    /// In how many chunks it goes over the wire and into the store.
+    /// Returns the number of chunks in which the snapshot is sent and stored.
     pub fn chunks(&self) -> u64 {
         self.bytes.div_ceil(CHUNK_BYTES as u64)
     }
 
-    /// How long that chunk is; zero if there is none of that number.
+    /// Returns the length of a chunk in bytes; zero if there is no chunk with this number.
     pub fn chunk_bytes(&self, chunk: u64) -> u64 {
         let before = chunk.saturating_mul(CHUNK_BYTES as u64);
         self.bytes.saturating_sub(before).min(CHUNK_BYTES as u64)

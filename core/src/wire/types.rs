@@ -1,15 +1,17 @@
-//! The words of the protocol that must not be mixed up, as types of their own.
+//! Newtypes for the identifiers and numbers of the protocol, which must not be mixed up.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The configured, stable number of a replica. At most one live process has it.
+/// The configured number of a replica, stable across restarts. No two live processes of a group may
+/// use the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReplicaId(pub u32);
 
-/// A position in the log: dense over the whole history, from 1. Zero is before the first.
+/// The index of a log entry. Indices are dense over the whole history and start at 1; zero stands
+/// for the position before the first entry.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -23,54 +25,58 @@ impl Index {
     }
 }
 
-/// Random, drawn at each start of a replica.
+/// A random number drawn at each start of a replica.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Nonce(pub u64);
 
-/// Random, drawn when a store is formatted. A store in memory draws one at each start.
+/// The random identity of a store, drawn when the store is formatted. A store in memory is new at
+/// each start.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct StoreId(pub u64);
 
-/// One run of a replica: CPG's node and process ids are labels only.
+/// One run of a replica, from its start to its end. CPG's node and process ids do not identify it:
+/// they are labels only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
-    /// Whose run.
+    /// The replica.
     pub replica: ReplicaId,
-    /// Which run.
+    /// The nonce drawn at the start of this run.
     pub nonce: Nonce,
 }
 
-/// Who votes: a replica *with its store*, so that a replica whose store was lost is not
-/// the voter it was (rule V2).
+/// A voter: a replica *with its store*. A replica that has lost its store is not the same voter any
+/// more (rule V2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Voter {
     /// The replica.
     pub replica: ReplicaId,
-    /// Its store.
+    /// The store with which it votes.
     pub store: StoreId,
 }
 
-/// What a coordinator asks the others to promise, ordered field by field. An incarnation
-/// uses each counter once, so no two ballots are equal.
+/// The number of an attempt to open an epoch. A coordinator asks the other replicas to promise that
+/// they ignore lower ballots. Ballots are ordered field by field; an incarnation uses each counter
+/// once, so no two ballots are equal.
 ///
-/// An *epoch* is the ballot of an opened period of normal operation.
+/// An *epoch* is identified by the ballot that opened it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Ballot {
-    /// Grows with each ballot that a replica starts.
+    /// A counter, greater than that of every ballot known to the replica that starts this one.
     pub counter: u64,
-    /// Whose ballot.
+    /// The id of the replica that started the ballot.
     pub replica: u32,
-    /// Which run of that replica.
+    /// The nonce of the incarnation that started the ballot.
     pub nonce: Nonce,
 }
 
-/// Hash of a log from index 1 up to and including an entry.
+/// The hash of a log from index 1 up to and including an entry; also the hash of the bytes of a
+/// snapshot.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -80,70 +86,71 @@ pub struct Digest(pub u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u128);
 
-/// Which application a replica runs: the hash of its name
-/// ([`StateMachine::application`](crate::StateMachine::application)), zero without one.
+/// The identity of the application that a replica runs: the hash of its name
+/// ([`StateMachine::application`](crate::StateMachine::application)), or zero without a name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApplicationId(pub u64);
 
 impl ApplicationId {
-    /// The id of the application of that name.
+    /// Returns the id of the application with this name.
     pub fn of(name: &str) -> Self {
         Self(if name.is_empty() { 0 } else { xxh3_64(name.as_bytes()) })
     }
 }
 
-/// Who sends batches: an incarnation with the counter it drew. A higher counter of the
-/// same replica supersedes (rule N2).
+/// A source of batches: an incarnation with a counter. An origin supersedes those of the same
+/// replica that have lower counters (rule N2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {
-    /// Whose batches.
+    /// The replica that sends the batches.
     pub replica: ReplicaId,
-    /// Drawn one above the last in the origin table.
+    /// One more than the counter of this replica in the origin table when it was drawn.
     pub counter: u64,
-    /// Which run of that replica.
+    /// The nonce of the incarnation that sends the batches.
     pub nonce: Nonce,
 }
 
 impl Origin {
-    /// The run that sends them.
+    /// Returns the incarnation that sends the batches.
     pub(crate) fn incarnation(&self) -> Incarnation {
         Incarnation { replica: self.replica, nonce: self.nonce }
     }
 }
 
-/// A place in the history: which epoch, which index.
+/// The position of a log entry: its epoch and index. Positions are ordered by epoch first.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Position {
-    /// The epoch of the entry; the zero ballot before the first.
+    /// The epoch of the entry; the zero ballot before the first entry.
     pub epoch: Ballot,
-    /// Its index.
+    /// The index of the entry.
     pub index: Index,
 }
 
-/// The voters in force, as the last `EpochStart` that changed them says.
+/// The voters in force, as stated by the last `EpochStart` entry that changed them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Voters {
     /// The voters, sorted.
     pub now: Vec<Voter>,
-    /// The voters before them, sorted; equal to `now` once the change is known committed.
+    /// The voters before the change, sorted; equal to `now` in epochs that were opened after the
+    /// change was known to be committed.
     pub previous: Vec<Voter>,
-    /// The index of the `EpochStart` that changed them; zero before the first.
+    /// The index of the `EpochStart` that changed the voters; zero before the first entry.
     pub since: Index,
 }
 
 impl Voters {
-    /// Whether `granted` holds a majority: of both sets while their change is not known
-    /// committed, and that is told by `commit`, the greatest index known committed
-    /// (rule V1).
+    /// Returns true if the voters for which `granted` returns true form a majority. While the
+    /// change of the voters is not known to be committed, they must form a majority of both the new
+    /// and the previous voters (rule V1). `commit` is the greatest index known to be committed.
     pub fn majority(&self, commit: Index, granted: impl Fn(&Voter) -> bool) -> bool {
         let has = |set: &[Voter]| set.iter().filter(|voter| granted(voter)).count() * 2 > set.len();
         has(&self.now) && (commit >= self.since || has(&self.previous))
     }
 
-    /// The greatest index that a majority has acked, of both sets up to where their change
-    /// is committed (rule V1).
+    /// Returns the greatest index that a majority has acked. Indices before the change of the
+    /// voters is committed need a majority of both sets (rule V1).
     pub(crate) fn committed(
         &self,
         commit: Index,
@@ -162,18 +169,19 @@ impl Voters {
         Some(if both >= self.since { now } else { both })
     }
 
-    /// Whether the last change of the voters is known committed, by `commit`.
+    /// Returns true if the last change of the voters is known to be committed. `commit` is the
+    /// greatest index known to be committed.
     pub fn is_settled(&self, commit: Index) -> bool {
         commit >= self.since
     }
 
-    /// Whether that store is a voter of either set.
+    /// Returns true if either set contains this voter.
     pub fn contains(&self, voter: &Voter) -> bool {
         self.now.contains(voter) || self.previous.contains(voter)
     }
 }
 
-/// A moment of the log's time in milliseconds since the Unix epoch.
+/// A point in log time, in milliseconds since the Unix epoch (rule N11).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

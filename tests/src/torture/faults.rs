@@ -308,7 +308,7 @@ impl Fault {
     /// What somebody must have said of it, so that an operator knows.
     pub(super) fn told(self) -> Option<&'static str> {
         match self {
-            Self::DamagedFrames => Some("sends what cannot be read"),
+            Self::DamagedFrames => Some("sends messages that cannot be read"),
             Self::NoPermission => Some("no permission to use the transport"),
             Self::EmbeddedNonsense => Some("a process is cut off"),
             _ => None,

@@ -1,4 +1,4 @@
-//! The group thread's side of the connection: events, sends, and joining again.
+//! The group thread's use of the connection: events, sends, reconnecting and leaving.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::runtime::LEAVE_TIMEOUT;
 use crate::wire::codec::{self, Frame};
 
 impl<M: StateMachine> GroupThread<M> {
-    /// Takes in what the group has delivered.
+    /// Processes all delivered events. Returns true if there were any.
     pub(super) fn take_events(&mut self) -> bool {
         let Some(connection) = self.connection.clone() else { return self.reconnect() };
         match connection.dispatch(Dispatch::All, |event| self.take_event(&connection, event)) {
@@ -25,14 +25,14 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// The connection failed. A dead engine may come back, and then this replica joins
-    /// again, as a new member; what else can fail is for good.
+    /// Handles an error of the connection. If the transport has died, the replica joins again as a
+    /// new member once it is back. Any other error stops the replica.
     pub(super) fn lose(&mut self, error: cpg::Error) {
         if !error.is_fatal() {
             self.shut_down(StopReason::Group(error));
         } else if self.connection.take().is_some() {
-            tracing::warn!(%error, "the connection to the group is lost");
-            // What was not sent yet is sent again by the protocol where it still matters.
+            tracing::warn!(%error, "the connection to the group is lost; reconnecting");
+            // The protocol sends these messages again where they still matter.
             self.unsent.clear();
             self.retry_at = Instant::now();
             self.step(Input::Disconnected { reason: error.to_string() });
@@ -40,8 +40,9 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// Tries to reach the transport, one try at a time. It may take long to answer, so that is
-    /// done on a thread of its own, and deadlines are kept meanwhile.
+    /// Tries to connect and join again, one attempt at a time. The transport may take long to
+    /// answer, so an attempt runs on its own thread, and the group thread keeps deadlines
+    /// meanwhile. Returns true if the replica has joined.
     pub(super) fn reconnect(&mut self) -> bool {
         let Some(joining) = &self.joining else {
             if Instant::now() >= self.retry_at {
@@ -56,7 +57,7 @@ impl<M: StateMachine> GroupThread<M> {
         let joined = match joining.try_recv() {
             Ok(joined) => joined,
             Err(TryRecvError::Empty) => return false,
-            // The thread has panicked.
+            // The joining thread has panicked.
             Err(TryRecvError::Disconnected) => Err(cpg::Error::Library),
         };
         self.joining = None;
@@ -91,8 +92,8 @@ impl<M: StateMachine> GroupThread<M> {
                     if self.nonsense.insert(sender) {
                         tracing::warn!(
                             member = %sender, %error,
-                            "a member of the group sends what cannot be read; it is ignored, and \
-                             this is said once"
+                            "a member of the group sends messages that cannot be read; they are \
+                             ignored, and this is logged once for each member"
                         );
                     }
                 }
@@ -107,11 +108,12 @@ impl<M: StateMachine> GroupThread<M> {
                 });
                 self.publish();
             }
-            Event::Ring(ring) => tracing::debug!(id = %ring.id, "the ring was formed anew"),
+            Event::Ring(ring) => tracing::debug!(id = %ring.id, "a new ring was formed"),
         }
     }
 
-    /// Sends in order; when the transport is busy, the rest waits for the next turn.
+    /// Sends queued frames in order. If the transport is busy, the rest stays queued for the next
+    /// iteration.
     pub(super) fn send(&mut self) {
         let Some(connection) = self.connection.clone() else { return self.unsent.clear() };
         while let Some(frame) = self.unsent.front() {
@@ -125,8 +127,7 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// Tells the engine how much is left over; whether there was something, and is nothing any
-    /// more.
+    /// Reports the unsent frames to the engine. Returns true if the last of them has just been sent.
     pub(super) fn report_unsent(&mut self) -> bool {
         let (was, frames) = (self.is_backed_up, self.unsent.len());
         self.is_backed_up = frames > 0;
@@ -135,18 +136,18 @@ impl<M: StateMachine> GroupThread<M> {
         was && !self.is_backed_up
     }
 
-    /// Leaves the group and waits to hear it, so that the others know at once.
+    /// Leaves the group and waits for the confirmation, so that the other members notice at once.
     pub(super) fn leave(&mut self) {
         let Some(connection) = &self.connection else { return };
         let (local, deadline) = (connection.local_member(), Instant::now() + LEAVE_TIMEOUT);
         let mut left = connection.leave().is_err();
         while !left && Instant::now() < deadline {
-            let heard = connection.dispatch(Dispatch::All, |event| {
+            let dispatched = connection.dispatch(Dispatch::All, |event| {
                 if let Event::Configuration(configuration) = event {
                     left |= configuration.left.iter().any(|change| change.member == local);
                 }
             });
-            left |= heard.is_err();
+            left |= dispatched.is_err();
             if !left && connection.wait(Some(TICK)).is_err() {
                 left = true;
             }

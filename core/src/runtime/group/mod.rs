@@ -30,11 +30,11 @@ use crate::read::{Read, ReadError};
 use crate::snapshot::SnapshotCommand;
 use crate::wire::codec::Frame;
 
-/// How long a send waits after the transport was busy.
+/// Delay before the next send after the transport was busy.
 const BUSY: Duration = Duration::from_millis(1);
-/// How often a transport that is gone is looked for.
+/// Delay between two attempts to reconnect.
 const RETRY: Duration = Duration::from_millis(500);
-/// Commands, and reads, taken in before the other inputs have their turn.
+/// Maximum number of commands, and of reads, processed in one iteration.
 const AT_ONCE: usize = 1024;
 
 /// The channels of the group thread: from callers, operators and the other threads, and to the
@@ -47,45 +47,45 @@ pub(crate) struct GroupChannels<M: StateMachine> {
     pub(crate) snapshot_commands: Sender<SnapshotCommand>,
 }
 
-/// Owns the engine and the connection to the group. Never touches the disk, never runs
-/// code of the application.
+/// The thread that owns the engine and the connection to the group. Never accesses the disk and
+/// never runs code of the application.
 pub(crate) struct GroupThread<M: StateMachine> {
     engine: Engine<Caller<M::Output>>,
     shared: Arc<Shared>,
     joiner: GroupJoiner,
-    /// `None` while the transport is gone.
+    /// `None` while disconnected.
     connection: Option<Arc<Connection>>,
     callers: Callers<M>,
     reads: ReadQueue<Read<M>>,
-    /// Operators that wait, by ticket.
+    /// Waiting requests of operators, by ticket.
     requests: BTreeMap<u64, oneshot::Sender<Result<(), AdminError>>>,
     next_request: u64,
     thread_events: Receiver<ThreadEvent>,
     log_commands: Sender<LogCommand>,
     apply_commands: Sender<ApplyCommand<M>>,
     snapshot_commands: Sender<SnapshotCommand>,
-    /// When to try again to reach the transport.
+    /// The time of the next attempt to reconnect.
     retry_at: Instant,
-    /// A try to reach it that is under way.
+    /// The attempt to reconnect that is in progress.
     joining: Option<PendingJoin>,
     clock: Clock,
-    /// When this turn began: one look at the clocks serves all that is at hand.
+    /// The time at the beginning of this iteration, used for all its inputs.
     now: Now,
     ticked: Instant,
     out: Vec<Output<Caller<M::Output>>>,
-    /// Frames in the order of the engine, the first of which may have been refused with
-    /// `TryAgain`. The engine knows of them, and bounds them (rule N12).
+    /// Frames to send, in the order of the engine. The transport may have rejected the first with
+    /// `TryAgain`. The engine knows their number and bounds it (rule N12).
     unsent: VecDeque<Frame>,
-    /// The engine was told that some are left.
+    /// True if the last report to the engine said that frames are unsent.
     is_backed_up: bool,
     /// Members whose frames did not decode, each reported once.
     nonsense: BTreeSet<Member>,
-    /// Why work could not be handed to another thread, if that has happened.
+    /// Set if another thread did not accept a command: the reason to stop.
     not_handed: Option<StopReason>,
     running: bool,
 }
 
-/// An engine whose first moment is now.
+/// Creates an engine from the recovered state, with a clock that starts now.
 pub(crate) fn restart<O>(
     config: Config,
     recovered: Recovered,
@@ -199,7 +199,7 @@ impl<M: StateMachine> GroupThread<M> {
                     let (application, cluster) = (self.engine.application(), self.engine.cluster());
                     self.unsent.push_back(Frame::new(application, cluster, &message));
                 }
-                // Of a store in memory nothing is ever read again.
+                // The contents of a store in memory are never read again.
                 Output::Write { .. } if self.engine.config().volatile => {}
                 Output::Write { ticket, ops } => {
                     let command = LogCommand::Write { ticket, ops };
@@ -236,35 +236,35 @@ impl<M: StateMachine> GroupThread<M> {
                     fail(tickets, may_take_effect, &status);
                 }
                 Output::Answer { ticket, result } => {
-                    // Whoever is answered finds the change in the status.
+                    // Publish first, so that the caller finds the change in the status.
                     self.publish();
                     if let Some(caller) = self.requests.remove(&ticket) {
-                        // Whoever dropped its `Request` does not want to know.
+                        // Fails if the caller has dropped its `Request`.
                         let _ = caller.send(result);
                     }
                 }
                 Output::Stop => self.running = false,
             }
         }
-        // Keeps its memory.
+        // Reuse the allocation.
         self.out = out;
         if let Some(reads) = self.reads.hand_out() {
             hand("apply", &self.apply_commands, ApplyCommand::Reads(reads), &mut self.not_handed);
         }
     }
 
-    /// Work that no thread has taken would never be done, and nobody would notice. A thread that
-    /// has failed says why, and that was taken in before.
+    /// Stops the replica if another thread did not accept a command, because that work would never
+    /// be done. If the thread has failed and reported a reason, that reason takes precedence.
     fn stop_where_work_is_lost(&mut self) {
         if let Some(reason) = self.not_handed.take() {
-            // What was told between the failure and this turn.
+            // The thread may have reported its failure after the events were last processed.
             self.take_thread_events();
             self.shut_down(reason);
             self.not_handed = None;
         }
     }
 
-    /// Why reads are not carried out.
+    /// Returns the error for reads that cannot run.
     fn read_error(&self) -> ReadError {
         let status = self.engine.status();
         match status.stopped {
@@ -367,7 +367,7 @@ impl<M: StateMachine> GroupThread<M> {
         let until_tick = TICK.saturating_sub(self.ticked.elapsed());
         let timeout = if self.unsent.is_empty() { until_tick } else { BUSY };
         let Some(connection) = &self.connection else {
-            // Nobody can wake this thread, so it looks at its channels now and then.
+            // Without a connection nothing can wake this thread, so it polls its channels.
             thread::sleep(timeout);
             return;
         };
@@ -382,9 +382,10 @@ impl<M: StateMachine> GroupThread<M> {
     }
 }
 
-/// Hands work to another thread, without waiting. No queue can be full, because the engine bounds
-/// what it has under way and the queues hold as much; one closes only when its thread has failed.
-/// Either way the work would not be done, so the replica stops; the first reason counts.
+/// Sends a command to another thread without blocking. A queue is never full, because the engine
+/// bounds the number of commands in flight and the queues hold as many; a queue closes only if its
+/// thread has failed. In both cases the command would not be carried out, so `failed` is set to the
+/// reason to stop, unless it is set already.
 fn hand<W>(thread: &str, to: &Sender<W>, work: W, failed: &mut Option<StopReason>) {
     let how = match to.try_send(work) {
         Ok(()) => return,
@@ -401,7 +402,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_no_thread_takes_is_told() {
+    fn the_first_rejected_command_is_reported() {
         let (to, inbox) = bounded(1);
         let mut failed = None;
         hand("log", &to, 1, &mut failed);

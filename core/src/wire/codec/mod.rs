@@ -1,20 +1,21 @@
-//! Frames: how messages stand on the wire, and how commands and log entries are written.
+//! The wire format of messages, called frames, and the encoding of commands and log entries.
 //!
-//! A frame is a header and a body. All numbers are little endian.
+//! A frame consists of a header, a body and, for some kinds, the commands of a batch or of entries,
+//! or the bytes of a chunk. All numbers are little endian.
 //!
-//! | bytes | what |
+//! | bytes | field |
 //! | --- | --- |
 //! | 4 | magic `PSNG` |
-//! | 2 | version of the format, now 3 |
+//! | 2 | version of the format, currently 3 |
 //! | 2 | kind of the message |
 //! | 16 | cluster id, zero while it is unknown |
 //! | 8 | application id, zero for an application without a name |
 //! | 4 | length of the body in bincode |
-//! | 4 | length of what stands behind it (commands of a batch or of entries, a chunk) |
-//! | 4 | CRC32C of the header before this field, the body and the commands |
+//! | 4 | length of the part after the body (commands or chunk) |
+//! | 4 | CRC32C of the header before this field, of the body, and of the part after it |
 //!
-//! bincode is used with fixed-width integers, a size limit, and trailing bytes refused.
-//! This module is the only one that knows of it.
+//! bincode uses fixed-width integers and a size limit, and rejects trailing bytes. No other module
+//! uses bincode directly.
 
 mod stream;
 #[cfg(test)]
@@ -32,52 +33,56 @@ use crate::wire::entry::Commands;
 use crate::wire::message::{BatchMessage, Chunk, ChunkMessage, Entries, EntriesMessage, Message};
 use crate::wire::types::{ApplicationId, ClusterId};
 
-/// The version of frames that this build writes and reads.
+/// The version of frames that this build writes and reads. Frames of other versions are rejected.
 pub const VERSION: u16 = 3;
 
 const MAGIC: [u8; 4] = *b"PSNG";
 const HEADER: usize = 44;
-/// Where the length of the body stands; that of the commands follows.
+/// Offset of the length of the body; the length of the commands follows.
 const LENGTHS_AT: usize = HEADER - 12;
 const CRC_AT: usize = HEADER - 4;
-/// More than any frame that CPG carries whole.
+/// Maximum length of an encoded value, in bytes: more than fits into any CPG message.
 const BODY_MAX: u64 = 1 << 20;
 
-/// Why bytes are not believed.
+/// An error of decoding a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// Too short, or its lengths do not add up.
-    #[error("a frame of {0} bytes is cut short or too long")]
+    /// The frame is shorter than a header, or its length does not match the lengths in the header.
+    #[error("a frame of {0} bytes is truncated or too long")]
     Length(usize),
-    /// Not ours.
-    #[error("not a frame: it begins with {0:02x?}; is another program in this group?")]
-    Magic([u8; 4]),
-    /// Of another version.
+    /// The first bytes are not those of a frame.
     #[error(
-        "frame of version {found}, this build speaks {VERSION}: run the same version everywhere"
+        "not a Plainsong frame: it begins with {0:02x?}; if another program uses this group, give \
+         one of the two another group name"
+    )]
+    Magic([u8; 4]),
+    /// The frame has another version.
+    #[error(
+        "the frame has version {found}, but this build uses version {VERSION}: run the same \
+         version at all replicas"
     )]
     Version {
-        /// The version it has.
+        /// The version of the frame.
         found: u16,
     },
-    /// Damaged on the way.
-    #[error("frame damaged: checksum {found:08x}, should be {expected:08x}")]
+    /// The checksum does not match: the frame is damaged.
+    #[error("the frame is damaged: its checksum is {found:08x} instead of {expected:08x}")]
     Checksum {
-        /// As written in it.
+        /// The checksum in the header.
         found: u32,
-        /// As computed from it.
+        /// The checksum computed from the frame.
         expected: u32,
     },
-    /// A kind that this version does not have.
-    #[error("frame of unknown kind {0}")]
+    /// This version has no such kind of message.
+    #[error("the frame has the unknown kind {0}")]
     Kind(u16),
-    /// The body is not what its kind says.
-    #[error("frame of kind {kind} does not decode: {reason}")]
+    /// The body or the commands do not decode as this kind.
+    #[error("the frame of kind {kind} does not decode: {reason}")]
     Body {
-        /// The kind.
+        /// The kind of the frame.
         kind: u16,
-        /// What bincode said.
+        /// The reason.
         reason: String,
     },
 }
@@ -86,12 +91,12 @@ fn options() -> impl Options {
     bincode::DefaultOptions::new().with_fixint_encoding().with_limit(BODY_MAX)
 }
 
-/// Encodes a value into bytes of its own.
+/// Encodes a value into a new buffer.
 pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, bincode::Error> {
     options().serialize(value)
 }
 
-/// Encodes a value to the end of `into`.
+/// Appends an encoded value to `into`.
 pub(crate) fn encode_into(
     into: &mut Vec<u8>,
     value: &impl Serialize,
@@ -99,13 +104,13 @@ pub(crate) fn encode_into(
     options().serialize_into(into, value)
 }
 
-/// Decodes what [`encode`] made.
+/// Decodes a value encoded by [`encode`].
 pub(crate) fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, bincode::Error> {
     options().deserialize(bytes)
 }
 
-/// A message ready to be sent: one allocation for header and body; the commands of a
-/// batch are shared, not copied.
+/// An encoded message. Header and body share one allocation; the commands of a batch are not
+/// copied.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     head: Vec<u8>,
@@ -152,8 +157,8 @@ impl Frame {
             }
             Message::Received(received) => encode_into(&mut head, received),
         };
-        // Our own types always encode, and the engine bounds what it puts into them.
-        assert!(encoded.is_ok(), "a message encodes: {encoded:?}");
+        // The message types always encode, and the engine bounds their size.
+        assert!(encoded.is_ok(), "a message does not encode: {encoded:?}");
         let body = (head.len() - HEADER) as u32;
         head[LENGTHS_AT..LENGTHS_AT + 4].copy_from_slice(&body.to_le_bytes());
         let commands_length = (commands.len() as u32).to_le_bytes();
@@ -163,7 +168,7 @@ impl Frame {
         Self { head, commands }
     }
 
-    /// Bytes that it has.
+    /// Returns the length of the frame in bytes.
     pub(crate) fn len(&self) -> usize {
         self.head.len() + self.commands.len()
     }
@@ -201,7 +206,7 @@ fn kind(message: &Message) -> u16 {
     }
 }
 
-/// Contents of a frame.
+/// The contents of a decoded frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decoded {
     pub(crate) application: ApplicationId,
@@ -209,7 +214,7 @@ pub(crate) struct Decoded {
     pub(crate) message: Message,
 }
 
-/// Checks and decodes a frame. The commands of a batch stay where they are in `frame`.
+/// Checks and decodes a frame. The commands of a batch are not copied: they share `frame`.
 pub(crate) fn decode_frame(frame: &Bytes) -> Result<Decoded, DecodeError> {
     let header: &[u8; HEADER] = frame.first_chunk().ok_or(DecodeError::Length(frame.len()))?;
     let mut fields = Reader(header);
@@ -244,7 +249,7 @@ fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, Decod
     let refused = |reason: String| DecodeError::Body { kind, reason };
     let failed = |error: bincode::Error| refused(error.to_string());
     if !matches!(kind, 5 | 8 | 11) && !commands.is_empty() {
-        return Err(refused("this kind carries no commands".into()));
+        return Err(refused("this kind has no commands".into()));
     }
     Ok(match kind {
         1 => Message::Announce(decode(body).map_err(failed)?),
@@ -254,7 +259,7 @@ fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, Decod
         5 => {
             let BatchMessage { head, progress } = decode(body).map_err(failed)?;
             if !Commands::are_well_formed(&commands, head.count) {
-                return Err(refused("the commands do not fill the batch".into()));
+                return Err(refused("the commands do not match their count".into()));
             }
             Message::Batch(head.with(commands), progress)
         }
@@ -264,7 +269,7 @@ fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, Decod
             let written: EntriesMessage = decode(body).map_err(failed)?;
             let entries = join(written, commands);
             Message::Entries(
-                entries.ok_or_else(|| refused("the commands do not fill the entries".into()))?,
+                entries.ok_or_else(|| refused("the commands do not match the entries".into()))?,
             )
         }
         9 => Message::Read(decode(body).map_err(failed)?),
@@ -278,7 +283,7 @@ fn decode_body(kind: u16, body: &[u8], commands: Bytes) -> Result<Message, Decod
     })
 }
 
-/// Puts the commands of all entries one after the other.
+/// Separates the heads of entries from their commands, which are concatenated.
 fn split(entries: &Entries) -> (EntriesMessage, Bytes) {
     let mut all = Vec::new();
     let mut heads = Vec::with_capacity(entries.entries.len());
@@ -290,7 +295,7 @@ fn split(entries: &Entries) -> (EntriesMessage, Bytes) {
     (EntriesMessage { epoch, first, entries: heads, digest, more }, all.into())
 }
 
-/// Takes them apart again; `None` if the lengths are not what is there.
+/// Reverses [`split`]. Returns `None` if the lengths do not match.
 fn join(written: EntriesMessage, mut all: Bytes) -> Option<Entries> {
     let mut entries = Vec::with_capacity(written.entries.len());
     for (head, length) in written.entries {
@@ -304,7 +309,7 @@ fn join(written: EntriesMessage, mut all: Bytes) -> Option<Entries> {
     all.is_empty().then_some(Entries { epoch, first, entries, digest, more })
 }
 
-/// Takes fields of known sizes off a header that is long enough for all of them.
+/// Reads fields of known sizes from a header that is long enough for all of them.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -317,7 +322,7 @@ impl Reader<'_> {
     }
 }
 
-/// A frame whose header is right, whatever it carries.
+/// Creates a frame with a valid header and arbitrary contents.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn forged(kind: u16, body: &[u8], commands: &[u8]) -> Bytes {
     let mut head = Vec::new();

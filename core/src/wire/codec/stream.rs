@@ -1,4 +1,4 @@
-//! Values of any size, written to and read from streams.
+//! Encodes and decodes values of any size to and from streams.
 
 use std::io::{self, Read};
 
@@ -6,7 +6,8 @@ use bincode::Options;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Visitor};
 
-/// Memory that is taken at once for a string or for bytes, whatever length the stream claims.
+/// Maximum number of bytes read at once for a string or byte array, whatever length the stream
+/// claims.
 const PIECE_BYTES: u64 = 64 << 10;
 
 /// Writes a value of any size.
@@ -17,16 +18,16 @@ pub(crate) fn write(to: &mut dyn io::Write, value: &impl Serialize) -> io::Resul
         .map_err(|error| io_error(*error))
 }
 
-/// Reads what [`write`] wrote, which must be all there is.
+/// Reads a value written by [`write`]. Fails if more bytes follow.
 pub(crate) fn read<V: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<V> {
     let value = read_first(from)?;
     match from.read(&mut [0])? {
         0 => Ok(value),
-        _ => Err(io::Error::other("there is more than one value")),
+        _ => Err(io::Error::other("more bytes follow after the value")),
     }
 }
 
-/// Reads what [`write`] wrote, and leaves what is behind it.
+/// Reads a value written by [`write`]. Leaves the bytes after it in the stream.
 pub(crate) fn read_first<V: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<V> {
     let options = bincode::DefaultOptions::new().with_fixint_encoding().allow_trailing_bytes();
     let reader = Pieces { from, buffer: Vec::new() };
@@ -40,12 +41,12 @@ fn io_error(error: bincode::ErrorKind) -> io::Error {
     }
 }
 
-/// Gives bincode strings and bytes as they come. bincode's own reader first allocates the length
-/// that the stream claims, and a damaged length, or a state of another application, claims
-/// terabytes.
+/// A reader for bincode that allocates memory for strings and byte arrays as their bytes arrive.
+/// bincode's own reader allocates the claimed length first, which may be terabytes if the stream is
+/// damaged or holds the state of another application.
 struct Pieces<'a> {
     from: &'a mut dyn io::Read,
-    /// Of the string or the bytes that were read last.
+    /// The string or byte array read last.
     buffer: Vec<u8>,
 }
 
@@ -54,7 +55,7 @@ impl Pieces<'_> {
         self.buffer.clear();
         let mut missing = length as u64;
         while missing > 0 {
-            // Vec doubles as it grows, so what is allocated stays in proportion to what has come.
+            // The Vec doubles as it grows, so its capacity stays proportional to the bytes read.
             let piece = missing.min(PIECE_BYTES);
             let came = (&mut *self.from).take(piece).read_to_end(&mut self.buffer)? as u64;
             if came < piece {
@@ -106,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// Encodes a value whose length claims to be `length`.
+    /// Returns an encoded value that claims to have `length` elements.
     fn claims(length: u64) -> Vec<u8> {
         let mut bytes = length.to_le_bytes().to_vec();
         bytes.extend_from_slice(b"and a few bytes");
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn long_values_come_back_as_they_were() {
+    fn long_values_round_trip() {
         let text = "long".repeat(100_000);
         let value = (text.clone(), Bytes::from(text), vec![String::new(), "short".into()]);
         let mut bytes = Vec::new();

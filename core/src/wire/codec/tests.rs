@@ -131,7 +131,7 @@ fn messages() -> Vec<Message> {
 }
 
 #[test]
-fn every_message_comes_back_as_it_was() {
+fn every_message_round_trips() {
     for message in messages() {
         for cluster in [None, Some(ClusterId(7))] {
             for application in [ApplicationId::of(""), ApplicationId::of("counter")] {
@@ -144,7 +144,7 @@ fn every_message_comes_back_as_it_was() {
 }
 
 #[test]
-fn no_flipped_bit_is_believed() {
+fn frames_with_a_flipped_bit_are_rejected() {
     for message in messages() {
         let frame = Frame::new(ApplicationId(5), Some(ClusterId(7)), &message).bytes();
         for bit in 0..frame.len() * 8 {
@@ -156,7 +156,7 @@ fn no_flipped_bit_is_believed() {
 }
 
 #[test]
-fn no_cut_or_longer_frame_is_believed() {
+fn truncated_and_extended_frames_are_rejected() {
     for message in messages() {
         let frame = Frame::new(ApplicationId(0), None, &message).bytes();
         for length in 0..frame.len() {
@@ -170,14 +170,14 @@ fn no_cut_or_longer_frame_is_believed() {
 }
 
 #[test]
-fn an_unknown_version_is_named() {
+fn the_error_names_an_unknown_version() {
     let mut frame = Frame::new(ApplicationId(0), None, &messages()[0]).bytes().to_vec();
     frame[4] = VERSION as u8 + 1;
     assert_eq!(decode_frame(&frame.into()), Err(DecodeError::Version { found: VERSION + 1 }));
 }
 
 #[test]
-fn what_a_hostile_member_forges_is_an_error_and_no_panic() {
+fn forged_frames_are_rejected_without_a_panic() {
     assert_eq!(decode_frame(&forged(99, &[], &[])), Err(DecodeError::Kind(99)));
     for kind in 1..=12 {
         for body in [&[][..], &[0xff; 7], &[0xff; 64], &[0; 4096]] {
