@@ -1,10 +1,15 @@
-//! Finds libcpg and libquorum, for the feature `corosync` only.
+//! Finds libcpg and libquorum for the feature `corosync`.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=DOCS_RS");
+    // Documentation links nothing, and docs.rs may not have the libraries.
+    if std::env::var_os("DOCS_RS").is_some() {
+        return;
+    }
     #[cfg(feature = "corosync")]
     for library in ["libcpg", "libquorum"] {
-        // 3.1.6 is the first that does not lose recovered messages when the ring changes.
+        // Versions before 3.1.6 can lose recovered messages when the ring changes.
         if let Err(error) = pkg_config::Config::new().atleast_version("3.1.6").probe(library) {
             eprintln!(
                 "{library} 3.1.6 or newer was not found. On Debian: apt-get install libcpg-dev \

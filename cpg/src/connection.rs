@@ -9,77 +9,84 @@ use std::time::Duration;
 use crate::mailbox::Mailbox;
 use crate::{Error, Event, GroupName, Member, NodeId, Result, RingId};
 
-/// What is asked of the order of a message (`cpg_guarantee_t`).
+/// Delivery order requested for a message (`cpg_guarantee_t`, `cpg_mcast_joined(3)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guarantee {
-    /// No order. Not offered by any transport: [`Error::NotSupported`].
+    /// No order. No transport offers it: [`Error::NotSupported`].
     Unordered,
-    /// The order of each sender. What is given is [`Guarantee::Agreed`].
+    /// Messages of one sender in the order in which they were sent. Treated as
+    /// [`Guarantee::Agreed`].
     Fifo,
-    /// One order for all members, and within it that of each sender.
+    /// The same order at all members, which includes the order of each sender. A member may receive
+    /// a message that no other member ever receives.
     Agreed,
-    /// Agreed, and delivered to nobody before all have it. Not offered by any transport,
-    /// though Corosync's library says `CS_OK` to it: [`Error::NotSupported`].
+    /// Agreed order, and delivery only after all members have received the message. No transport
+    /// offers it: [`Error::NotSupported`]. (libcpg accepts the request with `CS_OK` and delivers in
+    /// agreed order.)
     Safe,
 }
 
-/// How many events a [`Connection::dispatch`] takes, and whether it blocks
-/// (`cs_dispatch_flags_t`).
+/// Number of events that a [`Connection::dispatch`] delivers, and whether it blocks
+/// (`cs_dispatch_flags_t`, `cpg_dispatch(3)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dispatch {
     /// Waits for one event.
     One,
-    /// All events that are there now, none if there are none. What arrives meanwhile is
-    /// left for the next call, so that a loop is not starved.
+    /// Delivers all events that are queued when the call starts, or none. Events that arrive during
+    /// the call stay queued for the next one, so a busy group does not keep the call from
+    /// returning.
     All,
-    /// Goes on until an error or a [`Connection::wake`].
+    /// Delivers events until an error occurs or [`Connection::wake`] is called.
     Blocking,
-    /// One event, or [`Error::TryAgain`] if there is none.
+    /// Delivers one event, or returns [`Error::TryAgain`] if none is queued.
     OneNonblocking,
 }
 
-/// How a connection is opened.
+/// Options of a new connection (`cpg_model_initialize(3)`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Ask for the ring of the moment right after one's own join
-    /// (`CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF`).
+    /// Set to receive the current ring as an [`Event::Ring`] once, right after the configuration in
+    /// which this connection joined its group (`CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF`).
     pub initial_ring: bool,
 }
 
-/// What [`Connection::groups`] goes over (`cpg_iteration_type_t`).
+/// Selection of rows for [`Connection::groups`] (`cpg_iteration_type_t`,
+/// `cpg_iteration_initialize(3)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Iteration {
     /// The names of all groups, each once.
     NamesOnly,
-    /// The members of one group.
+    /// The members of one group. No rows if the group has no members.
     OneGroup(GroupName),
     /// The members of all groups.
     All,
 }
 
-/// One row of [`Connection::groups`].
+/// A row returned by [`Connection::groups`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupEntry {
-    /// The group.
+    /// Name of the group.
     pub group: GroupName,
-    /// A member of it; `None` for [`Iteration::NamesOnly`].
+    /// A member of the group; `None` for [`Iteration::NamesOnly`].
     pub member: Option<Member>,
 }
 
-/// What the quorum service of a transport says. For people to look at, not for decisions: it
-/// counts nodes and not the processes of a group, comes by a way of its own that is not
-/// ordered with any event, and may change within a ring.
+/// State of a transport's quorum service (`quorum_overview(3)`).
+///
+/// Use it for display only, not for decisions. It counts nodes rather than the processes of a
+/// group, it is not ordered relative to any [`Event`], and it may change while the ring stays the
+/// same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quorum {
-    /// Whether the nodes that this node sees have the votes, as the transport is configured.
+    /// True if the nodes of the ring hold enough votes, as configured in the transport.
     pub quorate: bool,
-    /// The ring that it speaks of.
+    /// The ring to which this state applies.
     pub ring: RingId,
     /// The nodes of that ring, sorted.
     pub nodes: Vec<NodeId>,
 }
 
-/// What a transport does for one connection. Events come to the [`Mailbox`].
+/// The part of a transport that serves one connection. It puts events into the [`Mailbox`].
 pub(crate) trait Backend: Send + Sync {
     fn join(&self, group: &GroupName) -> Result<()>;
     fn leave(&self) -> Result<()>;
@@ -87,7 +94,7 @@ pub(crate) trait Backend: Send + Sync {
     fn local(&self) -> Member;
     fn members(&self, group: &GroupName) -> Result<Vec<Member>>;
     fn groups(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>>;
-    /// The embedded transport is one host, which has no quorum to reach.
+    /// The default is for the embedded transport, which has a single host and so counts no quorum.
     fn quorum(&self) -> Result<Quorum> {
         Err(Error::NotSupported)
     }
@@ -96,12 +103,14 @@ pub(crate) trait Backend: Send + Sync {
     fn mailbox(&self) -> &Mailbox;
 }
 
-/// One handle on a transport, member of at most one group, once.
+/// A handle on a transport, which can be a member of one group, once.
 ///
-/// All calls may be made from any thread; calls that ask the transport are done one after
-/// the other, and one thread at a time may dispatch. Dropping the connection closes it;
-/// the group hears [`Reason::ProcessDown`](crate::Reason::ProcessDown) if it had not
-/// left. With Corosync that waits until the daemon has taken over what was sent.
+/// All methods may be called from any thread. Requests to the transport run one after the other,
+/// and only one thread at a time may dispatch.
+///
+/// Dropping the connection closes it (`cpg_finalize(3)`). The other members then see
+/// [`Reason::ProcessDown`](crate::Reason::ProcessDown), unless this member left the group before.
+/// On Corosync, dropping blocks until the daemon has read every message sent before.
 pub struct Connection {
     backend: Box<dyn Backend>,
     dispatching: AtomicBool,
@@ -117,45 +126,59 @@ impl Connection {
         }
     }
 
-    /// Joins a group. The first event afterwards that concerns the group is the
-    /// configuration in which this member joined, itself among the members.
+    /// Joins a group (`cpg_join(3)`).
     ///
-    /// Returns when the transport has taken the wish over, which may be before it is
-    /// carried out; that takes as long as a ring is being formed. Messages may be sent at
-    /// once: they are ordered after the join.
+    /// The first event of the group is the configuration in which this member joined; its member
+    /// list includes this member. `Ok` means that the transport accepted the request, which it may
+    /// carry out later: on Corosync only after the ring has formed. Messages may be sent at once.
+    /// They are ordered after the join.
+    ///
+    /// Corosync would spin forever on a second `cpg_join` after `cpg_leave`, so a connection serves
+    /// one membership only.
     ///
     /// # Errors
     ///
-    /// [`Error::Exist`] when this connection, or another of this process in the same
-    /// group, is a member; [`Error::BadHandle`] after [`leave`](Self::leave);
-    /// [`Error::TryAgain`] while an earlier membership of this process is being ended.
+    /// - [`Error::Exist`] if this connection is already a member of a group, or another connection
+    ///   of this process is a member of this group.
+    /// - [`Error::BadHandle`] after [`leave`](Self::leave): open a new connection.
+    /// - [`Error::TooManyGroups`] if the group has its maximum number of members.
+    /// - [`Error::TryAgain`] while the transport is still ending an earlier membership of this
+    ///   process.
     pub fn join(&self, group: &GroupName) -> Result<()> {
         self.backend.join(group)
     }
 
-    /// Leaves the group. Events go on until the configuration in which this member left,
-    /// which is the last. The connection cannot join again: open a new one.
+    /// Leaves the group (`cpg_leave(3)`).
+    ///
+    /// Events continue up to the configuration in which this member left, which is the last one.
+    /// The connection cannot join again: open a new one. (libcpg would keep delivering the group's
+    /// messages and silently discard what is sent; this crate does not let either happen.)
     ///
     /// # Errors
     ///
-    /// [`Error::NotExist`] when not a member.
+    /// [`Error::NotExist`] if this connection is not a member.
     pub fn leave(&self) -> Result<()> {
         self.backend.leave()
     }
 
-    /// Sends one message, the slices one after the other, to all members of the group,
-    /// oneself included. Zero length is a message too.
+    /// Sends one message to all members of the group, including the sender (`cpg_mcast_joined(3)`).
     ///
-    /// `Ok` means that the transport has taken it over, in the order of this connection's
-    /// calls. It may still be lost when this process or the transport dies; the proof of
-    /// its place in the order is to see it delivered.
+    /// The message is the concatenation of the slices. It may be empty. Messages of one connection
+    /// are ordered as they were sent.
+    ///
+    /// `Ok` means that the transport accepted the message, not that it will be delivered. It may be
+    /// lost if this process or the transport dies, and on Corosync it may be delivered seconds
+    /// later, in another configuration. Its delivery to the sender is the only proof that it has a
+    /// position in the order.
     ///
     /// # Errors
     ///
-    /// [`Error::TryAgain`] as back-pressure: nothing was taken over, send the same
-    /// message again, before any later one. [`Error::TooBig`] above
-    /// [`max_atomic_message_size`](Self::max_atomic_message_size); [`Error::NotExist`]
-    /// when not a member; [`Error::NotSupported`] for guarantees that no transport gives.
+    /// - [`Error::TryAgain`] as backpressure. The message was not accepted: send it again before
+    ///   any later message, after 1 to 10 ms.
+    /// - [`Error::TooBig`] above [`max_atomic_message_size`](Self::max_atomic_message_size).
+    /// - [`Error::NotExist`] if this connection is not a member. (libcpg would return `CS_OK` and
+    ///   discard the message.)
+    /// - [`Error::NotSupported`] for a guarantee that no transport offers.
     pub fn multicast(&self, guarantee: Guarantee, message: &[IoSlice<'_>]) -> Result<()> {
         if matches!(guarantee, Guarantee::Unordered | Guarantee::Safe) {
             return Err(Error::NotSupported);
@@ -167,15 +190,18 @@ impl Connection {
         self.backend.multicast(message)
     }
 
-    /// Hands events to `handler`, in order, as `mode` says. Returns how many.
+    /// Passes queued events to `handler`, in order, and returns their number (`cpg_dispatch(3)`).
     ///
-    /// The handler may call anything on this connection but `dispatch`.
+    /// Returns 0 if there was no event ([`Dispatch::All`]) or if [`wake`](Self::wake) ended the
+    /// wait ([`Dispatch::One`]). The handler may call any method of this connection except
+    /// `dispatch`. If it panics, only the event that it was handling is lost.
     ///
     /// # Errors
     ///
-    /// [`Error::TryAgain`] for [`Dispatch::OneNonblocking`] when there is none;
-    /// [`Error::Busy`] while another dispatch is under way; [`Error::Library`] once the
-    /// transport is gone and what had been received is handed out.
+    /// - [`Error::TryAgain`] for [`Dispatch::OneNonblocking`] if no event is queued.
+    /// - [`Error::Busy`] while another `dispatch` of this connection is in progress.
+    /// - [`Error::Library`] after the transport has died and all received events have been
+    ///   delivered.
     pub fn dispatch(&self, mode: Dispatch, mut handler: impl FnMut(Event)) -> Result<usize> {
         if self.dispatching.swap(true, Ordering::Acquire) {
             return Err(Error::Busy);
@@ -207,72 +233,74 @@ impl Connection {
         }
     }
 
-    /// Waits until there is an event (`true`), or until the time is over or
-    /// [`wake`](Self::wake) is called (`false`). Takes nothing.
+    /// Waits for an event without removing it from the queue. Returns true if an event is queued,
+    /// and false if the timeout has passed or [`wake`](Self::wake) was called. `None` waits without
+    /// a limit.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] once the transport is gone and nothing is left to hand out.
+    /// [`Error::Library`] after the transport has died and all received events have been delivered.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
         self.backend.mailbox().wait(timeout)
     }
 
-    /// Makes a [`wait`](Self::wait) or a blocking [`dispatch`](Self::dispatch) of another
-    /// thread return, or the next one if none is under way. Cheap when nobody sleeps.
+    /// Ends a [`wait`](Self::wait) or a blocking [`dispatch`](Self::dispatch) in another thread, or
+    /// else the next one. Makes no system call unless a thread is sleeping.
     pub fn wake(&self) {
         self.backend.mailbox().wake();
     }
 
-    /// A descriptor that is readable while there are events, for `poll(2)` (`cpg_fd_get`).
-    /// Do not read from it; it is only for waiting.
+    /// Returns a descriptor for `poll(2)` that is readable while events are queued, or once the
+    /// transport has died (`cpg_fd_get(3)`). Do not read from it.
     ///
     /// # Errors
     ///
-    /// [`Error::NoResources`] when no descriptor can be had.
+    /// [`Error::NoResources`] if the process has no descriptor left.
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
         self.backend.mailbox().fd()
     }
 
-    /// Keeps something of the caller's with the connection (`cpg_context_set`), or
-    /// clears it.
+    /// Stores a value of the caller in this connection, or clears it (`cpg_context_set(3)`).
     pub fn set_context(&self, context: Option<Arc<dyn Any + Send + Sync>>) {
         *self.context.lock().unwrap_or_else(PoisonError::into_inner) = context;
     }
 
-    /// What [`set_context`](Self::set_context) kept (`cpg_context_get`).
+    /// Returns the value stored by [`set_context`](Self::set_context) (`cpg_context_get(3)`).
     pub fn context(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         self.context.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The id of this node (`cpg_local_get`).
+    /// Returns the id of this node (`cpg_local_get(3)`).
     pub fn local_node(&self) -> NodeId {
         self.backend.local().node
     }
 
-    /// How this connection is listed as a member of its group.
+    /// Returns this connection as the other members see it: this node and this process.
     pub fn local_member(&self) -> Member {
         self.backend.local()
     }
 
-    /// The members of a group as this node's transport sees them now
-    /// (`cpg_membership_get`), sorted. May be ahead of the events not yet dispatched: for
-    /// people to look at, not for decisions.
+    /// Returns the members of a group, sorted, as the transport of this node sees them now
+    /// (`cpg_membership_get(3)`).
+    ///
+    /// Use it for display only, not for decisions: it may already include changes whose events have
+    /// not been dispatched.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] when the transport is gone; [`Error::TryAgain`] while a ring is being
-    /// formed.
+    /// [`Error::Library`] if the transport has died; [`Error::TryAgain`] while a ring is forming.
     pub fn members(&self, group: &GroupName) -> Result<Vec<Member>> {
         self.backend.members(group)
     }
 
-    /// Goes over the groups of the ring (`cpg_iteration_initialize` and `_next`), as this
-    /// node's transport sees them now: for people to look at, not for decisions.
+    /// Returns the groups of the ring, or their members, as the transport of this node sees them
+    /// now (`cpg_iteration_initialize(3)`, `cpg_iteration_next(3)`).
+    ///
+    /// Use it for display only, not for decisions: it is not ordered relative to the events.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] when the transport is gone; [`Error::TryAgain`] while a ring is being
-    /// formed.
+    /// [`Error::Library`] if the transport has died; [`Error::TryAgain`] while a ring is forming.
     pub fn groups(
         &self,
         iteration: &Iteration,
@@ -280,21 +308,23 @@ impl Connection {
         Ok(self.backend.groups(iteration)?.into_iter())
     }
 
-    /// What the transport's quorum service says now (`quorum_trackstart(3)`).
+    /// Returns the current state of the transport's quorum service (`quorum_trackstart(3)`).
     ///
     /// # Errors
     ///
-    /// [`Error::NotSupported`] where there is none: the embedded transport.
-    /// [`Error::Library`] when the transport is gone, [`Error::Timeout`] when the service does
-    /// not answer within two seconds. (A daemon that stands still holds this up as any
-    /// other request.)
+    /// - [`Error::NotSupported`] on the embedded transport, which has no quorum service.
+    /// - [`Error::Library`] if the transport has died.
+    /// - [`Error::Timeout`] if the service does not answer within two seconds. (A suspended daemon
+    ///   can block this call for longer, like any other request.)
     pub fn quorum(&self) -> Result<Quorum> {
         self.backend.quorum()
     }
 
-    /// The largest message in bytes that is sent as one (`cpg_max_atomic_msgsize_get`).
-    /// Larger ones are refused: Corosync would cut them up, and a member that joins
-    /// meanwhile would miss them.
+    /// Returns the maximum size of a message in bytes (`cpg_max_atomic_msgsize_get` in
+    /// `corosync/cpg.h`).
+    ///
+    /// [`multicast`](Self::multicast) rejects larger messages. Corosync would fragment them, and a
+    /// member that joins between two fragments would miss the message.
     pub fn max_atomic_message_size(&self) -> usize {
         self.backend.max_atomic_message_size()
     }

@@ -4,82 +4,89 @@ use bytes::Bytes;
 
 use crate::{Member, NodeId};
 
-/// What a connection hears, in the order of the group.
+/// An event delivered to a connection. Within one ring, all members receive the events of a group
+/// in the same order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A message of the group, one's own included.
+    /// A message sent to the group, by any member including this one.
     ///
-    /// The sender need not be in the last configuration heard: on Corosync a departure
-    /// can overtake messages sent before it.
+    /// The sender need not be in the last configuration. On Corosync, the departure of a process
+    /// can overtake messages that it had sent before.
     Deliver {
-        /// Who sent it.
+        /// The member that sent the message.
         sender: Member,
-        /// Its content. Shared, not copied, among the members of one process.
+        /// Content of the message. Members within one process share it without a copy.
         message: Bytes,
     },
-    /// Members came or went. The first event of a membership is the configuration in
-    /// which oneself joined.
+    /// Members joined or left the group (`cpg_confchg_fn_t`). The first event of a membership is
+    /// the configuration in which this member joined.
     Configuration(Configuration),
-    /// The ring below the groups was formed anew. Comes after the configurations that
-    /// the change caused, to every connection, a member of a group or not, and also
-    /// when no group changed. With [`Options::initial_ring`](crate::Options) the ring of
-    /// the moment comes once as well, right after one's own join.
+    /// The ring below the groups was formed anew (`cpg_totem_confchg_fn_t`).
+    ///
+    /// Delivered to every connection, including those that are not members of a group, after the
+    /// configurations that the new ring causes and even if it causes none. With
+    /// [`Options::initial_ring`](crate::Options), a connection also receives the current ring once,
+    /// right after its own join.
     Ring(Ring),
 }
 
 /// The members of a group after a change.
+///
+/// Different nodes can see different sequences of configurations, so their number is not a view
+/// number. On Corosync, a node that was cut off may even return without a configuration event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
     /// All members after the change, sorted.
     pub members: Vec<Member>,
-    /// Who came. Not sorted.
+    /// Members that joined, in no particular order.
     pub joined: Vec<Change>,
-    /// Who went. Not sorted.
+    /// Members that left, in no particular order.
     pub left: Vec<Change>,
 }
 
-/// A member that came or went, and why.
+/// A member that joined or left, with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Who.
+    /// The member.
     pub member: Member,
-    /// Why.
+    /// Reason for the change.
     pub reason: Reason,
 }
 
-/// Why a member came or went (`cpg_reason_t` of `cpg_initialize(3)`).
+/// Reason why a member joined or left (`cpg_reason_t`, `cpg_initialize(3)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Not told.
+    /// The transport gave no reason.
     Undefined,
-    /// The process joined.
+    /// The process joined the group.
     Join,
-    /// The process left.
+    /// The process left the group.
     Leave,
-    /// Its node is no longer in the ring: it died, or the network between broke.
+    /// The member's node left the ring: it crashed, stopped its daemon, or lost its network
+    /// connection.
     NodeDown,
-    /// Its node came into the ring, with this member already on it.
+    /// The member's node came into the ring, and the member was already in the group on that node.
     NodeUp,
-    /// The process died, or closed its connection without leaving.
+    /// The process died, or closed its connection without leaving the group.
     ProcessDown,
 }
 
-/// A ring: the nodes that order messages together.
+/// A ring: the set of nodes that order messages together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
-    /// Which ring.
+    /// Identifier of the ring.
     pub id: RingId,
-    /// Its nodes, sorted.
+    /// Nodes of the ring, sorted.
     pub nodes: Vec<NodeId>,
 }
 
-/// The name of a ring. Two rings may have the same sequence with different
-/// representatives, so only the pair is unique. Gaps in the sequence mean nothing.
+/// Identifier of a ring. Only the pair is unique: two partitions may form rings with the same
+/// sequence and different representatives. Gaps in the sequence have no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RingId {
-    /// The node that represents the ring.
+    /// Node that represents the ring; on Corosync the one with the lowest id.
     pub representative: NodeId,
-    /// Grows with each ring that this representative forms.
+    /// Number that grows with each ring that this representative forms.
     pub sequence: u64,
 }
 

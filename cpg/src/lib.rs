@@ -1,20 +1,21 @@
-//! Closed process groups (CPG) for Rust.
+//! Closed process groups (CPG) for Rust: totally ordered multicast with membership.
 //!
-//! A *closed process group* is a set of processes that send messages to each other such
-//! that all of them receive the same messages in the same order, and learn in that same
-//! order who joined and who left. Only members of a group may send to it (that is what
-//! *closed* means). It is the group communication of
-//! [Corosync](https://corosync.github.io/corosync/); see `cpg_overview(3)`.
+//! A *closed process group* is a set of processes that exchange messages. Every member receives the
+//! same messages in the same order, and learns at the same position in that order which members
+//! joined and which left. *Closed* means that only members can send to the group. CPG is the group
+//! communication service of [Corosync](https://corosync.github.io/corosync/), described in
+//! `cpg_overview(3)`. This crate offers it on three transports: members within one process,
+//! processes of one host that meet at a Unix socket, and Corosync daemons on several hosts.
 //!
-//! | type | what it is |
+//! | type | purpose |
 //! | --- | --- |
-//! | [`Transport`] | what gives the order: the embedded transport, or the host's Corosync daemon |
-//! | [`Connection`] | one handle on a transport; member of at most one group |
-//! | [`Event`] | a message, a change of the group, or a change of the ring below it |
-//! | [`Member`] | a process in a group: node id and process id |
-//! | [`Guarantee`] | what is asked of the order of a message |
-//! | [`Dispatch`] | how many events one call takes, and whether it blocks |
-//! | [`Error`] | every error of CPG, with what to do about it |
+//! | [`Transport`] | Orders the messages: the embedded transport, or the Corosync daemon of this host. |
+//! | [`Connection`] | A handle on a transport. A member of at most one group. |
+//! | [`Event`] | A message, a change of the group's members, or a new ring below the group. |
+//! | [`Member`] | A process in a group, identified by its node id and process id. |
+//! | [`Guarantee`] | The delivery order requested for a message. |
+//! | [`Dispatch`] | Number of events that one call delivers, and whether it blocks. |
+//! | [`Error`] | Every error of CPG, each with a remedy. |
 //!
 //! ```
 //! use std::io::IoSlice;
@@ -25,26 +26,39 @@
 //! let connection = ring.node().connect(Options::default())?;
 //! connection.join(&GroupName::new("group")?)?;
 //! connection.multicast(Guarantee::Agreed, &[IoSlice::new(b"plain"), IoSlice::new(b"song")])?;
-//! let mut heard = Vec::new();
-//! while heard.is_empty() {
+//! let mut received = Vec::new();
+//! while received.is_empty() {
 //!     connection.dispatch(Dispatch::One, |event| {
 //!         if let Event::Deliver { message, .. } = event {
-//!             heard.push(message);
+//!             received.push(message);
 //!         }
 //!     })?;
 //! }
-//! assert_eq!(&heard[0][..], b"plainsong");
+//! assert_eq!(&received[0][..], b"plainsong");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # What CPG does not promise
+//! # What CPG does not guarantee
 //!
-//! Delivery is *agreed*, not *safe*: a message may have been delivered here and nowhere
-//! else. A message may come out in a later configuration than the one it was sent in. A
-//! successful [`Connection::multicast`] means that the message was taken over, not that
-//! it will be delivered: when the process or the transport dies it may be lost. The only
-//! proof that a message has its place in the order is to see it delivered.
+//! - Delivery is *agreed*, not *safe*. A message that was delivered here may have been delivered to
+//!   no other member. It is replicated only once other members have acknowledged it.
+//! - There is no sending-view delivery. A message may be delivered in a later configuration than
+//!   the one in which it was sent, even after a network partition has healed.
+//! - A successful [`Connection::multicast`] means that the transport accepted the message. The
+//!   message may be lost if this process or the transport dies. Only its delivery to the sender
+//!   proves that it has a position in the order.
+//! - Views are not synchronized perfectly. On Corosync, a member that was cut off may miss messages
+//!   without any configuration event that says so. Number your messages and check the numbers.
+//!
+//! # Cargo features
+//!
+//! | feature | effect |
+//! | --- | --- |
+//! | `corosync` | `Transport::Corosync`. Needs libcpg and libquorum 3.1.6 or newer to build. |
+//! | `sim` | A simulated group with the faults that Corosync can have, for tests. |
+//! | `conformance` | The CPG contract as tests that any transport must pass. |
+//! | `cli` | The command-line program `cpg`. |
 
 mod connection;
 #[cfg(feature = "corosync")]

@@ -11,34 +11,36 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::limits::{BACKLOG_BYTES_MAX, EVENT_BYTES, OWN_BYTES_MAX};
 use crate::{Error, Event, Member, Result};
 
-/// The capacity that an emptied queue may keep, in events, so that a burst does not hold
-/// its memory for ever.
+/// Maximum capacity, in events, that an emptied queue keeps, so that a burst does not hold its
+/// memory forever.
 const SPARE_EVENTS_MAX: usize = 64 * 1024;
 
-/// How often a waiter lets others run before it sleeps. To fall asleep and to be woken
-/// costs both sides more than handing a message over; who waits a few microseconds finds
-/// several at once instead. Not with a transport that takes much longer than that.
+/// Number of times that a waiter yields the processor before it sleeps.
+///
+/// Sleeping and waking cost both sides more than passing a message. A waiter that yields for a few
+/// microseconds often finds several messages at once. A transport that takes much longer than that
+/// sets 0.
 const YIELDS: u32 = 20;
 
-/// What a connection has received and not yet handed out.
+/// Queue of the events that a connection has received and not yet dispatched.
 ///
-/// Transports push, in order; the connection pops, drains and waits. No call here waits for
-/// a handler, so a transport is never held up by its slowest member.
+/// The transport pushes events in order; the connection pops, drains and waits. No method waits for
+/// a handler, so a slow member never blocks the transport.
 pub(crate) struct Mailbox {
-    /// Whose mailbox this is; its own messages are counted apart.
+    /// Owner of this mailbox. Its own messages are counted separately.
     member: Member,
     yields: u32,
     state: Mutex<State>,
     awake: Condvar,
-    /// Somebody waits on `awake` and was not notified yet.
+    /// Set while a thread waits on `awake` and has not been notified.
     sleeping: AtomicBool,
-    /// Events are queued, or none will ever be again. For a look without the lock.
+    /// Set while events are queued or the mailbox is closed. Read without the lock.
     ready: AtomicBool,
-    /// A `wake` that no `wait` has answered yet.
+    /// Set by `wake`, cleared by the `wait` that returns because of it.
     woken: AtomicBool,
-    /// Bytes of own messages sent and not yet handed out.
+    /// Bytes of own messages sent and not yet dispatched.
     own_bytes: AtomicUsize,
-    /// Made at the first call of `fd`: without one, no system call is made for it.
+    /// Created by the first call of `fd`. Without one, no system call is made for it.
     fd: OnceLock<OwnedFd>,
 }
 
@@ -47,15 +49,15 @@ struct State {
     queue: VecDeque<Event>,
     /// An emptied queue, kept for its capacity.
     spare: VecDeque<Event>,
-    /// The sum of `cost` over `queue`, and over those of it that are own messages.
+    /// The sum of `cost` over `queue`, and over the own messages in it.
     bytes: usize,
     own_bytes: usize,
     closed: Option<Error>,
-    /// The descriptor is readable.
+    /// Set while the descriptor is readable.
     signalled: bool,
 }
 
-/// The mailbox holds more than [`BACKLOG_BYTES_MAX`]: its connection must be cut off.
+/// The mailbox holds more than [`BACKLOG_BYTES_MAX`]: the transport must close its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Overflow;
 
@@ -74,36 +76,37 @@ impl Mailbox {
         }
     }
 
-    /// One whose waiters sleep at once, for a transport that takes longer than a few yields.
+    /// Creates a mailbox whose waiters sleep at once, for a transport that takes longer than a few
+    /// yields.
     #[cfg(feature = "corosync")]
     pub(crate) fn without_lingering(member: Member) -> Self {
         Self { yields: 0, ..Self::new(member) }
     }
 
-    /// Whose mailbox this is.
+    /// Returns the owner of this mailbox.
     pub(crate) fn member(&self) -> Member {
         self.member
     }
 
-    /// Counts an own message of `length` bytes that is about to be sent. It is discounted
-    /// when it is handed out.
+    /// Counts an own message of `length` bytes that is about to be sent. Its dispatch subtracts it
+    /// again.
     pub(crate) fn charge(&self, length: usize) {
         self.own_bytes.fetch_add(length + EVENT_BYTES, Ordering::Relaxed);
     }
 
-    /// Whether own messages may be sent, or [`Error::TryAgain`] is due.
+    /// Returns true if this member may send, and false if [`Error::TryAgain`] is due.
     pub(crate) fn may_send(&self) -> bool {
         self.own_bytes.load(Ordering::Relaxed) < OWN_BYTES_MAX
     }
 
-    /// Appends an event. Without effect once closed.
+    /// Appends an event. Has no effect once the mailbox is closed.
     pub(crate) fn push(&self, event: Event) -> Result<(), Overflow> {
         let mut state = self.lock();
         self.append(&mut state, event);
         self.announce(state)
     }
 
-    /// Appends events under one lock. Without effect once closed.
+    /// Appends events under one lock. Has no effect once the mailbox is closed.
     pub(crate) fn push_all(&self, events: impl IntoIterator<Item = Event>) -> Result<(), Overflow> {
         let mut state = self.lock();
         for event in events {
@@ -112,8 +115,8 @@ impl Mailbox {
         self.announce(state)
     }
 
-    /// Ends the stream: what is queued is still handed out, then comes `error`, for ever.
-    /// The first error stays.
+    /// Ends the stream of events. The queued events are still delivered; every later call returns
+    /// `error`. If called repeatedly, the first error stays.
     pub(crate) fn close(&self, error: Error) {
         let mut state = self.lock();
         state.closed.get_or_insert(error);
@@ -122,7 +125,7 @@ impl Mailbox {
         self.notify();
     }
 
-    /// Takes the oldest event.
+    /// Removes and returns the oldest event.
     pub(crate) fn pop(&self) -> Result<Option<Event>> {
         let mut state = self.lock();
         let Some(event) = state.queue.pop_front() else {
@@ -138,8 +141,8 @@ impl Mailbox {
         Ok(Some(event))
     }
 
-    /// Takes all events of this moment and hands them to `handler`, outside the lock.
-    /// When the handler panics, the rest goes back to the front.
+    /// Passes all events that are queued now to `handler`, outside the lock. If the handler panics,
+    /// the events after the one that it was handling go back to the front of the queue.
     pub(crate) fn drain(&self, handler: &mut impl FnMut(Event)) -> Result<usize> {
         let mut state = self.lock();
         if state.queue.is_empty() {
@@ -159,10 +162,10 @@ impl Mailbox {
         Ok(count)
     }
 
-    /// Waits for an event: `true`. `false` when the time is over or after a `wake`, which
-    /// goes before events so that it is heard under load as well.
+    /// Waits for an event. Returns true if one is queued, and false after the timeout or a `wake`.
+    /// A `wake` takes precedence over queued events, so that it ends a wait under load as well.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
-        // A timeout beyond what the clock can hold is no timeout.
+        // A timeout that the clock cannot represent is no timeout.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         if timeout != Some(Duration::ZERO) {
             self.linger();
@@ -178,8 +181,8 @@ impl Mailbox {
             if let Some(error) = state.closed {
                 return Err(error);
             }
-            // Said before `woken` is looked at again, as `wake` looks at the two in the
-            // other order: one of the sides sees the other.
+            // Set before `woken` is read again, because `wake` accesses the two in the
+            // opposite order: at least one side sees the other's write.
             self.sleeping.store(true, Ordering::SeqCst);
             if self.woken.load(Ordering::SeqCst) {
                 continue;
@@ -197,21 +200,22 @@ impl Mailbox {
         }
     }
 
-    /// Makes the `wait` under way return `false`, or else the next one.
+    /// Makes the current `wait` return false, or else the next one.
     pub(crate) fn wake(&self) {
         if !self.woken.swap(true, Ordering::SeqCst) && self.sleeping.load(Ordering::SeqCst) {
-            // A waiter between its look at `woken` and its sleep holds the lock.
+            // A waiter holds the lock between reading `woken` and going to sleep.
             drop(self.lock());
             self.notify();
         }
     }
 
-    /// The descriptor that is readable while there are events, or once closed.
+    /// Returns the descriptor, which is readable while events are queued and once the mailbox is
+    /// closed.
     pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>> {
         if self.fd.get().is_none() {
             let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|_| Error::NoResources)?;
-            // When another thread was quicker, its descriptor is the one.
+            // If another thread was faster, its descriptor is used.
             let _ = self.fd.set(fd);
             let mut state = self.lock();
             if !state.queue.is_empty() || state.closed.is_some() {
@@ -243,7 +247,7 @@ impl Mailbox {
         state.queue.push_back(event);
     }
 
-    /// Tells of what was appended, and lets go of the lock.
+    /// Signals that events were appended, and releases the lock.
     fn announce(&self, mut state: MutexGuard<'_, State>) -> Result<(), Overflow> {
         if !state.queue.is_empty() {
             self.raise(&mut state);
@@ -254,25 +258,25 @@ impl Mailbox {
         if overflow { Err(Overflow) } else { Ok(()) }
     }
 
-    /// Wakes who sleeps; no system call when nobody does.
+    /// Wakes a sleeping thread. Makes no system call if no thread sleeps.
     fn notify(&self) {
         if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
             self.awake.notify_all();
         }
     }
 
-    /// There is something, or the end.
+    /// Makes the mailbox ready: events are queued, or it is closed.
     fn raise(&self, state: &mut State) {
         self.ready.store(true, Ordering::Relaxed);
         if let Some(fd) = self.fd.get()
             && !state.signalled
         {
-            // Cannot fail: the counter is at most one.
+            // Cannot fail: the counter never exceeds one.
             state.signalled = rustix::io::write(fd, &1_u64.to_ne_bytes()).is_ok();
         }
     }
 
-    /// There may be nothing left.
+    /// Makes the mailbox not ready if no event is queued and it is open.
     fn lower(&self, state: &mut State) {
         if !state.queue.is_empty() || state.closed.is_some() {
             return;
@@ -295,7 +299,7 @@ impl Mailbox {
     }
 }
 
-/// Events on their way to a handler. What is not handed out when it is dropped goes back.
+/// Events that are being passed to a handler. Dropping it puts the remaining ones back.
 struct Batch<'a> {
     mailbox: &'a Mailbox,
     events: VecDeque<Event>,
@@ -324,7 +328,7 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// What an event counts in bytes.
+/// Returns the number of bytes that an event counts.
 fn cost(event: &Event) -> usize {
     let content = match event {
         Event::Deliver { message, .. } => message.len(),
@@ -358,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_queued_comes_before_the_error() {
+    fn queued_events_are_delivered_before_the_error() {
         let mailbox = Mailbox::new(ME);
         mailbox.push(message(OTHER, 1)).unwrap();
         mailbox.close(Error::Library);
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_is_kept_until_it_is_heard_once() {
+    fn a_wake_ends_exactly_one_wait() {
         let mailbox = Mailbox::new(ME);
         mailbox.wake();
         mailbox.wake();
@@ -380,12 +384,12 @@ mod tests {
         assert_eq!(mailbox.wait(Some(Duration::from_millis(1))), Ok(false));
         mailbox.push(message(OTHER, 1)).unwrap();
         mailbox.wake();
-        assert_eq!(mailbox.wait(None), Ok(false), "heard under load as well");
+        assert_eq!(mailbox.wait(None), Ok(false), "a wake ends a wait under load as well");
         assert_eq!(mailbox.wait(None), Ok(true));
     }
 
     #[test]
-    fn a_sleeper_hears_every_push_and_wake() {
+    fn a_sleeping_thread_wakes_for_every_push_and_wake() {
         let mailbox = Mailbox::new(ME);
         thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
@@ -409,10 +413,10 @@ mod tests {
     }
 
     #[test]
-    fn readable_exactly_while_there_is_something() {
+    fn the_descriptor_is_readable_exactly_while_the_mailbox_is_ready() {
         let mailbox = Mailbox::new(ME);
         mailbox.push(message(OTHER, 1)).unwrap();
-        assert!(is_readable(&mailbox), "what came before the first call counts");
+        assert!(is_readable(&mailbox), "events queued before the first call count");
         mailbox.push(message(OTHER, 2)).unwrap();
         mailbox.pop().unwrap();
         assert!(is_readable(&mailbox));
@@ -427,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn own_messages_count_until_they_are_handed_out() {
+    fn own_messages_count_until_they_are_dispatched() {
         let mailbox = Mailbox::new(ME);
         let mut sent = 0;
         while mailbox.may_send() {
@@ -445,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_told() {
+    fn a_push_beyond_the_limit_reports_an_overflow() {
         let mailbox = Mailbox::new(ME);
         let big = message(OTHER, 1 << 20);
         let fit = BACKLOG_BYTES_MAX / ((1 << 20) + EVENT_BYTES);
@@ -456,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_handler_loses_only_its_own_event() {
+    fn a_panicking_handler_loses_only_its_own_event() {
         let mailbox = Mailbox::new(ME);
         for length in 0..3 {
             mailbox.charge(length);

@@ -1,23 +1,23 @@
 use std::fmt;
 
-/// The number of a node (a host, for Corosync) in the ring. Never zero.
+/// Id of a node (on Corosync, of a host) in the ring. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
 
-/// The process id by which a process joined a group.
+/// Id of the process that joined a group.
 ///
-/// A label only: it may be reused after the process is gone, and in containers two
-/// processes may have the same one. Put a random incarnation into your own messages
-/// where identity matters.
+/// It does not identify a process over time: the system reuses it, and processes in different pid
+/// namespaces (containers) may have the same id. Where identity matters, put a random incarnation
+/// into your own messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub u32);
 
 /// A process in a group. Ordered by node, then by process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
-    /// The node it runs on.
+    /// Node on which the process runs.
     pub node: NodeId,
-    /// Its process id there.
+    /// Process id on that node.
     pub pid: Pid,
 }
 

@@ -3,24 +3,24 @@ use std::str::FromStr;
 
 use crate::{Error, Result};
 
-/// The name of a group: 1 to 120 printable ASCII characters.
+/// Name of a group: 1 to 120 printable ASCII characters.
 ///
-/// CPG itself takes any 1 to 128 bytes, but names with a NUL byte or of the full length
-/// are mixed up with others inside the daemon, and a member that joined under an empty
-/// name stays listed for ever after its death. Such names cannot be made here.
+/// CPG itself accepts any 1 to 128 bytes. But the daemon confuses names that contain a NUL byte or
+/// have the full length with others, and a process that joined under an empty name stays in the
+/// member list forever after its death. This type rejects such names.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupName(Box<str>);
 
 impl GroupName {
-    /// The longest name in bytes.
+    /// Maximum length of a name in bytes.
     pub const LENGTH_MAX: usize = 120;
 
-    /// Checks and makes a name.
+    /// Creates a name.
     ///
     /// # Errors
     ///
-    /// [`Error::NameTooLong`] above [`Self::LENGTH_MAX`]; [`Error::InvalidParameter`]
-    /// when it is empty or has a character that is not printable ASCII.
+    /// [`Error::NameTooLong`] above [`Self::LENGTH_MAX`]; [`Error::InvalidParameter`] if the name
+    /// is empty or contains a character that is not printable ASCII.
     pub fn new(name: &str) -> Result<Self> {
         if name.len() > Self::LENGTH_MAX {
             return Err(Error::NameTooLong);
@@ -31,7 +31,7 @@ impl GroupName {
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_the_daemon_would_mix_up_cannot_be_made() {
+    fn names_that_the_daemon_would_confuse_are_rejected() {
         assert!(GroupName::new("kv").is_ok());
         assert!(GroupName::new(&"x".repeat(120)).is_ok());
         assert_eq!(GroupName::new(&"x".repeat(121)), Err(Error::NameTooLong));

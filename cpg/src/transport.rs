@@ -4,17 +4,17 @@ use std::str::FromStr;
 
 use crate::{Connection, Options, Result, embedded};
 
-/// What gives closed process groups: the embedded transport or Corosync.
+/// Provider of closed process groups: the embedded transport or Corosync.
 ///
-/// Written in text, as for a command line:
+/// Parsed from text, for example on a command line:
 ///
-/// - `embedded:PATH`: the processes of this host and user that meet at the Unix socket `PATH`. No
-///   daemon, no root. One ring, which may carry many groups.
-/// - `embedded`: the same at a path in the user's private runtime directory, which is made if it
-///   is not there: `/run/user/UID/plainsong/ring`, and `/run/plainsong/ring` for root.
+/// - `embedded:PATH`: the processes of one user on this host that meet at the Unix socket `PATH`.
+///   Needs neither a daemon nor root. They form one ring, which may carry many groups.
+/// - `embedded`: the same at the default path in the user's private runtime directory, which is
+///   created if necessary: `/run/user/UID/plainsong/ring`, or `/run/plainsong/ring` for root.
 /// - `corosync`: the Corosync daemon of this host, and through it the other hosts.
 ///
-/// A third form has no text: [`embedded::LocalRing`] for members within one process.
+/// [`Transport::Process`] has no text form; create it from a node of an [`embedded::LocalRing`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Transport {
@@ -22,23 +22,26 @@ pub enum Transport {
     Process(embedded::Node),
     /// The ring of the processes that meet at this Unix socket.
     Socket(PathBuf),
-    /// This host's Corosync daemon.
+    /// The Corosync daemon of this host.
     #[cfg(feature = "corosync")]
     Corosync,
 }
 
 impl Transport {
-    /// Opens a connection, which is a member of no group yet.
+    /// Opens a connection that is not yet a member of a group (`cpg_model_initialize(3)`).
     ///
     /// # Errors
     ///
-    /// [`Error::Library`](crate::Error::Library) when the transport cannot be reached,
-    /// [`Error::TryAgain`](crate::Error::TryAgain) while a daemon is starting,
-    /// [`Error::Timeout`](crate::Error::Timeout) when it does not answer,
-    /// [`Error::Access`](crate::Error::Access) without permission,
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) when there can be no
-    /// socket at the path, [`Error::Security`](crate::Error::Security) when another user has its
-    /// place or could take it. For a socket, [`check`](Self::check) says more.
+    /// - [`Error::Library`](crate::Error::Library) if the transport cannot be reached.
+    /// - [`Error::TryAgain`](crate::Error::TryAgain) while a daemon is starting.
+    /// - [`Error::Timeout`](crate::Error::Timeout) if the transport does not answer.
+    /// - [`Error::Access`](crate::Error::Access) without permission.
+    /// - [`Error::InvalidParameter`](crate::Error::InvalidParameter) if there can be no socket at
+    ///   the path.
+    /// - [`Error::Security`](crate::Error::Security) if another user owns the socket or could
+    ///   replace it.
+    ///
+    /// For a socket, [`check`](Self::check) explains the error.
     pub fn connect(&self, options: Options) -> Result<Connection> {
         match self {
             Self::Process(node) => node.connect(options),
@@ -48,12 +51,12 @@ impl Transport {
         }
     }
 
-    /// Checks what can keep processes from meeting at a socket, and says it with the path and what
-    /// to do. Changes nothing. Other transports have nothing to check.
+    /// Looks for reasons why processes cannot meet at a socket, and returns the first as an error
+    /// with the path and a remedy. Changes nothing. On other transports there is nothing to check.
     ///
     /// # Errors
     ///
-    /// Why [`connect`](Self::connect) would fail.
+    /// The reason why [`connect`](Self::connect) would fail.
     pub fn check(&self) -> Result<(), embedded::SocketError> {
         match self {
             Self::Socket(path) => embedded::check(path),
@@ -62,26 +65,26 @@ impl Transport {
     }
 }
 
-/// The text does not name a transport.
+/// Reason why a text does not name a transport.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseTransportError {
-    /// Neither of the known forms.
-    #[error("no transport is called {0:?}: use embedded, embedded:PATH or corosync")]
+    /// The text has none of the known forms.
+    #[error("unknown transport {0:?}: use embedded, embedded:PATH or corosync")]
     Unknown(String),
     /// `embedded:` without a path.
-    #[error("the embedded transport needs a path to meet at: embedded:PATH")]
+    #[error("the embedded transport needs the path of a socket: embedded:PATH")]
     NoPath,
-    /// `embedded` for a user without a private directory.
+    /// `embedded` for a user without a private runtime directory.
     #[error(
-        "this user has no directory in /run/user to meet in: name a path in a private directory, \
+        "this user has no runtime directory in /run/user: give a path in a private directory, \
          embedded:PATH"
     )]
     NoDefault,
-    /// `corosync` in a build without it.
+    /// `corosync` in a build without the feature `corosync`.
     #[error(
-        "this program was built without Corosync: install libcpg-dev, libquorum-dev and pkg-config, \
-         and build its package again with `--features corosync`"
+        "this program was built without Corosync support: install libcpg-dev, libquorum-dev and \
+         pkg-config, then rebuild its package with `--features corosync`"
     )]
     NoCorosync,
 }

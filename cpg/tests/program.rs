@@ -58,7 +58,7 @@ fn what_one_sends_another_hears() {
     let meeting = Meeting::new();
     let mut listener = Listener::start(&meeting, &["listen", "demo", "--count", "4"]);
     let me = format!("1:{}", listener.child.id());
-    assert_eq!(listener.line(), format!("{me} (this) came (join)"));
+    assert_eq!(listener.line(), format!("{me} (this) joined (join)"));
     assert_eq!(listener.line(), format!("members {me}"));
     assert!(listener.line().starts_with("ring 1."));
 
@@ -102,7 +102,7 @@ fn errors_say_what_to_do() {
             &["--engine", "embedded:/nowhere/ring", "groups"],
             "there is no directory /nowhere; create it",
         ),
-        (&["--engine", "embedded:/", "groups"], "there can be no socket at \"/\""),
+        (&["--engine", "embedded:/", "groups"], "\"/\" cannot be a socket"),
         (&["--engine", "embedded:/etc/passwd", "groups"], "/etc/passwd is an ordinary file"),
         (&[], "Usage: cpg"),
     ] {

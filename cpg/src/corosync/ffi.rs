@@ -1,9 +1,8 @@
-//! libcpg and libquorum: the only unsafe code of the workspace.
+//! Bindings to libcpg and libquorum: the only unsafe code of the workspace.
 //!
-//! What is offered to the rest of the crate is safe: handles are closed when they are
-//! dropped, requests on one handle are made one after the other (libcpg does not lock them
-//! itself) because they take `&mut self`, only one thread can dispatch, and no panic
-//! reaches C.
+//! The interface to the rest of the crate is safe. Handles are closed when they are dropped.
+//! Requests on one handle are serialized by `&mut self`, because libcpg does not lock them itself.
+//! Only one thread can dispatch. No panic unwinds into C.
 
 #![allow(unsafe_code, reason = "calls into C; each block says why it is sound")]
 
@@ -22,10 +21,11 @@ use crate::{
     Result, Ring,
 };
 
-/// What the library copies slices into has room for 64 and uses the first itself.
+/// Maximum number of slices of a message. libcpg copies them into an array of 64 without a check,
+/// and uses the first element itself.
 const SLICES_MAX: usize = 63;
-/// As many as a daemon ever answers with, which is more than `CPG_MEMBERS_MAX`: it writes
-/// as many as there are, whatever the array holds.
+/// Maximum number of members in the daemon's answer, which is more than `CPG_MEMBERS_MAX`. libcpg
+/// writes all of them into the caller's array, regardless of its length.
 const MEMBERS_ANSWERED_MAX: usize = 384;
 
 #[link(name = "cpg")]
@@ -87,19 +87,19 @@ fn check(code: c_int) -> Result<()> {
     if code == CS_OK { Ok(()) } else { Err(Error::from_code(code).unwrap_or(Error::Library)) }
 }
 
-/// An open handle of libcpg, closed when the last part of it is dropped.
+/// An open libcpg handle. Closed when the last reference is dropped.
 struct Raw(u64);
 
 impl Drop for Raw {
     fn drop(&mut self) {
         // SAFETY: the handle came from `cpg_model_initialize` and is closed only here. No
-        // other call is under way, as none of the halves is there any more. After the
-        // daemon's death the call fails but frees the handle all the same.
+        // other call is in progress, because both halves have been dropped. After the
+        // daemon's death the call returns an error, but frees the handle as well.
         unsafe { cpg_finalize(self.0) };
     }
 }
 
-/// Opens a handle: the half that asks the daemon, and the half that hears it.
+/// Opens a handle. Returns the half for requests and the half for events.
 pub(super) fn open(initial_ring: bool) -> Result<(Requests, Dispatcher)> {
     let flags = if initial_ring { CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF } else { 0 };
     let mut data = CpgModelV1 {
@@ -117,8 +117,8 @@ pub(super) fn open(initial_ring: bool) -> Result<(Requests, Dispatcher)> {
     Ok((Requests { raw: Arc::clone(&raw) }, Dispatcher { raw }))
 }
 
-/// The half of a handle that asks the daemon. One call at a time reaches libcpg, whose
-/// request ring has room for one producer.
+/// The half of a handle that sends requests to the daemon, one at a time: libcpg's request ring has
+/// a single producer.
 pub(super) struct Requests {
     raw: Arc<Raw>,
 }
@@ -189,7 +189,7 @@ impl Requests {
         // SAFETY: `name` is null, as it must be but for one group, or valid for the call.
         let begun = check(unsafe { cpg_iteration_initialize(self.raw.0, kind, name, &mut open) });
         match begun {
-            // Of a group without members there is nothing to go over.
+            // A group without members has no rows.
             Err(Error::NotExist | Error::NoSections) => return Ok(Vec::new()),
             begun => begun?,
         }
@@ -223,15 +223,15 @@ impl Drop for RawIteration {
     }
 }
 
-/// The half of a handle that hears the daemon. Owned by one thread, which needs a stack of
-/// several megabytes: libcpg keeps a message of up to a megabyte on it.
+/// The half of a handle that receives events. Owned by one thread, which needs a stack of several
+/// MiB: `cpg_dispatch` keeps a message of up to 1 MiB on it.
 pub(super) struct Dispatcher {
     raw: Arc<Raw>,
 }
 
 impl Dispatcher {
-    /// A descriptor that is readable while there is something to dispatch, or once the
-    /// daemon is gone.
+    /// Returns a descriptor that is readable while there may be events, or once the daemon has
+    /// died.
     pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
         let mut fd = -1;
         // SAFETY: `fd` is valid for the call.
@@ -244,19 +244,19 @@ impl Dispatcher {
         Ok(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
-    /// Appends events to `events`, at most that many; `false` when there are no more.
+    /// Appends up to `at_most` events to `events`. Returns false if there are no more.
     ///
-    /// One event at a time is asked for, since libcpg goes on for as long as there are some
-    /// when asked for all. An event for C may be none for us.
+    /// Dispatches one event at a time, because `CS_DISPATCH_ALL` continues for as long as events
+    /// arrive. An event of libcpg may be a fragment, which calls no callback.
     pub(super) fn dispatch(&mut self, events: &mut Vec<Event>, at_most: usize) -> Result<bool> {
-        let mut taking = Taking { events, has_panicked: false };
-        let context: *mut Taking<'_> = &mut taking;
+        let mut collector = Collector { events, has_panicked: false };
+        let context: *mut Collector<'_> = &mut collector;
         // SAFETY: the pointer is used by the callbacks only, and those run only inside
-        // `cpg_dispatch` below, on this thread, while nothing else touches `taking`.
+        // `cpg_dispatch` below, on this thread, while nothing else touches `collector`.
         check(unsafe { cpg_context_set(self.raw.0, context.cast()) })?;
         let mut outcome = Ok(true);
         for _ in 0..at_most {
-            // SAFETY: the handle is open, and its context is as said above.
+            // SAFETY: the handle is open, and its context was set above.
             let code = unsafe { cpg_dispatch(self.raw.0, CS_DISPATCH_ONE_NONBLOCKING) };
             outcome = check(code).map(|()| true);
             // SAFETY: no callback runs now.
@@ -264,24 +264,24 @@ impl Dispatcher {
                 break;
             }
         }
-        // SAFETY: the handle is open. The context must not be found once `taking` is gone.
+        // SAFETY: the handle is open. The context must not outlive `collector`.
         unsafe { cpg_context_set(self.raw.0, ptr::null_mut()) };
         match outcome {
-            _ if taking.has_panicked => Err(Error::Library),
+            _ if collector.has_panicked => Err(Error::Library),
             Err(Error::TryAgain) => Ok(false),
             outcome => outcome,
         }
     }
 }
 
-/// A dispatch under way.
-struct Taking<'a> {
+/// A dispatch in progress.
+struct Collector<'a> {
     events: &'a mut Vec<Event>,
     has_panicked: bool,
 }
 
-/// Runs a callback's work on the events of the dispatch under way. A panic ends here, as it
-/// must not unwind into C. The event is lost, and so the connection has to end.
+/// Calls `work` with the events of the dispatch in progress. Catches a panic, which must not unwind
+/// into C. The event is then lost, so the connection has to end.
 fn with_events(handle: u64, work: impl FnOnce(&mut Vec<Event>)) {
     let mut context: *mut c_void = ptr::null_mut();
     // SAFETY: `context` is valid for the call; the handle is the one being dispatched.
@@ -291,19 +291,19 @@ fn with_events(handle: u64, work: impl FnOnce(&mut Vec<Event>)) {
     }
     // SAFETY: set by `Dispatcher::dispatch`, which waits for this callback and does not
     // touch it meanwhile.
-    let taking = unsafe { &mut *context.cast::<Taking<'_>>() };
-    if taking.has_panicked {
+    let collector = unsafe { &mut *context.cast::<Collector<'_>>() };
+    if collector.has_panicked {
         return;
     }
-    taking.has_panicked = catch_unwind(AssertUnwindSafe(|| work(taking.events))).is_err();
+    collector.has_panicked = catch_unwind(AssertUnwindSafe(|| work(collector.events))).is_err();
 }
 
-/// A slice of what C points at, empty where it points nowhere.
+/// Returns the C array as a slice; an empty slice if the pointer is null or the length is zero.
 ///
 /// # Safety
 ///
-/// Unless `length` is zero or `first` is null, `first` points at as many valid values,
-/// which nobody changes during `'a`.
+/// Unless `length` is zero or `first` is null, `first` points to `length` valid values that are not
+/// changed during `'a`.
 unsafe fn slice<'a, V>(first: *const V, length: usize) -> &'a [V] {
     if first.is_null() || length == 0 {
         return &[];
@@ -321,7 +321,7 @@ extern "C" fn on_deliver(
     length: usize,
 ) {
     with_events(handle, |events| {
-        // SAFETY: libcpg gives the message with its length, for the time of the callback.
+        // SAFETY: libcpg passes the message and its length, valid during the callback.
         let message = unsafe { slice(message.cast::<u8>().cast_const(), length) };
         let sender = Member { node: NodeId(nodeid), pid: Pid(pid) };
         events.push(Event::Deliver { sender, message: Bytes::copy_from_slice(message) });
@@ -339,7 +339,7 @@ extern "C" fn on_confchg(
     joined_count: usize,
 ) {
     with_events(handle, |events| {
-        // SAFETY: libcpg gives each list with its length, for the time of the callback.
+        // SAFETY: libcpg passes each list and its length, valid during the callback.
         let (members, left, joined) = unsafe {
             (slice(members, member_count), slice(left, left_count), slice(joined, joined_count))
         };
@@ -355,7 +355,7 @@ extern "C" fn on_confchg(
 
 extern "C" fn on_totem_confchg(handle: u64, id: RawRingId, count: u32, nodes: *const u32) {
     with_events(handle, |events| {
-        // SAFETY: libcpg gives the list with its length, for the time of the callback.
+        // SAFETY: libcpg passes the list and its length, valid during the callback.
         let nodes = unsafe { slice(nodes, count as usize) };
         events.push(Event::Ring(Ring { id: id.get(), nodes: node_ids(nodes) }));
     });
@@ -370,7 +370,8 @@ impl Drop for RawQuorum {
     }
 }
 
-/// Asks the quorum service once. `wait` waits until the descriptor is readable.
+/// Asks the quorum service for its current state. `wait` must block until the descriptor is
+/// readable.
 pub(super) fn quorum(wait: impl Fn(BorrowedFd<'_>) -> Result<()>) -> Result<Quorum> {
     let mut answer: Option<Quorum> = None;
     let context: *mut Option<Quorum> = &mut answer;
@@ -395,7 +396,7 @@ pub(super) fn quorum(wait: impl Fn(BorrowedFd<'_>) -> Result<()>) -> Result<Quor
         check(unsafe { quorum_fd_get(open.0, &mut fd) })?;
         // SAFETY: libquorum keeps the descriptor open as long as the handle.
         wait(unsafe { BorrowedFd::borrow_raw(fd) })?;
-        // SAFETY: the handle is open; the callbacks use the context as said above.
+        // SAFETY: the handle is open; the callbacks use the context as described above.
         check(unsafe { quorum_dispatch(open.0, CS_DISPATCH_ALL) })?;
         // SAFETY: no callback runs now.
         if let Some(quorum) = unsafe { (*context).take() } {
@@ -412,7 +413,7 @@ extern "C" fn on_quorum(handle: u64, quorate: u32, id: RawRingId, count: u32, no
         return;
     }
     // SAFETY: set by `quorum`, which waits for this callback and does not touch it
-    // meanwhile; libquorum gives the list with its length for the time of the callback.
+    // meanwhile; libquorum passes the list and its length, valid during the callback.
     let (answer, nodes) = unsafe {
         (&mut *context.cast_mut().cast::<Option<Quorum>>(), slice(nodes, count as usize))
     };

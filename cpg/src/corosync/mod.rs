@@ -1,31 +1,31 @@
-//! The transport of several hosts: this host's Corosync daemon, by libcpg.
+//! The transport of several hosts: the Corosync daemon of this host, through libcpg.
 //!
-//! # What to know
+//! # Behavior to know
 //!
-//! - The daemon decides who may connect: root, and the users and groups that a file in
-//!   `/etc/corosync/uidgid.d` names. Others get [`Error::Access`].
-//! - A message is taken over into shared memory, and is lost if this process or the daemon
-//!   dies before the daemon has read it. Dropping the [`Connection`] in order hands over
-//!   everything first.
-//! - While the ring is being formed, [`Connection::multicast`] may be taken over and
-//!   ordered seconds later, in another configuration, or answer [`Error::TryAgain`]. All
-//!   other calls, and closing, wait for the daemon, as long as it takes.
-//! - Messages of this member that were sent and not yet dispatched count against
-//!   [`OWN_BYTES_MAX`], as with the embedded transport: above it, sending answers
-//!   [`Error::TryAgain`]. What is on its way and what waits to be dispatched count each for
-//!   itself, so that twice as much can be under way; and where nothing of it is heard for a
-//!   second, what is on its way counts as lost. Above
-//!   [`BACKLOG_BYTES_MAX`](crate::embedded::BACKLOG_BYTES_MAX) of events not dispatched
-//!   the connection is cut off.
-//! - A group has 127 members at most: [`Error::TooManyGroups`]. With more the daemon would
-//!   write beyond its arrays, and it does not check; neither can this crate when two
-//!   parts of a ring with so many between them merge.
-//! - A departure can overtake messages sent before it, and members can be listed that will
-//!   never answer: wait for none of them without a limit.
-//! - When the daemon dies, every call fails with [`Error::Library`]: open a new connection
-//!   and join again, as a new member. Until the daemon is back that fails with
-//!   [`Error::Library`] or [`Error::TryAgain`].
-//! - A child after `fork` without `exec` must not use a connection of its parent.
+//! - The daemon decides which processes may connect: those of root, and of the users and groups
+//!   named by a file in `/etc/corosync/uidgid.d`. Others get [`Error::Access`].
+//! - [`Connection::multicast`] puts the message into shared memory. It is lost if this process or
+//!   the daemon dies before the daemon has read it. Dropping the [`Connection`] first waits until
+//!   the daemon has read everything.
+//! - While a ring is forming, [`Connection::multicast`] either accepts the message, which may then
+//!   be delivered seconds later in another configuration, or returns [`Error::TryAgain`]. All other
+//!   requests, and closing, block until the daemon answers, without a limit.
+//! - As on the embedded transport, messages of this member that were sent and not yet dispatched
+//!   count against [`OWN_BYTES_MAX`]; above it, sending returns [`Error::TryAgain`]. Messages on
+//!   their way and messages waiting to be dispatched count separately, so up to twice as many bytes
+//!   can be outstanding. If none of the messages on their way is delivered for a second, they count
+//!   as lost.
+//! - A connection with more than [`BACKLOG_BYTES_MAX`](crate::embedded::BACKLOG_BYTES_MAX) of
+//!   events not yet dispatched is closed.
+//! - A group has at most 127 members; the next one gets [`Error::TooManyGroups`]. With more than
+//!   128 the daemon writes past the end of its arrays without a check. This crate cannot prevent
+//!   that when two parts of a ring that have more members together merge.
+//! - The departure of a process can overtake messages that it sent before, and a member that no
+//!   longer exists can stay listed. Never wait for an answer from all members without a limit.
+//! - After the daemon has died, every call fails with [`Error::Library`]. Open a new connection and
+//!   join as a new member; until the daemon runs again, that fails with [`Error::Library`] or
+//!   [`Error::TryAgain`].
+//! - After `fork` without `exec`, the child must not use a connection of its parent.
 
 mod ffi;
 mod raw;
@@ -48,23 +48,24 @@ use crate::{
     Pid, Quorum, Reason, Result,
 };
 
-/// libcpg keeps a message of up to a megabyte on the stack of whoever dispatches.
+/// Stack of the thread that dispatches. `cpg_dispatch` keeps a message of up to 1 MiB on the stack.
 const STACK_BYTES: usize = 8 << 20;
-/// Events taken before they are handed on, so that who waits for the first goes on while the
-/// rest is heard.
+/// Number of events taken from libcpg before they are passed to the mailbox. Small, so that a
+/// waiter proceeds with the first event while the thread receives the rest.
 const EVENTS_AT_ONCE: usize = 8;
-/// Times that events are handed on before the thread looks whether it is to stop.
+/// Number of batches after which the thread checks whether it must stop.
 const ROUNDS_MAX: usize = 32;
-/// The daemon and libcpg write beyond their arrays with more than 128 members. One less, as
-/// two may join at the same time.
+/// Maximum number of members for which a join is requested. The daemon and libcpg write past the
+/// end of their arrays above 128; one less leaves room for another process that joins at the same
+/// time.
 const MEMBERS_MAX: usize = 127;
-/// While a ring is formed, what was sent is on its way this long and longer. To take it for
-/// lost does no harm: as much again may be sent.
+/// Time without a delivery after which messages on their way count as lost. They may merely be
+/// delayed while a ring is forming, which does no harm: then as many bytes again may be sent.
 const LOST_AFTER: Duration = Duration::from_secs(1);
-/// The quorum service answers at once, unless the daemon hangs.
+/// Time limit for an answer of the quorum service, which answers at once unless the daemon hangs.
 const QUORUM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Opens a connection to this host's daemon.
+/// Opens a connection to the daemon of this host.
 pub(crate) fn connect(options: Options) -> Result<Connection> {
     let (mut requests, dispatcher) = ffi::open(options.initial_ring)?;
     let local = Member {
@@ -73,16 +74,16 @@ pub(crate) fn connect(options: Options) -> Result<Connection> {
     };
     let message_bytes_max = requests.max_atomic_message_size()?;
     let mailbox = Arc::new(Mailbox::without_lingering(local));
-    let asking =
-        Asking { requests: Some(requests), phase: Phase::New, underway: Underway::default() };
-    let asking = Arc::new(Mutex::new(asking));
-    let heard_bytes = Arc::new(AtomicUsize::new(0));
+    let requester =
+        Requester { requests: Some(requests), phase: Phase::New, underway: Underway::default() };
+    let requester = Arc::new(Mutex::new(requester));
+    let delivered_bytes = Arc::new(AtomicUsize::new(0));
     let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|_| Error::NoResources)?;
-    let hearing = Hearing {
+    let event_thread = EventThread {
         dispatcher,
-        last: Last { mailbox: Arc::clone(&mailbox), asking: Arc::clone(&asking) },
-        heard_bytes: Arc::clone(&heard_bytes),
+        finish: Finish { mailbox: Arc::clone(&mailbox), requester: Arc::clone(&requester) },
+        delivered_bytes: Arc::clone(&delivered_bytes),
         stop: stop.try_clone().map_err(|_| Error::NoResources)?,
         local,
         has_left: false,
@@ -90,12 +91,12 @@ pub(crate) fn connect(options: Options) -> Result<Connection> {
     let thread = thread::Builder::new()
         .name("cpg-corosync".into())
         .stack_size(STACK_BYTES)
-        .spawn(move || hearing.run())
+        .spawn(move || event_thread.run())
         .map_err(|_| Error::NoResources)?;
     let thread = Some(thread);
     Ok(Connection::new(Corosync {
-        asking,
-        heard_bytes,
+        requester,
+        delivered_bytes,
         mailbox,
         local,
         message_bytes_max,
@@ -104,57 +105,58 @@ pub(crate) fn connect(options: Options) -> Result<Connection> {
     }))
 }
 
-/// One handle on the daemon.
+/// A libcpg handle together with the thread that dispatches it.
 struct Corosync {
-    asking: Arc<Mutex<Asking>>,
-    /// Of own messages, ever.
-    heard_bytes: Arc<AtomicUsize>,
+    requester: Arc<Mutex<Requester>>,
+    /// Total bytes of own messages that were delivered.
+    delivered_bytes: Arc<AtomicUsize>,
     mailbox: Arc<Mailbox>,
     local: Member,
     message_bytes_max: usize,
-    /// Readable once the thread is to stop.
+    /// Readable once the thread must stop.
     stop: OwnedFd,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What asks the daemon, one request after the other.
-struct Asking {
-    /// None once the connection has ended.
+/// The state behind the requests to the daemon, which run one after the other.
+struct Requester {
+    /// `None` once the connection has ended.
     requests: Option<Requests>,
     phase: Phase,
     underway: Underway,
 }
 
-/// Own messages that the daemon took over and that were not heard yet. The daemon would
-/// collect them without a limit for who sends faster than it hears.
+/// Own messages that the daemon accepted and that were not delivered yet. The daemon would queue
+/// them without a limit for a member that sends faster than it receives.
 #[derive(Default)]
 struct Underway {
-    /// Ever, without what counts as lost.
+    /// Total bytes sent, without those that count as lost.
     sent_bytes: usize,
-    /// While no more may be sent: what was heard last, and when.
+    /// While nothing may be sent: the delivered bytes when this began or last changed, and the
+    /// time.
     stalled: Option<(usize, Instant)>,
 }
 
 impl Underway {
-    /// Whether more may be sent, or [`Error::TryAgain`] is due.
-    fn may_grow(&mut self, heard_bytes: usize, now: Instant) -> bool {
-        // More is heard than was sent where this process has another handle in the group.
-        self.sent_bytes = self.sent_bytes.max(heard_bytes);
-        let is_stalled = self.sent_bytes - heard_bytes >= OWN_BYTES_MAX;
-        let since = self.stalled.filter(|(then, _)| is_stalled && *then == heard_bytes);
-        self.stalled = is_stalled.then(|| since.unwrap_or((heard_bytes, now)));
+    /// Returns true if this member may send more, and false if [`Error::TryAgain`] is due.
+    fn may_grow(&mut self, delivered_bytes: usize, now: Instant) -> bool {
+        // More is delivered than was sent if this process has another handle in the group.
+        self.sent_bytes = self.sent_bytes.max(delivered_bytes);
+        let is_stalled = self.sent_bytes - delivered_bytes >= OWN_BYTES_MAX;
+        let since = self.stalled.filter(|(then, _)| is_stalled && *then == delivered_bytes);
+        self.stalled = is_stalled.then(|| since.unwrap_or((delivered_bytes, now)));
         let is_lost =
             since.is_some_and(|(_, then)| now.saturating_duration_since(then) >= LOST_AFTER);
         if is_lost {
-            (self.sent_bytes, self.stalled) = (heard_bytes, None);
+            (self.sent_bytes, self.stalled) = (delivered_bytes, None);
         }
         !is_stalled || is_lost
     }
 }
 
-/// A handle serves one membership. After `cpg_leave` the library leaves it in a state in
-/// which it still hears the group, drops what is sent without a word, and spins for ever
-/// when it joins another group; so none of that is asked of it.
+/// Phase of a handle, which serves one membership. After `cpg_leave`, libcpg keeps delivering the
+/// group's events, silently discards what is sent, and spins forever if it joins another group; so
+/// this crate makes none of these calls.
 enum Phase {
     New,
     In(GroupName),
@@ -162,13 +164,13 @@ enum Phase {
 }
 
 impl Corosync {
-    fn ask(&self) -> MutexGuard<'_, Asking> {
-        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
+    fn requester(&self) -> MutexGuard<'_, Requester> {
+        self.requester.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Asking {
-    /// The way to the daemon, what it may be used for, and what is on its way.
+impl Requester {
+    /// Returns the parts of an open connection.
     fn open(&mut self) -> Result<(&mut Requests, &mut Phase, &mut Underway)> {
         let requests = self.requests.as_mut().ok_or(Error::Library)?;
         Ok((requests, &mut self.phase, &mut self.underway))
@@ -177,8 +179,8 @@ impl Asking {
 
 impl Backend for Corosync {
     fn join(&self, group: &GroupName) -> Result<()> {
-        let mut asking = self.ask();
-        let (requests, phase, _) = asking.open()?;
+        let mut requester = self.requester();
+        let (requests, phase, _) = requester.open()?;
         match phase {
             Phase::New => {}
             Phase::In(_) => return Err(Error::Exist),
@@ -193,8 +195,8 @@ impl Backend for Corosync {
     }
 
     fn leave(&self) -> Result<()> {
-        let mut asking = self.ask();
-        let (requests, phase, _) = asking.open()?;
+        let mut requester = self.requester();
+        let (requests, phase, _) = requester.open()?;
         let Phase::In(group) = phase else { return Err(Error::NotExist) };
         requests.leave(group)?;
         *phase = Phase::Left;
@@ -202,14 +204,14 @@ impl Backend for Corosync {
     }
 
     fn multicast(&self, message: &[IoSlice<'_>]) -> Result<()> {
-        let mut asking = self.ask();
-        let (requests, phase, underway) = asking.open()?;
-        // libcpg says `CS_OK` to who is no member, and drops the message.
+        let mut requester = self.requester();
+        let (requests, phase, underway) = requester.open()?;
+        // libcpg would return `CS_OK` to a process that is not a member, and discard the message.
         if !matches!(phase, Phase::In(_)) {
             return Err(Error::NotExist);
         }
-        let heard_bytes = self.heard_bytes.load(Ordering::Relaxed);
-        if !self.mailbox.may_send() || !underway.may_grow(heard_bytes, Instant::now()) {
+        let delivered_bytes = self.delivered_bytes.load(Ordering::Relaxed);
+        if !self.mailbox.may_send() || !underway.may_grow(delivered_bytes, Instant::now()) {
             return Err(Error::TryAgain);
         }
         requests.multicast(message)?;
@@ -222,11 +224,11 @@ impl Backend for Corosync {
     }
 
     fn members(&self, group: &GroupName) -> Result<Vec<Member>> {
-        self.ask().open()?.0.members(group)
+        self.requester().open()?.0.members(group)
     }
 
     fn groups(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>> {
-        self.ask().open()?.0.groups(iteration)
+        self.requester().open()?.0.groups(iteration)
     }
 
     fn quorum(&self) -> Result<Quorum> {
@@ -250,62 +252,64 @@ impl Backend for Corosync {
 }
 
 impl Drop for Corosync {
-    /// Stops the thread, which closes the handle: to close it does not wake who waits for it.
+    /// Stops the thread, which then closes the handle. (Closing the handle first would not wake a
+    /// thread that waits for it.)
     fn drop(&mut self) {
-        // Cannot fail: the counter is far from its end.
+        // Cannot fail: the counter is far from its maximum.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
+            // A panic was already reported by the panic hook.
             let _ = thread.join();
         }
     }
 }
 
-/// The thread that hears the daemon. It never waits for a handler, so a slow one does not
-/// fill the daemon's memory: what it does not take goes to the mailbox, which has a limit.
-struct Hearing {
-    /// Dropped before `last`.
+/// The thread that receives events from the daemon. It never waits for a handler, so a slow handler
+/// does not fill the daemon's memory: the events go to the mailbox, which has a limit.
+struct EventThread {
+    /// Dropped before `finish`.
     dispatcher: Dispatcher,
-    last: Last,
-    heard_bytes: Arc<AtomicUsize>,
+    finish: Finish,
+    delivered_bytes: Arc<AtomicUsize>,
     stop: OwnedFd,
     local: Member,
     has_left: bool,
 }
 
-/// What is done when the thread ends, for whatever reason: the connection is closed, so that
-/// the daemon does not collect events for it, and the group hears of it.
-struct Last {
+/// Runs when the thread ends, for any reason: closes the handle, so that the daemon stops queueing
+/// events for it and the group sees this member leave, and then closes the mailbox.
+struct Finish {
     mailbox: Arc<Mailbox>,
-    asking: Arc<Mutex<Asking>>,
+    requester: Arc<Mutex<Requester>>,
 }
 
-impl Drop for Last {
+impl Drop for Finish {
     fn drop(&mut self) {
-        // Waits for a request under way. The handle is closed with its last half, this one.
-        self.asking.lock().unwrap_or_else(PoisonError::into_inner).requests = None;
-        // Who hears of the end finds that nothing can be asked any more.
+        // Waits for a request in progress. The dispatcher is gone already, so this closes the
+        // handle.
+        self.requester.lock().unwrap_or_else(PoisonError::into_inner).requests = None;
+        // Last, so that a caller that sees the end finds that every request fails.
         self.mailbox.close(Error::Library);
     }
 }
 
-impl Hearing {
+impl EventThread {
     fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
         for round in 1.. {
-            let heard = self.dispatcher.dispatch(&mut events, EVENTS_AT_ONCE);
-            if self.hand_on(&mut events).is_err() {
+            let dispatched = self.dispatcher.dispatch(&mut events, EVENTS_AT_ONCE);
+            if self.forward(&mut events).is_err() {
                 tracing::warn!(
                     member = %self.local,
-                    "a connection did not dispatch its events and is cut off"
+                    "closing a connection that did not dispatch its events"
                 );
                 return;
             }
-            let goes_on = match heard {
+            let keep_running = match dispatched {
                 Ok(true) if round % ROUNDS_MAX != 0 => continue,
-                heard => heard.and_then(|may_be_more| self.goes_on(may_be_more)),
+                dispatched => dispatched.and_then(|may_be_more| self.keep_running(may_be_more)),
             };
-            match goes_on {
+            match keep_running {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -316,31 +320,30 @@ impl Hearing {
         }
     }
 
-    /// Hands events to the mailbox, up to the own departure: the library goes on hearing the
-    /// group after it.
-    fn hand_on(&mut self, events: &mut Vec<Event>) -> Result<(), Overflow> {
+    /// Passes events to the mailbox, up to the departure of this member: libcpg keeps delivering
+    /// the group's events after it.
+    fn forward(&mut self, events: &mut Vec<Event>) -> Result<(), Overflow> {
         if events.is_empty() {
             return Ok(());
         }
-        let (local, mailbox) = (self.local, &self.last.mailbox);
-        let heard = events.drain(..).take_while(|event| {
+        let (local, mailbox) = (self.local, &self.finish.mailbox);
+        let dispatched = events.drain(..).take_while(|event| {
             let had_left = self.has_left;
             match event {
                 Event::Deliver { sender, message } if *sender == local => {
                     mailbox.charge(message.len());
-                    self.heard_bytes.fetch_add(message.len(), Ordering::Relaxed);
+                    self.delivered_bytes.fetch_add(message.len(), Ordering::Relaxed);
                 }
                 Event::Configuration(change) => self.has_left |= is_leave_of(local, change),
                 _ => {}
             }
             !had_left
         });
-        mailbox.push_all(heard)
+        mailbox.push_all(dispatched)
     }
 
-    /// Waits until there is something to hear, unless there may be already; `false` when it
-    /// is time to stop.
-    fn goes_on(&self, may_be_more: bool) -> Result<bool> {
+    /// Waits until there may be events. Returns false if the thread must stop.
+    fn keep_running(&self, may_be_more: bool) -> Result<bool> {
         let timeout = may_be_more.then_some(Duration::ZERO);
         let [is_stopped, _] = readable([self.stop.as_fd(), self.dispatcher.fd()?], timeout)?;
         Ok(!is_stopped)
@@ -348,10 +351,11 @@ impl Hearing {
 }
 
 fn is_leave_of(member: Member, change: &Configuration) -> bool {
-    change.left.iter().any(|gone| gone.member == member && gone.reason == Reason::Leave)
+    change.left.iter().any(|change| change.member == member && change.reason == Reason::Leave)
 }
 
-/// Waits until one of these is readable, or the time is over, and says which are.
+/// Waits until one of the descriptors is readable or the timeout has passed. Returns which are
+/// readable.
 fn readable<const COUNT: usize>(
     fds: [BorrowedFd<'_>; COUNT],
     timeout: Option<Duration>,
@@ -366,7 +370,7 @@ fn readable<const COUNT: usize>(
         }
     }
     let fds = fds.map(|fd| fd.revents());
-    // libcpg takes a descriptor that is not open for one without events.
+    // libcpg would treat a closed descriptor as one without events.
     if fds.iter().any(|events| events.contains(PollFlags::NVAL)) {
         return Err(Error::Library);
     }
@@ -378,29 +382,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_under_way_has_a_limit_until_it_counts_as_lost() {
+    fn sending_is_limited_until_undelivered_messages_count_as_lost() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut underway = Underway::default();
         assert!(underway.may_grow(0, at(0)));
         underway.sent_bytes += OWN_BYTES_MAX;
-        assert!(!underway.may_grow(0, at(5_000)), "a second counts from the first refusal");
+        assert!(!underway.may_grow(0, at(5_000)), "the second begins with the first rejection");
         assert!(!underway.may_grow(0, at(5_999)));
-        assert!(underway.may_grow(0, at(6_000)), "nothing was heard for a second");
+        assert!(underway.may_grow(0, at(6_000)), "nothing was delivered for a second");
 
         underway.sent_bytes += OWN_BYTES_MAX + 1;
         assert!(!underway.may_grow(0, at(6_000)));
-        assert!(!underway.may_grow(1, at(6_900)), "something was heard, and not enough");
-        assert!(!underway.may_grow(1, at(7_500)), "so the second begins again");
+        assert!(!underway.may_grow(1, at(6_900)), "something was delivered, but not enough");
+        assert!(!underway.may_grow(1, at(7_500)), "so the second began again");
         assert!(underway.may_grow(2, at(7_500)));
     }
 
     #[test]
-    fn what_others_of_this_process_send_does_not_count() {
+    fn messages_of_other_handles_of_the_process_do_not_count() {
         let now = Instant::now();
         let mut underway = Underway::default();
         assert!(underway.may_grow(10 * OWN_BYTES_MAX, now));
         underway.sent_bytes += OWN_BYTES_MAX;
-        assert!(!underway.may_grow(10 * OWN_BYTES_MAX, now), "no room was gained by it");
+        assert!(
+            !underway.may_grow(10 * OWN_BYTES_MAX, now),
+            "other handles' messages do not raise the limit"
+        );
     }
 }

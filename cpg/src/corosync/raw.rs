@@ -1,5 +1,5 @@
-//! The types and numbers of `corosync/cpg.h`, `corosync/quorum.h` and
-//! `corosync/corotypes.h` of Corosync 3.1, and what they are in this crate.
+//! C types and constants of `corosync/cpg.h`, `corosync/quorum.h` and `corosync/corotypes.h` of
+//! Corosync 3.1, and their conversion to the types of this crate.
 
 use std::ffi::{c_int, c_uint, c_void};
 
@@ -81,7 +81,7 @@ pub(super) struct QuorumModelV1 {
 }
 
 impl CpgName {
-    /// Zero-filled behind the name: the daemon's maps of names compare all 128 bytes.
+    /// Fills the rest with zeros, because the daemon's maps of names compare all 128 bytes.
     pub(super) fn new(name: &GroupName) -> Self {
         let bytes = name.as_str().as_bytes();
         let mut value = [0; NAME_LENGTH];
@@ -89,7 +89,7 @@ impl CpgName {
         Self { length: bytes.len() as u32, value }
     }
 
-    /// `None` for a name that this crate does not allow.
+    /// Returns `None` for a name that this crate does not allow.
     pub(super) fn get(&self) -> Option<GroupName> {
         let bytes = self.value.get(..self.length as usize)?;
         GroupName::new(std::str::from_utf8(bytes).ok()?).ok()

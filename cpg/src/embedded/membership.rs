@@ -1,15 +1,15 @@
 use crate::limits::MEMBERS_MAX;
 use crate::{Change, Configuration, Error, Member, Reason, Result};
 
-/// The members of one group, sorted, each with what the transport keeps of it.
+/// The members of one group, sorted, each with data of the transport.
 ///
-/// The rules of coming and going that both embedded forms share; knows no sockets, locks
-/// or events.
+/// Implements the membership rules that both embedded forms share, without sockets, locks or
+/// events.
 pub(crate) struct Membership<T> {
     seats: Vec<Seat<T>>,
 }
 
-/// One member of a group.
+/// A member of a group, with the transport's data about it.
 pub(crate) struct Seat<T> {
     pub(crate) member: Member,
     pub(crate) keep: T,
@@ -34,7 +34,7 @@ impl<T> Membership<T> {
         self.seats.iter().map(|seat| seat.member).collect()
     }
 
-    /// Lets a member in: the configuration in which it joined, for all, itself included.
+    /// Adds a member. Returns the configuration for all members, including the new one.
     pub(crate) fn join(&mut self, member: Member, keep: T) -> Result<Configuration> {
         let place = match self.seats.binary_search_by_key(&member, |seat| seat.member) {
             Ok(_) => return Err(Error::Exist),
@@ -46,8 +46,8 @@ impl<T> Membership<T> {
         Ok(Configuration { members: self.members(), joined, left: Vec::new() })
     }
 
-    /// Lets go of all members that `goes` names: one configuration for those who stay,
-    /// and the seats of those who went. `None` when nobody goes.
+    /// Removes all members that match `goes`. Returns one configuration for the remaining members,
+    /// and the removed seats; `None` if no member matches.
     pub(crate) fn remove(
         &mut self,
         reason: Reason,
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_sorted_and_each_there_once() {
+    fn members_are_sorted_and_unique() {
         let mut group = Membership::default();
         group.join(member(2, 1), ()).unwrap();
         group.join(member(1, 9), ()).unwrap();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_go_together_are_in_one_configuration() {
+    fn members_removed_together_share_one_configuration() {
         let mut group = Membership::default();
         for (node, pid) in [(1, 1), (2, 1), (2, 2)] {
             group.join(member(node, pid), ()).unwrap();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_an_upper_size() {
+    fn a_full_group_rejects_the_next_member() {
         let mut group = Membership::default();
         for pid in 0..128 {
             group.join(member(1, pid), ()).unwrap();

@@ -136,10 +136,7 @@ fn only_a_dead_socket_is_replaced_by_a_new_one() {
 fn an_invalid_command_line_exits_with_2() {
     let long = "x".repeat(121);
     for (arguments, message) in [
-        (
-            vec!["--id", "1", "--engine", "carrier-pigeon"],
-            "no transport is called \"carrier-pigeon\"",
-        ),
+        (vec!["--id", "1", "--engine", "carrier-pigeon"], "unknown transport \"carrier-pigeon\""),
         (vec!["--id", "1", "--engine", "embedded:"], "embedded:PATH"),
         (vec!["--id", "0", "--engine", "embedded:x"], "--id"),
         (vec!["--id", "1", "--engine", "embedded:x", "--voters", "1,x"], "--voters"),

@@ -1,4 +1,4 @@
-//! `cpg`: looks at closed process groups, listens and speaks, on either transport.
+//! The program `cpg`: inspects closed process groups, receives and sends, on any transport.
 
 mod show;
 
@@ -13,21 +13,21 @@ use cpg::{
     embedded,
 };
 
-/// How long a ring may take to form before a command gives up.
+/// Time that a ring may take to form before a command gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long to wait before what may succeed is tried again.
+/// Pause before a request is repeated.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Looks at closed process groups, listens and speaks.
+/// Inspects closed process groups, receives and sends messages.
 ///
-/// A closed process group is a set of processes that receive the same messages in the same
-/// order, and learn in that order who comes and goes. Only members can send.
+/// A closed process group is a set of processes that receive the same messages in the same order,
+/// and learn at the same position which members join and leave. Only members can send.
 #[derive(Parser)]
 #[command(name = "cpg", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// What gives the order: `embedded:PATH` for the processes of this user that meet at the
-    /// Unix socket PATH, `embedded` for those at the default path in /run, or `corosync` for this
-    /// host's daemon, which is the default where this program was built with it.
+    /// Transport: `embedded:PATH` for the processes of this user that meet at the Unix socket PATH,
+    /// `embedded` for those at the default path in /run, or `corosync` for the daemon of this host,
+    /// which is the default if the program was built with it.
     #[arg(
         long = "engine",
         short = 'e',
@@ -39,50 +39,50 @@ struct Arguments {
     transport: Option<Transport>,
 
     #[command(subcommand)]
-    command: What,
+    command: Command,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   cpg listen demo                    print all events of a group
   cpg send demo 'hello'              send a message to it
-  cpg groups                         which groups there are, and their members
-  cpg ring                           which nodes order messages together
-  cpg -e embedded groups             the same without Corosync";
+  cpg groups                         list the groups and their members
+  cpg ring                           list the nodes that order messages together
+  cpg -e embedded groups             list the groups of the embedded transport";
 
 #[derive(Subcommand)]
-enum What {
+enum Command {
     /// Lists all groups, each with its members as node:process.
     Groups,
-    /// Lists the members of a group as node:process, one a line.
+    /// Lists the members of a group as node:process, one per line.
     Members {
         /// The group.
         #[arg(value_parser = group_name)]
         group: GroupName,
     },
-    /// Joins a group and prints each event: messages, who comes and goes, new rings.
+    /// Joins a group and prints each event: messages, members that join and leave, new rings.
     ///
-    /// Others see this process as a member as long as it listens.
+    /// Other members see this process as a member while it listens.
     Listen {
         /// The group.
         #[arg(value_parser = group_name)]
         group: GroupName,
-        /// Ends after that many messages.
+        /// Exits after this number of messages.
         #[arg(long, short, value_name = "NUMBER")]
         count: Option<u64>,
     },
-    /// Joins a group, sends messages, waits until they are in order, and leaves.
+    /// Joins a group, sends messages, waits until they have been ordered, and leaves.
     Send {
         /// The group.
         #[arg(value_parser = group_name)]
         group: GroupName,
-        /// The messages, each argument one. Without any, each line of standard input is one.
+        /// Messages, one per argument. Without any, each line of standard input is a message.
         messages: Vec<String>,
     },
-    /// Prints the ring: the nodes that order messages together, and the quorum if the transport
-    /// counts one.
+    /// Prints the ring: the nodes that order messages together, and the quorum if the transport has
+    /// one.
     ///
-    /// Where the quorum service does not tell it, it joins a group of its own for a moment.
+    /// If the quorum service does not report the ring, joins a group of its own for a moment.
     Ring,
 }
 
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        // Who reads has had enough.
+        // The reader of the output has closed it.
         Err(Failure::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -107,16 +107,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why a command did not do what was asked.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("no transport is named: --engine embedded, or build with the feature `corosync`")]
+    #[error("no transport is given: use --engine embedded, or rebuild with the feature `corosync`")]
     NoTransport,
     #[error("cannot connect to the transport")]
     Socket(#[source] embedded::SocketError),
     #[error("cannot {0}")]
     Group(&'static str, #[source] Error),
-    #[error("nothing came within {PATIENCE:?} while waiting for {0}")]
+    #[error("timed out after {PATIENCE:?} waiting for {0}")]
     Late(&'static str),
     #[error("cannot print")]
     Print(#[from] io::Error),
@@ -124,7 +124,7 @@ enum Failure {
     Read(#[source] io::Error),
 }
 
-/// For `map_err`: what was tried.
+/// For `map_err`: adds the operation that failed to an error.
 fn to(what: &'static str) -> impl FnOnce(Error) -> Failure {
     move |error| Failure::Group(what, error)
 }
@@ -139,26 +139,26 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         })
     };
     match &arguments.command {
-        What::Groups => {
+        Command::Groups => {
             let connection = connect(Options::default())?;
             let rows = insist(|| connection.groups(&Iteration::All));
             show::groups(rows.map_err(to("list the groups"))?)?;
         }
-        What::Members { group } => {
+        Command::Members { group } => {
             let connection = connect(Options::default())?;
             let members = insist(|| connection.members(group)).map_err(to("list the members"))?;
             show::members(&members)?;
         }
-        What::Listen { group, count } => {
+        Command::Listen { group, count } => {
             listen(&connect(Options { initial_ring: true })?, group, *count)?;
         }
-        What::Send { group, messages } => {
+        Command::Send { group, messages } => {
             let connection = connect(Options::default())?;
             join(&connection, group)?;
             send(&connection, messages)?;
             connection.leave().map_err(to("leave the group"))?;
         }
-        What::Ring => ring(&connect(Options { initial_ring: true })?)?,
+        Command::Ring => ring(&connect(Options { initial_ring: true })?)?,
     }
     Ok(())
 }
@@ -178,12 +178,12 @@ fn group_name(text: &str) -> Result<GroupName, String> {
     })
 }
 
-/// The daemon of this host, where this program was built with it.
+/// Returns the daemon of this host if this program was built with Corosync support.
 fn default_transport() -> Option<Transport> {
     "corosync".parse().ok()
 }
 
-/// Asks again while that may help.
+/// Repeats a call while its error is retryable, up to [`PATIENCE`].
 fn insist<T>(mut call: impl FnMut() -> cpg::Result<T>) -> cpg::Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -202,10 +202,10 @@ fn join(connection: &Connection, group: &GroupName) -> Result<(), Failure> {
 
 fn listen(connection: &Connection, group: &GroupName, count: Option<u64>) -> Result<(), Failure> {
     join(connection, group)?;
-    let (mut heard, mut printed) = (0, Ok(()));
-    while printed.is_ok() && count.is_none_or(|count| heard < count) {
+    let (mut received, mut printed) = (0, Ok(()));
+    while printed.is_ok() && count.is_none_or(|count| received < count) {
         let dispatched = connection.dispatch(Dispatch::One, |event| {
-            heard += u64::from(matches!(event, Event::Deliver { .. }));
+            received += u64::from(matches!(event, Event::Deliver { .. }));
             printed = show::event(&event, connection.local_member());
         });
         dispatched.map_err(to("listen"))?;
@@ -214,33 +214,33 @@ fn listen(connection: &Connection, group: &GroupName, count: Option<u64>) -> Res
 }
 
 fn send(connection: &Connection, messages: &[String]) -> Result<(), Failure> {
-    let (mut sent, mut heard) = (0_u64, 0);
+    let (mut sent, mut received) = (0_u64, 0);
     if messages.is_empty() {
         for line in io::stdin().lock().split(b'\n') {
-            say(connection, &line.map_err(Failure::Read)?, &mut heard)?;
+            send_one(connection, &line.map_err(Failure::Read)?, &mut received)?;
             sent += 1;
         }
     }
     for message in messages {
-        say(connection, message.as_bytes(), &mut heard)?;
+        send_one(connection, message.as_bytes(), &mut received)?;
         sent += 1;
     }
     let deadline = Instant::now() + PATIENCE;
-    while heard < sent {
+    while received < sent {
         if Instant::now() > deadline {
-            return Err(Failure::Late("one's own messages"));
+            return Err(Failure::Late("the sent messages"));
         }
-        connection.wait(Some(PAUSE)).map_err(to("hear one's own messages"))?;
-        hear(connection, &mut heard)?;
+        connection.wait(Some(PAUSE)).map_err(to("receive the sent messages"))?;
+        count_own(connection, &mut received)?;
     }
     Ok(())
 }
 
-/// Sends one message, and hears meanwhile what was sent before.
-fn say(connection: &Connection, message: &[u8], heard: &mut u64) -> Result<(), Failure> {
+/// Sends one message, and counts those that come back meanwhile.
+fn send_one(connection: &Connection, message: &[u8], received: &mut u64) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        hear(connection, heard)?;
+        count_own(connection, received)?;
         match connection.multicast(Guarantee::Agreed, &[IoSlice::new(message)]) {
             Err(Error::TryAgain) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             outcome => return outcome.map_err(to("send")),
@@ -248,12 +248,12 @@ fn say(connection: &Connection, message: &[u8], heard: &mut u64) -> Result<(), F
     }
 }
 
-/// Counts one's own messages that are in order now.
-fn hear(connection: &Connection, heard: &mut u64) -> Result<(), Failure> {
+/// Counts this process's messages that have been ordered.
+fn count_own(connection: &Connection, received: &mut u64) -> Result<(), Failure> {
     let me = connection.local_member();
     let own = |event: &Event| matches!(event, Event::Deliver { sender, .. } if *sender == me);
-    let heard = connection.dispatch(Dispatch::All, |event| *heard += u64::from(own(&event)));
-    heard.map(drop).map_err(to("hear one's own messages"))
+    let received = connection.dispatch(Dispatch::All, |event| *received += u64::from(own(&event)));
+    received.map(drop).map_err(to("receive the sent messages"))
 }
 
 fn ring(connection: &Connection) -> Result<(), Failure> {
@@ -272,7 +272,7 @@ fn ring(connection: &Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The ring as a new member of a group is told it.
+/// Returns the ring that a new member of a group receives.
 fn ring_of_a_member(connection: &Connection) -> Result<Ring, Failure> {
     let name = format!("cpg-ring-{}", std::process::id());
     join(connection, &GroupName::new(&name).map_err(to("make a group"))?)?;
@@ -282,13 +282,13 @@ fn ring_of_a_member(connection: &Connection) -> Result<Ring, Failure> {
         if Instant::now() > deadline {
             return Err(Failure::Late("the ring"));
         }
-        connection.wait(Some(PATIENCE)).map_err(to("hear of the ring"))?;
-        let heard = connection.dispatch(Dispatch::All, |event| {
+        connection.wait(Some(PATIENCE)).map_err(to("receive the ring"))?;
+        let received = connection.dispatch(Dispatch::All, |event| {
             if let Event::Ring(latest) = event {
                 ring = Some(latest);
             }
         });
-        heard.map_err(to("hear of the ring"))?;
+        received.map_err(to("receive the ring"))?;
     }
     ring.ok_or(Failure::Late("the ring"))
 }

@@ -1,11 +1,11 @@
-//! What is printed, for people.
+//! Output for people.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
 use cpg::{Change, Event, GroupEntry, Member, NodeId, Ring};
 
-/// One line a group: its name and its members.
+/// Prints one line per group: its name and its members.
 pub(crate) fn groups(rows: impl Iterator<Item = GroupEntry>) -> io::Result<()> {
     let mut groups: BTreeMap<_, Vec<Member>> = BTreeMap::new();
     for row in rows {
@@ -20,13 +20,13 @@ pub(crate) fn groups(rows: impl Iterator<Item = GroupEntry>) -> io::Result<()> {
     Ok(())
 }
 
-/// One line a member.
+/// Prints one line per member.
 pub(crate) fn members(members: &[Member]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     members.iter().try_for_each(|member| writeln!(out, "{member}"))
 }
 
-/// One line an event.
+/// Prints one event: a line per message, per member that joined or left, and per list of members.
 pub(crate) fn event(event: &Event, me: Member) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match event {
@@ -34,7 +34,7 @@ pub(crate) fn event(event: &Event, me: Member) -> io::Result<()> {
             writeln!(out, "message from {}: {}", name(*sender, me), text(message))?;
         }
         Event::Configuration(change) => {
-            let signs = [("came", &change.joined), ("went", &change.left)];
+            let signs = [("joined", &change.joined), ("left", &change.left)];
             for (sign, changes) in signs {
                 for Change { member, reason } in changes {
                     writeln!(out, "{} {sign} ({reason})", name(*member, me))?;
@@ -47,7 +47,7 @@ pub(crate) fn event(event: &Event, me: Member) -> io::Result<()> {
     out.flush()
 }
 
-/// The ring, one property a line.
+/// Prints the ring, one property per line.
 pub(crate) fn ring(ring: &Ring, local: NodeId, quorate: Option<bool>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "ring    {}", ring.id)?;
@@ -55,7 +55,7 @@ pub(crate) fn ring(ring: &Ring, local: NodeId, quorate: Option<bool>) -> io::Res
     writeln!(out, "here    {local}")?;
     let quorum = match quorate {
         Some(true) => "yes",
-        Some(false) => "no: these nodes do not have the votes",
+        Some(false) => "no: these nodes do not hold enough votes",
         None => "not counted: this transport is one host",
     };
     writeln!(out, "quorum  {quorum}")
@@ -69,7 +69,7 @@ fn name(member: Member, me: Member) -> String {
     if member == me { format!("{member} (this)") } else { member.to_string() }
 }
 
-/// A message as text, or escaped where it is none that a terminal should get.
+/// Returns a message as text, escaped if it is not UTF-8 or contains control characters.
 fn text(message: &[u8]) -> String {
     match std::str::from_utf8(message) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn control_characters_are_escaped() {
         assert_eq!(text(b"la la"), "la la");
         assert_eq!(text("grün".as_bytes()), "grün");
         assert_eq!(text(b"\x1b[2J"), r"\x1b[2J");

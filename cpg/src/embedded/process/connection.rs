@@ -9,7 +9,7 @@ use crate::limits::MESSAGE_BYTES_MAX;
 use crate::mailbox::Mailbox;
 use crate::{Error, GroupEntry, GroupName, Iteration, Member, Result};
 
-/// A connection to a ring of this process.
+/// A connection to a [`LocalRing`](super::LocalRing).
 pub(super) struct LocalConnection {
     ring: SharedRing,
     id: ConnectionId,
@@ -33,7 +33,7 @@ impl Backend for LocalConnection {
 
     fn multicast(&self, message: &[IoSlice<'_>]) -> Result<()> {
         if !self.mailbox.may_send() {
-            // Without being a member, trying again would be of no use.
+            // `NotExist` takes precedence: a retry would not help.
             return self.ring.lock().check(self.id).and(Err(Error::TryAgain));
         }
         let message = gather(message);
@@ -69,7 +69,7 @@ impl Drop for LocalConnection {
     }
 }
 
-/// The one copy that is made of a message.
+/// Concatenates the slices. This is the only copy of a message.
 fn gather(message: &[IoSlice<'_>]) -> Bytes {
     match message {
         [] => Bytes::new(),

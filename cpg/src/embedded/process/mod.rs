@@ -1,4 +1,4 @@
-//! Members within one process: a ring whose order is that of a lock.
+//! Members within one process: a ring that is ordered by a lock.
 
 mod connection;
 mod node;

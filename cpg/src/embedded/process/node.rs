@@ -6,10 +6,11 @@ use super::ring_state::SharedRing;
 use crate::mailbox::Mailbox;
 use crate::{Connection, Member, NodeId, Options, Pid, Result};
 
-/// A node of a [`LocalRing`](super::LocalRing), which stands for a host and its daemon. A clone is the same node.
+/// A node of a [`LocalRing`](super::LocalRing), standing for a host and its daemon. Clones are the
+/// same node.
 ///
-/// All connections of one node are one process to the others: two of them cannot be in
-/// the same group. Members of one group within a process need a node each.
+/// All connections of a node appear as one process, so two of them cannot be in the same group.
+/// Members of one group within a process need a node each.
 #[derive(Clone)]
 pub struct Node {
     ring: SharedRing,
@@ -21,16 +22,16 @@ impl Node {
         Self { ring, id }
     }
 
-    /// The number of the node.
+    /// Returns the id of the node.
     pub fn id(&self) -> NodeId {
         self.id
     }
 
-    /// Opens a connection, which is a member of no group yet.
+    /// Opens a connection that is not yet a member of a group.
     ///
     /// # Errors
     ///
-    /// [`Error::Library`](crate::Error::Library) when the node is stopped.
+    /// [`Error::Library`](crate::Error::Library) if the node is stopped.
     pub fn connect(&self, options: Options) -> Result<Connection> {
         let member = Member { node: self.id, pid: Pid(std::process::id()) };
         let mailbox = Arc::new(Mailbox::new(member));
@@ -38,17 +39,17 @@ impl Node {
         Ok(Connection::new(LocalConnection::new(self.ring.clone(), id, mailbox)))
     }
 
-    /// Stops the node, as if its daemon died. Each of its connections gets
-    /// [`Error::Library`](crate::Error::Library) after what it had received. The other
-    /// nodes see [`Reason::NodeDown`](crate::Reason::NodeDown) for its members, one
-    /// configuration a group, then [`Event::Ring`](crate::Event::Ring). Does nothing when
-    /// it is stopped.
+    /// Stops the node, as if its daemon died. Has no effect if it is stopped.
+    ///
+    /// Its connections get [`Error::Library`](crate::Error::Library) after the events that they had
+    /// received. The members on other nodes see [`Reason::NodeDown`](crate::Reason::NodeDown) for
+    /// its members, in one configuration per group, and then [`Event::Ring`](crate::Event::Ring).
     pub fn stop(&self) {
         self.ring.lock().stop(self.id);
     }
 
-    /// Starts the node again, without connections; all others hear
-    /// [`Event::Ring`](crate::Event::Ring). Does nothing when it runs.
+    /// Starts a stopped node again, without connections. All other connections receive
+    /// [`Event::Ring`](crate::Event::Ring). Has no effect if the node runs.
     pub fn start(&self) {
         self.ring.lock().start(self.id);
     }

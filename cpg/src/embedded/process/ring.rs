@@ -3,10 +3,11 @@ use std::fmt;
 use super::node::Node;
 use super::ring_state::SharedRing;
 
-/// A ring within this process: members on make-believe nodes, ordered by a lock.
+/// A ring within this process: members on virtual nodes, ordered by a lock. Clones are the same
+/// ring.
 ///
-/// For tests, for single-process use, and the fastest form there is: a message is copied
-/// once, when it is sent, and shared from then on. A clone is the same ring.
+/// For tests and for single-process use. It is the fastest transport: a message is copied once,
+/// when it is sent, and shared from then on.
 ///
 /// ```
 /// use cpg::{Options, embedded::LocalRing};
@@ -24,13 +25,13 @@ use super::ring_state::SharedRing;
 pub struct LocalRing(SharedRing);
 
 impl LocalRing {
-    /// A ring without nodes.
+    /// Creates a ring without nodes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A new node, numbered 1, 2, 3 and so on, and running. It forms a new ring: all
-    /// connections there are hear [`Event::Ring`](crate::Event::Ring).
+    /// Adds a running node. Nodes are numbered 1, 2, 3 and so on. This forms a new ring: all
+    /// existing connections receive [`Event::Ring`](crate::Event::Ring).
     pub fn node(&self) -> Node {
         let id = self.0.lock().add_node();
         Node::new(self.0.clone(), id)

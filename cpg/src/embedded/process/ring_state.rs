@@ -11,7 +11,7 @@ use crate::{
     Error, Event, GroupEntry, GroupName, Iteration, Member, NodeId, Reason, Result, RingId,
 };
 
-/// The state of a ring, shared by its handle, its nodes and its connections.
+/// The state of a ring, shared by its handles, nodes and connections.
 #[derive(Clone, Default)]
 pub(super) struct SharedRing(Arc<Mutex<RingState>>);
 
@@ -21,26 +21,26 @@ impl SharedRing {
     }
 }
 
-/// The name of a connection within its ring.
+/// Id of a connection within its ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ConnectionId(u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct GroupId(u64);
 
-/// The state of a ring. Its lock gives the order: events that are pushed to mailboxes under one
-/// lock are at one position for all members.
+/// The state of a ring. Its lock provides the order: events pushed to mailboxes under one lock have
+/// the same position at all members.
 #[derive(Default)]
 pub(super) struct RingState {
-    /// Whether each node runs.
+    /// All nodes; true for those that run.
     nodes: BTreeMap<NodeId, bool>,
     sequence: u64,
     connections: BTreeMap<ConnectionId, ConnectionState>,
     names: BTreeMap<GroupName, GroupId>,
     groups: BTreeMap<GroupId, Group>,
-    /// The last number given to a connection or a group.
+    /// The last id given to a connection or a group.
     last_id: u64,
-    /// Connections with more events than allowed, to be cut off at the end of the step.
+    /// Connections with too many undispatched events. They are closed at the end of the operation.
     overflowed: Vec<ConnectionId>,
 }
 
@@ -63,7 +63,7 @@ struct Group {
 }
 
 impl RingState {
-    /// Adds a node and starts it. Returns its number, which is one more than the last.
+    /// Adds a node and starts it. Returns its id, which is one more than the last.
     pub(super) fn add_node(&mut self) -> NodeId {
         let id = NodeId(self.nodes.last_key_value().map_or(1, |(id, _)| id.0 + 1));
         self.nodes.insert(id, false);
@@ -71,7 +71,7 @@ impl RingState {
         id
     }
 
-    /// Opens a connection on a node that runs.
+    /// Opens a connection on a running node.
     pub(super) fn connect(
         &mut self,
         mailbox: Arc<Mailbox>,
@@ -85,7 +85,7 @@ impl RingState {
         Ok(id)
     }
 
-    /// Ends a connection; a member that did not leave goes down.
+    /// Closes a connection. If it is still a member, its group sees the process go down.
     pub(super) fn disconnect(&mut self, id: ConnectionId) {
         self.end(id, Reason::ProcessDown);
         self.connections.remove(&id);
@@ -125,12 +125,12 @@ impl RingState {
         Ok(())
     }
 
-    /// Whether the transport still knows the connection.
+    /// Returns true until the connection has been closed.
     pub(super) fn is_connected(&self, id: ConnectionId) -> bool {
         self.connections.contains_key(&id)
     }
 
-    /// Whether a connection may multicast.
+    /// Returns an error if the connection may not multicast.
     pub(super) fn check(&self, id: ConnectionId) -> Result<()> {
         self.group_of(id).map(|_| ())
     }
@@ -226,7 +226,7 @@ impl RingState {
         let ring = self.ring();
         let mut overflowed = mem::take(&mut self.overflowed);
         for (id, connection) in &self.connections {
-            // A connection that left has heard its last event.
+            // A connection that left has received its last event.
             if connection.phase != Phase::Left
                 && connection.mailbox.push(Event::Ring(ring.clone())).is_err()
             {
@@ -236,8 +236,8 @@ impl RingState {
         self.overflowed = overflowed;
     }
 
-    /// Ends the membership of a connection, if it has one. Who leaves hears of it, as its
-    /// last event; who goes otherwise does not.
+    /// Ends the membership of a connection, if it has one. A connection that leaves receives this
+    /// configuration as its last event; one that is closed does not.
     fn end(&mut self, id: ConnectionId, reason: Reason) {
         let Ok(group) = self.group_of(id) else { return };
         let Some(Group { membership, .. }) = self.groups.get_mut(&group) else { return };
@@ -272,14 +272,15 @@ impl RingState {
         }
     }
 
-    /// Cuts off those who have too much, which may make it too much for the next.
+    /// Closes the connections that have too many events. The configurations that this causes may
+    /// overflow the mailboxes of others, which are then closed, too.
     fn settle(&mut self) {
         while let Some(id) = self.overflowed.pop() {
             let Some(connection) = self.connections.get(&id) else { continue };
             tracing::warn!(
                 member = %connection.mailbox.member(),
                 bytes_max = BACKLOG_BYTES_MAX,
-                "a connection did not dispatch its events and is cut off"
+                "closing a connection that did not dispatch its events"
             );
             connection.mailbox.close(Error::Library);
             self.end(id, Reason::ProcessDown);
@@ -294,7 +295,7 @@ impl RingState {
         }
     }
 
-    /// The group of that name, made if there is none.
+    /// Returns the group with this name; creates it if necessary.
     fn group(&mut self, name: &GroupName) -> GroupId {
         if let Some(group) = self.names.get(name) {
             return *group;

@@ -1,4 +1,4 @@
-//! Finding the hub, or becoming it.
+//! Finds the hub, or becomes it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,18 @@ use super::hub::Hub;
 use crate::{Error, Result};
 use std::os::unix::net::UnixStream;
 
-/// The hubs of this process. A process that has a connection to its own hub keeps the hub
-/// as long as the connection, whichever of its connections made it.
+/// The hubs of this process, by path. A connection to a hub of its own process keeps that hub
+/// alive, no matter which connection started it.
 static HUBS: Mutex<BTreeMap<PathBuf, Weak<Hub>>> = Mutex::new(BTreeMap::new());
 
-/// A way to a hub, and the hub itself if it is of this process.
+/// A socket connected to a hub, and the hub itself if it runs in this process.
 pub(super) struct HubLink {
     pub(super) socket: UnixStream,
     pub(super) hub: Option<Arc<Hub>>,
 }
 
-/// Connects to the hub of `path`, or becomes it and then does. Tries until `deadline`.
+/// Connects to the hub of `path`. If there is none, becomes the hub first. Retries until
+/// `deadline`.
 pub(super) fn find_hub(path: &Path, deadline: Instant) -> Result<HubLink> {
     try_to_find_hub(path, deadline).map_err(|why| {
         let Some(why) = why else { return Error::Timeout };
@@ -32,7 +33,7 @@ pub(super) fn find_hub(path: &Path, deadline: Instant) -> Result<HubLink> {
     })
 }
 
-/// The error is `None` when the time is over.
+/// Like [`find_hub`], with the error `None` at the deadline.
 fn try_to_find_hub(path: &Path, deadline: Instant) -> Result<HubLink, Option<SocketError>> {
     super::files::default_path::make_directory(path)?;
     let ring_path = RingPath::open(path)?;
@@ -41,7 +42,7 @@ fn try_to_find_hub(path: &Path, deadline: Instant) -> Result<HubLink, Option<Soc
         match ring_path.reach()? {
             Reached::Hub(socket) => return Ok(HubLink { socket, hub: own_hub(ring_path.path()) }),
             Reached::Nobody => {
-                // Held until connected, lest it stops at once.
+                // Held until connected: the hub stops when its last reference is dropped.
                 if let Some(hub) = become_hub(&ring_path)?
                     && let Reached::Hub(socket) = ring_path.reach()?
                 {
@@ -50,8 +51,8 @@ fn try_to_find_hub(path: &Path, deadline: Instant) -> Result<HubLink, Option<Soc
             }
             Reached::Busy => {}
         }
-        // Somebody else holds the lock, about to listen or about to be gone; or the hub accepts
-        // no connections, because its process is stopped.
+        // Another process holds the lock and either does not listen yet or is about to exit; or
+        // the hub accepts no connections because its process is stopped.
         if Instant::now() >= deadline {
             return Err(None);
         }

@@ -1,25 +1,26 @@
-//! The embedded transport for the processes of one host, which meet at a Unix socket.
+//! The embedded transport for processes of one host, which meet at a Unix socket.
 //!
-//! One of the processes is the *hub*: it holds a lock on a file beside the socket, listens
-//! on the socket and puts everything in order. Every connection, of the hub's process as
-//! well, is a client of the hub. When the hub's process dies or closes its last connection,
-//! the kernel frees the lock; another client's process takes it and is the hub from then
-//! on. What had been ordered is not lost with the hub, as every client keeps what it
-//! received of late: the new hub asks all for what they have, makes everybody hear what
-//! anybody has heard, and only then shows who died.
+//! One of the processes is the *hub*. It holds a lock on a file beside the socket, listens on the
+//! socket, and orders all messages. Every connection, including those of the hub's own process, is
+//! a client of the hub. When the hub's process dies or closes its last connection, the kernel
+//! releases the lock, and the process of another client takes it and becomes the hub.
+//!
+//! The ordered messages survive the hub, because every client keeps the entries that it received
+//! last. The new hub collects reports from all clients, sends each client the entries that it lacks
+//! and another one has, and only then announces the departures.
 //!
 //! | module | purpose |
 //! | --- | --- |
-//! | `client` | a connection, its thread, and the entries that it keeps for a new hub |
-//! | `hub_discovery` | finding the hub, or becoming it |
-//! | `hub` | the hub's thread, the order of the groups, and taking over from a dead hub |
-//! | `files` | the files of a ring, their owners, and their restoration |
-//! | `wire` | frames, and sockets that do not block |
+//! | `client` | A connection, its thread, and the entries that it keeps for a new hub. |
+//! | `hub_discovery` | Finds the hub, or becomes it. |
+//! | `hub` | The hub's thread, the order of the groups, and the takeover from a dead hub. |
+//! | `files` | The files of a ring, their owners, and their restoration. |
+//! | `wire` | Frames, and nonblocking sockets. |
 //!
-//! A client sends its operations again to a new hub unless it has seen them in the order,
-//! and a hub never gets one twice from the same connection: so nothing is lost and nothing
-//! comes twice. Every entry of a group has a sequence, and a client that misses one ends
-//! its connection.
+//! A client sends each operation again to a new hub unless it has seen the operation in the order,
+//! and a hub never receives an operation twice from the same connection. So no operation is lost or
+//! duplicated. The entries of a group are numbered, and a client that misses one closes its
+//! connection.
 
 mod client;
 mod files;
@@ -41,54 +42,53 @@ pub use files::ring_path::SocketError;
 #[cfg(fuzzing)]
 pub use wire::fuzz;
 
-/// How many bytes the hub keeps for a client that does not read.
+/// Maximum number of bytes that the hub queues for a client. Beyond it, the client is disconnected.
 const OUTPUT_BYTES_MAX: usize = 64 << 20;
 
-/// From how many bytes on, waiting for a client that does read, the hub takes no more from
-/// anybody: so that nobody who can keep up falls behind what is kept.
+/// Number of queued bytes for a client that still reads above which the hub stops reading from all
+/// clients. This keeps a client that can keep up from falling behind the entries that others keep.
 const OUTPUT_BYTES_HIGH: usize = 8 << 20;
 
-/// How long the hub waits like that for a client that reads nothing at all,
+/// Time for which the hub waits like that for a client that reads nothing.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// and how fast a client has to read, lest that is used up. The ring is never slower than this
-/// for long because of one client.
+/// Rate at which a client has to read so that this time is not used up. One client never slows the
+/// ring below this rate for long.
 const READING_BYTES_PER_SECOND_MIN: u64 = 16 << 20;
 
-/// How many bytes of entries each client keeps for a new hub.
+/// Maximum number of bytes of entries that each client keeps for a new hub.
 const KEPT_BYTES_MAX: usize = 16 << 20;
 
-/// The most connections of a ring.
+/// Maximum number of connections of a ring.
 const PEERS_MAX: usize = 1024;
 
-/// How long a new hub waits for the reports of processes that live.
+/// Time for which a new hub waits for the reports of living processes.
 const REPORT_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How long a new connection may take to say hello, and one that is to be closed to read
-/// the reason.
+/// Time limit for the hello of a new connection, and for a rejected client to read the reason.
 const GREETING_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// How long a client looks for a hub before it gives up.
+/// Time after which a client gives up looking for a hub.
 const MEETING_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long closing waits until all that was sent is taken over.
+/// Time for which closing waits until the hub has read everything that was sent.
 const CLOSING_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// A client's random name. Pids may come again, this does not.
+/// Random id of a client. Unlike a pid, it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct ClientId(u64);
 
-/// Checks what can keep processes from meeting at a path, without changing anything.
+/// Looks for reasons why processes cannot meet at a path. Changes nothing.
 pub(crate) fn check(path: &Path) -> Result<(), SocketError> {
     if default_path().as_deref() == Some(path) && path.parent().is_some_and(|path| !path.exists()) {
-        // Made when it is used.
+        // The directory is created when it is used.
         return Ok(());
     }
     RingPath::open(path)?.check()
 }
 
-/// How long a poll may take that is to end at `deadline`: a little more, lest it comes up
-/// short.
+/// Returns the timeout for a poll that is to end at `deadline`: a little more than the remaining
+/// time, so that the poll does not end too early.
 fn until(deadline: Instant) -> Timespec {
     let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
     Timespec {

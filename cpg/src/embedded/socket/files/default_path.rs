@@ -1,4 +1,4 @@
-//! Where processes meet whose user names no path.
+//! Default path of a ring, for users that give none.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -13,9 +13,9 @@ use super::ring_path::SocketError;
 const DIRECTORY: &str = "plainsong";
 const NAME: &str = "ring";
 
-/// Returns the path at which all processes of this user meet that name none; `None` if the user
-/// has no runtime directory. It depends on the environment only where the system has no directory
-/// for the user, lest processes of one user miss each other.
+/// Returns the default path of the rings of this user; `None` if the user has no runtime directory.
+/// The environment is used only if the system has no directory for the user, so that all processes
+/// of a user find the same path.
 pub(crate) fn default_path() -> Option<PathBuf> {
     Some(runtime_directory()?.join(DIRECTORY).join(NAME))
 }
@@ -35,15 +35,15 @@ fn runtime_directory() -> Option<PathBuf> {
         .or_else(|| of_environment().filter(|path| path.is_absolute()).filter(is_own))
 }
 
-/// Returns this user's private directory, in which the default ring is, and makes it if need be:
-/// `/run/plainsong` for root, and `/run/user/UID/plainsong` for others.
+/// Returns this user's private directory, which contains the default ring, and creates it if
+/// necessary: `/run/plainsong` for root, and `/run/user/UID/plainsong` for other users.
 ///
 /// # Errors
 ///
-/// The user has no runtime directory, or the directory belongs to or is open to others.
+/// The user has no runtime directory, or the directory belongs to or is accessible by other users.
 pub fn private_directory() -> io::Result<PathBuf> {
     let runtime = runtime_directory().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, "there is no directory of this user in /run/user")
+        io::Error::new(io::ErrorKind::NotFound, "this user has no directory in /run/user")
     })?;
     let directory = runtime.join(DIRECTORY);
     match DirBuilder::new().mode(0o700).create(&directory) {
@@ -52,14 +52,15 @@ pub fn private_directory() -> io::Result<PathBuf> {
     }
     let found = fs::symlink_metadata(&directory)?;
     if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
-        let what = format!("{} is not a directory that only its user can use", directory.display());
+        let what =
+            format!("{} must be a directory that only this user can access", directory.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
     Ok(directory)
 }
 
-/// Makes the directory of the default path, if `path` is that. Whoever names another path makes its
-/// directory.
+/// Creates the directory of the default path if `path` is the default path. The directory of any
+/// other path must exist.
 pub(in crate::embedded::socket) fn make_directory(path: &Path) -> Result<(), SocketError> {
     if default_path().as_deref() != Some(path) {
         return Ok(());

@@ -5,30 +5,31 @@ use std::time::{Duration, Instant};
 use super::ring_path::{FileId, Lock, RingPath, SocketError};
 use super::roster::Roster;
 
-/// How often the files are looked after.
+/// Interval between two checks of the files.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks after the files of a ring while its hub lives, and puts back what has been removed, e.g.
-/// by a program that cleans up directories for temporary files.
+/// Restores the files of a ring while its hub runs, in case a program that cleans up temporary
+/// directories removes them.
 ///
-/// Without its socket a ring could not be found, and without the lock's name two processes could
-/// be hubs. A process that starts before a file is put back does make a ring of its own. Then the
-/// older hub finds another socket in the place of its own and stops, so that all meet again.
+/// Without its socket a ring cannot be found, and without the name of the lock file two processes
+/// could become hubs. A process that starts before a file is restored does form a ring of its own.
+/// Then the older hub finds another socket in place of its own and stops, so that all members meet
+/// again.
 pub(in crate::embedded::socket) struct Keeper {
     ring_path: RingPath,
     lock: Lock,
     socket: FileId,
     next: Instant,
-    /// The last error was reported.
+    /// Set once the last error has been logged.
     is_reported: bool,
 }
 
-/// What the hub has to do after its files were looked after.
+/// Result of a check: what the hub has to do.
 #[derive(Debug)]
 pub(in crate::embedded::socket) enum Kept {
-    /// Nothing.
+    /// Nothing: the socket is in place.
     AsItWas,
-    /// Listen at this socket, too: the last one has lost its name.
+    /// Listen on this socket as well: the previous one had lost its name.
     Anew(OwnedFd),
     /// Stop: another hub has taken the path.
     Lost,
@@ -43,12 +44,12 @@ impl Keeper {
         Self { ring_path, lock, socket, next: Instant::now() + INTERVAL, is_reported: false }
     }
 
-    /// When to call [`Keeper::look`] again.
+    /// Returns the time of the next call of [`Keeper::look`].
     pub(in crate::embedded::socket) fn deadline(&self) -> Instant {
         self.next
     }
 
-    /// Looks after the files, if it is time to.
+    /// Checks and restores the files, if the interval has passed.
     pub(in crate::embedded::socket) fn look(&mut self, now: Instant, roster: &mut Roster) -> Kept {
         if now < self.next {
             return Kept::AsItWas;
@@ -61,7 +62,7 @@ impl Keeper {
             }
             Err(error) => {
                 if !self.is_reported {
-                    tracing::error!("a file of the ring cannot be put back: {error}");
+                    tracing::error!("cannot restore a file of the ring: {error}");
                 }
                 self.is_reported = true;
                 Kept::AsItWas
@@ -74,14 +75,14 @@ impl Keeper {
         let system = |why: io::Error| SocketError::System { path: path.clone(), why };
         let lock = self.ring_path.beside(".lock");
         if FileId::at(&lock).map_err(system)? != Some(self.lock.id) {
-            // Whoever has it is about to be the hub, unless it finds our socket.
+            // Another process that holds it becomes the hub, unless it finds our socket.
             if let Some(lock) = self.ring_path.lock()? {
-                tracing::warn!(path = %path.display(), "the lock of a ring was removed: put back");
+                tracing::warn!(path = %path.display(), "restored the lock file of a ring, which had been removed");
                 self.lock = lock;
             }
         }
         if FileId::at(&self.ring_path.beside(".ring")).map_err(system)?.is_none() {
-            tracing::warn!(path = %path.display(), "the file of a ring was removed: put back");
+            tracing::warn!(path = %path.display(), "restored the roster file of a ring, which had been removed");
             roster.rewrite().map_err(system)?;
         }
         let found = FileId::at(&path).map_err(system)?;
@@ -91,7 +92,7 @@ impl Keeper {
         if FileId::at(&lock).map_err(system)? == Some(self.lock.id)
             && let Some((listener, socket)) = self.ring_path.listen()?
         {
-            tracing::warn!(path = %path.display(), "the socket of a ring was removed: put back");
+            tracing::warn!(path = %path.display(), "restored the socket of a ring, which had been removed");
             self.socket = socket;
             return Ok(Kept::Anew(listener));
         }

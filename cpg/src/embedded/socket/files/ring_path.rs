@@ -1,4 +1,4 @@
-//! The path of a ring's socket and the files beside it, with checks of their owners.
+//! Path of a ring's socket and of the files beside it, with checks of their owners.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -19,7 +19,7 @@ use rustix::process::geteuid;
 
 use crate::Error;
 
-/// Maximum number of connections that wait to be accepted.
+/// Maximum number of connections waiting to be accepted.
 const WAITING_MAX: i32 = 256;
 
 /// Maximum length of the address of a Unix socket in bytes (`sun_path`, less the final NUL).
@@ -29,24 +29,25 @@ const ADDRESS_BYTES_MAX: usize = 107;
 /// through a descriptor of the directory, as `/proc/self/fd/NUMBER/NAME`.
 pub(crate) const NAME_BYTES_MAX: usize = ADDRESS_BYTES_MAX - "/proc/self/fd/2147483647/".len();
 
-/// Mode of the files beside the socket. The sticky bit tells systemd-tmpfiles, and whoever else
-/// follows the XDG Base Directory Specification, not to remove the file because of its age.
+/// Mode of the files beside the socket. The sticky bit keeps systemd-tmpfiles, and any other
+/// program that follows the XDG Base Directory Specification, from removing the file because of its
+/// age.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o1600);
 
 /// Mode of the socket.
 const SOCKET_MODE: Mode = Mode::from_raw_mode(0o1600);
 
-/// Why processes cannot meet at a Unix socket, and what to do about it.
+/// Reason why processes cannot meet at a Unix socket. The text of each error says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {
     /// The path has no file name.
-    #[error("there can be no socket at {path:?}: name a file in a directory that exists")]
+    #[error("{path:?} cannot be a socket: give a file name in an existing directory")]
     NoName {
         /// The path.
         path: PathBuf,
     },
-    /// The name is too long for the system.
+    /// The last component of a long path is too long for the system.
     #[error(
         "the last part of {path} has {length} bytes: the limit is {NAME_BYTES_MAX} bytes in a path \
          longer than {ADDRESS_BYTES_MAX}; choose a shorter name", path = path.display()
@@ -57,35 +58,35 @@ pub enum SocketError {
         /// The length of its last part in bytes.
         length: usize,
     },
-    /// The directory does not exist, or is none.
+    /// The directory does not exist, or is not a directory.
     #[error("there is no directory {directory}; create it, or choose a path in one that exists", directory = directory.display())]
     NoDirectory {
         /// The directory.
         directory: PathBuf,
     },
-    /// Users other than this one can exchange the ring's files.
+    /// Other users can replace the ring's files.
     #[error(
-        "the directory {directory} (owner {owner}, mode {mode:o}) lets other users exchange the \
+        "the directory {directory} (owner {owner}, mode {mode:o}) lets other users replace the \
          ring's files: choose one that only this user can write to, e.g. in /run/user/{user}",
         directory = directory.display(), user = geteuid().as_raw()
     )]
     UnsafeDirectory {
         /// The directory.
         directory: PathBuf,
-        /// The number of the user that owns it.
+        /// Id of the user that owns the directory.
         owner: u32,
-        /// Its mode.
+        /// Mode of the directory.
         mode: u32,
     },
-    /// There is something else at the path.
+    /// The path exists and is not a socket.
     #[error(
-        "{path} is {what}, which is left alone: choose another path, or remove it if it is not \
-         needed", path = path.display()
+        "{path} is {what}: choose another path, or remove it if it is not needed",
+        path = path.display()
     )]
     Occupied {
         /// The path.
         path: PathBuf,
-        /// What is there.
+        /// Kind of the file, for the message.
         what: &'static str,
     },
     /// A file of the ring belongs to another user.
@@ -96,10 +97,10 @@ pub enum SocketError {
     ForeignFile {
         /// The path.
         path: PathBuf,
-        /// The number of the user.
+        /// Id of the user that owns the file.
         owner: u32,
     },
-    /// A process of another user listens.
+    /// The process that listens belongs to another user.
     #[error(
         "the process that listens at {path} belongs to user {owner} and not to user {user}: \
          choose a path in a private directory, or start both as the same user",
@@ -108,21 +109,21 @@ pub enum SocketError {
     ForeignHub {
         /// The path.
         path: PathBuf,
-        /// The number of the user.
+        /// Id of the user of the process.
         owner: u32,
     },
-    /// The system's.
+    /// A system call failed.
     #[error("cannot use {path}: {why}", path = path.display())]
     System {
         /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system call.
         why: io::Error,
     },
 }
 
 impl SocketError {
-    /// The error of CPG that says the same in general.
+    /// Returns the corresponding error of CPG.
     pub fn general(&self) -> Error {
         match self {
             Self::NoName { .. }
@@ -151,15 +152,15 @@ impl SocketError {
     }
 }
 
-/// The path at which the processes of a ring meet: the name of a socket in a directory whose files
-/// no other user can exchange.
+/// Path at which the processes of a ring meet: a socket in a directory whose files no other user
+/// can replace.
 #[derive(Clone, Debug)]
 pub(in crate::embedded::socket) struct RingPath {
     /// Absolute, and without symbolic links up to the name.
     path: PathBuf,
 }
 
-/// Which file it is, whatever its name.
+/// Identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::embedded::socket) struct FileId {
     device: u64,
@@ -171,7 +172,8 @@ impl FileId {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 
-    /// Returns the file of that name, without following a symbolic link; `None` without one.
+    /// Returns the identity of the file with this name, without following a symbolic link; `None`
+    /// if there is none.
     pub(in crate::embedded::socket) fn at(path: &Path) -> io::Result<Option<Self>> {
         match fs::symlink_metadata(path) {
             Ok(metadata) => Ok(Some(Self::of(&metadata))),
@@ -181,17 +183,17 @@ impl FileId {
     }
 }
 
-/// The outcome of an attempt to reach the hub.
+/// Result of an attempt to reach the hub.
 pub(in crate::embedded::socket) enum Reached {
     /// A process of the same user listens.
     Hub(UnixStream),
-    /// Nobody listens: there is no socket, or one that a dead hub has left.
+    /// No process listens: there is no socket, or a dead hub has left it.
     Nobody,
-    /// A process listens, and has too many connections to accept at the moment.
+    /// A process listens, but its queue of connections to accept is full.
     Busy,
 }
 
-/// The hub's lock. The kernel frees it when the process ends.
+/// The hub's lock. The kernel releases it when the process ends.
 #[derive(Debug)]
 pub(in crate::embedded::socket) struct Lock {
     _file: File,
@@ -199,7 +201,7 @@ pub(in crate::embedded::socket) struct Lock {
 }
 
 impl RingPath {
-    /// Resolves the path, and checks that no other user can exchange its files.
+    /// Resolves the path, and checks that no other user can replace its files.
     pub(in crate::embedded::socket) fn open(path: &Path) -> Result<Self, SocketError> {
         let no_name = || SocketError::NoName { path: path.to_owned() };
         let name = path.file_name().ok_or_else(no_name)?;
@@ -236,7 +238,7 @@ impl RingPath {
         name.into()
     }
 
-    /// Checks everything that keeps processes from meeting here, without changing anything.
+    /// Looks for everything that keeps processes from meeting here. Changes nothing.
     pub(in crate::embedded::socket) fn check(&self) -> Result<(), SocketError> {
         for suffix in [".lock", ".ring"] {
             let path = self.beside(suffix);
@@ -249,7 +251,7 @@ impl RingPath {
         self.reach().map(drop)
     }
 
-    /// Connects to the hub, if there is one, and makes sure that it is a process of this user.
+    /// Connects to the hub, if there is one, and checks that it is a process of this user.
     pub(in crate::embedded::socket) fn reach(&self) -> Result<Reached, SocketError> {
         // A symbolic link could lead into another ring.
         if !self.has_socket()? {
@@ -274,7 +276,7 @@ impl RingPath {
         }
     }
 
-    /// Takes the lock, unless another process has it.
+    /// Takes the lock; `None` if another process holds it.
     pub(in crate::embedded::socket) fn lock(&self) -> Result<Option<Lock>, SocketError> {
         let path = self.beside(".lock");
         let flags = OFlags::RDWR | OFlags::CREATE;
@@ -284,17 +286,17 @@ impl RingPath {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
             Err(why) => return Err(system(&path)(why.into())),
         }
-        // A lock on a file that has lost its name keeps nobody out.
+        // A lock on a file without a name excludes no other process.
         let id = FileId::of(&metadata);
         let named = FileId::at(&path).map_err(system(&path))?;
         Ok((named == Some(id)).then_some(Lock { _file: file, id }))
     }
 
-    /// Listens at the path, in place of a socket that a dead hub of this user has left; nothing
-    /// else is ever removed. Returns `None` if somebody listens already. The caller has the lock.
+    /// Listens at the path. Replaces a socket that a dead hub of this user has left, and removes
+    /// nothing else. Returns `None` if another process listens. The caller holds the lock.
     ///
-    /// The socket is bound under its own name and not renamed, so that the kernel lists it as
-    /// alive under the name that it has.
+    /// The socket is bound under its final name rather than renamed, so that the kernel lists it
+    /// under the name that it has.
     pub(in crate::embedded::socket) fn listen(
         &self,
     ) -> Result<Option<(OwnedFd, FileId)>, SocketError> {
@@ -313,8 +315,8 @@ impl RingPath {
         let (address, _directory) = self.address()?;
         let listener = socket()?;
         let system = system(&self.path);
-        // Before the socket has a name: nobody meets it with wrong permissions, whatever the
-        // umask.
+        // Before the socket has a name: no process can open it with wrong permissions, even with
+        // an open umask.
         fchmod(&listener, SOCKET_MODE).map_err(|why| system(why.into()))?;
         match bind(&listener, &address) {
             Ok(()) => {}
@@ -326,7 +328,7 @@ impl RingPath {
         Ok(id.map(|id| (listener, id)))
     }
 
-    /// Whether there is a socket, which is of this user; an error if there is anything else.
+    /// Returns true if there is a socket of this user, and an error if there is any other file.
     fn has_socket(&self) -> Result<bool, SocketError> {
         let path = self.path.clone();
         let metadata = match fs::symlink_metadata(&path) {
@@ -343,7 +345,8 @@ impl RingPath {
         Ok(true)
     }
 
-    /// Returns the socket's address, and the descriptor of the directory if that is a part of it.
+    /// Returns the socket's address, and the descriptor of the directory if the address refers to
+    /// it.
     fn address(&self) -> Result<(SocketAddrUnix, Option<OwnedFd>), SocketError> {
         let system = system(&self.path);
         if self.path.as_os_str().len() <= ADDRESS_BYTES_MAX {
@@ -360,7 +363,7 @@ impl RingPath {
     }
 }
 
-/// Opens a file of the ring, which has to be an ordinary file of this user and no symbolic link.
+/// Opens a file of the ring, which must be a regular file of this user and not a symbolic link.
 pub(in crate::embedded::socket) fn open_own(
     path: &Path,
     flags: OFlags,
@@ -389,8 +392,8 @@ fn check_file(path: &Path, metadata: &Metadata) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Whoever can write to a directory can exchange the files in it, unless it is sticky; its owner
-/// always can. (Root can do anything.)
+/// Rejects a directory in which another user can replace files. The owner of a directory always
+/// can, and so can every user that may write to it unless it is sticky. (Root can do anything.)
 fn check_directory(directory: &Path) -> Result<(), SocketError> {
     let metadata = fs::metadata(directory).map_err(system(directory))?;
     if !metadata.is_dir() {
@@ -404,7 +407,7 @@ fn check_directory(directory: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Returns the user of the process at the other end.
+/// Returns the user id of the process at the other end.
 pub(in crate::embedded::socket) fn uid_of(socket: &OwnedFd) -> Result<u32, Errno> {
     Ok(socket_peercred(socket)?.uid.as_raw())
 }

@@ -10,22 +10,21 @@ use super::ring_path::{SocketError, open_own};
 use crate::Pid;
 use crate::embedded::socket::{ClientId, PEERS_MAX};
 
-/// Above this size, in bytes, the file is written anew with what still counts.
+/// Size of the file in bytes above which it is rewritten without obsolete lines.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Maximum number of bytes that are read of it: what is appended, and a line for each connection
-/// there can be.
+/// Maximum number of bytes read from the file: the appended lines, and a line per possible
+/// connection.
 const READ_BYTES_MAX: u64 = FILE_BYTES_MAX + 64 * (PEERS_MAX as u64 + 1);
 
-/// The greatest sequence that a file may name; beyond it rings could not be counted on.
+/// Maximum sequence accepted from the file, so that incrementing it cannot overflow.
 const RING_MAX: u64 = u64::MAX / 2;
 
-/// The ring's sequence and who is connected, in a file beside the socket.
+/// The ring's sequence and the connected clients, in a file beside the socket.
 ///
-/// A hub that takes over learns from it for whom to wait, and which rings there were. It
-/// has to outlive a killed process, not a power cut: after one there are no clients. So
-/// nothing is synced. One line a change, appended; a torn last line is a change that
-/// nobody was told of.
+/// A new hub learns from it for which clients to wait, and which ring came last. The file has to
+/// survive a killed process, but not a power failure, after which there are no clients; so nothing
+/// is synced. Each change appends one line. A torn last line is a change that was not acknowledged.
 pub(in crate::embedded::socket) struct Roster {
     path: PathBuf,
     file: Option<File>,
@@ -35,7 +34,7 @@ pub(in crate::embedded::socket) struct Roster {
 }
 
 impl Roster {
-    /// Reads what an earlier hub has left; nothing is as good as an empty one.
+    /// Reads the file of an earlier hub. A missing file is the same as an empty one.
     pub(in crate::embedded::socket) fn load(path: PathBuf) -> Result<Self, SocketError> {
         let mut text = Vec::new();
         match open_own(&path, OFlags::RDONLY) {
@@ -73,11 +72,11 @@ impl Roster {
             (Some("-"), _, Some(id), _) => {
                 self.clients.remove(&id);
             }
-            _ => tracing::warn!(line, "a line of the ring's file makes no sense"),
+            _ => tracing::warn!(line, "ignoring an invalid line in the ring's file"),
         }
     }
 
-    /// The sequence of the ring.
+    /// Returns the sequence of the ring.
     pub(in crate::embedded::socket) fn ring(&self) -> u64 {
         self.ring
     }
@@ -86,7 +85,7 @@ impl Roster {
         &self.clients
     }
 
-    /// Writes down a new ring, and the file anew.
+    /// Records a new ring, and rewrites the file.
     pub(in crate::embedded::socket) fn set_ring(&mut self, ring: u64) -> io::Result<()> {
         self.ring = ring;
         self.rewrite()
@@ -97,16 +96,16 @@ impl Roster {
         self.append(&format!("+ {:x} {pid}\n", id.0))
     }
 
-    /// A line too many costs a wait at most, so that an error is no reason to stop.
+    /// Removes a client. An error is only logged: an obsolete line costs a new hub a wait at most.
     pub(in crate::embedded::socket) fn remove(&mut self, id: ClientId) {
         if self.clients.remove(&id).is_some()
             && let Err(error) = self.append(&format!("- {:x}\n", id.0))
         {
-            tracing::warn!(%error, "the ring's file cannot be written");
+            tracing::warn!(%error, "cannot write the ring's file");
         }
     }
 
-    /// Removes all that `stays` does not name.
+    /// Removes all clients that do not match `stays`.
     pub(in crate::embedded::socket) fn retain(&mut self, stays: impl Fn(ClientId) -> bool) {
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
             if !stays(id) {
@@ -125,7 +124,7 @@ impl Roster {
         }
     }
 
-    /// Writes the file anew, in place of what has its name.
+    /// Writes a new file, and renames it over the old one.
     pub(in crate::embedded::socket) fn rewrite(&mut self) -> io::Result<()> {
         let mut text = format!("ring {}\n", self.ring);
         for (id, pid) in &self.clients {
@@ -134,7 +133,7 @@ impl Roster {
         }
         let mut new = self.path.clone().into_os_string();
         new.push(".new");
-        // What a hub has left that was killed here; never what a symbolic link leads to.
+        // A hub that was killed at this point has left it. Does not follow a symbolic link.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -143,7 +142,7 @@ impl Roster {
         let (mut file, _) = open_own(new.as_ref(), flags).map_err(io::Error::other)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&new, &self.path)?;
-        // Grows with the connections there are, lest a large ring rewrites at each change.
+        // Counts appended lines only, so that a large ring does not rewrite at every change.
         self.length = 0;
         self.file = Some(file);
         Ok(())
@@ -157,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_hub_reads_what_the_last_one_wrote() {
+    fn a_new_hub_reads_the_roster_of_the_last_one() {
         let path = std::env::temp_dir().join(format!("cpg-roster-{}", std::process::id()));
         let _ = fs::remove_file(&path);
         let mut roster = Roster::load(path.clone()).unwrap();
