@@ -1,5 +1,5 @@
-//! What a replica lacks, it fetches (rules N5, B9 and L1): an `Open`, a mark, a batch, or
-//! entries of earlier epochs.
+//! Fetching of whatever a replica lacks: an `Open`, a mark, a batch, or entries of earlier epochs
+//! (rules N5, B9 and L1).
 
 use std::time::Duration;
 
@@ -8,45 +8,45 @@ use crate::wire::entry::EntryHead;
 use crate::wire::message::{Entries, Fetch, Message, Missing};
 use crate::wire::types::{Ballot, Digest, Incarnation, Position};
 
-/// Bytes of payloads in one `Entries`: less than a frame carries.
+/// Maximum number of bytes of payloads in one `Entries`; less than a frame carries.
 pub(crate) const PIECE_BYTES_MAX: usize = 256 << 10;
-/// Entries in one, so that their heads fit beside the commands.
+/// Maximum number of entries in one `Entries`, so that their heads fit beside the commands.
 pub(crate) const PIECE_ENTRIES_MAX: usize = 1024;
 
-/// The next piece of a log for somebody who has it up to some position.
+/// The next piece of the log for a replica that has it up to some position.
 pub(crate) enum Piece {
-    /// It is in memory.
+    /// The piece is in memory.
     Here(Entries),
-    /// It is in the store, and there is more behind it.
+    /// The piece is in the store, and more entries follow it.
     Stored,
-    /// That position is not in this log, or compacted, or its end.
+    /// There is no such piece: the position is not in this log, or is compacted, or is the end.
     Nowhere,
 }
 
-/// Entries that this replica lacks, and its question for them (rules N5 and L1).
+/// Entries that this replica lacks, and its request for them (rules N5 and L1).
 #[derive(Debug, Default)]
 pub(crate) struct FetchState {
-    /// Since when a marked batch, or a mark, is missing here.
+    /// Time since which a marked batch, or a mark, is missing here.
     pub(crate) missing_since: Option<Duration>,
-    /// It has been asked for.
+    /// Set once it was requested.
     pub(crate) requested: bool,
-    /// When this replica last asked for entries.
+    /// Time at which this replica last requested entries.
     pub(crate) requested_at: Option<Duration>,
-    /// What came was not taken, for want of room.
+    /// Set if entries arrived and were not taken, for lack of room.
     pub(crate) refused: bool,
-    /// Whom the sequencer has named to give entries.
+    /// Donor of entries that the sequencer has named.
     pub(crate) donor: Option<Incarnation>,
 }
 
 impl FetchState {
-    /// An epoch opened: nothing is known to be missing in it.
+    /// Starts anew for an epoch that has opened, in which nothing is known to be missing.
     pub(crate) fn epoch_opened(&mut self) {
         *self = Self { requested_at: self.requested_at, ..Self::default() };
     }
 }
 
 impl<T> Engine<T> {
-    /// Rule N5: what is missing is fetched; nobody else is disturbed.
+    /// At a tick: requests missing entries (rule N5), and again if there was no answer in time.
     pub(crate) fn fetch_missing(&mut self, out: &mut Vec<Output<T>>) {
         if !self.takes_entries() {
             return;
@@ -58,26 +58,27 @@ impl<T> Engine<T> {
         let Some(since) = self.transfer.fetch.missing_since.filter(|_| !self.is_receiving()) else {
             return;
         };
-        // At once, for it will not come: a mark is behind its batch in the order of the group.
+        // The first request is sent at once, because a missing entry will not arrive by itself: a
+        // mark comes after its batch in CPG's order.
         let is_due =
             !self.transfer.fetch.requested || self.unanswered(since) > self.config.resend_timeout;
         if self.live().is_some() && is_due {
-            // Whoever was asked has not answered.
+            // The donor has not answered.
             self.transfer.fetch.donor = None;
             self.fetch_entries(out);
         }
     }
 
-    /// There is room again: what was not taken is asked for again.
+    /// Requests entries again that were not taken for lack of room, once there is room.
     pub(crate) fn fetch_refused(&mut self, out: &mut Vec<Output<T>>) {
         if self.transfer.fetch.refused && self.takes_entries() {
             self.fetch_entries(out);
         }
     }
 
-    /// Rule L1.
+    /// Requests the entries after the end of the log, or a snapshot (rule L1).
     pub(crate) fn fetch_entries(&mut self, out: &mut Vec<Output<T>>) {
-        // One question waits for the group at a time; the next tick asks again.
+        // Only one request waits in the transport at a time; the next tick asks again.
         if self.transfer.fetch.requested_at.is_some_and(|at| self.is_unsent(at)) {
             self.transfer.fetch.missing_since.get_or_insert(self.now.monotonic);
             self.transfer.fetch.requested = false;
@@ -98,17 +99,19 @@ impl<T> Engine<T> {
         self.fetch(self.promised, missing, out);
     }
 
+    /// Sends a `Fetch`.
     pub(crate) fn fetch(&self, epoch: Ballot, missing: Missing, out: &mut Vec<Output<T>>) {
         let fetch = Fetch { epoch, incarnation: self.me(), missing };
         out.push(Output::Send(Message::Fetch(fetch)));
     }
 
+    /// Answers a `Fetch`, if it is this replica's part.
     pub(crate) fn on_fetch(&mut self, fetch: &Fetch, out: &mut Vec<Output<T>>) {
         self.note_fetch(fetch);
         let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == fetch.epoch) else {
             return;
         };
-        // Whoever gets no answer asks again.
+        // A replica that gets no answer asks again.
         if fetch.incarnation == self.me() || !self.outbox.has_room() {
             return;
         }
@@ -133,7 +136,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Sends a piece to somebody who has the log up to `after`, or has it read for that.
+    /// Sends a piece to a replica whose log ends at `after`, or reads it from the store first.
     pub(crate) fn give(
         &mut self,
         piece: Piece,
@@ -148,7 +151,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// The next piece of the log for somebody who has it up to `after`.
+    /// Returns the next piece of the log for a replica that has it up to `after`.
     pub(crate) fn piece_after(&self, after: Position, digest: Digest) -> Piece {
         let first = after.index.next();
         if self.log.epoch_at(after.index) != after.epoch || first < self.log.first_kept() {
@@ -175,8 +178,8 @@ impl<T> Engine<T> {
         Piece::Here(Entries { epoch: self.promised, first, entries, digest: end, more })
     }
 
-    /// Rules L4 and L5: takes entries of the epoch open here, where they go on from the
-    /// end of the log; goes on with the marks once the log ends in this epoch.
+    /// Takes entries of the epoch open here if they continue the end of the log, and starts to
+    /// confirm marks once the log ends in this epoch (rules L4 and L5).
     pub(crate) fn on_entries(&mut self, piece: Entries, out: &mut Vec<Output<T>>) -> StepResult {
         let last = self.log.last().index;
         let count = piece.entries.len() as u64;
@@ -198,13 +201,16 @@ impl<T> Engine<T> {
         let known = (last.0 + 1 - piece.first.0) as usize;
         for (head, commands) in piece.entries.into_iter().skip(known) {
             ensure(head.epoch >= self.log.last().epoch && head.time >= self.log.time(), || {
-                format!("fetched entry {} goes back", self.log.last().index.next())
+                format!(
+                    "the epoch or time of fetched entry {} decreases",
+                    self.log.last().index.next()
+                )
             })?;
             let Some(payload) = head.payload.with(commands) else {
                 return Err(StopReason::Invariant("a fetched entry has no commands".into()));
             };
             self.append(head.epoch, head.time, payload);
-            // Its mark, if known, is done with.
+            // The mark of the entry, if known, is no longer needed.
             self.ordering.marks.pop_front();
             self.meet_expectation()?;
         }
@@ -215,7 +221,7 @@ impl<T> Engine<T> {
             epoch.in_sync = true;
             tracing::info!(
                 replica = %self.me().replica, index = %self.log.last().index,
-                "has caught up and is in step"
+                "has caught up"
             );
             self.get_in_sync();
         }
@@ -245,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn l1_a_laggard_asks_for_what_comes_after_its_log() {
+    fn l1_a_lagging_replica_requests_the_entries_after_its_log() {
         let mut solo = Solo::lagging();
         solo.wait(Duration::from_millis(50));
         let missing = Missing::Entries {
@@ -259,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn l1_a_laggard_that_is_not_answered_asks_again() {
+    fn l1_a_lagging_replica_without_an_answer_asks_again() {
         let mut solo = Solo::lagging();
         solo.wait(Duration::from_millis(50));
         solo.sent.clear();
@@ -270,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn l4_a_laggard_acks_nothing() {
+    fn l4_a_lagging_replica_acks_nothing() {
         let mut solo = Solo::lagging();
         let last = solo.engine.log.last().index;
         solo.batch(member(2, 2), run(2, 2), 1);
@@ -283,6 +289,6 @@ mod tests {
         });
         let acked: BTreeSet<_> = acked.collect();
         assert_eq!(acked, BTreeSet::from([Index(0)]));
-        assert_eq!(solo.engine.log.last().index, last, "a batch has no place without a mark");
+        assert_eq!(solo.engine.log.last().index, last, "a batch has no position without a mark");
     }
 }

@@ -1,4 +1,4 @@
-//! Entries that have left memory are read from the store, for whoever lacks them (rule L3).
+//! Reading of entries that have left memory from the store, for replicas that lack them (rule L3).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,13 +9,14 @@ use crate::wire::entry::{Entry, EntryHead};
 use crate::wire::message::{Entries, Message};
 use crate::wire::types::{Incarnation, Position};
 
-/// What is to be read for which laggard: one piece at a time, for each laggard in turn.
+/// Reads for lagging replicas: one piece at a time, for each replica in turn.
 #[derive(Debug, Default)]
 pub(crate) struct LogReader {
-    /// Behind that position.
+    /// Position after which a piece is being read.
     under_way: Option<Position>,
+    /// Replicas that wait for a piece, with the position that each log ends at.
     waiting: BTreeMap<Incarnation, Position>,
-    /// For whom was read last.
+    /// Replica that was served last.
     served: Option<Incarnation>,
 }
 
@@ -27,7 +28,8 @@ impl LogReader {
 }
 
 impl<T> Engine<T> {
-    /// Has the next piece read for somebody whose log ends there, and sends it then.
+    /// Reads the next piece after `after` for a lagging replica. The piece is sent when it has been
+    /// read, after those of other replicas that wait.
     pub(crate) fn read_from_log(
         &mut self,
         laggard: Incarnation,
@@ -40,6 +42,7 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Starts the next read, if any replica waits.
     fn read_next(&mut self, out: &mut Vec<Output<T>>) {
         let LogReader { waiting, served, .. } = &mut self.transfer.log_reader;
         let later = served.map_or(Bound::Unbounded, Bound::Excluded);
@@ -52,14 +55,14 @@ impl<T> Engine<T> {
         }
     }
 
-    /// A piece of the log comes from the store; nothing if it is not there any more.
+    /// Sends a piece that was read from the store. Sends nothing if the store no longer has it.
     pub(crate) fn on_log_read(
         &mut self,
         mut entries: Vec<Entry>,
         out: &mut Vec<Output<T>>,
     ) -> StepResult {
         let Some(after) = self.transfer.log_reader.under_way.take() else { return Ok(()) };
-        // What is in memory may have been cut since.
+        // Entries in memory may have been truncated since the read.
         let start = self.log.start().position.index;
         entries.retain(|entry| entry.index() <= start);
         entries.truncate(PIECE_ENTRIES_MAX);
@@ -69,7 +72,7 @@ impl<T> Engine<T> {
             let (index, epoch) = (last.index(), last.position.epoch);
             let known = self.log.epoch_at(index);
             ensure(epoch == known || index <= self.log.compacted_through(), || {
-                format!("entry {index} of the store is of epoch {epoch}, and should be of {known}")
+                format!("entry {index} of the store is of epoch {epoch}, but should be of {known}")
             })?;
             let digest = last.digest;
             let heads = entries.iter().map(|e| (EntryHead::of(e), e.payload.commands())).collect();
@@ -96,8 +99,8 @@ mod tests {
     use crate::wire::message::{Entries, Fetch, Message, Missing};
     use crate::wire::types::{Index, Position};
 
-    /// A sequencer whose entries have left memory, and all of them as the store has them. Replicas
-    /// 2 and 3 are there.
+    /// Returns a sequencer whose entries have left memory, and all of them as the store has them.
+    /// Replicas 2 and 3 are members.
     fn sequencer() -> (Solo, Vec<Entry>) {
         let mut solo = Solo::new();
         let members = [member(1, 1), member(2, 2), member(3, 3)];
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn l3_what_has_left_memory_is_read_for_one_after_the_other() {
+    fn l3_entries_that_left_memory_are_read_for_one_replica_after_the_other() {
         let (mut solo, stored) = sequencer();
         let at = |index: usize| stored[index - 1].position;
         fetches(&mut solo, 2, at(3));
@@ -147,7 +150,7 @@ mod tests {
         let [piece] = &sent(&mut solo)[..] else { panic!("one piece") };
         assert_eq!((piece.first, piece.entries.len(), piece.more), (Index(4), 5, true));
         assert_eq!(piece.digest, stored[7].digest);
-        // It is gone by now: who asked asks again.
+        // The entries are gone from the store by now; the replica will ask again.
         solo.input(Input::LogRead { entries: Vec::new() });
         assert!(sent(&mut solo).is_empty());
         fetches(&mut solo, 2, at(8));
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn l3_laggards_are_read_for_in_turn() {
+    fn l3_lagging_replicas_are_served_in_turn() {
         let (mut solo, stored) = sequencer();
         let all: Vec<_> = (1..=4).map(|id| member(id, id)).collect();
         solo.configure(&all, &all[3..]);
@@ -169,21 +172,21 @@ mod tests {
             let first = solo.looked_back.last().unwrap().0 as usize;
             served.push(first - 1);
             solo.input(Input::LogRead { entries: stored[first - 1..first].to_vec() });
-            // Whoever was given a piece asks for the next at once.
+            // A replica that was given a piece asks for the next at once.
             fetches(&mut solo, first as u32 - 1, at(first - 1));
         }
         assert_eq!(served, [2, 3, 4, 2, 3, 4]);
     }
 
     #[test]
-    fn what_is_still_in_memory_is_not_taken_from_the_store() {
+    fn entries_still_in_memory_are_not_taken_from_the_store() {
         let (mut solo, mut stored) = sequencer();
         solo.engine.config.cached_bytes_max = 1 << 20;
         let last = stored[stored.len() - 1].clone();
         let command = Bytes::from_static(b"one more");
         solo.input(Input::Propose { ticket: 20, command, deadline: None });
         fetches(&mut solo, 2, stored[17].position);
-        // In its place the store may have what was cut.
+        // In their place the store may have truncated entries.
         let position = Position { index: last.index().next(), ..last.position };
         stored.push(Entry { position, ..last.clone() });
         solo.input(Input::LogRead { entries: stored[18..].to_vec() });
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn a_log_that_cannot_be_read_stops_its_replica() {
         let (mut solo, _) = sequencer();
-        let (mut out, reason) = (Vec::new(), "record 4 is not what was written".to_owned());
+        let (mut out, reason) = (Vec::new(), "record 4 is damaged".to_owned());
         solo.engine.step(solo.now, Input::ReadFailed { reason: reason.clone() }, &mut out);
         assert_eq!(solo.engine.status().stopped, Some(StopReason::ReadFailed(reason)));
     }

@@ -1,4 +1,4 @@
-//! Bringing lagging replicas up to date with entries and snapshots (docs/protocol.md §6).
+//! Transfer of entries and snapshots to lagging replicas (docs/protocol.md §6).
 
 pub(super) mod fetch;
 pub(super) mod flow_control;
@@ -20,14 +20,16 @@ use crate::engine::log::snapshots::Snapshots;
 pub(crate) struct Transfer {
     /// Snapshots that this replica holds.
     pub(crate) snapshots: Snapshots,
-    /// What this replica lacks and has asked for.
+    /// Entries that this replica lacks and has requested.
     pub(crate) fetch: FetchState,
     /// Donors that this sequencer has named to lagging replicas.
     pub(crate) offers: Offers,
-    /// The snapshot that this replica sends.
+    /// Snapshot that this replica sends.
     pub(crate) sender: Option<SnapshotSender>,
-    /// The snapshot that this replica receives.
+    /// Snapshot that this replica receives.
     pub(crate) receiver: Option<SnapshotReceiver>,
+    /// Lagging replicas, and the limits that they set to ordering.
     pub(crate) flow_control: FlowControl,
+    /// Entries that are read from the store for lagging replicas.
     pub(crate) log_reader: LogReader,
 }

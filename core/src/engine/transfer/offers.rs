@@ -1,4 +1,4 @@
-//! The sequencer tells laggards where they get what they lack (rules L1 and L2).
+//! Offers: the sequencer names donors to lagging replicas (rules L1 and L2).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::wire::message::{Message, Offer, Offered};
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::{Digest, Incarnation, Position};
 
-/// So many bytes less have to go to a laggard for it to get a snapshot, where entries would do.
+/// Number of bytes that a snapshot has to save over entries to be offered in their place.
 const SHORTER_BY: u64 = 1 << 20;
 
-/// What a sequencer has offered in its epoch.
+/// Offers that a sequencer has made in its epoch.
 #[derive(Debug, Default)]
 pub(crate) struct Offers {
     snapshot: Option<SnapshotOffer>,
-    /// FlowControl that were sent to another donor for entries, and when.
+    /// Lagging replicas that were sent to another donor for entries, and when.
     entries: BTreeMap<Incarnation, Duration>,
 }
 
@@ -32,8 +32,8 @@ struct SnapshotOffer {
 }
 
 impl<T> Engine<T> {
-    /// A laggard asks the sequencer. The little that fits into one piece it gives itself;
-    /// for more it names a donor.
+    /// Answers a lagging replica that asks the sequencer. Sends the rest of the log itself if it
+    /// fits into one piece, and names a donor otherwise.
     pub(crate) fn answer_laggard(
         &mut self,
         laggard: Incarnation,
@@ -60,8 +60,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Whether the newest snapshot here and what follows it are less than all entries that a
-    /// laggard lacks, by so much that it is worth beginning with it.
+    /// Returns true if the newest snapshot here and the entries after it are at least
+    /// [`SHORTER_BY`] bytes fewer than all entries that a lagging replica lacks.
     fn is_shorter_by_snapshot(&self, after: Position) -> bool {
         let newest =
             self.transfer.snapshots.held().last().filter(|name| name.index() > after.index);
@@ -78,13 +78,13 @@ impl<T> Engine<T> {
         what: Offered,
         out: &mut Vec<Output<T>>,
     ) {
-        tracing::debug!(?laggards, donor = %donor.replica, ?what, "names a donor");
+        tracing::debug!(?laggards, donor = %donor.replica, ?what, "naming a donor");
         let epoch = self.open_epoch();
         out.push(Output::Send(Message::Offer(Offer { epoch, laggards, donor, what })));
     }
 
-    /// Somebody else who is in step and holds what is lacking. A laggard that asks again soon
-    /// was not helped by whom it was sent to.
+    /// Returns another caught-up replica that holds the entries after `after`. Returns `None` if
+    /// the lagging replica was sent away a short time ago: it asks again because that did not help.
     fn donor_of_entries(&self, laggard: Incarnation, after: Position) -> Option<Incarnation> {
         let sent_away = self.transfer.offers.entries.get(&laggard);
         if sent_away.is_some_and(|at| self.ago(*at) < self.config.election_timeout) {
@@ -100,8 +100,9 @@ impl<T> Engine<T> {
         self.peers.identified().find(fits).map(|peer| peer.incarnation)
     }
 
-    /// One stream serves all who need the same, so who comes later is added; and a laggard
-    /// that has a part of one goes on with that (rule L5).
+    /// Offers a snapshot. One stream serves all replicas that need the same snapshot, so a later
+    /// replica is added to it; and a replica that has a part of a snapshot continues with that one
+    /// (rule L5).
     fn offer_snapshot(
         &mut self,
         laggard: Incarnation,
@@ -111,8 +112,8 @@ impl<T> Engine<T> {
     ) {
         let compacted_through = self.log.compacted_through();
         let usable = |name: &SnapshotName| {
-            // What follows it must be in this log.
-            // A member may still hold one of a cluster that this one was forced out of.
+            // The entries after the snapshot must be in this log. A member may still hold a
+            // snapshot of a cluster that a forced one has replaced.
             let is_of_this_log = self.log.epoch_at(name.index()) == name.position.epoch;
             name.index() >= compacted_through
                 && name.index() > after.index
@@ -130,18 +131,18 @@ impl<T> Engine<T> {
         let before = self.transfer.offers.snapshot.take();
         let is_held = |name: &SnapshotName| holders.iter().any(|(_, held)| held == name);
         let under_way = before.as_ref().map(|offer| offer.name);
-        // At the same position the sequencer's own is the one to spread.
+        // At equal positions, prefer the sequencer's own snapshot.
         let newest = holders
             .iter()
             .map(|(_, name)| *name)
             .max_by_key(|name| (name.position, self.transfer.snapshots.held().contains(name)));
         let name = partial.filter(is_held).or(under_way.filter(is_held)).or(newest);
         let Some(name) = name else {
-            tracing::warn!(laggard = %laggard.replica, "nobody holds what a laggard lacks");
+            tracing::warn!(laggard = %laggard.replica, "no replica holds a usable snapshot");
             return;
         };
         let before = before.filter(|offer| offer.name == name);
-        // Whoever asks again was not helped by the donor that it was told.
+        // A replica that asks again was not helped by the donor that it was given.
         let stalls = before.as_ref().filter(|offer| {
             offer.laggards.contains(&laggard) && self.ago(offer.at) > self.config.resend_timeout
         });
@@ -164,7 +165,8 @@ impl<T> Engine<T> {
         self.offer(all, donor, Offered::Snapshot(name), out);
     }
 
-    /// Rule L5: entries are taken only from an offer of the epoch open here.
+    /// Handles an offer. Only an offer in the epoch open here, from its sequencer, is accepted
+    /// (rule L5).
     pub(crate) fn on_offer(&mut self, from: Member, offer: &Offer, out: &mut Vec<Output<T>>) {
         let Some(epoch) = self.live().filter(|epoch| epoch.open.ballot == offer.epoch) else {
             return;
@@ -192,7 +194,7 @@ mod tests {
     use crate::wire::message::{Announce, Fetch, Missing};
     use crate::wire::types::{Ballot, Index, StoreId};
 
-    /// Which snapshot is offered to replica 3, when replica 2 holds one at that index.
+    /// Returns the snapshot that is offered to replica 3 if replica 2 holds one at index `held_at`.
     fn offered(held_at: u64) -> Option<SnapshotName> {
         let mut solo = Solo::new();
         let all = [member(1, 1), member(2, 2), member(3, 3)];
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn l2_a_snapshot_is_offered_up_to_the_commit_index() {
+    fn l2_only_a_snapshot_up_to_the_commit_index_is_offered() {
         assert_eq!(offered(2).map(|name| name.index()), Some(Index(2)));
         assert_eq!(offered(50), None);
     }

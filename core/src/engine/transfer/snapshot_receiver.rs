@@ -1,4 +1,4 @@
-//! A laggard receives a snapshot (rules L3 to L6).
+//! Receiving of a snapshot by a lagging replica (rules L3 to L6).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -12,35 +12,40 @@ use crate::wire::message::{Chunk, Message, Offered, Received};
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::{Incarnation, Index};
 
-/// Chunks that wait to be written. What comes beyond is dropped and comes again.
+/// Maximum number of chunks that wait to be written. Further ones are dropped, and sent again.
 pub(crate) const WRITING_MAX: usize = 32;
 
-/// A snapshot that comes in. It outlives epochs and donors (rule L5).
+/// A snapshot that is being received. It survives changes of the epoch and the donor (rule L5).
 #[derive(Debug)]
 pub(crate) struct SnapshotReceiver {
+    /// Name of the snapshot.
     pub(crate) name: SnapshotName,
+    /// Replica that sends it.
     pub(crate) donor: Incarnation,
     /// Number of chunks that are written.
     pub(crate) count: u64,
-    /// No chunk before this is missing.
+    /// Number of chunks at the start without a gap.
     whole_to: u64,
-    /// The chunks after it that are written. Grows by what has come in, never by what a name says.
+    /// Chunks after a gap that are written. Its size follows from the chunks received, never from
+    /// the size that a name claims.
     later: BTreeSet<u64>,
-    /// Chunks that are being written, and what the donor had sent by then.
+    /// Chunks that are being written, each with the donor's count of chunks sent by then.
     writing: VecDeque<(u64, u64)>,
-    /// Of what the donor has sent, as much is dealt with.
+    /// Count of the donor's chunks that this replica has dealt with.
     seen: u64,
-    /// As much was told.
+    /// Value of `seen` in the last `Received`.
     told: u64,
+    /// Time at which the last `Received` was sent.
     told_at: Duration,
-    /// It is to be told again, once the last word has left this replica.
+    /// Set if a `Received` is due once the last one has left this replica.
     tell: bool,
-    /// When a chunk last came, or a donor was named.
+    /// Time at which a chunk last arrived, or a donor was named.
     pub(crate) heard_at: Duration,
+    /// Time at which the transfer began.
     pub(crate) since: Duration,
-    /// All chunks are written, and it is being checked.
+    /// Set once all chunks are written, and the snapshot is being checked.
     checking: bool,
-    /// It is complete, and waits to be installed.
+    /// Head of the snapshot, once it is complete and waits to be installed.
     head: Option<Box<SnapshotHead>>,
 }
 
@@ -64,10 +69,12 @@ impl SnapshotReceiver {
         }
     }
 
+    /// Returns true if the chunk is written, or does not exist.
     fn has(&self, chunk: u64) -> bool {
         chunk < self.whole_to || chunk >= self.name.chunks() || self.later.contains(&chunk)
     }
 
+    /// Records that a chunk is written.
     fn add(&mut self, chunk: u64) {
         if self.has(chunk) {
             return;
@@ -79,11 +86,12 @@ impl SnapshotReceiver {
         }
     }
 
+    /// Returns true if the chunk is written or being written, or does not exist.
     fn is_coming(&self, chunk: u64) -> bool {
         self.has(chunk) || self.writing.iter().any(|(writing, _)| *writing == chunk)
     }
 
-    /// The first chunks missing: from one, before another.
+    /// Returns the first missing chunks, as a half-open range.
     fn gap(&self) -> Option<(u64, u64)> {
         let chunks = self.name.chunks();
         let first = (self.whole_to..chunks).find(|chunk| !self.is_coming(*chunk))?;
@@ -102,10 +110,12 @@ impl SnapshotReceiver {
         self.later.len()
     }
 
+    /// Returns true if all chunks are written.
     fn is_whole(&self) -> bool {
         self.count == self.name.chunks()
     }
 
+    /// Records that a chunk needs no further work here, though earlier ones may still be written.
     fn deal_with(&mut self, seen: u64) {
         match self.writing.back_mut() {
             Some((_, last)) => *last = seen.max(*last),
@@ -113,7 +123,7 @@ impl SnapshotReceiver {
         }
     }
 
-    /// How many bytes are here.
+    /// Returns the number of bytes that are written.
     pub(crate) fn bytes(&self) -> u64 {
         let most = self.count.saturating_mul(self.name.chunk_bytes(0));
         most.min(self.name.bytes)
@@ -121,9 +131,10 @@ impl SnapshotReceiver {
 }
 
 impl<T> Engine<T> {
-    /// Whether a snapshot would bring this log on. It must not take away what may have been
-    /// acked here (rule P3): a log that is a part of the base goes up to its end at least;
-    /// one that is not parts from the base before the base begins.
+    /// Returns true if a snapshot would advance this log. It must not remove entries that may have
+    /// been acked here (rule P3): for a log that is a part of the base, it has to reach beyond the
+    /// end of the log; for another log, it has to reach the place where the base begins, since the
+    /// log parts from the base before that.
     fn wants(&self, name: &SnapshotName) -> bool {
         self.live().is_some_and(|epoch| {
             let begins = epoch.open.history.first().map_or(Index(0), |(_, first)| *first);
@@ -134,7 +145,7 @@ impl<T> Engine<T> {
         })
     }
 
-    /// Rule L2: this laggard learns from whom it gets what it lacks.
+    /// Accepts an offer: this lagging replica learns its donor (rule L2).
     pub(crate) fn accept(&mut self, what: Offered, donor: Incarnation, out: &mut Vec<Output<T>>) {
         match what {
             Offered::Entries => {
@@ -149,14 +160,14 @@ impl<T> Engine<T> {
                     self.abandon_transfer(out);
                     tracing::info!(
                         replica = %self.me().replica, %name, donor = %donor.replica,
-                        bytes = name.bytes, "receives a snapshot"
+                        bytes = name.bytes, "receiving a snapshot"
                     );
                 }
                 let mut receiving =
                     known.unwrap_or_else(|| SnapshotReceiver::new(name, donor, now));
                 if receiving.donor != donor {
                     receiving.donor = donor;
-                    // What is being written was counted by another.
+                    // The counts of chunks being written are another donor's.
                     receiving.writing.iter_mut().for_each(|(_, seen)| *seen = 0);
                     receiving.seen = 0;
                 }
@@ -169,6 +180,7 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Handles a chunk: has it written, unless it is known or too many wait to be written.
     pub(crate) fn on_chunk(&mut self, chunk: Chunk, out: &mut Vec<Output<T>>) {
         let Chunk { name, number, donor, sent, bytes } = chunk;
         self.transfer.snapshots.pin(name, self.now.monotonic);
@@ -188,6 +200,7 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Records a written chunk, and has the snapshot checked if it was the last.
     pub(crate) fn on_chunk_written(
         &mut self,
         name: SnapshotName,
@@ -209,7 +222,7 @@ impl<T> Engine<T> {
         self.check_received(out);
     }
 
-    /// Has a snapshot checked when all of it is here, and the store is somebody's.
+    /// Has the snapshot checked once all of it is here and the store has an owner.
     fn check_received(&mut self, out: &mut Vec<Output<T>>) {
         if let Some(receiving) = &mut self.transfer.receiver
             && receiving.is_whole()
@@ -221,7 +234,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Tells the donor how far this laggard is, when it has dealt with something.
+    /// Reports progress to the donor if there is any.
     pub(crate) fn acknowledge_chunks(&mut self, out: &mut Vec<Output<T>>) {
         let is_due =
             |receiving: &SnapshotReceiver| receiving.tell || receiving.seen > receiving.told;
@@ -230,6 +243,7 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Sends a `Received`, or notes that one is due while the last one is still queued.
     fn send_received(&mut self, out: &mut Vec<Output<T>>) {
         let incarnation = self.me();
         let now = self.now.monotonic;
@@ -248,7 +262,7 @@ impl<T> Engine<T> {
         out.push(Output::Send(Message::Received(received)));
     }
 
-    /// What got lost is asked for again, in the end from another donor.
+    /// At a tick: requests lost chunks again, in the end from another donor.
     pub(crate) fn tend_snapshot_receiver(&mut self, out: &mut Vec<Output<T>>) {
         self.check_received(out);
         let Some(receiving) = &self.transfer.receiver else { return };
@@ -257,7 +271,7 @@ impl<T> Engine<T> {
         }
         let Config { election_timeout, resend_timeout, .. } = self.config;
         let is_due = if receiving.is_whole() {
-            // While it is looked at, the others have to know that it is still wanted.
+            // While the snapshot is checked, the others have to know that it is still wanted.
             self.unanswered(receiving.told_at) > election_timeout
         } else {
             self.ago(receiving.heard_at) > resend_timeout
@@ -268,24 +282,28 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Chunks come, or what has come is being looked at: nobody need be asked.
+    /// Returns true if no replica has to be asked for entries, because chunks arrive or the
+    /// snapshot is being checked.
     pub(crate) fn is_receiving(&self) -> bool {
         self.transfer.receiver.as_ref().is_some_and(|receiving| {
             receiving.is_whole() || self.ago(receiving.heard_at) < self.config.resend_timeout * 3
         })
     }
 
-    /// It may be complete by now, or have been taken here: then it is held like any other.
+    /// Gives up the transfer. The snapshot may be complete by now, or have been taken here; then it
+    /// is kept like any other.
     fn abandon_transfer(&mut self, out: &mut Vec<Output<T>>) {
         if let Some(receiving) = self.transfer.receiver.take() {
             out.push(Output::Snapshot(SnapshotCommand::Abandon(receiving.name)));
         }
     }
 
+    /// Forgets the transfer of a snapshot that turned out to be damaged.
     pub(crate) fn give_up_transfer(&mut self, name: SnapshotName) {
         self.transfer.receiver.take_if(|receiving| receiving.name == name);
     }
 
+    /// Handles a received snapshot that is complete and correct in the store.
     pub(crate) fn on_received_all(
         &mut self,
         name: SnapshotName,
@@ -301,9 +319,9 @@ impl<T> Engine<T> {
         self.install(out)
     }
 
-    /// Rule L6: log, tables and state are replaced together. The snapshot is complete and
-    /// durable; a crash before the log is leaves it to the restart. Not while the log is
-    /// frozen (rule B3).
+    /// Installs a snapshot: replaces log, tables and state together (rule L6). The snapshot is
+    /// already complete and durable; after a crash before the log is replaced, the restart does the
+    /// rest. Waits while the log is frozen (rule B3).
     pub(crate) fn install(&mut self, out: &mut Vec<Output<T>>) -> StepResult {
         if self.live().is_none() {
             return Ok(());
@@ -315,10 +333,10 @@ impl<T> Engine<T> {
         let name = receiving.name;
         let Some(head) = receiving.head.filter(|_| self.wants(&name)) else { return Ok(()) };
         let SnapshotHead { tables } = *head;
-        tracing::info!(replica = %self.me().replica, %name, "goes on from a snapshot");
+        tracing::info!(replica = %self.me().replica, %name, "continuing from a snapshot");
         self.log = Log::after_snapshot(tables.clone());
         self.see_time(true);
-        // What is known of others is in terms of the log that was.
+        // The progress of other replicas was measured against the old log.
         self.transfer.flow_control = FlowControl::default();
         self.commit.index = name.index();
         self.commit.handed_out = name.index();
@@ -342,8 +360,8 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// Rule N10: of commands in the snapshot it is known that they took effect, and not with
-    /// which output.
+    /// Answers callers whose commands are in the snapshot: they took effect, but their outputs are
+    /// unknown (rule N10).
     fn forgo_outputs(&mut self, out: &mut Vec<Output<T>>) {
         let Overtaken { taken, unknown, requests } = self.proposals.overtaken(&self.log);
         requests.into_iter().for_each(|ticket| self.requests.committed(ticket));
@@ -369,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_size_takes_no_memory_and_no_time() {
+    fn a_claimed_size_costs_neither_memory_nor_time() {
         let mut receiving = receiving(u64::MAX);
         let chunks = receiving.name.chunks();
         assert_eq!(receiving.gap(), Some((0, chunks)));
@@ -379,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gap_is_between_what_is_written_or_being_written() {
+    fn the_gap_lies_between_chunks_written_or_being_written() {
         let mut receiving = receiving(10 * CHUNK_BYTES as u64);
         assert_eq!(receiving.gap(), Some((0, 10)));
         receiving.whole_to = 2;

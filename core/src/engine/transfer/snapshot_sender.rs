@@ -1,4 +1,4 @@
-//! A donor sends a snapshot to all who need it (rule L3).
+//! Sending of a snapshot to all replicas that need it (rule L3).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,37 +12,43 @@ use crate::wire::message::{Chunk, Message, Received};
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::Incarnation;
 
-/// Chunks under way that no laggard has acknowledged. Too low: the ring idles between
-/// them. Too high: commands wait behind them.
+/// Maximum number of chunks in flight that some receiver has not acknowledged. If too low, the ring
+/// idles between them; if too high, commands wait behind them.
 pub(crate) const WINDOW: u64 = 8;
-/// The same while commands are under way, so that they keep most of the ring.
+/// The same while commands are in flight, so that they keep most of the ring.
 const WINDOW_BESIDE_COMMANDS: u64 = 2;
-/// They do not any more when what follows the snapshot takes that part of what the log may.
+/// Divisor of the log's limit: once the entries after the snapshot take this fraction, commands no
+/// longer have priority.
 const PRESSES_FROM: u64 = 4;
-/// After so many election timeouts without a word a laggard is not waited for, by its donor or by
-/// commands.
+/// Number of election timeouts after which a silent receiver is no longer waited for, neither by
+/// its donor nor by commands.
 pub(crate) const SILENT_TIMEOUTS: u32 = 4;
 
 /// A snapshot that this replica sends.
 #[derive(Debug)]
 pub(crate) struct SnapshotSender {
+    /// Name of the snapshot.
     pub(crate) name: SnapshotName,
+    /// Replicas that receive it.
     takers: BTreeMap<Incarnation, Taker>,
-    /// The next chunk of this pass over those that somebody lacks.
+    /// Next chunk in this pass over the chunks that some receiver lacks.
     cursor: u64,
-    /// Chunks sent, or being read to be sent.
+    /// Number of chunks sent, or being read to be sent.
     sent: u64,
-    /// Being read: which, and how many were sent with it.
+    /// Chunks being read, each with the value of `sent` that goes with it.
     reading: VecDeque<(u64, u64)>,
+    /// Time at which a chunk was last sent, or a receiver last made progress.
     moved_at: Duration,
 }
 
+/// A replica that receives the snapshot.
 #[derive(Debug)]
 struct Taker {
-    /// Of the chunks sent it has dealt with as many.
+    /// Number of the chunks sent that it has dealt with.
     seen: u64,
-    /// Chunks that it lacks.
+    /// First chunks that it lacks, as a half-open range.
     gap: (u64, u64),
+    /// Time at which its last message arrived.
     heard_at: Duration,
 }
 
@@ -58,8 +64,9 @@ impl SnapshotSender {
         }
     }
 
-    /// The next chunk that somebody lacks. A pass is over when nobody lacks a later one;
-    /// what got lost on the way is known when all have dealt with all of it.
+    /// Returns the next chunk that some receiver lacks. A pass ends when no receiver lacks a later
+    /// chunk. Chunks lost on the way are known once all receivers have dealt with everything sent;
+    /// then the next pass begins.
     fn next(&mut self) -> Option<u64> {
         for _ in 0..2 {
             let gaps = self.takers.values().map(|taker| taker.gap);
@@ -86,6 +93,7 @@ impl SnapshotSender {
         self.reading.len()
     }
 
+    /// Returns the number of chunks sent that the slowest receiver has not dealt with.
     fn under_way(&self) -> u64 {
         let seen = self.takers.values().map(|taker| taker.seen).min();
         self.sent - seen.unwrap_or(self.sent).min(self.sent)
@@ -93,20 +101,22 @@ impl SnapshotSender {
 }
 
 impl<T> Engine<T> {
-    /// This replica is named as the donor. It begins when a laggard says what it lacks.
+    /// Prepares to send a snapshot, because this replica was named as the donor. Sending begins
+    /// when a receiver reports what it lacks.
     pub(crate) fn donate(&mut self, name: SnapshotName) {
         if !self.transfer.snapshots.held().contains(&name) {
             return;
         }
         self.transfer.snapshots.pin(name, self.now.monotonic);
         if self.transfer.sender.as_ref().is_none_or(|donating| donating.name != name) {
-            // The count goes on over all that this replica gives, so that no acknowledgement
-            // of an earlier chunk counts for a later one.
+            // The count continues over all snapshots that this replica sends, so that an
+            // acknowledgement of an earlier chunk never counts for a later one.
             let sent = self.transfer.sender.as_ref().map_or(0, |donating| donating.sent);
             self.transfer.sender = Some(SnapshotSender::new(name, sent, self.now.monotonic));
         }
     }
 
+    /// Handles a receiver's report, and sends on.
     pub(crate) fn on_received(&mut self, received: &Received, out: &mut Vec<Output<T>>) {
         let Received { incarnation, name, donor, seen, gap, .. } = *received;
         let now = self.now.monotonic;
@@ -118,11 +128,11 @@ impl<T> Engine<T> {
             return;
         };
         let is_here = self.peers.has(incarnation);
-        // A gap of chunks that the snapshot does not have was refused with its message (N13).
+        // A gap of chunks that the snapshot does not have was rejected with its message (rule N13).
         match gap.filter(|_| donor == me && is_here) {
             Some(gap) => {
                 let sent = donating.sent;
-                // Whoever comes later owes nothing for what was sent before.
+                // A receiver that joins later owes nothing for chunks sent before.
                 let taker = donating.takers.entry(incarnation).or_insert_with(|| Taker {
                     seen: sent,
                     gap,
@@ -135,7 +145,7 @@ impl<T> Engine<T> {
                 taker.gap = gap;
                 taker.heard_at = now;
             }
-            // It has all, or another donor.
+            // It has all chunks, or another donor.
             None => {
                 donating.takers.remove(&incarnation);
             }
@@ -143,10 +153,11 @@ impl<T> Engine<T> {
         self.send_chunks(out);
     }
 
-    /// Sends on as far as the laggards have dealt with what was sent. What newer snapshots have
-    /// pushed out meanwhile they get from nobody, and ask for another.
+    /// Sends as many chunks as the window allows. If newer snapshots have displaced this one, sends
+    /// nothing: the receivers ask for another.
     fn send_chunks(&mut self, out: &mut Vec<Output<T>>) {
-        // Once much has been written since, commands wait for the snapshot, and not it for them.
+        // Once many entries follow the snapshot, commands wait for it, and no longer the other way
+        // round.
         let presses = |donating: &SnapshotSender| {
             self.log.bytes_after(donating.name.index()) > self.log_bytes_max() / PRESSES_FROM
         };
@@ -155,7 +166,7 @@ impl<T> Engine<T> {
         let is_held = |donating: &&mut SnapshotSender| snapshots.held().contains(&donating.name);
         let Some(donating) = sender.as_mut().filter(is_held) else { return };
         let window = if busy { WINDOW_BESIDE_COMMANDS } else { WINDOW };
-        // What is being read will be sent too.
+        // Chunks being read will be sent too.
         let has_room = |reading: usize| outbox.has_room() && reading < WINDOW as usize;
         while !donating.takers.is_empty()
             && donating.under_way() < window
@@ -168,6 +179,7 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Sends a chunk that was read from the store.
     pub(crate) fn on_chunk_read(
         &mut self,
         name: SnapshotName,
@@ -188,7 +200,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// FlowControl that are gone are not waited for, and chunks that got lost not either.
+    /// At a tick: forgets receivers that are gone or silent, and stops waiting for the
+    /// acknowledgement of lost chunks.
     pub(crate) fn tend_snapshot_sender(&mut self, out: &mut Vec<Output<T>>) {
         let now = self.now.monotonic;
         let resend = self.config.resend_timeout;
@@ -200,7 +213,7 @@ impl<T> Engine<T> {
         donating.takers.retain(|incarnation, taker| {
             members.has(*incarnation) && now.saturating_sub(taker.heard_at) < silent
         });
-        // What the disk has not given yet did not get lost.
+        // A chunk that the disk has not delivered yet is not lost.
         if donating.reading.is_empty() && is_lost {
             donating.moved_at = now;
             let sent = donating.sent;
@@ -232,7 +245,7 @@ mod tests {
         donating
     }
 
-    /// Sends what may be sent before anybody has dealt with it.
+    /// Takes all chunks that may be sent before any receiver has dealt with them.
     fn pass(donating: &mut SnapshotSender) -> Vec<u64> {
         std::iter::from_fn(|| {
             let chunk = donating.next()?;
@@ -243,27 +256,27 @@ mod tests {
     }
 
     #[test]
-    fn l3_one_pass_gives_each_chunk_once_to_all_who_lack_it() {
+    fn l3_one_pass_sends_each_missing_chunk_once() {
         let mut donating = donating(&[(0, 6), (4, 8)]);
         assert_eq!(pass(&mut donating), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(donating.under_way(), 8);
     }
 
     #[test]
-    fn l3_what_got_lost_is_sent_when_all_have_dealt_with_the_rest() {
+    fn l3_lost_chunks_are_sent_again_after_all_receivers_have_dealt_with_the_rest() {
         let mut donating = donating(&[(0, 4), (0, 4)]);
         assert_eq!(pass(&mut donating), [0, 1, 2, 3]);
         let sent = donating.sent;
         donating.takers.get_mut(&run(1)).unwrap().seen = sent;
         donating.takers.get_mut(&run(1)).unwrap().gap = (1, 2);
-        assert_eq!(pass(&mut donating), [], "the other may still lack what is under way");
+        assert_eq!(pass(&mut donating), [], "the other receiver may still get what is in flight");
         donating.takers.get_mut(&run(2)).unwrap().seen = sent;
         donating.takers.get_mut(&run(2)).unwrap().gap = (3, 4);
         assert_eq!(pass(&mut donating), [1, 3]);
     }
 
     #[test]
-    fn who_comes_later_gets_what_it_missed_behind_the_rest() {
+    fn a_later_receiver_gets_the_chunks_it_missed_after_the_rest() {
         let mut donating = donating(&[(0, 6)]);
         assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [0, 1, 2]);
         let taker = Taker { seen: 0, gap: (0, 6), heard_at: Duration::ZERO };
@@ -274,13 +287,13 @@ mod tests {
         assert_eq!((0..3).filter_map(|_| donating.next()).collect::<Vec<_>>(), [0, 1, 2]);
     }
 
-    /// The snapshot of a log that ends there.
+    /// Returns the name of a snapshot of a log that ends at `index`.
     fn snapshot(index: u64) -> SnapshotName {
         let position = Position { index: Index(index), ..Position::default() };
         SnapshotName { position, digest: Digest(1), bytes: 1000 }
     }
 
-    /// A sequencer that has taken a snapshot, and is named as its donor to replica 2.
+    /// Returns a sequencer that has taken a snapshot and named itself as its donor to replica 2.
     fn donor_of_its_first_snapshot() -> Solo {
         let mut solo = Solo::new();
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
@@ -294,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_cannot_be_is_not_read() {
+    fn a_chunk_that_does_not_exist_is_not_read() {
         let mut solo = donor_of_its_first_snapshot();
         let (name, donor) = (snapshot(1), solo.engine.me());
         let gaps = [(0, 2), (1, 2), (1, 0), (1, 1), (0, u64::MAX)];
@@ -309,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_newer_ones_have_pushed_out_is_given_no_more() {
+    fn a_snapshot_displaced_by_newer_ones_is_no_longer_sent() {
         let mut solo = donor_of_its_first_snapshot();
         let (name, donor) = (snapshot(1), solo.engine.me());
         let received =
@@ -317,7 +330,8 @@ mod tests {
         solo.deliver(member(2, 2), Message::Received(received.clone()));
         assert_eq!(solo.snapshot_commands, [SnapshotCommand::Read { name, chunk: 0 }]);
         solo.snapshot_commands.clear();
-        // So long nothing is heard of it that it is not kept for who receives it.
+        // Wait until the snapshot is no longer kept for its receiver, because nothing was heard of
+        // it.
         solo.wait(Duration::from_secs(100));
         solo.input(Input::Snapshot(SnapshotEvent::Taken(snapshot(2))));
         solo.input(Input::Snapshot(SnapshotEvent::Taken(snapshot(3))));

@@ -1,4 +1,5 @@
-//! Who receives the state, what is kept for it, and how much is ordered meanwhile (rule L7).
+//! Flow control: which replicas receive state, which entries are kept for them, and how much is
+//! ordered meanwhile (rule L7).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,72 +11,75 @@ use crate::engine::transfer::snapshot_sender::SILENT_TIMEOUTS;
 use crate::wire::message::{Fetch, Missing, Received};
 use crate::wire::types::{Incarnation, Index, ReplicaId};
 
-/// So many election timeouts what a laggard needs is kept after it was last heard of.
+/// Number of election timeouts for which the entries that a lagging replica needs are kept after it
+/// was last heard from.
 pub(crate) const KEPT_TIMEOUTS: u32 = 10;
-/// While commands are held back, a batch is ordered so many times in an election timeout.
-/// Too low: commands seem to stand still, and others start ballots. Too high: the log grows
-/// though it must not.
+/// Number of batches ordered per election timeout while commands are held back. If too low, the
+/// sequencer seems dead, and others start ballots; if too high, the log grows beyond its limit.
 const ORDERED_PER_TIMEOUT: u32 = 4;
-/// Maximum time for which commands are held back for one replica, over all its runs. Too low: a
-/// large state does not arrive beside many writes. Too high: a replica that is too slow for the
-/// group holds it up.
+/// Maximum time for which commands are held back for one replica, over all its runs. If too low, a
+/// large state does not arrive while there are many writes; if too high, a replica that is too slow
+/// for the group delays it.
 const HELD_BACK_MAX: Duration = Duration::from_secs(15 * 60);
-/// A replica gets back one second of that time in so many seconds in which commands are not held
-/// back for it. Too low: one that crashes again and again slows the group down for too long. Too
-/// high: one that has to receive the state twice on a day is not waited for.
+/// Divisor of the time in which commands are not held back for a replica: it regains this fraction
+/// of the maximum. If too low, a replica that crashes repeatedly slows the group down for too long;
+/// if too high, one that has to receive the state twice a day is not waited for.
 const REGAINED_PART: u32 = 16;
 
-/// Of what the log may take where it is kept, in eighths: what follows a snapshot may grow to the
-/// first while the snapshot comes, to the second while it is installed, and is given up after the
-/// last.
+/// Limits on the entries after a snapshot, in eighths of the log's limit: they may grow to the
+/// first while the snapshot is received, and to the second while it is installed. Beyond the last
+/// they are no longer kept.
 const GROWS_TO: u64 = 4;
 const FOLLOWED_FROM: u64 = 6;
 const GIVEN_UP_AFTER: u64 = 7;
 
-/// A replica that takes in what it lacks.
+/// A replica that receives the state that it lacks.
 #[derive(Debug)]
 struct Laggard {
-    /// It needs what follows this index.
+    /// It needs the entries after this index.
     after: Index,
     stage: Stage,
+    /// Time at which its last message arrived.
     heard_at: Duration,
 }
 
-/// How far it is, and up to which cost of the log ([`Log::cost`]) commands may be ordered before
-/// it is further.
+/// Progress of a lagging replica. `allowed` is the cost of the log ([`Log::cost`]) up to which
+/// commands may be ordered before the replica progresses further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Receives a snapshot, of which so many bytes are missing.
+    /// Receives a snapshot, of which `missing` bytes have not arrived.
     Receives { missing: u64, allowed: u64 },
-    /// Has the snapshot, and fetches what follows.
+    /// Has the snapshot, and fetches the entries after it.
     Follows { allowed: u64 },
-    /// Fetches entries, and never needed a snapshot: commands do not wait for it.
+    /// Fetches entries, and has not needed a snapshot. Commands do not wait for it.
     Fetches,
 }
 
-/// Those that are known.
+/// All lagging replicas that are known, and the time for which commands were held back for each.
 #[derive(Debug, Default)]
 pub(crate) struct FlowControl {
+    /// Lagging replicas, by run.
     known: BTreeMap<Incarnation, Laggard>,
-    /// For how long commands were held back for each replica.
+    /// Time for which commands were held back for each replica.
     waited: BTreeMap<ReplicaId, Waited>,
-    /// When that was last added to.
+    /// Time at which `waited` was last updated.
     ticked_at: Duration,
-    /// When they were last found to be held back.
+    /// Time at which commands were last found to be held back.
     held_back_at: Option<Duration>,
-    /// When a batch was last ordered.
+    /// Time at which a batch was last ordered.
     pub(crate) ordered_at: Duration,
 }
 
-/// For how long commands were held back for a replica, whichever run of it.
+/// Time for which commands were held back for a replica, over all its runs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Waited {
     total: Duration,
-    /// It has used up its time, and has not got half of it back yet.
+    /// Set once the replica has used up its time, until it has regained half of it.
     spent: bool,
 }
 
-/// How large the log may become, by [`Log::cost`], before so much follows an index.
+/// Returns the cost of the log ([`Log::cost`]) at which the entries after an index take this many
+/// eighths of the limit.
 fn cost_where(log: &Log, after: Index, eighths: u64, log_bytes_max: u64) -> u64 {
     log.cost() - log.bytes_after(after) + log_bytes_max / 8 * eighths
 }
@@ -86,10 +90,10 @@ impl FlowControl {
         self.known.len().max(self.waited.len())
     }
 
-    /// One has told how much of a snapshot it lacks.
+    /// Records how much of a snapshot a replica lacks.
     ///
-    /// What is left of the room is shared out over what is missing: whatever comes in allows its
-    /// part, so that both end together.
+    /// The room left in the log is shared out over the missing bytes: each part that arrives allows
+    /// as large a part of the room to be filled, so that both end together.
     fn receives(&mut self, received: &Received, log: &Log, log_bytes_max: u64, now: Duration) {
         let Received { incarnation, name, missing, .. } = *received;
         let (after, missing) = (name.index(), missing.saturating_mul(name.chunk_bytes(0)));
@@ -104,20 +108,20 @@ impl FlowControl {
             Some(Stage::Follows { .. }) => return,
             _ => log.cost() + log_bytes_max / 64,
         };
-        // When all is here it has yet to be looked at, for which there is no measure.
+        // The time that the check takes once all chunks are here cannot be estimated.
         let allowed = if missing == 0 { full_at(FOLLOWED_FROM) } else { allowed };
         let stage = Stage::Receives { missing, allowed };
         self.known.insert(incarnation, Laggard { after, stage, heard_at: now });
     }
 
-    /// One asks for what follows an index. Who comes from a snapshot has to come nearer: beyond the
-    /// room that there is while it installs the snapshot, for what it takes in half as much may be
-    /// added.
+    /// Records that a replica requests the entries after an index. A replica that has installed a
+    /// snapshot must come closer to the end of the log: beyond the room granted for the
+    /// installation, half as many bytes may be ordered as it takes in.
     fn fetches(&mut self, incarnation: Incarnation, after: Index, log: &Log, now: Duration) {
         let lacks = log.bytes_after(after);
         let known = self.known.get(&incarnation);
         let stage = match known.map(|known| (known.after, known.stage)) {
-            // It asks for more than it could be given: the snapshot is still to come.
+            // It asks for entries that no longer exist: the snapshot is yet to come.
             Some((index, Stage::Receives { .. })) if after < index => {
                 self.known.entry(incarnation).and_modify(|known| known.heard_at = now);
                 return;
@@ -139,7 +143,7 @@ impl FlowControl {
 }
 
 impl<T> Engine<T> {
-    /// One tells how much of a snapshot it lacks.
+    /// Records how much of a snapshot a replica lacks.
     pub(crate) fn note_received(&mut self, received: &Received) {
         if !self.peers.has(received.incarnation) {
             return;
@@ -148,7 +152,7 @@ impl<T> Engine<T> {
         self.transfer.flow_control.receives(received, &self.log, max, now);
     }
 
-    /// One asks for what it lacks of the log.
+    /// Records which entries a replica requests.
     pub(crate) fn note_fetch(&mut self, fetch: &Fetch) {
         let of_member = self.peers.has(fetch.incarnation);
         if let (true, Missing::Entries { after, .. }) = (of_member, fetch.missing) {
@@ -157,8 +161,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// One tells how far it has written what it took in. It may have to apply much before it asks
-    /// for more, and is not forgotten meanwhile.
+    /// Records how far a replica has acked. It may have to apply much before it asks for more, and
+    /// must not be forgotten meanwhile.
     pub(crate) fn note_progress(&mut self, incarnation: Incarnation, acked: Index) {
         let now = self.now.monotonic;
         match self.transfer.flow_control.known.get_mut(&incarnation) {
@@ -170,8 +174,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// From which index on entries are kept for laggards, and whoever receives that snapshot. What
-    /// has become too much is not.
+    /// Returns the index after which entries are kept, for lagging replicas and for receivers of
+    /// the pinned snapshot. Entries beyond the limit are not kept.
     pub(crate) fn kept_for_laggards(&self) -> Option<Index> {
         let span = self.config.election_timeout * KEPT_TIMEOUTS;
         let known = self.transfer.flow_control.known.values();
@@ -184,14 +188,15 @@ impl<T> Engine<T> {
         heard.chain(snapshot).filter(can_be).min()
     }
 
-    /// Rule L7: whether no batch may be ordered now. For who receives the state the others wait,
-    /// or it would have to begin again; but not so that they seem to stand still.
+    /// Returns true if no batch may be ordered now (rule L7). The group waits for a replica that
+    /// receives the state, because otherwise it would have to begin again; but a batch is ordered
+    /// from time to time, so that the sequencer never seems dead.
     pub(crate) fn is_held_back(&self) -> bool {
         let pause = self.config.election_timeout / ORDERED_PER_TIMEOUT;
         self.holding_back().is_some() && self.ago(self.transfer.flow_control.ordered_at) < pause
     }
 
-    /// For whom commands are held back.
+    /// Returns the replica for which commands are held back, if any.
     fn holding_back(&self) -> Option<Incarnation> {
         let span = self.config.election_timeout * SILENT_TIMEOUTS;
         let waits = |(incarnation, laggard): &(&Incarnation, &Laggard)| match laggard.stage {
@@ -206,17 +211,19 @@ impl<T> Engine<T> {
         self.transfer.flow_control.known.iter().find(waits).map(|(incarnation, _)| *incarnation)
     }
 
+    /// Returns true if commands have been held back for the replica for too long.
     fn has_spent_its_time(&self, laggard: ReplicaId) -> bool {
         self.transfer.flow_control.waited.get(&laggard).is_some_and(|waited| waited.spent)
     }
 
-    /// At a tick.
+    /// At a tick: forgets silent replicas, and accounts for the time for which commands were held
+    /// back.
     pub(crate) fn tend_flow_control(&mut self) {
         let now = self.now.monotonic;
         let span = self.config.election_timeout * KEPT_TIMEOUTS;
         let since =
             now.saturating_sub(std::mem::replace(&mut self.transfer.flow_control.ticked_at, now));
-        // Whoever sequences next knows for how long the others have waited already.
+        // Every replica keeps this account, so that the next sequencer knows it.
         let held_back_for = self.holding_back().map(|run| run.replica);
         let is_sequencing = self.is_sequencing();
         let FlowControl { known, waited, held_back_at, .. } = &mut self.transfer.flow_control;
@@ -245,14 +252,14 @@ impl<T> Engine<T> {
         if waited.spent {
             tracing::warn!(
                 laggard = %replica, waited = ?waited.total,
-                "commands are not held back any longer for a replica that receives the state more \
-                 slowly than they come; it may have to begin again: have clients write less, or \
-                 see to its disk and network"
+                "commands are no longer held back for a replica that receives the state more \
+                 slowly than they arrive; it may have to start again: reduce the write load, or \
+                 check its disk and network"
             );
         }
     }
 
-    /// The same for people.
+    /// Describes for the status which replica the commands wait for.
     pub(crate) fn waiting_for_laggard(&self) -> Option<String> {
         let is_new = |at: &Duration| self.ago(*at) < self.config.election_timeout;
         self.transfer.flow_control.held_back_at.filter(|at| self.is_sequencing() && is_new(at))?;
@@ -265,8 +272,8 @@ impl<T> Engine<T> {
                 run.replica
             ),
             _ => format!(
-                "ordering commands no faster than replica {} takes in what followed the state: it \
-                 lacks {} bytes",
+                "ordering commands no faster than replica {} fetches the entries after the state: \
+                 it lacks {} bytes",
                 run.replica,
                 self.log.bytes_after(laggard.after)
             ),

@@ -12,18 +12,18 @@ use crate::wire::types::{Digest, Origin, Position, StoreId};
 const LOG_BYTES_MAX: u64 = 4 << 20;
 const EIGHTH: u64 = LOG_BYTES_MAX / 8;
 const SLACK: u64 = LOG_BYTES_MAX / 64;
-/// At most.
+/// Maximum cost of a batch.
 const BATCH: u64 = 20_500;
-/// Of what is received.
+/// Chunks of the snapshot that is received.
 const CHUNKS: u64 = 100;
 
-/// A sequencer, and replica 2 that receives a snapshot of the log as it is.
+/// A sequencer, and replica 2, which receives a snapshot of the whole log.
 struct Pair {
     solo: Solo,
     name: SnapshotName,
-    /// By replica 3.
+    /// Number of batches proposed by replica 3.
     proposed: u64,
-    /// Of replica 2.
+    /// Current run of replica 2.
     run: Incarnation,
 }
 
@@ -60,13 +60,13 @@ impl Pair {
         self.solo.deliver(member(2, 2), Message::Fetch(fetch));
     }
 
-    /// Replica 3 proposes more than may be ordered; what is ordered then, in bytes behind the
+    /// Has replica 3 propose more than may be ordered. Returns the bytes of the entries after the
     /// snapshot.
     fn propose(&mut self) -> u64 {
         self.propose_some(250)
     }
 
-    /// The same with those that were not ordered, and others up to so many.
+    /// Proposes the batches again that were not ordered, and others, `count` in all.
     fn propose_again(&mut self, count: usize) -> u64 {
         let ordered = self.solo.engine.log.last_batch(ReplicaId(3));
         self.proposed = ordered.map_or(0, |last| last.number);
@@ -95,13 +95,13 @@ impl Pair {
     }
 }
 
-/// To a few batches.
+/// Asserts that two sizes differ by a few batches at most.
 fn assert_about(found: u64, expected: u64) {
-    assert!(found.abs_diff(expected) < 3 * BATCH, "{found}, not {expected}");
+    assert!(found.abs_diff(expected) < 3 * BATCH, "{found} instead of {expected}");
 }
 
 #[test]
-fn l7_what_is_ordered_keeps_to_the_room_there_is_until_the_snapshot_is_through() {
+fn l7_ordering_keeps_within_the_room_left_until_the_snapshot_has_arrived() {
     let mut pair = Pair::new();
     assert_about(pair.propose(), SLACK);
     assert_about(pair.propose(), SLACK);
@@ -116,7 +116,7 @@ fn l7_what_is_ordered_keeps_to_the_room_there_is_until_the_snapshot_is_through()
 }
 
 #[test]
-fn l7_who_follows_comes_nearer() {
+fn l7_a_replica_that_follows_a_snapshot_comes_closer() {
     let mut pair = Pair::new();
     pair.received(0);
     pair.propose();
@@ -131,7 +131,7 @@ fn l7_who_follows_comes_nearer() {
 }
 
 #[test]
-fn l7_who_needs_no_more_than_a_piece_is_not_waited_for() {
+fn l7_a_replica_within_one_piece_of_the_end_is_not_waited_for() {
     let mut pair = Pair::new();
     pair.received(0);
     let before = pair.propose();
@@ -143,7 +143,7 @@ fn l7_who_needs_no_more_than_a_piece_is_not_waited_for() {
 }
 
 #[test]
-fn l7_commands_never_stand_still_for_it() {
+fn l7_commands_never_stop_for_a_receiver() {
     let mut pair = Pair::new();
     let mut before = pair.propose();
     let pause = pair.solo.engine.config.election_timeout / ORDERED_PER_TIMEOUT;
@@ -162,7 +162,7 @@ fn l7_commands_never_stand_still_for_it() {
 }
 
 #[test]
-fn l7_who_is_silent_or_gone_or_too_slow_is_not_waited_for() {
+fn l7_a_silent_absent_or_slow_replica_is_not_waited_for() {
     let second = Duration::from_secs(1);
     let is_free = |pair: &mut Pair| {
         let before = pair.grown();
@@ -171,13 +171,13 @@ fn l7_who_is_silent_or_gone_or_too_slow_is_not_waited_for() {
     let mut pair = Pair::new();
     pair.propose();
     pair.wait(second * 3);
-    assert!(!is_free(&mut pair), "it may still be there");
+    assert!(!is_free(&mut pair), "the replica may still be alive");
     pair.wait(second);
-    assert!(is_free(&mut pair), "it is silent");
+    assert!(is_free(&mut pair), "the replica is silent");
 
     let mut pair = Pair::new();
     pair.solo.configure(&[member(1, 1), member(3, 3)], &[]);
-    assert!(is_free(&mut pair), "it is gone");
+    assert!(is_free(&mut pair), "the replica has left");
 
     let mut pair = Pair::new();
     pair.propose();
@@ -188,16 +188,16 @@ fn l7_who_is_silent_or_gone_or_too_slow_is_not_waited_for() {
         waited += second;
     }
     pair.received(CHUNKS);
-    assert!(!is_free(&mut pair), "not for so long");
+    assert!(!is_free(&mut pair), "the time is not used up yet");
     for _ in 0..4 {
         pair.wait(second);
     }
     pair.received(CHUNKS);
-    assert!(is_free(&mut pair), "it is too slow");
+    assert!(is_free(&mut pair), "the replica is too slow");
 }
 
 #[test]
-fn l7_a_replica_that_starts_again_and_again_is_not_waited_for_without_end() {
+fn l7_a_replica_that_restarts_repeatedly_is_waited_for_within_a_limit() {
     let second = Duration::from_secs(1);
     let mut pair = Pair::new();
     pair.solo.engine.config.snapshot_bytes = 1 << 40;
@@ -205,7 +205,7 @@ fn l7_a_replica_that_starts_again_and_again_is_not_waited_for_without_end() {
     let members = [member(1, 1), member(2, 2), member(3, 3)];
     let mut held_back = Duration::ZERO;
     for restart in 0..5 * 60 {
-        // It dies, and comes back as another run that begins anew.
+        // Replica 2 dies, and returns as another run that starts from nothing.
         pair.solo.configure(&[member(1, 1), member(3, 3)], &[]);
         pair.solo.configure(&members, &[member(2, 2)]);
         pair.run = run(2, 1000 + restart);
@@ -225,7 +225,7 @@ fn l7_a_replica_that_starts_again_and_again_is_not_waited_for_without_end() {
 }
 
 #[test]
-fn l7_who_lives_is_not_forgotten_while_it_applies_what_it_has() {
+fn l7_a_live_replica_is_remembered_while_it_applies_what_it_has() {
     let mut pair = Pair::new();
     pair.received(0);
     pair.propose();
@@ -262,13 +262,13 @@ fn l7_who_lives_is_not_forgotten_while_it_applies_what_it_has() {
 }
 
 #[test]
-fn l7_what_a_laggard_needs_is_kept_while_there_is_room_for_it() {
+fn l7_entries_that_a_lagging_replica_needs_are_kept_while_there_is_room() {
     let mut pair = Pair::new();
     let first = pair.name.index();
     pair.received(0);
     pair.propose();
     assert!(pair.grown() > pair.solo.engine.config.kept_bytes_max);
-    // A newer snapshot would let it all go.
+    // A newer snapshot would allow all of them to be dropped.
     let take = |pair: &mut Pair| {
         let position = pair.solo.engine.log.last();
         let name = SnapshotName { position, ..pair.name };
@@ -282,5 +282,5 @@ fn l7_what_a_laggard_needs_is_kept_while_there_is_room_for_it() {
     let start = take(&mut pair);
     assert!(start > first && start <= half, "{start} is not in {first} to {half}");
     pair.wait(pair.solo.engine.config.election_timeout * (KEPT_TIMEOUTS + 1));
-    assert!(take(&mut pair) > half, "nothing was heard of it");
+    assert!(take(&mut pair) > half, "nothing was heard from the replica");
 }
