@@ -30,7 +30,7 @@ impl StateMachine for Counter {
 
 type Counters = [Option<Replica<Sessions<Counter>>>; 3];
 
-/// How long the client waits before it tries another replica.
+/// Time after which the client tries another replica.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Proposes a command at one replica after the other until one of them answers.

@@ -1,7 +1,7 @@
 //! An HTTP service with axum. A full queue is answered at once, and never grows.
 //!
-//!     cargo run -p plainsong --example http_service                   a demo that ends by itself
-//!     cargo run -p plainsong --example http_service -- 127.0.0.1:8080     serves until it is killed
+//!     cargo run -p plainsong --example http_service            a demo that ends by itself
+//!     cargo run -p plainsong --example http_service -- 127.0.0.1:8080
 //!
 //!     curl -d 5 http://127.0.0.1:8080/add
 //!     curl http://127.0.0.1:8080/total

@@ -72,6 +72,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | this one | the API for applications |
+//! | [`guide`] | how to build a service, in short chapters with code |
 //! | [`session`] | exactly-once commands for clients that may lose the connection to their replica |
 //! | [`snapshot`] | snapshots of the state, for lagging replicas and for restarts |
 //! | [`engine`] | the protocol without I/O; rule labels such as N2 refer to `docs/protocol.md` |
@@ -95,6 +96,7 @@ mod feed;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod guide;
 mod machine;
 mod panics;
 mod pending;
@@ -121,3 +123,8 @@ pub use snapshot::Snapshot;
 pub use wire::entry::MembersChanged;
 pub use wire::types::*;
 pub use wire::{codec, message};
+
+/// Compiles and runs the code of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
