@@ -1,5 +1,5 @@
-//! A replica whose disk fails stops acknowledging at once, leaves the group, says why, and
-//! does not try again; the others go on, and nothing acknowledged is lost.
+//! A replica whose disk fails stops acknowledging at once, leaves the group, reports the reason and
+//! does not write again. The other replicas continue, and no acknowledged command is lost.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ use plainsong::{Incarnation, Nonce, ProposeError, Replica, ReplicaId, StopReason
 use plainsong_storage::{LogStore, MemoryLog, MemorySnapshots, SnapshotStore};
 
 #[test]
-fn an_engine_that_cannot_write_stops_and_says_why() {
+fn an_engine_that_cannot_write_stops_with_the_reason() {
     let incarnation = Incarnation { replica: ReplicaId(1), nonce: Nonce(1) };
     let config = Config::new(incarnation, StoreId(1), vec![ReplicaId(1)]);
     let mut engine: Engine<u64> = Engine::new(config, Now::default());
@@ -33,7 +33,7 @@ fn an_engine_that_cannot_write_stops_and_says_why() {
     );
 }
 
-/// What outlives a replica.
+/// The stores of a replica, which outlive it.
 #[derive(Default)]
 struct Site {
     log: Kept<MemoryLog>,
@@ -51,8 +51,8 @@ impl Site {
     }
 }
 
-/// Adds numbers until one is refused; returns the first that was not acknowledged.
-fn add_until_refused(replica: &Replica<Ledger>, from: u64) -> (u64, ProposeError) {
+/// Adds numbers until a proposal fails. Returns the first number that was not acknowledged.
+fn add_until_failure(replica: &Replica<Ledger>, from: u64) -> (u64, ProposeError) {
     for number in from.. {
         if let Err(error) = try_add(replica, number) {
             return (number, error);
@@ -61,7 +61,8 @@ fn add_until_refused(replica: &Replica<Ledger>, from: u64) -> (u64, ProposeError
     unreachable!()
 }
 
-/// The disk of replica `victim` fails while it proposes.
+/// Lets the disk of replica `victim` fail while it proposes, and checks that the group continues
+/// without it and that it can return.
 fn survives(
     victim: u32,
     faulty: impl Fn(&Node, &Site) -> (Replica<Ledger>, Box<dyn Fn() -> u64>),
@@ -83,27 +84,27 @@ fn survives(
         });
     }
     const EACH: u64 = 1_000_000;
-    let (not_acknowledged, error) = add_until_refused(&replicas[at], at as u64 * EACH);
+    let (not_acknowledged, error) = add_until_failure(&replicas[at], at as u64 * EACH);
     let stopped = || replicas[at].status().stopped;
     wait_until("the replica to have stopped", || stopped().is_some());
     let reason = stopped().unwrap();
     assert!(is_expected(&reason), "{reason}");
     let why = |error: &ProposeError| matches!(error, ProposeError::Stopped(why) if *why == reason);
     assert!(error == ProposeError::OutcomeUnknown || why(&error), "{error}");
-    // It is there for questions, and for nothing else.
-    assert!(why(&add_until_refused(&replicas[at], 7).1));
+    // The stopped replica reports its status and rejects everything else.
+    assert!(why(&add_until_failure(&replicas[at], 7).1));
     let others: Vec<_> = replicas.iter().filter(|r| r.status().stopped.is_none()).collect();
     assert_eq!(others.len(), 2);
-    wait_until("the others to have it gone", || {
+    wait_until("the others to see the departure", || {
         others.iter().all(|replica| replica.status().members.len() == 2)
     });
     add(others[0], 7 * EACH..7 * EACH + 100);
     let (expected, _) = read(others[1]);
     let first = at as u64 * EACH;
     let has = |number| expected.contains(&number);
-    assert!((first..not_acknowledged).all(has), "what was acknowledged is there");
-    assert_eq!(calls_after.unwrap()(), 0, "nothing is written after a failure");
-    // The disk is well again.
+    assert!((first..not_acknowledged).all(has), "an acknowledged command is lost");
+    assert_eq!(calls_after.unwrap()(), 0, "writes after the failure");
+    // The disk works again.
     drop(replicas.remove(at));
     sites[at].snapshots.with(MemorySnapshots::forget_drafts);
     nodes[at].start();
@@ -112,7 +113,7 @@ fn survives(
 }
 
 #[test]
-fn a_log_that_cannot_be_written_stops_its_replica_and_nobody_else() {
+fn a_failed_log_write_stops_only_that_replica() {
     for (victim, left) in [(1, Left::Nothing), (2, Left::Half), (3, Left::Everything)] {
         survives(
             victim,
@@ -128,8 +129,8 @@ fn a_log_that_cannot_be_written_stops_its_replica_and_nobody_else() {
 }
 
 #[test]
-fn snapshots_that_cannot_be_written_stop_their_replica_and_nobody_else() {
-    // To begin, to write a chunk, and to commit the second.
+fn a_failed_snapshot_write_stops_only_that_replica() {
+    // The failing call begins, writes a chunk of, or commits the second snapshot.
     for (victim, (call, left)) in
         (1..).zip([(4, Left::Nothing), (5, Left::Everything), (6, Left::Nothing)])
     {

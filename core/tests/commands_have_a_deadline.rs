@@ -1,4 +1,4 @@
-//! A command that finds no majority in the time that commands have (rule N10).
+//! Commands that are not answered within the proposal timeout (rule N10).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use plainsong::{Context, ProposeError, Replica, ReplicaId, Role, StateMachine};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Remembers every command in order.
+/// Records every command in order.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Journal(Vec<u64>);
 
@@ -40,7 +40,7 @@ fn answer(replica: &Replica<Journal>, command: u64) -> Result<Vec<u64>, ProposeE
 }
 
 #[test]
-fn what_was_never_sent_is_withdrawn_and_takes_no_effect() {
+fn an_unsent_command_is_withdrawn_and_takes_no_effect() {
     let ring = LocalRing::new();
     let (node, other) = (ring.node(), ring.node());
     let first = start(&node, 1, Duration::from_millis(100));
@@ -52,19 +52,19 @@ fn what_was_never_sent_is_withdrawn_and_takes_no_effect() {
 }
 
 #[test]
-fn what_was_sent_goes_on_and_its_caller_does_not_know() {
+fn a_sent_command_still_takes_effect_and_its_outcome_is_unknown() {
     let ring = LocalRing::new();
     let nodes = [ring.node(), ring.node()];
     let timeout = Duration::from_secs(1);
     let replicas = [start(&nodes[0], 1, timeout), start(&nodes[1], 2, timeout)];
     let until = Instant::now() + DEADLINE;
     while answer(&replicas[0], 1).is_err() {
-        assert!(Instant::now() < until, "no group");
+        assert!(Instant::now() < until, "no group has formed");
     }
     let stays = usize::from(replicas[1].status().role == Role::Sequencer);
     nodes[1 - stays].stop();
     while replicas[stays].status().waiting.is_none() {
-        assert!(Instant::now() < until, "it waits for a majority");
+        assert!(Instant::now() < until, "the replica does not report that it waits");
         std::thread::yield_now();
     }
     let error = answer(&replicas[stays], 7).unwrap_err();
@@ -72,7 +72,7 @@ fn what_was_sent_goes_on_and_its_caller_does_not_know() {
     nodes[1 - stays].start();
     loop {
         let Ok(journal) = answer(&replicas[stays], 8) else {
-            assert!(Instant::now() < until, "the group goes on");
+            assert!(Instant::now() < until, "the group does not continue");
             continue;
         };
         let places = journal.iter().filter(|command| **command == 7).count();

@@ -1,5 +1,5 @@
-//! Who subscribes to a replica hears what changes about it; who watches a feed of its state
-//! machine hears what commands change.
+//! Subscribers of a replica receive the changes of its status; watchers of a feed receive the
+//! changes of its state machine.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,10 +14,10 @@ use plainsong::{
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Adds up, and tells each sum.
+/// Adds numbers and publishes each sum.
 struct Sum {
     sum: u64,
-    told: Feed<u64>,
+    sums: Feed<u64>,
 }
 
 impl StateMachine for Sum {
@@ -27,7 +27,7 @@ impl StateMachine for Sum {
 
     fn apply(&mut self, context: &Context, number: u64) -> u64 {
         self.sum += number;
-        self.told.push(context.index(), self.sum);
+        self.sums.push(context.index(), self.sum);
         self.sum
     }
 
@@ -37,13 +37,13 @@ impl StateMachine for Sum {
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
         self.sum = plainsong::snapshot::read(from)?;
-        self.told.jump();
+        self.sums.jump();
         Ok(())
     }
 }
 
 fn start(ring: &LocalRing, id: u32, voters: &[u32]) -> Replica<Sum> {
-    Replica::builder(ReplicaId(id), Sum { sum: 0, told: Feed::new(1000) })
+    Replica::builder(ReplicaId(id), Sum { sum: 0, sums: Feed::new(1000) })
         .transport(ring.node())
         .group("events")
         .bootstrap(voters.iter().copied().map(ReplicaId))
@@ -53,13 +53,13 @@ fn start(ring: &LocalRing, id: u32, voters: &[u32]) -> Replica<Sum> {
         .unwrap()
 }
 
-/// Takes events until there is such a one.
-fn wait_for(what: &str, watcher: &mut Watcher<Event>, is_it: impl Fn(&Event) -> bool) {
+/// Receives events until one matches.
+fn wait_for(what: &str, watcher: &mut Watcher<Event>, matches: impl Fn(&Event) -> bool) {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match watcher.wait_timeout(left) {
-            Ok(Some(News::Item(_, event))) if is_it(&event) => return,
+            Ok(Some(News::Item(_, event))) if matches(&event) => return,
             Ok(Some(News::Item(..))) => {}
             other => panic!("{what}: {other:?}"),
         }
@@ -67,7 +67,7 @@ fn wait_for(what: &str, watcher: &mut Watcher<Event>, is_it: impl Fn(&Event) -> 
 }
 
 #[test]
-fn who_subscribes_hears_of_roles_members_voters_and_the_end() {
+fn a_subscriber_receives_changes_of_role_members_voters_and_the_stop() {
     let ring = LocalRing::new();
     let first = start(&ring, 1, &[1, 2]);
     let mut events = first.subscribe();
@@ -96,7 +96,7 @@ fn who_subscribes_hears_of_roles_members_voters_and_the_end() {
     });
     wait_for("a role", &mut others, |event| *event == Event::Role(Role::Learner));
     second.stop();
-    wait_for("the end", &mut others, |event| *event == Event::Stopped(StopReason::Asked));
+    wait_for("the stop", &mut others, |event| *event == Event::Stopped(StopReason::Asked));
     while others.try_next().is_some() {}
     assert_eq!(others.wait(), None);
     wait_for(
@@ -107,14 +107,14 @@ fn who_subscribes_hears_of_roles_members_voters_and_the_end() {
 }
 
 #[test]
-fn changes_are_told_at_every_replica_from_a_read_on_without_a_gap() {
+fn a_watcher_created_in_a_read_receives_all_later_changes() {
     let ring = LocalRing::new();
     let replicas: Vec<_> = [1, 2].map(|id| start(&ring, id, &[1, 2])).into();
     for number in 1..10 {
         replicas[0].propose(number).wait_timeout(DEADLINE).unwrap();
     }
-    let look = |sum: &Sum| (sum.sum, sum.told.watch());
-    let (before, mut told) =
+    let look = |sum: &Sum| (sum.sum, sum.sums.watch());
+    let (before, mut sums) =
         replicas[1].read(Consistency::Linearizable, look).wait_timeout(DEADLINE).unwrap();
     assert_eq!(before, 45);
     for number in 10..15 {
@@ -124,9 +124,9 @@ fn changes_are_told_at_every_replica_from_a_read_on_without_a_gap() {
     let mut last = None;
     for number in 10..15 {
         sum += number;
-        match told.wait_timeout(DEADLINE).unwrap() {
-            Some(News::Item(index, told)) => {
-                assert_eq!(told, sum);
+        match sums.wait_timeout(DEADLINE).unwrap() {
+            Some(News::Item(index, received)) => {
+                assert_eq!(received, sum);
                 assert!(Some(index) > last);
                 last = Some(index);
             }
@@ -136,23 +136,23 @@ fn changes_are_told_at_every_replica_from_a_read_on_without_a_gap() {
 }
 
 #[test]
-fn a_snapshot_is_a_jump() {
+fn a_watcher_learns_that_a_snapshot_replaced_the_state() {
     let ring = LocalRing::new();
     let replicas: Vec<_> = [1, 2].map(|id| start(&ring, id, &[1, 2])).into();
     for number in 1..100 {
         replicas[0].propose(number).wait_timeout(DEADLINE).unwrap();
     }
-    let told = Feed::new(1000);
-    let mut watcher = told.watch();
-    let late = Replica::builder(ReplicaId(3), Sum { sum: 0, told })
+    let sums = Feed::new(1000);
+    let mut watcher = sums.watch();
+    let late = Replica::builder(ReplicaId(3), Sum { sum: 0, sums })
         .transport(ring.node())
         .group("events")
         .start()
         .unwrap();
     assert_eq!(watcher.wait_timeout(DEADLINE).unwrap(), Some(News::Lagged(None)));
     late.propose(50).wait_timeout(DEADLINE).unwrap();
-    let mut heard = None;
-    while !matches!(heard, Some(News::Item(_, 5000))) {
-        heard = watcher.wait_timeout(DEADLINE).unwrap();
+    let mut news = None;
+    while !matches!(news, Some(News::Item(_, 5000))) {
+        news = watcher.wait_timeout(DEADLINE).unwrap();
     }
 }

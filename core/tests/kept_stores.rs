@@ -1,4 +1,4 @@
-//! Replicas that come back with the stores they left.
+//! Replicas that restart with their stores.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -35,7 +35,7 @@ impl Site {
         self.replica = Some(builder.start().unwrap());
     }
 
-    /// The others are not told.
+    /// Stops the replica without letting it leave the group.
     fn kill(&mut self) {
         self.node.stop();
         self.replica = None;
@@ -56,7 +56,7 @@ fn votes(site: &Site) -> bool {
 }
 
 #[test]
-fn each_in_turn_is_killed_and_comes_back_with_everything() {
+fn each_replica_in_turn_recovers_everything_after_a_kill() {
     let mut sites = group();
     for round in 0..6_u64 {
         let at = (round % 3) as usize;
@@ -72,13 +72,13 @@ fn each_in_turn_is_killed_and_comes_back_with_everything() {
 }
 
 #[test]
-fn all_are_killed_at_once_and_nothing_acknowledged_is_lost() {
+fn nothing_acknowledged_is_lost_when_all_replicas_are_killed_at_once() {
     let mut sites = group();
     for round in 0..3_u64 {
         let at = (round % 3) as usize;
         add(sites[at].replica(), round * 70..round * 70 + 70);
         sites.iter_mut().for_each(Site::kill);
-        // In any order, and a majority is enough.
+        // A majority is enough, in any order.
         sites[at].start();
         sites[(at + 2) % 3].start();
         let (numbers, _) = read(sites[at].replica());
@@ -87,11 +87,11 @@ fn all_are_killed_at_once_and_nothing_acknowledged_is_lost() {
         wait_until("all to vote", || sites.iter().all(votes));
     }
     let epochs = sites[0].replica().status().epoch.unwrap().counter;
-    assert!(epochs >= 4, "a new epoch after each: {epochs}");
+    assert!(epochs >= 4, "no new epoch after each restart: {epochs}");
 }
 
 #[test]
-fn a_minority_that_was_away_for_long_comes_back_to_a_snapshot() {
+fn a_minority_that_was_away_for_long_receives_a_snapshot() {
     let mut sites = group();
     let ballast = Command::Grow(1_000_000);
     sites[0].replica().propose(ballast).wait_timeout(DEADLINE).unwrap();
@@ -100,7 +100,7 @@ fn a_minority_that_was_away_for_long_comes_back_to_a_snapshot() {
     sites[2].start();
     wait_until("it to vote again", || votes(&sites[2]));
     assert_eq!(read(sites[2].replica()), read(sites[0].replica()));
-    // What it installed it keeps.
+    // The installed snapshot survives a restart.
     sites[2].kill();
     sites[2].start();
     wait_until("it to vote again", || votes(&sites[2]));
@@ -108,7 +108,7 @@ fn a_minority_that_was_away_for_long_comes_back_to_a_snapshot() {
 }
 
 #[test]
-fn a_group_on_disk_goes_on_after_all_of_it_stopped() {
+fn a_group_on_disk_continues_after_all_replicas_stopped() {
     let (ring, folder) = (LocalRing::new(), tempfile::tempdir().unwrap());
     let start = |id: u32| {
         let builder = builder(&ring.node(), id, &[1, 2, 3]);
@@ -120,7 +120,7 @@ fn a_group_on_disk_goes_on_after_all_of_it_stopped() {
         let (numbers, _) = read(&replicas[2]);
         assert!(numbers.into_iter().eq(0..round * 80 + 80));
         let twice = start(1).map(drop).unwrap_err();
-        assert!(matches!(twice, StartError::Store(_)), "another process has it: {twice}");
+        assert!(matches!(twice, StartError::Store(_)), "a folder was opened twice: {twice}");
     }
     let path = folder.path().join("2");
     let wrong = builder(&ring.node(), 3, &[1, 2, 3]).folder(path).start().map(drop).unwrap_err();
@@ -128,7 +128,7 @@ fn a_group_on_disk_goes_on_after_all_of_it_stopped() {
 }
 
 #[test]
-fn another_replicas_store_is_refused_with_both_ids() {
+fn the_store_of_another_replica_is_rejected_with_both_ids() {
     let mut sites = group();
     add(sites[0].replica(), 0..1);
     sites[1].kill();
@@ -142,7 +142,7 @@ fn another_replicas_store_is_refused_with_both_ids() {
 }
 
 #[test]
-fn a_log_that_is_not_what_was_written_is_refused_and_the_entry_named() {
+fn a_damaged_log_is_rejected_with_the_damaged_entry() {
     let mut sites = group();
     add(sites[0].replica(), 0..10);
     sites[1].kill();
@@ -160,7 +160,7 @@ fn a_log_that_is_not_what_was_written_is_refused_and_the_entry_named() {
     let again = builder(node, 2, &[]).stores(log.clone(), snapshots.clone());
     let text = again.start().map(drop).unwrap_err().to_string();
     assert!(text.contains("of the log is damaged"), "{text}");
-    // The others go on without it.
+    // The other replicas continue without it.
     add(sites[0].replica(), 10..20);
     assert_eq!(sites[0].replica().status().voters, [1, 2, 3].map(ReplicaId));
 }

@@ -1,4 +1,4 @@
-//! Replicas that lag behind what the others keep get a snapshot, while the group goes on.
+//! Replicas that lag too far for the logs of the others receive a snapshot while the group commits.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,11 +18,11 @@ use plainsong_storage::MemoryLog;
 
 const CHUNK_KIND: [u8; 2] = 11_u16.to_le_bytes();
 
-/// Three replicas that hold the same snapshot and have cut their logs behind it, and the next
-/// number to be added.
+/// Starts three replicas that hold the same snapshot and have compacted their logs. Also returns
+/// the next number to add.
 ///
 /// A replica takes a snapshot at each multiple of `SNAPSHOT_EVERY` unless it is still writing the
-/// one before, so all of them are waited for at each multiple.
+/// previous one, so this waits for all replicas at each multiple.
 fn group(ring: &LocalRing, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u64) {
     let nodes: Vec<_> = (0..3).map(|_| ring.node()).collect();
     let replicas: Vec<_> = (1..)
@@ -30,7 +30,7 @@ fn group(ring: &LocalRing, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u6
         .map(|(id, node)| builder(node, id, &[1, 2, 3]).start().unwrap())
         .collect();
     replicas[0].propose(Command::Grow(ballast)).wait_timeout(DEADLINE).unwrap();
-    wait_until("the first replica to tell of it", || replicas[0].status().applied.0 >= 2);
+    wait_until("the status of the first replica", || replicas[0].status().applied.0 >= 2);
     let mut next = 0;
     for multiple in (1..=4).map(|count| count * SNAPSHOT_EVERY) {
         let entries = multiple - replicas[0].status().last.0;
@@ -40,13 +40,13 @@ fn group(ring: &LocalRing, ballast: u64) -> (Vec<Node>, Vec<Replica<Ledger>>, u6
             replicas.iter().all(|replica| replica.status().snapshot == Some(Index(multiple)))
         });
     }
-    wait_until("the log to be cut everywhere", || {
+    wait_until("the log to be compacted everywhere", || {
         replicas.iter().all(|replica| replica.status().first_kept.0 > SNAPSHOT_EVERY)
     });
     (nodes, replicas, next)
 }
 
-fn is_in_step(replica: &Replica<Ledger>) -> bool {
+fn has_caught_up(replica: &Replica<Ledger>) -> bool {
     let status = replica.status();
     status.role == Role::Learner && status.waiting.is_none()
 }
@@ -69,29 +69,29 @@ fn a_joiner_catches_up_while_the_group_commits() {
             seen = Some(transfer);
             gate.open_until(u64::MAX);
         }
-        is_in_step(&joiner)
+        has_caught_up(&joiner)
     });
-    let transfer = seen.expect("it was told how far it is");
+    let transfer = seen.expect("the status showed the progress of the transfer");
     assert!(transfer.of_bytes > 20_000_000, "{transfer:?}");
     let (numbers, sum) = read(&joiner);
     assert!(numbers.into_iter().eq(0..next));
     assert_eq!(sum, read(&replicas[0]).1);
-    // It goes on like the others.
+    // The joiner proposes like the others.
     add(&joiner, next..next + 100);
-    wait_until("everybody to have applied the same", || {
+    wait_until("all replicas to have applied the same entries", || {
         replicas.iter().all(|replica| replica.status().applied == joiner.status().applied)
     });
 }
 
 #[test]
-fn when_its_donor_dies_another_goes_on_with_what_still_lacks() {
+fn another_donor_continues_the_transfer_when_the_first_dies() {
     let ring = LocalRing::new();
     let (nodes, replicas, _) = group(&ring, 20_000_000);
     let gate = Gate::until(40);
     let joiner =
         builder(&ring.node(), 4, &[]).stores(MemoryLog::new(), gate.snapshots()).start().unwrap();
     let mut had = None;
-    wait_until("all chunks to be there that are let through", || {
+    wait_until("the chunks that the gate lets through", || {
         had = joiner.status().transfer.filter(|transfer| transfer.bytes > 2_000_000);
         had.is_some()
     });
@@ -99,13 +99,13 @@ fn when_its_donor_dies_another_goes_on_with_what_still_lacks() {
     let donor = had.donor.0 as usize - 1;
     nodes[donor].stop();
     gate.open_until(80);
-    wait_until("another to go on with it", || {
+    wait_until("another donor to continue", || {
         let transfer = joiner.status().transfer.unwrap();
-        assert!(transfer.bytes >= had.bytes, "it does not begin again: {transfer:?}");
+        assert!(transfer.bytes >= had.bytes, "the transfer started again: {transfer:?}");
         transfer.donor != had.donor && transfer.bytes > had.bytes
     });
     gate.open_until(u64::MAX);
-    wait_until("the joiner to be in step", || is_in_step(&joiner));
+    wait_until("the joiner to catch up", || has_caught_up(&joiner));
     assert_eq!(read(&joiner), read(&replicas[(donor + 1) % 3]));
 }
 
@@ -142,11 +142,12 @@ fn one_stream_serves_two_joiners() {
         joiners.iter().all(|joiner| joiner.status().transfer.is_some())
     });
     gates.iter().for_each(|gate| gate.open_until(u64::MAX));
-    wait_until("both joiners to be in step", || joiners.iter().all(is_in_step));
+    wait_until("both joiners to catch up", || joiners.iter().all(has_caught_up));
     let expected = read(&replicas[0]);
     assert!(joiners.iter().all(|joiner| read(joiner) == expected));
     stop.store(true, Ordering::Relaxed);
     listener.join().unwrap();
     let (sent, needed) = (chunks.load(Ordering::Relaxed), 30_000_000 / 61_440);
-    assert!(sent >= needed && sent < needed * 5 / 4, "{sent} chunks for two who need {needed}");
+    let enough = sent >= needed && sent < needed * 5 / 4;
+    assert!(enough, "{sent} chunks were sent to two joiners that need {needed}");
 }

@@ -1,4 +1,4 @@
-//! Reads that leave the log alone, on three replicas with their real threads.
+//! Reads without log entries, on three replicas with their real threads.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -51,7 +51,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn every_replica_reads_what_was_answered_anywhere_and_the_log_does_not_grow() {
+fn every_replica_reads_all_answered_commands_and_the_log_does_not_grow() {
     let (_, replicas) = group();
     for round in 1..=300 {
         let proposer = &replicas[round % 3];
@@ -60,10 +60,10 @@ fn every_replica_reads_what_was_answered_anywhere_and_the_log_does_not_grow() {
             assert_eq!(read(replica, Consistency::Linearizable), Ok(sum));
         }
     }
-    // A twentieth of a second is how old a status may be.
+    // A status is up to 50 ms old.
     let last = |at: usize| replicas[at].status().last;
     wait_until("all to have the same log", || last(0) == last(1) && last(1) == last(2));
-    assert!(last(0).0 < 310, "300 commands, and no reads: {}", last(0));
+    assert!(last(0).0 < 310, "more entries than commands: {}", last(0));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_lone_read_does_not_wait_for_a_timer() {
 }
 
 #[test]
-fn a_read_in_order_sees_what_was_proposed_before_it_and_is_not_answered() {
+fn a_read_your_writes_read_sees_unanswered_commands_proposed_before_it() {
     let (_, replicas) = group();
     let mut pending = Vec::new();
     for number in 1..=2000 {
@@ -99,27 +99,27 @@ fn a_read_in_order_sees_what_was_proposed_before_it_and_is_not_answered() {
 }
 
 #[test]
-fn without_a_majority_a_read_says_what_is_missing_and_a_local_one_is_answered() {
+fn without_a_majority_only_local_reads_are_answered() {
     let (nodes, replicas) = group();
     replicas[0].propose(5).wait_timeout(DEADLINE).unwrap();
     let stays = replicas.iter().position(|r| read(r, Consistency::Linearizable) == Ok(5)).unwrap();
     let others: Vec<_> = (0..3).filter(|at| *at != stays).collect();
     others.iter().for_each(|at| nodes[*at].stop());
     let alone = format!("waiting for a majority of 1 2 3: have {}", stays + 1);
-    wait_until("to know", || replicas[stays].status().waiting.as_ref() == Some(&alone));
+    wait_until("the blocked status", || replicas[stays].status().waiting.as_ref() == Some(&alone));
     let waits = replicas[stays].read(Consistency::Linearizable, |sum| sum.0);
     assert_eq!(read(&replicas[stays], Consistency::Local), Ok(5));
     let given_up = replicas[stays].read(Consistency::Linearizable, |sum| sum.0);
     assert_eq!(given_up.wait_timeout(Duration::from_millis(50)), Err(ReadError::Timeout));
     assert_eq!(waits.wait_timeout(DEADLINE), Err(ReadError::NoMajority(alone)));
-    // One that waits when the majority comes back is answered.
+    // A read that waits when the majority returns is answered.
     let waits = replicas[stays].read(Consistency::Linearizable, |sum| sum.0);
     others.iter().for_each(|at| nodes[*at].start());
     assert_eq!(waits.wait_timeout(DEADLINE), Ok(5));
 }
 
 #[test]
-fn reads_go_on_through_the_death_of_the_sequencer() {
+fn reads_are_answered_when_the_sequencer_dies() {
     let (nodes, replicas) = group();
     replicas[0].propose(7).wait_timeout(DEADLINE).unwrap();
     let sequences = |replica: &Replica<Sum>| replica.status().role == Role::Sequencer;
@@ -136,7 +136,7 @@ fn reads_go_on_through_the_death_of_the_sequencer() {
 }
 
 #[test]
-fn a_read_that_panics_is_the_readers_own_affair() {
+fn a_read_that_panics_fails_without_stopping_the_replica() {
     let (_, mut replicas) = group();
     replicas[0].propose(1).wait_timeout(DEADLINE).unwrap();
     let bad = replicas[0].read(Consistency::Linearizable, |_| -> u64 { panic!("of the reader") });

@@ -1,4 +1,4 @@
-//! Reads of the state as it is at one replica, with its real threads.
+//! Local reads at one replica with its real threads.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use cpg::embedded::LocalRing;
 use plainsong::{Consistency, Context, Replica, ReplicaId, StateMachine};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Applied when [`GATE`] is open, and not before.
+/// A command whose `apply` blocks until [`GATE`] is open.
 const WAITS: u64 = 1 << 32;
 
 static GATE: Mutex<()> = Mutex::new(());
@@ -30,8 +30,8 @@ impl StateMachine for Sum {
 
     fn apply(&mut self, _: &Context, add: u64) -> u64 {
         if add == WAITS {
-            let told = lock(&APPLYING).take();
-            told.unwrap().send(()).unwrap();
+            let applying = lock(&APPLYING).take();
+            applying.unwrap().send(()).unwrap();
             drop(lock(&GATE));
         }
         self.0 += add;
@@ -49,22 +49,22 @@ fn alone() -> Replica<Sum> {
     replica
 }
 
-/// Waits until nothing is being applied: then a local read runs on the thread that asks.
+/// Waits until nothing is being applied. Then a local read runs on the calling thread.
 fn idle(replica: &Replica<Sum>) {
     let me = thread::current().id();
     let runs_on = || replica.read(Consistency::Local, |_| thread::current().id());
     let end = Instant::now() + DEADLINE;
     while runs_on().wait_timeout(DEADLINE) != Ok(me) {
-        assert!(Instant::now() < end, "it never was");
+        assert!(Instant::now() < end, "the replica never became idle");
     }
 }
 
-/// Those who are here at the same time.
+/// A barrier with a timeout.
 #[derive(Default)]
-struct Meeting(Mutex<u32>, Condvar);
+struct Barrier(Mutex<u32>, Condvar);
 
-impl Meeting {
-    /// Whether so many have come.
+impl Barrier {
+    /// Waits for `count` threads. Returns false after the deadline.
     fn is_joined_by(&self, count: u32) -> bool {
         let mut here = lock(&self.0);
         *here += 1;
@@ -75,18 +75,18 @@ impl Meeting {
 }
 
 #[test]
-fn local_reads_run_beside_each_other_and_beside_linearizable_ones() {
+fn local_reads_run_in_parallel_with_each_other_and_with_linearizable_ones() {
     let replica = alone();
-    // Whoever proposed is answered a moment before its command is done with.
+    // The caller is answered slightly before the apply thread is done with the command.
     idle(&replica);
-    let meeting = Arc::new(Meeting::default());
+    let barrier = Arc::new(Barrier::default());
     let look = |consistency| {
-        let meeting = Arc::clone(&meeting);
-        replica.read(consistency, move |_| meeting.is_joined_by(3))
+        let barrier = Arc::clone(&barrier);
+        replica.read(consistency, move |_| barrier.is_joined_by(3))
     };
     thread::scope(|scope| {
         let linearizable = look(Consistency::Linearizable);
-        // Only the apply thread would look at it for both of them one after the other.
+        // On the apply thread these reads would run one after the other.
         let others: Vec<_> =
             (0..2).map(|_| scope.spawn(|| look(Consistency::Local).wait())).collect();
         assert_eq!(linearizable.wait_timeout(DEADLINE * 2), Ok(true));
@@ -95,14 +95,14 @@ fn local_reads_run_beside_each_other_and_beside_linearizable_ones() {
 }
 
 #[test]
-fn who_reads_while_a_command_is_applied_is_not_held_up_and_sees_it() {
+fn a_read_requested_during_apply_does_not_block_and_sees_the_command() {
     let replica = alone();
     let gate = lock(&GATE);
-    let (tell, told) = mpsc::channel();
-    *lock(&APPLYING) = Some(tell);
+    let (applying, applies) = mpsc::channel();
+    *lock(&APPLYING) = Some(applying);
     let proposed = replica.propose(WAITS);
-    told.recv_timeout(DEADLINE).unwrap();
-    // Would never come back if it waited for the command.
+    applies.recv_timeout(DEADLINE).unwrap();
+    // `read` would never return if it waited for the command.
     let reads: Vec<_> = (0..10).map(|_| replica.read(Consistency::Local, |sum| sum.0)).collect();
     drop(gate);
     assert_eq!(proposed.wait_timeout(DEADLINE), Ok(WAITS + 1));
@@ -111,10 +111,10 @@ fn who_reads_while_a_command_is_applied_is_not_held_up_and_sees_it() {
     }
 }
 
-/// Ends those who look at it, however a test goes.
-struct Ends<'a>(&'a AtomicBool);
+/// Sets the flag when dropped, even if the test panics.
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Ends<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -130,7 +130,7 @@ fn local_reads_of_one_thread_never_go_back() {
                 drop(replica.propose(1));
             }
         });
-        let _ends = Ends(&is_enough);
+        let _set = SetOnDrop(&is_enough);
         let (mut seen, mut changes) = (0, 0);
         while changes < 1000 {
             let some: Vec<_> =

@@ -1,4 +1,4 @@
-//! What a state machine hears of the members of its group.
+//! Membership notices that a state machine receives.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,12 +14,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Lock {
     holder: Option<Incarnation>,
-    /// Everything that was heard, in order.
-    journal: Vec<Heard>,
+    /// All changes in order.
+    journal: Vec<Change>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Heard {
+enum Change {
     Joined(Incarnation),
     Left(Incarnation),
     Taken(Incarnation),
@@ -33,16 +33,16 @@ enum Command {
 
 impl StateMachine for Lock {
     type Command = Command;
-    type Output = (bool, Vec<Heard>);
+    type Output = (bool, Vec<Change>);
 
-    fn apply(&mut self, context: &Context, command: Command) -> (bool, Vec<Heard>) {
+    fn apply(&mut self, context: &Context, command: Command) -> (bool, Vec<Change>) {
         match command {
             Command::Journal => (false, self.journal.clone()),
             Command::Take => {
                 let taken = self.holder.is_none();
                 if taken {
                     self.holder = context.proposer();
-                    self.journal.extend(context.proposer().map(Heard::Taken));
+                    self.journal.extend(context.proposer().map(Change::Taken));
                 }
                 (taken, Vec::new())
             }
@@ -50,8 +50,8 @@ impl StateMachine for Lock {
     }
 
     fn members_changed(&mut self, _: &Context, change: &MembersChanged) {
-        self.journal.extend(change.left.iter().copied().map(Heard::Left));
-        self.journal.extend(change.joined.iter().copied().map(Heard::Joined));
+        self.journal.extend(change.left.iter().copied().map(Change::Left));
+        self.journal.extend(change.joined.iter().copied().map(Change::Joined));
         self.holder = self.holder.filter(|holder| !change.left.contains(holder));
     }
 
@@ -71,7 +71,7 @@ fn take(replica: &Replica<Lock>) -> bool {
     replica.propose(Command::Take).wait_timeout(DEADLINE).unwrap().0
 }
 
-fn journal(replica: &Replica<Lock>) -> Vec<Heard> {
+fn journal(replica: &Replica<Lock>) -> Vec<Change> {
     replica.propose(Command::Journal).wait_timeout(DEADLINE).unwrap().1
 }
 
@@ -83,9 +83,9 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Whoever it is, and whether it sequences or not, the others go on without a lease.
+/// Works without leases, whichever replica is the holder and whichever is the sequencer.
 #[test]
-fn a_lock_is_free_as_soon_as_its_holder_has_left_and_all_hear_it_at_one_place() {
+fn a_lock_is_released_when_its_holder_leaves_at_one_position_at_all_replicas() {
     for holder in 0..3 {
         let ring = LocalRing::new();
         let nodes = [1, 2, 3].map(|_| ring.node());
@@ -96,16 +96,17 @@ fn a_lock_is_free_as_soon_as_its_holder_has_left_and_all_hear_it_at_one_place() 
         assert!(!take(&replicas[one]));
         nodes[holder].stop();
         wait_until("the lock to be free", || take(&replicas[one]));
-        let (heard, heard_elsewhere) = (journal(&replicas[one]), journal(&replicas[other]));
-        assert_eq!(heard, heard_elsewhere);
-        let joined = |run: &&Incarnation| heard.contains(&Heard::Joined(**run));
+        let (changes, changes_elsewhere) = (journal(&replicas[one]), journal(&replicas[other]));
+        assert_eq!(changes, changes_elsewhere);
+        let joined = |run: &&Incarnation| changes.contains(&Change::Joined(**run));
         assert_eq!(runs.iter().filter(joined).count(), 3);
-        let end = [Heard::Taken(runs[holder]), Heard::Left(runs[holder]), Heard::Taken(runs[one])];
-        assert!(heard.ends_with(&end), "{heard:?}");
-        // Back again, the same run hears that it had left, and has joined.
+        let end =
+            [Change::Taken(runs[holder]), Change::Left(runs[holder]), Change::Taken(runs[one])];
+        assert!(changes.ends_with(&end), "{changes:?}");
+        // The same incarnation returns and receives notices that it left and has joined.
         nodes[holder].start();
-        let came_back = [Heard::Joined(runs[holder])];
-        wait_until("it to be back", || journal(&replicas[holder]).ends_with(&came_back));
-        assert!(!take(&replicas[holder]), "it has lost what it held");
+        let came_back = [Change::Joined(runs[holder])];
+        wait_until("the holder to return", || journal(&replicas[holder]).ends_with(&came_back));
+        assert!(!take(&replicas[holder]), "the lock of another replica was taken");
     }
 }

@@ -1,4 +1,4 @@
-//! What a replica keeps in memory is bounded by bytes, and who is too slow lags.
+//! The memory of a replica is bounded in bytes, and a slow replica lags instead of growing.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use plainsong_storage::{
 
 const LARGE: usize = 900_000;
 
-/// Counts the bytes it is given.
+/// Counts the bytes of its commands.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Sink(u64);
 
@@ -44,10 +44,10 @@ fn builder(node: &Node, id: u32) -> Builder<Sink> {
 }
 
 #[test]
-fn commands_that_nobody_takes_wait_outside() {
+fn proposals_wait_outside_a_full_queue() {
     let ring = LocalRing::new();
     let one = builder(&ring.node(), 1).start().unwrap();
-    // There is no group yet.
+    // There is no group yet, so the queue fills.
     let mut taken = 0;
     let refused = loop {
         match one.try_propose(large()) {
@@ -55,9 +55,9 @@ fn commands_that_nobody_takes_wait_outside() {
             Err(Overloaded(command)) => break command,
         }
         taken += 1;
-        assert!(taken < 40, "36 MB are taken in");
+        assert!(taken < 40, "the queue took 36 MB");
     };
-    assert!(refused == large(), "the command comes back");
+    assert!(refused == large(), "the command was not returned");
     thread::scope(|scope| {
         let waits = scope.spawn(|| one.propose(large()).wait_timeout(DEADLINE));
         let others = [2, 3].map(|id| builder(&ring.node(), id).start().unwrap());
@@ -67,7 +67,7 @@ fn commands_that_nobody_takes_wait_outside() {
     });
 }
 
-/// Keeps all that it is given.
+/// Stores all commands.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Hoard(Vec<bytes::Bytes>);
 
@@ -83,9 +83,9 @@ impl StateMachine for Hoard {
 }
 
 #[test]
-fn who_lags_gets_entries_that_have_left_memory() {
-    // More than the 64 MiB that stay in memory, in a store that can be read back. A snapshot would
-    // be no shorter.
+fn a_lagging_replica_receives_entries_from_the_store() {
+    // These are more than the 64 MiB that stay in memory, in a store that can be read back. A
+    // snapshot would not be smaller.
     const COMMANDS: usize = 80;
     let ring = LocalRing::new();
     let start = |id: u32, voters: &[u32]| {
@@ -101,7 +101,7 @@ fn who_lags_gets_entries_that_have_left_memory() {
     let pending: Vec<_> = (0..COMMANDS).map(|_| group[0].propose(large())).collect();
     pending.into_iter().for_each(|pending| pending.wait_timeout(DEADLINE).unwrap());
     let joiner = start(4, &[]);
-    // The state is asked, not the status of another replica, which is up to a tick old.
+    // This reads the state, because the status is up to one tick old.
     let held = |replica: &Replica<Hoard>| {
         replica.read(Consistency::Local, |hoard| hoard.0.len()).wait_timeout(DEADLINE).unwrap()
     };
@@ -110,11 +110,11 @@ fn who_lags_gets_entries_that_have_left_memory() {
         replica.read(Consistency::Local, |hoard| hoard.0.clone()).wait_timeout(DEADLINE).unwrap()
     };
     assert!(state(&joiner) == state(&group[0]));
-    wait_until("its status to be of now", || joiner.status().applied >= Index(COMMANDS as u64));
-    assert_eq!(joiner.status().first_kept, Index(1), "it has all entries");
+    wait_until("the newest status", || joiner.status().applied >= Index(COMMANDS as u64));
+    assert_eq!(joiner.status().first_kept, Index(1), "the joiner received a snapshot");
 }
 
-/// A log whose disk stands still as long as a test wants it.
+/// A log whose disk stalls while the flag is set.
 struct Stalling {
     log: MemoryLog,
     stalls: Arc<(Mutex<bool>, Condvar)>,
@@ -138,7 +138,7 @@ impl LogStore for Stalling {
 }
 
 #[test]
-fn n6_a_replica_whose_disk_stands_still_lags_and_catches_up() {
+fn n6_a_replica_with_a_stalled_disk_lags_and_catches_up() {
     let ring = LocalRing::new();
     let stalls = Arc::new((Mutex::new(false), Condvar::new()));
     let [one, _two] = [1, 2].map(|id| builder(&ring.node(), id).start().unwrap());
@@ -149,13 +149,13 @@ fn n6_a_replica_whose_disk_stands_still_lags_and_catches_up() {
     for _ in 0..120 {
         one.propose(large()).wait_timeout(DEADLINE).unwrap();
     }
-    wait_until("a word on what it waits for", || {
+    wait_until("the reason for waiting", || {
         three.status().waiting.is_some_and(|waiting| waiting.contains("for the disk"))
     });
     let last = three.status().last.0;
-    assert!(last < 100, "{last} entries of 900 kB are taken in by a disk that stands still");
+    assert!(last < 100, "a replica with a stalled disk took {last} entries of 900 kB");
     *stalls.0.lock().unwrap() = false;
     stalls.1.notify_all();
-    wait_until("it to have caught up", || three.status().applied == one.status().committed);
+    wait_until("the replica to catch up", || three.status().applied == one.status().committed);
     assert_eq!(three.propose(large()).wait_timeout(DEADLINE).unwrap(), 122 * LARGE as u64);
 }

@@ -1,5 +1,5 @@
-//! Replicas of two applications in one CPG group: a running group goes on, and a joiner of another
-//! application stops and names both (rule V5).
+//! Replicas of two applications in one CPG group: a running group continues, and a joiner of
+//! another application stops with an error that names both (rule V5).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,7 @@ impl StateMachine for Counter {
     plainsong::snapshot_by_clone!();
 }
 
-/// Whose commands and state do not decode at the counter, nor the counter's here.
+/// A state machine whose commands and state do not decode as those of the counter, and vice versa.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Diary(String);
 
@@ -73,15 +73,15 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 fn add(replica: &Replica<Counter>, number: u64) -> u64 {
     loop {
         match replica.propose(number).wait_timeout(DEADLINE) {
-            // A snapshot brought it.
+            // The replica received the effect in a snapshot.
             Err(ProposeError::OutputLost) if number == 0 => {}
             answer => return answer.unwrap(),
         }
     }
 }
 
-fn check_refused(intruder: &Replica<Diary>) {
-    wait_until("the intruder's stop", || intruder.status().stopped.is_some());
+fn check_rejected(intruder: &Replica<Diary>) {
+    wait_until("the intruder to stop", || intruder.status().stopped.is_some());
     let reason = intruder.status().stopped.unwrap();
     assert!(matches!(reason, StopReason::OtherApplication { .. }), "{reason}");
     let text = reason.to_string();
@@ -89,7 +89,7 @@ fn check_refused(intruder: &Replica<Diary>) {
 }
 
 #[test]
-fn an_intruder_is_refused_by_name_and_the_group_goes_on() {
+fn a_replica_of_another_application_stops_and_the_group_continues() {
     let ring = LocalRing::new();
     let nodes = [1, 2, 3].map(|_| ring.node());
     let replicas: Vec<_> =
@@ -101,18 +101,18 @@ fn an_intruder_is_refused_by_name_and_the_group_goes_on() {
         let members = replicas[0].status().members;
         members.iter().any(|member| member.to_string().contains("diary"))
     });
-    check_refused(&intruder);
+    check_rejected(&intruder);
     assert!(line.wait_timeout(DEADLINE).is_err());
     for (replica, sum) in replicas.iter().zip(2..) {
         assert_eq!(add(replica, 1), sum);
         assert_eq!(replica.status().stopped, None);
     }
     drop(intruder);
-    wait_until("its departure", || replicas[0].status().members.len() == 3);
+    wait_until("the intruder's departure", || replicas[0].status().members.len() == 3);
 }
 
 #[test]
-fn an_intruder_in_the_place_of_a_listed_replica_stops_nobody() {
+fn another_application_with_the_id_of_a_voter_does_not_harm_the_group() {
     let folders = [1, 2].map(|_| tempfile::tempdir().unwrap());
     let ring = LocalRing::new();
     let nodes = [1, 2, 3].map(|_| ring.node());
@@ -125,9 +125,9 @@ fn an_intruder_in_the_place_of_a_listed_replica_stops_nobody() {
     (1..=25).for_each(|sum| assert_eq!(add(&first, 1), sum));
     wait_until("a snapshot", || first.status().snapshot.is_some());
     drop(second);
-    // It is given neither the log nor the snapshot, and its id does not make it a voter.
+    // It receives neither log entries nor the snapshot, and its id does not make it a voter.
     let intruder = start::<Diary>(&nodes[2], 2, &[]);
-    check_refused(&intruder);
+    check_rejected(&intruder);
     drop(intruder);
     let second = open(2);
     assert_eq!(add(&second, 1), 26);
@@ -138,17 +138,17 @@ fn an_intruder_in_the_place_of_a_listed_replica_stops_nobody() {
 }
 
 #[test]
-fn a_new_group_does_not_form_beside_another_application() {
+fn a_new_group_does_not_form_while_another_application_runs() {
     let ring = LocalRing::new();
     let running = start::<Counter>(&ring.node(), 1, &[1]);
     assert_eq!(add(&running, 1), 1);
     let intruders: Vec<_> = (2..=3).map(|id| start::<Diary>(&ring.node(), id, &[2, 3])).collect();
-    intruders.iter().for_each(check_refused);
+    intruders.iter().for_each(check_rejected);
     assert_eq!(add(&running, 1), 2);
 }
 
 #[test]
-fn a_folder_of_another_application_is_refused_by_name() {
+fn the_folder_of_another_application_is_rejected_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let node = LocalRing::new().node();
     let counter = builder::<Counter>(&node, 1, &[1]).folder(folder.path()).start().unwrap();

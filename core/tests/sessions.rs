@@ -1,4 +1,4 @@
-//! Commands of a session take effect once, whatever is proposed again, within limits.
+//! Commands of a session take effect once, however often they are proposed, within limits.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -6,7 +6,7 @@ use plainsong::session::{Limits, Reply, Session, SessionCommand, SessionError, S
 use plainsong::{Context, Index, Snapshot, StateMachine, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Counts, and answers with as many bytes as it is told to.
+/// Counts commands, and returns the requested number of bytes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Counter {
     count: u64,
@@ -26,7 +26,7 @@ impl StateMachine for Counter {
 const SMALL: Limits =
     Limits { sessions_max: 2, under_way_max: 3, output_bytes_max: 200, idle_ms_max: 1000 };
 
-/// As a replica drives it, at a time of the log.
+/// Drives the state machine like a replica, at a chosen log time.
 struct Driver {
     machine: Sessions<Counter>,
     now: u64,
@@ -50,15 +50,15 @@ impl Driver {
     fn open(&mut self) -> Result<Session, SessionError> {
         match self.apply(&SessionCommand::Open)? {
             Reply::Opened(session) => Ok(session),
-            other => panic!("opened: {other:?}"),
+            other => panic!("not a new session: {other:?}"),
         }
     }
 
-    /// What a command answers: how many were applied.
+    /// Applies a command and returns its output, the number of applied commands.
     fn count(&mut self, command: &SessionCommand<usize>) -> Result<u64, SessionError> {
         match self.apply(command)? {
             Reply::Output((count, _)) => Ok(count),
-            other => panic!("no output: {other:?}"),
+            other => panic!("not an output: {other:?}"),
         }
     }
 
@@ -70,7 +70,7 @@ impl Driver {
 }
 
 #[test]
-fn a_command_that_is_proposed_again_is_answered_as_before() {
+fn a_repeated_command_is_answered_with_its_first_output() {
     let mut driver = Driver::new();
     let mut session = driver.open().unwrap();
     let (one, two) = (session.command(0), session.command(0));
@@ -82,7 +82,7 @@ fn a_command_that_is_proposed_again_is_answered_as_before() {
 }
 
 #[test]
-fn what_a_client_is_done_with_is_forgotten_and_never_applied_late() {
+fn a_command_marked_as_done_is_never_applied() {
     let mut driver = Driver::new();
     let mut session = driver.open().unwrap();
     let (answered, given_up) = (session.command(0), session.command(0));
@@ -97,7 +97,7 @@ fn what_a_client_is_done_with_is_forgotten_and_never_applied_late() {
 }
 
 #[test]
-fn a_session_that_is_not_used_is_over_and_its_commands_with_it() {
+fn the_commands_of_an_expired_session_are_rejected() {
     let mut driver = Driver::new();
     let mut session = driver.open().unwrap();
     let one = session.command(0);
@@ -111,14 +111,14 @@ fn a_session_that_is_not_used_is_over_and_its_commands_with_it() {
     assert_eq!(driver.apply(&session.keep()), Err(SessionError::Over));
     assert_eq!((driver.machine.count(), driver.machine.machine().count), (0, 1));
     assert_eq!(driver.machine.wake_at(), None);
-    // Nobody else gets its number.
+    // The number is not used again.
     driver.now = 0;
     driver.open().unwrap();
     assert_eq!(driver.count(&one), Err(SessionError::Over));
 }
 
 #[test]
-fn a_session_that_was_closed_is_over() {
+fn the_commands_of_a_closed_session_are_rejected() {
     let mut driver = Driver::new();
     let mut session = driver.open().unwrap();
     let one = session.command(0);
@@ -129,7 +129,7 @@ fn a_session_that_was_closed_is_over() {
 }
 
 #[test]
-fn everything_has_its_limit() {
+fn sessions_commands_and_outputs_are_limited() {
     let mut driver = Driver::new();
     let mut session = driver.open().unwrap();
     driver.open().unwrap();
@@ -149,9 +149,9 @@ fn everything_has_its_limit() {
     session.done(&other);
     let next = session.command(150);
     assert_eq!(driver.count(&next), Ok(5));
-    // The room of what is forgotten is there again.
+    // The bytes of dropped outputs are available again.
     assert_eq!(driver.count(&next), Ok(5));
-    // What was refused for want of room is applied once there is some.
+    // A command that was rejected by the limit is applied once there is room.
     assert_eq!(driver.count(&fourth), Ok(6));
 }
 
@@ -174,7 +174,7 @@ fn sessions_are_part_of_the_snapshot() {
 }
 
 #[test]
-fn snapshots_that_cannot_be_read_are_refused_in_words() {
+fn an_unreadable_snapshot_is_rejected_with_a_reason() {
     let mut bytes = Driver::new().snapshot();
     bytes[0] = 9;
     let refused = Driver::new().machine.restore(&mut &bytes[..]).unwrap_err().to_string();

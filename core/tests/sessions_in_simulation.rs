@@ -1,5 +1,5 @@
-//! Clients that propose again, at whichever replica, whatever they have no answer to, in groups
-//! where everything fails: each command takes effect once.
+//! Each command of a session takes effect once, although clients propose unanswered commands again,
+//! at any replica, in simulated groups with all faults.
 #![cfg(feature = "testing")]
 
 use std::collections::BTreeMap;
@@ -12,15 +12,15 @@ use plainsong::testing::{
 use plainsong::{Context, StateMachine};
 use serde::{Deserialize, Serialize};
 
-/// Counts, and knows what it has counted.
+/// Counts the commands by name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Counter {
     times: BTreeMap<u64, u64>,
-    /// How many were counted more than once.
+    /// Number of names counted more than once.
     twice: u64,
 }
 
-/// After a command: how many were counted, and how many of them more than once.
+/// The output of a command: the number of names counted, and of those counted more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Count {
     all: u64,
@@ -43,17 +43,17 @@ impl StateMachine for Counter {
 type Machine = Sessions<Counter>;
 type Numbered = SessionCommand<u64>;
 
-/// Clients whose sessions wander among the replicas: whoever of the simulated callers is free
-/// says the next thing.
+/// Clients whose sessions move between replicas: any idle simulated caller proposes the next
+/// command.
 struct Wanderers {
     limits: Limits,
     break_rule: fn(Machine) -> Machine,
     sessions: Vec<Session>,
-    /// Who has not been answered: by caller, what it said, and for which session.
+    /// Pending commands by caller, with the index of their session.
     calls: BTreeMap<ClientNumber, (Numbered, Option<usize>)>,
-    /// To be said again.
+    /// Commands to propose again, because they were not answered.
     unanswered: Vec<(Numbered, usize)>,
-    /// Answered, and now and then said again all the same.
+    /// Answered commands, which are sometimes proposed again.
     answered: Vec<Numbered>,
     outputs: BTreeMap<u64, Count>,
     names: u64,
@@ -81,12 +81,12 @@ impl Wanderers {
 
     fn output(&mut self, command: &Numbered, count: Count) {
         if count.twice > 0 {
-            self.complain(format!("{} commands were counted twice", count.twice));
+            self.complain(format!("{} commands took effect more than once", count.twice));
         }
         let SessionCommand::Command { command: name, .. } = command else { return };
         let first = *self.outputs.entry(*name).or_insert(count);
         if first != count {
-            self.complain(format!("{name} answers {first:?} once and {count:?} once"));
+            self.complain(format!("command {name} has the outputs {first:?} and {count:?}"));
         }
     }
 }
@@ -116,7 +116,7 @@ impl Workload for Wanderers {
             (self.sessions[session].command(self.names), session)
         };
         self.calls.insert(client, (command.clone(), Some(session)));
-        // Now and then impatiently, while the first is under way.
+        // Sometimes the client does not wait for the answer before it proposes the command again.
         if session != usize::MAX && random.chance(100) {
             self.unanswered.push((command.clone(), session));
         }
@@ -153,11 +153,11 @@ impl Workload for Wanderers {
             (Err(SessionError::Done), _) => {
                 let SessionCommand::Command { command: name, .. } = command else { return };
                 if !self.outputs.contains_key(&name) {
-                    self.complain(format!("{name} counts as done and was never answered"));
+                    self.complain(format!("command {name} is done but was never answered"));
                 }
             }
             (Err(error), _) if error != SessionError::OutputLost => {}
-            (other, _) => self.complain(format!("{command:?} is answered {other:?}")),
+            (other, _) => self.complain(format!("unexpected answer to {command:?}: {other:?}")),
         }
     }
 
@@ -167,10 +167,10 @@ impl Workload for Wanderers {
         }
         let most = self.outputs.values().map(|count| count.all).max().unwrap_or_default();
         if most > self.names {
-            return Err(format!("{most} were counted, of {} commands", self.names));
+            return Err(format!("{most} names were counted, but {} proposed", self.names));
         }
         if most < self.outputs.len() as u64 {
-            return Err(format!("{most} were counted, and {} answered", self.outputs.len()));
+            return Err(format!("{most} names were counted, but {} answered", self.outputs.len()));
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Workload for Wanderers {
 const LONG: Limits =
     Limits { sessions_max: 1000, under_way_max: 8, output_bytes_max: 1000, idle_ms_max: 3_600_000 };
 
-/// Sessions are over all the time.
+/// Limits with which sessions expire often.
 const SHORT: Limits = Limits { idle_ms_max: 400, sessions_max: 20, ..LONG };
 
 fn run(seed: u64, break_rule: fn(Machine) -> Machine) -> Result<Report, Violation> {
@@ -188,7 +188,7 @@ fn run(seed: u64, break_rule: fn(Machine) -> Machine) -> Result<Report, Violatio
     Simulation::new(Parameters::drawn(seed), workload).run()
 }
 
-/// As many seeds as the environment says, and few by default.
+/// Returns the number of seeds from the environment, 30 by default.
 fn seeds() -> u64 {
     std::env::var("PLAINSONG_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(30)
 }
@@ -201,7 +201,7 @@ fn each_command_of_a_session_takes_effect_once() {
         let report = report.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         restored += report.restored;
     }
-    assert!(restored > 0, "no snapshot was ever needed: the runs are too short");
+    assert!(restored > 0, "no replica restored a snapshot: the runs are too short");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn sessions_are_deterministic() {
     if let Ok(Reply::Opened(opened)) = opener.apply(&context, Numbered::Open) {
         session = Some(opened);
     }
-    // The same number, given at the same time.
+    // The machines under test assign the same number to this session, at the same time.
     let mut session = session.unwrap();
     let mut commands = vec![Numbered::Open];
     for name in 0..200 {
@@ -234,7 +234,7 @@ fn sessions_are_deterministic() {
     }
 }
 
-/// Uses sessions now and then, at random times, beside a model that knows when each is over.
+/// Uses sessions at random times and compares them with a model of their expiry.
 fn sessions_end_when_they_were_not_used(break_rule: fn(Machine) -> Machine) -> Result<(), String> {
     for seed in 0..20 {
         let mut random = Random::new(seed);
@@ -249,7 +249,8 @@ fn sessions_end_when_they_were_not_used(break_rule: fn(Machine) -> Machine) -> R
             }
             let lives = sessions.iter().filter(|(_, ends)| *ends > now).count();
             if machine.count() != lives {
-                return Err(format!("{} sessions at {now}, and {lives} live", machine.count()));
+                let count = machine.count();
+                return Err(format!("{count} sessions are open at {now} instead of {lives}"));
             }
             if lives < 3 {
                 if let Ok(Reply::Opened(session)) = machine.apply(&context, Numbered::Open) {
@@ -264,7 +265,7 @@ fn sessions_end_when_they_were_not_used(break_rule: fn(Machine) -> Machine) -> R
             let answer = machine.apply(&context, command.clone());
             session.done(&command);
             if is_over != (answer == Err(SessionError::Over)) {
-                return Err(format!("at {now} the session that ends at {ends}: {answer:?}"));
+                return Err(format!("at {now}, a session that expires at {ends}: {answer:?}"));
             }
             if !is_over {
                 *ends = now + SHORT.idle_ms_max;

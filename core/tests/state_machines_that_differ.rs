@@ -1,4 +1,4 @@
-//! A state machine that is not deterministic is found at a snapshot, and the minority stops.
+//! Snapshots reveal a state machine that is not deterministic, and the minority stops.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Adds up, and one of them slips once.
+/// Adds numbers. One replica makes an error at one number.
 #[derive(Clone, Serialize, Deserialize)]
 struct Sum {
     sum: u64,
@@ -31,7 +31,7 @@ impl StateMachine for Sum {
 }
 
 #[test]
-fn the_minority_stops_and_says_where() {
+fn the_minority_stops_with_the_index_of_the_difference() {
     let ring = LocalRing::new();
     let replicas: Vec<_> = (1..=3)
         .map(|id| {

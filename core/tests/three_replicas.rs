@@ -11,7 +11,7 @@ use plainsong::{
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Remembers every command in order.
+/// Records every command in order.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Journal(Vec<u64>);
 
@@ -88,7 +88,7 @@ fn commands_of_all_replicas_are_applied_once_in_one_order() {
 }
 
 #[test]
-fn the_group_goes_on_without_its_sequencer_and_loses_nothing() {
+fn the_group_continues_without_its_sequencer_and_loses_nothing() {
     let (nodes, replicas) = group(&LocalRing::new());
     let gone = sequencer(&replicas);
     let stays: Vec<_> = (0..3).filter(|at| *at != gone).collect();
@@ -112,7 +112,7 @@ fn the_group_goes_on_without_its_sequencer_and_loses_nothing() {
                 })
             })
             .collect();
-        // In the middle of it the sequencer's node dies.
+        // The sequencer's node dies during this.
         wait_until("some commits", || replicas[stays[0]].status().committed.0 > 20);
         nodes[gone].stop();
         for worker in workers {
@@ -127,22 +127,22 @@ fn the_group_goes_on_without_its_sequencer_and_loses_nothing() {
     acknowledged.sort_unstable();
     let mut journal = journals[0].clone();
     journal.sort_unstable();
-    assert_eq!(journal, acknowledged, "each of 6000 acknowledged commands is there once");
+    assert_eq!(journal, acknowledged, "a command is lost or was applied twice");
     assert_eq!(journal.len(), 6000);
-    wait_until("the dead replica to know", || {
+    wait_until("the disconnected replica to notice", || {
         let waiting = replicas[gone].status().waiting.unwrap_or_default();
         waiting.starts_with("waiting for the transport to come back")
     });
-    // It is the same run, with its log: when its node is back, it joins and catches up.
+    // The same incarnation, with its log, joins again when its node is back, and catches up.
     nodes[gone].start();
-    wait_until("it to be back in step", || replicas[gone].status().role == Role::Voter);
+    wait_until("the replica to catch up", || replicas[gone].status().role == Role::Voter);
     let mut caught_up = replicas[gone].propose(None).wait_timeout(DEADLINE).unwrap();
     caught_up.sort_unstable();
     assert_eq!(caught_up, acknowledged);
 }
 
 #[test]
-fn all_replicas_come_back_when_their_engine_was_away() {
+fn all_replicas_join_again_when_their_transport_returns() {
     let (nodes, replicas) = group(&LocalRing::new());
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     nodes.iter().for_each(Node::stop);
@@ -155,7 +155,7 @@ fn all_replicas_come_back_when_their_engine_was_away() {
 }
 
 #[test]
-fn a_replica_that_stops_in_order_is_not_waited_for() {
+fn the_group_continues_at_once_when_a_replica_stops_in_order() {
     let (_, mut replicas) = group(&LocalRing::new());
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let gone = sequencer(&replicas);
@@ -168,21 +168,23 @@ fn a_replica_that_stops_in_order_is_not_waited_for() {
 }
 
 #[test]
-fn without_a_majority_it_says_what_it_waits_for_and_a_deadline_passes() {
+fn without_a_majority_a_replica_reports_what_it_waits_for() {
     let (nodes, replicas) = group(&LocalRing::new());
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let stays = sequencer(&replicas);
     let others: Vec<_> = (0..3).filter(|at| *at != stays).collect();
     others.iter().for_each(|at| nodes[*at].stop());
     let waiting = format!("waiting for a majority of 1 2 3: have {}", stays + 1);
-    wait_until("to say so", || replicas[stays].status().waiting.as_ref() == Some(&waiting));
+    wait_until("the blocked status", || {
+        replicas[stays].status().waiting.as_ref() == Some(&waiting)
+    });
     let answer = replicas[stays].propose(Some(2)).wait_timeout(Duration::from_millis(100));
     assert_eq!(answer, Err(ProposeError::Timeout));
 }
 
-/// Waits until that replica is a voter of a settled group.
+/// Waits until the replica is a voter of a settled group.
 fn wait_for_vote(replica: &Replica<Journal>) {
-    wait_until("to vote", || {
+    wait_until("the replica to vote", || {
         let status = replica.status();
         matches!(status.role, Role::Voter | Role::Sequencer) && status.voters_settled
     });
@@ -195,13 +197,13 @@ fn a_replica_restarted_without_its_store_takes_its_place_again() {
     for number in 0..100 {
         replicas[0].propose(Some(number)).wait_timeout(DEADLINE).unwrap();
     }
-    // One after the other all lose their stores, and nothing is lost.
+    // All replicas lose their stores, one after the other, but no command is lost.
     for gone in 0..3 {
         nodes[gone].stop();
         nodes[gone] = ring.node();
         replicas[gone] = start(&nodes[gone], gone as u32 + 1, &[1, 2, 3]);
-        // What the one that was restarted says is enough.
-        wait_until("to be safe", || replicas[gone].status().restart_obstacle().is_none());
+        // The status of the restarted replica suffices to decide that the next may restart.
+        wait_until("a safe restart", || replicas[gone].status().restart_obstacle().is_none());
     }
     let journal = replicas[2].propose(None).wait_timeout(DEADLINE).unwrap();
     assert!(journal.into_iter().eq(0..100));
@@ -215,16 +217,16 @@ fn a_replica_reports_why_no_other_should_be_restarted() {
     let (mut nodes, mut replicas) = group(&ring);
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let obstacle = |replica: &Replica<Journal>| replica.status().restart_obstacle();
-    wait_until("to be safe", || replicas.iter().all(|replica| obstacle(replica).is_none()));
+    wait_until("a safe restart", || replicas.iter().all(|replica| obstacle(replica).is_none()));
     nodes[2].stop();
-    wait_until("to notice", || {
+    wait_until("the missing voter", || {
         obstacle(&replicas[0]).is_some_and(|why| why == "replica 3, a voter, is not in the group")
     });
-    // It cannot be taken in while nobody else is there.
+    // Replica 3 cannot become a voter again without a majority.
     nodes[1].stop();
     nodes[2] = ring.node();
     replicas[2] = start(&nodes[2], 3, &[1, 2, 3]);
-    wait_until("to notice", || {
+    wait_until("the missing majority", || {
         obstacle(&replicas[0]).is_some_and(|why| why.starts_with("waiting for a majority"))
     });
     assert!(obstacle(&replicas[2]).is_some());
@@ -237,7 +239,7 @@ fn voters_change_as_the_operator_asks() {
     let voters = |at: usize| replicas[at].status().voters;
     let admin = replicas[1].admin();
     admin.remove_voter(ReplicaId(1)).wait_timeout(DEADLINE).unwrap();
-    wait_until("to hear of it", || voters(0) == [2, 3].map(ReplicaId));
+    wait_until("the new voters", || voters(0) == [2, 3].map(ReplicaId));
     let refused = admin.remove_voter(ReplicaId(1)).wait_timeout(DEADLINE);
     assert_eq!(refused, Err(AdminError::NotAVoter(ReplicaId(1))));
     let refused = admin.add_voter(ReplicaId(4)).wait_timeout(DEADLINE);
@@ -246,8 +248,8 @@ fn voters_change_as_the_operator_asks() {
     assert_eq!(refused, Err(AdminError::MajorityIsHere("2 3".into())));
     admin.replace_voter(ReplicaId(2), ReplicaId(1)).wait_timeout(DEADLINE).unwrap();
     admin.add_voter(ReplicaId(2)).wait_timeout(DEADLINE).unwrap();
-    wait_until("to hear of it", || voters(0) == [1, 2, 3].map(ReplicaId));
-    // A replica proposes whether or not it votes.
+    wait_until("the new voters", || voters(0) == [1, 2, 3].map(ReplicaId));
+    // Every replica can propose, with or without a vote.
     for replica in &replicas {
         replica.propose(Some(2)).wait_timeout(DEADLINE).unwrap();
     }
@@ -256,20 +258,20 @@ fn voters_change_as_the_operator_asks() {
 }
 
 #[test]
-fn the_last_with_the_log_goes_on_alone_when_it_is_forced() {
+fn the_last_replica_with_the_log_can_be_forced_into_a_new_cluster() {
     let ring = LocalRing::new();
     let (nodes, mut replicas) = group(&ring);
     replicas[0].propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     let old = replicas[2].status().cluster;
     nodes[..2].iter().for_each(Node::stop);
-    wait_until("to be alone", || replicas[2].status().members.len() == 1);
+    wait_until("a group of one", || replicas[2].status().members.len() == 1);
     replicas[2].admin().force_new_cluster().wait_timeout(DEADLINE).unwrap();
     replicas[2].propose(Some(2)).wait_timeout(DEADLINE).unwrap();
     wait_until("another cluster", || {
         let cluster = replicas[2].status().cluster;
         cluster.is_some() && cluster != old
     });
-    // The others join it with empty stores, and are taken in when they are asked in.
+    // The others join with empty stores, and become voters when an operator adds them.
     for (at, id) in [(0, 1), (1, 2)] {
         replicas[at] = start(&ring.node(), id, &[1, 2, 3]);
         replicas[2].admin().add_voter(ReplicaId(id)).wait_timeout(DEADLINE).unwrap();
@@ -296,7 +298,7 @@ fn the_later_of_two_processes_with_one_id_stops_and_names_both() {
 }
 
 #[test]
-fn a_group_of_one_needs_nobody() {
+fn a_single_replica_forms_a_group() {
     let replica = start(&LocalRing::new().node(), 7, &[7]);
     replica.propose(Some(1)).wait_timeout(DEADLINE).unwrap();
     assert_eq!(replica.propose(None).wait_timeout(DEADLINE), Ok(vec![1]));

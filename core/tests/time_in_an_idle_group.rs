@@ -1,4 +1,4 @@
-//! Wake-ups in a group where nobody proposes anything.
+//! Wake-ups in a group without commands.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use plainsong::{Context, Index, Replica, ReplicaId, StateMachine, Timestamp};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An alarm clock: each command sets an alarm so many milliseconds from then.
+/// An alarm clock. A command sets an alarm, in milliseconds from its log time.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Alarms {
     set: Vec<Timestamp>,
@@ -49,7 +49,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn alarms_ring_in_an_idle_group_in_order_at_one_place_everywhere_and_cost_one_entry_each() {
+fn each_wake_up_of_an_idle_group_costs_one_entry_at_the_same_index_everywhere() {
     let ring = LocalRing::new();
     let rung: Vec<_> = (0..3).map(|_| Arc::default()).collect();
     let replicas: Vec<_> = (1..)
@@ -62,7 +62,7 @@ fn alarms_ring_in_an_idle_group_in_order_at_one_place_everywhere_and_cost_one_en
                 .unwrap()
         })
         .collect();
-    // In the wrong order, far enough apart for an entry each.
+    // The alarms are not in order, and far enough apart for one entry each.
     let set = [900, 300, 600].map(|ms| replicas[1].propose(ms).wait_timeout(DEADLINE).unwrap());
     wait_until("all alarms to ring", || rung.iter().all(|rung| rung.lock().unwrap().len() == 3));
     let rung: Vec<_> = rung.iter().map(|rung| rung.lock().unwrap().clone()).collect();
@@ -70,7 +70,7 @@ fn alarms_ring_in_an_idle_group_in_order_at_one_place_everywhere_and_cost_one_en
     let alarms: Vec<_> = rung[0].iter().map(|(alarm, ..)| *alarm).collect();
     assert_eq!(alarms, [set[1].0, set[2].0, set[0].0]);
     assert!(rung[0].iter().all(|(alarm, _, time)| time >= alarm));
-    // Three more entries, and no more: nobody wants to be woken now.
+    // There are three more entries and no others, because no wake-up is due.
     let (_, index) = replicas[0].propose(1_000_000).wait_timeout(DEADLINE).unwrap();
     assert_eq!(index.0, set[2].1.0 + 4);
 }

@@ -1,5 +1,5 @@
-//! Types that can be written and not read back: as a command they are refused where they are
-//! proposed, as a state they are not made into a snapshot. Either way the group goes on.
+//! Types that can be encoded but not decoded. Such a command is rejected by `propose`, and such a
+//! state is not accepted as a snapshot. In both cases the group continues.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// bincode writes the content alone, and cannot know what to read.
+/// bincode writes only the content, so the decoder cannot determine the variant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Untagged {
@@ -21,7 +21,7 @@ enum Untagged {
     Text(String),
 }
 
-/// bincode expects a field where none was written.
+/// bincode expects the field that was skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Skipping {
     add: u64,
@@ -34,9 +34,9 @@ enum Command {
     Add(u64),
     Untagged(Untagged),
     Skipping(Skipping),
-    /// Puts something into the state that cannot be read back.
+    /// Puts a value into the state that cannot be decoded.
     Spoil,
-    /// Takes it out again.
+    /// Removes it again.
     Mend,
 }
 
@@ -87,7 +87,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn an_unreadable_command_is_refused_and_the_group_goes_on() {
+fn an_unreadable_command_is_rejected_and_the_group_continues() {
     let ring = LocalRing::new();
     let nodes = [1, 2, 3].map(|_| ring.node());
     let replicas: Vec<_> = (1..)
@@ -122,7 +122,7 @@ fn an_unreadable_command_is_refused_and_the_group_goes_on() {
 }
 
 #[test]
-fn an_unreadable_state_is_no_snapshot_and_the_replica_can_be_started_again() {
+fn a_replica_with_an_unreadable_state_keeps_its_log_and_can_restart() {
     let folder = tempfile::tempdir().unwrap();
     let ring = LocalRing::new();
     let node = ring.node();
@@ -133,14 +133,14 @@ fn an_unreadable_state_is_no_snapshot_and_the_replica_can_be_started_again() {
     let replica = open();
     replica.propose(Command::Spoil).wait_timeout(DEADLINE).unwrap();
     (1..=40).for_each(|sum| assert_eq!(add(&replica, 1), sum));
-    wait_until("the refusal of a snapshot", || replica.status().snapshot_refused.is_some());
+    wait_until("a rejected snapshot", || replica.status().snapshot_refused.is_some());
     let refused = replica.status().snapshot_refused.unwrap();
     assert!(refused.contains("Counter"), "{refused}");
     assert_eq!(replica.status().snapshot, None);
     drop(replica);
     let replica = open();
     assert_eq!(add(&replica, 1), 41);
-    // A state that can be read back again becomes a snapshot, and the refusal is over.
+    // Once the state can be decoded again, a snapshot is taken and the status is cleared.
     replica.propose(Command::Mend).wait_timeout(DEADLINE).unwrap();
     wait_until("a snapshot", || {
         add(&replica, 1);
@@ -152,7 +152,7 @@ fn an_unreadable_state_is_no_snapshot_and_the_replica_can_be_started_again() {
     assert_eq!(add(&open(), 1), sum + 1);
 }
 
-/// Answers with what cannot be read back.
+/// A state machine whose outputs cannot be decoded.
 struct Answering;
 
 impl StateMachine for Answering {
@@ -172,7 +172,7 @@ impl StateMachine for Answering {
 }
 
 #[test]
-fn an_unreadable_output_of_a_session_is_answered_once() {
+fn an_unreadable_output_of_a_session_is_returned_once() {
     let node = LocalRing::new().node();
     let machine = Sessions::new(Answering);
     let replica = start(&node, 1, machine).bootstrap([ReplicaId(1)]).start().unwrap();

@@ -193,7 +193,7 @@ impl<M: StateMachine> Runtime<M> {
         let (reads, to_read) = bounded(READS_MAX);
         let (local_reads, to_read_locally) = bounded(READS_MAX);
         let (admin_commands, admin_inbox) = bounded(REQUESTS_MAX);
-        // As many as the engine hands out at once, so that the group thread never waits.
+        // These hold all commands that the engine has in flight, so the group thread never waits.
         let (log_commands, log_inbox) = bounded(4);
         let (apply_commands, apply_inbox) =
             bounded(config.applying_max as usize + 8 + read_queue::HANDED_OUT_MAX);

@@ -1,4 +1,4 @@
-//! Stores that outlive the replica that writes them.
+//! Stores that outlive the replica that uses them.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use plainsong_storage::{
     StoredLog, StoredSnapshot,
 };
 
-/// A handle on a store; clones are handles on the same one.
+/// A handle on a store. Clones are handles on the same store.
 #[derive(Default)]
 pub(crate) struct Kept<S>(Arc<Mutex<S>>);
 
@@ -19,9 +19,9 @@ impl<S> Clone for Kept<S> {
 }
 
 impl<S> Kept<S> {
-    /// Looks at it, or changes it behind the replica's back.
-    pub(crate) fn with<V>(&self, look: impl FnOnce(&mut S) -> V) -> V {
-        look(&mut self.0.lock().unwrap())
+    /// Accesses the store without the replica noticing.
+    pub(crate) fn with<V>(&self, access: impl FnOnce(&mut S) -> V) -> V {
+        access(&mut self.0.lock().unwrap())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Stores one call of which fails, as on a disk that is full or broken.
+//! Stores with one failing call, as on a disk that is full or broken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,16 +11,16 @@ use plainsong_storage::{
 
 use super::disk::Kept;
 
-/// What is left of the write that fails.
+/// The part of the failing write that reaches the store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Left {
     Nothing,
-    /// The first half of it, with a log; of snapshots the same as nothing.
+    /// The first half of a log write; nothing of a snapshot write.
     Half,
     Everything,
 }
 
-/// The so many-th call that changes something fails. Any later one must not be made, and is
+/// A store of which the n-th changing call fails. Later changing calls must not happen and are
 /// counted.
 pub(crate) struct Failing<S> {
     store: Kept<S>,
@@ -34,12 +34,12 @@ impl<S> Failing<S> {
         Self { store, calls_left: call, left, calls_after: Arc::default() }
     }
 
-    /// How many calls were made after the one that failed.
+    /// Returns the number of changing calls after the failed one.
     pub(crate) fn calls_after(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.calls_after)
     }
 
-    /// Whether this is the call that fails.
+    /// Counts a changing call. Returns true if it must fail.
     fn fails(&mut self) -> bool {
         match self.calls_left.checked_sub(1) {
             Some(left) => self.calls_left = left,

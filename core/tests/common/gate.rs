@@ -1,5 +1,4 @@
-//! A store of snapshots that takes no more chunks than it is let, so that a transfer stands
-//! still where a test wants it.
+//! A snapshot store that accepts a limited number of chunks, so that a test can pause a transfer.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -10,7 +9,8 @@ use plainsong_storage::{
 
 use super::ledger::DEADLINE;
 
-/// How many chunks may be written. Nobody is held up for longer than a test may take.
+/// The number of chunks that may be written. Further writes block until the gate opens, at most for
+/// the deadline of a test.
 pub(crate) struct Gate(Arc<(Mutex<u64>, Condvar)>);
 
 impl Gate {

@@ -1,4 +1,4 @@
-//! A state machine whose state can be made as large as a test wants it.
+//! A state machine with a state of any size.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,11 @@ pub(crate) struct Ledger {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Remembers a number.
+    /// Appends a number.
     Add(u64),
-    /// Makes the state that large, with bytes that follow from their places.
+    /// Sets the size of the ballast in bytes. Its contents depend on the size alone.
     Grow(u64),
-    /// All numbers in order, and a sum over the ballast.
+    /// Returns all numbers in order, and the sum of the ballast.
     Read,
 }
 
@@ -47,7 +47,7 @@ impl StateMachine for Ledger {
     plainsong::snapshot_by_clone!();
 }
 
-/// A replica that takes snapshots often and keeps little behind them.
+/// Configures a replica that takes snapshots often and keeps few log entries before them.
 pub(crate) fn builder(node: &Node, id: u32, listed: &[u32]) -> Builder<Ledger> {
     Replica::builder(ReplicaId(id), Ledger::default())
         .transport(node.clone())
@@ -57,7 +57,7 @@ pub(crate) fn builder(node: &Node, id: u32, listed: &[u32]) -> Builder<Ledger> {
         .keep_entries(10)
 }
 
-/// Adds a number; that a snapshot brought it, without its output, is as good.
+/// Adds a number. Also succeeds if a snapshot contained its effect without the output.
 pub(crate) fn try_add(replica: &Replica<Ledger>, number: u64) -> Result<(), ProposeError> {
     match replica.propose(Command::Add(number)).wait_timeout(DEADLINE) {
         Ok(_) | Err(ProposeError::OutputLost) => Ok(()),
@@ -74,7 +74,7 @@ pub(crate) fn add(replica: &Replica<Ledger>, numbers: std::ops::Range<u64>) {
 pub(crate) fn read(replica: &Replica<Ledger>) -> (Vec<u64>, u64) {
     loop {
         match replica.propose(Command::Read).wait_timeout(DEADLINE) {
-            // A snapshot came instead, to a replica that was behind.
+            // The replica lagged and received a snapshot without the output.
             Err(ProposeError::OutputLost) => {}
             answer => return answer.unwrap(),
         }

@@ -1,4 +1,4 @@
-//! What several tests of replicas need.
+//! Code shared by several tests of replicas.
 
 #[allow(dead_code, reason = "not every test needs it")]
 pub(crate) mod disk;

@@ -127,7 +127,7 @@ impl<M: StateMachine> GroupThread<M> {
         }
     }
 
-    /// Reports the unsent frames to the engine. Returns true if the last of them has just been sent.
+    /// Reports the unsent frames to the engine. Returns true if the last of them was just sent.
     pub(super) fn report_unsent(&mut self) -> bool {
         let (was, frames) = (self.is_backed_up, self.unsent.len());
         self.is_backed_up = frames > 0;
