@@ -124,6 +124,11 @@ pub use wire::entry::MembersChanged;
 pub use wire::types::*;
 pub use wire::{codec, message};
 
+/// Runs the code in the README as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Compiles and runs the code of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -59,7 +59,7 @@ fn a_joiner_catches_up_while_the_group_commits() {
     let joiner =
         builder(&ring.node(), 4, &[]).stores(MemoryLog::new(), gate.snapshots()).start().unwrap();
     let mut seen = None;
-    wait_until("the joiner to be in step", || {
+    wait_until("the joiner to catch up", || {
         add(&replicas[1], next..next + 1);
         next += 1;
         let status = joiner.status();
