@@ -138,7 +138,7 @@ fn a_frozen_member_is_skipped_for_the_next_address() {
     });
     let at = format!("{},{}", path("still"), path("live"));
     for member in [&still, &live] {
-        member.says("elected leader: starting the command");
+        member.says("elected leader: the command has started");
     }
     still.signal(Signal::STOP);
     for verb in ["status", "members", "resign"] {

@@ -27,9 +27,9 @@ pub const USAGE: &[&str] = &[
     "MEMBERS [SAFE | ADD id | REMOVE id | REPLACE old new]",
     "    lists the members and voters, or changes the voters. SAFE: says why no other replica should",
     "    be restarted now; empty if one may be",
-    "NEWCLUSTER [word]",
+    "NEWCLUSTER [code]",
     "    makes this replica a new single-voter cluster when a majority is lost for good; without the",
-    "    confirmation word, shows what may be lost",
+    "    confirmation code, shows what may be lost",
     "INFO, PING, USAGE, QUIT",
     "A connection that ends releases its locks. Times are in seconds; fractions are allowed.",
 ];

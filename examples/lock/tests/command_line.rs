@@ -52,8 +52,8 @@ fn startup_errors_are_one_line_with_a_remedy() {
     );
     let nobody = directory.path().join("nobody.sock");
     let nobody = nobody.to_str().unwrap();
-    fails(&["ls", "--at", nobody], 69, "is `lock serve` running there?");
-    fails(&["run", "--at", nobody, "a", "--", "true"], 69, "no server answers");
+    fails(&["ls", "--at", nobody], 69, "is `lock serve` running there");
+    fails(&["run", "--at", nobody, "a", "--", "true"], 69, "no server could answer");
 }
 
 #[test]
@@ -103,8 +103,12 @@ fn wrong_arguments_exit_with_64() {
     fails(&["run", "--at", "./s", "-w", "-1", "a", "--", "true"], 64, "");
     fails(&["run", "--at", "./s", "-w", "2592001", "a", "--", "true"], 64, "from 0.001 to 2592000");
     let nobody = "/nonexistent/s";
-    fails(&["run", "--at", nobody, "-w", "3600", "a", "--", "true"], 69, "no server answers");
-    fails(&["run", "--at", nobody, "-w", "2592000", "a", "--", "true"], 69, "no server answers");
+    fails(&["run", "--at", nobody, "-w", "3600", "a", "--", "true"], 69, "no server could answer");
+    fails(
+        &["run", "--at", nobody, "-w", "2592000", "a", "--", "true"],
+        69,
+        "no server could answer",
+    );
     fails(&["run", "--at", "./s", "--kill-after", "3001", "a", "--", "true"], 64, "to 3000");
     fails(&["run", "--at", "./s", "--lease", "1", "a", "--", "true"], 64, "from 3 to 86400");
     fails(&["serve", "--id", "1", "--engine", "embedded:x"], 64, "--socket");

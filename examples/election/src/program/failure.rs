@@ -15,7 +15,8 @@ pub(super) enum Failure {
     #[error("{0}")]
     System(io::Error),
     #[error(
-        "no member answers: {0}; is `election run` running there? Name other members with --at"
+        "no member could answer: {0}; is `election run` running there, with a majority of its voters? Name \
+         other members with --at"
     )]
     NoMember(String),
     #[error("the member rejected the request: {0}")]

@@ -1,9 +1,9 @@
 //! `election run`: a member of a group.
 
-use std::io;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use plainsong::Replica;
 use rustix::process::Signal;
@@ -104,7 +104,7 @@ async fn serve(
             return Err(failure);
         }
     };
-    tracing::info!(token, "elected leader: starting the command");
+    tracing::info!(token, "elected leader: the command has started");
     let mut signals = Signals::none();
     let renew = async {
         while until.changed().await.is_ok() {
@@ -140,7 +140,7 @@ async fn serve(
         _ => None,
     };
     job.stop(asked).await.map_err(Failure::System)?;
-    tracing::info!(token, ?end, "the command has stopped");
+    tracing::info!(token, reason = %end, "the command has stopped");
     if end == End::Lost {
         term.over();
         return Ok(None);
@@ -161,6 +161,17 @@ enum End {
     Unguarded,
     Lost,
     Asked(Signal),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(status) => write!(f, "it ended by itself, {status}"),
+            Self::Unguarded => f.write_str("its guard was killed"),
+            Self::Lost => f.write_str("this member is no longer the leader"),
+            Self::Asked(signal) => write!(f, "this member got signal {}", signal.as_raw()),
+        }
+    }
 }
 
 async fn start_job(arguments: &Run, term: &Term) -> Result<(Job, Lifeline), Failure> {

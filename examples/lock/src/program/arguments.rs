@@ -199,7 +199,10 @@ fn kill_after(text: &str) -> Result<Duration, String> {
 }
 
 fn or_zero(text: &str, max: u64) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { within(text, 0.001, max as f64) }
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    within(text, 0.001, max as f64).map_err(|range| format!("{range}, or 0"))
 }
 
 fn lease(text: &str) -> Result<Duration, String> {
@@ -208,7 +211,9 @@ fn lease(text: &str) -> Result<Duration, String> {
 
 fn within(text: &str, min: f64, max: f64) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds: &f64| (min..=max).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("give seconds from {min} to {max}"))
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("give a number of seconds from {min} to {max}"))
 }
 
 #[cfg(test)]

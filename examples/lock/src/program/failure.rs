@@ -12,7 +12,10 @@ pub(super) enum Failure {
     Listen(#[from] ListenError),
     #[error("{0}")]
     System(io::Error),
-    #[error("no server answers: {0}; is `lock serve` running there? Name other servers with --at")]
+    #[error(
+        "no server could answer: {0}; is `lock serve` running there, with a majority of its voters? Name \
+         other servers with --at"
+    )]
     NoServer(String),
     #[error("the server rejected the request: {0}")]
     Refused(String),

@@ -101,7 +101,7 @@ async fn lock<'a>(
                     if why.starts_with("LOST ") {
                         served(&mut last_good, asked);
                     }
-                    whys.push(format!("{address}: {why}"));
+                    whys.push(format!("{address}: {}", without_codes(&why)));
                 }
                 Ok(Reply::Error(why)) => return Err(Failure::Refused(why.to_string())),
                 Ok(_) => {
@@ -158,6 +158,16 @@ fn served(last_good: &mut Option<Instant>, asked: Instant) {
     } else {
         last_good.get_or_insert_with(Instant::now);
     }
+}
+
+/// Returns the text of an error without the codes in front of it, which are for programs.
+fn without_codes(mut error: &str) -> &str {
+    while let Some(rest) =
+        ["CLUSTERDOWN ", "LOST "].iter().find_map(|code| error.strip_prefix(code))
+    {
+        error = rest;
+    }
+    error
 }
 
 /// Returns true if the error is one that another server may not have.

@@ -190,9 +190,9 @@ impl Connection {
             }
             Err(failure @ CommandFailure::NotDone(_)) => Ok(error(failure)),
             // If the command takes effect later, the end of the session undoes it.
-            Err(failure @ CommandFailure::Unknown(_)) => {
-                Err(Ending::TakenAway(failure.to_string()))
-            }
+            Err(CommandFailure::Unknown(why)) => Err(Ending::TakenAway(format!(
+                "{why}; if the lock is granted later, it is released at once"
+            ))),
         }
     }
 
