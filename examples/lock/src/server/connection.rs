@@ -172,8 +172,8 @@ impl Connection {
 
     async fn lock(&mut self, name: Name, terms: Terms) -> Result<Reply, Ending> {
         let timeout = self.shared.config.timeout;
-        // The wait is counted in log time, which stands still while there is no majority, so it is
-        // limited by this host's clock too.
+        // The wait is counted in log time, which stops while there is no majority, so it is also
+        // limited by this host's clock.
         let limit = match terms.patience {
             Patience::Ms(ms) => Some(Instant::now() + Duration::from_millis(ms) + timeout),
             Patience::None | Patience::Endless => None,
