@@ -90,7 +90,7 @@ fn errors_about_a_busy_port_and_a_foreign_directory_say_what_to_do() {
 #[test]
 fn the_error_about_a_missing_transport_says_how_to_build_it() {
     let serve = ["serve", "--id", "1", "--engine", "corosync", "--socket", "s"];
-    fails(&serve, 64, "build its package again with `--features corosync`");
+    fails(&serve, 64, "rebuild its package with `--features corosync`");
 }
 
 #[test]

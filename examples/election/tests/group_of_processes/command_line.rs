@@ -18,7 +18,7 @@ fn usage_errors_say_what_to_do() {
         (
             &[&base[..], &["4", "--engine", &ring, "--", "true"]].concat(),
             1,
-            "name all first voters",
+            "list every initial voter",
         ),
         (
             &[&base[..], &["1", "--engine", &no_ring, "--", "true"]].concat(),
@@ -54,8 +54,8 @@ fn errors_about_a_busy_port_and_a_foreign_directory_say_what_to_do() {
     let taken = group.socket(1).display().to_string();
     group.is_ready(1);
     for (options, told) in [
-        (["--listen", &busy], "choose another with --listen"),
-        (["--metrics", &busy], "choose another with --metrics"),
+        (["--listen", &busy], "choose another address with --listen"),
+        (["--metrics", &busy], "choose another address with --metrics"),
         (["--socket", &taken], "another process is already listening there; stop it"),
         (["--data-dir", &data], &format!("process {}", group.members[0].pid())),
     ] {
@@ -105,7 +105,7 @@ fn the_error_about_a_missing_transport_says_how_to_build_it() {
     let output = election().args(run).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(64), "{said}");
-    assert!(said.contains("build its package again with `--features corosync`"), "{said}");
+    assert!(said.contains("rebuild its package with `--features corosync`"), "{said}");
 }
 
 #[test]

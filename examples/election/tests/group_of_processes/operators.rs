@@ -20,7 +20,7 @@ fn metrics_and_json_logs_are_available() {
         .unwrap();
     let said = String::from_utf8_lossy(&busy.stderr).into_owned();
     assert_eq!(busy.status.code(), Some(1), "{said}");
-    assert!(said.contains("choose another with --metrics"), "{said}");
+    assert!(said.contains("choose another address with --metrics"), "{said}");
     drop(port);
     let group = Group::start(WORK, &[&options, &[], &[]]);
     group.leader_after(0);
