@@ -83,3 +83,7 @@ pub use event::{Change, Configuration, Event, Reason, Ring, RingId};
 pub use member::{Member, NodeId, Pid};
 pub use name::GroupName;
 pub use transport::{ParseTransportError, Transport};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

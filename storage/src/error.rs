@@ -2,41 +2,41 @@ use std::path::{Path, PathBuf};
 
 use crate::SnapshotKey;
 
-/// Why a store could not do something. Every text says what to do about it.
+/// Reason why a store operation failed. The text of each error says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// An operation does not fit what is there.
+    /// The record to append does not follow the last one.
     #[error("record {index} does not follow the log, which ends at {last}")]
     Gap {
-        /// The record that was to be appended.
+        /// Index of the record.
         index: u64,
-        /// The last there is.
+        /// Index of the last record.
         last: u64,
     },
-    /// An operation would take away what was compacted already.
-    #[error("cannot cut the log after {after}: it was compacted through {compacted}")]
+    /// The truncation would remove records that have been compacted already.
+    #[error("cannot truncate the log after {after}: it is compacted through {compacted}")]
     Compacted {
-        /// Where it was to be cut.
+        /// Index after which to truncate.
         after: u64,
-        /// How far it was compacted.
+        /// Index through which the log has been compacted.
         compacted: u64,
     },
-    /// A snapshot is not there.
+    /// The snapshot does not exist.
     #[error("there is no snapshot {}", key.0)]
     NoSnapshot {
-        /// Which.
+        /// Key of the snapshot.
         key: SnapshotKey,
     },
-    /// A chunk of a snapshot is not there.
+    /// The snapshot does not have this chunk.
     #[error("snapshot {} has no chunk {chunk}", key.0)]
     NoChunk {
-        /// Of which snapshot.
+        /// Key of the snapshot.
         key: SnapshotKey,
-        /// Which chunk.
+        /// Number of the chunk.
         chunk: u64,
     },
-    /// Another process, or another handle of this one, has the store.
+    /// Another process, or another handle of this process, has the store open.
     #[error(
         "the store in {} is in use by process {owner}: stop it, or give this replica a folder of \
          its own",
@@ -45,85 +45,85 @@ pub enum StorageError {
     InUse {
         /// The store's folder.
         path: PathBuf,
-        /// The process, as it called itself.
+        /// Process id that the owner wrote to the lock file.
         owner: String,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error(
-        "cannot {doing} {}: {reason}; see to the disk and the rights to it, then start again",
+        "cannot {doing} {}: {reason}; check the disk and its permissions, then start again",
         path.display()
     )]
     Io {
-        /// What was to be done.
+        /// The operation.
         doing: &'static str,
-        /// With what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
-    /// A sync failed: what was written may or may not be on the disk, and reading it back does not
+    /// A sync failed. Unsynced writes may or may not be on the disk, and reading them back cannot
     /// tell.
     #[error(
-        "cannot sync {}: {reason}; what was written since the last sync may be missing on the \
-         disk, so this store is not opened again before this machine was restarted: see to the \
-         disk, then restart the machine", path.display()
+        "cannot sync {}: {reason}; writes since the last sync may be missing on the disk, so this \
+         store cannot be opened until this machine has been restarted: check the disk, then \
+         restart the machine", path.display()
     )]
     Sync {
-        /// What was to be synced.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
-    /// A sync of the store failed, and the system was not restarted since.
+    /// A sync of the store failed, and the system has not been restarted since.
     #[error(
-        "a sync of the store in {} failed since this machine was started ({reason}), so what can \
-         be read of it need not be on the disk: see to the disk, then restart the machine; or move \
-         the folder away and start this replica with an empty one; or unmount the file system, \
-         mount it again, and remove {}", path.display(), mark.display()
+        "a sync of the store in {} has failed since this machine was started ({reason}), so its \
+         content in memory may be missing on the disk: check the disk, then restart the machine; \
+         or move the folder away and start this replica with an empty one; or unmount the file \
+         system, mount it again, and remove {}", path.display(), mark.display()
     )]
     SyncFailedBefore {
         /// The replica's folder.
         path: PathBuf,
-        /// The file that says so.
+        /// The file that contains the mark.
         mark: PathBuf,
-        /// What could not be synced, and what the system said.
+        /// The file whose sync failed, and the error of the system.
         reason: String,
     },
-    /// The store was written by a version of this program that this one does not know.
+    /// The store has a format that this version of the program does not support.
     #[error(
-        "the store in {} has format {found}, and this program knows format {known}: run the \
-         program that wrote it",
+        "the store in {} has format {found}, but this program supports format {known}: run a \
+         version of the program that supports format {found}",
         path.display()
     )]
     Version {
         /// The store's folder.
         path: PathBuf,
-        /// Its format.
+        /// Version of the store's format.
         found: u16,
-        /// What is known.
+        /// Version that this program supports.
         known: u16,
     },
-    /// What is there is not what was written.
+    /// The content is not what was written.
     #[error("{} is damaged: {what}. {REMEDY}", path.display())]
     Damaged {
         /// The file, or the folder.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// Description and place of the damage.
         what: String,
     },
-    /// An earlier write failed, so nothing is known of what is on the disk.
+    /// An earlier write failed, so the content of the disk is unknown.
     #[error(
-        "the store takes nothing any more since a write failed ({reason}): see to the disk, then \
-         start again"
+        "the store accepts no writes because an earlier one failed ({reason}): check the disk, \
+         then start again"
     )]
     Failed {
-        /// How the write failed.
+        /// The error of that write.
         reason: String,
     },
 }
 
 const REMEDY: &str = "Move the store's folder away, keep it as evidence, and start this replica \
-    with an empty one: it catches up from the others, under a new store id";
+    with an empty one: it then catches up from the other replicas, under a new store id";
 
 impl StorageError {
     pub(crate) fn io(doing: &'static str, path: &Path, reason: impl ToString) -> Self {

@@ -1,17 +1,34 @@
-//! The log, the hard state and the snapshots of a replica.
+//! Durable storage of a Plainsong replica: its log, its hard state and its snapshots.
 //!
-//! Plain records: this crate knows no protocol. What a record means, and whether its bytes
-//! are to be believed, is the business of who wrote it.
+//! This crate stores plain records and knows no protocol. The caller defines the content of a
+//! record.
 //!
-//! | type | what it is |
+//! | type | purpose |
 //! | --- | --- |
-//! | [`LogStore`] | the log and the hard state, written in order, one sync for many |
-//! | [`DiskLog`] | a log on disk, in the [`Folder`] of a replica |
-//! | `FaultyLog` | a log that loses what was not synced when it crashes (feature `testing`) |
-//! | [`MemoryLog`] | a log that is gone with the process, for `Durability::Memory` and tests |
-//! | [`SnapshotStore`] | snapshots, in chunks; each counts once it is complete |
-//! | [`DiskSnapshots`] | snapshots on disk, in the [`Folder`] of a replica |
-//! | [`MemorySnapshots`] | snapshots that are gone with the process |
+//! | [`LogStore`] | The log and the hard state: written in order, with one sync for many operations. |
+//! | [`DiskLog`] | A log on disk, in the [`Folder`] of a replica. |
+//! | [`MemoryLog`] | A log in memory, for `Durability::Memory` and tests. |
+//! | `FaultyLog` | A log that loses unsynced writes when it crashes (feature `testing`). |
+//! | [`SnapshotStore`] | Snapshots in chunks. A snapshot counts once it is complete. |
+//! | [`DiskSnapshots`] | Snapshots on disk, in the [`Folder`] of a replica. |
+//! | [`MemorySnapshots`] | Snapshots in memory. |
+//! | `FaultySnapshots` | Snapshots that lose drafts when they crash (feature `testing`). |
+//!
+//! ```
+//! use plainsong_storage::{Folder, LogOp, LogStore, Record};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path();
+//! let folder = Folder::open(path, b"replica 1")?;
+//! let mut log = folder.log()?;
+//! let stored = log.recover(0)?;
+//! let index = stored.compacted + stored.records.len() as u64 + 1;
+//! let record = Record { index, head: "head".into(), body: "body".into() };
+//! log.write(vec![LogOp::Append(record), LogOp::HardState("ballot 7".into())])?;
+//! # Ok(())
+//! # }
+//! ```
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -30,9 +47,13 @@ pub use fuzz::fuzz;
 pub use log::{DiskLog, LogOp, LogStore, MemoryLog, Record, StoredLog};
 pub use snapshots::{DiskSnapshots, MemorySnapshots, SnapshotKey, SnapshotStore, StoredSnapshot};
 
-/// Stores that lose what was not synced, for simulations and tests (feature `testing`).
+/// Stores that lose unsynced writes, for simulations and tests (feature `testing`).
 #[cfg(any(test, feature = "testing"))]
 pub mod faulty {
     pub use crate::log::FaultyLog;
     pub use crate::snapshots::FaultySnapshots;
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

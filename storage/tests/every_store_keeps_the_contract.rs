@@ -1,4 +1,4 @@
-//! The contract of stores, held by every one there is.
+//! Runs the contract of stores on every implementation.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -49,7 +49,7 @@ impl Logs for Faulty {
     }
 }
 
-/// Stores on disk, each in a folder of its own; the last one is the one in use.
+/// Stores on disk, each in its own folder. The last one is in use.
 #[derive(Default)]
 struct OnDisk {
     folders: Vec<TempDir>,
@@ -95,7 +95,7 @@ fn a_log_in_memory() {
 }
 
 #[test]
-fn a_log_that_forgets_what_was_not_synced() {
+fn a_log_that_loses_unsynced_writes() {
     conformance::check_log(&mut Faulty);
 }
 

@@ -1,5 +1,5 @@
-//! Snapshots much larger than the store's cache go through it, and do not stay in memory. Alone
-//! in its program, because it looks at the memory of the whole process.
+//! Snapshots much larger than the store's cache do not stay in memory. Alone in its program,
+//! because it measures the memory of the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,10 +8,10 @@ use plainsong_storage::{Folder, SnapshotKey, SnapshotStore};
 
 const CHUNKS: u64 = 3000;
 const CHUNK_BYTES: usize = 61_440;
-/// Two of them are read while they are kept.
+/// Less than one snapshot; two exist at the same time.
 const MIB_MAX: u64 = 160;
 
-/// The most that this process ever had in memory.
+/// Returns the peak memory of this process in MiB.
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -23,7 +23,7 @@ fn chunk(key: SnapshotKey, chunk: u64) -> bytes::Bytes {
 }
 
 #[test]
-fn neither_to_write_nor_to_read_nor_to_remove_them() {
+fn writing_reading_and_removing_snapshots_takes_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
     let mut before = None;

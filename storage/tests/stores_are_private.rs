@@ -1,4 +1,4 @@
-//! Nobody but its owner can read a store, whatever the umask and whatever there was before.
+//! Only the owner can read a store, regardless of the umask and of existing permissions.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use plainsong_storage::{Folder, LogOp, LogStore, Record, SnapshotStore};
 
 const FOLDER: &str = "PLAINSONG_FOLDER";
 
-/// Calls `see` for everything in a folder, with its mode.
+/// Calls `see` for every file and folder below `path`, with its mode.
 fn walk(path: &Path, see: &mut impl FnMut(&Path, u32)) {
     for entry in fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
@@ -35,7 +35,7 @@ fn check_private(path: &Path) {
     }
 }
 
-/// Runs the ignored test below with that umask.
+/// Runs the ignored test below with this umask.
 fn write_with(umask: &str, folder: &Path) {
     let script = format!("umask {umask}; exec \"$0\" \"$@\"");
     let status = Command::new("sh")
@@ -64,7 +64,7 @@ fn writes_a_store() {
 }
 
 #[test]
-fn whatever_the_umask() {
+fn a_store_is_private_regardless_of_the_umask() {
     for umask in ["000", "022", "077"] {
         let at = tempfile::tempdir().unwrap();
         let folder = at.path().join("replicas/one");
@@ -77,7 +77,7 @@ fn whatever_the_umask() {
 }
 
 #[test]
-fn a_store_that_others_could_read_is_made_private() {
+fn opening_a_readable_store_makes_it_private() {
     let folder = tempfile::tempdir().unwrap();
     write_with("000", folder.path());
     let mut paths = Vec::new();
@@ -86,7 +86,7 @@ fn a_store_that_others_could_read_is_made_private() {
         let open = if path.is_dir() { 0o777 } else { 0o666 };
         fs::set_permissions(path, Permissions::from_mode(open)).unwrap();
     }
-    // The folder itself may be shared with others, on purpose.
+    // The folder itself may be shared on purpose.
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
     drop(Folder::open(&folder, b"mine").unwrap());
     check_private(folder.path());

@@ -1,5 +1,5 @@
-//! Stores that earlier versions wrote can be read. `PLAINSONG_WRITE_FIXTURE=1` writes the one
-//! of today's format, for a format that is new.
+//! Stores written by earlier versions can be read. `PLAINSONG_WRITE_FIXTURE=1` writes a fixture of
+//! the current format, for use when the format changes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ fn chunk(number: u64) -> Bytes {
     vec![number as u8; 1000].into()
 }
 
-/// Writes what the tests expect.
+/// Writes the content that [`check`] expects.
 fn write(path: &Path) {
     let folder = Folder::open(path, IDENTITY).unwrap();
     let mut log = folder.log().unwrap();
@@ -70,7 +70,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn folders_of_version_1() {
+fn a_folder_of_version_1_can_be_read() {
     let fixture = fixture(1);
     if std::env::var_os("PLAINSONG_WRITE_FIXTURE").is_some() {
         write(&fixture);
@@ -82,7 +82,7 @@ fn folders_of_version_1() {
 }
 
 #[test]
-fn folders_of_today() {
+fn a_folder_of_the_current_version_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path());
     check(folder.path());

@@ -198,7 +198,7 @@ fn the_disk_of_the_log_is_full() {
     disk.fill_up_to(6 << 10);
     let why = group.write_until_the_victim_stops(20_000);
     assert!(why.contains("No space left on device"), "{why}");
-    assert!(why.contains("see to the disk"), "{why}");
+    assert!(why.contains("check the disk"), "{why}");
     disk.make_room();
     group.recovers_with_a_working_disk();
     group.replicas.clear();
@@ -223,7 +223,7 @@ fn the_disk_of_the_snapshots_is_full() {
     let why = group.write_until_the_victim_stops(5_000);
     assert!(why.contains("a snapshot failed"), "{why}");
     assert!(why.contains("No space left on device"), "{why}");
-    assert!(why.contains("see to the disk"), "{why}");
+    assert!(why.contains("check the disk"), "{why}");
     disk.make_room();
     group.recovers_with_a_working_disk();
     group.replicas.clear();
@@ -256,7 +256,7 @@ fn fails_once(call: &str, file: &str, time: u64, what: &str) {
     let why = group.write_until_the_victim_stops(500);
     assert!(why.contains(what), "{why}");
     assert!(why.contains("Input/output error"), "{why}");
-    assert!(why.contains("see to the disk"), "{why}");
+    assert!(why.contains("check the disk"), "{why}");
     let index = group.data(VICTIM).join("store/snapshots.index");
     let named = fs::read(&index).unwrap();
     group.end_victim();

@@ -3,28 +3,28 @@ use bytes::Bytes;
 use super::Draw;
 use crate::{LogOp, LogStore, MemoryLog, Record, StorageError, StoredLog};
 
-/// A kind of log under test.
+/// Opens logs of the implementation under test.
 pub trait Logs {
-    /// Its logs.
+    /// Type of the logs.
     type Log: LogStore;
 
-    /// A log that nothing was written to yet, another at each call.
+    /// Creates an empty log; another one at each call.
     fn empty(&mut self) -> Self::Log;
 
-    /// The same log, closed and opened again.
+    /// Closes the log, and opens it again.
     fn reopen(&mut self, log: Self::Log) -> Self::Log;
 }
 
 /// Runs every case.
 pub fn check_log(logs: &mut impl Logs) {
-    holds_what_was_written_in_order(logs);
-    the_last_hard_state_counts(logs);
+    records_are_kept_in_order(logs);
+    the_last_hard_state_wins(logs);
     a_truncation_removes_the_end(logs);
-    compaction_takes_away_the_beginning(logs);
-    a_reset_takes_away_all(logs);
-    refuses_what_does_not_fit(logs);
-    returns_records_of_any_length(logs);
-    reads_what_was_written(logs);
+    compaction_removes_the_beginning(logs);
+    a_reset_removes_all_records(logs);
+    operations_that_do_not_fit_are_rejected(logs);
+    records_may_have_any_length(logs);
+    reads_return_written_records(logs);
     for seed in 0..8 {
         check_writes(logs, seed, 60);
     }
@@ -39,7 +39,7 @@ fn append(indices: impl IntoIterator<Item = u64>) -> Vec<LogOp> {
     indices.into_iter().map(|index| LogOp::Append(record(index))).collect()
 }
 
-/// Closes and opens the log, and checks that it holds these records, and returns the hard state.
+/// Closes and opens the log, checks that it contains these records, and returns the hard state.
 fn holds<L: Logs>(logs: &mut L, log: L::Log, records: &[Record]) -> (L::Log, Option<Bytes>) {
     let mut log = logs.reopen(log);
     let held = log.recover(0).unwrap();
@@ -51,7 +51,7 @@ fn records(indices: impl IntoIterator<Item = u64>) -> Vec<Record> {
     indices.into_iter().map(record).collect()
 }
 
-fn holds_what_was_written_in_order(logs: &mut impl Logs) {
+fn records_are_kept_in_order(logs: &mut impl Logs) {
     let mut log = logs.empty();
     assert_eq!(log.recover(0), Ok(StoredLog::default()));
     log.write(append(1..=3)).unwrap();
@@ -63,7 +63,7 @@ fn holds_what_was_written_in_order(logs: &mut impl Logs) {
     holds(logs, log, &records(1..=6));
 }
 
-fn the_last_hard_state_counts(logs: &mut impl Logs) {
+fn the_last_hard_state_wins(logs: &mut impl Logs) {
     let hard_state = |text: &'static str| LogOp::HardState(Bytes::from_static(text.as_bytes()));
     let mut log = logs.empty();
     log.write(vec![hard_state("first"), LogOp::Append(record(1)), hard_state("second")]).unwrap();
@@ -91,7 +91,7 @@ fn a_truncation_removes_the_end(logs: &mut impl Logs) {
     holds(logs, log, &records([1]));
 }
 
-fn compaction_takes_away_the_beginning(logs: &mut impl Logs) {
+fn compaction_removes_the_beginning(logs: &mut impl Logs) {
     let mut log = logs.empty();
     log.write(append(1..=5)).unwrap();
     log.write(vec![LogOp::Compact(2)]).unwrap();
@@ -106,7 +106,7 @@ fn compaction_takes_away_the_beginning(logs: &mut impl Logs) {
     holds(logs, log, &records([7]));
 }
 
-fn a_reset_takes_away_all(logs: &mut impl Logs) {
+fn a_reset_removes_all_records(logs: &mut impl Logs) {
     let mut log = logs.empty();
     log.write(append(1..=5)).unwrap();
     log.write(vec![LogOp::Reset(20)]).unwrap();
@@ -119,7 +119,7 @@ fn a_reset_takes_away_all(logs: &mut impl Logs) {
     holds(logs, log, &records([8]));
 }
 
-fn refuses_what_does_not_fit(logs: &mut impl Logs) {
+fn operations_that_do_not_fit_are_rejected(logs: &mut impl Logs) {
     let mut log = logs.empty();
     assert_eq!(log.write(append([2])), Err(StorageError::Gap { index: 2, last: 0 }));
     let mut log = logs.empty();
@@ -132,7 +132,7 @@ fn refuses_what_does_not_fit(logs: &mut impl Logs) {
     assert_eq!(log.write(vec![LogOp::Truncate(1)]), Err(refused));
 }
 
-fn returns_records_of_any_length(logs: &mut impl Logs) {
+fn records_may_have_any_length(logs: &mut impl Logs) {
     let mut draw = Draw::new(1);
     let lengths = [(0, 0), (0, 1), (1, 0), (100, 4000), (60, 8192), (90, 65_536), (3, 1_100_000)];
     let written: Vec<Record> = (1..)
@@ -148,7 +148,7 @@ fn returns_records_of_any_length(logs: &mut impl Logs) {
     holds(logs, log, &written);
 }
 
-fn reads_what_was_written(logs: &mut impl Logs) {
+fn reads_return_written_records(logs: &mut impl Logs) {
     let mut log = logs.empty();
     assert_eq!(log.read(1, 1000), Ok(Vec::new()));
     log.write(append(1..=9)).unwrap();
@@ -156,7 +156,7 @@ fn reads_what_was_written(logs: &mut impl Logs) {
     assert_eq!(log.read(1, usize::MAX), Ok(records(1..=9)));
     assert_eq!(log.read(3, 2 * each), Ok(records(3..=4)));
     assert_eq!(log.read(3, 2 * each - 1), Ok(records([3])));
-    assert_eq!(log.read(9, 0), Ok(records([9])), "one at least");
+    assert_eq!(log.read(9, 0), Ok(records([9])), "at least one record");
     assert_eq!(log.read(10, 1000), Ok(Vec::new()));
     let mut ops = vec![LogOp::Compact(3), LogOp::Truncate(6)];
     ops.extend(append([7]));
@@ -171,8 +171,8 @@ fn reads_what_was_written(logs: &mut impl Logs) {
     assert_eq!(log.read(20, 1000), Ok(Vec::new()));
 }
 
-/// Writes what is drawn from this seed, and compares with a log in memory, which has the
-/// same written to it, now and then opening the log again.
+/// Makes random writes from this seed to a log and to a log in memory, and compares the two.
+/// Sometimes closes the log and opens it again.
 pub fn check_writes(logs: &mut impl Logs, seed: u64, writes: u64) {
     let mut draw = Draw::new(seed);
     let mut model = Model::default();
@@ -198,13 +198,13 @@ pub fn check_writes(logs: &mut impl Logs, seed: u64, writes: u64) {
 #[derive(Default)]
 struct Model {
     log: MemoryLog,
-    /// The log has every record behind `first` up to `last`.
+    /// The log has every record after `first` up to `last`.
     first: u64,
     last: u64,
 }
 
-/// Draws a write that fits a log with every record behind `first` up to `last`, and says
-/// what the log has after it.
+/// Returns a random write that fits a log with every record after `first` up to `last`. Updates
+/// both to the state after the write.
 pub fn draw_write(draw: &mut Draw, first: &mut u64, last: &mut u64) -> Vec<LogOp> {
     let mut ops = Vec::new();
     for _ in 0..=draw.below(4) {

@@ -1,4 +1,4 @@
-//! What any store must do, as cases that panic where it does not (feature `testing`).
+//! The contract of stores, as cases that panic if a store violates it (feature `testing`).
 //!
 //! ```
 //! use plainsong_storage::MemoryLog;
@@ -23,7 +23,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "a case tells of a broken contract by panicking, as a test does"
+    reason = "a case reports a violation by panicking, as a test does"
 )]
 
 mod draw;

@@ -3,15 +3,15 @@ use bytes::Bytes;
 use super::Draw;
 use crate::{SnapshotStore, StorageError, StoredSnapshot};
 
-/// A kind of snapshot store under test.
+/// Opens snapshot stores of the implementation under test.
 pub trait Snapshots {
-    /// Its stores.
+    /// Type of the stores.
     type Store: SnapshotStore;
 
-    /// A store without snapshots, another at each call.
+    /// Creates a store without snapshots; another one at each call.
     fn empty(&mut self) -> Self::Store;
 
-    /// The same store, closed and opened again: drafts are gone.
+    /// Closes the store, and opens it again, which removes the drafts.
     fn reopen(&mut self, store: Self::Store) -> Self::Store;
 }
 
@@ -20,13 +20,13 @@ const TWO: Bytes = Bytes::from_static(b"two");
 
 /// Runs every case.
 pub fn check_snapshots(snapshots: &mut impl Snapshots) {
-    a_snapshot_counts_once_it_is_committed(snapshots);
-    drafts_are_gone_after_a_restart(snapshots);
-    a_snapshot_that_was_removed_is_gone(snapshots);
-    chunks_come_back_as_they_were_written(snapshots);
+    a_snapshot_is_complete_once_committed(snapshots);
+    a_restart_removes_drafts(snapshots);
+    a_removed_snapshot_does_not_exist(snapshots);
+    chunks_are_read_as_written(snapshots);
 }
 
-fn a_snapshot_counts_once_it_is_committed(snapshots: &mut impl Snapshots) {
+fn a_snapshot_is_complete_once_committed(snapshots: &mut impl Snapshots) {
     let mut store = snapshots.empty();
     assert_eq!(store.complete(), Ok(vec![]));
     let (first, second) = (store.begin().unwrap(), store.begin().unwrap());
@@ -51,7 +51,7 @@ fn a_snapshot_counts_once_it_is_committed(snapshots: &mut impl Snapshots) {
     assert_eq!(store.read(second, 2), Err(missing));
 }
 
-fn drafts_are_gone_after_a_restart(snapshots: &mut impl Snapshots) {
+fn a_restart_removes_drafts(snapshots: &mut impl Snapshots) {
     let mut store = snapshots.empty();
     let (draft, kept) = (store.begin().unwrap(), store.begin().unwrap());
     store.write(draft, 0, ONE).unwrap();
@@ -62,13 +62,13 @@ fn drafts_are_gone_after_a_restart(snapshots: &mut impl Snapshots) {
     assert_eq!(store.write(draft, 0, ONE), Err(gone.clone()));
     assert_eq!(store.commit(draft, ONE), Err(gone));
     let next = store.begin().unwrap();
-    assert_ne!(next, kept, "a complete snapshot's key is not given twice");
+    assert_ne!(next, kept, "the key of a complete snapshot is not reused");
     store.write(next, 0, TWO).unwrap();
     store.commit(next, TWO).unwrap();
     assert_eq!(store.complete().unwrap().len(), 2);
 }
 
-fn a_snapshot_that_was_removed_is_gone(snapshots: &mut impl Snapshots) {
+fn a_removed_snapshot_does_not_exist(snapshots: &mut impl Snapshots) {
     let mut store = snapshots.empty();
     let (draft, complete) = (store.begin().unwrap(), store.begin().unwrap());
     for key in [draft, complete] {
@@ -88,7 +88,7 @@ fn a_snapshot_that_was_removed_is_gone(snapshots: &mut impl Snapshots) {
     }
 }
 
-fn chunks_come_back_as_they_were_written(snapshots: &mut impl Snapshots) {
+fn chunks_are_read_as_written(snapshots: &mut impl Snapshots) {
     let mut draw = Draw::new(1);
     let mut store = snapshots.empty();
     let key = store.begin().unwrap();

@@ -8,21 +8,21 @@ use super::FILE_MODE;
 use crate::StorageError;
 
 const NAME: &str = "lock";
-/// Changes with each start of the system.
+/// File with a random id that changes with each start of the system.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// What a mark begins with, before the id of the boot.
+/// Prefix of a mark, followed by the boot id.
 const MARK: &str = "sync failed in boot ";
 
-/// That this process has the folder. The system gives it up when the process ends, however
-/// it ends. The file holds the process's id, for people; and, once a sync has failed, a mark.
+/// The lock of a folder. The kernel releases it when the process ends. The file contains the
+/// process id, for people, and a mark once a sync has failed.
 ///
 /// # The mark
 ///
-/// After a sync that failed, Linux takes the pages for clean: a process that is started again reads
-/// from memory what is not on the disk, and would acknowledge it. So the store is not opened again
-/// before the system was restarted, which empties that memory. The mark itself need not be on the
-/// disk, because it matters only until then; and it overwrites a file that is there, so that a full
-/// disk does not prevent it.
+/// After a failed sync, Linux considers the pages clean. A restarted process would read from memory
+/// what is not on the disk, and acknowledge it. So the store cannot be opened again until the
+/// system has been restarted, which empties the page cache. The mark itself need not be durable,
+/// because it only matters until then. It overwrites an existing file, so that a full disk does not
+/// prevent it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
@@ -64,7 +64,7 @@ impl Lock {
         &self.path
     }
 
-    /// Passes a result on, and marks the folder if it is a sync that failed.
+    /// Returns the result unchanged, and marks the folder if it is a failed sync.
     pub(crate) fn watch<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(StorageError::Sync { path, reason }) = &result {
             self.mark(path, reason);
@@ -72,16 +72,16 @@ impl Lock {
         result
     }
 
-    /// A sync of this file or folder has failed.
+    /// Records that a sync of this file or folder has failed.
     pub(crate) fn mark(&self, path: &Path, reason: &str) {
         self.marked.store(true, Ordering::Release);
         let reason = format!("{}: {reason}", path.display()).replace('\n', " ");
-        // Where even that fails the file system takes no writes at all, and has to be mounted
-        // again before a replica can open its store; that empties the memory as well.
+        // If even this fails, the file system accepts no writes at all. It must be mounted again
+        // before a replica can open its store, which empties the page cache as well.
         let _ = self.write(&format!("{MARK}{}: {reason}\n", boot_id()));
     }
 
-    /// Whether a sync has failed.
+    /// Returns true if a sync has failed.
     pub(crate) fn is_marked(&self) -> bool {
         self.marked.load(Ordering::Acquire)
     }
@@ -93,12 +93,12 @@ impl Lock {
     }
 }
 
-/// The boot in which a sync failed, and how, in the text of the file.
+/// Returns the boot in which a sync failed and the reason, if the text of the file has a mark.
 fn mark_in(text: &str) -> Option<(&str, &str)> {
     text.lines().find_map(|line| line.strip_prefix(MARK)?.split_once(": "))
 }
 
-/// Where it cannot be known, all boots are taken for one.
+/// Returns the boot id. If the system has none, all boots have the same id.
 fn boot_id() -> String {
     let id = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
     let id = id.trim();

@@ -1,4 +1,4 @@
-//! The file that says what the folder is: a store of this format, and whose.
+//! The marker file of a store: its format version and its identity.
 
 use std::fs;
 use std::io::Write;
@@ -10,11 +10,11 @@ use crate::StorageError;
 
 const NAME: &str = "marker";
 const MAGIC: &[u8; 8] = b"PSNGSTOR";
-/// Of everything in the folder.
+/// Version of the format of everything in the folder.
 const VERSION: u16 = 1;
 const IDENTITY: usize = 10;
 
-/// Writes the marker. It is durable once the folder is synced too.
+/// Writes the marker. It is durable once the folder is synced, too.
 pub(super) fn write(folder: &Path, identity: &[u8]) -> Result<(), StorageError> {
     let path = folder.join(NAME);
     let mut bytes = MAGIC.to_vec();
@@ -27,7 +27,7 @@ pub(super) fn write(folder: &Path, identity: &[u8]) -> Result<(), StorageError> 
     file.sync_all().map_err(|e| StorageError::sync(&path, e))
 }
 
-/// Reads the marker, and returns the identity in it.
+/// Reads the marker, and returns its identity.
 pub(super) fn read(folder: &Path) -> Result<Bytes, StorageError> {
     let path = folder.join(NAME);
     let bytes = match fs::read(&path) {
@@ -40,15 +40,15 @@ pub(super) fn read(folder: &Path) -> Result<Bytes, StorageError> {
     let damaged = |what: &str| StorageError::damaged(&path, what);
     let (head, checksum) = bytes.split_last_chunk().ok_or_else(|| damaged("it is cut short"))?;
     if crc32c::crc32c(head) != u32::from_le_bytes(*checksum) {
-        // A later format may check itself in another way, but begins like this one.
+        // A later format may have another checksum, but starts with the same magic and version.
         return Err(match version(&bytes) {
             Some(found) if found > VERSION => {
                 StorageError::Version { path: folder.to_owned(), found, known: VERSION }
             }
-            _ => damaged("its checksum does not fit"),
+            _ => damaged("it does not match its checksum"),
         });
     }
-    let found = version(head).ok_or_else(|| damaged("it does not begin as a marker does"))?;
+    let found = version(head).ok_or_else(|| damaged("it is not a marker file"))?;
     if found != VERSION {
         return Err(StorageError::Version { path: folder.to_owned(), found, known: VERSION });
     }

@@ -1,4 +1,4 @@
-//! A replica's folder: who holds it, whose it is, and what is in it.
+//! A replica's folder: its lock, its identity, and the stores in it.
 
 mod lock;
 mod marker;
@@ -18,11 +18,11 @@ pub(crate) use private::{FILE_MODE, create_file, create_folder, create_new_file,
 const STORE: &str = "store";
 const DRAFT: &str = "store.new";
 
-/// The folder that holds the durable store of one replica, held by one process at a time,
-/// as long as this or any store opened from it lives.
+/// The folder with the durable store of one replica. One process at a time can have it open; it is
+/// released when this value and all stores opened from it have been dropped.
 #[derive(Debug)]
 pub struct Folder {
-    /// Where the stores are.
+    /// Path of the stores.
     store: PathBuf,
     identity: Bytes,
     lock: Arc<Lock>,
@@ -30,24 +30,23 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the store in this folder. Where there is none yet, an empty one is formatted,
-    /// and given `identity`, which it keeps for good. Whether an identity that was there
-    /// before is the right one is for the caller to judge.
+    /// Opens the store in this folder, or creates an empty one with this `identity`. A store keeps
+    /// its first identity for good. The caller must check that [`identity`](Self::identity) is the
+    /// expected one.
     ///
-    /// # Rights
+    /// # Permissions
     ///
-    /// The store can be read and written by its owner alone, whatever the umask; the rights that
-    /// others have to a store that is there are taken away. A folder that was there keeps its
-    /// mode.
+    /// Only the owner can read and write the store, regardless of the umask. Permissions of other
+    /// users on an existing store are removed. An existing folder keeps its mode.
     ///
     /// # Durability
     ///
-    /// Formatting is atomic: after a crash there is a whole store, or none.
+    /// Creation is atomic: after a crash there is a whole store, or none.
     ///
     /// # Errors
     ///
-    /// See [`StorageError`]; `InUse` when another process has it, `SyncFailedBefore` when a sync
-    /// has failed since the system was started.
+    /// See [`StorageError`]. In particular `InUse` if another process has the folder open, and
+    /// `SyncFailedBefore` if a sync has failed since the system was started.
     pub fn open(path: impl AsRef<Path>, identity: &[u8]) -> Result<Self, StorageError> {
         let path = path.as_ref();
         private::create_folders(path).map_err(|e| StorageError::io("make the folder", path, e))?;
@@ -63,12 +62,13 @@ impl Folder {
         Ok(Self { store, identity, lock, exposed })
     }
 
-    /// Why others than the owner may have rights to the store, if they may.
+    /// Returns the reason why other users may still have access to the store; `None` if they have
+    /// none.
     pub fn exposed(&self) -> Option<&str> {
         self.exposed.as_deref()
     }
 
-    /// What the store was given when it was formatted.
+    /// Returns the identity with which the store was created.
     pub fn identity(&self) -> &Bytes {
         &self.identity
     }
@@ -77,7 +77,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// See [`StorageError`]; `Damaged` when anything in it is not what was written.
+    /// See [`StorageError`]. In particular `Damaged` if any content does not match its checksum.
     pub fn log(&self) -> Result<DiskLog, StorageError> {
         self.lock.watch(DiskLog::open(&self.store, Arc::clone(&self.lock)))
     }
@@ -86,14 +86,14 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// See [`StorageError`]; `Damaged` when one that was complete is not there. Chunks are
+    /// See [`StorageError`]. In particular `Damaged` if a complete snapshot is missing. Chunks are
     /// checked when they are read.
     pub fn snapshots(&self) -> Result<DiskSnapshots, StorageError> {
         self.lock.watch(DiskSnapshots::open(&self.store, Arc::clone(&self.lock)))
     }
 }
 
-/// Makes a whole store under another name, and gives it its own when all of it is durable.
+/// Creates a whole store under a temporary name, and renames it once all of it is durable.
 fn format(path: &Path, store: &Path, identity: &[u8]) -> Result<(), StorageError> {
     let draft = path.join(DRAFT);
     if draft.try_exists().map_err(|e| StorageError::io("look into", &draft, e))? {
@@ -108,12 +108,12 @@ fn format(path: &Path, store: &Path, identity: &[u8]) -> Result<(), StorageError
     sync_folder(path)
 }
 
-/// Makes the names in a folder durable.
+/// Makes the file names in a folder durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
     sync_file(path)
 }
 
-/// Makes durable what was written to a file, by whomever.
+/// Makes the content of a file durable, including writes through other descriptors.
 pub(crate) fn sync_file(path: &Path) -> Result<(), StorageError> {
     let file = File::open(path).map_err(|e| StorageError::io("open", path, e))?;
     file.sync_all().map_err(|e| StorageError::sync(path, e))

@@ -1,5 +1,5 @@
-//! Files and folders of a store are for the user alone that the replica runs as, whatever the
-//! umask: they hold every value, and whatever commands had in them.
+//! Creation of files and folders that only the owner can access, regardless of the umask. They
+//! contain all values and the content of all commands.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -11,33 +11,33 @@ use crate::StorageError;
 pub(crate) const FILE_MODE: u32 = 0o600;
 /// Mode of every folder of a store.
 pub(crate) const FOLDER_MODE: u32 = 0o700;
-/// Rights of others than the owner.
+/// Permission bits of all users except the owner.
 const OTHERS: u32 = 0o077;
 
-/// Makes a folder that is not there.
+/// Creates a folder that does not exist.
 pub(crate) fn create_folder(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().mode(FOLDER_MODE).create(path)
 }
 
-/// Makes a folder, and those above it, where they are not there. One that is there keeps its mode:
-/// it may be shared with others.
+/// Creates a folder and its missing parents. An existing folder keeps its mode, as it may be
+/// shared.
 pub(crate) fn create_folders(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().mode(FOLDER_MODE).recursive(true).create(path)
 }
 
-/// Makes a file, or empties the one that is there.
+/// Creates a file, or truncates an existing one.
 pub(crate) fn create_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
 }
 
-/// Makes a file that must not be there.
+/// Creates a file that does not exist.
 pub(crate) fn create_new_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)
 }
 
-/// Takes the rights of others to this file or folder away, and to all that is in it.
+/// Removes the permissions of other users on this file or folder, and on everything in it.
 pub(crate) fn make_private(path: &Path) -> Result<(), StorageError> {
-    let failed = |e| StorageError::io("take the rights of others to", path, e);
+    let failed = |e| StorageError::io("remove the permissions of other users on", path, e);
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
     if metadata.is_symlink() {
         return Ok(());

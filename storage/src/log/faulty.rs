@@ -4,52 +4,51 @@ use std::path::Path;
 
 use crate::{LogOp, LogStore, MemoryLog, Record, StorageError, StoredLog};
 
-/// A log on a disk whose machine can lose power at any moment.
+/// A log on the disk of a simulated machine that can lose power at any moment.
 ///
-/// What is [`submit`](Self::submit)ted is on its way to the disk and durable only after
-/// [`sync`](Self::sync). A [`crash`](Self::crash) in between leaves any number of the first
-/// operations that were under way, and nothing of the others: one that was torn is lost as
-/// a whole, because stores check the sums of what they read.
+/// Operations passed to [`submit`](Self::submit) are durable only after [`sync`](Self::sync). A
+/// [`crash`](Self::crash) keeps any number of the first unsynced operations and loses the rest. A
+/// torn operation is lost as a whole, because stores verify checksums.
 #[derive(Debug, Default)]
 pub struct FaultyLog {
     synced: MemoryLog,
     unsynced: VecDeque<LogOp>,
-    /// Records whose sums are wrong.
+    /// Indices of records that no longer match their checksums.
     damaged: Vec<u64>,
 }
 
 impl FaultyLog {
-    /// An empty log.
+    /// Creates an empty log.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends operations on their way to the disk, behind all before them.
+    /// Appends operations to the unsynced ones.
     pub fn submit(&mut self, ops: Vec<LogOp>) {
         self.unsynced.extend(ops);
     }
 
-    /// Waits until everything submitted is durable.
+    /// Makes all submitted operations durable.
     ///
     /// # Errors
     ///
-    /// When an operation does not fit what is there.
+    /// An operation does not fit the log.
     pub fn sync(&mut self) -> Result<(), StorageError> {
         self.synced.write(self.unsynced.drain(..).collect())
     }
 
-    /// The power fails: of the operations under way the first `kept` are on the disk.
+    /// Simulates a power failure after which the first `kept` unsynced operations are on the disk.
     ///
     /// # Errors
     ///
-    /// When an operation does not fit what is there.
+    /// An operation does not fit the log.
     pub fn crash(&mut self, kept: usize) -> Result<(), StorageError> {
         self.unsynced.truncate(kept);
         self.sync()
     }
 
-    /// A bit of a record flips, which shows when the log is read; `which` draws one of those
-    /// that are there. Its index, if there are any.
+    /// Damages the record selected by `which`, modulo the number of records. Reading it fails from
+    /// then on. Returns its index; `None` if the log has no records.
     pub fn damage(&mut self, which: u64) -> Option<u64> {
         let kept = self.synced.len();
         let index = self.synced.last().checked_sub(which.checked_rem(kept)?)?;
@@ -61,17 +60,17 @@ impl FaultyLog {
         let is_there =
             |index: &&u64| indices.contains(*index) && self.synced.record(**index).is_some();
         self.damaged.iter().find(is_there).map_or(Ok(()), |index| {
-            let what = format!("the sum of record {index} is wrong");
+            let what = format!("record {index} does not match its checksum");
             Err(StorageError::damaged(Path::new("a simulated log"), what))
         })
     }
 
-    /// How many operations are under way.
+    /// Returns the number of unsynced operations.
     pub fn unsynced(&self) -> usize {
         self.unsynced.len()
     }
 
-    /// What no crash can take away.
+    /// Returns the content that no crash can lose.
     pub fn synced(&self) -> &MemoryLog {
         &self.synced
     }
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_of_what_was_under_way_may_be_there_after_a_crash() {
+    fn a_crash_keeps_any_prefix_of_the_unsynced_operations() {
         let states: [(Option<&'static str>, &[u64]); 5] = [
             (Some("a"), &[1, 2]),
             (Some("a"), &[1, 2, 3]),
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_named_while_it_is_there() {
+    fn a_damaged_record_is_reported_until_it_is_removed() {
         let mut log = FaultyLog::new();
         assert_eq!(log.damage(7), None);
         log.write(vec![append(1), append(2), append(3)]).unwrap();
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_synced_survives() {
+    fn synced_operations_survive_a_crash() {
         let mut log = FaultyLog::new();
         log.submit(vec![append(1), hard_state("a")]);
         log.sync().unwrap();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::as_many_as;
 use crate::{LogOp, LogStore, Record, StorageError, StoredLog};
 
-/// A log in memory: gone with the process, so whoever starts again has a new store.
+/// A log in memory. It is lost with the process, so a restarted replica begins with an empty store.
 #[derive(Debug, Default)]
 pub struct MemoryLog {
     hard_state: Option<Bytes>,
@@ -14,29 +14,29 @@ pub struct MemoryLog {
 }
 
 impl MemoryLog {
-    /// An empty log.
+    /// Creates an empty log.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The index of the last record; zero before the first.
+    /// Returns the index of the last record; 0 if there was none.
     pub fn last(&self) -> u64 {
         self.compacted + self.records.len() as u64
     }
 
-    /// How many records are there.
+    /// Returns the number of records.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn len(&self) -> u64 {
         self.records.len() as u64
     }
 
-    /// The record at this index, if it is there.
+    /// Returns the record at this index, if there is one.
     pub fn record(&self, index: u64) -> Option<&Record> {
         let offset = index.checked_sub(self.compacted + 1)?;
         self.records.get(usize::try_from(offset).ok()?)
     }
 
-    /// The last hard state written.
+    /// Returns the last hard state written.
     pub fn hard_state(&self) -> Option<&Bytes> {
         self.hard_state.as_ref()
     }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_what_was_written_in_order() {
+    fn operations_apply_in_order() {
         let mut log = MemoryLog::new();
         assert_eq!(log.recover(0), Ok(StoredLog::default()));
         log.write(vec![
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_gaps_and_cuts_into_what_is_compacted() {
+    fn gaps_and_truncations_of_compacted_records_are_rejected() {
         let mut log = MemoryLog::new();
         assert_eq!(log.write(vec![append(2)]), Err(StorageError::Gap { index: 2, last: 0 }));
         log.write(vec![append(1), append(2), LogOp::Compact(2)]).unwrap();

@@ -1,4 +1,4 @@
-//! The log and the hard state: the contract, and its stores.
+//! The log and the hard state: the trait and its implementations.
 
 mod disk;
 #[cfg(any(test, feature = "testing"))]
@@ -16,36 +16,36 @@ pub(crate) use disk::fuzz;
 pub use faulty::FaultyLog;
 pub use memory::MemoryLog;
 
-/// One entry of a log as it is written: its place, and its bytes in two parts, so that a
-/// large second part need not be copied behind a small first one.
+/// A record of the log. Its content has two parts, so that a large body need not be copied to
+/// follow a small head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its place; the places of a log are dense.
+    /// Index of the record. The indices of a log have no gaps.
     pub index: u64,
-    /// The first part.
+    /// First part of the content.
     pub head: Bytes,
-    /// The second part, which may be empty.
+    /// Second part of the content. May be empty.
     pub body: Bytes,
 }
 
-/// One step of a write.
+/// An operation of [`LogStore::write`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogOp {
-    /// The hard state, as a whole, in the place of the earlier ones.
+    /// Replaces the hard state as a whole.
     HardState(Bytes),
-    /// One more record, at the index after the last.
+    /// Appends a record at the index after the last one.
     Append(Record),
-    /// Takes away every record after this index.
+    /// Removes all records after this index.
     Truncate(u64),
-    /// Takes away every record up to this index, which may be the last but not beyond.
+    /// Removes all records up to and including this index, or the last record if that comes first.
     Compact(u64),
-    /// Takes away every record; the next is the one after this index. What a snapshot that
-    /// came from elsewhere does to a log.
+    /// Removes all records, and makes this index the last one before the next record. Used when a
+    /// replica installs a snapshot from another one.
     Reset(u64),
 }
 
-/// Whether one more record may be returned, where as many as have so many bytes are wanted, but
-/// one at least.
+/// Returns a predicate that accepts records up to `bytes_max` bytes in total. The first record is
+/// always accepted.
 fn as_many_as(bytes_max: usize) -> impl FnMut(&Record) -> bool {
     let mut bytes: usize = 0;
     move |record| {
@@ -55,41 +55,42 @@ fn as_many_as(bytes_max: usize) -> impl FnMut(&Record) -> bool {
     }
 }
 
-/// What a store holds when it is opened.
+/// Content of a log when it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredLog {
-    /// The last hard state written, if any were.
+    /// The last hard state written; `None` if there was none.
     pub hard_state: Option<Bytes>,
-    /// Every record up to here is gone.
+    /// Index through which records have been removed by compaction; 0 if none have.
     pub compacted: u64,
-    /// The records, dense and in order, the first behind `compacted`, or the one asked for.
+    /// The records in order, without gaps, starting after `compacted` or at the requested index.
     pub records: Vec<Record>,
 }
 
-/// The log and the hard state of one replica. Owned by one thread.
+/// Stores the log and the hard state of one replica. Used by one thread.
 pub trait LogStore: Send {
-    /// What the store holds. Called once, before any write. Records before `from` are checked
-    /// like all others, and not returned.
+    /// Returns the content of the store. Called once, before any write. Records before index `from`
+    /// are checked like all others, but not returned.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read, or holds what cannot be believed.
+    /// The store cannot be read, or is damaged.
     fn recover(&mut self, from: u64) -> Result<StoredLog, StorageError>;
 
-    /// The records from that index on: as many as have `bytes_max` bytes, but one at least;
-    /// none if the first is not there. All that was written before is found.
+    /// Returns records starting at index `first`: up to `bytes_max` bytes in total, but at least
+    /// one. Returns none if there is no record at `first`. Sees all earlier writes.
     ///
     /// # Errors
     ///
-    /// When a record cannot be read, or is not what was written.
+    /// A record cannot be read, or is damaged.
     fn read(&mut self, first: u64, bytes_max: usize) -> Result<Vec<Record>, StorageError>;
 
-    /// Carries out these operations in order. When it returns, all of them are durable,
-    /// as the kind of store defines it, by one sync.
+    /// Performs the operations in order. When it returns, all of them are durable, as the store
+    /// defines it, with a single sync.
     ///
     /// # Errors
     ///
-    /// After an error nothing is known of the operations of this call, and no later call
-    /// is made: a failed write is never tried again as if it had not been.
+    /// After an error, any of the operations may or may not be durable. The caller must not write
+    /// to this store again: it opens the store anew, after a restart, and sees what
+    /// [`recover`](Self::recover) returns.
     fn write(&mut self, ops: Vec<LogOp>) -> Result<(), StorageError>;
 }

@@ -5,10 +5,10 @@ use bytes::Bytes;
 
 use crate::{MemorySnapshots, SnapshotKey, SnapshotStore, StorageError, StoredSnapshot};
 
-/// Snapshots on a disk whose machine can lose power at any moment: what was committed is
-/// there afterwards, and nothing of what was not.
+/// Snapshots on the disk of a simulated machine that can lose power at any moment. A crash keeps
+/// all committed snapshots and loses all drafts.
 ///
-/// A handle on them; clones are handles on the same, so that they outlive who writes them.
+/// This is a handle; clones share the snapshots, so that they outlive a crashed replica.
 #[derive(Clone, Debug, Default)]
 pub struct FaultySnapshots {
     disk: Arc<Mutex<MemorySnapshots>>,
@@ -16,17 +16,17 @@ pub struct FaultySnapshots {
 }
 
 impl FaultySnapshots {
-    /// None.
+    /// Creates a store without snapshots.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The power fails: drafts are gone.
+    /// Simulates a power failure: removes all drafts.
     pub fn crash(&self) {
         self.disk().forget_drafts();
     }
 
-    /// A bit of the newest snapshot flips, which shows when it is read. Whether there is one.
+    /// Damages the newest snapshot. Reading it fails from then on. Returns false if there is none.
     pub fn damage(&self) -> bool {
         let newest = self.disk().complete().ok().and_then(|all| all.last().map(|s| s.key));
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(newest);
@@ -57,7 +57,7 @@ impl SnapshotStore for FaultySnapshots {
 
     fn read(&mut self, key: SnapshotKey, chunk: u64) -> Result<Bytes, StorageError> {
         if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
-            let what = format!("the sum of chunk {chunk} of snapshot {} is wrong", key.0);
+            let what = format!("chunk {chunk} of snapshot {} does not match its checksum", key.0);
             return Err(StorageError::damaged(Path::new("a simulated store"), what));
         }
         self.disk().read(key, chunk)

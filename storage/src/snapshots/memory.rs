@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{SnapshotKey, SnapshotStore, StorageError, StoredSnapshot};
 
-/// Snapshots in memory: gone with the process.
+/// Snapshots in memory. They are lost with the process.
 #[derive(Debug, Default)]
 pub struct MemorySnapshots {
     next_key: u64,
@@ -15,12 +15,12 @@ pub struct MemorySnapshots {
 type Chunks = BTreeMap<u64, Bytes>;
 
 impl MemorySnapshots {
-    /// No snapshots.
+    /// Creates a store without snapshots.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What a restart does: drafts are gone.
+    /// Removes all drafts, as opening a durable store does.
     pub fn forget_drafts(&mut self) {
         self.drafts.clear();
     }
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(
             store.write(second, 0, TWO),
             Err(StorageError::NoSnapshot { key: second }),
-            "it never changes"
+            "a complete snapshot never changes"
         );
         store.forget_drafts();
         assert_eq!(store.commit(first, ONE), Err(StorageError::NoSnapshot { key: first }));

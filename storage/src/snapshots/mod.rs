@@ -1,4 +1,4 @@
-//! The snapshots: the contract, and its stores.
+//! The snapshots: the trait and its implementations.
 
 mod disk;
 #[cfg(any(test, feature = "testing"))]
@@ -16,68 +16,68 @@ pub(crate) use disk::fuzz;
 pub use faulty::FaultySnapshots;
 pub use memory::MemorySnapshots;
 
-/// Names a snapshot within its store; given by the store, never twice.
+/// Key of a snapshot within its store. Assigned by the store and never reused for a complete
+/// snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotKey(pub u64);
 
-/// A snapshot that was committed.
+/// A committed snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSnapshot {
-    /// To read it by.
+    /// Key for reading its chunks.
     pub key: SnapshotKey,
-    /// What [`SnapshotStore::commit`] was told about it.
+    /// The description passed to [`SnapshotStore::commit`].
     pub about: Bytes,
 }
 
-/// The snapshots of one replica. Owned by one thread.
+/// Stores the snapshots of one replica. Used by one thread.
 ///
-/// A snapshot is begun, written chunk by chunk, in any order, and committed; from then on
-/// it is complete and never changes. What was begun and not committed is a draft: it can be
-/// read, and is gone when the store is opened again. Several drafts may be written at the
-/// same time.
+/// A snapshot is begun, written in chunks in any order, and committed. From then on it is complete
+/// and never changes. An uncommitted snapshot is a *draft*: it can be read, and is removed when the
+/// store is opened again. Several drafts may be written at the same time.
 pub trait SnapshotStore: Send {
-    /// The complete snapshots, in the order in which they were committed.
+    /// Returns the complete snapshots in the order in which they were committed.
     ///
     /// # Errors
     ///
-    /// When the store cannot be read, or holds what cannot be believed.
+    /// The store cannot be read, or is damaged.
     fn complete(&mut self) -> Result<Vec<StoredSnapshot>, StorageError>;
 
     /// Begins a draft.
     ///
     /// # Errors
     ///
-    /// When the store cannot be written.
+    /// The store cannot be written.
     fn begin(&mut self) -> Result<SnapshotKey, StorageError>;
 
-    /// Writes one chunk of a draft, in the place of an earlier one of that number. Need not
-    /// be durable when it returns.
+    /// Writes a chunk of a draft, replacing an earlier one with that number. The chunk need not be
+    /// durable when this returns.
     ///
     /// # Errors
     ///
-    /// When there is no such draft, or the store cannot be written.
+    /// There is no such draft, or the store cannot be written.
     fn write(&mut self, key: SnapshotKey, chunk: u64, bytes: Bytes) -> Result<(), StorageError>;
 
-    /// Makes a draft complete. Atomic: when it returns, all chunks and `about` are durable,
-    /// as the kind of store defines it; a crash before leaves nothing of it.
+    /// Completes a draft, atomically. When it returns, all chunks and `about` are durable, as the
+    /// store defines it. A crash before that leaves nothing of the snapshot.
     ///
     /// # Errors
     ///
-    /// When there is no such draft, or the store cannot be written. Nothing is known of the
-    /// snapshot then, and it is not tried again.
+    /// There is no such draft, or the store cannot be written. In the latter case the snapshot may
+    /// or may not be complete, and the commit is not repeated.
     fn commit(&mut self, key: SnapshotKey, about: Bytes) -> Result<(), StorageError>;
 
-    /// Reads one chunk of a draft or of a complete snapshot.
+    /// Reads a chunk of a draft or of a complete snapshot.
     ///
     /// # Errors
     ///
-    /// When it is not there, or is not what was written.
+    /// The chunk does not exist, or is damaged.
     fn read(&mut self, key: SnapshotKey, chunk: u64) -> Result<Bytes, StorageError>;
 
-    /// Takes a draft or a complete snapshot away, if it is there.
+    /// Removes a draft or a complete snapshot. Has no effect if it does not exist.
     ///
     /// # Errors
     ///
-    /// When the store cannot be written.
+    /// The store cannot be written.
     fn remove(&mut self, key: SnapshotKey) -> Result<(), StorageError>;
 }

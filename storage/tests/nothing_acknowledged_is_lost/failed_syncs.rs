@@ -1,18 +1,18 @@
-//! After a sync that failed, what is read may not be on the disk: no store is opened again before
-//! the system was restarted.
+//! After a failed sync, what is read may not be on the disk. No store can be opened again until the
+//! system has been restarted.
 
 use std::fs;
 use std::path::Path;
 
 use plainsong_storage::{Folder, LogOp, LogStore, Record, SnapshotStore, StorageError};
 
-use crate::child::{Running, given, say, strace};
+use crate::child::{Running, given, print, strace};
 
 fn record(index: u64) -> LogOp {
     LogOp::Append(Record { index, head: "head".into(), body: vec![7; 3000].into() })
 }
 
-/// What a restart of the system does to the mark.
+/// Has the same effect on the mark as a restart of the system.
 fn restart_the_system(folder: &Path) {
     let mark = folder.join("lock");
     let text = fs::read_to_string(&mark).unwrap();
@@ -21,8 +21,8 @@ fn restart_the_system(folder: &Path) {
     fs::write(mark, text.replace(boot.trim(), "01234567-89ab-cdef-0123-456789abcdef")).unwrap();
 }
 
-/// Runs a test of this file in a process of its own, in which one call for that file fails.
-/// Returns what it said; `None` where that cannot be done.
+/// Runs a test of this file in a child process in which one call for that file fails. Returns its
+/// output; `None` if `strace` is not installed.
 fn run(test: &str, folder: &Path, call: &str, file: &str, time: u64) -> Option<String> {
     let trace = folder.with_extension("trace");
     let path = folder.join(file);
@@ -30,7 +30,7 @@ fn run(test: &str, folder: &Path, call: &str, file: &str, time: u64) -> Option<S
     let arguments = ["-P", path.to_str().unwrap(), "-e", "trace=fsync,fdatasync", "-e", &inject];
     let strace = strace(&trace, &arguments)?;
     let mut child = Running::start(&format!("failed_syncs::{test}"), folder, &[], Some(strace));
-    let said = child.hear_text().unwrap();
+    let said = child.next_text().unwrap();
     child.finish();
     let trace = fs::read_to_string(trace).unwrap();
     assert!(trace.contains("(INJECTED)"), "{trace}");
@@ -87,8 +87,8 @@ fn a_failed_sync_when_a_store_is_opened_is_remembered() {
 
 #[test]
 fn a_failed_sync_of_a_snapshot_is_remembered() {
-    // sled itself syncs its file once, and the folder of the index is also synced when a snapshot
-    // is begun.
+    // sled syncs its file once by itself, and beginning a snapshot also syncs the folder of the
+    // index.
     for (file, time) in [
         ("store/snapshots/1/db", 2),
         ("store/snapshots/1", 1),
@@ -101,7 +101,7 @@ fn a_failed_sync_of_a_snapshot_is_remembered() {
         let Some(said) = run("commits_a_snapshot", &folder, "fsync", file, time) else { return };
         assert!(said.contains("cannot sync"), "{file}: {said}");
         check_refused(&folder, file);
-        // Whichever it is, it is whole.
+        // The snapshot may be there or not; if it is, it is complete.
         let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
         for complete in store.complete().unwrap() {
             assert_eq!(store.read(complete.key, 0).unwrap().len(), 60_000);
@@ -130,14 +130,14 @@ fn writes_until_it_fails() {
     let (folder, _) = given();
     let mut log = Folder::open(folder, b"mine").unwrap().log().unwrap();
     let failure = (1..).find_map(|index| log.write(vec![record(index)]).err());
-    say(failure.unwrap());
+    print(failure.unwrap());
 }
 
 #[test]
 #[ignore = "run by the tests above"]
 fn opens_the_log() {
     let (folder, _) = given();
-    say(Folder::open(folder, b"mine").and_then(|folder| folder.log()).unwrap_err());
+    print(Folder::open(folder, b"mine").and_then(|folder| folder.log()).unwrap_err());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn commits_a_snapshot() {
     let mut store = Folder::open(folder, b"mine").unwrap().snapshots().unwrap();
     let key = store.begin().unwrap();
     store.write(key, 0, vec![7; 60_000].into()).unwrap();
-    say(store.commit(key, "about".into()).unwrap_err());
-    // What sled writes when it is dropped is no part of it.
+    print(store.commit(key, "about".into()).unwrap_err());
+    // Skips sled's writes on drop, which are not part of the commit.
     std::process::exit(0);
 }

@@ -2,24 +2,24 @@ use std::fs;
 
 use plainsong_storage::{Folder, LogOp, LogStore, Record, StorageError};
 
-use crate::child::{Running, given, say, strace};
+use crate::child::{Running, given, print, strace};
 
 fn record(index: u64) -> LogOp {
     LogOp::Append(Record { index, head: "head".into(), body: vec![7; 3000].into() })
 }
 
 #[test]
-fn a_sync_that_fails_stops_the_log() {
+fn a_failed_sync_stops_the_log() {
     stops_the_log("fdatasync", 8);
 }
 
 #[test]
-fn a_write_that_fails_stops_the_log() {
+fn a_failed_write_stops_the_log() {
     stops_the_log("pwrite64", 60);
 }
 
-/// The call fails the so many-th time, once; what was acknowledged before is there, and
-/// nothing was tried again.
+/// Makes the call fail once, at its `time`-th use. All writes acknowledged before must be kept, and
+/// nothing may be retried.
 fn stops_the_log(call: &str, time: u64) {
     let folder = tempfile::tempdir().unwrap();
     drop(Folder::open(&folder, b"mine").unwrap());
@@ -31,11 +31,11 @@ fn stops_the_log(call: &str, time: u64) {
     let store = folder.path().to_owned();
     let mut writer =
         Running::start("failing_disk::writes_until_it_fails", &store, &[], Some(strace));
-    let acknowledged = writer.hear().unwrap();
-    let reason = writer.hear_text().unwrap();
+    let acknowledged = writer.next_number().unwrap();
+    let reason = writer.next_text().unwrap();
     assert!(reason.contains("Input/output error"), "{reason}");
     writer.finish();
-    assert!(acknowledged > 0, "it failed too early to tell anything");
+    assert!(acknowledged > 0, "the call failed before any write was acknowledged");
     let trace = fs::read_to_string(trace).unwrap();
     let after = trace.split_once("(INJECTED)").unwrap().1;
     let again = after.lines().skip(1).find(|line| line.contains("fdatasync"));
@@ -43,7 +43,7 @@ fn stops_the_log(call: &str, time: u64) {
     if call == "fdatasync" {
         let refused = Folder::open(&folder, b"mine").unwrap_err();
         assert!(matches!(refused, StorageError::SyncFailedBefore { .. }), "{refused}");
-        // The disk of this test has not lost anything.
+        // The disk of this test has lost nothing.
         fs::remove_file(folder.path().join("lock")).unwrap();
     }
     let mut log = Folder::open(&folder, b"mine").unwrap().log().unwrap();
@@ -63,8 +63,8 @@ fn writes_until_it_fails() {
             Err(failure) => break failure,
         }
     };
-    say(acknowledged);
-    say(&failure);
+    print(acknowledged);
+    print(&failure);
     for _ in 0..3 {
         let refused = log.write(vec![record(acknowledged + 1)]).unwrap_err();
         assert!(matches!(refused, StorageError::Failed { .. }), "{refused}");

@@ -5,7 +5,7 @@ use std::process::Command;
 use plainsong_storage::conformance::Draw;
 use plainsong_storage::{DiskLog, Folder, LogOp, LogStore, Record, StorageError};
 
-/// A small disk in memory, gone when dropped.
+/// A small file system in memory. Unmounted when dropped.
 struct Disk<'a>(&'a Path);
 
 impl<'a> Disk<'a> {
@@ -14,7 +14,7 @@ impl<'a> Disk<'a> {
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(at).output();
         if !mounted.is_ok_and(|mounted| mounted.status.success()) {
-            eprintln!("NOT RUN: a small disk cannot be mounted here; that needs root");
+            eprintln!("NOT RUN: mounting a small file system needs root");
             return None;
         }
         Some(Self(at))
@@ -37,7 +37,7 @@ fn open(path: &Path) -> DiskLog {
 }
 
 #[test]
-fn a_full_disk_stops_the_log_and_with_room_again_it_goes_on() {
+fn a_full_disk_stops_the_log_until_it_is_reopened_with_free_space() {
     let at = tempfile::tempdir().unwrap();
     let Some(_disk) = Disk::mount(at.path(), "12m") else { return };
     let ballast = at.path().join("ballast");
@@ -51,9 +51,9 @@ fn a_full_disk_stops_the_log_and_with_room_again_it_goes_on() {
             Err(full) => break full.to_string(),
         }
     };
-    assert!(full.contains("No space left on device") && full.contains("see to the disk"), "{full}");
+    assert!(full.contains("No space left on device") && full.contains("check the disk"), "{full}");
     assert!(acknowledged > 50, "only {acknowledged} fit");
-    // Room does not make the same store write again.
+    // Free space does not make the failed store accept writes.
     fs::remove_file(&ballast).unwrap();
     let refused = log.write(vec![LogOp::Append(record(acknowledged + 1))]).unwrap_err();
     assert!(matches!(refused, StorageError::Failed { .. }), "{refused}");

@@ -5,28 +5,28 @@ use bytes::Bytes;
 use plainsong_storage::conformance::{Draw, draw_write};
 use plainsong_storage::{Folder, LogStore, MemoryLog, SnapshotKey, SnapshotStore};
 
-use crate::child::{Running, given, say};
+use crate::child::{Running, given, print};
 
-/// How many writers are killed: `PLAINSONG_KILLS`, or this.
+/// Default number of killed writers; `PLAINSONG_KILLS` overrides it.
 const KILLS: u64 = 20;
 
 fn kills() -> u64 {
     std::env::var("PLAINSONG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS)
 }
 
-/// Lets it say some numbers, waits some while, so that it is killed anywhere, and returns
-/// the last number that it said.
+/// Kills the child after a random number of writes and a random time. Returns the last number that
+/// it printed.
 fn kill_somewhere(mut writer: Running, draw: &mut Draw) -> Option<u64> {
     let mut last = None;
     for _ in 0..draw.below(20) {
-        last = writer.hear();
+        last = writer.next_number();
     }
     std::thread::sleep(Duration::from_micros(draw.below(5000)));
     writer.kill().or(last)
 }
 
-/// What a log holds after every write of a sequence; a write follows from its number and
-/// from what the writes before it have left.
+/// The content of a log after a sequence of writes. Each write is determined by its number and by
+/// the state that the writes before it have left.
 #[derive(Default)]
 struct Model {
     log: MemoryLog,
@@ -66,7 +66,7 @@ fn a_log_whose_writers_are_killed_loses_nothing_acknowledged() {
         }
     }
     println!(
-        "{} kills, {} writes; {unacknowledged} times the write under way was there as a whole",
+        "{} kills, {} writes; {unacknowledged} times an unacknowledged write was there as a whole",
         kills(),
         model.writes
     );
@@ -82,7 +82,7 @@ fn writes_the_log() {
     loop {
         number += 1;
         log.write(draw_write(&mut Draw::new(number), &mut first, &mut last)).unwrap();
-        say(number);
+        print(number);
     }
 }
 
@@ -108,7 +108,7 @@ fn a_snapshot_store_whose_writers_are_killed_loses_nothing_acknowledged() {
     assert!(found > 0);
 }
 
-/// The newest that was acknowledged is there, or a newer one; and all there are, are whole.
+/// Checks that the newest acknowledged snapshot exists, or a newer one, and that all are complete.
 fn check_snapshots(folder: &Path, newest: u64, kill: u64) -> usize {
     let mut store = Folder::open(folder, b"mine").unwrap().snapshots().unwrap();
     let complete = store.complete().unwrap();
@@ -136,7 +136,7 @@ fn writes_snapshots() {
             store.write(key, number, chunk(key, number)).unwrap();
         }
         store.commit(key, chunk(key, CHUNKS)).unwrap();
-        say(key.0);
+        print(key.0);
         for old in before.iter().rev().skip(1) {
             store.remove(old.key).unwrap();
         }

@@ -1,5 +1,5 @@
-//! Stores on disk whose process is killed, and whose disk is full or fails. The processes are
-//! this program, run again.
+//! Stores on disk whose process is killed, or whose disk is full or fails. The child processes run
+//! this same program.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -7,7 +7,7 @@ use crate::child::{Running, given, strace};
 const WRITES: u64 = 10;
 
 #[test]
-fn a_snapshot_is_named_only_after_all_its_files_were_synced() {
+fn a_snapshot_enters_the_index_only_after_all_its_files_are_synced() {
     let folder = tempfile::tempdir().unwrap();
     drop(Folder::open(&folder, b"mine").unwrap());
     let trace = folder.path().join("trace");
@@ -29,12 +29,15 @@ fn a_snapshot_is_named_only_after_all_its_files_were_synced() {
     let written = before(&["pwrite64(", "/store/snapshots/1/db>"]);
     let flushed = before(&["sync_file_range(", "/store/snapshots/1/db>"]);
     let synced = before(&["fsync(", "/store/snapshots/1/db>"]);
-    assert!(written < synced && flushed < synced, "the file is synced after all is written");
+    assert!(written < synced && flushed < synced, "the file is synced after its last write");
     let own = before(&["fsync(", "/store/snapshots/1>"]);
     let folder = before(&["fsync(", "/store/snapshots>"]);
     let index = before(&["fsync(", "/store/snapshots.index.new>"]);
-    assert!(synced < index && own < index && folder < index, "the index is written after that");
-    assert!(renamed < last(&["fsync(", "/store>"]), "its name is durable at the end");
+    assert!(
+        synced < index && own < index && folder < index,
+        "the index is written after all these syncs"
+    );
+    assert!(renamed < last(&["fsync(", "/store>"]), "the rename is synced at the end");
 }
 
 #[test]
@@ -47,12 +50,12 @@ fn commits_a_snapshot() {
         store.write(key, chunk, vec![7; 60_000].into()).unwrap();
     }
     store.commit(key, "about".into()).unwrap();
-    // What sled writes when it is dropped is no part of the commit.
+    // Skips sled's writes on drop, which are not part of the commit.
     std::process::exit(0);
 }
 
 #[test]
-fn a_write_of_the_log_is_one_sync() {
+fn a_write_to_the_log_takes_one_sync() {
     let syncs = |writes: u64| {
         let folder = tempfile::tempdir().unwrap();
         drop(Folder::open(&folder, b"mine").unwrap());
@@ -80,7 +83,7 @@ fn writes_the_log() {
 }
 
 #[test]
-fn a_new_store_has_its_name_durably() {
+fn a_new_store_is_renamed_after_it_is_durable() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let Some(strace) = strace(&trace, &["-e", "trace=fsync,fdatasync,rename"]) else { return };
@@ -99,7 +102,7 @@ fn a_new_store_has_its_name_durably() {
 }
 
 #[test]
-fn a_log_that_is_opened_has_its_watermark_durably() {
+fn opening_a_log_makes_its_watermark_durable() {
     let folder = tempfile::tempdir().unwrap();
     drop(Folder::open(&folder, b"mine").unwrap());
     let trace = folder.path().join("trace");

@@ -1,6 +1,6 @@
-//! How a record stands in the file: found and checked without anything around it.
+//! Format of a record in the file. A frame can be found and checked without its context.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! | --- | --- |
 //! | 4 | magic `PSLR` |
 //! | 4 | length of the head |
@@ -21,7 +21,7 @@ pub(super) fn length(record: &Record) -> usize {
     PREFIX + record.head.len() + record.body.len() + CHECKSUM
 }
 
-/// Writes the frame; `into` has exactly its length.
+/// Writes the frame to `into`, whose length must be that of the frame.
 pub(super) fn encode(record: &Record, into: &mut [u8]) {
     let lengths = [record.head.len() as u32, record.body.len() as u32].map(u32::to_le_bytes);
     let index = record.index.to_le_bytes();
@@ -35,7 +35,7 @@ pub(super) fn encode(record: &Record, into: &mut [u8]) {
     into[at..].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// The record in exactly these bytes; `None` when they are not what was written.
+/// Decodes a frame of exactly these bytes; `None` if it does not match its checksum or length.
 pub(super) fn decode(frame: &[u8]) -> Option<Record> {
     let (bytes, checksum) = frame.split_last_chunk()?;
     let Prefix { index, head, length } = Prefix::decode(frame)?;
@@ -46,7 +46,7 @@ pub(super) fn decode(frame: &[u8]) -> Option<Record> {
     Some(Record { index, head: content.slice(..head), body: content.slice(head..) })
 }
 
-/// What a frame begins with.
+/// The fields at the start of a frame.
 pub(super) struct Prefix {
     pub(super) index: u64,
     /// Length of the head.

@@ -1,4 +1,4 @@
-//! The durable log: records and hard state in redb, and a watermark beside them.
+//! The log on disk: records and hard state in redb, and a watermark beside them.
 
 mod frame;
 mod scan;
@@ -23,7 +23,7 @@ use state::State;
 use watched::Watched;
 use watermark::Watermark;
 
-/// What a fuzzer feeds.
+/// Decodes the input of a fuzzer.
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(bytes: &[u8]) {
     if let Some(record) = frame::decode(bytes) {
@@ -39,44 +39,43 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 }
 
 const NAME: &str = "log.redb";
-/// From the index to the record in its frame; and the state.
+/// Maps the index of each record to its frame, and [`STATE`] to the state.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// The state stands behind the last record, so that a write changes as few pages as can be.
+/// Key of the state. It follows the last record, so that a write changes as few pages as possible.
 const STATE: u64 = u64::MAX;
-/// Writes come in order and are read back only when the log is opened.
+/// Size of redb's cache. Small, because records are mostly written, in order, and rarely read.
 const CACHE_BYTES: usize = 16 << 20;
 
 /// The log on disk.
 ///
-/// Every [`write`](LogStore::write) is one transaction of redb, durable by one `fdatasync`:
-/// after a crash all of it is there, or nothing. Every transaction has a number, and after
-/// each sync a watermark says which was synced. So what is found when the log is opened is
-/// told apart:
+/// Every [`write`](LogStore::write) is one redb transaction, made durable by one `fdatasync`: after
+/// a crash, the store contains all of it or nothing. Transactions are numbered, and a watermark in
+/// a separate file records the number of the last synced one. This distinguishes, when the log is
+/// opened:
 ///
-/// | the last whole transaction | what it means |
+/// | last intact transaction | meaning |
 /// | --- | --- |
-/// | is beyond the watermark | it was not acknowledged before the crash, and is kept |
-/// | is the one the watermark names | a later one, cut short, nobody was told of |
-/// | is before the watermark | what was acknowledged is lost: refused |
+/// | newer than the watermark | It was not acknowledged before the crash. It is kept. |
+/// | the one in the watermark | A later transaction that the crash cut short was not acknowledged. |
+/// | older than the watermark | Acknowledged writes are lost: the log is rejected as damaged. |
 ///
-/// One case cannot be told apart: the last transaction was synced and acknowledged, the
-/// power failed before the system had written the watermark (within half a minute, or
-/// sooner), and that transaction's pages were damaged too. It is then taken for one that was
-/// cut short.
+/// One case cannot be distinguished. The last transaction was synced and acknowledged, the power
+/// failed before the kernel had written the watermark (within about 30 s), and the pages of that
+/// transaction were damaged as well. It is then treated as cut short.
 #[derive(Debug)]
 pub struct DiskLog {
     path: PathBuf,
     database: Database,
     state: State,
     watermark: Watermark,
-    /// Why the last write failed, if it did.
+    /// The reason why a write failed, if one did. No further write is made.
     failed: Option<String>,
-    /// Held as long as this store is open.
+    /// Held while this store is open.
     lock: Option<Arc<Lock>>,
 }
 
 impl DiskLog {
-    /// Makes an empty log; it is durable once the folder is synced too.
+    /// Creates an empty log. It is durable once the folder is synced, too.
     pub(crate) fn format(folder: &Path) -> Result<(), StorageError> {
         let path = folder.join(NAME);
         let refused = |reason: String| StorageError::io("make", &path, reason);
@@ -96,7 +95,7 @@ impl DiskLog {
             }
             Err(e) => return Err(StorageError::io("open", &path, e)),
         };
-        // An error of an earlier write that nobody has seen yet is seen here.
+        // Reports an error of an earlier write that no sync has returned yet.
         file.sync_all().map_err(|e| StorageError::sync(&path, e))?;
         let backend = FileBackend::new(file).map_err(|e| StorageError::io("open", &path, e))?;
         let backend = Watched { backend, path: path.clone(), lock: Arc::clone(&lock) };
@@ -105,7 +104,7 @@ impl DiskLog {
         Ok(log)
     }
 
-    /// Opens the log on this file, or what stands for it. All of it is checked.
+    /// Opens the log on this file, or on its replacement in a test, and checks all of it.
     fn open_on(
         path: PathBuf,
         backend: impl StorageBackend,
@@ -131,13 +130,13 @@ impl DiskLog {
             );
             return Err(StorageError::damaged(&path, what));
         }
-        // What redb recovered it has synced.
+        // redb has synced what it recovered.
         watermark.raise(state.serial)?;
         watermark.settle()?;
         Ok(Self { path, database, state, watermark, failed: None, lock: None })
     }
 
-    /// The record that has to be at this index, of a row.
+    /// Decodes the frame of a row, which must be the record at index `expected`.
     fn record(&self, expected: u64, index: u64, frame: &[u8]) -> Result<Record, StorageError> {
         let record = frame::decode(frame).filter(|record| record.index == expected);
         record.filter(|_| index == expected).ok_or_else(|| self.damaged(expected))
@@ -147,7 +146,7 @@ impl DiskLog {
         StorageError::damaged(&self.path, format!("record {index} is not what was written"))
     }
 
-    /// Carries out all operations in one transaction, and returns the state after it.
+    /// Performs all operations in one transaction. Returns the state after it.
     fn transact(&self, ops: Vec<LogOp>) -> Result<State, WriteError> {
         let mut state = self.state.clone();
         state.serial += 1;
@@ -268,7 +267,7 @@ fn carry_out(
     Ok(())
 }
 
-/// Why a transaction was not carried out.
+/// Reason why a transaction failed.
 enum WriteError {
     Refused(StorageError),
     Redb(redb::Error),
@@ -307,7 +306,7 @@ fn read_state(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
     Ok(row.map(|row| row.value().to_vec()))
 }
 
-/// What an error of opening or reading says of the log.
+/// Converts an error of opening or reading the log.
 fn broken(path: &Path, error: impl Into<redb::Error>) -> StorageError {
     match error.into() {
         redb::Error::Io(e) if !is_about_content(e.kind()) => StorageError::io("read", path, e),
@@ -315,7 +314,7 @@ fn broken(path: &Path, error: impl Into<redb::Error>) -> StorageError {
     }
 }
 
-/// Errors by which redb says that a file is none of its own.
+/// Returns true for I/O errors by which redb reports that the file is not one of its own.
 fn is_about_content(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
 }

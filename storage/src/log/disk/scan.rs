@@ -1,20 +1,22 @@
-//! Where a damaged log is damaged, found by its own frames.
+//! Locates the damage in a log file, using only its frames.
 
 use std::path::Path;
 
 use super::frame::{self, MAGIC, Prefix};
 
-/// Named at most.
+/// Maximum number of records named in an error.
 const NAMED: usize = 3;
 
-/// What redb said of a file, and which records in it are not what was written. A file keeps
-/// old copies of records for a while, so a record may be named because of one of those.
+/// Extends redb's error with the records that do not match their checksums. The file may contain
+/// outdated copies of records, and one of those may be the damaged one.
 pub(super) fn explain(path: &Path, what: &str) -> String {
     let found = std::fs::read(path).map(|bytes| damaged_records(&bytes));
     let places = match found {
-        Err(error) => return format!("{what}; it cannot be searched: {error}"),
+        Err(error) => {
+            return format!("{what}; the file cannot be searched for damaged records: {error}");
+        }
         Ok(found) if found.is_empty() => {
-            return format!("{what}; no record in it is damaged, so the pages around them are");
+            return format!("{what}; all records are intact, so the pages around them are damaged");
         }
         Ok(found) => found,
     };
@@ -25,10 +27,11 @@ pub(super) fn explain(path: &Path, what: &str) -> String {
         .collect();
     let more = places.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{what}; not what was written: {}{more}", named.join(", "))
+    format!("{what}; damaged: {}{more}", named.join(", "))
 }
 
-/// Index and place of every record that begins like one and does not fit its checksum.
+/// Returns the index and offset of every frame that begins with the magic and does not match its
+/// checksum.
 pub(super) fn damaged_records(bytes: &[u8]) -> Vec<(u64, usize)> {
     let mut damaged = Vec::new();
     let mut at = 0;

@@ -1,19 +1,19 @@
 use bytes::Bytes;
 
-/// What there is to know of a log besides its records.
+/// The state of a log apart from its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    /// Counts writes.
+    /// Number of writes so far.
     pub(super) serial: u64,
-    /// Every record up to here is gone.
+    /// Index through which records have been removed.
     pub(super) compacted: u64,
-    /// The last record there is; `compacted` when there is none.
+    /// Index of the last record; equal to `compacted` if there are none.
     pub(super) last: u64,
     pub(super) hard_state: Option<Bytes>,
 }
 
 impl State {
-    /// Of an empty log.
+    /// Returns the state of an empty log.
     pub(super) fn new() -> Self {
         Self { serial: 1, compacted: 0, last: 0, hard_state: None }
     }
@@ -29,7 +29,7 @@ impl State {
         bytes
     }
 
-    /// `None` when these are not the bytes of a state.
+    /// Returns `None` if the bytes do not match their checksum.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (state, checksum) = bytes.split_last_chunk()?;
         if crc32c::crc32c(state) != u32::from_le_bytes(*checksum) {

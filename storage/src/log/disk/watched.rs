@@ -9,7 +9,7 @@ use redb::{BackendError, StorageBackend};
 
 use crate::folder::Lock;
 
-/// The file of a log. A sync that fails marks the replica's folder.
+/// The file of a log, as a redb backend. A failed sync marks the replica's folder.
 pub(super) struct Watched {
     pub(super) backend: FileBackend,
     pub(super) path: PathBuf,

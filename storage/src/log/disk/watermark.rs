@@ -7,16 +7,16 @@ use crate::folder::create_new_file;
 
 const NAME: &str = "log.synced";
 const MAGIC: &[u8; 8] = b"PSNGSYNC";
-/// A slot has a sector of its own, which a disk writes wholly or not at all.
+/// Size of a slot. Each slot is a sector of its own, which a disk writes atomically.
 const SECTOR: usize = 512;
 const SLOTS: usize = 2;
 
-/// Which write of the log was the last to be synced: what tells a write that was cut short
-/// by a crash, which nobody was told of, from one that was acknowledged and then damaged.
+/// Number of the last synced write of the log. Distinguishes a write that a crash cut short, which
+/// was not acknowledged, from an acknowledged one that was damaged later.
 ///
-/// It is written after the sync, and not synced itself. A killed process leaves it as it
-/// was; a power cut may leave it as it was half a minute before, which makes it say less
-/// than it could, never more.
+/// It is written after each sync of the log, and not synced itself. A killed process leaves it
+/// intact. After a power failure it may be about 30 s old, so it can be too low, but never too
+/// high.
 #[derive(Debug)]
 pub(crate) struct Watermark {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct Watermark {
 }
 
 impl Watermark {
-    /// Makes one that says that this write was synced.
+    /// Creates a watermark for this write.
     pub(crate) fn format(folder: &Path, synced: u64) -> Result<(), StorageError> {
         let path = folder.join(NAME);
         let file = create_new_file(&path).map_err(|e| StorageError::io("make", &path, e))?;
@@ -50,19 +50,20 @@ impl Watermark {
         file.read_exact_at(&mut bytes, 0).map_err(|e| StorageError::io("read", &path, e))?;
         let mut synced = 0;
         for (number, sector) in bytes.chunks(SECTOR).enumerate() {
-            let slot = decode(sector)
-                .ok_or_else(|| StorageError::damaged(&path, format!("slot {number} is wrong")))?;
+            let slot = decode(sector).ok_or_else(|| {
+                StorageError::damaged(&path, format!("slot {number} does not match its checksum"))
+            })?;
             synced = synced.max(slot);
         }
         Ok(Self { path, file, synced })
     }
 
-    /// The last write that is known to have been synced.
+    /// Returns the last write known to be synced.
     pub(crate) fn synced(&self) -> u64 {
         self.synced
     }
 
-    /// This write has been synced.
+    /// Records that this write has been synced.
     pub(crate) fn raise(&mut self, synced: u64) -> Result<(), StorageError> {
         self.synced = synced;
         let offset = synced % SLOTS as u64 * SECTOR as u64;
@@ -70,7 +71,7 @@ impl Watermark {
         written.map_err(|e| StorageError::io("write", &self.path, e))
     }
 
-    /// Writes both slots, and syncs.
+    /// Writes both slots, and syncs the file.
     pub(crate) fn settle(&self) -> Result<(), StorageError> {
         let bytes = encode(self.synced).repeat(SLOTS);
         let written = self.file.write_all_at(&bytes, 0);

@@ -7,8 +7,8 @@ use crate::folder::{create_folder, make_private, sync_folder};
 
 use super::index::Index;
 
-/// At first all snapshots were in one database, with a tree for each. Where that is still so, each
-/// complete one gets its own. A crash meanwhile leaves the one database as it was.
+/// Converts a store of the first version, which had a single database with a tree per snapshot, to
+/// one database per snapshot. A crash in between leaves the single database in place.
 pub(super) fn from_one_database(path: &Path, index: &Index) -> Result<(), StorageError> {
     let file = path.join("db");
     if !file.try_exists().map_err(|e| StorageError::io("look into", path, e))? {
@@ -32,7 +32,7 @@ pub(super) fn from_one_database(path: &Path, index: &Index) -> Result<(), Storag
     }
     sync_folder(path)?;
     drop(one);
-    // What sled has beside it is nothing without it.
+    // Without it, the other files of that database have no effect.
     fs::remove_file(&file).map_err(|e| StorageError::io("remove", &file, e))?;
     sync_folder(path)
 }

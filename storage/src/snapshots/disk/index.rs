@@ -11,27 +11,27 @@ const NAME: &str = "snapshots.index";
 const DRAFT: &str = "snapshots.index.new";
 const MAGIC: &[u8; 8] = b"PSNGSNAP";
 
-/// Which snapshots are complete. Replaced as a whole: the old one or the new one is there.
+/// The list of complete snapshots. Replaced as a whole by an atomic rename.
 #[derive(Debug)]
 pub(super) struct Index {
     folder: PathBuf,
-    /// The key that the next snapshot gets.
+    /// Key of the next snapshot.
     pub(super) next_key: u64,
-    /// In the order in which they were committed.
+    /// Complete snapshots in the order in which they were committed.
     pub(super) complete: Vec<Complete>,
 }
 
-/// A snapshot that was committed.
+/// A committed snapshot.
 #[derive(Clone, Debug)]
 pub(super) struct Complete {
     pub(super) key: SnapshotKey,
-    /// How many chunks it has.
+    /// Number of chunks.
     pub(super) chunks: u64,
     pub(super) about: Bytes,
 }
 
 impl Index {
-    /// Makes an empty one.
+    /// Creates an empty index.
     pub(super) fn format(folder: &Path) -> Result<(), StorageError> {
         Self { folder: folder.to_owned(), next_key: 1, complete: Vec::new() }.write()
     }
@@ -50,7 +50,7 @@ impl Index {
         Ok(Self { folder: folder.to_owned(), next_key, complete })
     }
 
-    /// Puts this in the place of the one there is, durably.
+    /// Replaces the stored index, durably.
     pub(super) fn write(&self) -> Result<(), StorageError> {
         let (path, draft) = (self.folder.join(NAME), self.folder.join(DRAFT));
         let written =
@@ -93,7 +93,7 @@ fn decode(bytes: &[u8]) -> Option<(u64, Vec<Complete>)> {
     Some((next_key, complete))
 }
 
-/// What a fuzzer feeds.
+/// Decodes the input of a fuzzer.
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(bytes: &[u8]) {
     if let Some((next_key, complete)) = decode(bytes) {

@@ -1,4 +1,4 @@
-//! The durable snapshots: chunks in sled, and an index beside it that says which are complete.
+//! The snapshots on disk: chunks in sled, and beside them an index of the complete snapshots.
 
 mod convert;
 mod index;
@@ -22,57 +22,59 @@ use crate::folder::{Lock, create_folder, make_private, sync_file, sync_folder};
 use crate::{SnapshotKey, SnapshotStore, StorageError, StoredSnapshot};
 use index::{Complete, Index};
 
-/// What a fuzzer feeds.
+/// Decodes the input of a fuzzer.
 #[cfg(fuzzing)]
 pub(crate) use index::fuzz;
 
 const NAME: &str = "snapshots";
 const CACHE_BYTES: u64 = 16 << 20;
-/// How long a database that was closed may stay locked.
+/// Time for which a closed database may stay locked.
 const CLOSED_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSED_POLL: Duration = Duration::from_millis(2);
 const CHECKSUM: usize = 4;
-/// Bytes of a chunk in a row: a fifteenth of those that Plainsong makes. sled gives up the memory
-/// of a row only after 64 more have been looked at in its part of the cache, of which there are
-/// 256: so the memory that it takes, whatever its cache may hold, is some 16,384 rows.
+/// Maximum number of bytes of a chunk in one row: one fifteenth of the chunks that Plainsong makes.
+///
+/// sled's cache has 256 parts, and frees a row only after 64 other rows of its part have been
+/// accessed. So it keeps some 16,384 rows in memory, whatever its configured size.
 const ROW_BYTES: usize = 4100;
-/// Chunks before whose turn the rows of a chunk are laid, without content. sled writes a leaf of
-/// its tree anew for every tenth row that is put into it, and when it has 17 and becomes two. Where
-/// that is over while the rows are small, their contents are written once each, and a snapshot
-/// takes 1.1 times its size on the disk, not 1.8, and a fourth of the writes.
+/// Number of chunks ahead for which empty rows are inserted before a chunk is written.
+///
+/// sled rewrites a leaf of its tree for every tenth inserted row, and when it splits a leaf of 17
+/// rows. If all that happens while the rows are still empty, their contents are written only once.
+/// A snapshot then takes 1.1 times its size on disk instead of 1.8, with a quarter of the writes.
 const CHUNKS_LAID_AHEAD: u64 = 16;
 
 /// The snapshots on disk.
 ///
-/// Each is a database of sled of its own, so that what is removed is gone at once, with some rows
-/// for each chunk. On Linux sled's `flush` ends in `sync_file_range`, which survives a killed
-/// process and not a power cut; so a commit `fsync`s every file and folder of sled's after it, and
-/// only then the index names the snapshot, by an atomic rename. What the index does not name is a
-/// draft, and is taken away when the store is opened.
+/// Each snapshot is a sled database of its own, so that a removed one frees its space at once. A
+/// chunk takes several rows. On Linux, sled's `flush` ends in `sync_file_range`, which survives a
+/// killed process but not a power failure. So a commit then calls `fsync` on every file and folder
+/// of the database. Only after that does the index name the snapshot, by an atomic rename.
+/// Databases that the index does not name are drafts, and are removed when the store is opened.
 #[derive(Debug)]
 pub struct DiskSnapshots {
     path: PathBuf,
     index: Index,
     drafts: BTreeMap<SnapshotKey, Draft>,
-    /// The complete ones that were read.
+    /// Databases of complete snapshots that have been read.
     open: BTreeMap<SnapshotKey, sled::Db>,
-    /// Why the last write failed, if it did.
+    /// The reason why a write failed, if one did. No further write is made.
     failed: Option<String>,
-    /// Held as long as this store is open.
+    /// Held while this store is open.
     lock: Arc<Lock>,
 }
 
-/// A snapshot that is being written.
+/// A snapshot being written.
 #[derive(Debug)]
 struct Draft {
     database: sled::Db,
     chunks: BTreeSet<u64>,
-    /// The rows of chunks before this one are laid.
+    /// Empty rows have been inserted for all chunks before this one.
     laid: u64,
 }
 
 impl DiskSnapshots {
-    /// Makes an empty store; it is durable once the folder is synced too.
+    /// Creates an empty store. It is durable once the folder is synced, too.
     pub(crate) fn format(folder: &Path) -> Result<(), StorageError> {
         let path = folder.join(NAME);
         create_folder(&path).map_err(|e| StorageError::io("make the folder", &path, e))?;
@@ -110,7 +112,7 @@ impl DiskSnapshots {
         })
     }
 
-    /// Writes, unless a write failed before.
+    /// Performs a write, unless an earlier one failed.
     fn change<T>(
         &mut self,
         change: impl FnOnce(&mut Self) -> Result<T, StorageError>,
@@ -120,7 +122,7 @@ impl DiskSnapshots {
         }
         let changed = change(self);
         let changed = self.lock.watch(changed);
-        // Of what is not there nothing was written.
+        // A write to a missing snapshot has changed nothing.
         if let Err(error) = &changed
             && !matches!(error, StorageError::NoSnapshot { .. })
         {
@@ -146,8 +148,8 @@ impl SnapshotStore for DiskSnapshots {
             store.index.next_key += 1;
             store.index.write()?;
             let folder = folder_of(&store.path, key);
-            // sled makes its files with the rights that the umask leaves; nobody comes through
-            // this folder to them, and they are made private when they are synced.
+            // sled creates its files with the permissions that the umask leaves. No other user
+            // can pass this folder, and the files are made private before they are synced.
             create_folder(&folder).map_err(|e| StorageError::io("make the folder", &folder, e))?;
             let database = open_database(&folder)?;
             store.drafts.insert(key, Draft { database, chunks: BTreeSet::new(), laid: 0 });
@@ -188,7 +190,7 @@ impl SnapshotStore for DiskSnapshots {
             let chunks = draft.chunks.len() as u64;
             let flushed = guarded(&store.path, || draft.database.flush())
                 .and_then(|_| close(&store.path, draft.database));
-            // sled panics when a disk fails it here. The draft is not read any more.
+            // sled panics here if the disk fails. The draft is not read any more.
             flushed.map_err(|error| match error {
                 StorageError::Damaged { path, what } => StorageError::io("write", &path, what),
                 error => error,
@@ -244,8 +246,8 @@ impl SnapshotStore for DiskSnapshots {
 }
 
 impl Draft {
-    /// The chunks whose rows are to be laid before this one is written. At first few, as most
-    /// snapshots are small.
+    /// Returns the chunks for which empty rows are to be inserted before this one is written. There
+    /// are few at first, as most snapshots are small.
     fn lay(&mut self, chunk: u64) -> Range<u64> {
         let laid = self.laid.max(chunk)..chunk.saturating_add(chunk.min(CHUNKS_LAID_AHEAD));
         self.laid = self.laid.max(laid.end);
@@ -257,7 +259,7 @@ fn folder_of(path: &Path, key: SnapshotKey) -> PathBuf {
     path.join(key.0.to_string())
 }
 
-/// Of all snapshots, drafts too.
+/// Returns the folders of all snapshots, including drafts.
 fn folders(path: &Path) -> Result<Vec<(SnapshotKey, PathBuf)>, StorageError> {
     let look = |e| StorageError::io("look into", path, e);
     let mut folders = Vec::new();
@@ -277,7 +279,7 @@ fn remove_folder(folder: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// Of a part of a chunk: they stand in their order, one chunk behind the other.
+/// Returns the key of a row. Keys sort by chunk, then by row.
 fn row_name(chunk: u64, row: usize) -> [u8; 10] {
     let mut name = [0; 10];
     name[..8].copy_from_slice(&chunk.to_be_bytes());
@@ -285,10 +287,10 @@ fn row_name(chunk: u64, row: usize) -> [u8; 10] {
     name
 }
 
-/// All rows of a chunk, nothing if there are none.
+/// Returns the concatenated rows of a chunk; empty if there are none.
 fn content(database: &sled::Db, chunk: u64) -> sled::Result<Vec<u8>> {
     let mut content = Vec::new();
-    // One by one: a look at each row counts for the cache, and a walk over them does not.
+    // Row by row: a lookup counts as an access for the cache, and iteration does not.
     for row in 0..=usize::from(u16::MAX) {
         match database.get(row_name(chunk, row))? {
             Some(part) if !part.is_empty() => content.extend_from_slice(&part),
@@ -296,13 +298,13 @@ fn content(database: &sled::Db, chunk: u64) -> sled::Result<Vec<u8>> {
         }
     }
     if content.is_empty() {
-        // As chunks were written at first.
+        // The first version of the format had one row per chunk.
         content.extend(database.get(chunk.to_be_bytes())?.iter().flat_map(|whole| whole.iter()));
     }
     Ok(content)
 }
 
-/// How many chunks have any content.
+/// Returns the number of chunks with content.
 fn chunks_in(path: &Path, database: &sled::Db) -> Result<u64, StorageError> {
     let (mut count, mut last) = (0, None);
     for row in database.iter() {
@@ -317,13 +319,13 @@ fn chunks_in(path: &Path, database: &sled::Db) -> Result<u64, StorageError> {
     Ok(count)
 }
 
-/// Of a chunk, and of where it belongs.
+/// Returns the checksum of a chunk, its number and its snapshot's key.
 fn checksum(key: SnapshotKey, chunk: u64, bytes: &[u8]) -> u32 {
     let place = [key.0.to_le_bytes(), chunk.to_le_bytes()].concat();
     crc32c::crc32c_append(crc32c::crc32c(&place), bytes)
 }
 
-/// sled's threads may still be about to let go of a database that was closed.
+/// Opens a database. Retries while the threads of a closed sled instance may still hold its lock.
 fn open_database(path: &Path) -> Result<sled::Db, StorageError> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     let began = Instant::now();
@@ -340,7 +342,7 @@ fn open_database(path: &Path) -> Result<sled::Db, StorageError> {
     }
 }
 
-/// sled writes and syncs when a database is dropped, and panics where that fails.
+/// Drops a database. sled then writes and syncs, and panics if that fails.
 fn close(path: &Path, database: sled::Db) -> Result<(), StorageError> {
     guarded(path, || {
         drop(database);
@@ -348,7 +350,7 @@ fn close(path: &Path, database: sled::Db) -> Result<(), StorageError> {
     })
 }
 
-/// Calls sled, which panics where it finds things that it believes cannot be.
+/// Calls sled, which panics on content that it considers impossible. Converts a panic to an error.
 fn guarded<T>(path: &Path, call: impl FnOnce() -> sled::Result<T>) -> Result<T, StorageError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(done)) => Ok(done),
@@ -358,13 +360,13 @@ fn guarded<T>(path: &Path, call: impl FnOnce() -> sled::Result<T>) -> Result<T, 
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text =
                 text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
-            let what = format!("sled cannot make sense of what it found ({text})");
+            let what = format!("sled cannot read it ({text})");
             Err(StorageError::damaged(path, what))
         }
     }
 }
 
-/// Makes durable every file below a folder, and every folder.
+/// Syncs every file and folder below a folder, and the folder itself.
 fn sync_all(folder: &Path) -> Result<(), StorageError> {
     let entries = fs::read_dir(folder).map_err(|e| StorageError::io("look into", folder, e))?;
     for entry in entries {

@@ -28,7 +28,7 @@ fn read_all(folder: &Path, key: SnapshotKey, chunks: u64) -> Result<Vec<Bytes>, 
 }
 
 #[test]
-fn a_flipped_bit_is_found_out_or_without_effect() {
+fn a_flipped_bit_is_detected_or_has_no_effect() {
     let (folder, key, written) = folder_with_a_snapshot(5);
     let store = folder.path().join("store");
     let mut found = 0;
@@ -37,7 +37,7 @@ fn a_flipped_bit_is_found_out_or_without_effect() {
         let path = store.join(name);
         let whole = fs::read(&path).unwrap();
         for _ in 0..60 {
-            // sled moves things about when it opens, so every try begins with the same files.
+            // sled changes its files when it opens, so every case starts from the same files.
             let copy = tempfile::tempdir().unwrap();
             copy_all(folder.path(), copy.path());
             let bit = draw.below(whole.len().min(200_000) as u64 * 8) as usize;
@@ -68,7 +68,7 @@ fn copy_all(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_snapshot_that_is_not_there_any_more_is_found_out() {
+fn a_missing_snapshot_is_detected() {
     let (folder, key, _) = folder_with_a_snapshot(2);
     let path = folder.path().join("store/snapshots");
     let open = || Folder::open(&folder, b"mine").unwrap().snapshots();
@@ -83,7 +83,7 @@ fn a_snapshot_that_is_not_there_any_more_is_found_out() {
 }
 
 #[test]
-fn a_chunk_that_the_database_lost_is_found_out() {
+fn a_chunk_lost_by_the_database_is_detected() {
     let (folder, key, _) = folder_with_a_snapshot(3);
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
     let database = store.database(key).unwrap();
@@ -98,7 +98,7 @@ fn a_chunk_that_the_database_lost_is_found_out() {
 }
 
 #[test]
-fn a_chunk_in_the_place_of_another_is_found_out() {
+fn a_misplaced_chunk_is_detected() {
     let (folder, key, _) = folder_with_a_snapshot(3);
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
     let database = store.database(key).unwrap();
@@ -112,7 +112,7 @@ fn a_chunk_in_the_place_of_another_is_found_out() {
 }
 
 #[test]
-fn a_chunk_that_is_written_again_replaces_the_longer_one_before() {
+fn a_rewritten_chunk_replaces_a_longer_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
     let (key, mut draw) = (store.begin().unwrap(), Draw::new(3));
@@ -124,7 +124,7 @@ fn a_chunk_that_is_written_again_replaces_the_longer_one_before() {
 }
 
 #[test]
-fn chunks_in_one_row_as_they_were_at_first_are_read() {
+fn chunks_in_one_row_of_the_first_version_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Folder::open(&folder, b"mine").unwrap().snapshots().unwrap();
     let (key, bytes) = (store.begin().unwrap(), Draw::new(4).bytes(60_000));
@@ -134,7 +134,7 @@ fn chunks_in_one_row_as_they_were_at_first_are_read() {
 }
 
 #[test]
-fn snapshots_in_one_database_as_they_were_once_get_their_own() {
+fn snapshots_in_one_database_are_converted_to_their_own() {
     let (folder, key, written) = folder_with_a_snapshot(3);
     let path = folder.path().join("store/snapshots");
     let one = open_database(&path).unwrap();
@@ -146,7 +146,7 @@ fn snapshots_in_one_database_as_they_were_once_get_their_own() {
         }
     }
     drop((one, tree));
-    // As a crash left it that came while another row was copied.
+    // Simulates a crash while another row was being copied.
     let begun = open_database(&folder_of(&path, key)).unwrap();
     begun.clear().unwrap();
     begun.insert(row_name(0, 0), "something else").unwrap();
@@ -180,14 +180,14 @@ fn store_of_24_mb() -> (tempfile::TempDir, PathBuf, DiskSnapshots, SnapshotKey) 
 }
 
 #[test]
-fn a_snapshot_takes_little_more_on_the_disk_than_it_has() {
+fn a_snapshot_takes_little_more_disk_space_than_its_size() {
     let (_folder, path, ..) = store_of_24_mb();
     let size = size(&path);
     assert!(size < 28_000_000, "{size} bytes for 24,000,000");
 }
 
 #[test]
-fn what_is_removed_is_gone_from_the_disk_at_once() {
+fn removing_a_snapshot_frees_its_disk_space_at_once() {
     let (_folder, path, mut store, key) = store_of_24_mb();
     store.remove(key).unwrap();
     assert_eq!(store.read(key, 0), Err(StorageError::NoSnapshot { key }));
@@ -196,7 +196,7 @@ fn what_is_removed_is_gone_from_the_disk_at_once() {
 }
 
 #[test]
-fn a_draft_of_a_process_that_is_gone_is_gone_from_the_disk() {
+fn opening_a_store_removes_drafts_from_the_disk() {
     let (folder, path, mut store, key) = store_of_24_mb();
     let draft = store.begin().unwrap();
     store.write(draft, 0, Bytes::from_static(b"lost")).unwrap();
@@ -207,7 +207,7 @@ fn a_draft_of_a_process_that_is_gone_is_gone_from_the_disk() {
 }
 
 #[test]
-fn a_chunk_far_ahead_lays_no_rows_for_all_before_it() {
+fn a_chunk_far_ahead_inserts_no_rows_for_all_chunks_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let database = open_database(folder.path()).unwrap();
     let mut draft = Draft { database, chunks: BTreeSet::new(), laid: 0 };

@@ -2,13 +2,13 @@ use super::tape::{Step, crash};
 use super::*;
 use crate::conformance::{Draw, draw_write};
 
-/// A log on a tape that had so many writes, and what it held after each of them.
+/// Makes `writes` random writes to a log. Returns its tape, and the content after each write.
 fn written(folder: &Path, seed: u64, writes: u64) -> (Tape, Vec<StoredLog>) {
     let (mut draw, tape, mut model) = (Draw::new(seed), Tape::default(), MemoryLog::new());
     format_on(tape.clone(), &State::new()).unwrap();
     let (mut log, held) = open_on(folder, tape.clone(), 1).unwrap();
     tape.note(Step::Acknowledged(1));
-    // Numbers of writes begin with one, which formats.
+    // The write that formats the log has number 1.
     let mut after = vec![StoredLog::default(), held];
     let (mut first, mut last) = (0, 0);
     for _ in 0..writes {
@@ -39,7 +39,7 @@ fn nothing_acknowledged_is_lost_when_the_power_fails_anywhere() {
                 _ => None,
             });
             let acknowledged = acknowledged.unwrap();
-            // The watermark is not synced, so it may say less than it was told.
+            // The watermark is not synced, so it may be older.
             let synced = acknowledged - draw.below(3.min(acknowledged));
             let image = crash(steps, &mut draw);
             let (log, recovered) = open(folder.path(), image, synced)
@@ -58,7 +58,7 @@ fn nothing_acknowledged_is_lost_when_the_power_fails_anywhere() {
 }
 
 #[test]
-fn a_log_goes_on_after_a_crash() {
+fn a_log_accepts_writes_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let (tape, after) = written(folder.path(), 7, 30);
     let image = crash(&tape.steps(), &mut Draw::new(7));
@@ -70,7 +70,7 @@ fn a_log_goes_on_after_a_crash() {
 }
 
 #[test]
-fn what_is_behind_the_watermark_is_refused() {
+fn a_log_that_ends_before_the_watermark_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let (tape, _) = written(folder.path(), 3, 10);
     let image = crash(&tape.steps(), &mut Draw::new(3));
@@ -79,7 +79,7 @@ fn what_is_behind_the_watermark_is_refused() {
 }
 
 #[test]
-fn nothing_is_written_after_a_sync_that_failed() {
+fn nothing_is_written_after_a_failed_sync() {
     let folder = tempfile::tempdir().unwrap();
     let tape = Tape::default();
     format_on(tape.clone(), &State::new()).unwrap();
@@ -96,5 +96,5 @@ fn nothing_is_written_after_a_sync_that_failed() {
         assert!(matches!(refused, StorageError::Failed { .. }), "{refused}");
     }
     drop(log);
-    assert_eq!(syncs(), before, "a sync that failed is not tried again");
+    assert_eq!(syncs(), before, "a failed sync is not repeated");
 }

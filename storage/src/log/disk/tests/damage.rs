@@ -4,7 +4,8 @@ use crate::conformance::Draw;
 
 const RECORDS: u64 = 40;
 
-/// The bytes of a log, and what it holds. It was closed in order, or not.
+/// Returns the bytes of a log, the number of its last write, and its content. `closed` is true for
+/// a log that was closed properly.
 fn bytes_of_a_log(folder: &Path, closed: bool) -> (Vec<u8>, u64, StoredLog) {
     let image = Image::default();
     format_on(image.clone(), &State::new()).unwrap();
@@ -22,13 +23,13 @@ fn bytes_of_a_log(folder: &Path, closed: bool) -> (Vec<u8>, u64, StoredLog) {
     (if closed { image.bytes_now() } else { before }, serial, held)
 }
 
-/// Flips this bit, and says whether that was found out. If it was not, all must be there.
+/// Flips this bit, and returns true if that was detected. If not, the content must be complete.
 fn found_out(folder: &Path, bytes: &[u8], bit: usize, serial: u64, held: &StoredLog) -> bool {
     let mut bytes = bytes.to_vec();
     bytes[bit / 8] ^= 1 << (bit % 8);
     match open(folder, bytes, serial) {
         Ok((_, found)) => {
-            assert_eq!(&found, held, "bit {bit} was flipped, and is believed");
+            assert_eq!(&found, held, "bit {bit} was flipped without being detected");
             false
         }
         Err(StorageError::Damaged { .. }) => true,
@@ -37,12 +38,12 @@ fn found_out(folder: &Path, bytes: &[u8], bit: usize, serial: u64, held: &Stored
 }
 
 #[test]
-fn a_flipped_bit_is_found_out_or_without_effect() {
+fn a_flipped_bit_is_detected_or_has_no_effect() {
     let folder = tempfile::tempdir().unwrap();
     for closed in [true, false] {
         let (bytes, serial, held) = bytes_of_a_log(folder.path(), closed);
         let mut draw = Draw::new(u64::from(closed));
-        // The fields of the header closely, and any others.
+        // Many bits of the header, and some of the rest.
         let header = (0..320 * 8).step_by(7);
         let bits = bytes.len() as u64 * 8;
         let others = (0..cases(200)).map(|_| draw.below(bits) as usize);
@@ -55,13 +56,13 @@ fn a_flipped_bit_is_found_out_or_without_effect() {
 }
 
 #[test]
-fn every_bit_of_a_record_counts_and_the_record_is_named() {
+fn a_flipped_bit_of_a_record_is_detected_and_the_record_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (bytes, serial, held) = bytes_of_a_log(folder.path(), true);
     let record = &held.records[10];
     let mut frame = vec![0; frame::length(record)];
     frame::encode(record, &mut frame);
-    // A page that was copied leaves an old copy; the last is not always the live one.
+    // A copied page leaves an outdated copy; the last one in the file need not be the live one.
     let places: Vec<usize> = bytes
         .windows(frame.len())
         .enumerate()

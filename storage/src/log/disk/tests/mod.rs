@@ -9,7 +9,7 @@ use super::*;
 use crate::{MemoryLog, Record};
 use tape::{Image, Tape};
 
-/// Opens a log on this image, with a watermark that says this.
+/// Opens a log on this image, with a watermark of `synced`.
 fn open(folder: &Path, image: Vec<u8>, synced: u64) -> Result<(DiskLog, StoredLog), StorageError> {
     open_on(folder, Image::new(image), synced)
 }
@@ -26,7 +26,7 @@ fn open_on(
     Ok((log, recovered))
 }
 
-/// How many cases: `PLAINSONG_IMAGES`, or this.
+/// Returns the number of cases: `PLAINSONG_IMAGES` if set, or else the default.
 fn cases(default: u64) -> u64 {
     std::env::var("PLAINSONG_IMAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }

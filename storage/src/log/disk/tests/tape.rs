@@ -14,7 +14,7 @@ impl Image {
         Self(Arc::new(Mutex::new(bytes)))
     }
 
-    /// What is in it now.
+    /// Returns the current content.
     pub(super) fn bytes_now(&self) -> Vec<u8> {
         self.bytes().clone()
     }
@@ -55,17 +55,17 @@ impl StorageBackend for Image {
     }
 }
 
-/// What was done to a file.
+/// An operation on a file.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Length(u64),
     Write(u64, Vec<u8>),
     Sync,
-    /// A write of the log with this number returned.
+    /// The log's write with this number returned.
     Acknowledged(u64),
 }
 
-/// A file in memory that remembers all that was done to it. Syncs can be made to fail.
+/// A file in memory that records all operations on it. Its syncs can be made to fail.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tape {
     image: Image,
@@ -118,12 +118,12 @@ impl StorageBackend for Tape {
 
 const SECTOR: usize = 512;
 
-/// What may be on the disk when the power fails after these steps: everything that was
-/// synced, and of the rest any sectors.
+/// Returns a possible content of the disk after a power failure at the end of these steps:
+/// everything that was synced, and any sectors of the rest.
 pub(super) fn crash(steps: &[Step], draw: &mut Draw) -> Vec<u8> {
     let synced = steps.iter().rposition(|step| matches!(step, Step::Sync)).unwrap_or(0);
     let mut bytes = Vec::new();
-    // Nothing, some, or all of what was under way.
+    // None, some, or all of the unsynced writes.
     let chance = draw.below(5);
     for (number, step) in steps.iter().enumerate() {
         match step {
@@ -134,7 +134,7 @@ pub(super) fn crash(steps: &[Step], draw: &mut Draw) -> Vec<u8> {
                 for (sector, data) in data.chunks(SECTOR).enumerate() {
                     if number < synced || draw.below(4) < chance {
                         let from = *offset as usize + sector * SECTOR;
-                        // Past the end there are no sectors.
+                        // There are no sectors past the end.
                         if let Some(there) = bytes.get_mut(from..from + data.len()) {
                             there.copy_from_slice(data);
                         }

@@ -1,4 +1,4 @@
-//! Who may use a folder, and what is found out about it before anything is read from it.
+//! A folder belongs to one process and one replica, and its files are checked before they are used.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ fn text(folder: &Path) -> String {
 }
 
 #[test]
-fn the_second_to_open_a_folder_is_refused() {
+fn a_second_open_of_a_folder_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let first = Folder::open(&folder, b"mine").unwrap();
     let refused = Folder::open(&folder, b"mine").unwrap_err();
@@ -30,7 +30,7 @@ fn the_second_to_open_a_folder_is_refused() {
 }
 
 #[test]
-fn the_first_identity_stays() {
+fn a_folder_keeps_its_first_identity() {
     let folder = tempfile::tempdir().unwrap();
     let below = folder.path().join("a/b");
     drop(Folder::open(&below, b"first").unwrap());
@@ -39,7 +39,7 @@ fn the_first_identity_stays() {
 }
 
 #[test]
-fn formatting_that_was_cut_short_begins_anew() {
+fn interrupted_formatting_starts_over() {
     let folder = tempfile::tempdir().unwrap();
     let draft = folder.path().join("store.new");
     fs::create_dir(&draft).unwrap();
@@ -49,7 +49,7 @@ fn formatting_that_was_cut_short_begins_anew() {
 }
 
 #[test]
-fn a_store_of_a_later_format_is_refused_by_name() {
+fn a_store_of_a_later_format_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     drop(Folder::open(&folder, b"mine").unwrap());
     let marker = folder.path().join("store/marker");
@@ -57,11 +57,11 @@ fn a_store_of_a_later_format_is_refused_by_name() {
     bytes[8] = 9;
     fs::write(&marker, bytes).unwrap();
     let refused = text(folder.path());
-    assert!(refused.contains("has format 9, and this program knows format 1"), "{refused}");
+    assert!(refused.contains("has format 9, but this program supports format 1"), "{refused}");
 }
 
 #[test]
-fn a_flipped_bit_of_marker_or_watermark_is_found_out() {
+fn a_flipped_bit_of_marker_or_watermark_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     drop(Folder::open(&folder, b"mine").unwrap());
     for (name, step) in [("marker", 1), ("log.synced", 13)] {
@@ -73,7 +73,7 @@ fn a_flipped_bit_of_marker_or_watermark_is_found_out() {
             fs::write(&path, bytes).unwrap();
             let refused = text(folder.path());
             let named = refused.contains(name) && refused.contains("is damaged");
-            let version = refused.contains("and this program knows format 1");
+            let version = refused.contains("but this program supports format 1");
             assert!(named || version, "{name}, bit {bit}: {refused}");
         }
         fs::write(&path, whole).unwrap();
@@ -82,7 +82,7 @@ fn a_flipped_bit_of_marker_or_watermark_is_found_out() {
 }
 
 #[test]
-fn a_file_that_is_missing_or_cut_is_found_out() {
+fn a_missing_or_truncated_file_is_detected() {
     for name in ["marker", "log.synced", "log.redb"] {
         let folder = tempfile::tempdir().unwrap();
         let mut log = Folder::open(&folder, b"mine").unwrap().log().unwrap();
@@ -103,7 +103,7 @@ fn a_file_that_is_missing_or_cut_is_found_out() {
 }
 
 #[test]
-fn a_log_put_back_from_an_earlier_copy_is_found_out() {
+fn a_log_restored_from_an_earlier_copy_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Folder::open(&folder, b"mine").unwrap().log();
     let path = folder.path().join("store/log.redb");
