@@ -1,5 +1,5 @@
-// Talks to kv with the defaults of ioredis: `ioredis.mjs PORT`. Ends with status 0 if every
-// answer was right.
+// Tests ioredis with its default settings against kv: `ioredis.mjs PORT`. Exits with status 0 if every
+// reply was as expected.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -64,7 +64,7 @@ await client.set("s", "text");
 await assert.rejects(client.incr("s"), /value is not an integer/);
 await assert.rejects(client.lpush("l", "1"), /unknown command/);
 
-// What clients tell about themselves.
+// Data that clients report about themselves.
 await client.client("SETNAME", "me");
 assert.equal(await client.client("GETNAME"), "me");
 assert.match(await client.client("LIST"), / name=me /);

@@ -1,5 +1,5 @@
-// Talks to kv with the defaults of node-redis: `node_redis.mjs PORT`. Ends with status 0 if
-// every answer was right.
+// Tests node-redis with its default settings against kv: `node_redis.mjs PORT`. Exits with status 0 if every
+// reply was as expected.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -46,7 +46,7 @@ assert.ok((await client.wait(0, 1000)) >= 0);
 await assert.rejects(client.eval("return 1"), /SET key value IFEQ/);
 assert.equal(await client.del(["f", "h"]), 2);
 
-// Pipelines: what is asked without waiting is sent together.
+// Pipelines: requests made without waiting are sent together.
 const many = Array.from({ length: 500 }, (_, number) => number);
 await Promise.all(many.map((number) => client.set(`p${number}`, `${number}`)));
 const got = await Promise.all(many.map((number) => client.get(`p${number}`)));
@@ -72,7 +72,7 @@ await client.set("s", "text");
 await assert.rejects(client.incr("s"), /value is not an integer/);
 await assert.rejects(client.sendCommand(["LPUSH", "l", "1"]), /unknown command/);
 
-// What clients tell about themselves.
+// Data that clients report about themselves.
 await client.clientSetName("me");
 assert.equal(await client.clientGetName(), "me");
 assert.equal((await client.clientInfo()).name, "me");
@@ -80,7 +80,7 @@ assert.ok((await client.clientList()).length >= 2);
 assert.equal((await client.configGet("maxmemory-policy"))["maxmemory-policy"], "noeviction");
 assert.match(await client.info(), /redis_version/);
 
-// Changes of keys. With version 3 of the protocol a client that listens may do everything.
+// Changes of keys. With version 3 of the protocol a subscriber may send any command.
 const heard = [];
 let arrived = () => {};
 const count = async (wanted) => {

@@ -1,7 +1,7 @@
-"""Talks to kv with the defaults of redis-py: `redis_py.py PORT [CERTIFICATE]`.
+"""Tests redis-py with its default settings against kv: `redis_py.py PORT [CERTIFICATE]`.
 
-With a certificate, the connection is encrypted and the server must have it.
-Ends with status 0 if every answer was right.
+With a certificate, the connection uses TLS, and the server must have that certificate.
+Exits with status 0 if every reply was as expected.
 """
 
 import sys
@@ -27,7 +27,7 @@ def raises(kind, text, call):
 
 
 def message(subscription):
-    """The next message: one that is not there yet is waited for."""
+    """Waits for the next message and returns it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = subscription.get_message(timeout=1)
@@ -70,7 +70,7 @@ raises(redis.ResponseError, "SET key value IFEQ", lambda: client.eval("return 1"
 raises(redis.ResponseError, "EVALSHA is not supported", client.register_script("return 1"))
 client.delete("f", "h")
 
-# Large values, and bytes that are no text.
+# Large values, and bytes that are not UTF-8.
 large = bytes(range(256)) * 3500
 assert client.set("large", large) and client.get("large") == large
 
@@ -82,7 +82,7 @@ assert pipe.execute() == [True] * 1000
 for number in range(1000):
     pipe.get(f"p{number}")
 assert pipe.execute() == [str(number).encode() for number in range(1000)]
-# Reads and writes in turn take effect in the order in which they were sent.
+# Alternating reads and writes take effect in the order in which they were sent.
 client.set("m", 5)
 pipe.get("m").incr("m").get("m").incr("m").exists("n").set("n", 1).exists("n").delete("n").get("n")
 assert pipe.execute() == [b"5", 6, b"6", 7, 0, True, 1, 1, None]
@@ -106,7 +106,7 @@ raises(redis.ResponseError, "value is not an integer", lambda: client.incr("s"))
 raises(redis.ResponseError, "unknown command", lambda: client.lpush("l", 1))
 raises(redis.ResponseError, "DB index is out of range", lambda: connect(db=1).ping())
 
-# What clients tell about themselves.
+# Data that clients report about themselves.
 client.client_setname("me")
 assert client.client_getname() in ("me", b"me")
 info = client.client_info()
@@ -138,7 +138,7 @@ with client.pubsub(ignore_subscribe_messages=True) as messages:
     assert message(messages)["data"] == b"hi"
     assert client.pubsub_numsub("news") == [(b"news", 1)]
 
-# The older version of the protocol.
+# Version 2 of the protocol.
 old = connect(protocol=2, decode_responses=True)
 assert old.get("x") == "11" and old.config_get("save") == {"save": ""}
 print("done")
