@@ -154,7 +154,7 @@ impl View {
         }
     }
 
-    pub(crate) fn tell(&self, index: Index, event: KeyEvent, key: &Bytes) {
+    pub(crate) fn report(&self, index: Index, event: KeyEvent, key: &Bytes) {
         if event == KeyEvent::Expired {
             self.0.expired.fetch_add(1, Ordering::Relaxed);
         }

@@ -232,8 +232,8 @@ fn changes_without_notices_disconnect_subscribers() {
         } else {
             writer.ask("FLUSHALL");
         }
-        let told = text(&listener.reply().unwrap());
-        assert!(told.starts_with("-ERR changes were missed"), "{what}: {told}");
+        let message = text(&listener.reply().unwrap());
+        assert!(message.starts_with("-ERR changes were missed"), "{what}: {message}");
         assert!(listener.reply().is_err(), "{what}");
     }
 }

@@ -24,7 +24,7 @@ const COUNTERS: u64 = 4;
 
 /// A defect of the state machine, made on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mutant {
+enum Defect {
     /// Only the first half of a transaction is applied.
     ExecAppliesHalf,
     /// Watched keys are not checked.
@@ -39,15 +39,15 @@ enum Mutant {
 #[derive(Clone, Debug)]
 struct Machine {
     store: KvStore,
-    mutant: Option<Mutant>,
+    defect: Option<Defect>,
     /// Offset of this replica's clock.
     skew_ms: u64,
 }
 
 impl Machine {
     fn context(&self, context: &Context) -> Context {
-        match self.mutant {
-            Some(Mutant::ExpiryByLocalClock) => {
+        match self.defect {
+            Some(Defect::ExpiryByLocalClock) => {
                 Context::new(context.index(), Timestamp(context.time().0 + self.skew_ms))
             }
             _ => *context,
@@ -61,16 +61,16 @@ impl StateMachine for Machine {
     type Snapshot = <KvStore as StateMachine>::Snapshot;
 
     fn apply(&mut self, context: &Context, mut proposal: Proposal) -> Output {
-        match (self.mutant, &mut proposal) {
-            (Some(Mutant::ExecAppliesHalf), Proposal::Transaction(transaction)) => {
+        match (self.defect, &mut proposal) {
+            (Some(Defect::ExecAppliesHalf), Proposal::Transaction(transaction)) => {
                 let half = transaction.steps.len().div_ceil(2);
                 transaction.steps.truncate(half);
             }
-            (Some(Mutant::WatchDoesNotCompare), Proposal::Transaction(transaction)) => {
+            (Some(Defect::WatchDoesNotCompare), Proposal::Transaction(transaction)) => {
                 transaction.watched.clear();
             }
             (
-                Some(Mutant::IfEqDoesNotCompare),
+                Some(Defect::IfEqDoesNotCompare),
                 Proposal::Command(Command::Set { condition, .. }),
             ) if matches!(condition, Condition::Equal(_)) => *condition = Condition::Always,
             _ => {}
@@ -129,7 +129,7 @@ struct Sums {
 }
 
 struct Clients {
-    mutant: Option<Mutant>,
+    defect: Option<Defect>,
     machines: Cell<u64>,
     calls: BTreeMap<ClientNumber, Call>,
     /// The counter that each client has read last, with its version if it is watched, and its
@@ -142,9 +142,9 @@ struct Clients {
 }
 
 impl Clients {
-    fn new(mutant: Option<Mutant>) -> Self {
+    fn new(defect: Option<Defect>) -> Self {
         Self {
-            mutant,
+            defect,
             machines: Cell::new(0),
             calls: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -226,7 +226,7 @@ impl Workload for Clients {
     fn machine(&self) -> Machine {
         self.machines.set(self.machines.get() + 1);
         let skew_ms = self.machines.get() * 37 % 400;
-        Machine { store: KvStore::default(), mutant: self.mutant, skew_ms }
+        Machine { store: KvStore::default(), defect: self.defect, skew_ms }
     }
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Proposal {
@@ -300,8 +300,8 @@ impl Workload for Clients {
     }
 }
 
-fn run(seed: u64, mutant: Option<Mutant>) -> Result<Report, Violation> {
-    Simulation::new(Parameters::drawn(seed), Clients::new(mutant)).run()
+fn run(seed: u64, defect: Option<Defect>) -> Result<Report, Violation> {
+    Simulation::new(Parameters::drawn(seed), Clients::new(defect)).run()
 }
 
 fn seeds() -> u64 {
@@ -320,31 +320,31 @@ fn transactions_are_atomic_and_check_watched_keys() {
 }
 
 #[track_caller]
-fn is_caught(mutant: Mutant) {
+fn is_caught(defect: Defect) {
     let caught = (0..50).find(|seed| {
-        let run = catch_unwind(AssertUnwindSafe(|| run(*seed, Some(mutant))));
+        let run = catch_unwind(AssertUnwindSafe(|| run(*seed, Some(defect))));
         !matches!(run, Ok(Ok(_)))
     });
-    let seed = caught.unwrap_or_else(|| panic!("{mutant:?} is not noticed"));
-    println!("{mutant:?} is noticed by seed {seed}");
+    let seed = caught.unwrap_or_else(|| panic!("{defect:?} is not noticed"));
+    println!("{defect:?} is noticed by seed {seed}");
 }
 
 #[test]
 fn a_half_applied_transaction_is_detected() {
-    is_caught(Mutant::ExecAppliesHalf);
+    is_caught(Defect::ExecAppliesHalf);
 }
 
 #[test]
 fn unchecked_watched_keys_are_detected() {
-    is_caught(Mutant::WatchDoesNotCompare);
+    is_caught(Defect::WatchDoesNotCompare);
 }
 
 #[test]
 fn unchecked_ifeq_is_detected() {
-    is_caught(Mutant::IfEqDoesNotCompare);
+    is_caught(Defect::IfEqDoesNotCompare);
 }
 
 #[test]
 fn expiry_by_a_local_clock_is_detected() {
-    is_caught(Mutant::ExpiryByLocalClock);
+    is_caught(Defect::ExpiryByLocalClock);
 }

@@ -134,7 +134,7 @@ impl Guard {
                 line = lines.line(program), if program_lives => match line {
                     Ok(Some(line)) => match line.strip_prefix("heard ") {
                         Some(question) => self.answer(program, question).await,
-                        None => self.hear(&line, &mut lines)?,
+                        None => self.handle(&line, &mut lines)?,
                     },
                     // The program is dead. While a lock is held, the command may go on; that
                     // needs its process id, or it is not known whether it was started at all.
@@ -174,7 +174,7 @@ impl Guard {
         self.connection.is_some() && self.command.is_some() && self.lost_at.is_none()
     }
 
-    fn hear(&mut self, line: &str, lines: &mut LifelineReader) -> io::Result<()> {
+    fn handle(&mut self, line: &str, lines: &mut LifelineReader) -> io::Result<()> {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("until", ms) => self.until = ms.parse().ok().map(at).or(self.until),
             ("stopping", ms) => self.kill_at = ms.parse().ok().map(at),

@@ -109,7 +109,7 @@ impl Job {
             builder.stdin(Stdio::null());
         }
         let mut spawn = || {
-            guard.lifeline.tell("tether", Some(tether.fd()))?;
+            guard.lifeline.send("tether", Some(tether.fd()))?;
             if let Some(connection) = &connection {
                 guard.lifeline.move_to(connection.as_fd())?;
             }
@@ -132,7 +132,7 @@ impl Job {
         drop((held, connection));
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-        guard.lifeline.tell(&format!("pid {}", pid.as_raw_nonzero()), None)?;
+        guard.lifeline.send(&format!("pid {}", pid.as_raw_nonzero()), None)?;
         let lifeline = guard.lifeline.clone();
         Ok((Self { child, pid, guard, tether, group, kill_after }, lifeline))
     }
@@ -203,7 +203,7 @@ impl Job {
         let kill_at = Instant::now() + self.kill_after;
         // If this fails because the guard is frozen, the guard stops the command itself once it
         // continues.
-        let _ = self.guard.lifeline.tell(&format!("stopping {}", ms(kill_at)), None);
+        let _ = self.guard.lifeline.send(&format!("stopping {}", ms(kill_at)), None);
         let was_sent = match because_of {
             Some(signal) => self.guard.was_sent(signal).await,
             None => false,
@@ -316,7 +316,7 @@ impl Guard {
     /// separated by spaces.
     async fn heard(&mut self) -> io::Result<String> {
         self.asked += 1;
-        self.lifeline.tell(&format!("heard {}", self.asked), None)?;
+        self.lifeline.send(&format!("heard {}", self.asked), None)?;
         let start = format!("heard {} ", self.asked);
         loop {
             // Skips late answers to earlier questions that timed out.

@@ -35,7 +35,7 @@ impl Lifeline {
     /// Allows the command to run until then. Never blocks: if the guard is frozen and its buffer is
     /// full, the extension is lost and the guard stops the command too early.
     pub fn extend(&self, until: Instant) {
-        let _ = self.tell(&format!("until {}", ms(until)), None);
+        let _ = self.send(&format!("until {}", ms(until)), None);
     }
 
     /// Tells the guard that the lock is held by this connection from now on.
@@ -44,10 +44,10 @@ impl Lifeline {
     ///
     /// Returns an error if the guard has ended, or is frozen and its buffer is full.
     pub fn move_to(&self, connection: BorrowedFd<'_>) -> io::Result<()> {
-        self.tell("connection", Some(connection))
+        self.send("connection", Some(connection))
     }
 
-    pub(crate) fn tell(&self, line: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(crate) fn send(&self, line: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let line = format!("{line}\n");
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);

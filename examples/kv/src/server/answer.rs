@@ -41,14 +41,14 @@ pub(super) enum Answer<P> {
 /// A future answer of the store.
 pub(super) struct Later<P> {
     pub(super) pending: P,
-    pub(super) tell: Tell,
+    pub(super) kind: ReplyKind,
     pub(super) is_read: bool,
     pub(super) way: Way,
     pub(super) deadline: Instant,
 }
 
 /// Conversion of the store's output to a reply.
-pub(super) enum Tell {
+pub(super) enum ReplyKind {
     Output(Shape),
     /// Reply with the number of subscribers of a channel at this server (`PUBLISH`).
     Receivers(Bytes),
@@ -90,16 +90,16 @@ where
             Some(Ok(output)) if is_step => Some(Ok(output.of_only_step())),
             outcome => outcome,
         };
-        let failure = match (outcome, self.tell) {
-            (Some(Ok(output)), Tell::Output(shape)) => return shape.reply(output),
-            (Some(Ok(output)), Tell::Transaction(slots)) => {
+        let failure = match (outcome, self.kind) {
+            (Some(Ok(output)), ReplyKind::Output(shape)) => return shape.reply(output),
+            (Some(Ok(output)), ReplyKind::Transaction(slots)) => {
                 return executed(slots, output, &backend.view());
             }
-            (Some(Ok(_)), Tell::Receivers(channel)) => {
+            (Some(Ok(_)), ReplyKind::Receivers(channel)) => {
                 return receivers(&backend.view(), &channel);
             }
-            (Some(Ok(output)), Tell::Info(head)) => return info::with_keyspace(head, &output),
-            (_, Tell::Info(head)) => {
+            (Some(Ok(output)), ReplyKind::Info(head)) => return info::with_keyspace(head, &output),
+            (_, ReplyKind::Info(head)) => {
                 return info::without_keyspace(head, &backend.replica_status());
             }
             (Some(Err(failure)), _) => failure,

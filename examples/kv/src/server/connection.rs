@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::answer::{Answer, Form, Later, Tell, not_proposed};
+use super::answer::{Answer, Form, Later, ReplyKind, not_proposed};
 use super::client_list::ConnectedClient;
 use super::connection_state::{ConnectionState, Meaning};
 use super::info;
@@ -135,7 +135,7 @@ impl<B: Backend> Reader<B> {
                         input_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
                     }
                 },
-                notice = self.notice(&room) => if !self.tell(notice).await { return Ok(()) },
+                notice = self.notice(&room) => if !self.send_notice(notice).await { return Ok(()) },
                 () = answers.closed() => return Ok(()),
                 () = stopped(&mut stop) => return Ok(()),
             }
@@ -190,7 +190,7 @@ impl<B: Backend> Reader<B> {
     }
 
     /// Sends a notice to the client. Returns false if the connection ends.
-    async fn tell(&self, notice: Option<(OwnedSemaphorePermit, Notice)>) -> bool {
+    async fn send_notice(&self, notice: Option<(OwnedSemaphorePermit, Notice)>) -> bool {
         let Some((place, notice)) = notice else {
             let _ = self.answers.send(Answer::Close(error(MISSED))).await;
             return false;
@@ -272,9 +272,9 @@ impl<B: Backend> Reader<B> {
                 let _ = self.answers.send(Answer::Close(reply)).await;
                 return false;
             }
-            Meaning::Ask(ask, tell) => {
+            Meaning::Ask(ask, kind) => {
                 let timeout = self.shared.config.timeout;
-                self.ask(ask, tell, timeout, stop).await
+                self.ask(ask, kind, timeout, stop).await
             }
             Meaning::Watch(keys) => Answer::Now(self.watch(keys, stop).await),
             Meaning::Keys(pattern) => Answer::Now(match self.output(Query::Keys, stop).await {
@@ -303,7 +303,7 @@ impl<B: Backend> Reader<B> {
                     Answer::Now(info::without_keyspace(text, &status))
                 } else {
                     let timeout = INFO_WAIT.min(self.shared.config.timeout);
-                    self.ask(Query::Count.into(), Tell::Info(text), timeout, stop).await
+                    self.ask(Query::Count.into(), ReplyKind::Info(text), timeout, stop).await
                 }
             }
         };
@@ -330,8 +330,8 @@ impl<B: Backend> Reader<B> {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Output, Reply> {
         let timeout = self.shared.config.timeout;
-        let tell = Tell::Output(Shape::Plain);
-        let mut later = match self.ask(query.into(), tell, timeout, stop).await {
+        let kind = ReplyKind::Output(Shape::Plain);
+        let mut later = match self.ask(query.into(), kind, timeout, stop).await {
             Answer::Later(later) => later,
             Answer::Now(reply) | Answer::Close(reply) => return Err(reply),
             Answer::Form(_) | Answer::Message(..) => {
@@ -352,7 +352,7 @@ impl<B: Backend> Reader<B> {
     async fn ask(
         &mut self,
         ask: Ask,
-        tell: Tell,
+        kind: ReplyKind,
         timeout: Duration,
         stop: &mut watch::Receiver<bool>,
     ) -> Answer<B::Pending> {
@@ -367,7 +367,7 @@ impl<B: Backend> Reader<B> {
         while is_in_time {
             ask = match self.try_ask(ask, consistency) {
                 Ok(pending) => {
-                    return Answer::Later(Later { pending, tell, is_read, way, deadline });
+                    return Answer::Later(Later { pending, kind, is_read, way, deadline });
                 }
                 Err(ask) => ask,
             };
@@ -377,8 +377,8 @@ impl<B: Backend> Reader<B> {
             }
         }
         let status = self.shared.backend.replica_status();
-        Answer::Now(match tell {
-            Tell::Info(text) => info::without_keyspace(text, &status),
+        Answer::Now(match kind {
+            ReplyKind::Info(text) => info::without_keyspace(text, &status),
             _ => not_proposed(&status, timeout),
         })
     }

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::answer::{Form, Tell};
+use super::answer::{Form, ReplyKind};
 use super::client_list::{ClientList, ConnectedClient};
 use super::info::Sections;
-use super::queue::{Queue, carried, executed};
+use super::queue::{Queue, encoded_bytes_max, executed};
 use super::subscriptions::Subscriptions;
 use super::{ServerConfig, describe, settings};
 use crate::command::{Ask, Output, Proposal};
@@ -57,7 +57,7 @@ pub(super) enum Meaning {
     /// Several replies to one request.
     Replies(Vec<Reply>),
     Close(Reply),
-    Ask(Ask, Tell),
+    Ask(Ask, ReplyKind),
     /// Read the versions of these keys, and pass them to [`ConnectionState::watch`].
     Watch(Vec<Bytes>),
     Info(Sections),
@@ -106,7 +106,7 @@ impl ConnectionState {
                 let is_seen = entry.local().is_some() || self.queue.is_some();
                 let meaning = match self.queue {
                     Some(_) => self.queued(entry, arguments),
-                    None => self.carried_out(entry, arguments),
+                    None => self.execute(entry, arguments),
                 };
                 if is_seen {
                     self.show();
@@ -202,22 +202,18 @@ impl ConnectionState {
         self.config.memory_bytes_max.is_some_and(|max| self.view.bytes() > max)
     }
 
-    fn carried_out(
-        &mut self,
-        entry: &'static Entry,
-        arguments: Vec<Bytes>,
-    ) -> Result<Meaning, Fault> {
+    fn execute(&mut self, entry: &'static Entry, arguments: Vec<Bytes>) -> Result<Meaning, Fault> {
         match entry.kind {
             Kind::Asked(parse) => {
-                if carried(&arguments) > COMMAND_BYTES_MAX {
+                if encoded_bytes_max(&arguments) > COMMAND_BYTES_MAX {
                     return Err(Fault::TooLong);
                 }
                 let (ask, shape) = parse(entry.name, arguments)?;
-                let tell = match ask.channel() {
-                    Some(channel) => Tell::Receivers(channel.clone()),
-                    None => Tell::Output(shape),
+                let kind = match ask.channel() {
+                    Some(channel) => ReplyKind::Receivers(channel.clone()),
+                    None => ReplyKind::Output(shape),
                 };
-                Ok(Meaning::Ask(ask, tell))
+                Ok(Meaning::Ask(ask, kind))
             }
             Kind::Local(local) => self.local(local, arguments),
         }
@@ -229,7 +225,7 @@ impl ConnectionState {
         match local {
             Some(Local::Exec) => return self.exec(),
             Some(Local::Discard | Local::Quit | Local::Reset) => {
-                return self.carried_out(entry, arguments);
+                return self.execute(entry, arguments);
             }
             Some(Local::Multi) => return Err(Fault::MultiInMulti),
             Some(Local::Watch) => return Err(Fault::WatchInMulti),
@@ -240,7 +236,7 @@ impl ConnectionState {
             // Has no effect: `EXEC` checks the watched keys first, and unwatches them.
             Some(Local::Unwatch) => self.enqueue(|queue| queue.reply(ok())),
             Some(Local::Ping | Local::Echo | Local::Select) => {
-                let reply = match self.carried_out(entry, arguments) {
+                let reply = match self.execute(entry, arguments) {
                     Ok(Meaning::Reply(reply)) => reply,
                     Ok(_) => error(Fault::NotInTransaction),
                     Err(fault) => error(fault),
@@ -276,7 +272,7 @@ impl ConnectionState {
             )));
         }
         let ask = Proposal::Transaction(transaction).into();
-        Ok(Meaning::Ask(ask, Tell::Transaction(slots)))
+        Ok(Meaning::Ask(ask, ReplyKind::Transaction(slots)))
     }
 
     fn local(&mut self, local: Local, arguments: Vec<Bytes>) -> Result<Meaning, Fault> {
@@ -377,7 +373,7 @@ impl ConnectionState {
             .collect();
         let watched = self.watched.keys().chain(&keys);
         // Half of the size of a command. The other half is left for the steps.
-        if 2 * watched.map(|key| carried(std::slice::from_ref(key))).sum::<usize>()
+        if 2 * watched.map(|key| encoded_bytes_max(std::slice::from_ref(key))).sum::<usize>()
             > COMMAND_BYTES_MAX
         {
             return Err(Fault::TooLong);

@@ -38,7 +38,7 @@ pub(super) enum Slot {
 }
 
 /// Returns an upper bound of the encoded size of these arguments, in bytes.
-pub(super) fn carried(arguments: &[Bytes]) -> usize {
+pub(super) fn encoded_bytes_max(arguments: &[Bytes]) -> usize {
     arguments.iter().map(|argument| argument.len() + ARGUMENT_BYTES).sum()
 }
 
@@ -59,7 +59,7 @@ impl Queue {
         entry: &'static Entry,
         arguments: Vec<Bytes>,
     ) -> Result<(), Fault> {
-        self.bytes += carried(&arguments) + STEP_BYTES;
+        self.bytes += encoded_bytes_max(&arguments) + STEP_BYTES;
         if self.bytes > COMMAND_BYTES_MAX {
             return Err(Fault::TooLong);
         }

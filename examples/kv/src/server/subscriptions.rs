@@ -81,12 +81,12 @@ impl Subscriptions {
     /// Waits for the next notice. Never returns without subscriptions. Returns `None` if some
     /// notices were missed.
     pub(super) async fn next(&mut self) -> Option<Notice> {
-        let hears_of_keys = self.hears_of_keys();
+        let may_match_key_changes = self.may_match_key_changes();
         let Some(changes) = &mut self.changes else { return pending().await };
         loop {
             match changes.next().await {
                 // There is no notice for each deleted key, so this counts as missed notices.
-                Some(Notice::Cleared) if hears_of_keys => return None,
+                Some(Notice::Cleared) if may_match_key_changes => return None,
                 Some(Notice::Cleared) => {}
                 notice => return notice,
             }
@@ -94,7 +94,7 @@ impl Subscriptions {
     }
 
     /// Returns true if a subscription may match a channel for changes of keys.
-    fn hears_of_keys(&self) -> bool {
+    fn may_match_key_changes(&self) -> bool {
         let is_of_keys = |name: &Bytes| name.starts_with(BY_KEY) || name.starts_with(BY_EVENT);
         let may_be_of_keys = |pattern: &Bytes| {
             let end = pattern.iter().position(|byte| b"*?[\\".contains(byte));

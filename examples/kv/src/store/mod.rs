@@ -138,9 +138,9 @@ impl KvStore {
         self.version += 1;
         let old = self.replace(&place, Entry { value, deadline, version: self.version });
         if old.is_some_and(|old| !old.is_live(self.now)) {
-            self.view.tell(self.index, KeyEvent::Expired, &place.key);
+            self.view.report(self.index, KeyEvent::Expired, &place.key);
         }
-        self.view.tell(self.index, event, &place.key);
+        self.view.report(self.index, event, &place.key);
     }
 
     /// Deletes a key. Returns true if it existed and had not expired.
@@ -148,7 +148,7 @@ impl KvStore {
         let Some(old) = self.remove(place) else { return false };
         let was_there = old.is_live(self.now);
         let event = if was_there { KeyEvent::Del } else { KeyEvent::Expired };
-        self.view.tell(self.index, event, &place.key);
+        self.view.report(self.index, event, &place.key);
         was_there
     }
 

@@ -105,7 +105,7 @@ impl KvStore {
             let expires = matches!(expiry, Expiry::At(_)).then(|| place.key.clone());
             self.put(place, value, deadline, KeyEvent::Set);
             if let Some(key) = expires.filter(|_| deadline.is_some_and(|at| at > self.now)) {
-                self.view.tell(self.index, KeyEvent::Expire, &key);
+                self.view.report(self.index, KeyEvent::Expire, &key);
             }
         }
         match old_value {
@@ -166,7 +166,7 @@ impl KvStore {
         // Renaming a key to itself is not a change.
         if from != to {
             self.remove(&from);
-            self.view.tell(self.index, KeyEvent::RenameFrom, &from.key);
+            self.view.report(self.index, KeyEvent::RenameFrom, &from.key);
             self.insert(to, value, deadline, KeyEvent::RenameTo);
         }
         if if_absent { Output::Integer(1) } else { Output::Done }
