@@ -9,13 +9,17 @@ use crate::{ListenAddress, LogFormat};
 /// Options that start a replica, the same in each program.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Start {
-    /// Id of this replica: a whole number from 1. It must stay the same across restarts, and no two
-    /// live replicas of a group may have the same one.
+    /// Id of this replica: a whole number from 1.
+    ///
+    /// It must stay the same across restarts, and no two live replicas of a group may have the same
+    /// one.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
     pub id: u32,
-    /// Ids of the initial voters, including this replica. Used only to form a new group, with the
-    /// same list at all of them; ignored once the group exists. A replica that joins an existing
-    /// group needs none: it is a learner until `members add` makes it a voter.
+    /// Ids of the initial voters, including this replica.
+    ///
+    /// Used only to form a new group, with the same list at all of them; ignored once the group
+    /// exists. A replica that joins an existing group needs none: it is a learner until `members
+    /// add` makes it a voter.
     #[arg(
         long,
         value_name = "ID,...",
@@ -33,12 +37,16 @@ pub struct Start {
     // The alias is the option's old name, which is not shown.
     #[arg(long, value_name = "DIR", alias = "data")]
     pub data_dir: Option<PathBuf>,
-    /// Where acknowledged commands are kept. Only checks that --data-dir is given for `disk` and
-    /// not given for `memory`, so that a forgotten --data-dir is noticed.
+    /// Where acknowledged commands are kept.
+    ///
+    /// Only checks that --data-dir is given for `disk` and not given for `memory`, so that a
+    /// forgotten --data-dir is noticed.
     #[arg(long, value_name = "WHERE", value_enum)]
     pub durability: Option<Durability>,
-    /// Number of log entries between two snapshots of the state. An entry holds up to 64 KiB of
-    /// commands. Use the same value at all replicas, because they compare their snapshots.
+    /// Number of log entries between two snapshots of the state.
+    ///
+    /// An entry holds up to 64 KiB of commands. Use the same value at all replicas, because they
+    /// compare their snapshots.
     #[arg(
         long,
         value_name = "ENTRIES",

@@ -120,7 +120,8 @@ impl Watch {
 /// Describes a replica in a line. Also returns the line without the digits of its blocker.
 fn describe(status: &ReplicaStatus) -> (String, String) {
     let ReplicaStatus { id, role, epoch, members, .. } = status;
-    let line = format!("replica {id}: {role}, epoch {epoch}, members {}", members.join(" "));
+    let members = if members.is_empty() { "none".into() } else { members.join(" ") };
+    let line = format!("replica {id}: {role}, epoch {epoch}, members {members}");
     let Some(blocker) = status.blocker().map(|blocker| blocker.to_string()) else {
         return (line.clone(), line);
     };

@@ -115,26 +115,32 @@ pub(super) struct Demo {
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) start: Start,
-    /// Address for clients: HOST:PORT, or *:PORT for all addresses of this host. Port 0 picks a
-    /// free port. An address that other hosts can reach requires --requirepass-file,
+    /// Address for clients: HOST:PORT, or *:PORT for all addresses of this host.
+    ///
+    /// Port 0 picks a free port. An address that other hosts can reach requires --requirepass-file,
     /// --tls-client-ca or --allow-remote.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7001")]
     pub(super) listen: ListenAddress,
-    /// Also listens on this Unix socket (mode 0600), without password and TLS. Operator requests
-    /// that change the group are accepted here only. Without this option kv creates a socket in the
-    /// private directory of its user, which the operator subcommands find by themselves.
+    /// Also listens on this Unix socket (mode 0600), without password and TLS.
+    ///
+    /// Operator requests that change the group are accepted here only. Without this option kv
+    /// creates a socket in the private directory of its user, which the operator subcommands find
+    /// by themselves.
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     #[command(flatten)]
     pub(super) guard: Guard,
     /// Memory limit: rejects commands that could make the store larger while its keys and values
-    /// take more than this. A number of bytes, or a number with the unit k, m or g (powers of 1000)
-    /// or kb, mb or gb (powers of 1024). 0 means no limit. No keys are evicted. Each replica
-    /// applies its own limit to its own clients, so use the same at all replicas.
+    /// take more than this.
+    ///
+    /// A number of bytes, or a number with the unit k, m or g (powers of 1000) or kb, mb or gb
+    /// (powers of 1024). 0 means no limit. No keys are evicted. Each replica applies its own limit
+    /// to its own clients, so use the same at all replicas.
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = memory)]
     pub(super) maxmemory: u64,
-    /// Name of the group: 1 to 120 printable ASCII characters. Replicas with the same name on the
-    /// same transport form one group.
+    /// Name of the group: 1 to 120 printable ASCII characters.
+    ///
+    /// Replicas with the same name on the same transport form one group.
     #[arg(long, value_name = "NAME", default_value = "kv", value_parser = group_name)]
     pub(super) group: String,
     #[command(flatten)]
@@ -144,12 +150,15 @@ pub(super) struct Serve {
 /// Options that restrict who may connect to the TCP port.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Guard {
-    /// Requires a password from clients on the TCP port (`AUTH`): the first line of this file. The
-    /// file is read once, at the start.
+    /// Requires a password from clients on the TCP port (`AUTH`): the first line of this file.
+    ///
+    /// The file is read once, at the start.
     #[arg(long, value_name = "FILE")]
     pub(super) requirepass_file: Option<PathBuf>,
-    /// Encrypts the TCP port with TLS 1.2 or 1.3. The file contains the server's certificate in
-    /// PEM, followed by its intermediate certificates.
+    /// Encrypts the TCP port with TLS 1.2 or 1.3.
+    ///
+    /// The file contains the server's certificate in PEM, followed by its intermediate
+    /// certificates.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(super) tls_cert: Option<PathBuf>,
     /// Private key of the certificate, in PEM.
@@ -159,7 +168,9 @@ pub(super) struct Guard {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_client_ca: Option<PathBuf>,
     /// Allows --listen with an address that other hosts can reach, without a password or client
-    /// certificates. Anyone who can reach the address may read and write everything.
+    /// certificates.
+    ///
+    /// Anyone who can reach the address may read and write everything.
     #[arg(long)]
     pub(super) allow_remote: bool,
 }
@@ -186,8 +197,9 @@ fn memory(text: &str) -> Result<u64, String> {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Common {
-    /// Maximum time that a client waits for a command, in seconds from 0.001 to 86400. After that
-    /// the client gets an error, which says whether the command may still take effect.
+    /// Maximum time that a client waits for a command, in seconds from 0.001 to 86400.
+    ///
+    /// After that the client gets an error, which says whether the command may still take effect.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) timeout: Duration,
 }

@@ -165,7 +165,9 @@ fn members(status: &Status) -> String {
         text +=
             "this replica does not know yet whether the last change of the voters is committed\n";
     }
-    if let Some(why) = status.restart_obstacle() {
+    // A blocked replica reports its reason in the last line.
+    if let Some(why) = status.restart_obstacle().filter(|why| Some(why) != status.waiting.as_ref())
+    {
         text += &format!("do not stop another replica now: {why}\n");
     }
     if let Some(listed) = &status.listed {

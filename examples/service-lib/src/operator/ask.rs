@@ -21,12 +21,14 @@ pub enum Operate {
         #[command(flatten)]
         at: At,
     },
-    /// Prints or changes the members of the group. Without a subcommand, prints the members, their
-    /// votes and their progress.
+    /// Prints or changes the members of the group.
+    ///
+    /// Without a subcommand, prints the members, their votes and their progress.
     Members {
         /// Waits until it is safe to restart another replica: every voter is in the group, has
-        /// caught up, and knows the current voters. Ask the replica that was restarted last. Prints
-        /// each reason to wait on stderr.
+        /// caught up, and knows the current voters.
+        ///
+        /// Ask the replica that was restarted last. Prints each reason to wait on stderr.
         #[arg(long)]
         wait_safe: bool,
         /// Maximum time that --wait-safe waits, in seconds from 0.001 to 86400. Exits with status
@@ -40,8 +42,9 @@ pub enum Operate {
         #[command(flatten)]
         at: At,
     },
-    /// Makes one replica the only voter of a new cluster, after a majority of the voters is lost
-    /// for good. Prints what may be lost and asks for confirmation twice.
+    /// Makes one replica the only voter of a new cluster, after a majority is lost for good.
+    ///
+    /// Prints what may be lost and asks for confirmation twice.
     ForceNewCluster {
         /// The replica to ask.
         #[command(flatten)]
@@ -54,20 +57,26 @@ pub enum Operate {
 pub enum Change {
     /// Prints the members, their votes and their progress.
     List,
-    /// Adds a voter. The replica must be running, started without --voters. Waits until it has
-    /// caught up and votes, for at most 30 seconds; the change stays pending after that.
+    /// Adds a voter.
+    ///
+    /// The replica must be running, started without --voters. Waits until it has caught up and
+    /// votes, for at most 30 seconds; the change stays pending after that.
     Add {
         /// Id of the replica.
         #[arg(value_name = "ID")]
         id: u32,
     },
-    /// Removes a voter. The replica keeps running as a learner; stop it afterwards.
+    /// Removes a voter.
+    ///
+    /// The replica keeps running as a learner; stop it afterwards.
     Remove {
         /// Id of the replica.
         #[arg(value_name = "ID")]
         id: u32,
     },
-    /// Replaces a voter with another replica in one step. The old one votes until the new one does.
+    /// Replaces a voter with another replica in one step.
+    ///
+    /// The old one votes until the new one does.
     Replace {
         /// Id of the voter to replace.
         #[arg(value_name = "OLD_ID")]
@@ -82,6 +91,7 @@ pub enum Change {
 #[derive(Clone, Debug, Args)]
 pub struct At {
     /// Addresses of replicas: HOST:PORT, or the path of a Unix socket (it must contain a slash).
+    ///
     /// The first replica that answers gets the request.
     #[arg(
         long = "at",
@@ -206,7 +216,11 @@ pub(super) async fn ask(at: &At, words: &[String]) -> Result<String, OperatorErr
         Ok(_) => Err(OperatorError::Refused("unexpected reply; is it a Plainsong program?".into())),
         Err(Unanswered::NoAnswer(whys)) => Err(OperatorError::NoAnswer(whys)),
         Err(Unanswered::Refused(why)) if why.starts_with("NOAUTH ") => Err(OperatorError::Password),
-        Err(Unanswered::Refused(why)) => Err(OperatorError::Refused(why)),
+        Err(Unanswered::Refused(why)) => {
+            // The code of a general error says nothing to a person.
+            let why = why.strip_prefix("ERR ").unwrap_or(&why);
+            Err(OperatorError::Refused(why.to_owned()))
+        }
     }
 }
 
