@@ -71,9 +71,9 @@ impl<M: StateMachine> ApplyThread<M> {
 
     pub(crate) fn run(mut self) {
         let (commands, local_reads) = (self.commands.clone(), self.local_reads.clone());
-        let mut goes_on = true;
-        while goes_on {
-            goes_on = select! {
+        let mut continues = true;
+        while continues {
+            continues = select! {
                 recv(self.commands) -> command => match command {
                     Ok(command) => self.take(command),
                     Err(_) => false,
@@ -127,10 +127,10 @@ impl<M: StateMachine> ApplyThread<M> {
             Ok(Err(failure)) => failure,
             Err(panic) => ApplyEvent::Failed(panic_text(&*panic)),
         };
-        let goes_on = matches!(event, ApplyEvent::Applied { .. } | ApplyEvent::ReadsDone);
+        let continues = matches!(event, ApplyEvent::Applied { .. } | ApplyEvent::ReadsDone);
         let reported = self.events.send(ThreadEvent::Apply(event)).is_ok();
         self.shared.wake();
-        goes_on && reported
+        continues && reported
     }
 
     /// Carries out a command. Returns the event to report.

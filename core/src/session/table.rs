@@ -83,7 +83,7 @@ impl Table {
     ) -> Result<Known, SessionError> {
         let entry = self.sessions.get_mut(&number).ok_or(SessionError::Over)?;
         // A client is not done with the command that it proposes.
-        entry.be_done(done_below.min(sequence));
+        entry.mark_done(done_below.min(sequence));
         if sequence < entry.done_below {
             return Err(SessionError::Done);
         }
@@ -138,7 +138,7 @@ impl Table {
 }
 
 impl Entry {
-    fn be_done(&mut self, below: u64) {
+    fn mark_done(&mut self, below: u64) {
         if below <= self.done_below {
             return;
         }

@@ -89,7 +89,7 @@ impl<M: StateMachine> GroupThread<M> {
                     self.step(input);
                 }
                 Err(error) => {
-                    if self.nonsense.insert(sender) {
+                    if self.undecodable.insert(sender) {
                         tracing::warn!(
                             member = %sender, %error,
                             "a member of the group sends messages that cannot be read; they are \
@@ -100,7 +100,7 @@ impl<M: StateMachine> GroupThread<M> {
             },
             Event::Configuration(configuration) => {
                 let joined = configuration.joined.iter().map(|change| change.member).collect();
-                self.nonsense.retain(|member| configuration.members.contains(member));
+                self.undecodable.retain(|member| configuration.members.contains(member));
                 self.step(Input::Configuration {
                     local: connection.local_member(),
                     members: configuration.members,

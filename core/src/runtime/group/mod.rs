@@ -79,9 +79,9 @@ pub(crate) struct GroupThread<M: StateMachine> {
     /// True if the last report to the engine said that frames are unsent.
     is_backed_up: bool,
     /// Members whose frames did not decode, each reported once.
-    nonsense: BTreeSet<Member>,
+    undecodable: BTreeSet<Member>,
     /// Set if another thread did not accept a command: the reason to stop.
-    not_handed: Option<StopReason>,
+    rejected: Option<StopReason>,
     running: bool,
 }
 
@@ -130,8 +130,8 @@ impl<M: StateMachine> GroupThread<M> {
             out: Vec::new(),
             unsent: VecDeque::new(),
             is_backed_up: false,
-            nonsense: BTreeSet::new(),
-            not_handed: None,
+            undecodable: BTreeSet::new(),
+            rejected: None,
             running: true,
         }
     }
@@ -161,7 +161,7 @@ impl<M: StateMachine> GroupThread<M> {
                 | self.take_thread_events()
                 | self.take_proposals()
                 | self.take_reads());
-            self.stop_where_work_is_lost();
+            self.stop_if_a_command_was_rejected();
             self.take_requests();
             self.tick();
             self.step(Input::Drained);
@@ -203,15 +203,15 @@ impl<M: StateMachine> GroupThread<M> {
                 Output::Write { .. } if self.engine.config().volatile => {}
                 Output::Write { ticket, ops } => {
                     let command = LogCommand::Write { ticket, ops };
-                    hand("log", &self.log_commands, command, &mut self.not_handed);
+                    send_or_fail("log", &self.log_commands, command, &mut self.rejected);
                 }
                 Output::ReadLog { first, bytes_max } => {
                     let command = LogCommand::Read { first, bytes_max };
-                    hand("log", &self.log_commands, command, &mut self.not_handed);
+                    send_or_fail("log", &self.log_commands, command, &mut self.rejected);
                 }
                 Output::Apply(entries) => {
                     let command = ApplyCommand::Entries(entries);
-                    hand("apply", &self.apply_commands, command, &mut self.not_handed);
+                    send_or_fail("apply", &self.apply_commands, command, &mut self.rejected);
                 }
                 Output::Read { tickets } => self.reads.are_ready(&tickets),
                 Output::FailReads { tickets } => {
@@ -221,14 +221,14 @@ impl<M: StateMachine> GroupThread<M> {
                 }
                 Output::Capture(head) => {
                     let command = ApplyCommand::Capture(head);
-                    hand("apply", &self.apply_commands, command, &mut self.not_handed);
+                    send_or_fail("apply", &self.apply_commands, command, &mut self.rejected);
                 }
                 Output::Restore(name) => {
                     let command = ApplyCommand::Restore(name);
-                    hand("apply", &self.apply_commands, command, &mut self.not_handed);
+                    send_or_fail("apply", &self.apply_commands, command, &mut self.rejected);
                 }
                 Output::Snapshot(op) => {
-                    hand("snapshot", &self.snapshot_commands, op, &mut self.not_handed);
+                    send_or_fail("snapshot", &self.snapshot_commands, op, &mut self.rejected);
                 }
                 Output::Forgo { tickets } => forgo(tickets),
                 Output::Fail { tickets, may_take_effect } => {
@@ -249,18 +249,23 @@ impl<M: StateMachine> GroupThread<M> {
         // Reuse the allocation.
         self.out = out;
         if let Some(reads) = self.reads.hand_out() {
-            hand("apply", &self.apply_commands, ApplyCommand::Reads(reads), &mut self.not_handed);
+            send_or_fail(
+                "apply",
+                &self.apply_commands,
+                ApplyCommand::Reads(reads),
+                &mut self.rejected,
+            );
         }
     }
 
     /// Stops the replica if another thread did not accept a command, because that work would never
     /// be done. If the thread has failed and reported a reason, that reason takes precedence.
-    fn stop_where_work_is_lost(&mut self) {
-        if let Some(reason) = self.not_handed.take() {
+    fn stop_if_a_command_was_rejected(&mut self) {
+        if let Some(reason) = self.rejected.take() {
             // The thread may have reported its failure after the events were last processed.
             self.take_thread_events();
             self.shut_down(reason);
-            self.not_handed = None;
+            self.rejected = None;
         }
     }
 
@@ -386,7 +391,7 @@ impl<M: StateMachine> GroupThread<M> {
 /// bounds the number of commands in flight and the queues hold as many; a queue closes only if its
 /// thread has failed. In both cases the command would not be carried out, so `failed` is set to the
 /// reason to stop, unless it is set already.
-fn hand<W>(thread: &str, to: &Sender<W>, work: W, failed: &mut Option<StopReason>) {
+fn send_or_fail<W>(thread: &str, to: &Sender<W>, work: W, failed: &mut Option<StopReason>) {
     let how = match to.try_send(work) {
         Ok(()) => return,
         Err(TrySendError::Full(_)) => "takes no more work, although the engine bounds it",
@@ -405,14 +410,14 @@ mod tests {
     fn the_first_rejected_command_is_reported() {
         let (to, inbox) = bounded(1);
         let mut failed = None;
-        hand("log", &to, 1, &mut failed);
+        send_or_fail("log", &to, 1, &mut failed);
         assert_eq!(failed, None);
-        hand("log", &to, 2, &mut failed);
+        send_or_fail("log", &to, 2, &mut failed);
         let reason = failed.take().unwrap().to_string();
         assert!(reason.contains("the log thread takes no more work"), "{reason}");
         drop(inbox);
-        hand("log", &to, 3, &mut failed);
-        hand("apply", &to, 4, &mut failed);
+        send_or_fail("log", &to, 3, &mut failed);
+        send_or_fail("apply", &to, 4, &mut failed);
         let reason = failed.take().unwrap().to_string();
         assert!(reason.contains("the log thread has ended"), "{reason}");
     }
