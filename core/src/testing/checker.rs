@@ -13,7 +13,8 @@ use crate::wire::message::{Open, Report};
 use crate::wire::types::{Ballot, Digest, Incarnation, Index, Nonce, Position, ReplicaId, Voters};
 use crate::{Consistency, Timestamp};
 
-/// What must never be, and was: a rule of `docs/protocol.md` and what broke it.
+/// A violation of the protocol: names the broken rule of `docs/protocol.md` and the state that
+/// broke it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Violation(pub String);
@@ -24,59 +25,60 @@ pub(super) fn check(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(Violation(what())) }
 }
 
-/// A command as a run names it; the bytes that are proposed begin with it, so two places in
-/// the order of one proposal show, whoever put it there.
+/// Identifies one proposal of a run. The bytes of each proposed command begin with this id, so the
+/// checker recognizes a proposal that appears twice in the log, wherever the copies came from.
 pub(super) type ProposalId = u64;
 
-/// What is known of all replicas together, for all time.
+/// The observed history of one cluster, over all its replicas and the whole run.
 ///
-/// The maps with an order of their own are only ever asked, never walked.
+/// The hash maps are only used for lookups, never iterated, so their order does not affect a run.
 #[derive(Debug)]
 pub(super) struct Checker<O> {
-    /// Every entry that ever was in a log, by place and digest: the digest before it.
+    /// Digest of the preceding entry, for every entry that was ever in a log, by index and digest.
     before: HashMap<(Index, Digest), Digest>,
-    /// One digest for each position, whoever holds it.
+    /// The only digest allowed at each position, at any replica.
     positions: HashMap<Position, Digest>,
-    /// What was committed, from index 1.
+    /// The committed entries, from index 1.
     committed: Vec<Fact<O>>,
-    /// The greatest index that some replica knows committed.
+    /// Highest index that any replica knows to be committed.
     known_commit: Index,
-    /// Where each proposal was committed.
+    /// Index of each committed proposal, and its offset in the batch.
     places: HashMap<ProposalId, (Index, usize)>,
-    /// Proposals whose callers were told that they will never take effect.
+    /// Proposals that were rejected with the promise that they never take effect.
     refused: BTreeSet<ProposalId>,
-    /// Proposals that a read did not see which was to wait for them: so they never come.
+    /// Proposals that a read-your-writes read did not see, although they were proposed before it.
+    /// They must never be committed later.
     missed: BTreeSet<ProposalId>,
-    /// The greatest index that anybody has had an answer from.
+    /// Highest index whose effect a client has seen in any answer.
     answered: Index,
-    /// Reads under way, and what each has to see at least.
+    /// Reads in progress, with their consistency and the lowest index that each of them must see.
     reads: BTreeMap<ProposalId, (Consistency, Index)>,
-    /// The last batch of each replica in the committed order.
+    /// Counter, nonce and number of each replica's last batch in the committed log.
     origins: BTreeMap<ReplicaId, (u64, Nonce, u64)>,
-    /// Members by the committed order.
+    /// Members according to the committed log.
     members: BTreeSet<Incarnation>,
-    /// What the coordinator of each ballot held itself.
+    /// The last log position of each ballot's coordinator, from its own report.
     held: BTreeMap<Ballot, Position>,
-    /// What each epoch goes on from, and who sequences it.
+    /// The `Open` of each epoch.
     opens: BTreeMap<Ballot, Open>,
-    /// Who forms the group.
+    /// Replicas listed for the bootstrap of the group.
     listed: Vec<ReplicaId>,
     pub(super) log_time: LogTime,
-    /// The log of whoever forced this cluster (rule V4).
+    /// The log of the replica that forced this cluster (rule V4); empty for the first cluster.
     inherited: Digests,
 }
 
-/// What is known of a committed index.
+/// The facts about one committed index.
 #[derive(Clone, Debug)]
 struct Fact<O> {
     digest: Digest,
     /// The epoch in which it was first known to be committed.
     known_in: Ballot,
-    /// Of its commands, at the first replica that applied it.
+    /// Outputs of its commands at the first replica that applied them.
     outputs: Option<Vec<O>>,
-    /// Whether the state machine was woken before it, at the first replica that applied it.
+    /// True if the first replica that applied it woke its state machine before it.
     woken: Option<bool>,
-    /// What it is, without its commands.
+    /// The entry's payload, with the commands removed.
     payload: EntryPayload,
 }
 
@@ -102,9 +104,9 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         }
     }
 
-    /// Of the cluster that is forced with that log (rule V4): whatever it holds is kept, and
-    /// nothing else. Beyond what it knew to be committed it may hold what never was, in the
-    /// place of what was.
+    /// Returns the checker of a cluster that is forced by a replica with the log `log` (rule V4).
+    /// The new cluster keeps exactly what is in that log. Beyond the commit index of its replica,
+    /// the log may hold entries that were never committed, in place of entries that were.
     pub(super) fn forked(&mut self, open: &Open, log: &Digests) -> Checked<Self> {
         let facts = (1..).map(Index).zip(&self.committed);
         let shared = facts.take_while(|(index, fact)| log.holds(*index, fact.digest)).count();
@@ -113,7 +115,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         fork.before.clone_from(&self.before);
         fork.positions.clone_from(&self.positions);
         fork.refused.clone_from(&self.refused);
-        // What was answered before may be lost.
+        // Answers given before the fork may be lost, so pending reads need not see them.
         fork.reads = self.reads.iter().map(|(id, (how, _))| (*id, (*how, Index(0)))).collect();
         fork.places = self.places.clone();
         fork.places.retain(|_, (index, _)| *index <= ends);
@@ -132,27 +134,27 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         Ok(fork)
     }
 
-    /// Whether whoever forced this cluster held that.
+    /// Returns true if the replica that forced this cluster held this entry.
     pub(super) fn inherits(&self, index: Index, digest: Digest) -> bool {
         self.inherited.holds(index, digest)
     }
 
-    /// How much is known to be committed.
+    /// Returns the index of the last committed entry.
     pub(super) fn committed(&self) -> Index {
         Index(self.committed.len() as u64)
     }
 
-    /// Who votes in an epoch.
+    /// Returns the voters of an epoch.
     pub(super) fn voters(&self, epoch: Ballot) -> Option<&Voters> {
         self.opens.get(&epoch).map(|open| &open.voters)
     }
 
-    /// Where an epoch goes on.
+    /// Returns the index of an epoch's base.
     pub(super) fn base(&self, epoch: Ballot) -> Option<Index> {
         self.opens.get(&epoch).map(|open| open.base.index)
     }
 
-    /// Who sequences an epoch.
+    /// Returns the sequencer of an epoch.
     pub(super) fn sequencer(&self, epoch: Ballot) -> Option<Incarnation> {
         self.opens.get(&epoch).map(|open| open.sequencer)
     }
@@ -161,8 +163,8 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         self.opens.len()
     }
 
-    /// A replica appends an entry; `when` tells from when to when it may have been, and `known_time`
-    /// what it knew of the log's time before.
+    /// Checks an entry that replica `by` appends. The entry was ordered at some moment within
+    /// `when`; `known_time` is what the replica knew about log time before it.
     pub(super) fn appended(
         &mut self,
         entry: &Entry,
@@ -176,13 +178,16 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         check(known == entry.digest, || {
             format!("log matching: two entries at {}: {known} and {}", entry.position, entry.digest)
         })?;
-        // Behind a snapshot stands what was committed.
+        // The entry before may be only in a snapshot; then it is the committed one.
         let committed = || Some(self.committed.get(index.0.checked_sub(2)? as usize)?.digest);
         let Some(before) = before.or_else(committed) else { return Ok(()) };
         let news = !self.before.contains_key(&(index, entry.digest));
         let known = *self.before.entry((index, entry.digest)).or_insert(before);
         check(known == before, || {
-            format!("log matching: the logs before {} differ: {known} and {before}", entry.position)
+            format!(
+                "log matching: the entries before {} differ: {known} and {before}",
+                entry.position
+            )
         })?;
         let is_start = matches!(entry.payload, EntryPayload::EpochStart(_));
         let sequencer = self.opens.get(&entry.position.epoch).map(|open| open.sequencer);
@@ -196,23 +201,24 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         Ok(())
     }
 
-    /// A replica truncates its log to open `epoch`: what was committed in an earlier one is never cut.
+    /// Checks that a replica which truncates its log to open `epoch` removes nothing that was
+    /// committed in an earlier epoch.
     ///
-    /// A replica that has not heard of a later epoch may cut what was committed only there, since a
-    /// majority without it holds that.
+    /// It may remove an entry that was committed only in a later epoch which it does not know yet:
+    /// a majority without this replica holds that entry.
     pub(super) fn cut(&self, after: Index, log: &Digests, epoch: Ballot) -> Checked {
         let cut = after.0 + 1..=log.last().0.min(self.committed().0);
         for index in cut.map(Index) {
             let committed = &self.committed[index.0 as usize - 1];
             let is_later = committed.known_in >= epoch;
             check(is_later || log.at(index) != Some(committed.digest), || {
-                format!("B6: entry {index}, which is committed, is cut")
+                format!("B6: the committed entry {index} is truncated")
             })?;
         }
         Ok(())
     }
 
-    /// A replica reports the end of its log.
+    /// Records the last position that a coordinator reports for its own ballot.
     pub(super) fn reported(&mut self, report: &Report) {
         let (ballot, run) = (report.ballot, report.incarnation);
         if (ballot.replica, ballot.nonce) == (run.replica.0, run.nonce) {
@@ -220,7 +226,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         }
     }
 
-    /// A coordinator opens an epoch.
+    /// Checks and records an `Open` that a coordinator sends.
     pub(super) fn opened(&mut self, open: &Open, now: Duration) -> Checked {
         if let Some(known) = self.opens.get(&open.ballot) {
             return check(known == open, || {
@@ -229,17 +235,24 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         }
         let first: Vec<_> = open.voters.now.iter().map(|voter| voter.replica).collect();
         check(open.base.index > Index(0) || first == self.listed, || {
-            format!("V3: a group is formed by {first:?}, without all of {:?}", self.listed)
+            format!("V3: a group is formed by {first:?} instead of all of {:?}", self.listed)
         })?;
         if let Some(before) = self.opens.get(&open.base.epoch) {
             let known = before.voters.is_settled(self.known_commit);
             check(known || open.voters == before.voters, || {
-                format!("V1: epoch {} changes voters before their last change", open.ballot)
+                format!(
+                    "V1: epoch {} changes the voters before their last change is committed",
+                    open.ballot
+                )
             })?;
             let held = self.held.get(&open.ballot);
             let at_base = held.is_none_or(|held| *held == open.base);
             check(at_base || open.voters.now == before.voters.now, || {
-                format!("V1: the coordinator of {} changes voters and is at {held:?}", open.ballot)
+                format!(
+                    "V1: the coordinator of {} changes the voters, but its log ends at {held:?}, \
+                     not at the base",
+                    open.ballot
+                )
             })?;
         }
         let before = self.opens.get(&open.base.epoch).map(|before| before.voters.clone());
@@ -252,18 +265,18 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         }
     }
 
-    /// Completeness: every committed entry is in every later base.
+    /// Checks completeness: every base of a later epoch contains every committed entry.
     fn base_holds(&self, open: &Open, index: Index) -> Checked {
         let committed = self.committed[index.0 as usize - 1].digest;
         check(self.digest_at(open, index) == Some(committed), || {
             format!(
-                "completeness: epoch {} goes on from {}, without entry {index}, which was committed",
-                open.ballot, open.base
+                "completeness: the base {} of epoch {} lacks the committed entry {index}",
+                open.base, open.ballot
             )
         })
     }
 
-    /// The digest at an index of the log that an epoch goes on from.
+    /// Returns the digest at an index of the log that ends at the base of `open`.
     fn digest_at(&self, open: &Open, index: Index) -> Option<Digest> {
         let (mut at, mut digest) = (open.base.index, open.digest);
         while at > index {
@@ -273,7 +286,8 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         (at == index).then_some(digest)
     }
 
-    /// A replica hands a committed entry out to be applied, in that epoch.
+    /// Checks a committed entry that a replica, whose current epoch is `epoch`, hands to its state
+    /// machine.
     pub(super) fn handed_out(
         &mut self,
         entry: &Entry,
@@ -283,7 +297,10 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         let index = entry.position.index;
         if let Some(fact) = self.committed.get(index.0 as usize - 1) {
             return check(fact.digest == entry.digest, || {
-                format!("two commits at index {index}: {} and {}", fact.digest, entry.digest)
+                format!(
+                    "two committed entries at index {index}: {} and {}",
+                    fact.digest, entry.digest
+                )
             });
         }
         check(index == self.committed().next(), || {
@@ -295,7 +312,7 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         let expected = self.inherited.at(index);
         check(expected.is_none_or(|digest| digest == entry.digest), || {
             format!(
-                "V4: {index} is {}, and whoever forced the cluster had {expected:?}",
+                "V4: entry {index} is {}, but the replica that forced the cluster had {expected:?}",
                 entry.digest
             )
         })?;
@@ -328,21 +345,25 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         for (offset, id) in proposals.iter().enumerate() {
             let place = *self.places.entry(*id).or_insert((index, offset));
             check(place == (index, offset), || {
-                format!("N2: proposal {id} is committed at {place:?} and at {:?}", (index, offset))
+                format!(
+                    "N2: proposal {id} is committed twice, at {place:?} and at {:?}",
+                    (index, offset)
+                )
             })?;
             check(!self.refused.contains(id), || {
-                format!("N10: proposal {id} was refused for good and is committed at {index}")
+                format!("N10: proposal {id} was rejected for good, but is committed at {index}")
             })?;
             check(!self.missed.contains(id), || {
                 format!(
-                    "R2: proposal {id} is committed at {index}, behind a read that waited for it"
+                    "R2: proposal {id} is committed at {index}, after a read that had to see it"
                 )
             })?;
         }
         Ok(())
     }
 
-    /// Rule N2: each origin's order is gapless, as a function of the log alone.
+    /// Checks rule N2: the batches of each origin are numbered without gaps. Only the log decides
+    /// this.
     fn ordered(&mut self, index: Index, batch: &Batch) -> Checked {
         let origin = batch.origin;
         let last =
@@ -355,55 +376,55 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
             }
         });
         check(next, || {
-            format!("N2: batch {} of {origin:?} at {index} comes after {last:?}", batch.number)
+            format!("N2: batch {} of {origin:?} at {index} follows {last:?}", batch.number)
         })?;
         check(self.members.contains(&origin.incarnation()), || {
-            format!("N9: entry {index} is a batch of {origin:?}, which is no member")
+            format!("N9: entry {index} is a batch of {origin:?}, which is not a member")
         })
     }
 
-    /// Rule N9: nobody joins twice, or leaves without being there.
+    /// Checks rule N9: no member joins twice, and only members leave.
     fn noticed(&mut self, index: Index, change: &MembersChanged) -> Checked {
         let left = change.left.iter().all(|run| self.members.remove(run));
         let joined = change.joined.iter().all(|run| self.members.insert(*run));
         check(left && joined, || format!("N9: the notice at {index} is wrong: {change:?}"))
     }
 
-    /// A replica knows of commits up to there, in that epoch.
+    /// Records that a replica learned in `epoch` that the log is committed up to `commit`.
     pub(super) fn commits(&mut self, commit: Index, epoch: Ballot) -> Checked {
         self.known_commit = self.known_commit.max(commit);
         let base = self.opens.get(&epoch).map(|open| open.base.index);
-        // What a snapshot holds is known from elsewhere.
+        // A replica may also learn of commits from a snapshot, without an ack in this epoch.
         check(commit <= self.committed() || base.is_none_or(|base| commit > base), || {
-            format!("N8: {commit} is committed in epoch {epoch}, which goes on from {base:?}")
+            format!("N8: {commit} is committed in epoch {epoch}, whose base is {base:?}")
         })
     }
 
-    /// The last epoch that was opened anywhere, with its voters.
+    /// Returns the `Open` of the highest epoch that was opened at any replica.
     pub(super) fn last_open(&self) -> Option<&Open> {
         self.opens.last_key_value().map(|(_, open)| open)
     }
 
-    /// A replica has applied an entry: the outputs are the same everywhere.
+    /// Checks that an applied entry gave the same outputs as at every other replica.
     pub(super) fn applied(&mut self, index: Index, outputs: Vec<O>) -> Checked {
         let Some(fact) = self.committed.get_mut(index.0 as usize - 1) else {
-            return Err(Violation(format!("entry {index} is applied and not committed")));
+            return Err(Violation(format!("entry {index} is applied, but not committed")));
         };
         match &fact.outputs {
             None => fact.outputs = Some(outputs),
             Some(known) => check(*known == outputs, || {
                 format!(
-                    "the state machine is not deterministic: at index {index} it answers \
-                     {outputs:?}, and {known:?} elsewhere"
+                    "the state machine is not deterministic: at index {index} it returns \
+                     {outputs:?} at one replica and {known:?} at another"
                 )
             })?,
         }
         Ok(())
     }
 
-    /// Rule N11: a replica applies an entry, before which its state machine `asked` to be
-    /// woken: it is woken when its time has come, at the same place everywhere, and a time is
-    /// ordered for nobody else.
+    /// Checks rule N11 for an applied entry. Before it, the state machine asked to be woken at
+    /// `asked`. It must be woken once that time has come, before the same entry at every replica,
+    /// and no `Time` entry may be ordered without a wake-up that is due.
     pub(super) fn woken(
         &mut self,
         entry: &Entry,
@@ -414,52 +435,56 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         let is_due = asked.is_some_and(|at| at <= time);
         check(woken == is_due, || {
             format!(
-                "N11: at {index}, {time}, asked for {asked:?}, the state machine was woken: {woken}"
+                "N11: at entry {index}, {time}, with a wake-up due at {asked:?}, woken: {woken}"
             )
         })?;
         check(is_due || entry.payload != EntryPayload::Time, || {
-            format!("N11: the time at {index}, {time}, wakes nobody: asked for {asked:?}")
+            format!(
+                "N11: the time entry {index}, {time}, wakes no state machine: asked for {asked:?}"
+            )
         })?;
         let fact = self.committed.get_mut(index.0 as usize - 1);
         let known = fact.map_or(woken, |fact| *fact.woken.get_or_insert(woken));
         check(known == woken, || {
-            format!("N11: at {index} the state machine is woken: {woken}, and elsewhere: {known}")
+            format!(
+                "N11: replicas disagree about the wake-up before entry {index}: {woken} and {known}"
+            )
         })
     }
 
-    /// How many of the committed entries only tell the time.
+    /// Returns the number of committed `Time` entries.
     pub(super) fn times(&self) -> u64 {
         self.committed.iter().filter(|fact| fact.payload == EntryPayload::Time).count() as u64
     }
 
-    /// Whether the last entry that was committed only tells the time.
+    /// Returns true if the last committed entry is a `Time` entry.
     pub(super) fn ends_in_time(&self) -> bool {
         self.committed.last().is_some_and(|fact| fact.payload == EntryPayload::Time)
     }
 
-    /// Members by the committed order.
+    /// Members according to the committed log.
     pub(super) fn members(&self) -> &BTreeSet<Incarnation> {
         &self.members
     }
 
-    /// A caller hears that its command will never take effect.
+    /// Records that a caller was told that its command will never take effect.
     pub(super) fn refused(&mut self, id: ProposalId) -> Checked {
         self.refused.insert(id);
         check(!self.places.contains_key(&id), || {
-            format!("N10: proposal {id} is refused for good and was committed")
+            format!("N10: proposal {id} is rejected for good, but was committed")
         })
     }
 
-    /// A caller hears that its command took effect.
+    /// Records that a caller was told that its command took effect, without its output.
     pub(super) fn forgone(&mut self, id: ProposalId) -> Checked {
         let place = self.places.get(&id);
         self.answered = self.answered.max(place.map_or(Index(0), |(index, _)| *index));
         check(place.is_some(), || {
-            format!("N10: proposal {id} is said to have taken effect and was never committed")
+            format!("N10: proposal {id} is reported to have taken effect, but was never committed")
         })
     }
 
-    /// A client asks for a read, whatever it is answered.
+    /// Records that a client starts a read.
     pub(super) fn read_began(&mut self, id: ProposalId, consistency: Consistency) {
         self.reads.insert(id, (consistency, self.answered));
     }
@@ -468,7 +493,8 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         self.reads.contains_key(&id)
     }
 
-    /// A read is answered from the state at that index, by a replica where these were proposed.
+    /// Checks a read that is answered from the state after entry `applied`. `proposed` are the
+    /// proposals of the same replica that it does not know to be applied.
     pub(super) fn read_answered(
         &mut self,
         id: ProposalId,
@@ -481,13 +507,17 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         }
         self.answered = self.answered.max(applied);
         check(applied >= least, || {
-            format!("R1: read {id} sees {applied}, and {least} was answered before it was asked")
+            format!(
+                "R1: read {id} sees {applied}, but {least} was acknowledged before the read began"
+            )
         })?;
         if consistency == Consistency::ReadYourWrites {
             for earlier in proposed.range(..id) {
                 match self.places.get(earlier) {
                     Some((index, _)) => check(*index <= applied, || {
-                        format!("R2: read {id} sees {applied}, and {earlier} is at {index}")
+                        format!(
+                            "R2: read {id} sees {applied}, but proposal {earlier} is at {index}"
+                        )
                     })?,
                     None => _ = self.missed.insert(*earlier),
                 }
@@ -496,12 +526,15 @@ impl<O: Clone + PartialEq + fmt::Debug> Checker<O> {
         Ok(())
     }
 
-    /// A caller hears the output of its command.
+    /// Checks that a caller receives the output of its own command.
     pub(super) fn acknowledged(&mut self, id: ProposalId, index: Index, offset: usize) -> Checked {
         let place = self.places.get(&id).copied();
         self.answered = self.answered.max(index);
         check(place == Some((index, offset)), || {
-            format!("proposal {id} is answered from {:?} and stands at {place:?}", (index, offset))
+            format!(
+                "proposal {id} is answered from {:?}, but was committed at {place:?}",
+                (index, offset)
+            )
         })
     }
 }

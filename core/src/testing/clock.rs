@@ -4,15 +4,15 @@ use super::{Parameters, Random};
 use crate::Timestamp;
 use crate::engine::Now;
 
-/// The wall clock of a fortunate machine at the start of a run, in milliseconds.
+/// The correct wall clock at the start of a run, in milliseconds.
 const START_MS: u64 = 1_000_000_000;
 
-/// The clocks of one machine, neither of which tells the truth.
+/// The monotonic clock and the wall clock of one machine. Both are wrong.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// Millionths that it is too fast, negative if too slow.
+    /// Clock drift in millionths; positive if the clock runs too fast.
     drift: i64,
-    /// Milliseconds that the wall clock is ahead, negative if behind.
+    /// Milliseconds by which the wall clock is ahead; negative if it is behind.
     error: i64,
 }
 
@@ -23,7 +23,7 @@ impl Clock {
         Self { drift, error: up_to(parameters.wall_error_max.as_millis() as i64) }
     }
 
-    /// The wall clock is set anew.
+    /// Sets the wall clock to another random error.
     pub(super) fn jump(&mut self, random: &mut Random) {
         let most = random.pick(&[100, 10_000, 100_000_000]);
         self.error = random.below(2 * most + 1) as i64 - most as i64;

@@ -12,25 +12,26 @@ use crate::wire::entry::BatchKind;
 use crate::wire::types::{Ballot, Digest, Nonce, Origin, Position};
 use crate::{Incarnation, Index, ReplicaId, StateMachine, Timestamp};
 
-/// The log time between two entries, in milliseconds.
+/// Log time between two entries, in milliseconds.
 const PACE_MS: u64 = 100;
-/// After so many commands a run of a replica leaves, and the next joins.
+/// Commands after which one incarnation of a replica leaves and the next one joins.
 const RUN_COMMANDS: u64 = 20;
-/// So many replicas propose in turn.
+/// Number of replicas that propose in turn.
 const REPLICAS: u64 = 3;
 
-/// Whether a state machine is what replicas need: applied twice it answers the same and has
-/// the same state; and it goes on the same after a snapshot was taken and restored, between
-/// any two commands, into a new machine or over an older state.
+/// Checks that a state machine is deterministic and that its snapshots are complete: two machines
+/// that apply the same commands must return the same outputs and write the same snapshots. A
+/// snapshot is taken after every command and restored, alternately into a new machine and over an
+/// older state; the restored machine must behave the same as well.
 ///
-/// The commands are applied one after the other, a tenth of a second of log time apart,
-/// proposed by three replicas in turn, which leave now and then and come back as another run;
-/// and the machine is woken where it asks for it. Each command costs a few snapshots, so a
-/// thousand commands on a small state are a good measure.
+/// The commands are applied one after the other, 100 ms of log time apart, as if three replicas
+/// proposed them in turn. The replicas leave from time to time and return as new incarnations. The
+/// machine is woken at the times that it asks for. Each command costs several snapshots, so a
+/// thousand commands on a small state are a reasonable size.
 ///
 /// # Errors
 ///
-/// Where the machines differ, and how.
+/// Names the first command after which the machines differ, and the difference.
 pub fn check_determinism<M>(
     new: impl Fn() -> M,
     commands: impl IntoIterator<Item = M::Command>,
@@ -39,7 +40,7 @@ where
     M: StateMachine<Output: PartialEq + fmt::Debug>,
 {
     let [mut first, mut second, mut restored] = [(); 3].map(|()| Applier::new(new()));
-    // The state of the command before last, which the next snapshot replaces.
+    // The state two commands ago, which the next snapshot replaces.
     let mut older = Applier::new(new());
     let joined = (0..REPLICAS).map(|replica| run_of(replica, 0)).collect();
     let all = MembersChanged { joined, left: Vec::new() };
@@ -53,23 +54,23 @@ where
                 apply(machine, index, EntryPayload::Notice(change.clone()))?;
             }
         }
-        // As replicas get it: encoded once, decoded at each.
+        // Encoded once and decoded by each machine, as in a group.
         let payload = EntryPayload::Batch(batch);
         let output = answer(&mut first, index, payload.clone())?;
         let again = answer(&mut second, index, payload.clone())?;
         check(output == again, || {
-            format!("command {index} answers {output:?} once and {again:?} once")
+            format!("command {index} returns {output:?} at one machine and {again:?} at another")
         })?;
         let after = answer(&mut restored, index, payload)?;
         check(output == after, || {
-            format!("command {index} answers {output:?}, and {after:?} behind a snapshot")
+            format!("command {index} returns {output:?}, but {after:?} after a snapshot")
         })?;
         let state = written(&first)?;
         check(state == written(&second)?, || {
             format!("after command {index} two machines write different snapshots")
         })?;
         check(state == written(&restored)?, || {
-            format!("after command {index} a restored machine writes another snapshot")
+            format!("after command {index} a restored machine writes a different snapshot")
         })?;
         let next = if index % 2 == 0 { Applier::new(new()) } else { older };
         older = std::mem::replace(&mut restored, next);
@@ -78,19 +79,19 @@ where
             .restore(from)
             .map_err(|error| Violation(format!("the snapshot at {index}: {error}")))?;
         check(from.is_empty(), || {
-            format!("{} bytes of the snapshot at {index} were not read", from.len())
+            format!("restore left {} bytes of the snapshot at {index} unread", from.len())
         })?;
     }
     Ok(())
 }
 
-/// The run of a replica that proposes the command of that index.
+/// Returns the incarnation of `replica` at the command with this index.
 fn run_of(replica: u64, index: u64) -> Incarnation {
     let nonce = Nonce((index + replica * RUN_COMMANDS / REPLICAS) / RUN_COMMANDS);
     Incarnation { replica: ReplicaId(replica as u32 + 1), nonce }
 }
 
-/// The batch of a command, and who comes and goes before it.
+/// Returns the batch of a command, and the membership change before it, if there is one.
 fn entries_of<C: serde::Serialize>(
     index: u64,
     command: &C,
@@ -119,10 +120,10 @@ fn answer<M: StateMachine>(
     payload: EntryPayload,
 ) -> Checked<M::Output> {
     let answer = apply(machine, index, payload)?;
-    answer.ok_or_else(|| Violation(format!("command {index} has no answer")))
+    answer.ok_or_else(|| Violation(format!("command {index} returned no output")))
 }
 
-/// What the machine answers, if that is a command.
+/// Applies a payload and returns the output if it is a command.
 fn apply<M: StateMachine>(
     machine: &mut Applier<M>,
     index: u64,
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
     use crate::Context;
 
-    /// Counts, in one of several wrong ways.
+    /// A counter whose snapshot lacks a field.
     #[derive(Clone, Default, Serialize, Deserialize)]
     struct Counter {
         sum: u64,
@@ -173,25 +174,25 @@ mod tests {
     }
 
     #[test]
-    fn state_that_is_missing_in_the_snapshot_is_noticed() {
+    fn state_missing_from_the_snapshot_is_detected() {
         assert_eq!(check_determinism(Counter::default, [1, 2, 3]), Ok(()));
         let found = check_determinism(Counter::default, [1, 2, 300]).unwrap_err();
-        assert_eq!(found.0, "command 3 answers 303, and 300 behind a snapshot");
+        assert_eq!(found.0, "command 3 returns 303, but 300 after a snapshot");
     }
 
     #[test]
-    fn machines_that_begin_differently_are_noticed() {
+    fn machines_with_different_initial_states_are_detected() {
         let next = std::cell::Cell::new(0);
         let new = || {
             next.set(next.get() + 1);
             Counter { sum: next.get(), forgotten: 0 }
         };
         let found = check_determinism(new, [1]).unwrap_err();
-        assert_eq!(found.0, "command 1 answers 2 once and 3 once");
+        assert_eq!(found.0, "command 1 returns 2 at one machine and 3 at another");
     }
 
-    /// Who proposes is remembered while it is there; a snapshot adds to what is there already
-    /// if `adds`.
+    /// Remembers the proposers that are still members. If `adds` is set, `restore` adds to the old
+    /// state instead of replacing it.
     #[derive(Clone, Default)]
     struct Guests {
         proposers: Vec<u64>,
@@ -229,10 +230,10 @@ mod tests {
     }
 
     #[test]
-    fn proposers_come_and_go_and_a_restored_state_replaces_all_before() {
+    fn proposers_join_and_leave_and_restore_must_replace_the_old_state() {
         assert_eq!(check_determinism(Guests::default, [(); 100]), Ok(()));
         let adds = || Guests { adds: true, ..Guests::default() };
         let found = check_determinism(adds, [(); 100]).unwrap_err();
-        assert!(found.0.contains("behind a snapshot"), "{found}");
+        assert!(found.0.contains("after a snapshot"), "{found}");
     }
 }

@@ -10,8 +10,8 @@ use crate::record;
 use crate::snapshot::{SnapshotManager, SnapshotName};
 use crate::wire::types::{Ballot, Digest, Index, StoreId, Voters};
 
-/// The epochs and digests of a log, by index from 1; nothing is known of what a snapshot
-/// replaced.
+/// The epoch and digest of each log entry, by index from 1. Entries that a snapshot replaced are
+/// unknown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Digests {
     entries: Vec<Option<(Ballot, Digest)>>,
@@ -20,7 +20,7 @@ pub(super) struct Digests {
 }
 
 impl Digests {
-    /// Of a log that begins at `first`.
+    /// Returns the digests of a log that begins at `first`.
     pub(super) fn of<'a>(first: Index, log: impl Iterator<Item = &'a Entry>) -> Self {
         let mut digests = Self::default();
         digests.apply(&Op::Reset(Index(first.0 - 1)));
@@ -32,7 +32,7 @@ impl Digests {
         Index(self.entries.len() as u64)
     }
 
-    /// The zero digest before the first entry.
+    /// Returns the digest at an index, or `None` if it is unknown. Index 0 has the zero digest.
     pub(super) fn at(&self, index: Index) -> Option<Digest> {
         if index == Index(0) {
             return Some(Digest::default());
@@ -46,12 +46,12 @@ impl Digests {
         entry.copied().flatten().map_or(Ballot::default(), |(epoch, _)| epoch)
     }
 
-    /// Whether that entry is there, as far as can be told.
+    /// Returns true if the log holds this entry, or if the entry at this index is unknown.
     pub(super) fn holds(&self, index: Index, digest: Digest) -> bool {
         index <= self.last() && self.at(index).is_none_or(|known| known == digest)
     }
 
-    /// Who votes at the end of the log.
+    /// Returns the voters as of the end of the log.
     pub(super) fn voters(&self) -> Option<&Voters> {
         self.starts.last().map(|(_, voters)| voters)
     }
@@ -76,22 +76,23 @@ impl Digests {
     }
 }
 
-/// What a replica has on disk, and beside it what that means, for the checkers.
+/// A replica's stores, and what the checkers know about their durable content.
 pub(super) struct Store {
-    /// As it was formatted.
+    /// Drawn when the store was formatted.
     pub(super) id: StoreId,
     log: FaultyLog,
     snapshots: FaultySnapshots,
     pub(super) manager: SnapshotManager,
     under_way: VecDeque<Op>,
-    /// Until then every write fails: the disk is full.
+    /// Time until which every write fails because the disk is full.
     pub(super) full_until: Duration,
-    /// A bit has flipped; in words, where.
+    /// Describes where a bit has flipped, if one has.
     pub(super) damage: Option<String>,
-    /// What no crash takes away.
+    /// Digests of the durable log.
     pub(super) digests: Digests,
     pub(super) hard_state: Option<HardState>,
-    /// How far its replica knew of commits, and in which epochs, since the store was made.
+    /// Commit indices that the replica learned, each with the epoch in which it learned them, since
+    /// the store was formatted.
     pub(super) commits: Vec<(Index, Ballot)>,
 }
 
@@ -101,7 +102,7 @@ impl Store {
         Ok(Self {
             id,
             log: FaultyLog::new(),
-            manager: SnapshotManager::open(Box::new(snapshots.clone())).map_err(refused)?,
+            manager: SnapshotManager::open(Box::new(snapshots.clone())).map_err(store_error)?,
             snapshots,
             under_way: VecDeque::new(),
             full_until: Duration::ZERO,
@@ -112,15 +113,16 @@ impl Store {
         })
     }
 
-    /// What a process finds that is started with it.
+    /// Reads the stores as a starting process does.
     pub(super) fn recover(&mut self) -> Checked<Recovered> {
         self.snapshots.crash();
-        self.manager = SnapshotManager::open(Box::new(self.snapshots.clone())).map_err(refused)?;
+        self.manager =
+            SnapshotManager::open(Box::new(self.snapshots.clone())).map_err(store_error)?;
         record::recover(&mut self.log, &mut self.manager)
             .map_err(|error| Violation(format!("a store cannot be read: {error}")))
     }
 
-    /// A bit flips, in a record of the log or in the newest snapshot.
+    /// Flips a bit in a record of the log or in the newest snapshot.
     pub(super) fn flip(&mut self, roll: u64) {
         if roll.is_multiple_of(4) && self.snapshots.damage() {
             self.damage = Some("snapshot".into());
@@ -129,17 +131,17 @@ impl Store {
         }
     }
 
-    /// How far the newest complete snapshot reaches.
+    /// Returns the last index that the newest complete snapshot covers.
     pub(super) fn snapshot_index(&self) -> Index {
         self.manager.names().last().map_or(Index(0), SnapshotName::index)
     }
 
-    /// How far a restart would find entries, or what they came to.
+    /// Returns the last index that a restart would find, in the log or in a snapshot.
     pub(super) fn durable_to(&self) -> Index {
         self.snapshot_index().max(self.digests.last())
     }
 
-    /// The highest ballot that is promised for good.
+    /// Returns the highest durable promise.
     pub(super) fn promised(&self) -> Ballot {
         self.hard_state.map_or(Ballot::default(), |hard_state| hard_state.promised)
     }
@@ -154,25 +156,26 @@ impl Store {
     }
 
     pub(super) fn sync(&mut self) -> Checked {
-        self.log.sync().map_err(refused)?;
+        self.log.sync().map_err(store_error)?;
         self.settle(usize::MAX);
         Ok(())
     }
 
-    /// The log as it is on the disk, from that entry on.
+    /// Reads entries of the durable log from `first` on.
     pub(super) fn read(&mut self, first: Index, bytes_max: usize) -> Checked<Vec<Entry>> {
         record::read(&mut self.log, first, bytes_max)
             .map_err(|error| Violation(format!("a log cannot be read: {error}")))
     }
 
-    /// How many operations are under way.
+    /// Returns the number of operations that are not synced yet.
     pub(super) fn unsynced(&self) -> usize {
         self.log.unsynced()
     }
 
-    /// The machine dies: the first `kept` operations under way are there afterwards.
+    /// Simulates a power loss: of the operations that are not synced, only the first `kept`
+    /// survive.
     pub(super) fn crash(&mut self, kept: usize) -> Checked {
-        self.log.crash(kept).map_err(refused)?;
+        self.log.crash(kept).map_err(store_error)?;
         self.settle(kept);
         Ok(())
     }
@@ -186,7 +189,7 @@ impl Store {
         }
     }
 
-    /// The replica knows of commits up to there, in that epoch; whether that is news.
+    /// Records a commit index that the replica learned in `epoch`. Returns true if it is new.
     pub(super) fn committed(&mut self, commit: Index, epoch: Ballot) -> bool {
         let news = self.commits.last().map_or(commit > Index(0), |(last, _)| commit > *last);
         if news {
@@ -195,19 +198,19 @@ impl Store {
         news
     }
 
-    /// What its replica knew of commits behind that is of a cluster that is no more.
+    /// Forgets commits after this index: they belong to a cluster that a forced one has replaced.
     pub(super) fn forget_commits(&mut self, after: Index) {
         self.commits.iter_mut().for_each(|(commit, _)| *commit = after.min(*commit));
         self.commits.dedup_by_key(|(commit, _)| *commit);
     }
 
-    /// In which epoch its replica knew first that an index was committed.
+    /// Returns the epoch in which the replica first knew that this index is committed.
     pub(super) fn known_in(&self, index: Index) -> Option<Ballot> {
         let at = self.commits.partition_point(|(last, _)| *last < index);
         self.commits.get(at).map(|(_, epoch)| *epoch)
     }
 }
 
-fn refused(error: impl Display) -> Violation {
-    Violation(format!("a store refuses: {error}"))
+fn store_error(error: impl Display) -> Violation {
+    Violation(format!("a store returned an error: {error}"))
 }

@@ -14,15 +14,15 @@ use crate::replica::encode_command;
 use crate::wire::types::{ClusterId, Incarnation, Nonce, ReplicaId, StoreId};
 use crate::{Consistency, StateMachine};
 
-/// A replica's place in the world: its machine, the process of the moment, and its clients.
+/// A replica in the simulated world: its machine, its current process if one runs, and its clients.
 pub(super) struct Host<W: Workload> {
     pub(super) replica: ReplicaId,
     node: cpg::NodeId,
-    /// Those who form the group; empty at a learner.
+    /// Replicas listed for the bootstrap of the group; empty at a learner.
     pub(super) bootstrap: Vec<ReplicaId>,
     pub(super) clock: Clock,
     pub(super) process: Option<Process<W::Machine>>,
-    /// When a dead process is started again; never if `None`.
+    /// Time at which a dead process is started again; `None` if it never is.
     pub(super) restart_at: Option<Duration>,
     clients: Vec<Client>,
     pid: Option<cpg::Pid>,
@@ -30,21 +30,21 @@ pub(super) struct Host<W: Workload> {
 
 struct Client {
     number: ClientNumber,
-    /// Has a command or a read under way since then.
+    /// The command or read in progress, and the time at which it began.
     waiting: Option<(ProposalId, Duration)>,
     thinks_until: Duration,
 }
 
-/// How a process dies.
+/// A way in which a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
-    /// Together with what was not synced.
+    /// The process is killed; unsynced writes may be lost.
     Kill,
-    /// After a last word.
+    /// The process shuts down in order.
     Stop,
-    /// Together with its disk.
+    /// The process is killed and its stores are lost.
     Wipe,
-    /// And a bit of what it had written flips.
+    /// The process is killed, and a bit flips in its stores.
     Flip,
 }
 
@@ -62,7 +62,7 @@ impl<W: Workload> Host<W> {
         });
         let clients = clients.collect();
         let clock = Clock::drawn(&world.parameters, &mut world.random);
-        // Who does not form the group comes when there is one.
+        // Learners start once the group exists.
         let restart_at = (!bootstrap.is_empty()).then_some(Duration::ZERO);
         Self { replica, node, bootstrap, clock, process: None, restart_at, clients, pid: None }
     }
@@ -82,11 +82,12 @@ impl<W: Workload> Host<W> {
         Ok(())
     }
 
-    /// A process whose engine has stopped says why, until it is started again.
+    /// Handles a process whose engine has stopped: it must report a reason, and it stays for
+    /// inspection until it is started again.
     fn stopped(&mut self, world: &mut World<W>) -> Checked {
         let Some(process) = &mut self.process else { return Ok(()) };
         let reason = process.engine.status().stopped;
-        check(reason.is_some(), || format!("{} has stopped and does not say why", self.replica))?;
+        check(reason.is_some(), || format!("{} has stopped without a reason", self.replica))?;
         if let Some(connection) = process.disconnect() {
             world.network.close(connection);
         }
@@ -109,20 +110,21 @@ impl<W: Workload> Host<W> {
         };
         let recovered = match (store.recover(), store.damage.take()) {
             (Ok(recovered), None) => recovered,
-            // It was in what a snapshot has replaced meanwhile, or is in a state that is not
-            // needed yet.
+            // The damage is in log entries that a snapshot has replaced since, or in a snapshot
+            // that has not been read yet.
             (Ok(recovered), Some(damage)) => {
                 store.damage = Some(damage);
                 recovered
             }
             (Err(error), None) => return Err(error),
-            // The start is refused, and an operator gives the replica an empty store.
+            // The damage was detected: the start fails, and an operator gives the replica an empty
+            // store.
             (Err(Violation(error)), Some(damage)) => {
-                world
-                    .trace
-                    .note(world.network.now(), || format!("{} is refused: {error}", self.replica));
+                world.trace.note(world.network.now(), || {
+                    format!("{} does not start: {error}", self.replica)
+                });
                 check(error.contains(&damage), || {
-                    format!("{damage} is damaged, and the start is refused with: {error}")
+                    format!("{damage} is damaged, but the start failed with: {error}")
                 })?;
                 *store = Store::new(id)?;
                 store.recover()?
@@ -159,7 +161,7 @@ impl<W: Workload> Host<W> {
         Ok(())
     }
 
-    /// The process dies; its clients do not know what became of their commands.
+    /// Ends the process. Its clients never learn the outcome of their pending commands.
     pub(super) fn die(&mut self, world: &mut World<W>, death: Death) -> Checked {
         world.act_as(self.cluster());
         let Some(mut process) = self.process.take() else { return Ok(()) };
@@ -169,9 +171,9 @@ impl<W: Workload> Host<W> {
         }
         if let Some(connection) = process.disconnect() {
             let leaves = death == Death::Stop && world.network.leave(connection).is_ok();
-            let for_a_while = world.random.up_to(Duration::from_millis(100));
+            let span = world.random.up_to(Duration::from_millis(100));
             if leaves {
-                world.leaving.push((world.now() + for_a_while, connection));
+                world.leaving.push((world.now() + span, connection));
             } else {
                 world.network.close(connection);
             }
@@ -193,13 +195,13 @@ impl<W: Workload> Host<W> {
         if death == Death::Flip {
             store.flip(roll);
             let damage = store.damage.clone();
-            world.note(|| format!("{} has a flipped bit in {damage:?}", self.replica));
+            world.note(|| format!("a bit of {} flips in {damage:?}", self.replica));
         }
         self.restart_at = Some(world.now() + world.random.up_to(world.parameters.restart_max));
         Ok(())
     }
 
-    /// An operator asks it for other voters.
+    /// An operator asks this replica to change the voters.
     pub(super) fn ask(&mut self, world: &mut World<W>, change: VoterChange) -> Checked {
         let Some(process) = &mut self.process else { return Ok(()) };
         let ticket = world.new_request(self.replica);
@@ -207,7 +209,8 @@ impl<W: Workload> Host<W> {
         process.input(world, &self.clock, Input::ChangeVoters { ticket, change })
     }
 
-    /// Somebody reads here what is committed, and only the checker looks at what comes of it.
+    /// Starts a linearizable read at this replica, for no client. Only the checker examines the
+    /// result.
     pub(super) fn read(&mut self, world: &mut World<W>) -> Checked {
         let Some(process) = &mut self.process else { return Ok(()) };
         world.act_as(process.engine.cluster());
@@ -216,12 +219,12 @@ impl<W: Workload> Host<W> {
         process.drain(world, &self.clock)
     }
 
-    /// The cluster that it belongs to, if it runs and belongs to one.
+    /// Returns the cluster of the running process, if it belongs to one.
     pub(super) fn cluster(&self) -> Option<ClusterId> {
         self.process.as_ref()?.engine.cluster()
     }
 
-    /// An operator forces it to go on alone.
+    /// An operator forces a new cluster at this replica (rule V4).
     pub(super) fn force(&mut self, world: &mut World<W>) -> Checked {
         let Some(process) = &mut self.process else { return Ok(()) };
         let ticket = world.new_request(self.replica);
@@ -230,27 +233,28 @@ impl<W: Workload> Host<W> {
         process.drain(world, &self.clock)
     }
 
-    /// Its disk refuses all writes for a while: the next at least.
+    /// Makes the disk full for a random time: every write fails, including the next.
     pub(super) fn fail_disk(&mut self, world: &mut World<W>) {
-        let for_a_while = world.random.up_to(world.parameters.restart_max * 2);
-        // Whoever has its store in memory has lost it by then.
+        let span = world.random.up_to(world.parameters.restart_max * 2);
+        // A replica with stores in memory loses them when it is restarted.
         let lost = world.parameters.in_memory;
-        let until = if lost { Duration::MAX } else { world.now() + for_a_while };
-        world.note(|| format!("the disk of {} is full for {for_a_while:?}", self.replica));
+        let until = if lost { Duration::MAX } else { world.now() + span };
+        world.note(|| format!("the disk of {} is full for {span:?}", self.replica));
         if let Some(store) = world.stores.get_mut(&self.replica) {
             store.full_until = until;
         }
     }
 
     pub(super) fn hang(&mut self, world: &mut World<W>) {
-        let for_a_while = world.random.up_to(world.parameters.hang_max);
-        world.note(|| format!("{} hangs for {for_a_while:?}", self.replica));
+        let span = world.random.up_to(world.parameters.hang_max);
+        world.note(|| format!("{} hangs for {span:?}", self.replica));
         if let Some(process) = &mut self.process {
-            process.runs_at = world.now() + for_a_while;
+            process.runs_at = world.now() + span;
         }
     }
 
-    /// Everybody runs, at once and at full speed, whatever their wall clocks show.
+    /// Ends all faults of this replica: its disk works, a dead process is started at once unless it
+    /// is to stay dead, and a process that hangs or stalls resumes. Wall clocks stay wrong.
     pub(super) fn calm(&mut self, world: &mut World<W>) {
         let now = world.now();
         if let Some(store) = world.stores.get_mut(&self.replica) {
@@ -263,56 +267,56 @@ impl<W: Workload> Host<W> {
         }
     }
 
-    /// Its machine.
+    /// Returns the machine that the replica runs on.
     pub(super) fn node(&self) -> cpg::NodeId {
         self.node
     }
 
-    /// Its process has opened an epoch just now.
+    /// Returns true, once, after the process has opened an epoch.
     pub(super) fn has_opened(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.opened))
     }
 
-    /// A fault has struck the process.
+    /// Returns true, once, if a fault is to kill the process.
     pub(super) fn is_to_die(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.dies))
     }
 
-    /// The network is to fall apart.
+    /// Returns true, once, if the network is to split.
     pub(super) fn is_to_split(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.splits))
     }
 
-    /// Its disk is lost, while no process runs with it.
+    /// Replaces the stores by empty ones, while no process runs.
     pub(super) fn lose_store(&mut self, world: &mut World<W>) -> Checked {
         let id = StoreId(world.random.number());
         world.stores.insert(self.replica, Store::new(id)?);
         Ok(())
     }
 
-    /// The network is to be whole again.
+    /// Returns true, once, if the network is to heal.
     pub(super) fn is_to_heal(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| std::mem::take(&mut process.heals))
     }
 
-    /// How many messages the process of the moment has sent.
+    /// Returns the number of messages that the current process has sent.
     pub(super) fn sent(&self) -> u64 {
         self.process.as_ref().map_or(0, |process| process.sent)
     }
 
-    /// It never comes back.
+    /// Returns true if the replica is dead and is not to be started again.
     pub(super) fn is_gone(&self) -> bool {
         self.process.is_none() && self.restart_at.is_none()
     }
 
-    /// Whether some client waits for an answer.
+    /// Returns true if a client of this replica waits for an answer.
     pub(super) fn is_waited_for(&self, world: &World<W>) -> bool {
         let waits =
             |client: &Client| client.waiting.is_some_and(|(id, _)| world.callers.contains_key(&id));
         self.clients.iter().any(waits)
     }
 
-    /// What its clients do.
+    /// Lets each client take its next step: propose, read, wait, or give up.
     fn propose(&mut self, world: &mut World<W>) -> Checked {
         let now = world.now();
         let mut proposed = false;

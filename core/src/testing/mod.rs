@@ -1,15 +1,15 @@
-//! Whole groups of replicas in a simulated world (feature `testing`): the engine that runs in
-//! production, its frames and its writes, on a group that does all that Corosync may do
-//! ([`cpg::sim`]), with disks that lose what was not synced, clocks that lie, and processes
-//! that are killed, hang and come back.
+//! Deterministic simulation of whole groups (feature `testing`). The replicas run the production
+//! engine with its real frames and log records, in a group that does everything that Corosync may
+//! do ([`cpg::sim`]). Disks lose unsynced writes, clocks are wrong, and processes are killed, hang
+//! and come back.
 //!
 //! # Tests of an application
 //!
-//! Two tests say of a state machine what replicas need: [`check_determinism`] applies commands
-//! twice and through a snapshot at every cut, and [`run_seeds`] runs it in as many worlds as
-//! there are seeds. What clients do with it, and what must be true of their answers and of the
-//! state, is a [`Workload`]; [`Commands`] is the shortest. A failing seed is told line by line
-//! with `PLAINSONG_SEED` in the environment.
+//! Two tests show that a state machine is fit for replication. [`check_determinism`] applies
+//! commands at two machines and restores a snapshot after each of them. [`run_seeds`] runs the
+//! machine in one simulated world per seed. A [`Workload`] draws the commands of the clients and
+//! checks their answers and the state; [`Commands`] is the simplest one. To see a trace of a
+//! failing seed, run the test with `PLAINSONG_SEED` in the environment.
 //!
 //! ```
 //! use std::collections::BTreeSet;
@@ -17,7 +17,7 @@
 //! use plainsong::testing::{Answer, ClientNumber, Random, Workload, check_determinism, run_seeds};
 //! use plainsong::{Context, Incarnation, StateMachine};
 //!
-//! /// Each command adds, and answers the sum.
+//! /// Adds each command to a sum and returns the sum.
 //! #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 //! struct Counter(u64);
 //!
@@ -32,10 +32,10 @@
 //!     }
 //! }
 //!
-//! /// What clients were told.
+//! /// Remembers the greatest sum that a client received.
 //! #[derive(Default)]
 //! struct Clients {
-//!     told: u64,
+//!     greatest: u64,
 //! }
 //!
 //! impl Workload for Clients {
@@ -51,13 +51,13 @@
 //!
 //!     fn answered(&mut self, _: ClientNumber, answer: Answer<u64>) {
 //!         if let Answer::Output(sum) = answer {
-//!             self.told = self.told.max(sum);
+//!             self.greatest = self.greatest.max(sum);
 //!         }
 //!     }
 //!
 //!     fn at_rest(&mut self, counter: &Counter, _: &BTreeSet<Incarnation>) -> Result<(), String> {
-//!         let kept = counter.0 >= self.told;
-//!         if kept { Ok(()) } else { Err(format!("{} was told, of {}", self.told, counter.0)) }
+//!         let sum = counter.0;
+//!         if sum >= self.greatest { Ok(()) } else { Err(format!("the sum fell to {sum}")) }
 //!     }
 //! }
 //!

@@ -4,116 +4,118 @@ use cpg::sim::Faults;
 
 use super::Random;
 
-/// What a run is meant to bring about. Some of it needs more than faults that meet by chance.
+/// The kind of situation that a run is tuned for. Some situations hardly ever arise from
+/// independent faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Theme {
-    /// A mixture of everything.
+    /// A mixture of all faults.
     Mixture,
-    /// Logs that are cut at once, and much that a minority orders: laggards whose log parts from
-    /// the base before all that is kept, and is longer than it.
+    /// Logs that are compacted at once, and minorities that order many entries: a lagging replica's
+    /// log parts from the base before all entries that are kept, and is longer than the base.
     ShortLogs,
-    /// Large states and slow disks: transfers that outlive their epoch and their donor, and
-    /// several under way at once.
+    /// Large states and slow disks: transfers that outlast their epoch and their donor, and several
+    /// concurrent transfers.
     Transfers,
-    /// Slow disks in a restless network: epochs that open where others still believe in one
-    /// before, and reads and acks that are as late as can be.
+    /// Slow disks in a network that often splits: epochs open while some replicas are still in an
+    /// earlier one, and reads and acks arrive very late.
     Stragglers,
 }
 
-/// What a run is like. [`drawn`](Self::drawn) draws all of it from a seed.
+/// The parameters of a run. [`drawn`](Self::drawn) draws all of them from a seed.
 ///
-/// Rates are per mille of the *moments*, which are 10 ms long.
+/// Rates are strikes per thousand *moments*, unless noted otherwise; a moment is 10 ms long.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parameters {
-    /// Of everything that the run draws.
+    /// Seed of every random choice in the run.
     pub seed: u64,
-    /// Replicas that form the group.
+    /// Number of replicas that form the group.
     pub voters: u32,
-    /// Replicas that come later and do not vote.
+    /// Number of replicas that join later and do not vote.
     pub learners: u32,
-    /// Machines that the replicas are spread over: with fewer of them than replicas, some
-    /// share one.
+    /// Number of machines. With fewer machines than replicas, some replicas share one.
     pub machines: u32,
-    /// What the transport and the network do.
+    /// Faults of the transport and the network.
     pub network: Faults,
-    /// How long there are faults.
+    /// Duration of the phase with faults.
     pub faulty_for: Duration,
-    /// The simulated time between two looks at what is to be done, at most.
+    /// Longest simulated time between two steps of the simulation.
     pub step_max: Duration,
 
-    /// Clients of each replica; each has one command under way.
+    /// Number of clients of each replica. Each client has one command in progress.
     pub clients: u32,
-    /// The longest time a client waits between an answer and its next command.
+    /// Longest time that a client waits between an answer and its next command.
     pub think_max: Duration,
-    /// The longest time a client waits for an answer.
+    /// Longest time that a client waits for an answer.
     pub patience: Duration,
 
-    /// Replicas keep their stores in memory: whoever is started again has a new one.
+    /// Replicas keep their stores in memory: a restarted replica has a new store.
     pub in_memory: bool,
-    /// The longest time a sync takes.
+    /// Longest time that a sync takes.
     pub sync_max: Duration,
-    /// Of the syncs: one takes a hundred times as long.
+    /// Syncs that take up to a hundred times as long, per thousand syncs.
     pub slow_syncs: u32,
-    /// The longest time it takes to apply what was handed out.
+    /// Longest time that applying one batch of committed entries takes.
     pub apply_max: Duration,
-    /// The longest time it takes to write the state down. Where that is not over the next
-    /// snapshot is left out, so replicas come to hold different ones.
+    /// Longest time that writing the state as a snapshot takes. While one is being written, the
+    /// next is skipped, so replicas come to hold different snapshots.
     pub capture_max: Duration,
-    /// The longest time that reading or writing a chunk of a snapshot takes.
+    /// Longest time that reading or writing a chunk of a snapshot takes.
     pub chunk_max: Duration,
-    /// The longest time that a process does not get to run.
+    /// Longest time that a process is not scheduled.
     pub turn_max: Duration,
-    /// Events that a process takes from its group at once.
+    /// Maximum number of events that a process takes from its group at once.
     pub events_at_once: u32,
 
-    /// A process is killed; what it had written may be there or not.
+    /// Kills of a process. Its unsynced writes may survive or be lost.
     pub kills: u32,
-    /// Of the epochs that open at a process: it is killed right then.
+    /// Epochs whose opening at a process kills it, per thousand.
     pub kills_at_open: u32,
-    /// Of the promises of a process: it is killed right then.
+    /// Promises of a process that kill it, per thousand.
     pub kills_at_promise: u32,
-    /// Of the epochs that open at a process: the network falls into two parts right then; four
-    /// times as often where they change the voters.
+    /// Epochs whose opening at a process splits the network in two, per thousand; four times as
+    /// many where the epoch changes the voters.
     pub splits_at_open: u32,
-    /// Of the epochs that open at a process: a network in parts is whole again right then.
+    /// Epochs whose opening at a process heals a split network, per thousand.
     pub heals_at_open: u32,
-    /// A machine is cut off until the others have lost a sequencer, and open an epoch with disks
-    /// that stand still.
-    pub ambushes: u32,
-    /// Of the processes that die: the disk is lost as well, where the group can bear it.
+    /// Staged faults: a machine is cut off until the others have lost a sequencer and open an epoch
+    /// while all disks stall.
+    pub staged_faults: u32,
+    /// Deaths of a process that also lose its disk, per thousand; only where the group can bear the
+    /// loss.
     pub wipes: u32,
-    /// Of the processes that die: a bit of what is on the disk flips, where the group can bear
-    /// it. The store finds it out when it reads it, and an operator gives the replica another.
+    /// Deaths of a process after which a bit on its disk is flipped, per thousand; only where the
+    /// group can bear the loss. The store detects the damage when it is read, and an operator gives
+    /// the replica an empty store.
     pub flips: u32,
-    /// The longest time until a dead process is started again.
+    /// Longest time until a dead process is started again.
     pub restart_max: Duration,
-    /// A process stands still, and wakes up with a backlog, believing what it did.
+    /// Hangs of a process. It resumes with a backlog of events and the state that it had before.
     pub hangs: u32,
-    /// The longest such time.
+    /// Longest duration of a hang.
     pub hang_max: Duration,
-    /// A process stops in order.
+    /// Orderly shutdowns of a process.
     pub stops: u32,
-    /// Of the snapshots that a process goes on from: it is killed right then.
+    /// Snapshots whose installation at a process kills it, per thousand.
     pub kills_at_restore: u32,
-    /// A disk refuses a write.
+    /// Failures of a disk: its writes fail for some time.
     pub disk_failures: u32,
-    /// An operator asks for other voters.
+    /// Changes of the voters that an operator asks for.
     pub voter_changes: u32,
-    /// At the end of the faults so many stores are lost that no majority is left, and an
-    /// operator forces a replica to go on alone; then others come back. What was acknowledged
-    /// before may be lost, which a workload has to know
-    /// ([`Workload::forced`](super::Workload::forced)); so this is never drawn.
+    /// If true, a majority of the stores is lost at the end of the faults, an operator forces a new
+    /// cluster at one replica, and the others come back afterwards. Commands acknowledged before
+    /// may be lost, which a workload has to handle ([`Workload::forced`](super::Workload::forced));
+    /// so this is never drawn.
     pub disaster: bool,
-    /// At the end of the faults some voters stay dead, as many as the group can bear.
+    /// If true, some voters stay dead at the end of the faults, as many as the group can bear.
     pub some_stay_dead: bool,
 
-    /// How far wall clocks are from the truth at most.
+    /// Largest initial error of a wall clock.
     pub wall_error_max: Duration,
-    /// A wall clock jumps.
+    /// Jumps of a wall clock.
     pub wall_jumps: u32,
-    /// How many millionths clocks are too fast or too slow at most.
+    /// Largest drift of a clock, in millionths, in either direction.
     pub drift_max: u32,
 
     /// See [`Config`](crate::engine::Config).
@@ -122,7 +124,7 @@ pub struct Parameters {
     pub resend_timeout: Duration,
     /// See [`Config`](crate::engine::Config).
     pub read_timeout: Duration,
-    /// How long a command may wait, if there is an end to that.
+    /// Timeout of proposals, if they have one.
     pub proposal_timeout: Option<Duration>,
     /// See [`Config`](crate::engine::Config).
     pub batches_in_flight_max: usize,
@@ -138,17 +140,17 @@ pub struct Parameters {
     pub snapshot_bytes: u64,
     /// See [`Config`](crate::engine::Config).
     pub cached_bytes_max: u64,
-    /// See [`Config`](crate::engine::Config); of the log in memory and in the store.
+    /// See [`Config`](crate::engine::Config); applies to the log in memory and to the stored log.
     pub log_bytes_max: u64,
     /// See [`Config`](crate::engine::Config).
     pub writing_bytes_max: usize,
-    /// What the run is meant to bring about.
+    /// The kind of situation that the run is tuned for.
     pub theme: Theme,
 }
 
 impl Parameters {
-    /// Some of everything: most kinds of faults are away in some runs, rare in others and
-    /// frequent in a few, so that over many seeds each meets each other in every mixture.
+    /// Draws the parameters of a run from its seed. Most kinds of faults are absent in some runs,
+    /// rare in others and frequent in a few, so that over many seeds every combination occurs.
     pub fn drawn(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_0fa1_1000);
         let ms = Duration::from_millis;
@@ -184,7 +186,7 @@ impl Parameters {
             kills_at_promise: random.pick(&[0, 0, 0, 30, 150]),
             splits_at_open: random.pick(&[0, 0, 0, 50, 200]),
             heals_at_open: 0,
-            ambushes: 0,
+            staged_faults: 0,
             kills_at_restore: 0,
             capture_max: Duration::ZERO,
             chunk_max: Duration::ZERO,
@@ -222,7 +224,7 @@ impl Parameters {
             2 => drawn.with_stragglers(&mut random),
             _ => drawn,
         };
-        // From numbers of its own, so that all else stays as it is drawn above.
+        // A separate random stream, so that the values drawn above do not change.
         drawn.with_rarities(&mut Random::new(seed ^ 0x0dd5_1235_0000))
     }
 
@@ -239,7 +241,7 @@ impl Parameters {
             self.voters = random.pick(&[6, 8, 9, 10, 11, 12, 13, 14, 15]);
             self.learners = self.learners.min(1);
             self.machines = self.voters + self.learners;
-            // Each message goes to all of them.
+            // With many replicas, each message costs more: it is delivered to all of them.
             self.faulty_for = self.faulty_for.min(ms(5000));
             self.clients = 1;
         }
@@ -315,7 +317,7 @@ impl Parameters {
         self.sync_max = self.election_timeout.mul_f64(random.pick(&[0.2, 0.4]));
         self.clients = random.pick(&[2, 4]);
         self.think_max = ms(random.pick(&[0, 10, 100]));
-        // Whoever is cut off reads what it has not waited for before.
+        // Short, so that clients of a cut-off replica stop waiting and start reads.
         self.patience = ms(random.pick(&[100, 500]));
         self.turn_max = Duration::from_micros(random.pick(&[0, 500]));
         self.kills = random.pick(&[4, 15]);
@@ -323,13 +325,13 @@ impl Parameters {
         self.restart_max = ms(random.pick(&[10, 300]));
         self.splits_at_open = random.pick(&[100, 400]);
         self.heals_at_open = random.pick(&[0, 100, 300]);
-        self.ambushes = random.pick(&[0, 20, 100]);
+        self.staged_faults = random.pick(&[0, 20, 100]);
         self.read_timeout = ms(10_000);
         self.proposal_timeout = None;
         self.network.partitions = random.pick(&[0, 4]);
         self.network.partition_max = ms(random.pick(&[500, 2000]));
         self.network.detection_max = ms(10);
-        // What is sent while a ring agrees on its members is the first that it delivers.
+        // Messages sent while a ring agrees on its members are the first that it delivers.
         self.network.sync_max = ms(random.pick(&[1, 20, 100]));
         self
     }

@@ -1,4 +1,4 @@
-//! What clients ask of a process: commands, and reads of any kind.
+//! Requests of clients to a process: proposals, and reads of every consistency.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     ) -> Checked {
         self.proposed.insert(id);
         let now = clock.now(world.now()).monotonic;
-        // Once the faults have ended clients wait as long as it takes.
+        // Once the faults have ended, clients wait without a limit.
         let timeout = world.parameters.proposal_timeout.filter(|_| !world.is_calm);
         let deadline = timeout.map(|timeout| now + timeout);
         self.input(world, clock, Input::Propose { ticket: id, command, deadline })
@@ -48,7 +48,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         Ok(())
     }
 
-    /// A read is carried out, between two entries.
+    /// Executes a read, between two entries.
     pub(super) fn look<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
@@ -59,7 +59,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         Ok(())
     }
 
-    /// What takes the state as it is, is there between any two things that are to be done.
+    /// Executes the waiting local reads, which need no order.
     pub(super) fn read_locally<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,

@@ -2,20 +2,20 @@ use std::env;
 
 use super::{Parameters, Report, Simulation, Workload};
 
-/// Another number of seeds.
+/// Environment variable with the number of seeds to run.
 const SEEDS: &str = "PLAINSONG_SEEDS";
-/// One seed, told line by line.
+/// Environment variable with the one seed to run, with a trace.
 const SEED: &str = "PLAINSONG_SEED";
 
-/// Runs simulated groups with the seeds from 0, so many of them, each with a workload of its
-/// own: what a test of an application does. What they were like, by seed.
+/// Runs one simulated group for each seed in `0..count`, each with a workload of its own, and
+/// returns the reports in the order of the seeds. Meant for the tests of an application.
 ///
-/// With `PLAINSONG_SEEDS` in the environment it is another number; with `PLAINSONG_SEED` only
-/// that seed is run, and what happens is told on the standard error, line by line.
+/// `PLAINSONG_SEEDS` in the environment overrides `count`. With `PLAINSONG_SEED`, only that seed
+/// runs, and a trace of the run is printed to the standard error.
 ///
 /// # Panics
 ///
-/// When something is that must never be; the seed is named, and how to run it again.
+/// Panics on the first violation; the message names the seed and how to run it again.
 pub fn run_seeds<W: Workload>(count: u64, workload: impl Fn(&Parameters) -> W) -> Vec<Report> {
     if let Some(seed) = number(SEED) {
         let parameters = Parameters::drawn(seed);
@@ -46,17 +46,17 @@ fn run<W: Workload>(seed: u64, mut simulation: Simulation<W>) -> Report {
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
     let number = text.parse();
-    Some(number.unwrap_or_else(|_| panic!("{variable} must be a number, and is {text:?}")))
+    Some(number.unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
 }
 
-/// Tells how to run a seed again when it fails, and when the state machine panics.
+/// Prints how to run the seed again if the thread panics, also when the state machine itself does.
 struct Again(u64);
 
 impl Drop for Again {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!(
-                "seed {0} failed; again, told line by line: {SEED}={0} cargo test ..",
+                "seed {0} failed; to run it again with a trace: {SEED}={0} cargo test ..",
                 self.0
             );
         }

@@ -5,7 +5,7 @@ use cpg::NodeId;
 use cpg::sim::{Observed, Sim};
 
 use super::checker::{Checked, Violation};
-use super::faults::staged::Ambush;
+use super::faults::staged::StagedFault;
 use super::faults::{Armed, armed};
 use super::host::{Death, Host};
 use super::trace::Trace;
@@ -13,61 +13,61 @@ use super::world::World;
 use super::{Parameters, Workload};
 use crate::wire::types::{Index, ReplicaId};
 
-/// What the rates of [`Parameters`] count.
+/// Unit of time of the rates in [`Parameters`].
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// A group of replicas in a world where everything fails that may fail, without a thread, a
-/// clock or I/O: one seed draws everything, so a run repeats.
+/// A group of replicas in a simulated world with faults, without threads, clocks or I/O. The seed
+/// determines everything, so a run is repeatable.
 ///
-/// First there are faults, and at every step it is checked that nothing is wrong. Then the
-/// faults end, and everybody must agree within a bound; in the end an idle group must be
-/// quiet.
+/// A run has phases. First there are faults, and the checkers examine every step. Then the faults
+/// end, and all replicas must agree within a bounded time. At the end an idle group must be quiet.
 pub struct Simulation<W: Workload> {
     pub(super) world: World<W>,
     pub(super) hosts: Vec<Host<W>>,
     next_moment: Duration,
-    /// Stores that were lost before there was a group.
+    /// Number of stores lost before the first epoch was opened.
     pub(super) losses: u32,
     learners_came: bool,
-    /// Operators have asked for other voters.
+    /// True once an operator has asked for a change of the voters.
     pub(super) is_changing: bool,
-    /// When the network that fell apart in the worst moment is whole again.
+    /// Time at which a network that was split on purpose heals.
     pub(super) heals_at: Option<Duration>,
-    pub(super) ambush: Option<Ambush>,
+    pub(super) staged: Option<StagedFault>,
     pub(super) faults: Vec<Armed<W>>,
 }
 
-/// What a run was like.
+/// Counters of a finished run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Report {
-    /// Entries that were committed.
+    /// Committed entries.
     pub commits: u64,
-    /// Commands that clients had an answer to.
+    /// Commands whose clients received their output.
     pub acknowledged: u64,
-    /// Reads that were carried out.
+    /// Executed reads.
     pub reads: u64,
-    /// Snapshots that replicas went on from.
+    /// Snapshots that replicas installed.
     pub restored: u64,
-    /// Epochs that were opened.
+    /// Opened epochs.
     pub epochs: u64,
-    /// Messages that were sent.
+    /// Sent messages.
     pub messages: u64,
-    /// Simulated time.
+    /// Simulated duration of the run.
     pub simulated: Duration,
-    /// How long it took until everybody agreed, once the faults had ended.
+    /// Time from the end of the faults until all replicas agreed.
     pub converged_after: Duration,
-    /// What the network did.
+    /// Events that occurred in the network.
     pub network: Observed,
 }
 
 impl<W: Workload> Simulation<W> {
-    /// A group that is started now, as those parameters say.
+    /// Starts a group with these parameters.
     pub fn new(parameters: Parameters, workload: W) -> Self {
         Self::build(parameters, workload, Trace::default())
     }
 
-    /// The same, told line by line; each line begins with the time in milliseconds.
+    /// Starts a group with these parameters and passes each line of its trace to `reader`. Each
+    /// line begins with the simulated time in milliseconds.
     pub fn traced(
         parameters: Parameters,
         workload: W,
@@ -104,16 +104,16 @@ impl<W: Workload> Simulation<W> {
             learners_came: false,
             is_changing: false,
             heals_at: None,
-            ambush: None,
+            staged: None,
             faults,
         }
     }
 
-    /// Runs it to its end.
+    /// Runs the simulation to its end.
     ///
     /// # Errors
     ///
-    /// What must never be, and was.
+    /// Returns the first violation.
     pub fn run(&mut self) -> Result<Report, Violation> {
         let result = self.run_phases();
         if let Err(violation) = &result {
@@ -136,7 +136,7 @@ impl<W: Workload> Simulation<W> {
         self.let_time_pass()?;
         self.compare_states()?;
         let checked = self.world.workload.check();
-        checked.map_err(|what| Violation(format!("the clients' answers are wrong: {what}")))?;
+        checked.map_err(|what| Violation(format!("the clients received wrong answers: {what}")))?;
         Ok(Report {
             commits: self.world.checker.committed().0,
             acknowledged: self.world.acknowledged,
@@ -150,14 +150,14 @@ impl<W: Workload> Simulation<W> {
         })
     }
 
-    /// A little time goes by.
+    /// Advances the simulated time by one step and lets every replica take its turn.
     pub(super) fn step(&mut self) -> Checked {
         let by = self.world.random.up_to(self.world.parameters.step_max);
         self.world.network.advance(by + Duration::from_micros(1));
         let now = self.world.now();
         while !self.world.is_calm && now >= self.next_moment {
             self.next_moment += MOMENT;
-            if !self.world.is_disaster && self.ambush.is_none() {
+            if !self.world.is_disaster && self.staged.is_none() {
                 self.fail_something()?;
             }
         }
@@ -165,8 +165,8 @@ impl<W: Workload> Simulation<W> {
             self.heals_at = None;
             self.world.network.heal();
         }
-        self.go_on_with_ambush()?;
-        self.world.is_ambush = self.ambush.is_some();
+        self.advance_staged_fault()?;
+        self.world.in_staged_fault = self.staged.is_some();
         while let Some(at) = self.world.leaving.iter().position(|(until, _)| now >= *until) {
             let (_, connection) = self.world.leaving.swap_remove(at);
             self.world.network.close(connection);
@@ -181,7 +181,7 @@ impl<W: Workload> Simulation<W> {
             let at = (first + offset) % self.hosts.len();
             self.hosts[at].turn(&mut self.world)?;
             if self.hosts[at].has_opened() {
-                self.spring_ambush(at);
+                self.heal_staged_fault(at);
             }
             if self.hosts[at].is_to_heal() {
                 self.heals_at = None;
@@ -198,7 +198,7 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    /// A store outlives its process.
+    /// Returns true if stores survive their processes.
     pub(super) fn keeps_store(&self) -> bool {
         !self.world.parameters.in_memory
     }
@@ -216,7 +216,8 @@ impl<W: Workload> Simulation<W> {
             })
     }
 
-    /// All machines are in one ring and know of all processes; of dead ones some may know as well.
+    /// Returns true if all machines are in one ring and list all running processes. Some may still
+    /// list dead ones as well.
     pub(super) fn is_one_group(&self) -> bool {
         if !self.world.network.has_one_ring() {
             return false;
@@ -238,7 +239,7 @@ impl<W: Workload> Simulation<W> {
             .filter_map(|host| host.process.as_ref().map(|p| (host.replica, &p.engine)))
     }
 
-    /// Everybody's state, for people.
+    /// Describes the state of every replica, for error messages and traces.
     pub(super) fn who_is_where(&self) -> String {
         let committed = self.world.checker.committed();
         let mut text = format!("{} ms, committed {committed}", self.world.now().as_millis());
@@ -248,7 +249,7 @@ impl<W: Workload> Simulation<W> {
                 Some(process) => {
                     let status = process.engine.status();
                     format!(
-                        "\n{} {:?} epoch {} promised {} last {} committed {} applied {} waiting: {}",
+                        "\n{} {:?} epoch {} promised {} last {} committed {} applied {}; {}",
                         host.replica,
                         status.role,
                         status.epoch.map_or_else(|| "none".into(), |epoch| epoch.to_string()),
@@ -256,7 +257,7 @@ impl<W: Workload> Simulation<W> {
                         status.last,
                         status.committed,
                         status.applied,
-                        status.waiting.unwrap_or_else(|| "for nothing".into())
+                        status.waiting.unwrap_or_else(|| "not waiting".into())
                     )
                 }
             };

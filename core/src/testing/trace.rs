@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::wire::message::{Message, Missing, Progress};
 
-/// Where the lines of a [`Trace`] go.
+/// Receives the lines of a [`Trace`].
 type Sink = Arc<Mutex<dyn FnMut(&str) + Send>>;
 
-/// What happens in a run, told line by line; nothing is even formatted where nobody reads.
+/// The trace of a run, line by line. Without a sink, lines are not even formatted.
 #[derive(Clone, Default)]
 pub(super) struct Trace {
     sink: Option<Sink>,
@@ -42,7 +42,7 @@ impl fmt::Debug for Trace {
     }
 }
 
-/// A message in a line.
+/// Formats a message in one line.
 pub(super) fn brief(message: &Message) -> String {
     match message {
         Message::Announce(a) => format!(
@@ -88,7 +88,7 @@ pub(super) fn brief(message: &Message) -> String {
             e.epoch,
             e.first,
             e.entries.len(),
-            if e.more { ", more behind" } else { "" }
+            if e.more { ", more to follow" } else { "" }
         ),
     }
 }

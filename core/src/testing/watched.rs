@@ -4,11 +4,11 @@ use super::checker::ProposalId;
 use crate::wire::entry::MembersChanged;
 use crate::{Context, StateMachine, Timestamp};
 
-/// The machine of a workload, as a process has it: its commands are numbered, so that two
-/// places in the order of one proposal show, and it is seen when it is woken.
+/// Wraps the state machine of a workload: each command carries its proposal id, so that the checker
+/// recognizes a proposal that is applied twice, and wake-ups are counted.
 pub(super) struct Watched<M> {
     pub(super) machine: M,
-    /// How often it was woken in this process.
+    /// Number of wake-ups in this process.
     pub(super) woken: u64,
 }
 

@@ -9,18 +9,17 @@ use crate::wire::entry::{Batch, BatchKind, Commands};
 use crate::wire::message::Message;
 use crate::wire::types::{ApplicationId, ClusterId, Nonce, Origin, ReplicaId};
 
-/// Commands in the frame of one batch, as a replica sends them: for measurements of what that
-/// costs.
+/// The frame of one batch of commands, encoded as a replica sends it. For benchmarks.
 #[derive(Debug)]
 pub struct BatchFrame(Frame);
 
 impl BatchFrame {
-    /// Encodes commands, gathers them into a batch with room for so many bytes, and puts a frame
-    /// with its checksum around.
+    /// Encodes commands into a batch whose buffer has `room` bytes, and encodes the batch into a
+    /// frame with a checksum.
     ///
     /// # Panics
     ///
-    /// If a command cannot be proposed.
+    /// If a command cannot be encoded for a proposal.
     pub fn new<C: Serialize + DeserializeOwned>(commands: &[C], room: usize) -> Self {
         let mut gathered = BytesMut::with_capacity(room);
         for command in commands {
@@ -38,17 +37,18 @@ impl BatchFrame {
         Self(Frame::new(ApplicationId(0), Some(ClusterId(1)), &Message::Batch(batch, None)))
     }
 
-    /// What arrives: all of it.
+    /// Returns the whole frame, as a receiver gets it.
     pub fn bytes(&self) -> Bytes {
         self.0.bytes()
     }
 
-    /// Checks and decodes what has arrived, and hands each command on, as whoever applies them
-    /// does.
+    /// Verifies and decodes a received frame, and passes each command to `each`, as the apply
+    /// thread does.
     ///
     /// # Errors
     ///
-    /// As of what comes from the group. Commands before it have been handed on.
+    /// If the frame or a command cannot be decoded. Commands before the error have already been
+    /// passed on.
     pub fn read<C: DeserializeOwned>(
         frame: &Bytes,
         mut each: impl FnMut(C),

@@ -4,52 +4,52 @@ use std::fmt;
 use super::Random;
 use crate::{Consistency, Incarnation, Index, ReplicaId, StateMachine};
 
-/// One client of the group: it waits for the answer to one command or read before the next. A
-/// client whose command's outcome is unknown is never heard of again; another comes in its
-/// place, with a number of its own.
+/// Identifies one client of the group. A client waits for the answer to one command or read before
+/// it sends the next. A client whose command has an unknown outcome is never used again; a new
+/// client with a new number takes its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientNumber(pub u64);
 
-/// What became of a command.
+/// The outcome of a command, as its client learns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<O> {
-    /// It was applied, once, and gave this.
+    /// The command was applied exactly once and returned this output.
     Output(O),
-    /// It was not applied and never will be.
+    /// The command was not applied and never will be.
     Refused,
-    /// It may have been applied, or be applied some time later, or not at all.
+    /// Unknown: the command may have been applied, may be applied later, or may never be applied.
     Unknown,
 }
 
-/// What clients do with a state machine, and what they make of the answers. Calls come in
-/// the order of the simulated time, so a workload can keep a history.
+/// The behavior of the clients of a state machine, and the checks of their answers. Calls come in
+/// the order of simulated time, so a workload can record a history.
 pub trait Workload {
-    /// What is replicated.
+    /// The replicated state machine.
     type Machine: StateMachine<Output: Clone + PartialEq + fmt::Debug>;
 
-    /// The machine in its initial state, the same each time.
+    /// Returns the machine in its initial state, the same at each call.
     fn machine(&self) -> Self::Machine;
 
-    /// Whether that client reads next, and how fresh; if not, it is asked for a command.
-    /// Whatever is read, it is checked that it was as fresh as that.
+    /// Returns the consistency of the client's next read, or `None` if the client sends a command
+    /// next. The simulation itself checks that each read is as fresh as its consistency demands.
     fn reads(&mut self, client: ClientNumber, random: &mut Random) -> Option<Consistency> {
         let _ = (client, random);
         None
     }
 
-    /// What that client's read sees; nothing if it failed, or its replica died.
+    /// Passes the state that the client's read sees; `None` if the read failed or its replica died.
     fn seen(&mut self, client: ClientNumber, state: Option<&Self::Machine>) {
         let _ = (client, state);
     }
 
-    /// The next command of that client.
+    /// Returns the next command of this client.
     fn command(
         &mut self,
         client: ClientNumber,
         random: &mut Random,
     ) -> <Self::Machine as StateMachine>::Command;
 
-    /// The answer to that client's last command.
+    /// Passes the answer to the client's last command.
     fn answered(
         &mut self,
         client: ClientNumber,
@@ -58,13 +58,13 @@ pub trait Workload {
         let _ = (client, answer);
     }
 
-    /// A replica has applied the entry at that index and has this state now: whether the
-    /// state is right. Each replica comes by with each entry in the order, but for those that
-    /// a snapshot spared it.
+    /// Checks the state of a replica after it has applied the entry at `index`. Called for each
+    /// replica and each entry in log order, except for entries that the replica skipped by
+    /// installing a snapshot.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words.
+    /// A description of what is wrong with the state.
     fn applied(
         &mut self,
         replica: ReplicaId,
@@ -75,19 +75,20 @@ pub trait Workload {
         Ok(())
     }
 
-    /// A majority of the stores was lost, and an operator forces one replica to go on alone,
-    /// with what it has. What was acknowledged before may be lost, and nobody can tell what
-    /// becomes of commands that are under way. What replicas of the old cluster apply is not
-    /// shown from then on. Happens only with [`Parameters::disaster`](super::Parameters).
+    /// Called when a majority of the stores was lost and an operator forces a new cluster at one
+    /// replica, with the log that this replica has. Commands acknowledged before may be lost, and
+    /// the outcome of commands in progress is unknown. From then on, [`applied`](Self::applied) is
+    /// not called for replicas of the old cluster. Happens only with
+    /// [`Parameters::disaster`](super::Parameters).
     fn forced(&mut self) {}
 
-    /// At the end, when nobody has proposed anything for a while and all replicas have this
-    /// state: whether it is right. `members` are the runs of replicas that are there, all that
-    /// were there before have left in the order.
+    /// Checks the final state, after an idle period, when all replicas have this same state.
+    /// `members` are the incarnations that are members of the group; the log has recorded the
+    /// departure of all earlier ones.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words.
+    /// A description of what is wrong with the state.
     fn at_rest(
         &mut self,
         machine: &Self::Machine,
@@ -97,18 +98,18 @@ pub trait Workload {
         Ok(())
     }
 
-    /// At the end, when all replicas agree: whether the answers were right.
+    /// Checks the recorded answers at the end of a run, when all replicas agree.
     ///
     /// # Errors
     ///
-    /// What was wrong with them, in words.
+    /// A description of what is wrong with the answers.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// The shortest workload: commands drawn at random, whose answers only have to be the same
-/// everywhere, and now and then a read of any kind.
+/// A minimal workload: random commands, and occasional reads of every consistency. The only demand
+/// on their answers is that all replicas compute the same.
 #[derive(Debug)]
 pub struct Commands<N, C> {
     new: N,
@@ -121,7 +122,8 @@ where
     N: Fn() -> M,
     C: FnMut(&mut Random) -> M::Command,
 {
-    /// `new` makes the machine in its initial state, `command` draws commands.
+    /// Creates a workload. `new` creates the machine in its initial state, `command` draws a
+    /// command.
     pub fn new(new: N, command: C) -> Self {
         Self { new, command }
     }

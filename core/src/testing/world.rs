@@ -13,52 +13,53 @@ use crate::wire::entry::{BatchKind, Commands};
 use crate::wire::message::{Message, Open, Progress};
 use crate::wire::types::{Ballot, ClusterId, Index, ReplicaId, Voter};
 
-/// What replicas need of the world around them, and what is seen from above.
+/// The shared surroundings of the replicas: network, stores, clients and random numbers; and the
+/// checkers, which see all replicas at once.
 pub(super) struct World<W: Workload> {
     pub(super) parameters: Parameters,
     pub(super) random: Random,
     pub(super) network: Sim,
     pub(super) workload: W,
-    /// What is known of the cluster whose replica acts.
+    /// The checker of the cluster whose replica acts now.
     pub(super) checker: Checker<<W::Machine as StateMachine>::Output>,
-    /// The same of all clusters: the first, and those that were forced after it. That of the
-    /// one whose replica acts is not in its place.
+    /// The checkers of all clusters: the first one, and those forced after it. The place of the
+    /// acting cluster holds a stale value, because its checker is in `checker`.
     clusters: Vec<Checker<<W::Machine as StateMachine>::Output>>,
     acting: usize,
-    /// Which of them a forced one is.
+    /// Place in `clusters` of each forced cluster.
     forced: BTreeMap<ClusterId, usize>,
     pub(super) trace: Trace,
-    /// By replica, the store of each.
+    /// The store of each replica.
     pub(super) stores: BTreeMap<ReplicaId, Store>,
-    /// Who waits for the answer to which proposal.
+    /// The client that waits for each proposal or read.
     pub(super) callers: BTreeMap<ProposalId, ClientNumber>,
-    /// Clients that will never know what became of a command.
+    /// Clients that will never learn the outcome of a command.
     pub(super) lost_clients: BTreeSet<ClientNumber>,
-    /// Nothing else fails meanwhile.
-    pub(super) is_ambush: bool,
-    /// No sync that is begun before then is over before.
+    /// True while a staged fault is in progress: no other faults strike.
+    pub(super) in_staged_fault: bool,
+    /// A sync that begins before this time does not finish before it.
     pub(super) disks_stand_until: Duration,
-    /// What operators wait for.
+    /// Operators' pending requests, with the replica that each was sent to.
     pub(super) requests: BTreeMap<u64, ReplicaId>,
-    /// What each store was last told to have acked, and in which epoch.
+    /// The highest ack of each store, with its epoch.
     acked: BTreeMap<Voter, (Ballot, Index)>,
-    /// Connections of processes that have left, and when they are closed.
+    /// Connections of processes that have left the group, with the times at which they close.
     pub(super) leaving: Vec<(Duration, ConnectionId)>,
     last_client: u64,
     last_proposal: ProposalId,
     last_pid: u32,
     last_request: u64,
-    /// Clients have new commands.
+    /// True while clients send new commands.
     pub(super) is_busy: bool,
-    /// Nothing fails any more.
+    /// True once the faults have ended.
     pub(super) is_calm: bool,
-    /// A majority was lost for good, and what is left must not be lost too.
+    /// True while a majority is lost for good: the remaining stores must survive.
     pub(super) is_disaster: bool,
     pub(super) messages: u64,
     pub(super) acknowledged: u64,
-    /// Reads that were carried out.
+    /// Executed reads.
     pub(super) reads: u64,
-    /// Snapshots that replicas went on from.
+    /// Snapshots that replicas installed.
     pub(super) restored: u64,
 }
 
@@ -77,7 +78,7 @@ impl<W: Workload> World<W> {
             stores: BTreeMap::new(),
             callers: BTreeMap::new(),
             lost_clients: BTreeSet::new(),
-            is_ambush: false,
+            in_staged_fault: false,
             disks_stand_until: Duration::ZERO,
             requests: BTreeMap::new(),
             acked: BTreeMap::new(),
@@ -96,7 +97,8 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// A replica of that cluster acts. Whoever belongs to none may come to the newest.
+    /// Selects the checker of `cluster`. A replica without a cluster may join the newest, so it
+    /// gets the checker of that one.
     pub(super) fn act_as(&mut self, cluster: Option<ClusterId>) {
         let newest = self.clusters.len() - 1;
         let which = cluster.map_or(newest, |id| self.forced.get(&id).copied().unwrap_or(0));
@@ -105,7 +107,7 @@ impl<W: Workload> World<W> {
         self.acting = which;
     }
 
-    /// The cluster of whoever acts is forked by it (rule V4).
+    /// Adds a checker for a new cluster that the acting replica forces (rule V4).
     pub(super) fn force(&mut self, id: ClusterId, open: &Open, log: &Digests) -> Checked {
         let fork = self.checker.forked(open, log)?;
         self.forced.insert(id, self.clusters.len());
@@ -115,13 +117,13 @@ impl<W: Workload> World<W> {
         Ok(())
     }
 
-    /// Whether that is the newest cluster, or none yet.
+    /// Returns true if `cluster` is the newest cluster or `None`.
     pub(super) fn is_newest(&self, cluster: Option<ClusterId>) -> bool {
         let newest = self.clusters.len() - 1;
         cluster.is_none_or(|id| self.forced.get(&id).copied().unwrap_or(0) == newest)
     }
 
-    /// Whether a cluster was forced.
+    /// Returns true if a new cluster was forced in this run.
     pub(super) fn is_forked(&self) -> bool {
         self.clusters.len() > 1
     }
@@ -145,7 +147,7 @@ impl<W: Workload> World<W> {
         id
     }
 
-    /// Of a proposal or a read that nobody waits for.
+    /// Returns a new id for a proposal or a read without a waiting client.
     pub(super) fn new_id(&mut self) -> ProposalId {
         self.last_proposal += 1;
         self.last_proposal
@@ -157,7 +159,7 @@ impl<W: Workload> World<W> {
         self.last_request
     }
 
-    /// A process id, now and then that of the process before.
+    /// Returns a new process id; sometimes that of the replica's previous process.
     pub(super) fn new_pid(&mut self, before: Option<cpg::Pid>) -> cpg::Pid {
         if let Some(pid) = before.filter(|_| self.random.chance(100)) {
             return pid;
@@ -166,7 +168,8 @@ impl<W: Workload> World<W> {
         cpg::Pid(self.last_pid)
     }
 
-    /// Answers whoever waits for a proposal, if anybody does; who it was.
+    /// Passes the answer to the client that waits for a proposal, if there is one, and returns the
+    /// client.
     pub(super) fn answer(
         &mut self,
         id: ProposalId,
@@ -176,12 +179,12 @@ impl<W: Workload> World<W> {
         if answer == Answer::Unknown {
             self.lost_clients.insert(client);
         }
-        self.note(|| format!("client {} hears of proposal {id}: {answer:?}", client.0));
+        self.note(|| format!("client {} gets the answer to proposal {id}: {answer:?}", client.0));
         self.workload.answered(client, answer);
         Some(client)
     }
 
-    /// Whoever waits for it never hears what became of it.
+    /// Ends the wait for a proposal or a read without a result.
     pub(super) fn forget(&mut self, id: ProposalId) {
         if self.checker.is_read(id) {
             self.show(id, None);
@@ -190,18 +193,18 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// Shows a state, or none, to whoever waits for a read, if anybody does.
+    /// Passes a state, or none, to the client that waits for a read, if there is one.
     pub(super) fn show(&mut self, id: ProposalId, state: Option<&W::Machine>) {
         let Some(client) = self.callers.remove(&id) else { return };
         self.note(|| {
-            let how = if state.is_some() { "is carried out" } else { "comes to nothing" };
+            let how = if state.is_some() { "is executed" } else { "fails" };
             format!("read {id} of client {} {how}", client.0)
         });
         self.reads += u64::from(state.is_some());
         self.workload.seen(client, state);
     }
 
-    /// What a replica may say, by what is on its disk.
+    /// Checks a message of a replica against the content of its disk.
     pub(super) fn check_message(
         &mut self,
         replica: ReplicaId,
@@ -215,40 +218,52 @@ impl<W: Workload> World<W> {
                 self.checker.log_time.reported(report);
                 check(promised >= report.ballot, || {
                     format!(
-                        "P1: {replica} reports to {} and has promised {promised} durably",
+                        "P1: {replica} reports to {}, but its durable promise is {promised}",
                         report.ballot
                     )
                 })?;
                 self.checker.reported(report);
                 let last = report.last.index;
-                // A snapshot that is complete may wait to be gone on from.
+                // A complete snapshot may be waiting to be installed.
                 check(durable.last() == last || store.durable_to() == last, || {
-                    format!("P3: {replica} reports {} and holds {}", report.last, durable.last())
+                    format!(
+                        "P3: {replica} reports {}, but its durable log ends at {}",
+                        report.last,
+                        durable.last()
+                    )
                 })?;
                 check(last > durable.last() || durable.holds(last, report.digest), || {
-                    format!("P3: {replica} reports another digest at {} than it holds", report.last)
+                    format!(
+                        "P3: {replica} reports a digest at {} that differs from its log",
+                        report.last
+                    )
                 })
             }
             Message::Announce(announce) => check(announce.promised >= promised, || {
-                let told = announce.promised;
-                format!("P1: {replica} announces {told} and has promised {promised} durably")
+                let sent = announce.promised;
+                format!("P1: {replica} announces {sent}, but its durable promise is {promised}")
             }),
             Message::Open(open) => self.checker.opened(open, self.network.now()),
             Message::Progress(progress) | Message::Batch(_, Some(progress)) => {
-                let Progress { acked, epoch, promised: told, .. } = progress;
-                check(*told >= promised, || {
-                    format!("P1: {replica} tells {told} and has promised {promised} durably")
+                let Progress { acked, epoch, promised: sent, .. } = progress;
+                check(*sent >= promised, || {
+                    format!(
+                        "P1: {replica} sends promise {sent}, but its durable promise is {promised}"
+                    )
                 })?;
                 let of = durable.epoch_at(*acked);
                 let base = self.checker.base(*epoch).unwrap_or(*acked);
                 let is_known = durable.at(*acked).is_some();
                 check(*acked <= base || of == *epoch || !is_known, || {
-                    format!("L4: {replica} acks {acked} in epoch {epoch}, and has it of {of}")
+                    format!("L4: {replica} acks {acked} in epoch {epoch}, but the entry is of {of}")
                 })?;
-                // What is in the base counts for nothing, acked or not.
+                // Acks of entries in the base decide nothing, so they may go back.
                 let before = self.acked.entry(Voter { replica, store: store.id }).or_default();
                 check(before.0 != *epoch || *acked >= before.1 || before.1 <= base, || {
-                    format!("N7: {replica} acks {acked} in epoch {epoch}, and {} before", before.1)
+                    format!(
+                        "N7: {replica} acks {acked} in epoch {epoch}, after it acked {}",
+                        before.1
+                    )
                 })?;
                 *before = (*before).max((*epoch, *acked));
                 let held = match log.at(*acked) {
@@ -256,11 +271,16 @@ impl<W: Workload> World<W> {
                     None => *acked <= durable.last(),
                 };
                 let held = held || *acked <= store.snapshot_index();
-                check(held, || format!("P2: {replica} acks {acked} and holds {}", durable.last()))?;
+                check(held, || {
+                    format!(
+                        "P2: {replica} acks {acked}, but its durable log ends at {}",
+                        durable.last()
+                    )
+                })?;
                 check(promised >= durable.epoch_at(*acked), || {
                     format!(
-                        "B6: {replica} acks {acked} in epoch {epoch} and has promised {promised} \
-                         durably"
+                        "B6: {replica} acks {acked} in epoch {epoch}, but its durable promise is \
+                         {promised}"
                     )
                 })
             }
@@ -268,7 +288,8 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// A committed entry is handed out: the same as everywhere, and durable at a majority.
+    /// Checks a committed entry that a replica hands to its state machine: it is the same as at
+    /// other replicas, and durable at a majority of the voters.
     pub(super) fn check_committed(
         &mut self,
         replica: ReplicaId,
@@ -278,9 +299,11 @@ impl<W: Workload> World<W> {
         let index = entry.position.index;
         let known_in = self.stores.get(&replica).and_then(|store| store.known_in(index));
         let epoch = known_in.ok_or_else(|| {
-            Violation(format!("N8: {replica} hands out {index}, which it does not know committed"))
+            Violation(format!(
+                "N8: {replica} hands out {index}, which it does not know to be committed"
+            ))
         })?;
-        // What whoever forced the cluster held is committed by that alone.
+        // Entries in the log of the replica that forced the cluster are committed without acks.
         let is_news =
             index > self.checker.committed() && !self.checker.inherits(index, entry.digest);
         let proposals = match &entry.payload {
@@ -291,24 +314,24 @@ impl<W: Workload> World<W> {
         };
         if is_news {
             let holds = |voter: &Voter| {
-                // Of a store that is gone nobody can tell.
+                // Nothing is known about a lost store.
                 let store = self.stores.get(&voter.replica).filter(|s| s.id == voter.store);
                 store.is_none_or(|store| store.digests.holds(index, entry.digest))
             };
             let voters = self.checker.voters(epoch);
             let before = self.checker.committed();
             check(voters.is_some_and(|voters| voters.majority(before, holds)), || {
-                format!("N8: entry {index} is committed and not durable at a majority")
+                format!("N8: entry {index} is committed, but not durable at a majority")
             })?;
         }
         self.checker.handed_out(entry, epoch, &proposals)?;
         check(committed.callers.is_empty() || committed.callers == proposals, || {
-            format!("callers {:?} get the answers of {proposals:?}", committed.callers)
+            format!("callers {:?} receive the answers of {proposals:?}", committed.callers)
         })
     }
 }
 
-/// Which proposal a command is.
+/// Returns the proposal id at the beginning of a command.
 pub(super) fn proposal_of(command: &[u8]) -> ProposalId {
     command.first_chunk().map_or(0, |id| u64::from_le_bytes(*id))
 }

@@ -1,4 +1,4 @@
-//! The group takes nothing that a process sends, for a while.
+//! The group accepts no messages from one process for a while.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) fn fault<W: Workload>() -> Fault<W> {
             let replica = host.replica;
             simulation
                 .world
-                .note(|| format!("the group takes nothing of {replica} until {until:?}"));
+                .note(|| format!("the group accepts no messages from {replica} until {until:?}"));
             if let Some(process) = &mut host.process {
                 process.sends_at = until;
             }

@@ -1,5 +1,5 @@
-//! Messages that cannot be true: what a replica sends that errs, or whose memory does. Their numbers
-//! are larger than any group comes to (rules B10 and N13).
+//! Messages that no correct replica sends, as from one with a bug or faulty memory. Their numbers
+//! are larger than any group reaches (rules B10 and N13).
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ pub(super) fn fault<W: Workload>() -> Fault<W> {
 }
 
 impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
-    /// Sends one of them, chosen by `roll`.
+    /// Sends one such message, chosen by `roll`.
     fn send_impossible_message<W: Workload<Machine = M>>(&mut self, world: &World<W>, roll: u64) {
         let huge = u64::MAX - (roll >> 8) % 1000;
         let incarnation = self.incarnation;

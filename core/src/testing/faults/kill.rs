@@ -1,4 +1,4 @@
-//! Processes are killed or stopped, and stores are lost or damaged, as far as the group can bear it.
+//! Kills and stops processes, and loses or damages stores, as far as the group can bear it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::testing::host::Death;
 use crate::testing::simulation::Simulation;
 use crate::wire::types::{Index, ReplicaId, Voter, Voters};
 
-/// With stores lost at this rate, they are lost beside changes of the voters too.
+/// At this rate of lost stores, they are also lost while voters change.
 const LATE_WIPES: u32 = 800;
 
 impl<W: Workload> Simulation<W> {
@@ -37,15 +37,15 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    /// Whether the group can bear the loss of that store: of all voters that anybody may count
-    /// with, a majority has its store, and lives or will live again.
+    /// Returns true if the group can bear the loss of this store: without it, in every set of
+    /// voters that a replica may use, a majority still has its stores and runs or will run again.
     pub(in crate::testing) fn can_lose(&self, at: usize) -> bool {
         let victim = self.hosts[at].replica;
         if self.world.checker.last_open().is_none() {
             let listed = self.world.parameters.voters;
             return victim.0 > listed || self.losses < (listed - 1) / 2;
         }
-        // A change that is asked for may name a store in the moment in which it is lost.
+        // A requested change may name a store that is lost at the same moment.
         if self.is_changing && !(self.never_shrinks() && self.others_are_whole(victim)) {
             return false;
         }
@@ -62,13 +62,14 @@ impl<W: Workload> Simulation<W> {
         self.sets_that_count().all(bears)
     }
 
-    /// Whether voters are only added and replaced, so that any set bears the loss of one.
+    /// Returns true if voters are only added and replaced in this run, so that every set bears the
+    /// loss of one.
     pub(in crate::testing) fn never_shrinks(&self) -> bool {
         let p = &self.world.parameters;
         p.voters >= 3 && p.wipes >= LATE_WIPES
     }
 
-    /// Whether all other stores are there, and are those that everybody counts with.
+    /// Returns true if all other stores are intact and are the ones that the sets of voters name.
     pub(in crate::testing) fn others_are_whole(&self, victim: ReplicaId) -> bool {
         let is_whole = |replica: &ReplicaId| {
             let store = self.world.stores.get(replica);
@@ -85,7 +86,7 @@ impl<W: Workload> Simulation<W> {
             && self.sets_that_count().flatten().all(is_current)
     }
 
-    /// The sets of voters of which majorities may be needed.
+    /// Returns the sets of voters of which a majority may be needed.
     pub(in crate::testing) fn sets_that_count(&self) -> impl Iterator<Item = &Vec<Voter>> {
         let known = self.hosts.iter().filter_map(|host| {
             let voters = self.world.stores.get(&host.replica)?.digests.voters()?;
@@ -99,7 +100,7 @@ impl<W: Workload> Simulation<W> {
         })
     }
 
-    /// All voters that anybody may count with.
+    /// Returns all sets of voters that a replica may use.
     pub(in crate::testing) fn voters_known(&self) -> impl Iterator<Item = &Voters> {
         let logs = self.world.stores.values().filter_map(|store| store.digests.voters());
         let open = self.world.checker.last_open().map(|open| &open.voters);

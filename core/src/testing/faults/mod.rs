@@ -1,8 +1,8 @@
-//! Faults of a simulated world, and when they strike.
+//! The faults of a simulated world, and the moments at which they strike.
 //!
-//! The oldest faults draw from the random stream of the whole world, in an order that must not change.
-//! All others are in the list [`all`]: each has a file here and a random stream of its own, so adding
-//! one leaves the world of every seed as it is, except where the new fault strikes.
+//! The oldest faults draw from the random stream of the whole world, in an order that must not
+//! change. All others are in the list [`all`]: each has a file here and a random stream of its own,
+//! so adding one does not change the world of any seed, except where the new fault strikes.
 
 mod blocked_sends;
 mod impossible_messages;
@@ -23,25 +23,25 @@ use super::{Random, Workload};
 pub(super) struct Fault<W: Workload> {
     /// Seeds the fault's random stream, with the seed of the world.
     name: &'static str,
-    /// Strikes in a thousand moments; one of these is drawn for each world.
+    /// Possible rates, in strikes per thousand moments; one of them is drawn for each world.
     rates: &'static [u32],
-    /// Strikes the replica at that place in `hosts`.
+    /// Strikes the replica at this place in `hosts`.
     strike: fn(&mut Simulation<W>, usize, &mut Random) -> Checked,
 }
 
-/// Every fault with a random stream of its own.
+/// Returns every fault with a random stream of its own.
 fn all<W: Workload>() -> Vec<Fault<W>> {
     vec![blocked_sends::fault(), impossible_messages::fault(), stalled_machine::fault()]
 }
 
-/// A fault in one world.
+/// A fault with the rate drawn for one world.
 pub(super) struct Armed<W: Workload> {
     fault: Fault<W>,
     rate: u32,
     random: Random,
 }
 
-/// All faults as a world of that seed has them.
+/// Draws the rates of all faults for the world of this seed.
 pub(super) fn armed<W: Workload>(seed: u64) -> Vec<Armed<W>> {
     let arm = |fault: Fault<W>| {
         let mut random = Random::new(seed ^ xxh3_64(fault.name.as_bytes()));
@@ -59,9 +59,9 @@ impl<W: Workload> Simulation<W> {
             (random.chance(p.hangs), random.chance(p.kills), random.chance(p.stops));
         let (disk_fails, jumps) = (random.chance(p.disk_failures), random.chance(p.wall_jumps));
         let changes = random.chance(p.voter_changes);
-        let ambushes = p.ambushes > 0 && random.chance(p.ambushes);
-        if ambushes {
-            self.lay_ambush();
+        let stages = p.staged_faults > 0 && random.chance(p.staged_faults);
+        if stages {
+            self.begin_staged_fault();
         }
         if hangs {
             self.hosts[at].hang(&mut self.world);
@@ -95,7 +95,7 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    /// The network falls into two parts, for as long as it does so by itself.
+    /// Splits the network in two, for a random time as with random partitions.
     pub(in crate::testing) fn split(&mut self) {
         let world = &mut self.world;
         let machines = (1..=world.parameters.machines.max(1)).map(NodeId);

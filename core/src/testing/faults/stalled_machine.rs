@@ -1,5 +1,5 @@
-//! A state machine stands still for many election timeouts: it applies nothing, while its replica goes
-//! on confirming and acknowledging.
+//! A state machine stalls for up to twenty election timeouts: it applies nothing, while its replica
+//! still confirms and acknowledges entries.
 
 use super::Fault;
 use crate::testing::Workload;

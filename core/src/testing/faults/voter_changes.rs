@@ -1,4 +1,4 @@
-//! Operators ask for other voters.
+//! Requests of operators to change the voters.
 
 use crate::engine::VoterChange;
 use crate::testing::Workload;
@@ -7,8 +7,8 @@ use crate::testing::simulation::Simulation;
 use crate::wire::types::{ReplicaId, Voter};
 
 impl<W: Workload> Simulation<W> {
-    /// Some replica is to vote, or not. Not while a store is lost that anybody counts with: who
-    /// decides may not have noticed it yet.
+    /// Asks the replica at `at` to add, remove or replace a random voter. Does nothing while the
+    /// store of a voter is lost, because the sequencer may not have noticed the loss yet.
     pub(in crate::testing) fn change_voters(&mut self, at: usize) -> Checked {
         let is_lost = |voter: &Voter| {
             let store = self.world.stores.get(&voter.replica);

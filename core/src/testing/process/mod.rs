@@ -27,10 +27,10 @@ use crate::wire::codec::{self, Frame};
 use crate::wire::message::Message;
 use crate::wire::types::{ApplicationId, Ballot, ClusterId, Incarnation, Index, Origin};
 
-/// How often a transport that is gone is looked for.
+/// Interval of attempts to reconnect to the transport.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What the apply thread is to do.
+/// A task of the apply thread.
 enum Work {
     Apply(Vec<Committed<ProposalId>>),
     Reads(Vec<ProposalId>),
@@ -38,7 +38,7 @@ enum Work {
     Restore(SnapshotName),
 }
 
-/// One run of a replica: the engine, and what its threads have to do.
+/// One incarnation of a replica: the engine, and the work of the threads around it.
 pub(super) struct Process<M: StateMachine> {
     pub(super) incarnation: Incarnation,
     pid: cpg::Pid,
@@ -46,68 +46,69 @@ pub(super) struct Process<M: StateMachine> {
     connection: Option<ConnectionId>,
     join_at: Duration,
     refusals: u32,
-    /// How many messages.
+    /// Number of messages sent.
     pub(super) sent: u64,
     pub(super) engine: Engine<ProposalId>,
-    /// Frames in the order of the engine, the first of which may have been refused.
+    /// Frames to send, in the engine's order. The group may have rejected the first one already.
     unsent: VecDeque<Bytes>,
-    /// The log in memory, as told by what is to be written.
+    /// The log in memory, derived from the write commands.
     log: Digests,
-    /// The log thread: what waits, and the sync it is in.
+    /// The log thread: waiting writes, and the ticket and end of the current sync.
     writes: VecDeque<(u64, Vec<Op>)>,
     syncing: Option<(u64, Duration)>,
-    /// Of the log, from which entry on and how many bytes.
+    /// Pending reads of the log: first entry and maximum number of bytes.
     to_read: VecDeque<(Index, usize)>,
-    /// How many writes are in that sync.
+    /// Number of writes in the current sync.
     in_sync: usize,
-    /// Since when the engine keeps entries to itself, because so much is being written.
+    /// Time since which the engine withholds entries because too many writes are in progress.
     full_since: Option<Duration>,
-    /// The apply thread: what waits, and until when it is busy with the first.
+    /// The apply thread: waiting tasks, and the time until which it works on the first.
     to_apply: VecDeque<Work>,
     applying_until: Option<Duration>,
     pub(super) reads: ReadQueue<ProposalId>,
-    /// Reads that take the state as it is.
+    /// Waiting local reads.
     pub(super) local_reads: Vec<ProposalId>,
-    /// What was proposed here and is not known to be applied.
+    /// Proposals of this process that it does not know to be applied.
     pub(super) proposed: BTreeSet<ProposalId>,
-    /// The threads of snapshots: what waits.
+    /// The snapshot thread: waiting commands.
     snapshot_commands: VecDeque<SnapshotCommand>,
-    /// Until when the snapshot thread is busy with the first.
+    /// Time until which the snapshot thread works on the first command.
     shelving_until: Option<Duration>,
-    /// A view of the state that is being written, and when that is over.
+    /// The snapshot that is being written, and the time at which it is complete.
     capturing: Option<(Box<SnapshotHead>, M::Snapshot, Duration)>,
     applier: Applier<Watched<M>>,
     pub(super) applied: Index,
-    /// The last entry given to the apply thread.
+    /// Index of the last entry handed to the apply thread.
     handed_out: Index,
-    /// What this run must know of the log's time.
+    /// Lower bound for the log time that this incarnation knows.
     pub(super) known_time: KnownTime,
     ticked_at: Duration,
-    /// Before that it does not run.
+    /// The process does not run before this time.
     pub(super) runs_at: Duration,
-    /// Before that the group takes nothing of it.
+    /// The group accepts no messages from the process before this time.
     pub(super) sends_at: Duration,
-    /// Its batches that were sent in the epoch that is open.
+    /// Own batches that were sent in the open epoch.
     sent_in_epoch: BTreeSet<(Origin, u64)>,
-    /// What its engine last opened and promised.
+    /// The epoch that its engine last opened.
     epoch: Ballot,
+    /// The highest promise of its engine.
     promised: Ballot,
-    /// When it last learnt of a commit.
+    /// Time of the last commit that it learned.
     committed_at: Duration,
     view: View,
-    /// It has opened an epoch in its turn.
+    /// True if it has opened an epoch in its turn.
     pub(super) opened: bool,
-    /// The first epoch that was opened since the last write.
+    /// The first epoch opened since the last write.
     opened_since_write: Option<Ballot>,
-    /// It is killed at the end of its turn.
+    /// True if it is to be killed at the end of its turn.
     pub(super) dies: bool,
-    /// The network falls apart at the end of its turn.
+    /// True if the network is to split at the end of its turn.
     pub(super) splits: bool,
-    /// The network is whole again at the end of its turn.
+    /// True if the network is to heal at the end of its turn.
     pub(super) heals: bool,
-    /// Its engine has stopped.
+    /// True once its engine has stopped.
     pub(super) stopped: bool,
-    /// Until then a process that has stopped stays, for people to look at.
+    /// Time until which a stopped process stays for inspection.
     pub(super) buried_at: Duration,
 }
 
@@ -166,17 +167,18 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             buried_at: Duration::ZERO,
         }
     }
-    /// How its group lists it.
+
+    /// Returns the process as its group lists it.
     pub(super) fn member(&self) -> cpg::Member {
         cpg::Member { node: self.node, pid: self.pid }
     }
 
-    /// The state, as far as it is applied.
+    /// Returns the state machine.
     pub(super) fn machine(&self) -> &M {
         &self.applier.machine().machine
     }
 
-    /// Gets to run: takes in what there is, and does what came of it.
+    /// Runs the process once: takes events, advances its threads, and sends messages.
     pub(super) fn turn<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
@@ -235,24 +237,25 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             _ => false,
         });
         check(!had_stopped || only_refuses, || {
-            format!("{} has stopped, and does: {out:?}", self.incarnation.replica)
+            format!("{} acts after it has stopped: {out:?}", self.incarnation.replica)
         })?;
         self.check_ordered(epoch, last, world.now())?;
         self.carry_out(world, out)?;
         self.check_bounds(world)
     }
 
-    /// Rule N1: what an epoch change left unordered is sent again at once.
+    /// Checks rule N1: batches that an epoch change left unordered are sent again at once.
     fn check_resent(&self, had_sent_all: bool) -> Checked {
         let left = self.engine.unordered().into_iter();
         let mut left = left.filter(|batch| !self.sent_in_epoch.contains(batch));
         let next = left.next().filter(|_| had_sent_all && !self.stopped);
         check(next.is_none(), || {
-            format!("N1: {} does not send {next:?} in a new epoch", self.incarnation.replica)
+            format!("N1: {} does not send {next:?} again in a new epoch", self.incarnation.replica)
         })
     }
 
-    /// Nothing grows beyond its bounds, and nothing leaves memory that is not in the store.
+    /// Checks that nothing exceeds its bounds, and that entries leave memory only when they are
+    /// durable.
     fn check_bounds<W: Workload<Machine = M>>(&self, world: &World<W>) -> Checked {
         let replica = self.incarnation.replica;
         let exceeds = self.engine.exceeds();
@@ -263,11 +266,12 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let (last, digest) = self.engine.before_memory();
         let is_kept = store.digests.holds(last, digest) || last <= store.snapshot_index();
         check(is_kept || self.engine.config().volatile, || {
-            format!("L3: {replica} has forgotten entry {last}, which is not durable")
+            format!("L3: {replica} has dropped entry {last} from memory before it is durable")
         })
     }
 
-    /// What it has ordered in this step, where its log ended at `last` in that epoch.
+    /// Checks the entries that it has ordered as the sequencer in this step. Before the step its
+    /// log ended at `last` and in `epoch`.
     fn check_ordered(&self, epoch: Ballot, last: Index, now: Duration) -> Checked {
         if !self.engine.is_sequencer() {
             return Ok(());
@@ -278,7 +282,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         news.try_for_each(|entry| self.view.check_ordered(&self.engine, entry, now))
     }
 
-    /// An operator forces it to go on alone (rule V4).
+    /// Forces a new cluster, as an operator does (rule V4).
     pub(super) fn force<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
@@ -301,7 +305,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         self.carry_out(world, out)
     }
 
-    /// Stops in order: what it has to write is written.
+    /// Shuts down in order: pending writes are written.
     pub(super) fn stop<W: Workload<Machine = M>>(&mut self, world: &mut World<W>) -> Checked {
         let mut out = Vec::new();
         self.engine.shut_down(StopReason::Asked, &mut out);
@@ -314,14 +318,14 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         store.sync()
     }
 
-    /// A snapshot turned out to be damaged.
+    /// Stops the process because a snapshot is damaged.
     fn fail<W: Workload<Machine = M>>(&mut self, world: &mut World<W>, reason: String) -> Checked {
         let mut out = Vec::new();
         self.engine.shut_down(StopReason::SnapshotFailed(reason), &mut out);
         self.carry_out(world, out)
     }
 
-    /// Gives the connection up, for whoever closes or leaves.
+    /// Gives up the connection; the caller closes it or leaves the group.
     pub(super) fn disconnect(&mut self) -> Option<ConnectionId> {
         self.connection.take()
     }
@@ -348,7 +352,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             self.view.advanced();
             self.sent_in_epoch.clear();
         }
-        if !world.is_calm && !world.is_ambush {
+        if !world.is_calm && !world.in_staged_fault {
             let changes =
                 world.checker.voters(epoch).is_some_and(|voters| !voters.is_settled(commit));
             let splits = p.splits_at_open * if changes { 4 } else { 1 };
@@ -403,9 +407,11 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 }
                 Output::Capture(head) => self.to_apply.push_back(Work::Capture(head)),
                 Output::Restore(name) => {
-                    world.note(|| format!("{replica} goes on from {name}"));
+                    world.note(|| format!("{replica} installs {name}"));
                     if name.index() < self.handed_out {
-                        return Err(Violation(format!("L6: {replica} restores {name}")));
+                        return Err(Violation(format!(
+                            "L6: {replica} installs {name}, which is older than its state"
+                        )));
                     }
                     let p = &world.parameters;
                     let is_fresh = self.handed_out == Index(0);
@@ -414,7 +420,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                         && p.kills_at_restore > 0
                         && world.random.chance(p.kills_at_restore);
                     self.handed_out = name.index();
-                    // That was committed long ago.
+                    // The entries in a snapshot were committed long ago.
                     self.committed_at = Duration::ZERO;
                     self.to_apply.push_back(Work::Restore(name));
                 }
@@ -454,32 +460,33 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         Ok(())
     }
 
-    /// Rule L3: what is given is what is in the log.
+    /// Checks rule L3: entries sent to a lagging replica are those in the log.
     fn check_entries(&self, message: &Message) -> Checked {
         let Message::Entries(piece) = message else { return Ok(()) };
         let last = Index(piece.first.0 + piece.entries.len() as u64 - 1);
         let holds = self.engine.digest_at(last).is_none_or(|digest| digest == piece.digest);
         check(holds, || {
             format!(
-                "L3: {} gives entries to {last} that it does not hold",
+                "L3: {} sends entries up to {last} that it does not hold",
                 self.incarnation.replica
             )
         })
     }
 
-    /// Rule L4: nothing is acked before the log ends in the epoch.
+    /// Checks rule L4: nothing is acked before the log ends in the epoch.
     fn check_acks(&self, message: &Message) -> Checked {
-        let (Message::Progress(told) | Message::Batch(_, Some(told))) = message else {
+        let (Message::Progress(sent) | Message::Batch(_, Some(sent))) = message else {
             return Ok(());
         };
         let ends_in = self.engine.ends_in();
-        check(told.acked == Index(0) || ends_in == told.epoch, || {
-            let (replica, acked, epoch) = (self.incarnation.replica, told.acked, told.epoch);
-            format!("L4: {replica} acks {acked} in epoch {epoch}, and its log ends in {ends_in}")
+        check(sent.acked == Index(0) || ends_in == sent.epoch, || {
+            let (replica, acked, epoch) = (self.incarnation.replica, sent.acked, sent.epoch);
+            format!("L4: {replica} acks {acked} in epoch {epoch}, but its log ends in {ends_in}")
         })
     }
 
-    /// The only reasons to stop in this world are disks that fail, and being asked to.
+    /// Checks the reason of a stop: an orderly shutdown, a failed write, or a snapshot that was
+    /// damaged by a fault.
     fn on_stop<W: Workload<Machine = M>>(&mut self, world: &World<W>) -> Checked {
         self.stopped = true;
         self.buried_at = world.now() + world.parameters.restart_max;
@@ -520,7 +527,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
             if let Op::Compact(through) = op {
                 check(*through <= self.engine.handed_out(), || {
                     let replica = self.incarnation.replica;
-                    format!("L6: {replica} compacts through {through}, which is not handed out")
+                    format!("L6: {replica} compacts through {through}, which it has not handed out")
                 })?;
             }
             if let Op::Truncate(after) | Op::Reset(after) = op {
@@ -532,7 +539,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         Ok(())
     }
 
-    /// A committed entry is handed out: in order, with a time that never goes back.
+    /// Checks a committed entry that is handed to the state machine: indices follow each other
+    /// without gaps.
     fn check_committed<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
@@ -541,7 +549,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let index = committed.entry.position.index;
         let replica = self.incarnation.replica;
         if index != self.handed_out.next() {
-            return Err(Violation(format!("N8: {replica} hands {index} out of order")));
+            return Err(Violation(format!("N8: {replica} hands out {index} out of order")));
         }
         self.handed_out = index;
         world.check_committed(replica, committed)
@@ -589,7 +597,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 let frame = codec::decode_frame(&message)
                     .map_err(|error| Violation(format!("a frame is damaged: {error}")))?;
                 let message = &frame.message;
-                world.note(|| format!("{replica} hears from {sender}: {}", brief(message)));
+                world.note(|| format!("{replica} receives from {sender}: {}", brief(message)));
                 let begun = if let Message::Begin(ballot) = message { Some(*ballot) } else { None };
                 let before = self.engine.promised();
                 let healthy = begun.is_some_and(|ballot| self.is_healthy(world, ballot));
@@ -598,11 +606,16 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 let input = self.engine.delivered(sender, frame);
                 self.input(world, clock, input)?;
                 check(!healthy || self.engine.promised() == before, || {
-                    format!("E3: {replica} promises {begun:?} in a healthy epoch")
+                    format!("E3: {replica} promises {begun:?} although its epoch is healthy")
                 })
             }
             Event::Configuration(configuration) => {
-                world.note(|| format!("{replica} hears of members {:?}", configuration.members));
+                world.note(|| {
+                    format!(
+                        "{replica} receives a configuration with members {:?}",
+                        configuration.members
+                    )
+                });
                 let joined: Vec<_> =
                     configuration.joined.iter().map(|change| change.member).collect();
                 let local = world.network.member(connection);
@@ -619,8 +632,9 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         }
     }
 
-    /// Rule E3: the sequencer is here, and commits advance or the configuration has just changed,
-    /// so others' ballots are not for this replica. With a margin, because clocks differ.
+    /// Returns true if rule E3 demands that this replica ignores the ballot: the sequencer is in
+    /// the configuration, and commits have advanced or the configuration has changed recently. The
+    /// times have a margin, because clocks differ.
     fn is_healthy<W: Workload<Machine = M>>(&self, world: &World<W>, ballot: Ballot) -> bool {
         let timeout = world.parameters.election_timeout;
         let recent = world.now().saturating_sub(self.committed_at);
@@ -644,7 +658,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 self.refusals += 1;
             }
         }
-        // Its process id may be that of one that is dead and still listed.
+        // Another process with this id may be dead, but still listed.
         if self.refusals > 20 {
             self.refusals = 0;
             self.pid = world.new_pid(None);
@@ -668,13 +682,14 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         self.input(world, clock, Input::Disconnected { reason: error.to_string() })
     }
 
-    /// Sends a message that no engine would.
+    /// Queues a message that did not come from the engine.
     pub(super) fn push(&mut self, message: &Message) {
         let (application, cluster) = (self.engine.application(), self.engine.cluster());
         self.unsent.push_back(encode(application, cluster, message));
     }
 
-    /// The engine hears what is left over, which is bounded however long the group takes nothing.
+    /// Reports the unsent frames to the engine. They are bounded, however long the group accepts no
+    /// messages.
     fn report_unsent<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
@@ -684,12 +699,15 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let bytes = self.unsent.iter().map(Bytes::len).sum();
         let most = UNSENT_MAX + 2 * world.parameters.batches_in_flight_max;
         check(frames <= most && bytes <= UNSENT_BYTES_MAX, || {
-            format!("N12: {} has {frames} frames unsent, {most} at most", self.incarnation.replica)
+            format!(
+                "N12: {} has {frames} unsent frames, at most {most} are allowed",
+                self.incarnation.replica
+            )
         })?;
         self.input(world, clock, Input::Unsent { frames, bytes })
     }
 
-    /// Sends in order; what is refused is sent later.
+    /// Sends frames in order, until the group rejects one; that one is sent later.
     fn send<W: Workload<Machine = M>>(&mut self, world: &mut World<W>, clock: &Clock) -> Checked {
         let Some(connection) = self.connection else {
             self.unsent.clear();
@@ -713,8 +731,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
     }
 }
 
-/// Frames, and bytes of them, that may wait for a group that takes nothing (rule N12), beside the
-/// batches under way: the last word of each kind, the chunks of two snapshots, and answers.
+/// Limits of the frames that may wait while the group accepts no messages (rule N12), besides the
+/// batches in flight: the latest message of each kind, the chunks of two snapshots, and answers.
 const UNSENT_MAX: usize = 128;
 const UNSENT_BYTES_MAX: usize = 8 << 20;
 

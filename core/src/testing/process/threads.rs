@@ -1,4 +1,4 @@
-//! What the threads of a process do: the log thread, the apply thread, and those of snapshots.
+//! The threads of a process: log, apply, writer and snapshot.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use crate::snapshot::{SnapshotEvent, SnapshotName, SnapshotReader, SnapshotWrite
 use crate::wire::entry::{BatchKind, Commands};
 
 impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
-    /// The log thread: everything that waits shares a sync.
+    /// Advances the log thread. All waiting writes share one sync.
     pub(super) fn log_thread<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
@@ -100,7 +100,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         Ok(true)
     }
 
-    /// Lets the state machine stand still until then.
+    /// Stalls the state machine until then.
     pub(in crate::testing) fn stall_machine(&mut self, until: Duration) {
         self.applying_until = Some(until.max(self.applying_until.unwrap_or_default()));
     }
@@ -110,7 +110,8 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         self.applying_until = self.applying_until.map(|until| until.min(by));
     }
 
-    /// Writes down the state as it was, while the state machine goes on.
+    /// Advances the writer thread, which writes a snapshot of the state while the state machine
+    /// continues.
     pub(super) fn writer_thread<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
@@ -138,7 +139,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         Ok(true)
     }
 
-    /// Does one thing at a time, in order.
+    /// Advances the snapshot thread, which executes commands one at a time, in order.
     pub(super) fn snapshot_thread<W: Workload<Machine = M>>(
         &mut self,
         world: &mut World<W>,
@@ -167,12 +168,12 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 self.fail(world, error.to_string())?;
                 return Ok(true);
             }
-            news => {
-                news.map_err(|error| Violation(format!("the snapshot manager refuses: {error}")))?
-            }
+            news => news.map_err(|error| {
+                Violation(format!("the snapshot manager returned an error: {error}"))
+            })?,
         };
         if let Some(SnapshotEvent::Refused { name, reason }) = &news {
-            return Err(Violation(format!("L5: {name} came in damaged: {reason}")));
+            return Err(Violation(format!("L5: {name} was received damaged: {reason}")));
         }
         if let Some(news) = news {
             self.input(world, clock, Input::Snapshot(news))?;
@@ -217,12 +218,12 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
         let woken = self.applier.machine().woken > woken;
         world.checker.woken(entry, asked, woken)?;
         let replica = self.incarnation.replica;
-        let looked = if world.is_newest(self.engine.cluster()) {
+        let checked = if world.is_newest(self.engine.cluster()) {
             world.workload.applied(replica, index, self.machine())
         } else {
             Ok(())
         };
-        looked.map_err(|what| Violation(format!("{replica} after entry {index}: {what}")))?;
+        checked.map_err(|what| Violation(format!("{replica} after entry {index}: {what}")))?;
         let EntryPayload::Batch(batch) = &entry.payload else { return Ok(()) };
         if batch.kind != BatchKind::Application {
             return Ok(());

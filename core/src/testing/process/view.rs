@@ -1,4 +1,4 @@
-//! Ballots and departures that should not have happened, by what a process was told.
+//! Checks of ballots and departures against the events that a process has received.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use crate::testing::checker::{Checked, ProposalId, check};
 use crate::wire::message::{Message, Progress};
 use crate::wire::types::{Ballot, ClusterId, Incarnation, Index, StoreId, Voter};
 
-/// Clocks run at different speeds: so much of each time is checked.
+/// Fraction of each time that is checked, because clocks run at different speeds.
 const MARGIN: f64 = 0.9;
 
-/// What a process has heard of the members of its group.
+/// Facts about the members of the group, from the events that a process has received.
 #[derive(Debug, Default)]
 pub(super) struct View {
     members: BTreeMap<Member, Seen>,
-    /// The ballot that it began last.
+    /// The last ballot that the process began.
     begun: Ballot,
-    /// Rule E2: the process was without a majority, and met others again then.
+    /// Rule E2: time at which the process, which had no majority, met others again.
     met_others_at: Option<Duration>,
-    /// Rule E3: the first and the last configuration since a sign of the sequencer in which the
-    /// sequencer stayed.
+    /// Rule E3: times of the first and the last configuration since the last sign of the sequencer
+    /// in which the sequencer stayed.
     stayed: Option<(Duration, Duration)>,
 }
 
-/// A member as a process knows it.
+/// A member as the process knows it.
 #[derive(Debug)]
 struct Seen {
     came_at: Duration,
-    /// It has said that it is of another cluster.
+    /// True if its last message was of another cluster.
     is_foreign: bool,
-    /// What it said last of itself, and when.
+    /// Its incarnation and store, with the time of the last message that named them.
     run: Option<(Incarnation, StoreId, Duration)>,
 }
 
 impl View {
-    /// The process is about to learn of a configuration.
+    /// Notes a configuration that the process is about to receive.
     pub(super) fn configure(
         &mut self,
         engine: &Engine<ProposalId>,
@@ -55,12 +55,12 @@ impl View {
         }
     }
 
-    /// The process has lost its connection to the group.
+    /// Notes that the process has lost its connection to the group.
     pub(super) fn lose(&mut self) {
         self.members.clear();
     }
 
-    /// The process is about to take in a message.
+    /// Notes a message that the process is about to receive.
     pub(super) fn hear(
         &mut self,
         engine: &Engine<ProposalId>,
@@ -99,17 +99,17 @@ impl View {
         }
     }
 
-    /// The process has learnt of a commit, or of an epoch.
+    /// Notes that the process has learned of a commit or of an epoch.
     pub(super) fn advanced(&mut self) {
         self.stayed = None;
     }
 
-    /// The configuration has changed, and the sequencer is in it as before.
+    /// Notes that the configuration has changed and contains the sequencer both before and after.
     pub(super) fn sequencer_stayed(&mut self, now: Duration) {
         self.stayed = Some((self.stayed.map_or(now, |(first, _)| first), now));
     }
 
-    /// Rule E3: whether the configuration changed around the sequencer a moment ago.
+    /// Returns true if the configuration changed around the sequencer a moment ago (rule E3).
     pub(super) fn has_just_changed(&self, now: Duration, timeout: Duration) -> bool {
         self.stayed.is_some_and(|(first, last)| {
             now - last < timeout.mul_f64(0.4) && now - first < timeout.mul_f64(3.5)
@@ -125,30 +125,30 @@ impl View {
         engine.voters().majority(engine.commit(), |voter| self.has(voter))
     }
 
-    /// Members that came a moment ago and have not said who they are.
-    fn has_stranger(&self, now: Duration, timeout: Duration) -> bool {
+    /// Returns true if a member joined a moment ago and has not identified itself yet.
+    fn has_unidentified(&self, now: Duration, timeout: Duration) -> bool {
         self.members.values().any(|seen| {
             let is_new = now - seen.came_at < timeout.mul_f64(MARGIN);
             is_new && seen.run.is_none() && !seen.is_foreign
         })
     }
 
-    /// Rules E1, E2 and V3: the process begins a ballot.
+    /// Checks rules E1, E2 and V3 for a ballot that the process begins.
     pub(super) fn check_ballot(
         &mut self,
         engine: &Engine<ProposalId>,
         ballot: Ballot,
         now: Duration,
     ) -> Checked {
-        // Sent again, whoever is here by now.
+        // A repeated `Begin` was checked the first time.
         if std::mem::replace(&mut self.begun, ballot) == ballot {
             return Ok(());
         }
         let config = engine.config();
         let (replica, timeout) = (config.incarnation.replica, config.election_timeout);
         if engine.last() == Index(0) {
-            return check(!self.has_stranger(now, timeout), || {
-                format!("V3: {replica} forms a group before all members have said who they are")
+            return check(!self.has_unidentified(now, timeout), || {
+                format!("V3: {replica} forms a group before all members have identified themselves")
             });
         }
         check(self.has_majority(engine), || {
@@ -156,11 +156,11 @@ impl View {
         })?;
         let waits = timeout.mul_f64(MARGIN / 2.0);
         check(self.met_others_at.is_none_or(|at| now - at >= waits), || {
-            format!("E2: {replica} begins a ballot as soon as it meets others again")
+            format!("E2: {replica} begins a ballot too soon after it met others again")
         })
     }
 
-    /// Rule N9: the process has ordered that as the sequencer.
+    /// Checks rule N9 for an entry that the process has ordered as the sequencer.
     pub(super) fn check_ordered(
         &self,
         engine: &Engine<ProposalId>,
@@ -173,10 +173,10 @@ impl View {
         let config = engine.config();
         let (replica, timeout) = (config.incarnation.replica, config.election_timeout);
         let index = entry.position.index;
-        check(left.is_empty() || !self.has_stranger(now, timeout), || {
+        check(left.is_empty() || !self.has_unidentified(now, timeout), || {
             format!(
-                "N9: {replica} orders the departures at {index} before all members have said who \
-                 they are"
+                "N9: {replica} orders the departures at {index} before all members have \
+                 identified themselves"
             )
         })?;
         let is_alive = |run: &&Incarnation| {
@@ -187,7 +187,7 @@ impl View {
         };
         let alive = left.iter().find(is_alive);
         check(alive.is_none(), || {
-            format!("N9: {replica} orders at {index} that {alive:?} left, which it hears")
+            format!("N9: {replica} orders at {index} the departure of {alive:?}, which still sends")
         })
     }
 }

@@ -8,14 +8,14 @@ use crate::testing::simulation::Simulation;
 use crate::wire::types::{Index, Voter};
 
 impl<W: Workload> Simulation<W> {
-    /// So many stores are lost that no majority is left. An operator forces one replica to go
-    /// on alone (rule V4), and then others come back: with new stores to be taken in, and with
-    /// old ones as members of a cluster that is no more.
+    /// Loses the stores of a majority. An operator forces a new cluster at one replica (rule V4).
+    /// Then others come back: some with new stores, to be taken in; some with old stores, as
+    /// members of the old cluster.
     pub(in crate::testing) fn suffer_disaster(&mut self) -> Checked {
         let Some(forcer) = self.forcer() else { return Ok(()) };
         self.world.is_disaster = true;
         let replica = self.hosts[forcer].replica;
-        self.world.note(|| format!("DISASTER: {replica} is what is left"));
+        self.world.note(|| format!("DISASTER: only {replica} keeps its store for sure"));
         let mut others: Vec<_> = (0..self.hosts.len()).filter(|at| *at != forcer).collect();
         others.retain(|at| self.hosts[*at].process.is_some() || self.votes(*at));
         let mut old = Vec::new();
@@ -25,7 +25,7 @@ impl<W: Workload> Simulation<W> {
                 old.push(at);
             }
             let is_learner = survives && !self.votes(at);
-            // A learner decides nothing, so it may stay.
+            // A learner has no vote, so it may keep running.
             if !is_learner || self.world.random.chance(500) {
                 let kept = survives && self.keeps_store();
                 self.hosts[at]
@@ -37,7 +37,7 @@ impl<W: Workload> Simulation<W> {
             }
         }
         self.force(forcer)?;
-        // Whoever has lost its store joins what is left, instead of forming another group.
+        // A replica that lost its store joins the forced cluster instead of forming another group.
         for at in others.iter().copied().filter(|at| !old.contains(at)) {
             self.hosts[at].bootstrap.clear();
         }
@@ -57,7 +57,8 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    /// A voter that runs, with a log that it does not lose when it dies before it is forced.
+    /// Returns a running voter whose durable log is intact and not empty, so that it keeps it if it
+    /// dies before it is forced.
     fn forcer(&mut self) -> Option<usize> {
         let count = self.hosts.len();
         let first = self.world.random.below(count as u64) as usize;
@@ -75,7 +76,7 @@ impl<W: Workload> Simulation<W> {
         })
     }
 
-    /// Whether anybody may count with its store.
+    /// Returns true if the replica's store is in a set of voters that some replica may use.
     fn votes(&self, at: usize) -> bool {
         let replica = self.hosts[at].replica;
         let Some(store) = self.world.stores.get(&replica) else { return false };
@@ -83,7 +84,8 @@ impl<W: Workload> Simulation<W> {
         self.voters_known().any(|voters| voters.contains(&voter))
     }
 
-    /// Whether those with that one could go on without the others.
+    /// Returns true if the replicas in `old`, together with `with`, could form a majority of the
+    /// old cluster.
     fn would_be_majority(&self, old: &[usize], with: usize) -> bool {
         let has = |voter: &Voter| {
             let all = || old.iter().chain([&with]);
@@ -93,8 +95,8 @@ impl<W: Workload> Simulation<W> {
         self.voters_known().any(|voters| most(&voters.now) || most(&voters.previous))
     }
 
-    /// The operator asks until it is done: the replica may not know yet that it is alone, or
-    /// die meanwhile.
+    /// Repeats the operator's request until the new cluster works: at first the replica may not
+    /// know yet that it has no majority, and it may die meanwhile.
     fn force(&mut self, forcer: usize) -> Checked {
         let began = self.world.now();
         let p = &self.world.parameters;

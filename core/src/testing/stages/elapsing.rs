@@ -6,19 +6,19 @@ use crate::testing::host::Death;
 use crate::testing::simulation::Simulation;
 use crate::wire::types::Voter;
 
-/// The longest time that the group idles before and between takeovers.
+/// Longest time that the group is idle before and between takeovers.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// How late log time may be: as long as a ballot takes in a calm network.
+/// Allowed lag of log time: the duration of a ballot in a calm network.
 const LATE_MS: u64 = 1000;
 
-/// How far log time may jump ahead in each epoch.
+/// Largest jump of log time in each epoch.
 const JUMP_MS: u64 = 1005;
 
 impl<W: Workload> Simulation<W> {
-    /// Rule N11, looked at from outside: while some voter lives on, log time proceeds as time
-    /// does, though all wall clocks are wrong, nothing is ordered for seconds, and sequencers die
-    /// before they have ordered anything.
+    /// Checks rule N11 from outside: while some voter stays alive, log time advances at the speed
+    /// of real time, although all wall clocks are wrong, nothing is ordered for seconds, and
+    /// sequencers die before they have ordered anything.
     pub(in crate::testing) fn let_time_pass(&mut self) -> Checked {
         if !self.keeps_store() || !self.world.random.chance(500) {
             return Ok(());
@@ -29,7 +29,7 @@ impl<W: Workload> Simulation<W> {
         for host in &mut self.hosts {
             host.clock.jump(&mut self.world.random);
         }
-        self.world.note(|| format!("TIME passes: {known} ms were known"));
+        self.world.note(|| format!("TIME passes: at least {known} ms are known"));
         self.idle()?;
         if self.bears_loss_of(first, None) {
             self.stop_for_now(first)?;
@@ -40,9 +40,9 @@ impl<W: Workload> Simulation<W> {
             }
             self.hosts[first].restart_at = Some(self.world.now());
             if also {
-                // The two may be a majority that has counted nothing, until what the others have
-                // counted is committed.
-                self.wait_until("no takeover is committed", |simulation| {
+                // Both may form a majority that has counted no time, until an entry with the time
+                // that the others have counted is committed.
+                self.wait_until("no takeover commits", |simulation| {
                     simulation.sequencer().is_some_and(|at| {
                         let process = simulation.hosts[at].process.as_ref();
                         process.is_some_and(|process| process.engine.has_committed_in_epoch())
@@ -58,16 +58,18 @@ impl<W: Workload> Simulation<W> {
         let time = self.hosts[last].process.as_ref().map_or(0, |p| p.engine.log_time().0);
         let least = known + (elapsed_ms * 0.998) as u64;
         check(time + LATE_MS >= least, || {
-            format!("N11: after {elapsed_ms:.0} ms the log's time is {time}, and should be {least}")
+            format!("N11: after {elapsed_ms:.0} ms the log's time is {time}, {least} is required")
         })?;
         let jumps = (self.world.checker.epochs() - epochs + 1) as u64 * JUMP_MS;
         let most = known + (elapsed_ms * 1.002) as u64 + jumps + LATE_MS;
         check(time <= most, || {
-            format!("N11: after {elapsed_ms:.0} ms the log's time is {time}, and {most} at most")
+            format!(
+                "N11: after {elapsed_ms:.0} ms the log's time is {time}, at most {most} is possible"
+            )
         })
     }
 
-    /// The least time that the log can show now, by what that replica has in its log.
+    /// Returns the lowest log time possible now, given the entries in this replica's log.
     fn known_time(&self, at: usize) -> u64 {
         let now = self.world.now();
         self.hosts[at].process.as_ref().map_or(0, |process| process.known_time.least(now))
@@ -94,9 +96,9 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    /// Waits until some replica sequences.
+    /// Waits for a sequencer and returns it.
     fn next_sequencer(&mut self) -> Checked<usize> {
-        self.wait_until("nobody takes over", |simulation| simulation.sequencer().is_some())?;
+        self.wait_until("no replica takes over", |simulation| simulation.sequencer().is_some())?;
         Ok(self.sequencer().unwrap_or_default())
     }
 
@@ -117,7 +119,8 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    /// Whether a majority of the voters lives without that replica, when `returns` lives again.
+    /// Returns true if a majority of the voters is alive without the replica at `at`, once
+    /// `returns` is alive again.
     fn bears_loss_of(&self, at: usize, returns: Option<usize>) -> bool {
         let Some(open) = self.world.checker.last_open() else { return false };
         let lives = |voter: &&Voter| {

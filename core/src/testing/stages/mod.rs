@@ -1,4 +1,4 @@
-//! Stages of a run after its faults: a disaster, recovery, rest, and time that passes.
+//! Phases of a run after its faults: disaster, recovery, rest, and elapsing time.
 
 mod disaster;
 mod elapsing;

@@ -1,4 +1,4 @@
-//! The faults end: everybody must agree within a bound.
+//! Recovery after the faults: all replicas must agree within a bounded time.
 
 use std::time::Duration;
 
@@ -8,15 +8,16 @@ use crate::testing::simulation::Simulation;
 use crate::testing::{Theme, Workload};
 use crate::wire::types::Index;
 
-/// Who is that close to the commit index follows the others.
+/// A replica within this distance of the commit index has caught up.
 const NEAR_ENTRIES: u64 = 20;
 
-/// The longest time that a chunk takes beside clients who write as fast as they can, of an election
-/// timeout.
+/// Longest time that a chunk takes while clients write as fast as they can, as a fraction of an
+/// election timeout.
 const SLOW_CHUNK: f64 = 0.6;
 
 impl<W: Workload> Simulation<W> {
-    /// The faults end: what is proposed must commit, and everybody must agree.
+    /// Ends the faults, waits until new commands commit and all replicas agree, and returns the
+    /// time that this took.
     pub(in crate::testing) fn recover(&mut self) -> Checked<Duration> {
         let began = self.world.now();
         self.world.note(|| "CALM: the faults end".into());
@@ -57,7 +58,7 @@ impl<W: Workload> Simulation<W> {
                     return Ok(since - began);
                 }
             } else if !self.world.checker.ends_in_time() {
-                // A time that is ordered has yet to come to everybody.
+                // A `Time` entry does not count: it has yet to reach all replicas.
                 converged_at = None;
             }
             check(now < began_to_settle + bound, || {
@@ -66,8 +67,8 @@ impl<W: Workload> Simulation<W> {
         }
     }
 
-    /// Rule L7: whoever comes with an empty store gets what it lacks while clients write as fast
-    /// as they can.
+    /// Checks rule L7: a replica with an empty store catches up while clients write as fast as they
+    /// can.
     pub(in crate::testing) fn take_in_beside_writers(&mut self, bound: Duration) -> Checked {
         let is_here = |host: &Host<W>| {
             host.process.as_ref().is_some_and(|process| !process.stopped)
@@ -91,7 +92,7 @@ impl<W: Workload> Simulation<W> {
             self.step()?;
             check(self.world.now() < began + bound, || {
                 format!(
-                    "L7: {} does not catch up with those who write\n{}",
+                    "L7: {} does not catch up with the writers\n{}",
                     self.hosts[at].replica,
                     self.who_is_where()
                 )

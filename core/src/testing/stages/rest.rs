@@ -1,4 +1,4 @@
-//! An idle group at rest must be quiet.
+//! Rest: an idle group must be quiet.
 
 use crate::StateMachine;
 use crate::engine::Role;
@@ -9,12 +9,12 @@ use crate::testing::host::Host;
 use crate::testing::simulation::Simulation;
 use crate::wire::types::ReplicaId;
 
-/// How long a wake-up may take in an idle group, by the log's time: some ticks, and a way
-/// through the group.
+/// Longest delay of a wake-up in an idle group, in log time: some ticks, and one message through
+/// the group.
 const LATE_MS: u64 = 2000;
 
 impl<W: Workload> Simulation<W> {
-    /// An idle group commits nothing, and says no more than that it is there.
+    /// Checks that an idle group commits nothing and sends only heartbeats.
     pub(in crate::testing) fn rest(&mut self) -> Checked {
         let timeouts = 10;
         let until = self.world.now() + self.world.parameters.election_timeout * timeouts;
@@ -29,37 +29,42 @@ impl<W: Workload> Simulation<W> {
         for (host, before) in self.hosts.iter().zip(heard) {
             let here = host.process.is_some() && self.world.is_newest(host.cluster());
             check(!here || host.sent() >= before + u64::from(timeouts) / 2, || {
-                format!("N7: {} says nothing, not even that it is there", host.replica)
+                format!("N7: {} is silent, it does not even send heartbeats", host.replica)
             })?;
         }
         let times = self.world.checker.times() - times;
-        // An operator's request that waited for somebody may come true at any time.
+        // A pending request of an operator may be executed at any time.
         if requests > 0 {
             return Ok(());
         }
         let alive = self.alive().count() as u64;
-        let strangers = self.hosts.iter().any(|host| !self.world.is_newest(host.cluster()));
+        let has_foreign = self.hosts.iter().any(|host| !self.world.is_newest(host.cluster()));
         let sent = self.world.messages - messages;
-        // The sequencer speaks four times a timeout, the others once.
+        // The sequencer sends four messages per election timeout, the others one.
         let most = u64::from(timeouts) * (alive + 3) * 2 + 10 * alive + times * (alive + 1) * 2;
-        check(sent <= most || strangers, || {
-            format!("idle: {sent} messages of {alive} replicas, {most} at most")
+        check(sent <= most || has_foreign, || {
+            format!("idle: {alive} replicas sent {sent} messages, at most {most} are allowed")
         })?;
         let commits = self.world.checker.committed().0 - commits.0;
-        check(commits == times, || format!("idle: {commits} entries commit, {times} are times"))?;
-        check(self.world.checker.epochs() == epochs, || "idle: epochs change".into())?;
+        check(commits == times, || {
+            format!("idle: {commits} entries were committed, only {times} of them are times")
+        })?;
+        check(self.world.checker.epochs() == epochs, || "idle: an epoch was opened".into())?;
         check(self.alive().all(|(_, engine)| engine.knows_members()), || {
-            format!("N9: the order does not know who is here\n{}", self.who_is_where())
+            format!(
+                "N9: the members in the log are not the members of the group\n{}",
+                self.who_is_where()
+            )
         })?;
         let sequencers =
             self.alive().filter(|(_, engine)| engine.status().role == Role::Sequencer).count();
-        check(sequencers == 1, || format!("idle: {sequencers} sequencers"))?;
+        check(sequencers == 1, || format!("idle: {sequencers} sequencers instead of one"))?;
         check(self.alive().all(|(_, engine)| engine.votes() || !engine.is_sequencer()), || {
-            format!("B7: a replica sequences that does not vote\n{}", self.who_is_where())
+            format!("B7: a sequencer does not vote\n{}", self.who_is_where())
         })
     }
 
-    /// Rule N11: who wants to be woken is so in an idle group too, in time.
+    /// Checks rule N11: an idle group wakes its state machine in time.
     pub(in crate::testing) fn check_wake_ups(&self) -> Checked {
         let here = self.hosts.iter().filter(|host| self.world.is_newest(host.cluster()));
         let mut processes = here.filter_map(|host| host.process.as_ref());
@@ -68,17 +73,19 @@ impl<W: Workload> Simulation<W> {
         let asked = process.machine().wake_at();
         let log_time = process.engine.log_time();
         check(asked.is_none_or(|at| at.0.saturating_add(LATE_MS) > log_time.0), || {
-            format!("N11: at {log_time} an idle group has not woken who asked for {asked:?}")
+            format!(
+                "N11: at {log_time} an idle group has not sent the wake-up asked for at {asked:?}"
+            )
         })
     }
 
-    /// Everybody has the same state, and the workload is content with it.
+    /// Checks that all replicas have the same state, and that the workload accepts it.
     pub(in crate::testing) fn compare_states(&mut self) -> Checked {
         let until = self.world.now() + self.world.parameters.election_timeout * 10;
         while !self.has_converged() {
             self.step()?;
             check(self.world.now() < until, || {
-                format!("liveness: replicas agree no more\n{}", self.who_is_where())
+                format!("liveness: replicas no longer agree\n{}", self.who_is_where())
             })?;
         }
         let mut known: Option<(ReplicaId, Vec<u8>)> = None;
@@ -91,7 +98,7 @@ impl<W: Workload> Simulation<W> {
             written.map_err(|e| Violation(format!("a snapshot cannot be written: {e}")))?;
             match &known {
                 Some((other, as_there)) => check(state == *as_there, || {
-                    format!("determinism: {replica} and {other} have another state in the end")
+                    format!("determinism: {replica} and {other} end in different states")
                 })?,
                 None => {
                     let payload =
