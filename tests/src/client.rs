@@ -7,28 +7,29 @@ use std::time::Duration;
 
 use crate::rig::{self, Node};
 
-/// Where kv listens unless it is told otherwise.
+/// The default port of kv.
 pub const KV_PORT: u16 = 7001;
 
-/// One connection. Commands are sent in a line, as by hand.
+/// One connection. Commands are sent as lines of text, as with telnet.
 #[derive(Debug)]
 pub struct NodeClient(BufReader<TcpStream>);
 
-/// What a command was answered.
+/// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// A value, a number or a state.
     Text(String),
     /// No value.
     Nil,
-    /// Several answers.
+    /// Several values.
     Array(Vec<Reply>),
     /// The command failed.
     Error(String),
 }
 
 impl NodeClient {
-    /// Connects to a port of the node, from within it; `None` if nobody listens.
+    /// Connects to a port of the node, from within its network. Returns `None` if no program
+    /// listens.
     ///
     /// # Errors
     ///
@@ -37,11 +38,11 @@ impl NodeClient {
         Ok(Self::connect_many(node, port, 1)?.pop())
     }
 
-    /// The same for many connections, as far as they are taken.
+    /// Opens up to `count` connections; fewer if the program accepts no more.
     ///
     /// # Errors
     ///
-    /// As of [`NodeClient::connect`].
+    /// As for [`NodeClient::connect`].
     pub fn connect_many(node: &Node, port: u16, count: usize) -> rig::Result<Vec<Self>> {
         node.within_network(|| {
             let connect = |_| TcpStream::connect(("127.0.0.1", port)).ok();
@@ -50,23 +51,23 @@ impl NodeClient {
         })
     }
 
-    /// From now on an answer, or a place for a request, that takes longer is an error, and the connection of
-    /// no use.
+    /// Sets the timeout of sending and receiving. After a timeout, which is an error, the
+    /// connection must not be used any more.
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// Errors of the socket.
     pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
         let stream = self.0.get_ref();
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes without interpreting them.
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// Errors of the socket.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.get_mut().write_all(bytes)
     }
@@ -75,19 +76,19 @@ impl NodeClient {
     ///
     /// # Errors
     ///
-    /// Those of the socket, and an answer that cannot be read. Whether the command took effect
-    /// is not known then.
+    /// Errors of the socket, and an answer that cannot be parsed. After an error, the command may
+    /// still take effect.
     pub fn ask(&mut self, command: &str) -> io::Result<Reply> {
         self.send(format!("{command}\r\n").as_bytes())?;
         reply(&mut self.0)
     }
 
-    /// Sends a command for operators to the socket where the server accepts it. The server refuses
-    /// the command at its port, and names the path of the socket, as it is in the files of `node`.
+    /// Sends an operator's command. The server rejects it at its port and names the path of its
+    /// Unix socket, which this method finds in the files of `node` and then uses.
     ///
     /// # Errors
     ///
-    /// As of [`NodeClient::ask`].
+    /// As for [`NodeClient::ask`].
     pub fn ask_as_operator(
         &mut self,
         node: &Node,
@@ -108,25 +109,25 @@ impl NodeClient {
         reply(&mut BufReader::new(socket))
     }
 
-    /// What the replica says of itself.
+    /// Returns the replica's status.
     ///
     /// # Errors
     ///
-    /// As of [`NodeClient::ask`].
+    /// As for [`NodeClient::ask`].
     pub fn info(&mut self) -> io::Result<Info> {
         match self.ask("INFO replication")? {
             Reply::Text(text) => Ok(Info(text)),
-            other => Err(io::Error::other(format!("INFO was answered {other:?}"))),
+            other => Err(io::Error::other(format!("unexpected answer to INFO: {other:?}"))),
         }
     }
 }
 
-/// What a replica says of itself.
+/// A replica's status, as `INFO replication` prints it.
 #[derive(Clone, Debug, Default)]
 pub struct Info(pub String);
 
 impl Info {
-    /// What the replica does in its group. kv has another role of Redis's kind beside it.
+    /// Returns the replica's role in its group. kv also has a field `role` for the Redis role.
     pub fn role(&self) -> &str {
         match self.field("plainsong_role") {
             "" => self.field("role"),
@@ -134,7 +135,7 @@ impl Info {
         }
     }
 
-    /// A field by its name; empty if there is none.
+    /// Returns the value of a field, or an empty string.
     pub fn field(&self, name: &str) -> &str {
         self.0
             .lines()
@@ -143,7 +144,7 @@ impl Info {
     }
 }
 
-/// Reads an answer.
+/// Reads one answer.
 fn reply(from: &mut impl BufRead) -> io::Result<Reply> {
     let mut line = String::new();
     if from.read_line(&mut line)? == 0 {
@@ -166,6 +167,6 @@ fn reply(from: &mut impl BufRead) -> io::Result<Reply> {
             from.read_exact(&mut content)?;
             Ok(Reply::Text(String::from_utf8_lossy(&content[..length]).into_owned()))
         }
-        _ => Err(io::Error::other(format!("an answer like {line:?}"))),
+        _ => Err(io::Error::other(format!("an answer that is not RESP: {line:?}"))),
     }
 }

@@ -1,15 +1,15 @@
-//! What the tests of whole groups share.
+//! Shared code of the tests of whole groups.
 //!
-//! | module | what |
+//! | module | content |
 //! | --- | --- |
 //! | [`rig`] | real Corosync clusters on one machine |
-//! | [`scenario`] | single stories on a simulated group |
-//! | [`simulation`] | thousands of them, drawn from seeds |
-//! | `torture` | real groups on real daemons, while everything fails (feature `corosync`) |
+//! | [`scenario`] | scripted scenarios on a simulated group |
+//! | [`simulation`] | random worlds, one per seed |
+//! | `torture` | real groups on real daemons, with random faults (feature `corosync`) |
 //! | [`mutation`] | patches that break one rule each |
-//! | [`rules`] | which code and tests name each rule of the protocol |
+//! | [`rules`] | the code and tests that name each rule of the protocol |
 //! | [`prose`] | a check of comments and documents against common faults of style |
-//! | `client` | a client of kv, for these |
+//! | `client` | a client of kv for these tests |
 
 #[cfg(feature = "corosync")]
 pub mod client;

@@ -1,5 +1,4 @@
-//! What a connection to Corosync does when its daemon dies and comes back, and who may have
-//! one at all.
+//! A connection to Corosync when its daemon dies and returns, and the permission to connect.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod corosync_common;
@@ -15,9 +14,9 @@ use cpg::conformance::Member as _;
 use cpg::{Error, Event, GroupName, Guarantee, Iteration, NodeId, Reason};
 use plainsong_tests::rig::{self, Cluster};
 
-/// Users that no system has.
+/// User ids that no system uses.
 const ALLOWED: u32 = 41_001;
-const STRANGER: u32 = 41_002;
+const UNPRIVILEGED: u32 = 41_002;
 
 #[test]
 fn child() {
@@ -41,22 +40,23 @@ fn a_connection_ends_with_its_daemon_and_a_new_one_is_a_new_member() -> rig::Res
     for number in 1..=20 {
         stays.send(&format!("before {number}"));
     }
-    // The same daemon has handed all of it to its clients; who died has not taken any yet.
+    // The same daemon has passed all messages to its clients, but the dying member has not received
+    // any yet.
     listens.until_message("before 20");
     cluster.node(1).kill_daemon()?;
     stays.until_left(dies.me);
 
     let error = loop {
         match dies.member.next(SOON) {
-            Ok(Some(event)) => dies.heard.push(event),
-            Ok(None) => panic!("the connection does not end"),
+            Ok(Some(event)) => dies.received.push(event),
+            Ok(None) => panic!("the connection does not fail"),
             Err(error) => break error,
         }
     };
     assert_eq!(error, Error::Library);
-    let heard = dies.heard.iter().filter(|event| matches!(event, Event::Deliver { .. })).count();
-    assert_eq!(heard, 20, "what had been received is handed out:\n{}", dies.trace());
-    assert_eq!(dies.member.next(Duration::ZERO), Err(Error::Library), "and it stays so");
+    let count = dies.received.iter().filter(|event| matches!(event, Event::Deliver { .. })).count();
+    assert_eq!(count, 20, "delivered before the error:\n{}", dies.trace());
+    assert_eq!(dies.member.next(Duration::ZERO), Err(Error::Library), "the error is permanent");
     assert_eq!(dies.member.join(&group), Err(Error::Library));
     assert_eq!(dies.member.multicast(Guarantee::Agreed, &[b"x"]), Err(Error::Library));
     assert_eq!(dies.member.leave(), Err(Error::Library));
@@ -65,11 +65,11 @@ fn a_connection_ends_with_its_daemon_and_a_new_one_is_a_new_member() -> rig::Res
 
     let say = |node: u32| {
         let mut command = cluster.node(node).command(std::env::current_exe().unwrap());
-        said_by(make_guest(&mut command))
+        output_of(make_guest(&mut command))
     };
     let without_daemon = say(1);
     assert!(
-        without_daemon == "refused: Library" || without_daemon == "refused: TryAgain",
+        without_daemon == "error: Library" || without_daemon == "error: TryAgain",
         "{without_daemon}"
     );
 
@@ -78,12 +78,12 @@ fn a_connection_ends_with_its_daemon_and_a_new_one_is_a_new_member() -> rig::Res
     let mut again = Observer::new(cluster.node(1));
     again.join();
     stays.until_members(2);
-    let last = configurations(&stays.heard).last().unwrap();
+    let last = configurations(&stays.received).last().unwrap();
     assert_eq!(last.joined[0].member, again.me);
     assert_eq!(last.joined[0].reason, Reason::Join);
     again.send("a new life");
     stays.until_message("a new life");
-    assert_eq!(dies.member.join(&group), Err(Error::Library), "the old one does not revive");
+    assert_eq!(dies.member.join(&group), Err(Error::Library), "the old connection stays dead");
 
     let expected =
         format!("quorate, ring {}.{}, nodes 1 2 3", ring.ring.representative, ring.ring.sequence);
@@ -92,7 +92,7 @@ fn a_connection_ends_with_its_daemon_and_a_new_one_is_a_new_member() -> rig::Res
 }
 
 #[test]
-fn quorum_and_rings_speak_of_the_same_ring() -> rig::Result<()> {
+fn the_quorum_service_reports_the_ring_of_the_last_event() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -106,16 +106,16 @@ fn quorum_and_rings_speak_of_the_same_ring() -> rig::Result<()> {
         let wanted: Vec<_> = nodes.iter().copied().map(NodeId).collect();
         observer.until(
             "its ring",
-            |heard| matches!(heard.last(), Some(Event::Ring(ring)) if ring.nodes == wanted),
+            |received| matches!(received.last(), Some(Event::Ring(ring)) if ring.nodes == wanted),
         );
-        let Some(Event::Ring(ring)) = observer.heard.last() else { unreachable!() };
+        let Some(Event::Ring(ring)) = observer.received.last() else { unreachable!() };
         let nodes: Vec<_> = nodes.iter().map(u32::to_string).collect();
         let expected = format!("{quorate}, ring {}, nodes {}", ring.id, nodes.join(" "));
-        // The service is told of the ring after the groups are.
+        // The quorum service learns of the ring after the groups do.
         let deadline = Instant::now() + SOON;
         loop {
             let mut command = cluster.node(node).command(std::env::current_exe().unwrap());
-            let said = said_by(make_guest(&mut command));
+            let said = output_of(make_guest(&mut command));
             if said == expected {
                 break;
             }
@@ -126,31 +126,31 @@ fn quorum_and_rings_speak_of_the_same_ring() -> rig::Result<()> {
 }
 
 #[test]
-fn only_users_that_are_named_may_connect() -> rig::Result<()> {
+fn only_users_with_permission_can_connect() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
     let cluster = Cluster::builder().nodes(1).allow_uid(ALLOWED).start()?;
     cluster.wait_for_ring(&[1], SOON)?;
-    // Where anybody may run it.
+    // A place from which every user may run it.
     let program = cluster.node(1).directory().join("guest");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let say = |uid: u32, program: &PathBuf| {
         let mut command = cluster.node(1).command_as(uid, uid, program);
-        said_by(make_guest(&mut command))
+        output_of(make_guest(&mut command))
     };
     assert!(say(ALLOWED, &program).starts_with("quorate, ring 1."));
-    assert_eq!(say(STRANGER, &program), "refused: Access");
+    assert_eq!(say(UNPRIVILEGED, &program), "error: Access");
     let message = Error::Access.to_string();
     assert!(message.contains("/etc/corosync/uidgid.d"), "{message}");
     Ok(())
 }
 
-/// What a guest says about its engine.
-fn said_by(command: &mut Command) -> String {
+/// Returns the line that a guest prints.
+fn output_of(command: &mut Command) -> String {
     let Output { stdout, stderr, .. } = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     let said = stdout.lines().find_map(|line| line.split_once("GUEST: "));
-    said.unwrap_or_else(|| panic!("a guest says nothing:\n{stdout}{stderr}")).1.to_owned()
+    said.unwrap_or_else(|| panic!("a guest printed nothing:\n{stdout}{stderr}")).1.to_owned()
 }

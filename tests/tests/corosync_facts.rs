@@ -1,6 +1,6 @@
-//! What Corosync does and does not promise, as `cpg::corosync` and the protocol of
-//! Plainsong rely on it or defend against it. A version that changes one of these is to be
-//! noticed here. None is a defect of this crate.
+//! Guarantees that Corosync gives and does not give. `cpg::corosync` and the protocol of Plainsong
+//! rely on them or defend against them. A version of Corosync that changes one of them fails here.
+//! None is a defect of this crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod corosync_common;
@@ -26,8 +26,8 @@ fn delivery_is_agreed_but_not_safe() -> rig::Result<()> {
     let cluster = Cluster::builder().start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
     let mut observers = Observer::group([1, 2, 3].map(|id| cluster.node(id)));
-    // Node 3 still gets the token from node 2, so the ring stays; only what node 1 sends, and sends
-    // again when node 3 asks for it, is lost.
+    // Node 3 still gets the token from node 2, so the ring stays. Only messages of node 1 are lost,
+    // including those that node 3 asks it to retransmit.
     cluster.node(3).drop_from(1)?;
     let [first, second, third] = &mut observers;
     first.send("missed");
@@ -38,20 +38,20 @@ fn delivery_is_agreed_but_not_safe() -> rig::Result<()> {
     let me = third.me;
     for observer in [&mut *first, &mut *second] {
         let left = observer.until_left(me);
-        let delivered = place_of(&observer.heard, "missed").unwrap();
+        let delivered = place_of(&observer.received, "missed").unwrap();
         assert!(delivered < left, "delivered in the configuration of all three");
     }
     third.until_left(first.me);
-    assert_eq!(place_of(&third.heard, "missed"), None, "{}", third.trace());
+    assert_eq!(place_of(&third.received, "missed"), None, "{}", third.trace());
     Ok(())
 }
 
-/// What is sent while the ring breaks comes out in a later configuration, with whoever is
-/// there then: a message does not carry the configuration that its sender was in. A node
-/// alone delivers to itself, and needs nobody's consent. When the two sides come together,
-/// each hears that the other came.
+/// A message sent while the ring breaks is delivered in a later configuration, to its members: a
+/// message does not carry the configuration of its sender. A node alone delivers to itself without
+/// the consent of others. When the two sides merge, each is told that the other joined.
 #[test]
-fn there_is_no_sending_view_and_a_merge_has_two_sides() -> rig::Result<()> {
+fn a_message_can_be_delivered_in_a_later_configuration_and_both_sides_of_a_merge_join()
+-> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -60,31 +60,35 @@ fn there_is_no_sending_view_and_a_merge_has_two_sides() -> rig::Result<()> {
     let mut observers = Observer::group([1, 2, 3].map(|id| cluster.node(id)));
     cluster.node(3).cut()?;
     let [first, _, third] = &mut observers;
-    // Taken over: the break is not known yet.
+    // Accepted, because the break is not known yet.
     third.member.multicast(Guarantee::Agreed, &[b"stale"]).unwrap();
-    assert_eq!(configurations(&third.heard).last().unwrap().members.len(), 3);
+    assert_eq!(configurations(&third.received).last().unwrap().members.len(), 3);
 
     third.until_message("stale");
     let alone = third.until_left(first.me);
-    let stale = place_of(&third.heard, "stale").unwrap();
-    assert!(alone < stale, "heard in the configuration it was sent in:\n{}", third.trace());
-    assert_eq!(configurations(&third.heard).last().unwrap().members, [third.me]);
-    let ring = |observer: &Observer| rings(&observer.heard).last().unwrap().clone();
+    let stale = place_of(&third.received, "stale").unwrap();
+    assert!(
+        alone < stale,
+        "delivered in the configuration in which it was sent:\n{}",
+        third.trace()
+    );
+    assert_eq!(configurations(&third.received).last().unwrap().members, [third.me]);
+    let ring = |observer: &Observer| rings(&observer.received).last().unwrap().clone();
     first.until_left(third.me);
-    first.until("the ring of two", |heard| rings(heard).last().unwrap().nodes.len() == 2);
+    first.until("the ring of two", |received| rings(received).last().unwrap().nodes.len() == 2);
     assert_eq!(ring(third).nodes, [NodeId(3)]);
-    assert_ne!(ring(first).id, ring(third).id, "the pair tells them apart");
+    assert_ne!(ring(first).id, ring(third).id, "the pair of representative and number differs");
 
     cluster.heal_all()?;
     for observer in &mut observers {
-        observer.until("those who come", |heard| {
-            let last = configurations(heard).last().unwrap();
+        observer.until("members that join", |received| {
+            let last = configurations(received).last().unwrap();
             last.joined.iter().any(|came| came.reason == Reason::NodeUp)
         });
-        observer.until("the ring", |heard| matches!(heard.last(), Some(Event::Ring(_))));
+        observer.until("the ring", |received| matches!(received.last(), Some(Event::Ring(_))));
     }
     let came = |observer: &Observer| {
-        let change = configurations(&observer.heard).last().unwrap();
+        let change = configurations(&observer.received).last().unwrap();
         assert_eq!(change.members.len(), 3);
         assert_eq!(change.left, []);
         whose(&change.joined, Reason::NodeUp)
@@ -98,20 +102,20 @@ fn there_is_no_sending_view_and_a_merge_has_two_sides() -> rig::Result<()> {
     for observer in &mut observers {
         observer.until_message("after");
     }
-    assert_eq!(place_of(&observers[0].heard, "stale"), None, "the others never get it");
-    assert_eq!(place_of(&observers[1].heard, "stale"), None);
+    assert_eq!(place_of(&observers[0].received, "stale"), None, "the others never receive it");
+    assert_eq!(place_of(&observers[1].received, "stale"), None);
     Ok(())
 }
 
-/// A process that ends takes with it what the daemon has not read yet, though the library
-/// had said `CS_OK`. To close the connection first is the remedy: the contract has it.
+/// When a process exits, messages that the daemon has not read yet are lost, although the library
+/// returned `CS_OK`. Closing the connection first prevents this; the contract has a case for it.
 #[test]
-fn an_exit_loses_what_was_sent() -> rig::Result<()> {
+fn an_exit_loses_sent_messages() -> rig::Result<()> {
     const SENT: usize = 50;
     if !rig::usable() {
         return Ok(());
     }
-    // The ring must not break while a daemon stands still.
+    // The ring must not break while a daemon is paused.
     let cluster = Cluster::builder().token_ms(4_000).start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
     let [mut stays, mut ends] = Observer::group([2, 1].map(|id| cluster.node(id)));
@@ -125,10 +129,11 @@ fn an_exit_loses_what_was_sent() -> rig::Result<()> {
     ends.member.kill();
     cluster.node(1).resume_daemon()?;
     stays.until_left(gone);
-    let heard = stays.heard.iter().filter(|event| matches!(event, Event::Deliver { .. })).count();
-    let lost = SENT + 1 - heard;
-    tell(&format!("lost at an exit: {lost} of {SENT} messages that were taken over"));
+    let received =
+        stays.received.iter().filter(|event| matches!(event, Event::Deliver { .. })).count();
+    let lost = SENT + 1 - received;
+    tell(&format!("lost at an exit: {lost} of {SENT} accepted messages"));
     assert!(lost > 0, "nothing was lost:\n{}", stays.trace());
-    assert_eq!(rings(&stays.heard).count(), 1, "the ring had nothing to do with it");
+    assert_eq!(rings(&stays.received).count(), 1, "the ring changed");
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! What Corosync does when one change of the ring comes into another. As with the other facts,
-//! a version that changes one of these is to be noticed here.
+//! Corosync's behavior when a second ring change follows before the first is complete. A version of
+//! Corosync that changes one of these facts fails here.
 //!
-//! The windows are some milliseconds wide, and a try may miss them: each test tries several
-//! times, tells how many it took, and fails if none hit.
+//! The windows are a few milliseconds wide, so an attempt may miss them. Each test makes several
+//! attempts, prints how many it needed, and fails if all missed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod corosync_common;
@@ -16,7 +16,7 @@ use plainsong_tests::rig::{self, Cluster, Node};
 
 const TRIES: usize = 20;
 
-/// What a daemon says when a ring is formed, before the services come to terms with it.
+/// A daemon's log line when a ring is formed, before the services have synchronized.
 const FORMED: &str = "A new membership";
 
 #[test]
@@ -24,18 +24,18 @@ fn child() {
     be_child();
 }
 
-/// The worst of all: a member misses messages of its group and is told nothing at all.
+/// A member misses messages of its group and is not told at all.
 ///
-/// A node is away for a while. It comes back, and before the services have come to terms with
-/// the new ring, another node goes. Then those who stayed hear that the first one left and
-/// came; it hears neither, but a ring and the next message.
+/// A node is away for a while. It returns, and another node fails before the services have
+/// synchronized with the new ring. The members that stayed are told that the first one left and
+/// joined. The first one itself receives only a ring event and the next message.
 #[test]
 fn a_gap_can_be_silent() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
     let cluster = Cluster::builder().nodes(4).start()?;
-    be_slow_to_be_alone(cluster.node(3))?;
+    delay_ring_of_one(cluster.node(3))?;
     for attempt in 1..=TRIES {
         cluster.wait_for_ring(&[1, 2, 3, 4], SOON)?;
         let nodes = [1, 3].map(|id| cluster.node(id));
@@ -56,10 +56,10 @@ fn a_gap_can_be_silent() -> rig::Result<()> {
         gap.until_message("after");
         cluster.node(4).resume_daemon()?;
 
-        assert_eq!(place_of(&gap.heard, "missed 1"), None, "{}", gap.trace());
-        if configurations(&gap.heard).all(|change| change.left.is_empty()) {
-            assert_eq!(configurations(&gap.heard).last().unwrap().members.len(), 2);
-            let reasons: Vec<_> = configurations(&stays.heard)
+        assert_eq!(place_of(&gap.received, "missed 1"), None, "{}", gap.trace());
+        if configurations(&gap.received).all(|change| change.left.is_empty()) {
+            assert_eq!(configurations(&gap.received).last().unwrap().members.len(), 2);
+            let reasons: Vec<_> = configurations(&stays.received)
                 .flat_map(|change| change.left.iter().chain(&change.joined))
                 .filter(|change| change.member == gap.me)
                 .map(|change| change.reason)
@@ -67,21 +67,23 @@ fn a_gap_can_be_silent() -> rig::Result<()> {
             assert_eq!(
                 reasons,
                 [Reason::Join, Reason::NodeDown, Reason::NodeUp],
-                "those who stay can tell: {}",
+                "the members that stayed are told: {}",
                 stays.trace()
             );
-            tell(&format!("silent gap in try {attempt}; the member that misses three heard:"));
+            tell(&format!(
+                "silent gap in attempt {attempt}; events of the member that missed three messages:"
+            ));
             tell(&gap.trace());
             return Ok(());
         }
-        assert!(rings(&gap.heard).count() > 1);
+        assert!(rings(&gap.received).count() > 1);
     }
-    panic!("in {TRIES} tries each member that missed something was told so");
+    panic!("in {TRIES} attempts each member that missed messages was told");
 }
 
-/// Lets a node look for others longer than they look for it, so that it is back before it has
-/// formed a ring of its own, and has heard that all others left.
-fn be_slow_to_be_alone(node: &Node) -> rig::Result<()> {
+/// Makes a node search for others longer than they search for it. So it returns before it has
+/// formed a ring alone, and has not been told that all others left.
+fn delay_ring_of_one(node: &Node) -> rig::Result<()> {
     node.stop_daemon()?;
     let path = node.etc().join("corosync.conf");
     let text = fs::read_to_string(&path).unwrap();
@@ -89,9 +91,9 @@ fn be_slow_to_be_alone(node: &Node) -> rig::Result<()> {
     node.start_daemon()
 }
 
-/// The departure of a process that dies while the services come to terms with a ring goes
-/// before what it had sent and what still waits for the ring. So messages come from somebody
-/// who is not in the configuration any more.
+/// If a process dies while the services synchronize with a ring, its departure is delivered before
+/// messages that it sent and that still wait for the ring. So a message can come from a sender that
+/// is no longer in the configuration.
 #[test]
 fn a_departure_can_overtake_messages() -> rig::Result<()> {
     if !rig::usable() {
@@ -100,7 +102,7 @@ fn a_departure_can_overtake_messages() -> rig::Result<()> {
     let cluster = Cluster::builder().start()?;
     for attempt in 1..=TRIES {
         cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-        // Another process of the node is in the group, or the messages would be dropped.
+        // Another process of the node is in the group; otherwise the messages would be dropped.
         let nodes = [2, 1, 1].map(|id| cluster.node(id));
         let [mut witness, _other, mut gone] =
             Observer::group_named(&format!("attempt {attempt}"), nodes);
@@ -110,7 +112,7 @@ fn a_departure_can_overtake_messages() -> rig::Result<()> {
         daemon.wait_for_line_from(mark, "forming new configuration", SOON)?;
         gone.send("last words");
         daemon.wait_for_line_from(mark, FORMED, SOON)?;
-        // So that the daemon finds the process dead as soon as it goes on.
+        // The daemon must find the process dead as soon as it resumes.
         cluster.node(1).pause_daemon()?;
         let who = gone.me;
         gone.member.kill();
@@ -120,12 +122,14 @@ fn a_departure_can_overtake_messages() -> rig::Result<()> {
         witness.send("end");
         witness.until_message("end");
         cluster.node(3).resume_daemon()?;
-        let words = place_of(&witness.heard, "last words");
+        let words = place_of(&witness.received, "last words");
         if words.is_some_and(|words| left < words) {
-            tell(&format!("a departure overtook a message in try {attempt}; a witness heard:"));
+            tell(&format!(
+                "a departure overtook a message in attempt {attempt}; events of a witness:"
+            ));
             tell(&witness.trace());
             return Ok(());
         }
     }
-    panic!("in {TRIES} tries each departure came after the messages");
+    panic!("in {TRIES} attempts each departure came after the messages");
 }

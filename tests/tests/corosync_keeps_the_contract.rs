@@ -1,7 +1,7 @@
-//! The CPG contract, on three Corosync daemons: the cases that the embedded transport passes.
+//! Runs the CPG contract, which the embedded transport also passes, on three Corosync daemons.
 //!
-//! All cases share one cluster, since to form a ring takes longer than most of them. Each runs
-//! in a process of its own in the first node, which asks this one for faults.
+//! All cases share one cluster, because forming a ring takes longer than most of them. Each runs in
+//! a process of its own in the first node, which asks this process for faults.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod corosync_common;
@@ -19,11 +19,12 @@ use cpg::conformance::{self, Case, Local, Member, Remote};
 use cpg::{Options, Transport};
 use plainsong_tests::rig::{self, Cluster};
 
-/// Names the case to the process that runs it.
+/// Environment variable with the name of the case to run.
 const CASE: &str = "COROSYNC_TEST_CASE";
-/// Tells it how to start children in the other nodes, each word on a line.
+/// Environment variables with the commands that start children in the other nodes, one word per
+/// line.
 const OTHERS: [&str; 2] = ["COROSYNC_TEST_NODE_2", "COROSYNC_TEST_NODE_3"];
-/// How long a case may take: longer than its own patience.
+/// Timeout of a case, longer than its own.
 const CASE_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
@@ -42,7 +43,7 @@ fn three_daemons_keep_the_contract() -> rig::Result<()> {
     for case in conformance::cases() {
         let began = Instant::now();
         let outcome = run(case, &cluster)?;
-        let verdict = if outcome.is_ok() { "holds" } else { "BROKEN" };
+        let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
         let line = format!("{verdict} {:5.2} s {}", began.elapsed().as_secs_f64(), case.name);
         tell(&line);
         cluster.note(&line);
@@ -54,7 +55,8 @@ fn three_daemons_keep_the_contract() -> rig::Result<()> {
     Ok(())
 }
 
-/// Runs a case in the first node and does what it asks for. If it fails, what it said.
+/// Runs a case in the first node and executes the faults that it asks for. If it fails, returns its
+/// output.
 fn run(case: &Case, cluster: &Cluster) -> rig::Result<Result<(), String>> {
     let said = cluster.directory().join(case.name);
     let (control, theirs) = UnixStream::pair().unwrap();
@@ -69,7 +71,7 @@ fn run(case: &Case, cluster: &Cluster) -> rig::Result<Result<(), String>> {
         command.env(name, words.join("\n"));
     }
     let mut process = command.spawn().unwrap();
-    // Holds their end of the socket.
+    // The command holds the child's end of the socket.
     drop(command);
     let mut stopped = false;
     let mut node = [0];
@@ -83,7 +85,7 @@ fn run(case: &Case, cluster: &Cluster) -> rig::Result<Result<(), String>> {
             Err(error) => break error.kind(),
         }
     };
-    // Their end of the socket closes with the process, unless that takes too long.
+    // The child's end closes when it exits. After a timeout it is killed.
     if end != io::ErrorKind::UnexpectedEof {
         process.kill().unwrap();
     }
@@ -105,14 +107,14 @@ fn restart(cluster: &Cluster) -> rig::Result<()> {
     cluster.wait_for_ring(&[1, 2, 3], SOON).map(drop)
 }
 
-/// The process that runs one case.
+/// The body of the process that runs one case.
 #[test]
 fn case_in_the_first_node() {
     let Ok(case) = env::var(CASE) else { return };
     conformance::run(&case, &Inside);
 }
 
-/// The cluster as a process in the first node sees it.
+/// The cluster, as seen by a process in the first node.
 struct Inside;
 
 impl conformance::Cluster for Inside {

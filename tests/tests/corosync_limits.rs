@@ -1,5 +1,5 @@
-//! Members on Corosync that do not dispatch: they are held back, and cut off in the end. The
-//! daemon itself would collect events for them until it has no memory left.
+//! Members on Corosync that do not dispatch: their sends are rejected, and finally they are
+//! disconnected. Otherwise the daemon would queue events for them until it runs out of memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod corosync_common;
@@ -14,8 +14,8 @@ use plainsong_tests::rig::{self, Cluster};
 
 static MESSAGE: [u8; 64 << 10] = [7; 64 << 10];
 
-/// How long sending must be refused to count as held back, and not as a busy moment.
-const HELD_BACK: Duration = Duration::from_millis(500);
+/// Time for which sends must be rejected to count as throttled, rather than a busy moment.
+const THROTTLED: Duration = Duration::from_millis(500);
 
 #[test]
 fn child() {
@@ -23,7 +23,7 @@ fn child() {
 }
 
 #[test]
-fn who_sends_and_does_not_dispatch_is_held_back() -> rig::Result<()> {
+fn a_sender_that_does_not_dispatch_is_throttled() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -31,17 +31,17 @@ fn who_sends_and_does_not_dispatch_is_held_back() -> rig::Result<()> {
     cluster.wait_for_ring(&[1], SOON)?;
     let [mut observer] = Observer::group([cluster.node(1)]);
     let (mut sent, mut last) = (0, Instant::now());
-    while last.elapsed() < HELD_BACK {
+    while last.elapsed() < THROTTLED {
         match observer.member.multicast(Guarantee::Agreed, &[&MESSAGE]) {
             Ok(()) => (sent, last) = (sent + 1, Instant::now()),
             Err(error) => assert_eq!(error, Error::TryAgain),
         }
-        // What is on its way comes on top of what was heard.
-        assert!(sent * MESSAGE.len() <= 2 * (OWN_BYTES_MAX + MESSAGE.len()), "not held back");
+        // Messages in transit add to those already received.
+        assert!(sent * MESSAGE.len() <= 2 * (OWN_BYTES_MAX + MESSAGE.len()), "not throttled");
     }
     assert!(sent * MESSAGE.len() >= OWN_BYTES_MAX - MESSAGE.len());
-    observer.until("all that was sent", |heard| {
-        heard.iter().filter(|event| matches!(event, Event::Deliver { .. })).count() == sent
+    observer.until("all that was sent", |received| {
+        received.iter().filter(|event| matches!(event, Event::Deliver { .. })).count() == sent
     });
     observer.send("free again");
     observer.until_message("free again");
@@ -49,7 +49,7 @@ fn who_sends_and_does_not_dispatch_is_held_back() -> rig::Result<()> {
 }
 
 #[test]
-fn who_never_dispatches_is_cut_off() -> rig::Result<()> {
+fn a_member_that_never_dispatches_is_disconnected() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -63,7 +63,7 @@ fn who_never_dispatches_is_cut_off() -> rig::Result<()> {
             Err(Error::TryAgain) => Ok(()),
             outcome => outcome.map(|()| sent += MESSAGE.len()),
         });
-        assert!(sent < 2 * BACKLOG_BYTES_MAX, "it is never cut off");
+        assert!(sent < 2 * BACKLOG_BYTES_MAX, "it is never disconnected");
         while let Some(event) = sends.member.next(Duration::ZERO).unwrap() {
             if let Event::Configuration(change) = event {
                 why = change.left.first().copied();
@@ -76,11 +76,11 @@ fn who_never_dispatches_is_cut_off() -> rig::Result<()> {
     let error = loop {
         match sleeps.member.next(SOON) {
             Ok(Some(Event::Deliver { message, .. })) => bytes += message.len(),
-            Ok(event) => assert!(event.is_some(), "it is never told"),
+            Ok(event) => assert!(event.is_some(), "it gets no error"),
             Err(error) => break error,
         }
     };
     assert_eq!(error, Error::Library);
-    assert!(bytes > BACKLOG_BYTES_MAX / 2, "what it had received is handed out");
+    assert!(bytes > BACKLOG_BYTES_MAX / 2, "received messages are delivered before the error");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A daemon that dies, leaves or stands still is noticed by the others, and can come back.
+//! A daemon that dies, leaves or is paused: the others detect it, and it can return.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use plainsong_tests::rig::{self, Cluster};
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_killed_daemon_is_noticed_and_comes_back() -> rig::Result<()> {
+fn a_killed_daemon_is_detected_and_can_return() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
     let cluster = Cluster::builder().encrypted(true).start()?;
     let whole = cluster.wait_for_ring(&[1, 2, 3], SOON)?;
-    // The one that represents the ring.
+    // The representative of the ring.
     cluster.node(1).kill_daemon()?;
     let rest = cluster.wait_for_ring(&[2, 3], SOON)?;
     assert!(rest.quorate);
@@ -28,7 +28,7 @@ fn a_killed_daemon_is_noticed_and_comes_back() -> rig::Result<()> {
 }
 
 #[test]
-fn a_daemon_that_leaves_in_order_is_missed_at_once() -> rig::Result<()> {
+fn an_orderly_shutdown_is_detected_at_once() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -38,7 +38,7 @@ fn a_daemon_that_leaves_in_order_is_missed_at_once() -> rig::Result<()> {
     cluster.node(2).stop_daemon()?;
     assert!(cluster.node(2).daemon()?.status().is_some_and(|status| status.success()));
     cluster.wait_for_ring(&[1, 3], SOON)?;
-    // The others did not have to find out by themselves.
+    // The others were told and did not have to wait for a timeout.
     let one = cluster.node(1).daemon()?;
     one.wait_for_line_from(mark, "Members left: 2", SOON)?;
     assert!(!one.lines().iter().any(|line| line.text.contains("Failed to receive the leave")));
@@ -46,7 +46,7 @@ fn a_daemon_that_leaves_in_order_is_missed_at_once() -> rig::Result<()> {
 }
 
 #[test]
-fn a_paused_daemon_is_left_out_and_returns() -> rig::Result<()> {
+fn a_paused_daemon_leaves_the_ring_and_returns() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }

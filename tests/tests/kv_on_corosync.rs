@@ -1,6 +1,6 @@
-//! `kv serve --engine corosync` on three nodes with encryption: a client goes on counting at
-//! one of them while the replica that sequences, its daemon, or its node's network fails.
-//! Each test prints how long the count stood still, and how long Corosync itself took.
+//! `kv serve --engine corosync` on three nodes with encryption. A client increments a counter at
+//! one node while the sequencer, its daemon, or its node's network fails. Each test prints the
+//! longest pause between two answers, and the detection time of Corosync itself.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use plainsong_tests::client::{Info, KV_PORT, NodeClient, Reply};
 use plainsong_tests::rig::{self, Cluster, Node, Program};
 
-/// What the rig and a loaded machine may take in all.
+/// Timeout that allows for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Group {
@@ -19,7 +19,7 @@ struct Group {
 }
 
 impl Group {
-    /// Three replicas, once one of them sequences.
+    /// Starts three replicas and waits for a sequencer.
     fn start() -> rig::Result<Self> {
         let cluster = Cluster::builder().encrypted(true).token_ms(1000).start()?;
         cluster.wait_for_ring(&[1, 2, 3], PATIENCE)?;
@@ -59,8 +59,9 @@ impl Group {
         Ok(self.info(1)?.field("sequencer").parse().unwrap_or(1))
     }
 
-    /// Counts at one node while `fault` is done and until the count has gone on after it.
-    /// What was acknowledged must be what is there at the end, at each of `readers`.
+    /// Increments the counter at one node during `fault`, and until the count has advanced after
+    /// it. Returns the longest pause. At the end, each of `readers` must have every acknowledged
+    /// increment.
     fn count_through(
         &self,
         at: u32,
@@ -71,8 +72,8 @@ impl Group {
         let counted = std::thread::scope(|scope| {
             let counting = scope.spawn(|| self.count(at, &stop));
             let outcome = self.wait_for_count(at, 200).and_then(|_| fault()).and_then(|()| {
-                // Whatever was under way when it happened is answered by now or later; a
-                // hundred more are proof that the group goes on.
+                // Calls in progress during the fault may be answered now or later; a hundred more
+                // answers show that the group works.
                 let so_far = self.wait_for_count(at, 0)?;
                 self.wait_for_count(at, so_far + 100)
             });
@@ -80,16 +81,16 @@ impl Group {
             let counted = counting.join();
             outcome.map(|_| counted.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
-        let (acknowledged, stood_still) = counted?;
+        let (acknowledged, longest_pause) = counted?;
         for reader in readers {
-            self.wait_for(*reader, "all that was acknowledged", |_| {
+            self.wait_for(*reader, "state with every acknowledged increment", |_| {
                 self.counter(*reader).is_ok_and(|counter| counter == Some(acknowledged))
             })?;
         }
-        Ok(stood_still)
+        Ok(longest_pause)
     }
 
-    /// Every answer must be the next number: nothing lost, nothing applied twice.
+    /// Every answer must be the next number: nothing is lost and nothing is applied twice.
     fn count(&self, at: u32, stop: &AtomicBool) -> rig::Result<(u64, Duration)> {
         let mut client =
             NodeClient::connect(self.cluster.node(at), KV_PORT)?.expect("a connection");
@@ -118,42 +119,42 @@ impl Group {
         loop {
             match self.counter(at)? {
                 Some(counter) if counter >= least => return Ok(counter),
-                counter => assert!(Instant::now() < deadline, "counted to {counter:?} only"),
+                counter => assert!(Instant::now() < deadline, "the count is only {counter:?}"),
             }
         }
     }
 }
 
-/// A node other than that one.
+/// Returns another node.
 fn other(id: u32) -> u32 {
     id % 3 + 1
 }
 
-/// The one that is neither.
+/// Returns the third node.
 fn third(id: u32) -> u32 {
     other(other(id))
 }
 
-fn say(what: &str, stood_still: Duration) {
-    println!("{what}: counting stood still for {} ms", stood_still.as_millis());
+fn say(what: &str, longest_pause: Duration) {
+    println!("{what}: longest pause {} ms", longest_pause.as_millis());
 }
 
 #[test]
-fn goes_on_when_the_replica_that_sequences_is_killed() -> rig::Result<()> {
+fn a_group_survives_a_killed_sequencer() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
     let group = Group::start()?;
     let gone = group.sequencer()?;
     let stays = [other(gone), third(gone)];
-    let stood_still =
+    let longest_pause =
         group.count_through(stays[0], &stays, || group.replicas[gone as usize - 1].kill())?;
-    say("sequencer killed", stood_still);
+    say("sequencer killed", longest_pause);
     Ok(())
 }
 
 #[test]
-fn goes_on_when_its_daemon_is_killed_and_the_replica_comes_back() -> rig::Result<()> {
+fn a_group_survives_a_killed_daemon_and_the_replica_returns() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -161,7 +162,7 @@ fn goes_on_when_its_daemon_is_killed_and_the_replica_comes_back() -> rig::Result
     let gone = group.sequencer()?;
     let node = group.cluster.node(gone);
     let mut detected = Duration::ZERO;
-    let stood_still = group.count_through(other(gone), &[other(gone), third(gone)], || {
+    let longest_pause = group.count_through(other(gone), &[other(gone), third(gone)], || {
         let killed = Instant::now();
         node.kill_daemon()?;
         let mut two = [other(gone), third(gone)];
@@ -170,35 +171,35 @@ fn goes_on_when_its_daemon_is_killed_and_the_replica_comes_back() -> rig::Result
         detected = killed.elapsed();
         Ok(())
     })?;
-    say("daemon killed", stood_still);
+    say("daemon killed", longest_pause);
     println!("Corosync had a ring without it after {} ms", detected.as_millis());
-    group.wait_for(gone, "word of the lost daemon", |info| {
+    group.wait_for(gone, "report of the lost daemon", |info| {
         info.field("obstacle").starts_with("waiting for the transport to come back")
     })?;
     node.start_daemon()?;
     group.wait_for(gone, "return as a voter", |info| info.role() == "voter")?;
     let expected = group.counter(other(gone))?;
-    assert_eq!(group.counter(gone)?, expected, "it has what it missed");
+    assert_eq!(group.counter(gone)?, expected, "it has caught up");
     Ok(())
 }
 
 #[test]
-fn goes_on_when_its_node_is_cut_off_and_takes_it_back() -> rig::Result<()> {
+fn a_group_survives_an_isolated_node_and_the_replica_returns() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
     let group = Group::start()?;
     let gone = group.sequencer()?;
     let node = group.cluster.node(gone);
-    let stood_still =
+    let longest_pause =
         group.count_through(other(gone), &[other(gone), third(gone)], || node.cut())?;
-    say("node cut off", stood_still);
-    group.wait_for(gone, "word of the missing majority", |info| {
+    say("node cut off", longest_pause);
+    group.wait_for(gone, "report of the missing majority", |info| {
         info.field("obstacle").starts_with("waiting for a majority of 1 2 3: have")
     })?;
     node.heal()?;
     group.wait_for(gone, "return as a voter", |info| info.role() == "voter")?;
     let expected = group.counter(other(gone))?;
-    assert_eq!(group.counter(gone)?, expected, "it has what it missed");
+    assert_eq!(group.counter(gone)?, expected, "it has caught up");
     Ok(())
 }

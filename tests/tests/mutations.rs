@@ -1,4 +1,4 @@
-//! Each mutation is a patch that applies. `tests/mutate` shows that something notices it.
+//! Checks that all mutations apply. `tests/mutate` checks that they are detected.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Cuts of the network, clean, one-sided and by chance, and how they heal.
+//! Faults of the network: partitions, one-way links and random losses, and how they heal.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::UdpSocket;
@@ -10,7 +10,7 @@ const PORT: u16 = 4000;
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
-fn each_side_of_a_partition_sees_itself() -> rig::Result<()> {
+fn each_side_of_a_partition_forms_a_ring() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -20,7 +20,7 @@ fn each_side_of_a_partition_sees_itself() -> rig::Result<()> {
     assert!(cluster.wait_for_ring(&[1, 2], SOON)?.quorate);
     assert!(!cluster.wait_for_ring(&[3], SOON)?.quorate);
 
-    // Straight into another one: the node in the middle changes sides.
+    // Directly to another partition: node 2 changes sides.
     cluster.partition(&[&[1], &[2, 3]])?;
     assert!(cluster.wait_for_ring(&[2, 3], SOON)?.quorate);
     assert!(!cluster.wait_for_ring(&[1], SOON)?.quorate);
@@ -41,7 +41,7 @@ fn each_side_of_a_partition_sees_itself() -> rig::Result<()> {
 }
 
 #[test]
-fn a_node_that_hears_nobody_is_left_out() -> rig::Result<()> {
+fn a_node_that_receives_nothing_leaves_the_ring() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -55,7 +55,7 @@ fn a_node_that_hears_nobody_is_left_out() -> rig::Result<()> {
     three.heal()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
 
-    // All of it lost is the same.
+    // A loss of 100 % has the same effect.
     three.loss_percent(100)?;
     cluster.wait_for_ring(&[1, 2], SOON)?;
     cluster.wait_for_ring(&[3], SOON)?;
@@ -65,7 +65,7 @@ fn a_node_that_hears_nobody_is_left_out() -> rig::Result<()> {
 }
 
 #[test]
-fn drops_have_one_direction_and_losses_a_chance() -> rig::Result<()> {
+fn drops_have_a_direction_and_losses_are_random() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -123,22 +123,22 @@ fn drops_have_one_direction_and_losses_a_chance() -> rig::Result<()> {
     Ok(())
 }
 
-/// Corosync wants a network where each hears each. Here it forms rings for ever, and in the
-/// meantime those concerned may answer with the ring they had before, quorate. What stands
-/// on it has to bear that.
+/// Corosync needs a network in which every node reaches every other. Otherwise it forms rings
+/// forever, and meanwhile the daemons concerned may still report an earlier ring as quorate.
+/// Programs on Corosync must bear that.
 #[test]
-fn two_that_do_not_hear_each_other_never_settle() -> rig::Result<()> {
+fn two_nodes_without_a_link_never_settle() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
     let cluster = Cluster::builder().start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
     cluster.cut_between(1, 3)?;
-    // One of the two or both, with the third or without.
+    // New rings have one of the two nodes or both, with or without the third.
     let mark = cluster.mark();
     let deadline = Instant::now() + SOON;
     while [1, 3].map(|node| rings_formed(&cluster, node, mark)).iter().all(|count| *count < 5) {
-        assert!(Instant::now() < deadline, "it settled");
+        assert!(Instant::now() < deadline, "the ring settled");
         std::thread::sleep(Duration::from_millis(20));
     }
     cluster.heal_all()?;
@@ -146,7 +146,7 @@ fn two_that_do_not_hear_each_other_never_settle() -> rig::Result<()> {
     Ok(())
 }
 
-/// How often a node's daemon has formed a ring since a mark.
+/// Returns the number of rings that a node's daemon has formed since a mark.
 fn rings_formed(cluster: &Cluster, node: u32, mark: u64) -> usize {
     let lines = cluster.node(node).daemon().unwrap().lines();
     let formed = |line: &&Line| line.number >= mark && line.text.contains("A new membership (");

@@ -1,5 +1,5 @@
-//! A cluster ends with its owner, and leaves no process, network, mount, shared memory or
-//! file: when it is dropped, when the test panics, and when the test is killed.
+//! A cluster ends with its owner and leaves no process, network, mount, shared memory or file
+//! behind: when it is dropped, when the test panics, and when the test is killed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use plainsong_tests::rig::{self, Cluster};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What there is of clusters, or could be, by names.
+/// Returns the processes and the directory of a cluster.
 fn traces(of: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mark = format!("PLAINSONG_RIG={}", of.display());
@@ -32,13 +32,13 @@ fn traces(of: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Where the log of a cluster is.
+/// Returns the directory of a cluster's log.
 fn out(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("out").join(name)
 }
 
-/// What there is outside of the cluster and may come from it. Others may do their own things
-/// in the meantime.
+/// Returns network interfaces, shared memory and mounts outside of the cluster that may come from
+/// it. Other tests may run at the same time.
 fn outside(of: &Path, daemons: &[u32]) -> Vec<String> {
     let names = |path: &str| {
         let names = fs::read_dir(path).unwrap().flatten().map(|entry| entry.file_name());
@@ -55,7 +55,7 @@ fn outside(of: &Path, daemons: &[u32]) -> Vec<String> {
     found
 }
 
-/// The networks of these nodes, by their numbers, as the kernel has them.
+/// Returns the network namespaces of the nodes.
 fn networks(cluster: &Cluster) -> BTreeSet<PathBuf> {
     let network = |process: u32| fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
     let nodes = cluster.nodes().iter().map(|node| network(node.daemon().unwrap().id()));
@@ -75,7 +75,7 @@ fn is_used(network: &Path) -> bool {
 fn until(what: &str, mut there: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !there() {
-        assert!(Instant::now() < deadline, "{what}: not within {SOON:?}");
+        assert!(Instant::now() < deadline, "{what}: did not happen within {SOON:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -88,7 +88,7 @@ fn a_dropped_cluster_is_gone() {
     let cluster = Cluster::builder().start().unwrap();
     cluster.wait_for_ring(&[1, 2, 3], SOON).unwrap();
     let (home, networks) = (cluster.directory().to_owned(), networks(&cluster));
-    // Whatever is in the way: a stopped daemon, programs with children of their own.
+    // Difficult cases: a paused daemon, and programs with children of their own.
     cluster.node(2).pause_daemon().unwrap();
     let mut command = cluster.node(3).command("sh");
     command.args(["-c", "sleep 1000 & setsid sleep 1001 & echo started; exec sleep 1002"]);
@@ -107,7 +107,7 @@ fn a_dropped_cluster_is_gone() {
 }
 
 #[test]
-fn a_test_that_panics_leaves_its_log_only() {
+fn a_test_that_panics_leaves_only_its_log() {
     if !rig::usable() {
         return;
     }
@@ -126,7 +126,7 @@ fn a_test_that_panics_leaves_its_log_only() {
     fs::remove_dir_all(out(name)).unwrap();
 }
 
-/// A process with a cluster of two nodes.
+/// A process that owns a cluster of two nodes.
 struct Owner {
     child: Child,
     home: PathBuf,
@@ -154,7 +154,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // A killed test leaves its log.
+        // A killed test leaves its log behind.
         let _ = fs::remove_dir_all(out(&format!("by_hand-{}", self.child.id())));
     }
 }
@@ -167,21 +167,21 @@ fn the_cluster_of_a_killed_test_is_removed() {
     let mut owner = Owner::new();
     assert!(traces(&owner.home).len() > 5);
     owner.kill();
-    until("the guard's work", || traces(&owner.home).is_empty());
+    until("removal by the guard", || traces(&owner.home).is_empty());
 }
 
 #[test]
-fn leftovers_are_removed_by_the_next_start_and_others_are_not() {
+fn the_next_start_removes_leftovers_but_not_running_clusters() {
     if !rig::usable() {
         return;
     }
     let living = Owner::new();
     let mut dead = Owner::new();
-    // Whoever kills all of a test's processes kills the guard, too.
+    // A tool that kills all processes of a test kills the guard as well.
     let killed = Command::new("kill").args(["-KILL", &dead.guard]).status().unwrap();
     assert!(killed.success());
     dead.kill();
-    assert!(traces(&dead.home).len() > 5, "nobody is there to remove it");
+    assert!(traces(&dead.home).len() > 5, "no guard is left to remove it");
 
     let next = Cluster::builder().nodes(1).start().unwrap();
     assert_eq!(traces(&dead.home), BTreeSet::new());
@@ -190,5 +190,5 @@ fn leftovers_are_removed_by_the_next_start_and_others_are_not() {
     drop(next);
     let home = living.home.clone();
     drop(living);
-    until("the guard's work", || traces(&home).is_empty());
+    until("removal by the guard", || traces(&home).is_empty());
 }

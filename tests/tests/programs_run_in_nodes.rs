@@ -1,5 +1,5 @@
-//! Programs run inside nodes: what they print and how they end, what they see of their node
-//! and of nothing else, and who may use its daemon.
+//! Programs inside nodes: their output and exit status, their isolation from other nodes and
+//! clusters, and the permission to use the daemon.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ fn shell(node: &Node, name: &str, script: &str) -> rig::Result<Program> {
 }
 
 #[test]
-fn what_programs_print_and_how_they_end_is_known() -> rig::Result<()> {
+fn the_output_and_status_of_programs_are_recorded() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -30,7 +30,7 @@ fn what_programs_print_and_how_they_end_is_known() -> rig::Result<()> {
     let third = counter.wait_for_line("at 3", SOON)?;
     assert_eq!((&*third.source, &*third.text), ("node 1 counter", "at 3"));
     counter.pause()?;
-    // What it printed before arrives; then another's line is followed by none of its own.
+    // Its earlier output arrives; then lines of another program are not followed by any of its own.
     let other = shell(two, "other", "echo out; echo error >&2; exec sleep 0.3")?;
     assert!(other.wait_exit(SOON)?.success());
     let texts: BTreeSet<_> = other.lines().into_iter().map(|line| line.text).collect();
@@ -48,7 +48,7 @@ fn what_programs_print_and_how_they_end_is_known() -> rig::Result<()> {
     let missing = one.spawn("missing", one.command("no-such-program"))?;
     missing.wait_for_line("No such file", SOON)?;
 
-    // All in one order, by time.
+    // All lines are in one order, by time.
     let logs = cluster.logs();
     assert!(logs.is_sorted_by_key(|line| line.at));
     assert!(logs.iter().enumerate().all(|(at, line)| line.number == at as u64));
@@ -58,11 +58,11 @@ fn what_programs_print_and_how_they_end_is_known() -> rig::Result<()> {
 }
 
 #[test]
-fn programs_see_their_node_only() -> rig::Result<()> {
+fn programs_see_only_their_node() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
-    // Two clusters that are alike.
+    // Two equal clusters.
     let cluster = Cluster::builder().start()?;
     let other = Cluster::builder().nodes(2).start()?;
     cluster.wait_for_ring(&[1, 2, 3], SOON)?;
@@ -72,7 +72,7 @@ fn programs_see_their_node_only() -> rig::Result<()> {
         let status = node.run("corosync-quorumtool", &["-s"])?;
         assert!(status.contains(&format!("Node ID:          {}\n", node.id())), "{status}");
         assert!(node.run("corosync-cpgtool", &[])?.contains("Group Name"));
-        // The daemon's socket has a name without a file: of all, just this one is there.
+        // The daemon's socket has an abstract name. Only this one is visible.
         let sockets = node.run("cat", &["/proc/net/unix"])?;
         assert_eq!(sockets.matches(" @cpg@").count(), 1, "{sockets}");
         let pid = node.run("cat", &["/run/corosync.pid"])?;
@@ -84,7 +84,7 @@ fn programs_see_their_node_only() -> rig::Result<()> {
         assert!(memory.iter().all(|name| name.contains(pid.trim())), "{memory:?}");
     }
 
-    // A test reaches a program's port from outside the node.
+    // A test connects to a program's port from outside the node.
     let address = (cluster.node(2).address(), 4000);
     let listener = cluster.node(2).within_network(|| TcpListener::bind(&address).unwrap())?;
     let connect = || TcpStream::connect(&address).unwrap();
@@ -100,7 +100,7 @@ fn programs_see_their_node_only() -> rig::Result<()> {
 }
 
 #[test]
-fn only_those_who_may_use_the_daemon() -> rig::Result<()> {
+fn only_permitted_users_can_use_the_daemon() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }

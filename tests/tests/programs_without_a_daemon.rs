@@ -1,5 +1,5 @@
-//! What the programs say where Corosync's daemon does not run, or does not let them in: one line
-//! with the remedy.
+//! Errors of the programs if Corosync's daemon is not running or rejects them: one line with the
+//! remedy.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use plainsong_tests::rig::{self, Cluster, Node, Program};
 
-/// What the rig and a loaded machine may take in all.
+/// Timeout that allows for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A user that no `uidgid.d` names.
-const STRANGER: u32 = 4321;
+/// A user id that no file in `uidgid.d` names.
+const UNPRIVILEGED: u32 = 4321;
 
 const PROGRAMS: [(&str, &[&str]); 3] = [
     (env!("CARGO_BIN_EXE_kv_under_test"), &["serve", "--listen", "127.0.0.1:0"]),
@@ -21,15 +21,15 @@ const PROGRAMS: [(&str, &[&str]); 3] = [
     (env!("CARGO_BIN_EXE_election_under_test"), &["run", "work"]),
 ];
 
-/// Runs the program in a node until it ends, which has to be for the reason told.
+/// Runs a program in a node and checks that it ends with this error.
 fn ends_with(
     node: &Node,
     uid: u32,
     program: &str,
     arguments: &[&str],
-    told: &str,
+    error: &str,
 ) -> rig::Result<()> {
-    // Where anybody may run it.
+    // A place from which every user may run it.
     let copy = node.directory().join("program");
     fs::copy(program, &copy).expect("a copy");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -40,13 +40,13 @@ fn ends_with(
     }
     let program: Program = node.spawn("program", command)?;
     assert_eq!(program.wait_exit(PATIENCE)?.code(), Some(1));
-    program.wait_for_line(told, PATIENCE)?;
+    program.wait_for_line(error, PATIENCE)?;
     assert_eq!(program.lines().len(), 1, "{:?}", program.lines());
     Ok(())
 }
 
 #[test]
-fn a_missing_daemon_and_a_missing_permission_are_told_with_their_remedy() -> rig::Result<()> {
+fn errors_about_a_missing_daemon_or_permission_name_the_remedy() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -54,7 +54,13 @@ fn a_missing_daemon_and_a_missing_permission_are_told_with_their_remedy() -> rig
     cluster.wait_for_ring(&[1], PATIENCE)?;
     let node = cluster.node(1);
     for (program, arguments) in PROGRAMS {
-        ends_with(node, STRANGER, program, arguments, "allow this user in /etc/corosync/uidgid.d")?;
+        ends_with(
+            node,
+            UNPRIVILEGED,
+            program,
+            arguments,
+            "allow this user in /etc/corosync/uidgid.d",
+        )?;
     }
     node.kill_daemon()?;
     for (program, arguments) in PROGRAMS {

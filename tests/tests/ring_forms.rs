@@ -1,4 +1,4 @@
-//! Daemons find each other and form one ring, in plain text or encrypted.
+//! Daemons find each other and form one ring, with and without encryption.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -8,7 +8,7 @@ use plainsong_tests::rig::{self, Cluster, Node};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A statistic of the daemon's network. The daemon refreshes them every second or so.
+/// Returns a statistic of the daemon's network. The daemon updates it about once per second.
 fn statistic(node: &Node, name: &str) -> rig::Result<u64> {
     let text = node.run("corosync-cmapctl", &["-m", "stats", "-g", name])?;
     Ok(text.trim().rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap())
@@ -42,7 +42,7 @@ fn three_nodes_form_an_encrypted_ring() -> rig::Result<()> {
 }
 
 #[test]
-fn a_node_with_another_key_stays_out() -> rig::Result<()> {
+fn a_node_with_a_wrong_key_cannot_join() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -59,7 +59,7 @@ fn a_node_with_another_key_stays_out() -> rig::Result<()> {
     three.start_daemon()?;
     let alone = cluster.wait_for_ring(&[3], SOON)?;
     assert!(!alone.quorate);
-    // It goes on knocking for longer than it takes to be let in.
+    // It keeps trying for longer than joining would take.
     let mut mark = cluster.mark();
     for _ in 0..10 {
         let refused = format!("Unable to decrypt packet from {}", three.address());
@@ -68,7 +68,7 @@ fn a_node_with_another_key_stays_out() -> rig::Result<()> {
     assert_eq!(one.membership()?, pair);
     assert_eq!(three.membership()?, alone);
 
-    // It was only for the key.
+    // With the right key it joins again.
     three.stop_daemon()?;
     fs::write(&key, right).unwrap();
     three.start_daemon()?;

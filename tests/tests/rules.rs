@@ -1,4 +1,4 @@
-//! Each rule of the protocol is named where it is kept and where it is tested.
+//! Checks that each rule of the protocol is named by code and by tests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;

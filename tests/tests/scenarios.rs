@@ -1,4 +1,5 @@
-//! Every story in `scenarios/` goes as it is written there. `REWRITE=1` records them anew.
+//! Plays every scenario in `scenarios/` and compares the events with the recorded ones. `REWRITE=1`
+//! records them anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -15,11 +16,11 @@ macro_rules! scenarios {
         )*
 
         #[test]
-        fn every_story_is_played() {
+        fn every_scenario_file_is_played() {
             let played: BTreeSet<_> = [$(concat!(stringify!($name), ".txt")),*].map(String::from).into();
             let files = std::fs::read_dir(DIRECTORY).unwrap();
-            let told = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-            assert_eq!(told.collect::<BTreeSet<_>>(), played);
+            let found = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            assert_eq!(found.collect::<BTreeSet<_>>(), played);
         }
     };
 }
@@ -33,13 +34,12 @@ scenarios! {
     entries_from_the_store
     figure_8
     forced_new_cluster
-    hole_before_a_ring_change
-    idle_wake_up
-    join
-    laggard_behind_a_snapshot
+    lagging_replica_installs_a_snapshot
     learner_outlives_the_voters
     lost_quorum_and_its_return
-    old_cluster_speaks_beside_a_forced_one
+    message_lost_before_a_ring_change
+    new_learner_fetches_the_log
+    old_cluster_reappears_beside_a_forced_one
     partition_and_heal
     read_of_an_earlier_epoch
     read_over_a_partition
@@ -49,9 +49,10 @@ scenarios! {
     silent_gap
     straddled_message
     two_clusters_in_one_group
-    two_voters_at_once
+    two_voters_admitted_at_once
     voter_replaced_after_a_wiped_disk
-    voter_wiped_while_it_is_taken_in
+    voter_wiped_while_it_is_admitted
+    wake_up_in_an_idle_group
 }
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");

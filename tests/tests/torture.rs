@@ -1,5 +1,5 @@
-//! A short run of `tests/torture`: kv on three nodes of Corosync while faults happen.
-//! `PLAINSONG_TORTURE_MINUTES` in the environment makes it longer; the seed is the time.
+//! A short run of `tests/torture` on three Corosync nodes. `PLAINSONG_TORTURE_MINUTES` in the
+//! environment sets its length in minutes; the seed is the current time.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use plainsong_tests::rig;
 
 #[test]
-fn nothing_is_lost_or_done_twice_while_everything_fails() {
+fn random_faults_lose_nothing_and_apply_nothing_twice() {
     if !rig::usable() {
         return;
     }
@@ -20,5 +20,5 @@ fn nothing_is_lost_or_done_twice_while_everything_fails() {
         .args(["--minutes", &minutes, "--seed", &seed])
         .status()
         .expect("the program runs");
-    assert!(status.success(), "its words are above, and its log is in tests/out");
+    assert!(status.success(), "its output is above, its log is in tests/out");
 }

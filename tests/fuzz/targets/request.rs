@@ -1,4 +1,4 @@
-//! What clients of the programs send.
+//! Requests of clients of the programs.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use service_lib::resp::{Decoder, Limits};
 
 const LIMITS: Limits = Limits { arguments_max: 64, line_bytes_max: 256, request_bytes_max: 4096 };
 
-// The first byte tells how the rest is cut, as a socket would.
+// The first byte selects how the rest is split into reads, as by a socket.
 fuzz_target!(|data: &[u8]| {
     let Some((cut, data)) = data.split_first() else { return };
     let mut decoder = Decoder::new(LIMITS);

@@ -1,4 +1,4 @@
-//! What kv's state is restored from; what it understood, it writes again.
+//! The state of kv in a snapshot. State that is restored must be written again as the same bytes.
 #![no_main]
 
 use kv::KvStore;

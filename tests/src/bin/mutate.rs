@@ -1,4 +1,4 @@
-//! Breaks one rule at a time and looks whether it is noticed (`tests/mutate`).
+//! Breaks one rule at a time and runs the check that must detect it (`tests/mutate`).
 
 #![allow(missing_docs, reason = "a program")]
 
@@ -11,23 +11,23 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use plainsong_tests::mutation::{Mutation, Outcome, Scratch, run, with_table};
 
-/// Where the table is, in the repository.
+/// Path of the document with the table, relative to the repository.
 const DOCUMENT: &str = "docs/simulation.md";
 
 /// Applies mutations, the patches in tests/mutations, one at a time to a copy of the repository,
-/// and runs the check that each names. Fails if one is not noticed.
+/// and runs the check that each names. Fails if one is not detected.
 #[derive(Parser)]
 #[command(name = "tests/mutate", arg_required_else_help = true)]
 struct Arguments {
-    /// Mutations, by their names.
+    /// Names of mutations.
     names: Vec<String>,
     /// Run all, and rewrite the table in docs/simulation.md.
     #[arg(long, conflicts_with_all = ["names", "sample", "check"])]
     all: bool,
-    /// Run that many, others each day.
+    /// Run N mutations, different ones each day.
     #[arg(long, value_name = "N", conflicts_with_all = ["names", "check"])]
     sample: Option<usize>,
-    /// Days since 1970, to repeat a sample; today by default.
+    /// Days since 1970, to repeat a sample [default: today].
     #[arg(long, requires = "sample")]
     day: Option<u64>,
     /// Only check that all patches apply.
@@ -61,7 +61,7 @@ fn main() -> io::Result<ExitCode> {
                 println!("{name}: caught by {by} in {seconds} s: {what}")
             }
             Outcome::Missed => println!("{name}: NOT caught in {seconds} s"),
-            Outcome::Broken(why) => println!("{name}: cannot be tried\n{why}"),
+            Outcome::Broken(why) => println!("{name}: does not build\n{why}"),
         }
         outcomes.push((mutation, outcome));
     }
@@ -95,7 +95,7 @@ fn named(all: Vec<Mutation>, names: &[String]) -> io::Result<Vec<Mutation>> {
     Ok(all.into_iter().filter(|mutation| names.contains(&mutation.name)).collect())
 }
 
-/// Returns as many as that, from another place of the list each day.
+/// Returns `count` mutations, from a different place of the list each day.
 fn sample(all: &[Mutation], count: usize, day: u64) -> Vec<Mutation> {
     println!("sample of day {day}");
     let count = count.min(all.len());

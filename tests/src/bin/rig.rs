@@ -1,7 +1,6 @@
-//! Starts a cluster to try things in by hand, until its standard input ends:
-//! `rig [NODES]`.
+//! Starts a cluster for experiments by hand, which ends with the standard input: `rig [NODES]`.
 //!
-//! Says how to get into each node. Killed in whatever way, it leaves nothing behind.
+//! Prints a command to enter each node. It leaves nothing behind, even if it is killed.
 
 use std::time::Duration;
 

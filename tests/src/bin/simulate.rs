@@ -1,4 +1,4 @@
-//! Runs simulated groups, one for each seed, and tells in one line how it went.
+//! Runs simulated groups, one for each seed, and prints a summary in one line.
 
 #![allow(missing_docs, reason = "a program")]
 
@@ -13,20 +13,20 @@ use clap::Parser;
 use plainsong::testing::Report;
 use plainsong_tests::simulation::{Failure, run_seed, trace_seed};
 
-/// Simulated groups under every fault there is; each seed draws a world of its own.
+/// Simulates groups of replicas with random faults, one world per seed.
 #[derive(Parser)]
 #[command(name = "tests/simulate")]
 struct Arguments {
-    /// How many seeds.
+    /// Number of seeds.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// The first of them.
+    /// First seed.
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// Tells what happens, line by line.
+    /// Print a trace of every event.
     #[arg(long)]
     trace: bool,
-    /// Goes on after a failure.
+    /// Continue after a failure, and print more statistics.
     #[arg(long)]
     keep_going: bool,
 }
@@ -41,7 +41,7 @@ struct Sum {
     simulated: Duration,
     slowest: (Duration, u64),
     longest: (Duration, u64),
-    /// Of all reports, whatever the order in which they came.
+    /// Combined hash of all reports; their order does not matter.
     fingerprint: u64,
     failures: Vec<(u64, Failure)>,
 }
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let sum = run(&arguments);
     for (seed, Failure(what)) in &sum.failures {
         println!("seed {seed}: {what}");
-        println!("  again, told line by line: tests/simulate --first {seed} --trace");
+        println!("  to trace it: tests/simulate --first {seed} --trace");
     }
     println!(
         "{} seeds, {} commits, {} violations, {:.2} simulated hours, fingerprint {:016x}",
@@ -77,14 +77,14 @@ fn main() -> ExitCode {
     if sum.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Hashes what a seed came to: its commits, messages, epochs, duration and network faults.
+/// Returns a hash of a seed's report: its commits, messages, epochs, duration and network faults.
 fn fingerprint(seed: u64, report: &Report) -> u64 {
     let mut hasher = DefaultHasher::new();
     (seed, report).hash(&mut hasher);
     hasher.finish()
 }
 
-/// Runs the seeds on all cores; after the first failure only seeds before it.
+/// Runs the seeds on all cores. After a failure, only smaller seeds still run.
 fn run(arguments: &Arguments) -> Sum {
     let last = arguments.first.saturating_add(arguments.seeds);
     let next = AtomicU64::new(arguments.first);

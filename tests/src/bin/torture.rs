@@ -1,4 +1,4 @@
-//! Real groups that fail, for as long as wanted.
+//! Runs real groups under random faults (`tests/torture`).
 
 #![allow(missing_docs, reason = "a program")]
 
@@ -8,26 +8,27 @@ use std::time::Duration;
 use clap::Parser;
 use plainsong_tests::torture::{self, Fault, Options, hostile};
 
-/// Replicas of kv on real Corosync daemons, each on a node of its own, with clients, while
-/// faults happen that are drawn from a seed. Needs root, and corosync, iproute2 and nftables.
+/// Runs replicas of kv, lock and election on real Corosync daemons, each node in a network of its
+/// own, with clients, while random faults happen. Needs root, and what `tests/run --prepare`
+/// installs.
 ///
-/// Each round is told in a line; a table comes at the end. Fails when something was lost,
-/// applied twice, read stale, different at two replicas, or did not recover; then the log of
-/// all that happened stays in tests/out. Faults are drawn the same for the same seed, but the
-/// processes and the network are real: the same seed need not find the same again.
+/// Prints a line for each round and a table at the end. Fails if a command was lost or applied
+/// twice, a read was stale, replicas differ, or the group did not recover; then the log of all
+/// events stays in tests/out. The same seed draws the same faults, but processes and networks are
+/// real, so a failure may not repeat.
 #[derive(Parser)]
 #[command(name = "tests/torture")]
 struct Arguments {
-    /// How many minutes.
+    /// Duration in minutes.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// How many nodes.
+    /// Number of nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=7))]
     nodes: u32,
-    /// Draws the faults. Drawn itself if it is not given.
+    /// Seed of the faults [default: the process id].
     #[arg(long)]
     seed: Option<u64>,
-    /// Only these faults; may be given several times.
+    /// Draw only this fault; may be repeated.
     #[arg(long, value_enum)]
     only: Vec<Fault>,
     #[arg(long, hide = true)]
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         }
         Err(failure) => {
             eprintln!("{failure}");
-            eprintln!("again: {options}");
+            eprintln!("to repeat: {options}");
             ExitCode::FAILURE
         }
     }

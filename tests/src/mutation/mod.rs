@@ -1,6 +1,8 @@
-//! Mutations: patches in `tests/mutations` that break one rule each. Some check must notice each.
+//! Mutations: patches in `tests/mutations` that break one rule each. Some check must detect each of
+//! them.
 //!
-//! A file begins with three lines, and a unified diff follows, with paths in the repository:
+//! A file begins with three lines, followed by a unified diff whose paths are relative to the
+//! repository:
 //!
 //! ```text
 //! Rule: P2
@@ -8,10 +10,10 @@
 //! Caught-by: test -p plainsong-storage --lib syncs
 //! ```
 //!
-//! `Rule` has labels of `docs/protocol.md` (`P2`, or `P2, L6`), or `contract` and the name of a case of a
-//! conformance suite, or the name of a program in `examples`. `Caught-by` is one of:
+//! `Rule` has labels of `docs/protocol.md` (`P2`, or `P2, L6`), or `contract` and the name of a
+//! case of a conformance suite, or the name of a program in `examples`. `Caught-by` is one of:
 //!
-//! | `Caught-by:` | what runs |
+//! | `Caught-by:` | check |
 //! | --- | --- |
 //! | `simulation` | seeds from 0 on |
 //! | `simulation seed 46` | that seed |
@@ -30,7 +32,7 @@ pub use self::scratch::Scratch;
 pub use self::table::with_table;
 use crate::rules::Label;
 
-/// The folder of the patches, in the repository.
+/// Directory of the patches, relative to the repository.
 pub const FOLDER: &str = "tests/mutations";
 
 /// A patch that breaks a rule.
@@ -38,26 +40,26 @@ pub const FOLDER: &str = "tests/mutations";
 pub struct Mutation {
     /// The name of its file, without `.patch`.
     pub name: String,
-    /// What it breaks.
+    /// The broken rules.
     pub rule: Rule,
-    /// What it breaks, in a sentence.
+    /// Description of the effect, as a sentence.
     pub breaks: String,
-    /// What notices it.
+    /// The check that detects it.
     pub caught_by: Check,
 }
 
-/// What a mutation breaks.
+/// The rules that a mutation breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Rules of the protocol.
     Protocol(Vec<Label>),
     /// A case of the conformance suite for transports or stores.
     Contract(String),
-    /// What a program in `examples` promises.
+    /// The guarantees of a program in `examples`.
     Program(String),
 }
 
-/// What notices a mutation.
+/// A check that detects a mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// The simulation, by this seed or by any.
@@ -69,11 +71,11 @@ pub enum Check {
 }
 
 impl Mutation {
-    /// Reads all mutations of a repository, by their names.
+    /// Reads all mutations of a repository, sorted by name.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or that is no mutation.
+    /// If a file cannot be read or is not a mutation.
     pub fn all(root: &Path) -> io::Result<Vec<Self>> {
         let mut mutations = Vec::new();
         for entry in fs::read_dir(root.join(FOLDER))? {
@@ -86,16 +88,16 @@ impl Mutation {
         Ok(mutations)
     }
 
-    /// The path of its patch, in the repository.
+    /// Returns the path of its patch, relative to the repository.
     pub fn path(&self) -> String {
         format!("{FOLDER}/{}.patch", self.name)
     }
 
-    /// Reads a patch file. `path` is its path in the repository.
+    /// Parses a patch file. `path` is its path relative to the repository.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in a line that names it.
+    /// Describes the problem in a line that begins with `path`.
     pub fn parse(path: &str, text: &str) -> Result<Self, String> {
         let wrong = |what: &str| format!("{path}: {what}");
         let file = path.rsplit('/').next().unwrap_or(path);
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_header_is_refused() {
+    fn an_incomplete_header_is_rejected() {
         for header in [
             "Rule: P2\nBreaks: b",
             "Rule: P2\nBreaks:\nCaught-by: simulation",

@@ -8,36 +8,36 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Check, Mutation, Scratch};
 
-/// A check that takes longer hangs, which is noticed as well.
+/// Timeout of a check. A mutation that makes the check hang is detected, too.
 const CHECK_MAX: Duration = Duration::from_secs(300);
-/// Longer than any build takes, on a slow machine that has other work.
+/// Timeout of a build, generous enough for a slow and busy machine.
 const BUILD_MAX: Duration = Duration::from_secs(3600);
 
-/// Characters of what a check said.
+/// Maximum number of characters kept of a check's message.
 const WHAT_MAX: usize = 160;
 
-/// What became of a mutation.
+/// The result of running a mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A check noticed it: which, and what it said.
+    /// A check detected it.
     Caught {
-        /// A seed, a test or a scenario.
+        /// The seed, test or scenario that failed.
         by: String,
-        /// The first line of what it said.
+        /// The first line of its message.
         what: String,
     },
     /// The check passed.
     Missed,
-    /// It does not apply, or does not compile.
+    /// The patch does not apply, or the code does not compile.
     Broken(String),
 }
 
-/// Applies a mutation, and runs what it says to be caught by. The simulation runs `seeds` seeds,
-/// after the one that the mutation names.
+/// Applies a mutation and runs the check that it names. The simulation first runs the seed that the
+/// mutation names, if any, and then seeds 0 to `seeds`.
 ///
 /// # Errors
 ///
-/// A program that cannot be run, or a file that cannot be written.
+/// If a program cannot be run or a file cannot be written.
 pub fn run(scratch: &Scratch, mutation: &Mutation, seeds: u64) -> io::Result<Outcome> {
     scratch.restore()?;
     if let Err(error) = scratch.apply(mutation) {
@@ -45,7 +45,7 @@ pub fn run(scratch: &Scratch, mutation: &Mutation, seeds: u64) -> io::Result<Out
     }
     let outcome = match &mutation.caught_by {
         Check::Simulation(named) => {
-            // As `tests/simulate` does.
+            // The same build as in `tests/simulate`.
             let simulate_bin = ["-p", "plainsong-tests", "--bin", "simulate"];
             let arguments = [&["build", "--quiet", "--profile", "simulation"], &simulate_bin[..]];
             if let Some(broken) = build(scratch, &arguments.concat())? {
@@ -83,7 +83,7 @@ fn simulate(scratch: &Scratch, first: u64, seeds: u64) -> io::Result<Outcome> {
     })
 }
 
-/// Builds with cargo; returns why that is not possible.
+/// Builds with cargo. Returns an outcome if the build fails.
 fn build(scratch: &Scratch, arguments: &[&str]) -> io::Result<Option<Outcome>> {
     let mut command = scratch.command("cargo");
     command.args(arguments);
@@ -94,7 +94,7 @@ fn build(scratch: &Scratch, arguments: &[&str]) -> io::Result<Option<Outcome>> {
 
 fn test(scratch: &Scratch, arguments: &[String]) -> io::Result<Outcome> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    // What does not compile is noticed by nobody.
+    // A mutation that does not compile is not detected by any check.
     if let Some(broken) =
         build(scratch, &[&["test", "--quiet", "--no-run"], &arguments[..]].concat())?
     {
@@ -122,12 +122,12 @@ fn test(scratch: &Scratch, arguments: &[String]) -> io::Result<Outcome> {
 }
 
 struct Ended {
-    /// `None` if it was stopped because it took too long.
+    /// `None` if it was killed because it took too long.
     status: Option<ExitStatus>,
     text: String,
 }
 
-/// Runs a command to its end, and everything that it has started.
+/// Runs a command to its end, or kills it after `most`, with all processes that it started.
 fn end(mut command: Command, most: Duration) -> io::Result<Ended> {
     let (mut reader, writer) = io::pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer).process_group(0);
@@ -148,7 +148,7 @@ fn end(mut command: Command, most: Duration) -> io::Result<Ended> {
         }
         thread::sleep(Duration::from_millis(20));
     };
-    // Also ends what it has left behind.
+    // Also kills processes that it has left behind.
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
         let _ = kill_process_group(group, Signal::KILL);
     }

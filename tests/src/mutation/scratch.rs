@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use super::Mutation;
 
-/// A copy of the repository in which mutations are built, beside its own target folder.
+/// A copy of the repository in which mutations are built, with a target directory of its own.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     root: PathBuf,
@@ -15,12 +15,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A copy of the repository at `root` as it stands there, committed or not. It stays for the
-    /// next run, so that only what has changed is built again.
+    /// Copies the repository at `root`, including uncommitted changes. The copy is kept for the
+    /// next run, so that only changed files are rebuilt.
     ///
     /// # Errors
     ///
-    /// A file that cannot be copied.
+    /// If a file cannot be copied.
     pub fn new(root: &Path) -> io::Result<Self> {
         let root = root.canonicalize()?;
         let target = env::var_os("CARGO_TARGET_DIR")
@@ -31,11 +31,11 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Makes the copy equal to the repository. Files that are equal are not touched.
+    /// Makes the copy equal to the repository. Equal files are not touched.
     ///
     /// # Errors
     ///
-    /// A file that cannot be copied.
+    /// If a file cannot be copied.
     pub fn restore(&self) -> io::Result<()> {
         let files = Command::new("git")
             .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
@@ -67,17 +67,18 @@ impl Scratch {
     ///
     /// # Errors
     ///
-    /// Why it does not apply.
+    /// If the patch does not apply, with the reason.
     pub fn apply(&self, mutation: &Mutation) -> io::Result<()> {
         git_apply(&self.tree, &self.root.join(mutation.path()), &[])
     }
 
-    /// A program that was built there, by its path in the target folder.
+    /// Returns a command for a program that was built in the copy. `path` is relative to the target
+    /// directory.
     pub fn program(&self, path: &str) -> Command {
         self.command(self.target.join(path))
     }
 
-    /// A command in the copy, with its own target folder.
+    /// Returns a command that runs in the copy, with the copy's target directory.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
@@ -91,7 +92,7 @@ impl Mutation {
     ///
     /// # Errors
     ///
-    /// Why not.
+    /// If it does not apply, with the reason.
     pub fn applies(&self, root: &Path) -> io::Result<()> {
         let root = root.canonicalize()?;
         git_apply(&root, &root.join(self.path()), &["--check"])
@@ -100,7 +101,7 @@ impl Mutation {
 
 fn git_apply(folder: &Path, patch: &Path, options: &[&str]) -> io::Result<()> {
     let mut command = Command::new("git");
-    // Not as a part of a repository around the folder.
+    // Prevents git from finding a repository around the directory.
     command.env("GIT_CEILING_DIRECTORIES", folder.parent().unwrap_or(folder));
     let output = command.arg("apply").args(options).arg(patch).current_dir(folder).output()?;
     if output.status.success() {
@@ -109,7 +110,7 @@ fn git_apply(folder: &Path, patch: &Path, options: &[&str]) -> io::Result<()> {
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Removes what the repository does not have, but for what tests have written.
+/// Removes files that the repository does not have, except for the output of tests.
 fn remove_others(tree: &Path, folder: &Path, files: &BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(tree.join(folder))? {
         let entry = entry?;

@@ -5,13 +5,13 @@ use super::{Mutation, Outcome};
 const BEGIN: &str = "<!-- mutations: written by tests/mutate --all -->\n";
 const END: &str = "<!-- mutations: end -->\n";
 
-/// Puts the table of all mutations and what caught them into a document, between its two marks.
+/// Writes the table of all mutations and their outcomes into a document, between two marks.
 ///
 /// # Errors
 ///
-/// If the document has no such marks.
+/// If the document does not have these marks.
 pub fn with_table(document: &str, outcomes: &[(Mutation, Outcome)]) -> Result<String, String> {
-    let missing = || format!("there is no pair of lines {BEGIN}{END}");
+    let missing = || format!("the document has no pair of lines {BEGIN}{END}");
     let (before, rest) = document.split_once(BEGIN).ok_or_else(missing)?;
     let (_, after) = rest.split_once(END).ok_or_else(missing)?;
     let mut table = String::from(

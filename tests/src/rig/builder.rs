@@ -14,10 +14,10 @@ use super::log::Log;
 use super::switch::Switch;
 use super::{Cluster, Error, Node, Result, output};
 
-/// As many nodes as a cluster may have.
+/// Maximum number of nodes of a cluster.
 const NODES_MAX: u32 = 16;
 
-/// What a new [`Cluster`] will be like.
+/// Options of a new [`Cluster`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -33,60 +33,62 @@ impl Builder {
         new.token_ms(500)
     }
 
-    /// What its directories are called. Without it, the test's name.
+    /// Sets the name of its directories. Default: the name of the test.
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
 
-    /// The number of nodes, 1 to 16. They are numbered from 1. Without it there are 3.
+    /// Sets the number of nodes, 1 to 16. Nodes are numbered from 1. Default: 3.
     pub fn nodes(mut self, nodes: u32) -> Self {
         self.config.set_nodes(nodes);
         self
     }
 
-    /// After how many milliseconds without the token the ring breaks; Corosync then takes 1.2
-    /// times as long again to form another. Too low, and a busy machine breaks rings by
-    /// itself; too high, and each test of a fault takes as much longer. Without it 500.
+    /// Sets the token timeout in milliseconds: the ring breaks after this time without the token,
+    /// and Corosync then takes 1.2 times as long to form another. If it is too low, a busy machine
+    /// breaks rings by itself; if it is too high, tests of faults take longer. Default: 500.
     pub fn token_ms(self, token_ms: u32) -> Self {
         self.setting("totem", "token", &token_ms.to_string())
     }
 
-    /// Whether the daemons encrypt and authenticate what they send (AES-256, SHA-256), with
-    /// one new key in each one's `authkey`. Without it they do not.
+    /// Makes the daemons encrypt and authenticate their messages (AES-256, SHA-256), with a new key
+    /// in each node's `authkey`. Default: false.
     pub fn encrypted(mut self, encrypted: bool) -> Self {
         self.encrypted = encrypted;
         let (cipher, hash) = if encrypted { ("aes256", "sha256") } else { ("none", "none") };
         self.setting("totem", "crypto_cipher", cipher).setting("totem", "crypto_hash", hash)
     }
 
-    /// Lets programs of this user use the daemons, which else only those of root may.
+    /// Permits programs of this user to use the daemons. By default only programs of root may.
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.uids.push(uid);
         self
     }
 
-    /// Any setting of `corosync.conf`, for example `("logging", "debug", "on")`. It replaces
-    /// what the rig would set.
+    /// Adds a setting to `corosync.conf`, for example `("logging", "debug", "on")`. It replaces the
+    /// rig's own value.
     pub fn setting(mut self, section: &str, key: &str, value: &str) -> Self {
         self.config.set(section, key, value);
         self
     }
 
-    /// Makes the nodes and starts their daemons. It does not wait until they are in a ring:
-    /// [`Cluster::wait_for_ring`] does.
+    /// Creates the nodes and starts their daemons. Does not wait until they form a ring; see
+    /// [`Cluster::wait_for_ring`].
     ///
-    /// Removes leftovers of clusters whose test processes are dead.
+    /// Also removes leftovers of clusters whose test processes are dead.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if there can be none on this machine, [`Error::Invalid`] for a
-    /// number of nodes that cannot be, others if the system refuses something.
+    /// [`Error::Unavailable`] if clusters cannot run on this machine, [`Error::Invalid`] for an
+    /// invalid number of nodes, others if a system call or a program fails.
     pub fn start(self) -> Result<Cluster> {
         available().map_err(Error::Unavailable)?;
         let nodes = self.config.nodes();
         if !(1..=NODES_MAX).contains(&nodes) {
-            return Err(Error::Invalid(format!("{nodes} nodes, of 1 to {NODES_MAX}")));
+            return Err(Error::Invalid(format!(
+                "{nodes} nodes; the number must be 1 to {NODES_MAX}"
+            )));
         }
         let name = self.name.clone().unwrap_or_else(test_name);
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c), "-");
@@ -102,7 +104,7 @@ impl Builder {
         let home = Home::new(name)?;
         let guard = Guard::over(home.path())?;
         let nodes = self.config.nodes();
-        // As many bridges as there can be parts.
+        // One bridge for each possible part of the network.
         let switch = Arc::new(Switch::new(home.path(), nodes)?);
         let nodes: Result<Vec<Node>> =
             (1..=nodes).map(|id| Node::new(id, home.path(), &switch, log)).collect();
@@ -117,7 +119,7 @@ impl Builder {
         Ok(cluster)
     }
 
-    /// A new key, if there is to be one.
+    /// Creates a new key if messages are encrypted.
     fn key(&self, directory: &Path) -> Result<Option<Vec<u8>>> {
         if !self.encrypted {
             return Ok(None);
@@ -127,7 +129,7 @@ impl Builder {
         fs::read(&path).map(Some).map_err(Error::system(format!("read {}", path.display())))
     }
 
-    /// Writes what is in a node's `/etc/corosync`.
+    /// Writes the files in a node's `/etc/corosync`.
     fn configure(&self, etc: &Path, key: Option<&[u8]>) -> Result<()> {
         let write = |name: &str, mode: u32, content: &[u8]| {
             let path = etc.join(name);
@@ -148,7 +150,7 @@ impl Builder {
     }
 }
 
-/// The name of the test that runs in this thread, after that of its file.
+/// Returns the name of this thread's test, after the name of its file.
 fn test_name() -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let file = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -161,7 +163,8 @@ fn test_name() -> String {
     }
 }
 
-/// Where the log of a cluster goes: the second of a name in this process gets a number.
+/// Returns the directory of a cluster's log. If a name is used again in this process, a number is
+/// appended.
 fn out(name: &str) -> PathBuf {
     static TAKEN: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);

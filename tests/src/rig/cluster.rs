@@ -6,27 +6,25 @@ use std::time::{Duration, Instant};
 use super::guard::Guard;
 use super::home::Home;
 use super::log::{Line, Log};
-use super::program::LOOK;
+use super::program::POLL;
 use super::switch::Switch;
 use super::{Builder, Error, Membership, Node, Result};
 
-/// A cluster of Corosync daemons on this machine, each in a [`Node`] of its own. It ends
-/// when it is dropped, with all that runs in it.
-///
-/// Any thread may use it.
+/// A cluster of Corosync daemons on this machine, each in a [`Node`] of its own. Dropping it ends
+/// all of its processes. Can be shared by threads.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
     switch: Arc<Switch>,
-    /// None once it has done its work.
+    /// `None` once the cluster has been removed.
     guard: Option<Guard>,
-    /// After the guard, which removes what is locked in here.
+    /// Dropped after the guard, which removes this directory while it is locked.
     home: Home,
     log: Arc<Log>,
 }
 
 impl Cluster {
-    /// What a new cluster will be like: three nodes in plain text, unless told otherwise.
+    /// Returns the options of a new cluster. Default: three nodes, not encrypted.
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -41,11 +39,11 @@ impl Cluster {
         Self { nodes, switch, guard: Some(guard), home, log }
     }
 
-    /// A node, by its number from 1.
+    /// Returns a node by its number, from 1.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// If there is no such node.
     #[track_caller]
     pub fn node(&self, id: u32) -> &Node {
         let node = self.nodes.iter().find(|node| node.id() == id);
@@ -53,23 +51,23 @@ impl Cluster {
         node
     }
 
-    /// All nodes, by their numbers.
+    /// Returns all nodes in the order of their numbers.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Its directory, which goes with it.
+    /// Returns the cluster's directory, which is removed with the cluster.
     pub fn directory(&self) -> &Path {
         self.home.path()
     }
 
-    /// The process that removes the cluster when this one dies.
+    /// Returns the id of the guard, the process that removes the cluster when this process dies.
     pub fn guard_id(&self) -> Option<u32> {
         self.guard.as_ref().map(Guard::id)
     }
 
-    /// Divides the network: each part hears only itself. A node in no part hears nobody.
-    /// Replaces what cuts and partitions there were, but not what nodes drop and lose.
+    /// Splits the network into parts without a connection. A node in none of the parts is isolated.
+    /// Replaces earlier cuts and partitions, but not the packet filters of nodes.
     ///
     /// # Errors
     ///
@@ -77,7 +75,7 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// If there is no such node, or it is in two parts.
+    /// If a node does not exist or is in two parts.
     #[track_caller]
     pub fn partition(&self, parts: &[&[u32]]) -> Result<()> {
         let named = parts.concat();
@@ -94,7 +92,7 @@ impl Cluster {
         self.switch.place(&places).map_err(|error| self.log.trouble(error))
     }
 
-    /// Drops all that two nodes send to each other. Others may still hear both.
+    /// Drops all packets between two nodes. Other nodes still reach both.
     ///
     /// # Errors
     ///
@@ -102,14 +100,14 @@ impl Cluster {
     ///
     /// # Panics
     ///
-    /// If there is no such node.
+    /// If a node does not exist.
     #[track_caller]
     pub fn cut_between(&self, one: u32, other: u32) -> Result<()> {
         self.node(one).drop_from(other)?;
         self.node(other).drop_from(one)
     }
 
-    /// Ends all faults of the network. What is paused, stopped or killed stays so.
+    /// Ends all faults of the network. Paused, stopped and killed processes are not changed.
     ///
     /// # Errors
     ///
@@ -121,34 +119,34 @@ impl Cluster {
         self.nodes.iter().try_for_each(Node::clear_filter)
     }
 
-    /// Waits until the daemons of exactly these nodes are in one ring, by what each of them
-    /// says.
+    /// Waits until the daemons of exactly these nodes report that they form one ring.
     ///
-    /// A daemon tells the last ring that was completed, even while it forms another. So after
-    /// a fault first wait for what it does, and only after it is healed for the whole ring.
+    /// A daemon reports the last completed ring, even while it forms another. So after a fault,
+    /// first wait for the effect of the fault; wait for the whole ring only after the fault is
+    /// healed.
     ///
     /// # Errors
     ///
-    /// [`Error::Late`], with what each of them said last.
+    /// [`Error::Late`], with the last answer of each daemon.
     ///
     /// # Panics
     ///
-    /// If there is no such node, or none was named.
+    /// If `nodes` is empty or names a node that does not exist.
     #[track_caller]
     pub fn wait_for_ring(&self, nodes: &[u32], within: Duration) -> Result<Membership> {
         let mut wanted = nodes.to_vec();
         wanted.sort_unstable();
         let nodes: Vec<&Node> = wanted.iter().map(|id| self.node(*id)).collect();
-        assert!(!nodes.is_empty(), "a ring of no nodes");
+        assert!(!nodes.is_empty(), "a ring needs at least one node");
         let began = Instant::now();
         let mut before = None;
         loop {
-            let said: Vec<_> = nodes.iter().map(|node| node.ask()).collect();
-            let mut answers = said.iter().flatten();
+            let reports: Vec<_> = nodes.iter().map(|node| node.ask()).collect();
+            let mut answers = reports.iter().flatten();
             let first = answers.next().filter(|first| first.members == wanted);
             let all = answers.filter(|next| Some(*next) == first).count() == nodes.len() - 1;
             let ring = first.filter(|_| all).cloned();
-            // One answer may be half old.
+            // A single answer may mix old and new values.
             if ring == before
                 && let Some(ring) = ring
             {
@@ -157,35 +155,35 @@ impl Cluster {
             }
             before = ring;
             if began.elapsed() >= within {
-                let say = |(node, said): (&&Node, &Result<Membership>)| match said {
+                let show = |(node, reports): (&&Node, &Result<Membership>)| match reports {
                     Ok(membership) => format!("node {}: {membership}", node.id()),
                     Err(error) => format!("node {}: {error}", node.id()),
                 };
-                let last = nodes.iter().zip(&said).map(say).collect::<Vec<_>>().join("; ");
+                let last = nodes.iter().zip(&reports).map(show).collect::<Vec<_>>().join("; ");
                 let what = format!("a ring of {wanted:?}");
                 return Err(self.log.trouble(Error::Late { what, within, last }));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
         }
     }
 
-    /// Whatever was said in the cluster so far, merged by the time of arrival: by its daemons
-    /// and programs, and by the rig of what it did.
+    /// Returns the log of the cluster: the output of its daemons and programs and the actions of
+    /// the rig, in the order of arrival.
     pub fn logs(&self) -> Vec<Line> {
         self.log.lines()
     }
 
-    /// A place in the log: lines that arrive from now on have this number or a higher one.
+    /// Returns a position in the log: later lines have this number or a higher one.
     pub fn mark(&self) -> u64 {
         self.log.mark()
     }
 
-    /// Adds a line to the log, which will be kept: the test is about to fail without a panic.
+    /// Adds a line to the log and keeps the log. For a test that is about to fail without a panic.
     pub fn keep(&self, why: &str) {
         self.log.keep(why);
     }
 
-    /// Adds a line to the log, for example what the test is about to do.
+    /// Adds a line to the log, for example to announce the next step of a test.
     pub fn note(&self, text: &str) {
         self.log.note(text);
     }
@@ -197,7 +195,7 @@ impl Drop for Cluster {
         let removed = removed.map_err(|error| self.log.trouble(error));
         self.log.finish();
         if let Err(error) = removed {
-            // A test must not pass that leaves something behind.
+            // A test that leaves something behind must not pass.
             assert!(thread::panicking(), "{error}");
             eprintln!("{error}");
         }

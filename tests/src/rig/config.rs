@@ -1,15 +1,15 @@
 use std::fmt::Write as _;
 
-/// The first three parts of every node's address. Each cluster has a network of its own, so
-/// that all can use the same.
+/// First three parts of every node's address. Each cluster has a separate network, so all clusters
+/// use the same addresses.
 const NET: &str = "10.77.0";
 
-/// The address of a node, without the length of the network's prefix.
+/// Returns the address of a node, without the prefix length.
 pub(super) fn address(node: u32) -> String {
     format!("{NET}.{node}")
 }
 
-/// What is in `corosync.conf`: sections of settings, and the list of nodes.
+/// The content of `corosync.conf`: sections of settings, and the list of nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     sections: Vec<(String, Vec<(String, String)>)>,
@@ -23,7 +23,7 @@ impl Config {
             ("totem", "version", "2"),
             ("totem", "cluster_name", "plainsong"),
             ("totem", "transport", "knet"),
-            // Otherwise each node beyond the second adds 650 ms to the token's timeout.
+            // By default each node beyond the second adds 650 ms to the token timeout.
             ("totem", "token_coefficient", "0"),
             ("quorum", "provider", "corosync_votequorum"),
             ("logging", "to_stderr", "yes"),
@@ -44,7 +44,7 @@ impl Config {
         self.nodes = nodes;
     }
 
-    /// Sets one setting; it replaces what it was.
+    /// Adds a setting, or replaces its value.
     pub(super) fn set(&mut self, section: &str, key: &str, value: &str) {
         let sections = &mut self.sections;
         let at = sections.iter().position(|(name, _)| name == section).unwrap_or_else(|| {
@@ -56,7 +56,7 @@ impl Config {
         settings.push((key.to_owned(), value.to_owned()));
     }
 
-    /// The file. Corosync wants each setting on a line of its own.
+    /// Returns the text of the file. Corosync requires a line of its own for each setting.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for (section, settings) in &self.sections {

@@ -2,52 +2,53 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-/// Why the rig could not do something, or what did not happen in time.
+/// An error of the rig, or a condition that did not occur in time.
 ///
-/// A test that returns it ends with its plain text: `Debug` is the same as `Display`.
+/// `Debug` prints the same as `Display`, so a test that returns this error ends with a readable
+/// message.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No cluster can run on this machine.
     #[error("no cluster can run here: {0}")]
     Unavailable(String),
-    /// The builder was asked for a cluster that cannot be.
-    #[error("there is no such cluster: {0}")]
+    /// The options of the cluster are invalid.
+    #[error("invalid cluster: {0}")]
     Invalid(String),
-    /// The system refused something.
+    /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The attempted operation.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A program that the rig ran did not succeed.
+    /// A program that the rig ran has failed.
     #[error("`{command}` failed ({status}): {said}")]
     Failed {
         /// The program and its arguments.
         command: String,
-        /// How it ended.
+        /// The exit status.
         status: String,
-        /// What it printed.
+        /// The output.
         said: String,
     },
-    /// What a test waited for did not happen before its deadline.
-    #[error("{what}: not within {within:?}; {last}")]
+    /// A condition did not occur before its deadline.
+    #[error("{what}: did not happen within {within:?}; {last}")]
     Late {
-        /// What was waited for.
+        /// The awaited condition.
         what: String,
-        /// For how long.
+        /// The time limit.
         within: Duration,
-        /// What was there instead.
+        /// The last observed state.
         last: String,
     },
-    /// What a test waited for can no longer happen.
+    /// A condition can no longer occur.
     #[error("{what}: {why}")]
     Never {
-        /// What was waited for.
+        /// The awaited condition.
         what: String,
-        /// What happened instead.
+        /// The reason.
         why: String,
     },
 }
@@ -59,7 +60,7 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
-    /// For `map_err` on what the system refused.
+    /// Returns a function for `map_err` that adds the attempted operation to a system error.
     pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::System { what, source }

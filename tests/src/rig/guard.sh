@@ -1,22 +1,22 @@
-# Removes a cluster: `sh -c SCRIPT plainsong-rig-guard HOME`. Waits for the end of standard
-# input, which is a pipe from the owner: it comes when the owner closes it or dies. This
-# process itself does not carry the cluster in its environment.
+# Removes a cluster: `sh -c SCRIPT plainsong-rig-guard HOME`. Waits for the end of standard input, a
+# pipe that the owner closes when it drops the cluster or dies. The guard itself does not have the
+# cluster in its environment.
 trap '' HUP INT TERM
 cat >/dev/null
 home=$1
 case $home in */plainsong-rig/?*) ;; *) echo "not a cluster: $home"; exit 1 ;; esac
 
 carriers() {
-    # The pipe's own processes carry nothing, so they are not among the found.
+    # The processes of this pipe do not have the variable, so they are not found.
     grep -lszxF "PLAINSONG_RIG=$home" /proc/[0-9]*/environ | sed 's,^/proc/,,; s,/environ$,,'
 }
 
-# A process may start another between the look and the kill, so until none is there.
+# A process may start another one between the search and the kill, so repeat until none is left.
 tries=0
 while pids=$(carriers) && [ -n "$pids" ]; do
     tries=$((tries + 1))
     if [ $tries -gt 500 ]; then
-        echo "processes that do not die:" $pids
+        echo "processes that cannot be killed:" $pids
         exit 1
     fi
     # shellcheck disable=SC2086

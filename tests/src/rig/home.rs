@@ -9,22 +9,23 @@ use rustix::fs::{FlockOperation, flock};
 use super::guard::Guard;
 use super::{Error, Result};
 
-/// The directory of one cluster, named after its owner's process id and locked as long as
-/// the owner lives.
+/// The directory of one cluster. It is named after its owner's process id, and locked while the
+/// owner is alive.
 #[derive(Debug)]
 pub(super) struct Home {
     path: PathBuf,
-    /// The kernel lets go of it when the process ends, in whatever way: that, not the
-    /// process id, tells that the owner is dead, since ids come again.
+    /// The kernel releases the lock when the process ends. A released lock, not the process id,
+    /// shows that the owner is dead, because process ids are reused.
     _lock: File,
 }
 
 impl Home {
-    /// A new directory. First removes clusters whose owners are dead.
+    /// Creates a new directory, after removing clusters whose owners are dead.
     pub(super) fn new(name: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let all = parent()?;
-        // A directory is always seen locked, or else not at all: both ends hold this one.
+        // Creation and cleanup both hold this lock, so cleanup never sees a new directory that is
+        // not locked yet.
         let sweeping = lock(&all, FlockOperation::LockExclusive)
             .map_err(Error::system(format!("lock {}", all.display())))?;
         sweep(&all)?;
@@ -42,8 +43,8 @@ impl Home {
     }
 }
 
-/// The directory of all clusters. Others must not be able to plant anything there, since
-/// root removes what it finds in it.
+/// Returns the directory of all clusters. Other users must not be able to write there, because root
+/// removes what it contains.
 fn parent() -> Result<PathBuf> {
     let path = std::env::temp_dir().join("plainsong-rig");
     let failed = || Error::system(format!("make {}", path.display()));
@@ -55,10 +56,13 @@ fn parent() -> Result<PathBuf> {
     if found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0 {
         return path.canonicalize().map_err(failed());
     }
-    Err(Error::Unavailable(format!("{} must be a directory of root alone", path.display())))
+    Err(Error::Unavailable(format!(
+        "{} must be a directory that only root can write",
+        path.display()
+    )))
 }
 
-/// Locks a directory by a file in it.
+/// Locks a file in a directory.
 fn lock(directory: &Path, how: FlockOperation) -> io::Result<File> {
     let path = directory.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
@@ -66,7 +70,7 @@ fn lock(directory: &Path, how: FlockOperation) -> io::Result<File> {
     Ok(file)
 }
 
-/// Removes the clusters that nobody holds any more.
+/// Removes the clusters that are not locked.
 fn sweep(all: &Path) -> Result<()> {
     let failed = || Error::system(format!("look for leftovers in {}", all.display()));
     for entry in fs::read_dir(all).map_err(failed())? {
@@ -76,9 +80,9 @@ fn sweep(all: &Path) -> Result<()> {
         }
         match lock(&path, FlockOperation::NonBlockingLockExclusive) {
             Ok(_held) => Guard::over(&path)?.remove()?,
-            // Its owner lives.
+            // Its owner is alive.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Its own guard was quicker.
+            // Its own guard has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed()(error)),
         }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::output;
 
-/// What the rig runs, and the Debian package it is in.
+/// Programs that the rig runs, and their Debian packages.
 const PROGRAMS: [(&str, &str); 13] = [
     ("corosync", "corosync"),
     ("corosync-keygen", "corosync"),
@@ -22,7 +22,7 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("sh", "dash"),
 ];
 
-/// Makes what a cluster needs, in namespaces that end with it.
+/// Tries all operations that a cluster needs, in temporary namespaces.
 const REHEARSAL: &str = "
     set -e
     mount -t tmpfs tmpfs /dev/shm
@@ -31,37 +31,37 @@ const REHEARSAL: &str = "
     nft add table inet rehearsal
 ";
 
-/// Whether clusters can run on this machine.
+/// Checks that clusters can run on this machine.
 ///
 /// # Errors
 ///
-/// The reason, for people: not root, a program missing, no namespaces.
+/// The reason, for people: not root, a missing program, or no namespaces.
 pub fn available() -> Result<(), String> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
     FOUND.get_or_init(look).clone()
 }
 
-/// Whether a test that needs a cluster should go on. If not it has been told why on standard
-/// error, and the test returns.
+/// Returns true if clusters can run here. Otherwise prints the reason to the standard error, and
+/// the test should return.
 ///
 /// # Panics
 ///
-/// If clusters cannot run here and the environment has `CI=true`: there nothing may be left
-/// out silently.
+/// If clusters cannot run here and the environment has `CI=true`: in CI no test may be skipped
+/// silently.
 pub fn usable() -> bool {
     let Err(reason) = available() else { return true };
     assert!(std::env::var("CI").as_deref() != Ok("true"), "no cluster can run here: {reason}");
-    // Not by a macro: the test harness keeps what those print of tests that pass.
+    // Not by a macro, because the test harness hides the output of macros in tests that pass.
     let _ = writeln!(std::io::stderr(), "SKIPPED: no cluster can run here: {reason}");
     false
 }
 
 fn look() -> Result<(), String> {
     if !cfg!(target_os = "linux") {
-        return Err("it takes the namespaces of Linux".into());
+        return Err("clusters need the namespaces of Linux".into());
     }
     if !rustix::process::geteuid().is_root() {
-        return Err("it takes root".into());
+        return Err("clusters need root".into());
     }
     for (program, package) in PROGRAMS {
         if !on_path(program) {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::{Error, Result};
 
-/// More lines than these are forgotten, the oldest first; the file has them still.
+/// Maximum number of lines in memory. Older ones are dropped; the file still has them.
 const LINES_MAX: usize = 200_000;
-/// The file grows no further.
+/// Maximum size of the file.
 const FILE_BYTES_MAX: usize = 64 << 20;
 
 /// One line that a program or the rig wrote.
@@ -19,9 +19,9 @@ const FILE_BYTES_MAX: usize = 64 << 20;
 pub struct Line {
     /// Its number in the cluster's log, from 0.
     pub number: u64,
-    /// When it arrived, since the cluster's start.
+    /// Time of arrival, since the cluster's start.
     pub at: Duration,
-    /// Who wrote it, for example `node 1 corosync`, or `rig`.
+    /// The writer, for example `node 1 corosync` or `rig`.
     pub source: Arc<str>,
     /// The line, without its end.
     pub text: String,
@@ -34,8 +34,8 @@ impl fmt::Display for Line {
     }
 }
 
-/// All that is said in a cluster, merged by the time of arrival: in memory for the test, and
-/// in a file that lasts if the test fails.
+/// The output of all processes of a cluster, in the order of arrival: in memory for the test, and
+/// in a file that is kept if the test fails.
 #[derive(Debug)]
 pub(super) struct Log {
     directory: PathBuf,
@@ -54,7 +54,7 @@ struct State {
 }
 
 impl Log {
-    /// An empty log in a directory of its own, in place of one of an earlier run.
+    /// Creates an empty log in a directory of its own, replacing that of an earlier run.
     pub(super) fn new(directory: &Path) -> Result<Self> {
         let failed = || Error::system(format!("make {}", directory.display()));
         fs::create_dir_all(directory).map_err(failed())?;
@@ -74,16 +74,16 @@ impl Log {
 
     pub(super) fn write(&self, source: &Arc<str>, text: String) {
         let mut state = self.state();
-        // Taken under the lock, so that numbers and times have the same order.
+        // Read under the lock, so that numbers and times have the same order.
         let at = self.began.elapsed();
         let line = Line { number: state.next, at, source: source.clone(), text };
         let mut shown = format!("{line}\n");
         if state.file_bytes < FILE_BYTES_MAX {
             state.file_bytes += shown.len();
             if state.file_bytes >= FILE_BYTES_MAX {
-                shown.push_str("(and more)\n");
+                shown.push_str("(truncated)\n");
             }
-            // A full disk is no reason to fail a test that may pass.
+            // A full disk does not fail a test.
             let _ = state.file.write_all(shown.as_bytes());
         }
         state.next += 1;
@@ -94,24 +94,24 @@ impl Log {
         self.changed.notify_all();
     }
 
-    /// What the rig itself does.
+    /// Adds a line about an action of the rig.
     pub(super) fn note(&self, text: impl Into<String>) {
         self.write(&"rig".into(), text.into());
     }
 
-    /// Notes an error on its way to the test: the log will be kept.
+    /// Adds an error to the log, keeps the log, and returns the error.
     pub(super) fn trouble(&self, error: Error) -> Error {
         self.keep(&format!("ERROR: {error}"));
         error
     }
 
-    /// Notes why the log will be kept.
+    /// Adds the reason why the log is kept.
     pub(super) fn keep(&self, why: &str) {
         self.troubled.store(true, Ordering::Relaxed);
         self.note(why);
     }
 
-    /// The number of the next line.
+    /// Returns the number of the next line.
     pub(super) fn mark(&self) -> u64 {
         self.state().next
     }
@@ -120,8 +120,8 @@ impl Log {
         self.state().lines.iter().cloned().collect()
     }
 
-    /// Waits for a line with a number from `mark` on, and returns the first. `over` may say
-    /// why none can come any more: asked before the lines are looked at.
+    /// Waits for a line with a number from `mark` on, and returns the first. `over` returns a
+    /// reason if no such line can arrive any more; it is called before each search.
     pub(super) fn wait_for(
         &self,
         what: &str,
@@ -148,10 +148,10 @@ impl Log {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 drop(state);
-                let last = "there was no such line".into();
+                let last = "there is no such line".into();
                 return Err(self.trouble(Error::Late { what: what.into(), within, last }));
             }
-            // Short, since the end of a program wakes nobody.
+            // Short, because the end of a program does not wake this thread.
             let pause = left.min(Duration::from_millis(20));
             state =
                 self.changed.wait_timeout(state, pause).map_or_else(|e| e.into_inner().0, |x| x.0);
@@ -159,10 +159,10 @@ impl Log {
         }
     }
 
-    /// At the cluster's end: removes the file, or says where it is if it may be wanted.
+    /// Removes the file at the end of the cluster, or prints its path if the test fails.
     pub(super) fn finish(&self) {
         if std::thread::panicking() || self.troubled.load(Ordering::Relaxed) {
-            eprintln!("what the cluster said: {}/log", self.directory.display());
+            eprintln!("log of the cluster: {}/log", self.directory.display());
         } else {
             let _ = fs::remove_dir_all(&self.directory);
         }

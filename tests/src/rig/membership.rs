@@ -1,7 +1,7 @@
 use std::fmt;
 
-/// What names a ring: its lowest node, and a number that grows with each attempt. Two rings
-/// of a partitioned cluster may have the same number.
+/// Identifies a ring: its lowest node, and a number that grows with each attempt. Two rings of a
+/// partitioned cluster may have the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RingId {
     /// The node that represents the ring.
@@ -12,19 +12,19 @@ pub struct RingId {
 
 impl fmt::Display for RingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As Corosync's own programs and logs have it.
+        // The same format as in Corosync's programs and logs.
         write!(f, "{}.{:x}", self.representative, self.sequence)
     }
 }
 
-/// What a daemon says about the ring it is in.
+/// A daemon's report about its ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     /// The ring.
     pub ring: RingId,
-    /// Its nodes, ascending.
+    /// Its nodes, in ascending order.
     pub members: Vec<u32>,
-    /// Whether they are a majority of all nodes.
+    /// True if they are a majority of all nodes.
     pub quorate: bool,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Membership {
 }
 
 impl Membership {
-    /// Reads what `corosync-quorumtool -s -i` prints. None of what is not whole.
+    /// Parses the output of `corosync-quorumtool -s -i`. Returns `None` if it is incomplete.
     pub(super) fn read(text: &str) -> Option<Self> {
         let field = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -84,7 +84,7 @@ Membership information
 ";
 
     #[test]
-    fn a_status_is_read() {
+    fn a_complete_status_is_parsed() {
         let read = Membership::read(TEXT).unwrap();
         assert_eq!(read.ring, RingId { representative: 1, sequence: 0x1c });
         assert_eq!(read.members, [1, 3]);
@@ -93,7 +93,7 @@ Membership information
     }
 
     #[test]
-    fn half_a_status_is_none() {
+    fn an_incomplete_status_is_rejected() {
         for end in 0..TEXT.len() - "         1          1 10.77.0.1\n".len() {
             assert_eq!(Membership::read(&TEXT[..end]), None, "{}", &TEXT[..end]);
         }

@@ -1,15 +1,14 @@
 //! Real Corosync clusters on one machine, for tests.
 //!
-//! Each node of a [`Cluster`] has namespaces of its own: a network, joined to the others by
-//! a virtual switch, and mounts, with its own `/run`, `/etc/corosync`, `/var/lib/corosync`
-//! and `/dev/shm`. A program that is run in a node finds that node's daemon and no other.
-//! A partition and a check:
+//! Each node of a [`Cluster`] has namespaces of its own: a network, connected to the others by a
+//! virtual switch, and mounts, with its own `/run`, `/etc/corosync`, `/var/lib/corosync` and
+//! `/dev/shm`. A program in a node finds only that node's daemon. For example, a partition:
 //!
 //! ```no_run
 //! use plainsong_tests::rig::{self, Cluster};
 //! use std::time::Duration;
 //!
-//! # fn a_minority_sees_itself_alone() -> Result<(), rig::Error> {
+//! # fn a_minority_is_not_quorate() -> Result<(), rig::Error> {
 //! const SOON: Duration = Duration::from_secs(15);
 //!
 //! if !rig::usable() {
@@ -18,7 +17,7 @@
 //! let cluster = Cluster::builder().nodes(3).token_ms(500).encrypted(true).start()?;
 //! cluster.wait_for_ring(&[1, 2, 3], SOON)?;
 //! let mut command = cluster.node(3).command("corosync-quorumtool");
-//! command.arg("-m"); // tells each change
+//! command.arg("-m"); // prints each change
 //! let watcher = cluster.node(3).spawn("watcher", command)?;
 //!
 //! cluster.partition(&[&[1, 2], &[3]])?;
@@ -32,26 +31,27 @@
 //! # }
 //! ```
 //!
-//! # What is left behind
+//! # Cleanup
 //!
-//! Nothing but an empty directory, `plainsong-rig`, where temporary files are. Networks,
-//! mounts and shared memory have no names outside: the kernel takes them away with the last
-//! process in them. The processes carry the cluster in their environment (`PLAINSONG_RIG`);
-//! when the cluster is dropped, or the test process dies in whatever way, a guard process
-//! kills what carries it and removes its directory. If the guard was killed as well, the
-//! next start of any cluster does that. (A program that clears its environment gets away.)
+//! A cluster leaves nothing behind but an empty directory, `plainsong-rig`, in the directory for
+//! temporary files. Networks, mounts and shared memory have no names outside: the kernel removes
+//! them with the last process in them. All processes have the cluster in their environment
+//! (`PLAINSONG_RIG`). When the cluster is dropped, or the test process dies for any reason, a guard
+//! process kills all processes with this variable and removes the cluster's directory. If the guard
+//! was killed as well, the next start of any cluster does this. A program that clears its
+//! environment escapes.
 //!
-//! # How a busy machine shows
+//! # Busy machines
 //!
-//! Daemons run with real-time priority, as Corosync wants it, so that rings hold while tests
-//! and compilers compete. The reverse is that daemons under load keep everything else
-//! waiting; `("system", "sched_rr", "no")` as a [setting](Builder::setting) changes it.
+//! Daemons run with real-time priority, which is Corosync's default, so that rings survive while
+//! tests and compilers compete. On the other hand, daemons under load starve everything else; the
+//! [setting](Builder::setting) `("system", "sched_rr", "no")` changes that.
 //!
-//! # What is kept
+//! # Logs
 //!
-//! All that daemons and programs print, and all that the rig does to them, is written to
-//! `tests/out/NAME/log`, merged by the time of arrival. It stays there, and its path is
-//! printed, when the test panics or the rig reported an error.
+//! The output of all daemons and programs, and all actions of the rig, are written to
+//! `tests/out/NAME/log` in the order of arrival. If the test panics or the rig reports an error, the
+//! log is kept and its path is printed.
 
 mod builder;
 mod cluster;
@@ -77,5 +77,5 @@ pub use membership::{Membership, RingId};
 pub use node::Node;
 pub use program::Program;
 
-/// What an operation of the rig gives.
+/// The result of an operation of the rig.
 pub type Result<T> = std::result::Result<T, Error>;

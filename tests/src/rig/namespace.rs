@@ -5,19 +5,19 @@ use std::process::{Child, Command, Stdio};
 use super::guard::MARK;
 use super::{Error, Result, output};
 
-/// A network and mounts of their own, which a sleeping process holds. They have no name and
-/// end with the last process in them.
+/// Separate network and mount namespaces, held by a sleeping process. They have no name and end
+/// with the last process in them.
 #[derive(Debug)]
 pub(super) struct Namespace {
     holder: Child,
 }
 
 impl Namespace {
-    /// A new one, after a shell script has set it up. `name` is what `ps` shows.
+    /// Creates namespaces and runs a shell script in them. `name` is shown by `ps`.
     pub(super) fn new(home: &Path, name: &str, script: &str, arguments: &[&Path]) -> Result<Self> {
         let failed = || Error::system(format!("make the namespaces of {name}"));
         let mut command = Command::new("unshare");
-        // Slave: what is unmounted outside must not be held in here.
+        // Slave: a file system that is unmounted outside must not stay mounted here.
         command.args(["--net", "--mount", "--propagation", "slave"]);
         command.args(["sh", "-c", &format!("set -e\n{script}\necho ready\nexec sleep infinity")]);
         command.arg(name).args(arguments).env(MARK, home).current_dir("/");
@@ -38,17 +38,17 @@ impl Namespace {
         Err(Error::Failed { command: output::shown(&command), status, said })
     }
 
-    /// The process that holds it.
+    /// Returns the process that holds the namespaces.
     pub(super) fn holder(&self) -> u32 {
         self.holder.id()
     }
 
-    /// Arguments for `nsenter`.
+    /// Returns the arguments of `nsenter`.
     pub(super) fn entrance(&self) -> [String; 3] {
         [format!("--target={}", self.holder.id()), "--net".into(), "--mount".into()]
     }
 
-    /// Runs `ip -batch` or `nft -f` in it, with commands.
+    /// Runs `ip -batch`, `tc -batch` or `nft -f` in it, with commands on standard input.
     pub(super) fn configure(&self, program: &[&str], commands: &str) -> Result<()> {
         let mut command = Command::new("nsenter");
         command.args(self.entrance()).arg("--").args(program);

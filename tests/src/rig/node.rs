@@ -15,19 +15,18 @@ use super::program::Program;
 use super::switch::Switch;
 use super::{Error, Membership, Result, config, output};
 
-/// How long a daemon may take to leave in order.
+/// Maximum time of an orderly shutdown of a daemon.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
-/// How long a command of [`Node::run`] may take.
+/// Maximum time of a command of [`Node::run`].
 const RUN_WITHIN: Duration = Duration::from_secs(10);
-/// How long a daemon may take to tell its membership. One that is paused never does.
+/// Maximum time for a daemon to report its membership. A paused daemon never does.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How fast packets go that are to arrive late: one of 1,500 bytes takes 3 ms, and no more than
-/// twenty wait.
+/// Rate of delayed packets: one of 1,500 bytes takes 3 ms, and at most twenty wait.
 const DETOUR: &str = "4mbit";
 
-/// Gives the node files of its own where Corosync and its programs look for them.
-/// `/run` comes last, since the others may be reached through it.
+/// Gives the node its own files where Corosync and its programs look for them. `/run` is mounted
+/// last, because the others may be reached through it.
 const SETUP: &str = "
     mount --bind \"$1/corosync\" /etc/corosync
     mount --bind \"$1/lib\" /var/lib/corosync
@@ -38,8 +37,8 @@ const SETUP: &str = "
 
 /// One machine of a [`Cluster`](super::Cluster): a network, a file tree, a daemon, programs.
 ///
-/// Any thread may use it. Faults stay until they are healed; daemons and programs that are
-/// stopped or paused stay so.
+/// Can be shared by threads. Faults last until they are healed; stopped and paused daemons and
+/// programs stay so.
 #[derive(Debug)]
 pub struct Node {
     id: u32,
@@ -52,7 +51,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node on the switch, without a daemon.
+    /// Creates a node that is connected to the switch, without a daemon.
     pub(super) fn new(id: u32, home: &Path, switch: &Arc<Switch>, log: &Arc<Log>) -> Result<Self> {
         let directory = home.join(format!("node{id}"));
         for part in ["corosync/uidgid.d", "lib", "run", "work"] {
@@ -76,70 +75,71 @@ impl Node {
         })
     }
 
-    /// Its number, from 1, which is also its id for Corosync.
+    /// Returns its number, from 1, which is also its id in Corosync.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// Its address in the cluster's network, where no other cluster and nobody outside is.
+    /// Returns its address in the cluster's network, which is not connected to any other network.
     pub fn address(&self) -> String {
         config::address(self.id)
     }
 
-    /// The directory where its programs start: the same path inside and outside.
+    /// Returns the working directory of its programs. The path is the same inside and outside.
     pub fn directory(&self) -> PathBuf {
         self.directory.join("work")
     }
 
-    /// What is `/etc/corosync` inside. The daemon reads it when it starts.
+    /// Returns the directory that is `/etc/corosync` inside. The daemon reads it when it starts.
     pub fn etc(&self) -> PathBuf {
         self.directory.join("corosync")
     }
 
-    /// Its file tree as it is inside, from outside.
+    /// Returns the root of its file tree, as seen from outside.
     pub fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.namespace.holder()))
     }
 
     // Programs.
 
-    /// A command that will run in this node, as root. Add arguments and variables as to any
-    /// other; do not clear its environment, by which the rig finds what to kill.
+    /// Returns a command that runs in this node as root. Arguments and variables can be added as
+    /// usual. Do not clear its environment: the rig finds the processes to kill by a variable in
+    /// it.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         self.enter(Command::new("nsenter"), &[], program.as_ref())
     }
 
-    /// The same for another user and group, without further groups.
+    /// Returns a command that runs in this node with another user and group, without supplementary
+    /// groups.
     pub fn command_as(&self, uid: u32, gid: u32, program: impl AsRef<Path>) -> Command {
         let user = [format!("--setuid={uid}"), format!("--setgid={gid}")];
         self.enter(Command::new("nsenter"), &user, program.as_ref())
     }
 
-    /// `nsenter` becomes `env`, which becomes the program: all are one process.
+    /// Completes a command that runs `nsenter`, which executes `env`, which executes the program,
+    /// all in one process.
     fn enter(&self, mut command: Command, options: &[String], program: &Path) -> Command {
         command.args(self.namespace.entrance()).args(options).args(["--", "env", "-C"]);
         command.arg(self.directory()).arg(program).env(MARK, &self.home);
         command
     }
 
-    /// Starts a command of [`Node::command`] as a program whose output is in the log as
-    /// `node ID NAME`.
+    /// Starts a command made by [`Node::command`]. Its output appears in the log as `node ID NAME`.
     ///
     /// # Errors
     ///
-    /// [`Error::System`] if there can be no more processes. That the program itself is not
-    /// there shows in its output and status.
+    /// [`Error::System`] if no process can be created. If the program does not exist, its output
+    /// and status show it.
     pub fn spawn(&self, name: &str, command: Command) -> Result<Program> {
         Program::spawn(&format!("node {} {name}", self.id), command, &self.log)
             .map_err(|error| self.log.trouble(error))
     }
 
-    /// Runs a short program to its end and returns what it wrote to standard output.
+    /// Runs a short program to its end and returns its standard output.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if it does not succeed or takes longer than ten seconds; it is
-    /// killed then.
+    /// [`Error::Failed`] if it fails, or if it is killed because it takes longer than ten seconds.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let output = self.output(program, arguments, RUN_WITHIN)?;
         if output.status.success() {
@@ -162,8 +162,8 @@ impl Node {
         Error::Failed { command, status, said }
     }
 
-    /// Does something in a thread that is in this node's network, for example opens a socket
-    /// to a program there. The socket stays in that network wherever it is used.
+    /// Runs `act` in a thread that is in this node's network, for example to open a socket to a
+    /// program there. The socket stays in that network wherever it is used.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// If what it does panics.
+    /// If `act` panics.
     pub fn within_network<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
         let enter = || {
             let network = fs::File::open(format!("/proc/{}/ns/net", self.namespace.holder()))?;
@@ -185,8 +185,8 @@ impl Node {
         .map_err(Error::system(format!("enter the network of node {}", self.id)))
     }
 
-    /// The files in its `/dev/shm`, sorted. Corosync's clients and daemons talk through such,
-    /// and one that is killed may leave some.
+    /// Returns the names of the files in its `/dev/shm`, sorted. Corosync's clients and daemons
+    /// communicate through such files, and a killed one may leave some behind.
     ///
     /// # Errors
     ///
@@ -207,27 +207,27 @@ impl Node {
         self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The daemon, running or not, that was started last.
+    /// Returns the daemon that was started last, whether or not it is running.
     ///
     /// # Errors
     ///
-    /// [`Error::Never`] if none was.
+    /// [`Error::Never`] if none was started.
     pub fn daemon(&self) -> Result<Arc<Program>> {
         self.slot().clone().ok_or_else(|| {
             let what = format!("the daemon of node {}", self.id);
-            self.log.trouble(Error::Never { what, why: "it was not started".into() })
+            self.log.trouble(Error::Never { what, why: "it was never started".into() })
         })
     }
 
-    /// Starts the daemon, and does not wait until it is in a ring.
+    /// Starts the daemon. Does not wait until it is in a ring.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if it runs already.
+    /// [`Error::Invalid`] if it is already running.
     pub fn start_daemon(&self) -> Result<()> {
         let mut slot = self.slot();
         if slot.as_ref().is_some_and(|daemon| daemon.status().is_none()) {
-            let invalid = format!("node {} with two daemons", self.id);
+            let invalid = format!("node {} already has a daemon", self.id);
             return Err(self.log.trouble(Error::Invalid(invalid)));
         }
         let mut command = self.command("corosync");
@@ -236,7 +236,7 @@ impl Node {
         Ok(())
     }
 
-    /// Lets the daemon leave in order (SIGTERM) and waits until it has ended.
+    /// Shuts the daemon down (SIGTERM) and waits until it has ended.
     ///
     /// # Errors
     ///
@@ -251,35 +251,36 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As of [`Program::kill`].
+    /// As for [`Program::kill`].
     pub fn kill_daemon(&self) -> Result<()> {
         self.daemon()?.kill()
     }
 
-    /// Stops the daemon in its tracks (SIGSTOP). The others will notice.
+    /// Pauses the daemon (SIGSTOP). After the token timeout, the other daemons form a ring without
+    /// it.
     ///
     /// # Errors
     ///
-    /// As of [`Program::pause`].
+    /// As for [`Program::pause`].
     pub fn pause_daemon(&self) -> Result<()> {
         self.daemon()?.pause()
     }
 
-    /// Lets a paused daemon go on.
+    /// Resumes a paused daemon.
     ///
     /// # Errors
     ///
-    /// As of [`Program::resume`].
+    /// As for [`Program::resume`].
     pub fn resume_daemon(&self) -> Result<()> {
         self.daemon()?.resume()
     }
 
-    /// What the daemon says of its ring.
+    /// Returns the daemon's report about its ring.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if it does not answer within a second: it does not run, not yet, or
-    /// is paused.
+    /// [`Error::Failed`] if it does not answer within a second, because it is not running, is still
+    /// starting, or is paused.
     pub fn membership(&self) -> Result<Membership> {
         let mut last = self.ask()?;
         loop {
@@ -291,10 +292,10 @@ impl Node {
         }
     }
 
-    /// The same asked once. Its parts come one after another, so that right after a change
-    /// the ring may be the new one and its quorum that of the old one.
+    /// Asks the daemon once. Right after a change, the answer may combine the new ring with the
+    /// quorum of the old one.
     pub(super) fn ask(&self) -> Result<Membership> {
-        // Its status says whether it is quorate, so an error is none.
+        // The exit status depends on the quorum, so a failure is not an error.
         let arguments = ["-s", "-i"];
         let output = self.output("corosync-quorumtool", &arguments, ANSWER_WITHIN)?;
         Membership::read(&String::from_utf8_lossy(&output.stdout))
@@ -303,51 +304,52 @@ impl Node {
 
     // The network.
 
-    /// Takes the node off the switch: nothing goes in or out, and it is not told.
+    /// Disconnects the node from the switch: no packets go in or out, and the node gets no
+    /// notification.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] if the system refuses, as of all that follow.
+    /// [`Error::Failed`] if the system refuses.
     pub fn cut(&self) -> Result<()> {
         self.log.note(format!("cut node {}", self.id));
         self.switch.place(&[(self.id, None)]).map_err(|error| self.log.trouble(error))
     }
 
-    /// Puts the node back on the switch, with those that were never divided, and ends all
-    /// that it drops or loses.
+    /// Connects the node to the switch again, to the part of the network that bridge 0 joins, and
+    /// removes all its packet filters.
     ///
     /// # Errors
     ///
-    /// As of [`Node::cut`].
+    /// As for [`Node::cut`].
     pub fn heal(&self) -> Result<()> {
         self.log.note(format!("heal node {}", self.id));
         self.switch.place(&[(self.id, Some(0))]).map_err(|error| self.log.trouble(error))?;
         self.clear_filter()
     }
 
-    /// From now on drops what arrives from another node. The other way stays open.
+    /// Drops all packets that arrive from another node. The other direction stays open.
     ///
     /// # Errors
     ///
-    /// As of [`Node::cut`].
+    /// As for [`Node::cut`].
     pub fn drop_from(&self, other: u32) -> Result<()> {
-        self.log.note(format!("node {} drops what comes from node {other}", self.id));
+        self.log.note(format!("node {} drops packets from node {other}", self.id));
         let from = config::address(other);
         self.filter(&format!("add rule inet rig drops iifname eth0 ip saddr {from} drop\n"))
     }
 
-    /// From now on loses this many percent, at random, of the packets that arrive from any
-    /// other node. Replaces what it lost before; 0 ends it.
+    /// Drops this percentage of the packets that arrive from any other node, at random. Replaces
+    /// the percentage set before; 0 ends it.
     ///
     /// # Errors
     ///
-    /// As of [`Node::cut`].
+    /// As for [`Node::cut`].
     ///
     /// # Panics
     ///
     /// If it is more than 100.
     pub fn loss_percent(&self, percent: u32) -> Result<()> {
-        assert!(percent <= 100, "{percent} % are more than there is");
+        assert!(percent <= 100, "{percent} is more than 100 %");
         self.log.note(format!("node {} loses {percent} %", self.id));
         let chance = match percent {
             0 => return self.filter("flush chain inet rig losses\n"),
@@ -360,7 +362,7 @@ impl Node {
     }
 
     fn filter(&self, commands: &str) -> Result<()> {
-        // What is there already is not added again, except for rules.
+        // Existing tables and chains are not added again, but rules would be.
         let filter = "
             add table inet rig
             add chain inet rig drops { type filter hook input priority 0; }
@@ -372,12 +374,12 @@ impl Node {
             .map_err(|error| self.log.trouble(error))
     }
 
-    /// From now on what it sends goes out at so many kilobits a second; what cannot within
-    /// 0.4 s is dropped.
+    /// Limits the bandwidth of packets that it sends, in kilobits per second. Packets that would
+    /// wait longer than 0.4 s are dropped.
     ///
     /// # Errors
     ///
-    /// As of [`Node::cut`].
+    /// As for [`Node::cut`].
     pub fn slow_link(&self, kilobits: u32) -> Result<()> {
         self.log.note(format!("node {} sends {kilobits} kbit/s", self.id));
         let rate = format!("{kilobits}kbit");
@@ -386,19 +388,19 @@ impl Node {
         self.run("tc", &line).map(drop)
     }
 
-    /// From now on this many percent, at random, of the packets that it sends go out at
-    /// a pace of their own instead of at once, so that others overtake them by up to 60 ms.
+    /// Delays this percentage of the packets that it sends, at random, so that others overtake them
+    /// by up to 60 ms.
     ///
     /// # Errors
     ///
-    /// As of [`Node::cut`].
+    /// As for [`Node::cut`].
     ///
     /// # Panics
     ///
     /// If it is more than 100.
     pub fn reorder(&self, percent: u32) -> Result<()> {
-        assert!(percent <= 100, "{percent} % are more than there is");
-        self.log.note(format!("node {} sends {percent} % late", self.id));
+        assert!(percent <= 100, "{percent} is more than 100 %");
+        self.log.note(format!("node {} delays {percent} % of its packets", self.id));
         let lines = format!(
             "qdisc replace dev eth0 root handle 1: htb default 1\n\
              class add dev eth0 parent 1: classid 1:1 htb rate 10gbit\n\
@@ -414,10 +416,10 @@ impl Node {
         ))
     }
 
-    /// Ends what [`Node::drop_from`], [`Node::loss_percent`], [`Node::slow_link`] and
-    /// [`Node::reorder`] began.
+    /// Removes the effects of [`Node::drop_from`], [`Node::loss_percent`], [`Node::slow_link`] and
+    /// [`Node::reorder`].
     pub(super) fn clear_filter(&self) -> Result<()> {
-        // There is none as a rule, which is an error.
+        // Usually there is none, and the command fails.
         self.output("tc", &["qdisc", "del", "dev", "eth0", "root"], RUN_WITHIN)?;
         self.namespace
             .configure(&["nft", "-f", "-"], "add table inet rig\ndelete table inet rig\n")

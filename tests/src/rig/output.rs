@@ -4,8 +4,8 @@ use std::process::{Command, Output, Stdio};
 
 use super::{Error, Result};
 
-/// Runs a short command of the rig itself, with text on its standard input, and returns
-/// what it printed. It is an error if it does not succeed.
+/// Runs a short command of the rig itself, with text on its standard input, and returns its output.
+/// A failure of the command is an error.
 pub(super) fn of(command: &mut Command, input: &str) -> Result<String> {
     let shown = shown(command);
     let failed = Error::system(format!("run `{shown}`"));
@@ -13,7 +13,7 @@ pub(super) fn of(command: &mut Command, input: &str) -> Result<String> {
     let mut run = || -> std::io::Result<Output> {
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A program that ends without reading its input says why by itself.
+            // If the program ends without reading its input, its output shows the reason.
             let _ = stdin.write_all(input.as_bytes());
         }
         child.wait_with_output()
@@ -31,7 +31,7 @@ pub(super) fn of(command: &mut Command, input: &str) -> Result<String> {
     }
 }
 
-/// What a program printed, for people.
+/// Returns the output of a program, for error messages.
 pub(super) fn said(output: &Output) -> String {
     let mut text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -39,10 +39,10 @@ pub(super) fn said(output: &Output) -> String {
         text.push('\n');
     }
     text.push_str(stderr.trim());
-    if text.is_empty() { "it printed nothing".into() } else { text }
+    if text.is_empty() { "no output".into() } else { text }
 }
 
-/// A command as one would type it.
+/// Formats a command as a shell command line.
 pub(super) fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")

@@ -10,22 +10,22 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use super::log::{Line, Log};
 use super::{Error, Result, output};
 
-/// Longer lines are cut into several.
+/// Maximum length of a line. Longer lines are split.
 const LINE_BYTES_MAX: u64 = 1 << 16;
-/// How long the kernel may take to carry out a signal.
+/// Maximum time until a signal takes effect.
 const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
-/// How often to look at what cannot be waited for.
-pub(super) const LOOK: Duration = Duration::from_millis(5);
+/// Polling interval for conditions without an event.
+pub(super) const POLL: Duration = Duration::from_millis(5);
 
-/// A program that runs in a node. What it prints goes to the cluster's log, line by line.
+/// A program that runs in a node. Its output is written to the cluster's log, line by line.
 ///
-/// It is killed when this is dropped, or when the cluster is. Any thread may use it.
+/// It is killed when this value or the cluster is dropped. Can be shared by threads.
 #[derive(Debug)]
 pub struct Program {
     source: Arc<str>,
     id: u32,
     child: Mutex<Child>,
-    /// One of each stream: whether it has ended.
+    /// For the standard output and the standard error: true once the stream has ended.
     read: [Arc<AtomicBool>; 2],
     log: Arc<Log>,
 }
@@ -49,18 +49,18 @@ impl Program {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The process id, which is the same inside the node.
+    /// Returns the process id, which is the same inside the node.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// How it ended; none while it runs, or is paused.
+    /// Returns the exit status; `None` while it is running or paused.
     pub fn status(&self) -> Option<ExitStatus> {
         self.child().try_wait().ok().flatten()
     }
 
-    /// Kills it (SIGKILL), paused or not, and returns when it is dead. Nothing happens if it
-    /// has ended already.
+    /// Kills it (SIGKILL), even if it is paused, and waits until it is dead. Does nothing if it has
+    /// already ended.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Program {
         Ok(())
     }
 
-    /// Asks it to end (SIGTERM), and does not wait.
+    /// Asks it to end (SIGTERM). Does not wait.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Program {
         self.signal(Signal::TERM, "terminate").map(drop)
     }
 
-    /// Stops all its threads (SIGSTOP) and returns when they stand.
+    /// Pauses all its threads (SIGSTOP) and waits until they have stopped.
     ///
     /// # Errors
     ///
@@ -90,19 +90,19 @@ impl Program {
         let what = format!("pause {}", self.source);
         let deadline = Instant::now() + SIGNAL_WITHIN;
         let mut alive = self.signal(Signal::STOP, "pause")?;
-        while alive && !self.stands() {
+        while alive && !self.is_stopped() {
             if Instant::now() > deadline {
-                let last = "it still runs".into();
+                let last = "it is still running".into();
                 let late = Error::Late { what, within: SIGNAL_WITHIN, last };
                 return Err(self.log.trouble(late));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
             alive = self.status().is_none();
         }
         if alive { Ok(()) } else { Err(self.ended(what)) }
     }
 
-    /// Lets it go on after [`Program::pause`] (SIGCONT).
+    /// Resumes it after [`Program::pause`] (SIGCONT).
     ///
     /// # Errors
     ///
@@ -114,8 +114,8 @@ impl Program {
         Err(self.ended(format!("resume {}", self.source)))
     }
 
-    /// Lets it have only so many bytes of writable memory more than it has; without a number, as
-    /// many as it wants. Nothing happens if it has ended.
+    /// Limits its writable memory to `more` bytes beyond its current use, or removes the limit if
+    /// `more` is `None`. Does nothing if it has ended.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Program {
             (Some(more), Some(pages)) => Some(pages * rustix::param::page_size() as u64 + more),
             (Some(_), None) => return Ok(()),
         };
-        self.log.note(format!("{} may have {current:?} bytes of memory", self.source));
+        self.log.note(format!("{} is limited to {current:?} bytes of memory", self.source));
         let limit = Rlimit { current, maximum: None };
         match prlimit(Some(Pid::from_child(&child)), Resource::Data, limit) {
             Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -142,44 +142,44 @@ impl Program {
         }
     }
 
-    /// Waits until it has ended and all that it printed is in the log.
+    /// Waits until it has ended and all its output is in the log.
     ///
     /// # Errors
     ///
-    /// [`Error::Late`] if it goes on.
+    /// [`Error::Late`] if it keeps running.
     pub fn wait_exit(&self, within: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
-            // A process that it left behind may hold its streams for ever.
+            // A process that it left behind may keep its streams open forever.
             let read = self.read_to_the_end() || Instant::now() >= deadline;
             if let Some(status) = self.status().filter(|_| read) {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
                 let what = format!("the end of {}", self.source);
-                let last = "it goes on".into();
+                let last = "it is still running".into();
                 return Err(self.log.trouble(Error::Late { what, within, last }));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
         }
     }
 
-    /// Waits until it has printed a line that contains the text, on standard output or
+    /// Waits until it has printed a line that contains the text, on standard output or standard
     /// error, and returns the first such line since its start.
     ///
     /// # Errors
     ///
-    /// [`Error::Late`]; [`Error::Never`] if it ends without.
+    /// [`Error::Late`] after `within`, [`Error::Never`] if it ends without such a line.
     pub fn wait_for_line(&self, text: &str, within: Duration) -> Result<Line> {
         self.wait_for_line_from(0, text, within)
     }
 
-    /// The same for lines that arrived after the [mark](super::Cluster::mark) was taken, for
-    /// what is said more than once.
+    /// Waits as [`Program::wait_for_line`] does, but only for lines after `mark`, which
+    /// [`Cluster::mark`](super::Cluster::mark) returns. For texts that are printed more than once.
     ///
     /// # Errors
     ///
-    /// As of [`Program::wait_for_line`].
+    /// As for [`Program::wait_for_line`].
     pub fn wait_for_line_from(&self, mark: u64, text: &str, within: Duration) -> Result<Line> {
         let what = format!("{text:?} from {}", self.source);
         let wanted = |line: &Line| self.wrote(line) && line.text.contains(text);
@@ -189,21 +189,21 @@ impl Program {
         })
     }
 
-    /// What it has printed so far.
+    /// Returns its output so far.
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = self.log.lines();
         lines.retain(|line| self.wrote(line));
         lines
     }
 
-    /// Whether a line is its own, and not of another of the same name.
+    /// Returns true if this program wrote the line, and not another program of the same name.
     fn wrote(&self, line: &Line) -> bool {
         Arc::ptr_eq(&line.source, &self.source)
     }
 
-    /// Sends a signal, unless it has ended. Whether it was sent.
+    /// Sends a signal unless it has ended. Returns true if the signal was sent.
     fn signal(&self, signal: Signal, name: &str) -> Result<bool> {
-        // Under the lock nobody else can reap it, so its id cannot be another's.
+        // Under the lock no other thread can reap it, so its id cannot have been reused.
         let mut child = self.child();
         if child.try_wait().ok().flatten().is_some() {
             return Ok(false);
@@ -215,14 +215,14 @@ impl Program {
         Ok(true)
     }
 
-    /// Whether all its threads are stopped.
-    fn stands(&self) -> bool {
+    /// Returns true if all its threads are stopped.
+    fn is_stopped(&self) -> bool {
         let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id)) else {
             return false;
         };
         threads.flatten().all(|thread| {
             let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // The state comes after the name, which is in parentheses and may have more.
+            // The state follows the name, which is in parentheses and may contain parentheses.
             stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
         })
     }
@@ -241,7 +241,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Both do nothing if it has been waited for.
+        // Both calls do nothing if it has been waited for.
         let _ = child.kill();
         let _ = child.wait();
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 use super::Result;
 use super::namespace::Namespace;
 
-/// What joins the nodes' networks: bridges in a namespace of their own, of which bridge 0
-/// has all ports as long as nobody divides them.
+/// Connects the nodes' networks, with bridges in a namespace of their own. Bridge 0 has all ports
+/// unless the network is split.
 #[derive(Debug)]
 pub(super) struct Switch {
     namespace: Namespace,
@@ -28,7 +28,7 @@ impl Switch {
         self.namespace.configure(&["ip", "-batch", "-"], commands)
     }
 
-    /// Lays a cable to a node's network, where it ends as `eth0`.
+    /// Connects a node's network, in which the cable ends as `eth0`.
     pub(super) fn connect(&self, node: u32, namespace: &Namespace) -> Result<()> {
         let holder = namespace.holder();
         self.ip(&format!(
@@ -37,8 +37,8 @@ impl Switch {
         ))
     }
 
-    /// Puts ports on bridges; none takes a port off. A port that is where it should be goes on
-    /// undisturbed.
+    /// Moves ports to bridges; `None` disconnects a port. A port that is already there is not
+    /// disturbed.
     pub(super) fn place(&self, places: &[(u32, Option<usize>)]) -> Result<()> {
         let mut commands = String::new();
         for (node, bridge) in places {

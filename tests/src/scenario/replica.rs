@@ -12,13 +12,13 @@ use plainsong::{ClusterId, Incarnation, Index, Nonce, ReplicaId, StoreId, Timest
 use super::state::State;
 use super::store::Store;
 
-/// How often a daemon that is gone is looked for.
+/// Interval of attempts to reconnect to the daemon.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Messages on their way; what the network carries is their place in here.
+/// All messages sent so far. The simulated network carries indices into this list.
 pub(super) type Mail = Vec<(Option<ClusterId>, Message)>;
 
-/// What others may hear of a replica.
+/// An event at a replica that the scenario may record.
 pub(super) enum News {
     Sends(Message),
     Applies(Entry),
@@ -27,28 +27,28 @@ pub(super) enum News {
         commands: Vec<String>,
         may_take_effect: bool,
     },
-    /// They took effect, and their outputs are not known here.
-    Forgoes(Vec<String>),
+    /// Commands that took effect, but whose outputs are unknown at this replica.
+    LosesOutput(Vec<String>),
     Restores(SnapshotName),
-    /// It reads its log in the store, from that entry on.
-    LooksBack(Index),
-    /// What a read saw.
+    /// The replica reads its stored log, from this index on.
+    ReadsLog(Index),
+    /// The state that a read saw.
     Sees(String),
-    /// A read comes to nothing, and what the replica waits for.
-    SeesNothing(String),
+    /// A failed read, with the reason for which it waited.
+    ReadFails(String),
     Operator(String),
     Stops(String),
-    /// This must never be.
+    /// An error that must never occur.
     Breaks(String),
 }
 
-/// What all replicas of a story are told at their start.
+/// Settings of all replicas of a scenario.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Settings {
     pub(super) snapshot_entries: Option<u64>,
     pub(super) kept_entries_max: Option<usize>,
     pub(super) cached_bytes_max: Option<u64>,
-    /// How large the state is, beside what was applied.
+    /// Extra size of the state, in KiB.
     pub(super) state_kib: usize,
 }
 
@@ -61,7 +61,7 @@ impl Settings {
     }
 }
 
-/// A replica's place: its store, and the process of the moment.
+/// A replica: its store, and its current process if one runs.
 pub(super) struct Replica {
     pub(super) id: ReplicaId,
     pub(super) node: NodeId,
@@ -72,7 +72,7 @@ pub(super) struct Replica {
     pub(super) process: Option<Process>,
     pub(super) hangs: bool,
     pub(super) holds_disk: bool,
-    /// Milliseconds that the wall clock of its host is ahead, negative if behind.
+    /// Milliseconds by which the wall clock of its host is ahead; negative if it is behind.
     pub(super) clock_error_ms: i64,
 }
 
@@ -82,11 +82,12 @@ pub(super) struct Process {
     client: Option<ConnectionId>,
     joins_at: Duration,
     ticked_at: Duration,
-    /// What the engine has sent, and what the network has refused of it.
+    /// Messages from the engine.
     outbox: VecDeque<(Option<ClusterId>, Message)>,
+    /// Messages that the network has not accepted yet.
     unsent: VecDeque<Bytes>,
     writes: VecDeque<(u64, Vec<Op>)>,
-    /// What is to be done with snapshots: one thing in each millisecond.
+    /// Waiting commands for snapshots; one is executed per millisecond.
     snapshot_commands: VecDeque<SnapshotCommand>,
     state: State,
 }
@@ -115,7 +116,7 @@ impl Replica {
         })
     }
 
-    /// An operator copies the data folder to that node, to start the replica there.
+    /// Returns a copy of the replica and its data directory, at another node.
     pub(super) fn copied_to(&self, node: NodeId) -> Result<Self, String> {
         let mut copy = Self::new(self.id, self.bootstrap.clone(), self.settings)?;
         copy.store = self.store.copied()?;
@@ -125,7 +126,7 @@ impl Replica {
 
     pub(super) fn start(&mut self, now: Duration) -> Result<(), String> {
         if self.process.is_some() {
-            return Err(format!("{} runs", self.id));
+            return Err(format!("replica {} is running", self.id));
         }
         self.runs += 1;
         let number = u64::from(self.id.0) * 100;
@@ -151,9 +152,9 @@ impl Replica {
         Ok(())
     }
 
-    /// The process dies, with all that was not durable.
+    /// Kills the process. Writes that are not durable are lost.
     pub(super) fn kill(&mut self, sim: &mut Sim) -> Result<(), String> {
-        let process = self.process.take().ok_or_else(|| format!("{} is dead", self.id))?;
+        let process = self.process.take().ok_or_else(|| format!("replica {} is dead", self.id))?;
         if let Some(client) = process.client {
             sim.close(client);
         }
@@ -162,7 +163,7 @@ impl Replica {
 
     pub(super) fn wipe(&mut self) -> Result<(), String> {
         if self.process.is_some() {
-            return Err(format!("{} runs", self.id));
+            return Err(format!("replica {} is running", self.id));
         }
         self.store = Store::formatted(self.store.formats() + 1)?;
         Ok(())
@@ -174,14 +175,14 @@ impl Replica {
 
     pub(super) fn process(&mut self) -> Result<&mut Process, String> {
         let id = self.id;
-        self.process.as_mut().ok_or_else(|| format!("{id} is dead"))
+        self.process.as_mut().ok_or_else(|| format!("replica {id} is dead"))
     }
 
     pub(super) fn is_sequencer(&self) -> bool {
         self.process.as_ref().is_some_and(|p| p.engine.status().role == Role::Sequencer)
     }
 
-    /// Gets to run, if it does.
+    /// Runs the process once, unless it hangs.
     pub(super) fn turn(&mut self, sim: &mut Sim, mail: &mut Mail, news: &mut Vec<News>) {
         if self.hangs || self.process.is_none() {
             return;
@@ -219,7 +220,7 @@ impl Replica {
                     }
                     Output::Write { ticket, ops } => process.writes.push_back((ticket, ops)),
                     Output::ReadLog { first, .. } => {
-                        news.push(News::LooksBack(first));
+                        news.push(News::ReadsLog(first));
                         let there = self.store.entries().iter();
                         let there = there.filter(|entry| entry.position.index >= first);
                         inputs.push_back(Input::LogRead { entries: there.cloned().collect() });
@@ -234,7 +235,7 @@ impl Replica {
                             news.push(News::Applies(committed.entry));
                         }
                     }
-                    Output::Forgo { tickets } => news.push(News::Forgoes(tickets)),
+                    Output::Forgo { tickets } => news.push(News::LosesOutput(tickets)),
                     Output::Capture(head) => match self.store.take(&head, &process.state) {
                         Ok(taken) => inputs.push_back(Input::Snapshot(taken)),
                         Err(error) => news.push(News::Breaks(error)),
@@ -249,13 +250,13 @@ impl Replica {
                         Err(error) => news.push(News::Breaks(error)),
                     },
                     Output::Snapshot(op) => process.snapshot_commands.push_back(op),
-                    // What was handed out before is applied.
+                    // All entries handed out so far have been applied.
                     Output::Read { tickets } => {
                         news.extend(tickets.iter().map(|_| News::Sees(process.state.to_string())));
                     }
                     Output::FailReads { tickets } => {
                         let why = process.engine.status().waiting.unwrap_or_default();
-                        news.extend(tickets.iter().map(|_| News::SeesNothing(why.clone())));
+                        news.extend(tickets.iter().map(|_| News::ReadFails(why.clone())));
                     }
                     Output::Fail { tickets, .. } if tickets.is_empty() => {}
                     Output::Fail { tickets: commands, may_take_effect } => {
@@ -343,14 +344,14 @@ impl Replica {
         true
     }
 
-    /// The clocks of its host.
+    /// Returns the clocks of its host.
     fn clock(&self, now: Duration) -> Now {
         let monotonic = Duration::from_secs(1) + now;
         let wall = 1_000_000 + monotonic.as_millis() as u64;
         Now { monotonic, wall: Timestamp(wall.saturating_add_signed(self.clock_error_ms)) }
     }
 
-    /// Sends in order; what is refused is sent later.
+    /// Sends messages in order, until the network rejects one; that one is sent later.
     fn post(&mut self, sim: &mut Sim, mail: &mut Mail) {
         let Some(process) = self.process.as_mut() else { return };
         for message in process.outbox.drain(..) {

@@ -14,20 +14,20 @@ use plainsong::{Ballot, ClusterId, Digest, Index, ReplicaId};
 use super::replica::{Mail, News, Replica, Settings};
 use super::words;
 
-/// A story under way: see the [module](super).
+/// A scenario in progress; see the [module](super).
 #[derive(Default)]
 pub struct Scenario {
     stage: Option<Stage>,
-    /// Of which a `group` says the rest.
+    /// Settings that the `group` command completes.
     settings: Settings,
 }
 
 impl Scenario {
-    /// Carries out one command and tells what came of it.
+    /// Executes one command and returns the events that it caused.
     ///
     /// # Errors
     ///
-    /// When the command makes no sense, and when something happens that must never be.
+    /// If the command is invalid, or if something happens that must never happen.
     pub fn play(&mut self, case: &mut TestCase) -> Result<String, String> {
         let text = self.carry_out(case).map_err(|error| error.to_string())??;
         case.expect_empty().map_err(|error| error.to_string())?;
@@ -61,7 +61,7 @@ impl Scenario {
         }
         match &mut self.stage {
             Some(stage) => stage.carry_out(case),
-            None => Ok(Err("first of all, there must be a group".into())),
+            None => Ok(Err("the first command must be `group`".into())),
         }
     }
 }
@@ -75,14 +75,14 @@ struct Stage {
     replicas: BTreeMap<u32, Replica>,
     mail: Mail,
     tickets: u64,
-    /// Ballots of which it was told who began and who opened them.
+    /// Ballots whose `Begin` and whose `Open` have been recorded.
     begun: BTreeSet<Ballot>,
     opened: BTreeSet<Ballot>,
-    /// What was committed in each cluster, for all time.
+    /// Digests of all entries committed so far, by cluster.
     committed: BTreeMap<Place, Digest>,
-    /// What was applied since the last command, and where.
+    /// Entries applied since the last command, and the replicas that applied them.
     applied: BTreeMap<Place, (String, Vec<u32>)>,
-    /// Chunks sent since then: by whom, of the snapshot at which index.
+    /// Chunks sent since the last command, by sender and index of the snapshot.
     chunks: BTreeMap<(u32, Index), Vec<u64>>,
 }
 
@@ -168,20 +168,20 @@ impl Stage {
                 }
                 let parts: Vec<_> = parts.iter().map(Vec::as_slice).collect();
                 self.sim.part(&parts);
-                Ok(self.told())
+                Ok(self.take_events())
             }
             "lose-next" => {
                 let (from, at): (u32, Vec<u32>) = (case.take_arg("from")?, case.take_args("at")?);
                 let at: Vec<_> = at.into_iter().map(NodeId).collect();
                 self.sim.lose_next(NodeId(from), &at);
-                Ok(self.told())
+                Ok(self.take_events())
             }
             "heal" | "stall-next-sync" => {
                 match case.directive.as_str() {
                     "heal" => self.sim.heal(),
                     _ => self.sim.stall_next_sync(),
                 }
-                Ok(self.told())
+                Ok(self.take_events())
             }
             "set-clock" => {
                 let id: u32 = case.take_arg("replica")?;
@@ -189,7 +189,7 @@ impl Stage {
                     [case.try_take_arg("ahead")?, case.try_take_arg("behind")?];
                 let error_ms = ahead.unwrap_or(0) - behind.unwrap_or(0);
                 let set = self.replica(id).map(|replica| replica.clock_error_ms = error_ms);
-                set.map(|()| self.told())
+                set.map(|()| self.take_events())
             }
             "kill" | "start" | "wipe" | "hang" | "wake" | "hold-disk" | "release-disk" => {
                 let id: u32 = case.take_arg("replica")?;
@@ -210,7 +210,7 @@ impl Stage {
     fn copy(&mut self, from: u32, to: u32) -> Result<String, String> {
         let copy = self.replica(from)?.copied_to(NodeId(to))?;
         self.replicas.insert(to, copy);
-        Ok(self.told())
+        Ok(self.take_events())
     }
 
     fn direct_replica(&mut self, what: &str, id: u32) -> Result<String, String> {
@@ -225,7 +225,7 @@ impl Stage {
             "hold-disk" => replica.holds_disk = true,
             _ => replica.holds_disk = false,
         }
-        Ok(self.told())
+        Ok(self.take_events())
     }
 
     fn direct_node(&mut self, what: &str, node: NodeId) -> Result<String, String> {
@@ -239,7 +239,7 @@ impl Stage {
             "swallow-next" => self.sim.swallow_next(node, 1),
             other => return Err(format!("there is no command {other}")),
         }
-        Ok(self.told())
+        Ok(self.take_events())
     }
 
     fn propose(&mut self, at: u32, commands: Vec<String>) -> Result<String, String> {
@@ -253,13 +253,13 @@ impl Stage {
         }
         replica.input(now, Input::Drained, &mut news);
         self.hear(at, news)?;
-        Ok(self.told())
+        Ok(self.take_events())
     }
 
-    /// An operator asks for other voters, at the sequencer.
+    /// Passes an operator's request to change the voters to the sequencer.
     fn change_voters(&mut self, change: VoterChange) -> Result<String, String> {
         let sequencer = self.replicas.values().find(|replica| replica.is_sequencer());
-        let at = sequencer.ok_or("nobody sequences")?.id.0;
+        let at = sequencer.ok_or("there is no sequencer")?.id.0;
         let ticket = self.new_ticket();
         self.ask(at, Input::ChangeVoters { ticket, change })
     }
@@ -276,7 +276,7 @@ impl Stage {
         replica.input(now, request, &mut news);
         replica.input(now, Input::Drained, &mut news);
         self.hear(at, news)?;
-        Ok(self.told())
+        Ok(self.take_events())
     }
 
     fn run(&mut self, ms: u64) -> Result<String, String> {
@@ -290,15 +290,15 @@ impl Stage {
                 self.hear(id, news)?;
             }
         }
-        Ok(self.told())
+        Ok(self.take_events())
     }
 
-    /// What a replica has to tell.
+    /// Records the events of a replica.
     fn hear(&mut self, id: u32, news: Vec<News>) -> Result<(), String> {
         for news in news {
             let line = match news {
                 News::Sends(Message::Begin(ballot)) if self.begun.insert(ballot) => {
-                    format!("{id} asks for promises to ballot {}", words::ballot(ballot))
+                    format!("{id} begins ballot {}", words::ballot(ballot))
                 }
                 News::Sends(Message::Open(open)) if self.opened.insert(open.ballot) => {
                     format!("{id} {}", words::open(&open))
@@ -320,25 +320,28 @@ impl Stage {
                 }
                 News::Answers(command) => format!("{id} answers '{command}'"),
                 News::Fails { commands, may_take_effect } => format!(
-                    "{id} gives up {}, which {} take effect",
+                    "{id} fails {}, which {} take effect",
                     words::list(commands),
                     if may_take_effect { "may" } else { "will not" }
                 ),
-                News::Forgoes(commands) => {
-                    format!("{id} has no answer to {}, which took effect", words::list(commands))
+                News::LosesOutput(commands) => {
+                    format!(
+                        "{id} does not know the output of {}, which took effect",
+                        words::list(commands)
+                    )
                 }
                 News::Restores(name) => {
-                    format!("{id} goes on from the snapshot at [{}]", name.index())
+                    format!("{id} installs the snapshot at [{}]", name.index())
                 }
-                News::LooksBack(first) => format!("{id} looks into its store, from [{first}] on"),
+                News::ReadsLog(first) => format!("{id} reads its stored log from [{first}] on"),
                 News::Sees(commands) => format!("{id} reads {commands}"),
-                News::SeesNothing(why) => format!("{id} cannot read: {why}"),
+                News::ReadFails(why) => format!("{id} cannot read: {why}"),
                 News::Breaks(what) => return Err(what),
                 News::Operator(answer) => format!("{id} answers the operator: {answer}"),
                 News::Stops(reason) => format!("{id} stops: {reason}"),
             };
             let mut lines = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
-            // What is sent again is not news.
+            // Repeated messages are recorded once.
             if !lines.contains(&line) {
                 lines.push(line);
             }
@@ -362,8 +365,8 @@ impl Stage {
         Ok(())
     }
 
-    /// What happened since this was last asked.
-    fn told(&mut self) -> String {
+    /// Returns the events recorded since the last call.
+    fn take_events(&mut self) -> String {
         let lines = mem::take(&mut *self.trace.lock().unwrap_or_else(PoisonError::into_inner));
         let mut lines = words::together(lines);
         for ((id, index), numbers) in mem::take(&mut self.chunks) {

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::words;
 
-/// The state machine of all stories: the commands that were applied, and an alarm clock.
+/// The state machine of all scenarios: a list of the applied commands, and an alarm clock.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct State {
     commands: Vec<String>,
-    /// When it wants to be woken.
+    /// Times at which it wants to be woken.
     alarms: BTreeSet<Timestamp>,
-    /// Makes a snapshot as large as the story wants it.
+    /// Makes a snapshot as large as the scenario demands.
     ballast: String,
 }
 

@@ -9,13 +9,13 @@ use plainsong_storage::faulty::FaultySnapshots;
 
 use super::state::State;
 
-/// What a replica keeps when its process dies.
+/// The durable state of a replica.
 pub(super) struct Store {
     hard_state: Option<HardState>,
     entries: Vec<Entry>,
     snapshots: FaultySnapshots,
     manager: SnapshotManager,
-    /// How often there was another in its place.
+    /// Number of earlier stores of the same replica.
     formats: u64,
 }
 
@@ -44,7 +44,8 @@ impl Store {
         }
     }
 
-    /// What a process finds that is started with it: of a snapshot that was coming in, nothing.
+    /// Returns the state that a starting process finds. A snapshot that was only partly received is
+    /// dropped.
     pub(super) fn recover(&mut self) -> Result<Recovered, String> {
         self.snapshots.crash();
         self.manager = open(&self.snapshots)?;
@@ -61,13 +62,13 @@ impl Store {
 
     pub(super) fn copied(&self) -> Result<Self, String> {
         if !self.manager.names().is_empty() {
-            return Err("a story copies no snapshots".into());
+            return Err("a scenario cannot copy a store that has snapshots".into());
         }
         let (hard_state, entries) = (self.hard_state, self.entries.clone());
         Ok(Self { hard_state, entries, ..Self::formatted(self.formats)? })
     }
 
-    /// Takes a snapshot of that state.
+    /// Takes a snapshot of a state.
     pub(super) fn take(
         &mut self,
         head: &SnapshotHead,
@@ -79,7 +80,7 @@ impl Store {
         self.manager.taken(name).map_err(|error| error.to_string())
     }
 
-    /// The state in a snapshot that is complete.
+    /// Returns the state in a complete snapshot.
     pub(super) fn restore(&mut self, name: SnapshotName) -> Result<State, String> {
         let chunk = |chunk| self.manager.read(name, chunk).map_err(io::Error::other);
         let state = SnapshotReader::open(name, chunk).and_then(|(_, mut rest)| read(&mut rest));

@@ -3,18 +3,18 @@ use plainsong::engine::{Batch, EntryPayload, MembersChanged};
 use plainsong::message::{Fetch, Missing, Offer, Offered, Open};
 use plainsong::{Ballot, Voter, Voters};
 
-/// `1 2 3`, or `none`.
+/// Formats a list as `1 2 3`, or as `none`.
 pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
     if items.is_empty() { "none".into() } else { items.join(" ") }
 }
 
-/// A ballot without the nonce of the run.
+/// Formats a ballot without the nonce.
 pub(super) fn ballot(ballot: Ballot) -> String {
     format!("{}/{}", ballot.counter, ballot.replica)
 }
 
-/// Replica 3 with its first store is `3`, with the next `3'`.
+/// Formats the voters: replica 3 with its first store is `3`, with its second store `3'`.
 fn voters(voters: &Voters) -> String {
     let ticks = |voter: &Voter| "'".repeat((voter.store.0 % 100) as usize);
     let name = |voter: &Voter| format!("{}{}", voter.replica, ticks(voter));
@@ -29,7 +29,7 @@ fn voters(voters: &Voters) -> String {
 
 pub(super) fn open(open: &Open) -> String {
     format!(
-        "opens epoch {} on a log to {}, sequencer {}, {}",
+        "opens epoch {} with base [{}], sequencer {}, {}",
         ballot(open.ballot),
         open.base.index,
         open.sequencer.replica,
@@ -44,7 +44,7 @@ pub(super) fn entry(epoch: Ballot, payload: &EntryPayload) -> String {
         }
         EntryPayload::Batch(batch) => {
             let commands = commands(batch);
-            // Those of operators are no text.
+            // Operators' commands are binary.
             if commands.iter().any(|command| command.contains(char::is_control)) {
                 return format!("an operator's request of {}", batch.origin.replica);
             }
@@ -63,7 +63,7 @@ pub(super) fn entry(epoch: Ballot, payload: &EntryPayload) -> String {
     }
 }
 
-/// The commands of a batch, each behind its length.
+/// Returns the commands of a batch. Each is preceded by its length.
 pub(super) fn commands(batch: &Batch) -> Vec<String> {
     let mut rest = &batch.commands[..];
     let mut commands = Vec::new();
@@ -77,8 +77,8 @@ pub(super) fn commands(batch: &Batch) -> Vec<String> {
 
 pub(super) fn fetch(fetch: &Fetch) -> String {
     match fetch.missing {
-        Missing::Open => format!("asks how epoch {} was opened", ballot(fetch.epoch)),
-        Missing::Entries { after, .. } => format!("asks for what comes after [{}]", after.index),
+        Missing::Open => format!("asks for the Open of epoch {}", ballot(fetch.epoch)),
+        Missing::Entries { after, .. } => format!("asks for the entries after [{}]", after.index),
     }
 }
 
@@ -88,10 +88,11 @@ pub(super) fn offer(offer: &Offer) -> String {
         Offered::Entries => "entries".into(),
         Offered::Snapshot(name) => format!("the snapshot at [{}]", name.index()),
     };
-    format!("names {} to give {what} to {laggards}", offer.donor.replica)
+    format!("offers {laggards} {what} from {}", offer.donor.replica)
 }
 
-/// What the network tells, without what depends on how often it turned.
+/// Shortens a line of the network's trace: removes details that depend on the number of token
+/// rotations.
 pub(super) fn network(line: &str) -> String {
     let line = line.trim_start().split_once(' ').map_or(line, |(_, line)| line);
     let Some((_, what)) = line.strip_prefix("ring ").and_then(|line| line.split_once(": ")) else {
@@ -101,33 +102,34 @@ pub(super) fn network(line: &str) -> String {
         what.split(", ").map(|part| Some(part.split_once(" from ")?.0)).collect();
     match origins {
         Some(nodes) if nodes.iter().all(|nodes| !nodes.contains(|c: char| c.is_alphabetic())) => {
-            format!("a new ring: {}", nodes.join(" together with "))
+            format!("a new ring: {}", nodes.join(" and "))
         }
         _ => format!("in the ring {what}"),
     }
 }
 
-/// Lines of the nodes that say the same become one; a line of a node begins with its number
-/// and a colon.
+/// Merges equal lines of several nodes into one. The line of a node begins with its number and a
+/// colon.
 pub(super) fn together(lines: Vec<String>) -> Vec<String> {
-    let mut said: Vec<(Vec<String>, String)> = Vec::new();
+    let mut merged: Vec<(Vec<String>, String)> = Vec::new();
     for line in lines {
         let node = line
             .split_once(": ")
             .filter(|(node, _)| node.bytes().all(|byte| byte.is_ascii_digit()));
         let Some((node, text)) = node else {
-            said.push((Vec::new(), line));
+            merged.push((Vec::new(), line));
             continue;
         };
-        let same = said.iter_mut().rev().find(|(nodes, other)| {
+        let same = merged.iter_mut().rev().find(|(nodes, other)| {
             other == text && !nodes.is_empty() && !nodes.iter().any(|known| known == node)
         });
         match same {
             Some((nodes, _)) => nodes.push(node.into()),
-            None => said.push((vec![node.into()], text.into())),
+            None => merged.push((vec![node.into()], text.into())),
         }
     }
-    said.into_iter()
+    merged
+        .into_iter()
         .map(|(mut nodes, text)| {
             nodes.sort();
             if nodes.is_empty() { text } else { format!("{}: {text}", nodes.join(" ")) }

@@ -1,5 +1,5 @@
-//! Simulated groups by the thousand: registers with clients whose histories must be
-//! linearizable, each seed a world of its own.
+//! Simulated groups of registers, one world per seed. The histories of their clients must be
+//! linearizable.
 
 mod registers;
 mod runner;

@@ -4,51 +4,51 @@ use linearizability::Access;
 use plainsong::{Context, StateMachine, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Registers, each with a value that is never written twice, and alarms.
+/// A state machine with registers and alarms. No value is written to a register twice.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Registers {
     values: BTreeMap<u64, u64>,
-    /// The alarms that are set, in the log's time in milliseconds.
+    /// Pending alarms, as log times in milliseconds.
     alarms: BTreeSet<u64>,
-    /// What has rung: the sum of all alarms that have, which two replicas share only if the
-    /// same have rung.
+    /// Sum of the times of all alarms that have gone off. It is practically certain to differ
+    /// between replicas whose alarms differ.
     rung: u64,
     /// Makes a snapshot large.
     ballast: String,
 }
 
-/// What clients do. Zero is the first value of a register.
+/// A command of a client. The initial value of a register is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Answers the value.
+    /// Returns the value.
     Read {
-        /// Which register.
+        /// The register's number.
         register: u64,
     },
-    /// Sets the value.
+    /// Sets the value; returns the value before.
     Write {
-        /// Which register.
+        /// The register's number.
         register: u64,
-        /// To what.
+        /// The new value.
         value: u64,
     },
-    /// Sets the value if it is still that; answers the value before.
+    /// Sets the value if it is `from`; returns the value before.
     Swap {
-        /// Which register.
+        /// The register's number.
         register: u64,
-        /// The value it has to have.
+        /// The value that the register must have.
         from: u64,
-        /// What it is set to.
+        /// The new value.
         to: u64,
     },
-    /// Sets an alarm, and answers what has rung.
+    /// Sets an alarm; returns the sum of the alarms that have gone off.
     Alarm {
-        /// So many milliseconds from then.
+        /// Milliseconds of log time until the alarm.
         ms: u64,
     },
 }
 
-/// The value of the register before the command, or what has rung.
+/// The value of the register before the command, or the sum of the alarms that have gone off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output(pub u64);
 
@@ -81,20 +81,20 @@ impl StateMachine for Registers {
 }
 
 impl Registers {
-    /// Registers whose snapshots have that many bytes more than they need.
+    /// Creates registers whose snapshots are `bytes` larger than necessary.
     pub fn with_ballast(bytes: usize) -> Self {
         let ballast = (0..bytes).map(|at| char::from(b'a' + (at * at % 26) as u8)).collect();
         Self { ballast, ..Self::default() }
     }
 
-    /// The value of a register.
+    /// Returns the value of a register.
     pub fn value(&self, register: u64) -> u64 {
         self.values.get(&register).copied().unwrap_or_default()
     }
 }
 
 impl Command {
-    /// Returns the access to a register that the command is, unless it is about alarms.
+    /// Returns the access to a register, or `None` for an alarm.
     fn access(self) -> Option<Access> {
         match self {
             Self::Read { register } => Some(Access::Read { register }),

@@ -9,31 +9,32 @@ use plainsong::testing::{
 
 use super::{Command, Output, Registers};
 
-/// Clients of [`Registers`] whose history is judged in the end.
+/// Clients of [`Registers`]. Their history is checked at the end.
 #[derive(Debug, Default)]
 pub struct Clients {
     history: History,
     last_value: u64,
     registers: u64,
-    /// Behind those of clusters that are no more.
+    /// Number of the first register in use. Registers of replaced clusters have smaller numbers.
     first_register: u64,
-    /// Of a thousand commands, those that set an alarm.
+    /// Commands that set an alarm, per thousand.
     alarms: u32,
-    /// Of the state, in bytes.
+    /// Extra size of the state, in bytes.
     ballast: usize,
-    /// How often each was called. One that was called often is left for a new one, because the
-    /// time to judge a history grows with its square.
+    /// Number of calls of each register. A register with many calls is replaced by a new one,
+    /// because the time to check a history grows with its square.
     calls: BTreeMap<u64, u32>,
-    /// What clients read without a command, if it has its place in the history.
+    /// Registers that clients are reading, for reads that belong to the history.
     reading: BTreeMap<ClientNumber, u64>,
 }
 
-/// Calls of one register.
+/// Maximum number of calls of one register.
 const CALLS_MAX: u32 = 40;
 
 impl Clients {
-    /// With that many registers: the fewer, the more they meet. Of a thousand commands so many
-    /// set an alarm; the state has so many bytes more than it needs.
+    /// Creates clients of `registers` registers; the fewer there are, the more often clients meet
+    /// at one. `alarms` commands per thousand set an alarm. The state is `ballast` bytes larger
+    /// than necessary.
     pub fn new(registers: u64, alarms: u32, ballast: usize) -> Self {
         Self { registers, alarms, ballast, ..Self::default() }
     }
@@ -72,14 +73,14 @@ impl Workload for Clients {
 
     fn seen(&mut self, client: ClientNumber, state: Option<&Registers>) {
         let Some(register) = self.reading.remove(&client) else { return };
-        // A read that came to nothing is as if it had not been.
+        // A failed read is as if it had never been.
         let answer = state.map_or(Answer::Refused, |state| Answer::Output(state.value(register)));
         self.history.answered(client, answer);
     }
 
     fn command(&mut self, client: ClientNumber, random: &mut Random) -> Command {
         if random.chance(self.alarms) {
-            // What is long due, what comes soon, and what comes when nobody proposes any more.
+            // Alarms that are overdue, that are due soon, and that are due after the last command.
             return Command::Alarm {
                 ms: random.pick(&[0, 100, 1000, 10_000]) + random.below(3000),
             };
@@ -112,51 +113,51 @@ impl Workload for Clients {
 
     fn check(&self) -> Result<(), String> {
         self.history.wrong().map_or(Ok(()), |register| {
-            Err(format!("what clients read and wrote in register {register} is not linearizable"))
+            Err(format!("the history of register {register} is not linearizable"))
         })
     }
 }
 
-/// Why a seed failed.
+/// The reason why a seed failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure(pub String);
 
-/// One seed in seven ends with a new cluster that is forced.
+/// Draws the parameters of a seed. One seed in seven ends with a forced new cluster.
 fn parameters(seed: u64) -> Parameters {
     let mut parameters = Parameters::drawn(seed);
     parameters.disaster = seed % 7 == 3;
     parameters
 }
 
-/// Enough registers that few clients meet at one: the time to judge what many did at once
-/// grows beyond all bounds.
+/// Creates clients with enough registers that few clients meet at one: the time to check concurrent
+/// calls grows exponentially.
 fn clients(parameters: &Parameters) -> Clients {
     let clients = u64::from((parameters.voters + parameters.learners) * parameters.clients);
     let mut random = Random::new(parameters.seed);
     let registers = 1 + clients / 3 + random.below(4);
     let alarms = random.pick(&[0, 0, 100, 500]);
-    // Now and then a snapshot has several chunks, where not too many are taken.
+    // Some snapshots have several chunks, unless too many snapshots are taken.
     let ballast = random.pick(&[0, 0, 0, 0, 200_000, 1_000_000]);
     let is_bearable = parameters.snapshot_entries >= 50 && parameters.snapshot_bytes >= 1 << 20;
-    // So large that a transfer takes many chunks.
+    // Large enough that a transfer takes many chunks.
     if parameters.theme == Theme::Transfers {
         return Clients::new(registers, alarms, random.pick(&[300_000, 600_000]));
     }
     Clients::new(registers, alarms, if is_bearable { ballast } else { 0 })
 }
 
-/// Runs a seed.
+/// Runs one seed.
 ///
 /// # Errors
 ///
-/// What must never be, and was.
+/// The first violation, or the panic.
 pub fn run_seed(seed: u64) -> Result<Report, Failure> {
     let parameters = parameters(seed);
     let clients = clients(&parameters);
     guarded(|| Simulation::new(parameters, clients).run())
 }
 
-/// Runs a seed and tells what happens, line by line.
+/// Runs one seed and passes each line of its trace to `reader`.
 ///
 /// # Errors
 ///
@@ -167,7 +168,7 @@ pub fn trace_seed(seed: u64, reader: impl FnMut(&str) + Send + 'static) -> Resul
     guarded(|| Simulation::traced(parameters, clients, reader).run())
 }
 
-/// A panic of the engine is a failure like any other.
+/// Runs a simulation. A panic is a failure like any other.
 fn guarded(
     run: impl FnOnce() -> Result<Report, plainsong::testing::Violation>,
 ) -> Result<Report, Failure> {

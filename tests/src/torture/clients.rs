@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use linearizability::{Access, History};
 use plainsong::testing::{Answer, ClientNumber, Random};
 
-use super::faults::rubbish;
+use super::faults::leftover_keys;
 use super::group::Group;
 use super::locks::{self, Hold};
 use super::service::Service;
@@ -18,35 +18,35 @@ use super::{Options, RECOVERY_MAX, Result, open, wrong};
 use crate::client::{NodeClient, Reply};
 use crate::rig;
 
-/// At each replica.
+/// Clients at each replica.
 const CLIENTS: u32 = 2;
-/// Registers in use at a time, and calls of each before new ones are taken: the time to judge a
-/// history grows with its square.
+/// Registers in use at a time, and the calls of each after which new ones are used: the time to
+/// check a history grows with its square.
 const REGISTERS: u64 = 4;
 const CALLS_MAX: u64 = 40;
-/// How long a client waits for an answer before it goes to another replica. Longer than what
-/// kv waits before it says that the outcome is unknown.
+/// Time after which a client goes to another replica. Longer than kv's own timeout, after which kv
+/// reports an unknown outcome.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// A key that is to last an hour is looked at for so many rounds.
+/// Number of rounds in which a key with a lifetime of an hour is checked.
 const LASTING_ROUNDS: u64 = 4;
-/// Between two attempts to connect.
+/// Pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// What clients know beyond a round.
+/// State of the clients that is kept between rounds.
 pub(super) struct Clients {
     seed: u64,
     clients: u32,
     nodes: u32,
     calls: AtomicU64,
-    /// Numbers of clients in histories; one whose call stays open gets a new one.
+    /// Next client number in the histories. A client whose call stays open gets a new number.
     numbers: AtomicU64,
     values: AtomicU64,
     rounds: AtomicU64,
-    /// By client.
+    /// Counts of each client.
     counts: Mutex<BTreeMap<u32, Count>>,
 }
 
-/// What a client counted with `INCR`.
+/// Results of a client's `INCR` calls.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     acknowledged: u64,
@@ -54,27 +54,28 @@ struct Count {
 }
 
 impl Count {
-    /// Nothing acknowledged is lost, nothing is applied twice.
+    /// Returns true if `value` is possible: no acknowledged call is lost and no call is applied
+    /// twice.
     fn admits(self, value: u64) -> bool {
         (self.acknowledged..=self.acknowledged + self.unknown).contains(&value)
     }
 }
 
-/// What clients did in one round.
+/// The calls of all clients in one round.
 #[derive(Debug)]
 pub(super) struct Work {
     history: History,
-    /// The registers they used: these and all between.
+    /// First and last register in use.
     registers: (u64, u64),
     pub(super) answers: u64,
     pub(super) unknown: u64,
-    /// The longest time without an answer to anybody since the first fault.
+    /// Longest time without an answer to any client since the first fault.
     pub(super) longest_gap: Duration,
     last_answer: Instant,
     holds: Vec<Hold>,
 }
 
-/// The work of a round while it goes on.
+/// Shared access to the work of the current round.
 pub(super) struct Book<'a>(&'a Mutex<Work>);
 
 impl Book<'_> {
@@ -82,27 +83,29 @@ impl Book<'_> {
         open(self.0)
     }
 
-    /// Faults begin now.
+    /// Marks the beginning of the faults.
     pub(super) fn begin(&self) {
         let mut work = self.open();
         work.longest_gap = Duration::ZERO;
         work.last_answer = Instant::now();
     }
 
-    /// Waits until clients were answered so many times more.
+    /// Waits until clients have received `more` more answers.
     pub(super) fn wait_for_answers(&self, more: u64) -> Result<()> {
         let wanted = self.open().answers + more;
         let deadline = Instant::now() + RECOVERY_MAX;
         while self.open().answers < wanted {
             if Instant::now() > deadline {
-                return Err(wrong(format!("clients had no {more} answers in {RECOVERY_MAX:?}")));
+                return Err(wrong(format!(
+                    "clients received fewer than {more} answers in {RECOVERY_MAX:?}"
+                )));
             }
             thread::sleep(RETRY);
         }
         Ok(())
     }
 
-    /// Somebody had a lock.
+    /// Records that a client held a lock.
     pub(super) fn held(&self, hold: Hold) {
         self.open().holds.push(hold);
     }
@@ -137,8 +140,8 @@ impl Clients {
         number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Lets clients work while something is done, and judges what they did. If anything is wrong,
-    /// the log has what they called and heard.
+    /// Runs the clients during `during`, and checks their results. If a check fails, the history is
+    /// written to the log.
     pub(super) fn work<T>(
         &self,
         group: &Group,
@@ -157,7 +160,7 @@ impl Clients {
         group: &Group,
         during: impl FnOnce(&Book<'_>) -> Result<T>,
     ) -> (Result<T>, Work) {
-        // Registers of the round before are not touched again.
+        // Registers of earlier rounds are not used again.
         let first = self.calls.load(Ordering::Relaxed).next_multiple_of(CALLS_MAX * REGISTERS);
         self.calls.store(first, Ordering::Relaxed);
         let round = Self::next(&self.rounds);
@@ -204,12 +207,12 @@ impl Clients {
         ClientNumber(Self::next(&self.numbers))
     }
 
-    /// Whether what they did and heard is right, and the replicas agree on what is there.
+    /// Checks the results of a round, and that all replicas have the same state.
     fn judge(&self, group: &Group, work: &Work) -> Result<()> {
         locks::judge(&work.holds)?;
         group.commands.judge()?;
         if let Some(register) = work.history.wrong() {
-            return Err(wrong(format!("what was read and written at r:{register} is wrong")));
+            return Err(wrong(format!("the history of register r:{register} is not linearizable")));
         }
         let keys = (work.registers.0..=work.registers.1).map(|register| format!("r:{register}"));
         let mut keys: Vec<String> = keys.collect();
@@ -221,7 +224,7 @@ impl Clients {
         for id in group.ids() {
             let mut kv = group
                 .connect(Service::Kv, id)?
-                .ok_or_else(|| wrong(format!("{id} is not there")))?;
+                .ok_or_else(|| wrong(format!("replica {id} does not accept connections")))?;
             let mut found = Vec::new();
             for key in &keys {
                 found.push(asked(&mut kv, &format!("GET {key}"))?);
@@ -229,7 +232,9 @@ impl Clients {
             for key in &lasting_keys {
                 let reply = asked(&mut kv, &format!("GET {key}"))?;
                 if reply == Reply::Nil {
-                    return Err(wrong(format!("{key} has expired an hour too early at {id}")));
+                    return Err(wrong(format!(
+                        "{key} has expired an hour too early at replica {id}"
+                    )));
                 }
                 found.push(reply);
             }
@@ -238,7 +243,9 @@ impl Clients {
                 let reply = asked(&mut kv, &format!("GET {key}"))?;
                 let value = number_in(&reply).ok_or_else(|| wrong(format!("{key}: {reply:?}")))?;
                 if !count.admits(value) {
-                    return Err(wrong(format!("{key} is {value} at {id}, of {count:?}")));
+                    return Err(wrong(format!(
+                        "{key} is {value} at replica {id}, expected {count:?}"
+                    )));
                 }
                 found.push(reply);
             }
@@ -248,13 +255,15 @@ impl Clients {
                 Some(first) => {
                     let texts = format!("replica 1 has {first:?}, replica {id} has {found:?}");
                     group.note(&texts);
-                    return Err(wrong(format!("replica {id} has another state than replica 1")));
+                    return Err(wrong(format!("replica {id} and replica 1 have different states")));
                 }
             }
         }
-        let mut kv = group.connect(Service::Kv, 1)?.ok_or_else(|| wrong("1 is not there"))?;
+        let mut kv = group
+            .connect(Service::Kv, 1)?
+            .ok_or_else(|| wrong("replica 1 does not accept connections"))?;
         asked(&mut kv, &format!("SET {} here EX 3600", lasting(round)))?;
-        keys.extend(rubbish());
+        keys.extend(leftover_keys());
         for keys in keys.chunks(50) {
             asked(&mut kv, &format!("DEL {}", keys.join(" ")))?;
         }
@@ -265,14 +274,14 @@ impl Clients {
 fn asked(kv: &mut NodeClient, command: &str) -> Result<Reply> {
     match kv.ask(command) {
         Ok(Reply::Error(error)) => {
-            Err(wrong(format!("{command} in a group that is well: {error}")))
+            Err(wrong(format!("{command} failed in a healthy group: {error}")))
         }
         Ok(reply) => Ok(reply),
-        Err(error) => Err(wrong(format!("{command} in a group that is well: {error}"))),
+        Err(error) => Err(wrong(format!("{command} failed in a healthy group: {error}"))),
     }
 }
 
-/// Nothing is zero.
+/// Returns the number in an answer; a missing value is zero.
 fn number_in(reply: &Reply) -> Option<u64> {
     match reply {
         Reply::Nil => Some(0),
@@ -281,7 +290,7 @@ fn number_in(reply: &Reply) -> Option<u64> {
     }
 }
 
-/// What became of a call.
+/// The outcome of a call.
 enum Outcome {
     Value(u64),
     Refused,
@@ -327,7 +336,7 @@ impl Client<'_> {
         Ok(connected.filter(|kv| kv.set_patience(PATIENCE).is_ok()))
     }
 
-    /// Counts; whether the connection is still good.
+    /// Increments the client's counter. Returns true if the connection can still be used.
     fn count(&mut self, kv: &mut NodeClient, book: &Book<'_>) -> Result<bool> {
         let asked = outcome(kv.ask(&format!("INCR count:{}", self.client)))?;
         let mut counts = self.all.counts();
@@ -339,7 +348,9 @@ impl Client<'_> {
                 drop(counts);
                 if !count.admits(value) {
                     let client = self.client;
-                    return Err(wrong(format!("client {client} counted to {value}, of {count:?}")));
+                    return Err(wrong(format!(
+                        "the counter of client {client} is {value}, expected {count:?}"
+                    )));
                 }
                 book.answered();
                 Ok(true)
@@ -353,7 +364,7 @@ impl Client<'_> {
         }
     }
 
-    /// Reads or writes a register; whether the connection is still good.
+    /// Reads or writes a register. Returns true if the connection can still be used.
     fn call(&mut self, kv: &mut NodeClient, book: &Book<'_>) -> Result<bool> {
         let call = Clients::next(&self.all.calls);
         let register = call / (CALLS_MAX * REGISTERS) * REGISTERS + self.random.below(REGISTERS);
@@ -385,13 +396,13 @@ impl Client<'_> {
     }
 }
 
-/// What an answer of kv says of the call.
+/// Returns the outcome that an answer of kv implies.
 fn outcome(reply: io::Result<Reply>) -> Result<Outcome> {
     Ok(match reply {
         Ok(Reply::Error(error)) if error.starts_with("UNKNOWN outcome") => Outcome::Unknown,
         Ok(Reply::Error(_)) => Outcome::Refused,
         Ok(reply) => Outcome::Value(
-            number_in(&reply).ok_or_else(|| wrong(format!("an answer like {reply:?}")))?,
+            number_in(&reply).ok_or_else(|| wrong(format!("unexpected answer {reply:?}")))?,
         ),
         Err(_) => Outcome::Unknown,
     })

@@ -9,7 +9,8 @@ use super::service::Service;
 use super::{RECOVERY_MAX, Result, wrong};
 use crate::rig::Cluster;
 
-/// What runs at one place at a time, and finds out if it does not: in use is what it works on.
+/// A command that must not run twice at the same time. It locks a file while it runs, and records
+/// an overlap if the file is already locked.
 const WORK: &str = r#"
     exec 9>"$FOLDER/$NAME.guard"
     flock -n 9 || echo "OVERLAP $NODE $TOKEN" >>"$FOLDER/$NAME.log"
@@ -18,9 +19,9 @@ const WORK: &str = r#"
 "#;
 const UNTIL_STOPPED: &str = "while :; do sleep 0.1 9>&-; done";
 const A_SHORT_WHILE: &str = "for turn in 1 2 3; do sleep 0.1 9>&-; done";
-/// How `lock run` ends: well, without the lock, without a server, or when the lock was lost.
+/// Valid exit codes of `lock run`: success, lock not obtained, no server, lock lost.
 const EXITS: [i32; 4] = [0, 1, 69, 75];
-/// Between two runs.
+/// Pause between two runs.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Commands of `election run` and `lock run`, each of which must run alone.
@@ -35,7 +36,7 @@ impl Commands {
         Ok(Self { folder })
     }
 
-    /// A command that goes on until it is stopped.
+    /// Returns a command that runs until it is stopped.
     pub(super) fn endless(&self, name: &str, id: u32, token: &str) -> [String; 3] {
         self.command(name, id, token, UNTIL_STOPPED)
     }
@@ -46,7 +47,7 @@ impl Commands {
         ["sh".into(), "-c".into(), format!("{set}\n{WORK}\n{work}")]
     }
 
-    /// Runs a command under a lock that all nodes want, again and again.
+    /// Runs a command again and again, under a lock that all nodes contend for.
     pub(super) fn run_under_lock(&self, group: &Group, id: u32, stop: &AtomicBool) -> Result<()> {
         while !stop.load(Ordering::Relaxed) {
             let mut command = group.node(id).command(Service::Lock.program()?);
@@ -68,19 +69,24 @@ impl Commands {
         Ok(())
     }
 
-    /// Whether each ran alone, with a higher token than all before it.
+    /// Checks that no two commands ran at the same time, and that each had a higher token than all
+    /// before it.
     pub(super) fn judge(&self) -> Result<()> {
         for name in ["lock", "election"] {
             let path = self.folder.join(format!("{name}.log"));
             let log = fs::read_to_string(&path)
                 .map_err(|error| wrong(format!("{}: {error}", path.display())))?;
             if let Some(line) = log.lines().find(|line| line.starts_with("OVERLAP")) {
-                return Err(wrong(format!("two commands of {name} at once: {line}\n{log}")));
+                return Err(wrong(format!(
+                    "two commands of {name} ran at the same time: {line}\n{log}"
+                )));
             }
             let tokens = log.lines().filter(|line| line.starts_with("begin"));
             let tokens = tokens.filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok());
             if !tokens.is_sorted_by(|one, next| one < next) {
-                return Err(wrong(format!("a token of {name} was no higher than before:\n{log}")));
+                return Err(wrong(format!(
+                    "a token of {name} was not higher than the one before:\n{log}"
+                )));
             }
         }
         Ok(())

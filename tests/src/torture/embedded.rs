@@ -1,4 +1,4 @@
-//! An embedded group beside the others, whose socket hears nonsense.
+//! A separate group on the embedded transport, whose socket receives malformed data.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
@@ -16,38 +16,41 @@ use super::{RECOVERY_MAX, Result, wrong};
 use crate::client::{KV_PORT, NodeClient, Reply};
 use crate::rig::{Node, Program};
 
-/// How many replicas; the first is the hub, which is killed.
+/// Number of replicas. The first is the hub, which is killed.
 const REPLICAS: u16 = 3;
-/// Of the first replica, beyond those of all other programs.
+/// Base of the replicas' ports, beyond the ports of all other programs.
 const PORT: u16 = KV_PORT + 100;
-/// How long a client waits for an answer. Longer than what kv waits.
+/// Time that a client waits for an answer. Longer than kv's own timeout.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two attempts.
+/// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// Counts in a group of its own at a node, while its socket hears nonsense and its hub is killed:
-/// nobody else may end, and what was counted must be there.
-pub(super) fn hears_nonsense(group: &Group, at: u32, random: &mut Random) -> Result<()> {
+/// Runs an embedded group on a node and increments a counter in it, while its socket receives
+/// malformed data and its hub is killed. No other replica may end, and no acknowledged increment
+/// may be lost.
+pub(super) fn receives_nonsense(group: &Group, at: u32, random: &mut Random) -> Result<()> {
     let node = group.node(at);
     let ring = node.directory().join("embedded.ring");
     let replicas: Vec<Program> =
         (1..=REPLICAS).map(|id| start(node, id, &ring)).collect::<Result<_>>()?;
     let (hub, others) = replicas.split_first().ok_or_else(|| wrong("no replicas"))?;
     let mut count = Count::default();
-    count.go_on(node, 1..=REPLICAS, Instant::now())?;
+    count.increment(node, 1..=REPLICAS, Instant::now())?;
     let stop = AtomicBool::new(false);
     let (seed, half, rest) = (random.number(), span(random), span(random));
-    let said = thread::scope(|scope| {
-        let talker = scope.spawn(|| talk_nonsense(&ring, seed, &stop));
+    let sent = thread::scope(|scope| {
+        let sender = scope.spawn(|| send_nonsense(&ring, seed, &stop));
         let counted = count
-            .go_on(node, 1..=REPLICAS, Instant::now() + half)
+            .increment(node, 1..=REPLICAS, Instant::now() + half)
             .and_then(|()| Ok(hub.kill()?))
-            .and_then(|()| count.go_on(node, 2..=REPLICAS, Instant::now() + rest));
+            .and_then(|()| count.increment(node, 2..=REPLICAS, Instant::now() + rest));
         stop.store(true, Ordering::Relaxed);
-        let said = talker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        counted.map(|()| said)
+        let sent = sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        counted.map(|()| sent)
     })?;
-    group.note(&format!("an embedded group heard nonsense {said} times, and counted: {count:?}"));
+    group.note(&format!(
+        "an embedded group received malformed data {sent} times; increments: {count:?}"
+    ));
     for (replica, id) in others.iter().zip(2..) {
         if let Some(status) = replica.status() {
             return Err(wrong(format!("embedded replica {id} ended with {status}")));
@@ -63,12 +66,12 @@ fn start(node: &Node, id: u16, ring: &Path) -> Result<Program> {
     command.args(["--listen", &format!("127.0.0.1:{}", PORT + id)]);
     command.arg("--engine").arg(format!("embedded:{}", ring.display()));
     let program = node.spawn("embedded", command)?;
-    // The first is to be the hub.
+    // Wait, so that the first replica becomes the hub.
     program.wait_for_line("replica", RECOVERY_MAX)?;
     Ok(program)
 }
 
-/// What was counted.
+/// Results of the `INCR` calls.
 #[derive(Debug, Default)]
 struct Count {
     acknowledged: u64,
@@ -76,8 +79,8 @@ struct Count {
 }
 
 impl Count {
-    /// Counts at one replica after the other, at least once, and until then.
-    fn go_on(
+    /// Increments the counter at the replicas in turn until `until`, and at least once.
+    fn increment(
         &mut self,
         node: &Node,
         ids: std::ops::RangeInclusive<u16>,
@@ -94,7 +97,7 @@ impl Count {
                 break;
             }
             if Instant::now() > deadline {
-                return Err(wrong(format!("embedded replicas do not count: {self:?}")));
+                return Err(wrong(format!("the embedded group does not answer: {self:?}")));
             }
             thread::sleep(RETRY);
         }
@@ -104,27 +107,29 @@ impl Count {
     fn check(&self, node: &Node, id: u16) -> Result<()> {
         let reply = ask(node, id, "GET count")?;
         let Some(Reply::Text(value)) = &reply else {
-            return Err(wrong(format!("embedded replica {id} has {reply:?}, of {self:?}")));
+            return Err(wrong(format!(
+                "embedded replica {id} answers {reply:?}, expected {self:?}"
+            )));
         };
         let all = self.acknowledged..=self.acknowledged + self.unknown;
         if value.parse().is_ok_and(|value: u64| all.contains(&value)) {
             return Ok(());
         }
-        Err(wrong(format!("embedded replica {id} counted to {value}, of {self:?}")))
+        Err(wrong(format!("embedded replica {id} has the count {value}, expected {self:?}")))
     }
 }
 
-/// What a replica answers, if it does.
+/// Returns the answer of a replica, or `None` if there is none.
 fn ask(node: &Node, id: u16, command: &str) -> Result<Option<Reply>> {
     let Some(mut kv) = NodeClient::connect(node, PORT + id)? else { return Ok(None) };
     Ok(kv.set_patience(PATIENCE).and_then(|()| kv.ask(command)).ok())
 }
 
-/// Says what makes no sense: bytes, frames of all kinds with bytes in them, and the same from who
-/// said hello as one should. Returns how often it was heard.
-fn talk_nonsense(ring: &Path, seed: u64, stop: &AtomicBool) -> u64 {
+/// Sends malformed data to the socket: random bytes and frames of all kinds with random contents,
+/// half of the time after a valid hello. Returns the number of connections that were accepted.
+fn send_nonsense(ring: &Path, seed: u64, stop: &AtomicBool) -> u64 {
     let mut random = Random::new(seed);
-    let mut said = 0;
+    let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         let Ok(mut socket) = UnixStream::connect(ring) else {
             thread::sleep(RETRY);
@@ -137,22 +142,22 @@ fn talk_nonsense(ring: &Path, seed: u64, stop: &AtomicBool) -> u64 {
         for _ in 0..random.below(5) {
             let body: Vec<u8> = (0..random.below(200)).map(|_| random.number() as u8).collect();
             if random.chance(800) {
-                // Of one byte more: its kind.
+                // The kind is one more byte.
                 bytes.extend((body.len() as u32 + 1).to_le_bytes());
                 bytes.push(random.below(12) as u8);
             }
             bytes.extend(body);
         }
-        // Who is cut off halfway has been heard.
+        // An error does not matter: the hub has closed the connection.
         let _ = socket.write_all(&bytes);
-        said += 1;
+        sent += 1;
         thread::sleep(RETRY);
     }
-    said
+    sent
 }
 
-/// The first frame of a connection, as docs/formats.md has it: kind 1, magic, version, a number of
-/// its own, its process, and nothing held.
+/// Returns the first frame of a connection, as defined in docs/formats.md: kind 1, magic, version,
+/// a number for the connection, the process id, and no held messages.
 fn hello(number: u64) -> Vec<u8> {
     let mut fields = vec![1];
     fields.extend(b"eGPC");

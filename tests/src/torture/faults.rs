@@ -12,7 +12,7 @@ use crate::rig::Program;
 
 macro_rules! faults {
     ($($fault:ident, $name:literal, $what:literal;)*) => {
-        /// What can go wrong. Each lasts until the group is healed, or ends by itself.
+        /// A kind of fault. Each fault lasts until the group is healed, or ends by itself.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
         pub enum Fault {
             $(#[doc = $what] #[value(name = $name)] $fault,)*
@@ -22,7 +22,7 @@ macro_rules! faults {
             /// Every fault.
             pub const ALL: &[Self] = &[$(Self::$fault,)*];
 
-            /// What it is called on the command line and in the report.
+            /// Returns its name on the command line and in the report.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$fault => $name,)*
@@ -34,91 +34,91 @@ macro_rules! faults {
 
 faults! {
     ReplicaKilled, "replica-killed",
-        "A replica is killed, in every second case the one that sequences";
+        "Kills a replica, half of the time the sequencer";
     ReplicaPaused, "replica-paused",
-        "A replica is stopped in its tracks and wakes up believing what it knew";
+        "Pauses a replica (SIGSTOP) and resumes it with outdated state";
     DaemonKilled, "daemon-killed",
-        "A daemon is killed under its replicas";
+        "Kills a daemon while its replicas run";
     DaemonPaused, "daemon-paused",
-        "A daemon is stopped in its tracks: shorter than the token, longer, or longer than it \
-         takes the others to form a ring";
+        "Pauses a daemon (SIGSTOP): for less than the token timeout, for longer, or until the \
+         others have formed a ring";
     DaemonStopped, "daemon-stopped",
-        "A daemon leaves in order, under its replicas";
+        "Shuts a daemon down while its replicas run";
     NodeKilled, "node-killed",
-        "A daemon and its replicas are killed at once";
+        "Kills a daemon and its replicas at once";
     PowerLost, "power-lost",
-        "All daemons and all replicas are killed at once";
+        "Kills all daemons and all replicas at once";
     MajorityKilled, "majority-killed",
-        "The replicas of a majority of the nodes are killed";
+        "Kills the replicas of a majority of the nodes";
     StoreWiped, "store-wiped",
-        "A replica is killed and comes back without its store";
+        "Kills a replica and deletes its store";
     RollingRestart, "rolling-restart",
-        "Every replica in turn is stopped in order and started again, the next when it is well";
+        "Restarts every replica in turn, each after the group is healthy again";
     MembersChanged, "members-changed",
-        "A voter is removed, and added again at the end";
+        "Removes a voter, and adds it again at the end";
     MembersInTurn, "members-in-turn",
-        "Every voter in turn is removed, and added again before the next";
+        "Removes every voter in turn, and adds it again before the next";
     NodeCut, "node-cut",
-        "A node hears and is heard by nobody";
+        "Cuts a node off from all others";
     NetworkParted, "network-parted",
-        "The nodes fall into two parts";
+        "Splits the network in two";
     NetworkInThree, "network-in-three",
-        "The nodes fall into three parts";
+        "Splits the network in three";
     PairParted, "pair-parted",
-        "Two nodes do not hear each other, and all others hear both";
+        "Cuts the link between two nodes, which all others still reach";
     OneWay, "one-way",
-        "A node hears no other node, which all hear it";
+        "Drops all packets to a node, but none from it";
     PacketsLost, "packets-lost",
-        "Some or all nodes lose packets";
+        "Drops a part of the packets of one node or all nodes";
     PacketsDelayed, "packets-delayed",
-        "What a node sends waits in a queue, of which the end is dropped";
+        "Limits the bandwidth of a node: its packets wait in a queue that drops its tail";
     PacketsReordered, "packets-reordered",
-        "Some of what a node sends arrives after what it sent later";
+        "Reorders packets of a node";
     LinkFlaps, "link-flaps",
-        "A node is cut off and joined several times in a second";
+        "Cuts a node off and reconnects it, several times per second";
     CutInRingChange, "cut-in-ring-change",
-        "While a ring forms without a node, another is cut off and comes back";
+        "Cuts a node off for a moment while a ring forms without another one";
     KeyLost, "key-lost",
-        "A daemon comes back with another key than all others";
+        "Restarts a daemon with a wrong key";
     Flood, "flood",
-        "Another program sends messages of 150 KB while a node is cut off and comes back";
+        "Floods the ring with messages of 150 KB while a node is cut off and reconnected";
     DamagedFrames, "damaged-frames",
-        "A member of the group sends frames that are cut short, damaged or nonsense";
+        "Adds a member to the group that sends truncated, damaged and random frames";
     NoPermission, "no-permission",
-        "A process whose user has no right to it asks the daemon without pause";
+        "Runs a process of a user without permission that connects again and again";
     EmbeddedNonsense, "embedded-nonsense",
-        "The socket of an embedded group beside hears nonsense, and its hub is killed";
+        "Sends malformed data to the socket of an embedded group, and kills its hub";
     BadClients, "bad-clients",
-        "Clients send garbage, go away without a word, and take no answers";
+        "Runs clients that send garbage, disconnect early, and read no answers";
     ManyClients, "many-clients",
-        "10,000 clients connect to the replicas of kv, and say nothing";
+        "Opens 10,000 idle connections to the replicas of kv";
     SlowDisk, "slow-disk",
-        "A replica waits long whenever it makes something durable";
+        "Delays every sync of a replica";
     FullDisk, "full-disk",
-        "There is no room on the disk of a node";
+        "Fills the disk of a node";
     SlowApply, "slow-apply",
-        "The thread of a replica that applies commands is slow";
+        "Slows down the apply thread of a replica";
     LittleMemory, "little-memory",
-        "A replica gets no more memory than it has";
+        "Limits a replica to the memory that it has already allocated";
     ClockJumps, "clock-jumps",
-        "The clock of a node goes forward or back by hours";
+        "Sets the clock of a node forward or back by hours";
 }
 
-/// Shorter than the token, longer, and longer than what the others take for a new ring.
+/// Durations: shorter than the token timeout, longer, and longer than the forming of a new ring.
 const SPANS_MS: [u64; 3] = [300, 1800, 5000];
-/// Connections of clients that say nothing.
+/// Number of idle connections.
 const CLIENTS: usize = 10_000;
-/// Of a client that takes no answers, at a time and as often, and how long it tries to send more.
+/// Requests per write, and number of writes, of a client that reads no answers; and its timeout.
 const QUESTIONS: usize = 200;
 const SLOW_CLIENT: Duration = Duration::from_millis(500);
-/// Large values, which fill more than that together.
+/// Number and size of large values, which together exceed `MEMORY_MORE`.
 const LARGE: u32 = 100;
 const LARGE_BYTES: usize = 60_000;
-/// What a replica may get beyond the memory that it has.
+/// Memory that a replica may allocate beyond its current use.
 const MEMORY_MORE: u64 = 1 << 20;
 
 impl Fault {
-    /// Does it, and lets it last a while.
+    /// Injects the fault and waits while it lasts.
     #[expect(clippy::too_many_lines, reason = "a list of all faults, each of a few lines")]
     pub(super) fn inject(self, group: &Group, random: &mut Random) -> Result<()> {
         let nodes = group.ids().count() as u64;
@@ -177,7 +177,7 @@ impl Fault {
             Self::RollingRestart => {
                 group.heal()?;
                 for id in group.ids() {
-                    group.wait_until_well()?;
+                    group.wait_until_healthy()?;
                     Service::ALL.iter().try_for_each(|service| group.restart(*service, id))?;
                 }
             }
@@ -189,7 +189,7 @@ impl Fault {
             Self::MembersInTurn => {
                 group.heal()?;
                 for id in group.ids() {
-                    group.wait_until_well()?;
+                    group.wait_until_healthy()?;
                     for service in Service::ALL {
                         group.remove(service, id)?;
                     }
@@ -270,11 +270,13 @@ impl Fault {
                 let uninvited = hostile::uninvited(group.node(one))?;
                 last(random);
                 if let Some(status) = uninvited.status() {
-                    return Err(wrong(format!("who has no permission ended with {status}")));
+                    return Err(wrong(format!(
+                        "the process without permission ended with {status}"
+                    )));
                 }
                 uninvited.kill()?;
             }
-            Self::EmbeddedNonsense => embedded::hears_nonsense(group, one, random)?,
+            Self::EmbeddedNonsense => embedded::receives_nonsense(group, one, random)?,
             Self::BadClients => bad_clients(group, random)?,
             Self::ManyClients => many_clients(group, random)?,
             Self::SlowDisk => {
@@ -305,8 +307,9 @@ impl Fault {
         Ok(())
     }
 
-    /// What somebody must have said of it, so that an operator knows.
-    pub(super) fn told(self) -> Option<&'static str> {
+    /// Returns a text that some program must have logged because of this fault, so that an operator
+    /// can notice it.
+    pub(super) fn expected_log(self) -> Option<&'static str> {
         match self {
             Self::DamagedFrames => Some("sends messages that cannot be read"),
             Self::NoPermission => Some("no permission to use the transport"),
@@ -316,17 +319,17 @@ impl Fault {
     }
 }
 
-/// A replica: in every second case the one that sequences.
+/// Chooses a replica: half of the time the sequencer.
 fn victim(group: &Group, service: Service, one: u32, random: &mut Random) -> Result<u32> {
     Ok(group.sequencer(service)?.filter(|_| random.chance(500)).unwrap_or(one))
 }
 
-/// Lets a fault last.
+/// Waits for the duration of a fault.
 fn last(random: &mut Random) {
     thread::sleep(span(random));
 }
 
-/// How long a fault lasts.
+/// Draws the duration of a fault.
 pub(super) fn span(random: &mut Random) -> Duration {
     let span = Duration::from_millis(random.pick(&SPANS_MS));
     span / 2 + random.up_to(span)
@@ -343,12 +346,12 @@ fn part(group: &Group, random: &mut Random, parts: u64) -> Result<()> {
     Ok(())
 }
 
-/// Has the replicas of kv need memory.
+/// Makes the replicas of kv allocate memory.
 fn large_values(group: &Group, at: u32) -> Result<()> {
     let Some(mut kv) = group.connect(Service::Kv, at)? else { return Ok(()) };
     let value = "x".repeat(LARGE_BYTES);
     let asked = kv.set_patience(SLOW_CLIENT);
-    // Until the replica has no memory, and ends.
+    // Fails once the replica runs out of memory and ends.
     let asked = asked.and_then(|()| {
         (0..LARGE).try_for_each(|key| kv.ask(&format!("SET large:{key} {value}")).map(drop))
     });
@@ -356,8 +359,8 @@ fn large_values(group: &Group, at: u32) -> Result<()> {
     Ok(())
 }
 
-/// Keys that faults leave behind.
-pub(super) fn rubbish() -> impl Iterator<Item = String> {
+/// Returns the keys that faults leave behind.
+pub(super) fn leftover_keys() -> impl Iterator<Item = String> {
     (0..LARGE).map(|key| format!("large:{key}"))
 }
 
@@ -367,17 +370,17 @@ fn bad_clients(group: &Group, random: &mut Random) -> Result<()> {
         for _ in 0..20 {
             let Some(mut client) = group.connect(service, id)? else { continue };
             let bytes: Vec<u8> = (0..random.below(5000)).map(|_| random.number() as u8).collect();
-            // Refused where it makes no sense, and nobody waits for what it means.
+            // Invalid requests are rejected; the answers do not matter.
             let _ = client.send(&bytes);
         }
         if let Some(mut client) = group.connect(service, id)? {
             let asked = client.set_patience(SLOW_CLIENT);
-            // Sent until nobody takes more, and no answer is taken.
+            // Sends requests until the server accepts no more, without reading any answer.
             let asked = asked.and_then(|()| {
                 let some = b"INFO\r\n".repeat(QUESTIONS);
                 (0..QUESTIONS).try_for_each(|_| client.send(&some))
             });
-            group.note(&format!("a client of {} that takes no answers: {asked:?}", service.name()));
+            group.note(&format!("a client of {} that reads no answers: {asked:?}", service.name()));
             kept.push(client);
         }
     }

@@ -11,43 +11,42 @@ use super::{Options, RECOVERY_MAX, Result, TOKEN_MS, hostile, open, wrong};
 use crate::client::{Info, NodeClient, Reply};
 use crate::rig::{self, Cluster, Line, Node, Program};
 
-/// How often to look at what cannot be waited for.
+/// Polling interval for conditions without an event.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a replica may take to stop in order.
+/// Maximum time of an orderly shutdown of a replica.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// What a replica may hold at most, after all that was done to it has ended.
+/// Limits of a replica's descriptors and memory after the faults of a round have ended.
 const DESCRIPTORS_MAX: usize = 100;
 const MEMORY_KIB_MAX: u64 = 384 << 10;
-/// Of the disk of a node.
+/// Size of the disk of each node.
 const DISK: &str = "512M";
-/// Lets a program have another time of day than its host: a library of the package faketime,
-/// found by the loader.
+/// Library of the package faketime, which gives a program its own wall clock. The loader finds it.
 const CLOCK: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 
-/// What a replica is slow with.
+/// An operation that is slowed down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delay {
-    /// To make things durable.
+    /// Syncs to disk.
     Syncs,
-    /// To apply commands: its thread sleeps long, and wakes others late.
+    /// Applying commands: calls of futex by the apply thread are delayed.
     Apply,
 }
 
-/// Daemons and replicas, of each program one on every node. Any thread may use it.
+/// Daemons and replicas: one replica of each service on every node. Can be shared by threads.
 pub(super) struct Group {
-    /// By node, from 1, and by service.
+    /// Replicas, by node and service.
     replicas: Vec<[Mutex<Option<Program>>; Service::ALL.len()]>,
-    /// Programs that are a fault as long as they run.
-    meddlers: Mutex<Vec<Program>>,
-    /// Replicas whose disk was full, and who may have stopped.
+    /// Programs that cause faults while they run.
+    fault_programs: Mutex<Vec<Program>>,
+    /// Replicas whose disk was full. They may have stopped.
     out_of_space: Mutex<BTreeSet<u32>>,
-    /// Replicas that were taken from the voters, and whether it is known that they were: what
-    /// is not may still come into force when all is well.
+    /// Replicas that were removed from the voters, with `true` if the removal was confirmed. An
+    /// unconfirmed removal may still take effect later.
     removed: Mutex<BTreeMap<(Service, u32), bool>>,
-    /// Up to where the log was looked through.
+    /// Line up to which the log was searched for panics.
     read: Mutex<u64>,
     voters: String,
-    /// The key of the cluster.
+    /// The cluster's authentication key.
     key: Vec<u8>,
     pub(super) commands: Commands,
     cluster: Cluster,
@@ -67,7 +66,7 @@ impl Group {
         let key = read(&cluster.node(1).etc().join("authkey"))?;
         let group = Self {
             replicas: ids.iter().map(|_| Default::default()).collect(),
-            meddlers: Mutex::default(),
+            fault_programs: Mutex::default(),
             out_of_space: Mutex::default(),
             removed: Mutex::default(),
             read: Mutex::new(0),
@@ -90,7 +89,7 @@ impl Group {
             )?;
         }
         group.heal()?;
-        group.wait_until_well()?;
+        group.wait_until_healthy()?;
         Ok(group)
     }
 
@@ -114,7 +113,7 @@ impl Group {
         open(&self.replicas[id as usize - 1][service as usize])
     }
 
-    /// Where the replicas of a node keep all they have, as seen from within.
+    /// Returns the mount point of the disk with all data of a node's replicas.
     fn disk(&self, id: u32) -> PathBuf {
         self.node(id).directory().join("disk")
     }
@@ -123,12 +122,12 @@ impl Group {
         self.disk(id).join(service.name())
     }
 
-    /// Carries out a line of the shell in a node.
+    /// Runs a shell command in a node.
     fn in_node(&self, id: u32, line: &str) -> Result<()> {
         self.node(id).run("sh", &["-c", line]).map(drop).map_err(Into::into)
     }
 
-    /// Starts a replica unless it runs.
+    /// Starts a replica unless it is running.
     fn start_replica(&self, service: Service, id: u32) -> Result<()> {
         let mut slot = self.slot(service, id);
         if slot.as_ref().is_some_and(|replica| replica.status().is_none()) {
@@ -145,7 +144,7 @@ impl Group {
         Ok(())
     }
 
-    /// Does something with a replica that runs, or is paused.
+    /// Calls `act` on a replica if it is running or paused.
     pub(super) fn replica(
         &self,
         service: Service,
@@ -157,7 +156,7 @@ impl Group {
             return Ok(());
         };
         match act(replica) {
-            // It ended meanwhile: some do when their disk is full.
+            // The replica ended meanwhile; some do so when their disk is full.
             Err(_) if replica.status().is_some() => Ok(()),
             acted => acted.map_err(Into::into),
         }
@@ -168,13 +167,13 @@ impl Group {
         Service::ALL.iter().try_for_each(|service| self.replica(*service, id, Program::kill))
     }
 
-    /// Takes away the store of a replica that does not run.
+    /// Deletes the store of a replica, which must not be running.
     pub(super) fn wipe(&self, service: Service, id: u32) -> Result<()> {
         self.note(&format!("wipe the store of {} at node {id}", service.name()));
         self.in_node(id, &format!("rm -rf {}", self.folder(service, id).display()))
     }
 
-    /// Stops a replica in order and starts it again.
+    /// Shuts a replica down in order and starts it again.
     pub(super) fn restart(&self, service: Service, id: u32) -> Result<()> {
         self.replica(service, id, |replica| {
             replica.terminate()?;
@@ -183,7 +182,7 @@ impl Group {
         self.start_replica(service, id)
     }
 
-    /// Leaves no room on the disk of a node, until all is healed.
+    /// Fills the disk of a node, until all faults are healed.
     pub(super) fn fill_disk(&self, id: u32) -> Result<()> {
         self.note(&format!("fill the disk of node {id}"));
         open(&self.out_of_space).insert(id);
@@ -197,15 +196,16 @@ impl Group {
         self.node(id).directory().join("clock")
     }
 
-    /// Has the replicas of a node believe that it is so many seconds later, within a second.
+    /// Shifts the wall clock of a node's replicas by this many seconds. It takes effect within a
+    /// second.
     pub(super) fn set_clock(&self, id: u32, seconds: i64) -> Result<()> {
-        self.note(&format!("the clock of node {id} goes {seconds} s wrong"));
+        self.note(&format!("the clock of node {id} is shifted by {seconds} s"));
         let path = self.clock(id);
         fs::write(&path, format!("{seconds:+}\n"))
             .map_err(|error| wrong(format!("{}: {error}", path.display())))
     }
 
-    /// A daemon that has another key than all others.
+    /// Restarts a daemon with a key that differs from all others.
     pub(super) fn lose_key(&self, id: u32) -> Result<()> {
         self.node(id).kill_daemon()?;
         let other: Vec<u8> = self.key.iter().map(|byte| !byte).collect();
@@ -213,7 +213,7 @@ impl Group {
         Ok(self.node(id).start_daemon()?)
     }
 
-    fn find_key(&self, id: u32) -> Result<()> {
+    fn restore_key(&self, id: u32) -> Result<()> {
         let path = self.node(id).etc().join("authkey");
         if read(&path)? != self.key {
             self.node(id).kill_daemon()?;
@@ -222,29 +222,30 @@ impl Group {
         Ok(())
     }
 
-    /// Slows a replica down, until all is healed.
+    /// Slows a replica down, until all faults are healed.
     pub(super) fn delay(&self, service: Service, id: u32, what: Delay, by: Duration) -> Result<()> {
         let Some(process) = self.slot(service, id).as_ref().map(Program::id) else { return Ok(()) };
         let (calls, target) = match what {
             Delay::Syncs => ("fsync,fdatasync,sync_file_range", process),
             Delay::Apply => match thread_of(process, "-apply") {
                 Some(thread) => ("futex", thread),
-                // It has ended.
+                // The replica has ended.
                 None => return Ok(()),
             },
         };
         let mut strace = self.node(id).command("strace");
         strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
         strace.args(["-e", &format!("inject={calls}:delay_enter={}", by.as_micros())]);
-        // All its threads, or one.
+        // All threads of the process, or one thread.
         strace.args(if what == Delay::Syncs { &["-f", "-p"][..] } else { &["-p"] });
         strace.arg(target.to_string());
         let name = format!("{what:?} of {} delayed", service.name());
-        open(&self.meddlers).push(self.node(id).spawn(&name, strace)?);
+        open(&self.fault_programs).push(self.node(id).spawn(&name, strace)?);
         Ok(())
     }
 
-    /// Takes a replica from the voters, until all is healed; false if the group does not.
+    /// Removes a replica from the voters, until all faults are healed. Returns false if the removal
+    /// was not confirmed.
     pub(super) fn remove(&self, service: Service, id: u32) -> Result<bool> {
         let Some(mut client) = self.connect(service, id)? else { return Ok(false) };
         let asked = client.set_patience(RECOVERY_MAX);
@@ -257,17 +258,17 @@ impl Group {
         Ok(known)
     }
 
-    /// Ends all faults: networks are whole, daemons and replicas run.
+    /// Ends all faults: heals the network and starts all daemons and replicas.
     pub(super) fn heal(&self) -> Result<()> {
         self.cluster.heal_all()?;
-        for program in std::mem::take(&mut *open(&self.meddlers)) {
+        for program in std::mem::take(&mut *open(&self.fault_programs)) {
             program.terminate()?;
             program.wait_exit(STOP_WITHIN)?;
         }
         for id in self.ids() {
             self.set_clock(id, 0)?;
             self.in_node(id, &format!("rm -f {}/ballast*", self.disk(id).display()))?;
-            self.find_key(id)?;
+            self.restore_key(id)?;
             let daemon = self.node(id).daemon()?;
             if daemon.status().is_some() {
                 self.node(id).start_daemon()?;
@@ -286,30 +287,30 @@ impl Group {
     }
 
     /// Waits until every replica votes and answers. Replicas that ended are started again, as a
-    /// service manager does: one that starts before its daemon is there ends.
-    pub(super) fn wait_until_well(&self) -> Result<()> {
+    /// service manager does: a replica ends if its daemon is not running yet.
+    pub(super) fn wait_until_healthy(&self) -> Result<()> {
         let deadline = Instant::now() + RECOVERY_MAX;
-        let mut ill: Vec<(Service, u32)> =
+        let mut unhealthy: Vec<(Service, u32)> =
             self.ids().flat_map(|id| Service::ALL.map(|service| (service, id))).collect();
         loop {
             let mut infos = Vec::new();
-            for (service, id) in std::mem::take(&mut ill) {
+            for (service, id) in std::mem::take(&mut unhealthy) {
                 self.start_replica(service, id)?;
                 let info = self.info(service, id)?;
-                if !self.is_well(service, id, &info)? {
-                    ill.push((service, id));
-                    let told = info.0.replace("\r\n", ", ");
-                    infos.push(format!("replica {id} of {}: {told}", service.name()));
+                if !self.is_healthy(service, id, &info)? {
+                    unhealthy.push((service, id));
+                    let status = info.0.replace("\r\n", ", ");
+                    infos.push(format!("replica {id} of {}: {status}", service.name()));
                 }
             }
-            if ill.is_empty() {
+            if unhealthy.is_empty() {
                 open(&self.out_of_space).clear();
                 open(&self.removed).retain(|_, known| !*known);
                 return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(wrong(format!(
-                    "not well within {RECOVERY_MAX:?} after the last fault: {}",
+                    "the group is not healthy within {RECOVERY_MAX:?} after the last fault: {}",
                     infos.join("; ")
                 )));
             }
@@ -317,8 +318,9 @@ impl Group {
         }
     }
 
-    /// Whether it votes and answers. What an operator would do for it is done.
-    fn is_well(&self, service: Service, id: u32, info: &Info) -> Result<bool> {
+    /// Returns true if the replica votes and answers. Otherwise does what an operator would do for
+    /// it.
+    fn is_healthy(&self, service: Service, id: u32, info: &Info) -> Result<bool> {
         let votes = info.field("voters").split(',').any(|voter| voter == id.to_string());
         match info.role() {
             "stopped" if open(&self.out_of_space).contains(&id) => {
@@ -329,12 +331,12 @@ impl Group {
                 let why = info.field("obstacle");
                 Err(wrong(format!("replica {id} of {} has stopped: {why}", service.name())))
             }
-            // Who sequences goes on when it votes no more, until there is another epoch.
+            // A sequencer that has lost its vote remains sequencer until the next epoch.
             "learner" | "sequencer"
                 if !votes && open(&self.removed).contains_key(&(service, id)) =>
             {
                 if let Some(mut client) = self.connect(service, id)? {
-                    // It is looked at again, whatever the answer is.
+                    // The next check shows whether this was successful.
                     let asked = client.set_patience(RECOVERY_MAX);
                     let command = format!("MEMBERS ADD {id}");
                     let node = self.node(id);
@@ -353,7 +355,7 @@ impl Group {
     fn answers(&self, service: Service, id: u32) -> Result<bool> {
         let Some(mut client) = self.connect(service, id)? else { return Ok(false) };
         let asked = client.set_patience(RECOVERY_MAX).and_then(|()| client.ask(service.question()));
-        Ok(asked.is_ok_and(|reply| service.is_content(&reply)))
+        Ok(asked.is_ok_and(|reply| service.is_healthy_answer(&reply)))
     }
 
     pub(super) fn connect(&self, service: Service, id: u32) -> rig::Result<Option<NodeClient>> {
@@ -369,7 +371,7 @@ impl Group {
         Ok(info.unwrap_or_default())
     }
 
-    /// The replica that sequences, by the first that knows.
+    /// Returns the sequencer, according to the first replica that knows one.
     pub(super) fn sequencer(&self, service: Service) -> Result<Option<u32>> {
         for id in self.ids() {
             if let Ok(sequencer) = self.info(service, id)?.field("sequencer").parse() {
@@ -379,8 +381,8 @@ impl Group {
         Ok(None)
     }
 
-    /// Whether any replica panicked since the last time, and the most descriptors and memory
-    /// that one of them holds.
+    /// Fails if a replica has panicked since the last call, or exceeds its limits. Returns the
+    /// highest numbers of descriptors and KiB of memory of one replica.
     pub(super) fn check_processes(&self) -> Result<(usize, u64)> {
         let mut read = open(&self.read);
         let from = std::mem::replace(&mut *read, self.cluster.mark());
@@ -400,7 +402,7 @@ impl Group {
             if descriptors <= DESCRIPTORS_MAX && memory_kib <= MEMORY_KIB_MAX {
                 return Ok((descriptors, memory_kib));
             }
-            // Connections end when they are looked at.
+            // Closed connections are released with a delay.
             if Instant::now() > deadline {
                 let holds = format!("{descriptors} descriptors or {memory_kib} KiB");
                 return Err(wrong(format!("a replica still holds {holds}")));
@@ -409,23 +411,23 @@ impl Group {
         }
     }
 
-    /// The number of the next line of the log.
+    /// Returns the number of the next line of the log.
     pub(super) fn mark(&self) -> u64 {
         self.cluster.mark()
     }
 
-    /// Whether anybody said so from a line of the log on.
-    pub(super) fn was_told(&self, from: u64, words: &str) -> bool {
+    /// Returns true if the log has a line with `words`, from line `from` on.
+    pub(super) fn has_logged(&self, from: u64, words: &str) -> bool {
         self.cluster.logs().iter().any(|line| line.number >= from && line.text.contains(words))
     }
 
-    /// Writes why the log is to be kept, and keeps it.
+    /// Writes the reason into the log, and keeps the log.
     pub(super) fn keep(&self, why: &str) {
         self.cluster.keep(why);
     }
 }
 
-/// The thread of a process whose name ends so.
+/// Returns the id of a thread whose name ends with `end`.
 fn thread_of(process: u32, end: &str) -> Option<u32> {
     fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten().find_map(|task| {
         let name = fs::read_to_string(task.path().join("comm")).ok()?;
@@ -433,7 +435,7 @@ fn thread_of(process: u32, end: &str) -> Option<u32> {
     })
 }
 
-/// Descriptors, and memory in KiB.
+/// Returns the number of open descriptors, and the resident memory in KiB.
 fn holdings(process: u32) -> (usize, u64) {
     let descriptors = fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
@@ -448,6 +450,6 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    // Its owner alone may read the file, and nobody write it; who is root may.
+    // The file's mode lets nobody write it, but root may.
     fs::write(path, bytes).map_err(|error| wrong(format!("{}: {error}", path.display())))
 }

@@ -1,4 +1,4 @@
-//! Programs beside the replicas that a group has to bear.
+//! Hostile programs that run beside the replicas.
 
 use std::error::Error;
 use std::fs;
@@ -13,26 +13,26 @@ use plainsong::testing::Random;
 use super::{Result, program, wrong};
 use crate::rig::{Node, Program};
 
-/// More than one message of Corosync's own carries.
+/// Size of a message, larger than one internal message of Corosync.
 const FLOOD_BYTES: usize = 150_000;
-/// A user whom no `uidgid.d` names.
-const STRANGER: u32 = 4321;
-/// Between two messages of the noise.
+/// A user id that no file in `uidgid.d` names.
+const UNPRIVILEGED_USER: u32 = 4321;
+/// Pause between two messages or attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A program that sends large messages in a group of its own, until it is killed.
+/// Starts a program that sends large messages in a group of its own, until it is killed.
 pub(super) fn flood(node: &Node) -> Result<Program> {
     spawn(node, "flood", &["--become-flood"])
 }
 
-/// A program that is a member of the replicas' group and sends damaged frames, until it is
-/// killed.
+/// Starts a program that joins the replicas' group and sends damaged frames, until it is killed.
 pub(super) fn noise(node: &Node, seed: u64) -> Result<Program> {
     spawn(node, "noise", &["--become-noise", &seed.to_string()])
 }
 
-/// Puts this program where anybody may run it. Before there are other threads: a process that one
-/// of them starts meanwhile would hold the file open for writing, and it could not be run.
+/// Copies this program to a place where every user may run it. Must be called before other threads
+/// exist: a process started meanwhile would inherit the file open for writing, and the copy could
+/// not be executed.
 pub(super) fn prepare(node: &Node) -> Result<()> {
     let copy = copy_in(node);
     fs::copy(program("torture")?, &copy)
@@ -44,9 +44,10 @@ fn copy_in(node: &Node) -> PathBuf {
     node.directory().join("uninvited")
 }
 
-/// A program of a user who may not use the daemon, and tries without pause, until it is killed.
+/// Starts a program whose user has no permission to use the daemon. It tries to connect again and
+/// again, until it is killed.
 pub(super) fn uninvited(node: &Node) -> Result<Program> {
-    let mut command = node.command_as(STRANGER, STRANGER, copy_in(node));
+    let mut command = node.command_as(UNPRIVILEGED_USER, UNPRIVILEGED_USER, copy_in(node));
     command.arg("--become-uninvited");
     Ok(node.spawn("uninvited", command)?)
 }
@@ -63,11 +64,11 @@ fn join(group: &str) -> std::result::Result<Connection, Box<dyn Error>> {
     Ok(connection)
 }
 
-/// What `flood` runs.
+/// The main function of `flood`.
 ///
 /// # Errors
 ///
-/// When the daemon is gone, among others.
+/// Any error of the transport, for example if the daemon is gone.
 pub fn be_flood() -> std::result::Result<(), Box<dyn Error>> {
     let connection = join("flood")?;
     let message = vec![0x5a; FLOOD_BYTES];
@@ -81,19 +82,19 @@ pub fn be_flood() -> std::result::Result<(), Box<dyn Error>> {
     }
 }
 
-/// What `uninvited` runs: tells the first refusal, and ends only if it is let in.
+/// The main function of `uninvited`: prints the first rejection.
 ///
 /// # Errors
 ///
-/// When it is let in.
+/// If the daemon accepts the connection.
 pub fn be_uninvited() -> std::result::Result<(), Box<dyn Error>> {
-    let mut told = false;
+    let mut has_printed = false;
     loop {
         match Transport::Corosync.connect(Options::default()) {
-            Ok(_) => return Err("the daemon let in who has no permission".into()),
-            Err(error @ cpg::Error::Access) if !told => {
+            Ok(_) => return Err("the daemon accepted a user without permission".into()),
+            Err(error @ cpg::Error::Access) if !has_printed => {
                 println!("{error}");
-                told = true;
+                has_printed = true;
             }
             Err(_) => {}
         }
@@ -101,23 +102,24 @@ pub fn be_uninvited() -> std::result::Result<(), Box<dyn Error>> {
     }
 }
 
-/// What `noise` runs: listens to the replicas, and sends what they sent, damaged; or nonsense.
+/// The main function of `noise`: receives the replicas' messages and sends damaged copies of them,
+/// or random bytes.
 ///
 /// # Errors
 ///
-/// When the daemon is gone, among others.
+/// Any error of the transport, for example if the daemon is gone.
 pub fn be_noise(seed: u64) -> std::result::Result<(), Box<dyn Error>> {
     let connection = join("kv")?;
     let mut random = Random::new(seed);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         connection.wait(Some(PAUSE))?;
         connection.dispatch(Dispatch::All, |event| {
             if let Event::Deliver { message, .. } = event {
-                heard = message.to_vec();
+                received = message.to_vec();
             }
         })?;
-        let message = damaged(&heard, &mut random);
+        let message = damaged(&received, &mut random);
         match connection.multicast(Guarantee::Agreed, &[IoSlice::new(&message)]) {
             Ok(()) | Err(cpg::Error::TryAgain) => {}
             Err(error) => return Err(error.into()),

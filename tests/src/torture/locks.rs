@@ -10,17 +10,17 @@ use super::service::Service;
 use super::{Result, wrong};
 use crate::client::{NodeClient, Reply};
 
-/// Locks that clients want.
+/// Number of locks.
 const LOCKS: u64 = 2;
-/// In so many of a thousand cases a client is content to share.
+/// Requests for a shared lock, per thousand.
 const SHARED_PER_MILLE: u32 = 300;
-/// How long a client waits for an answer.
+/// Time that a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// Between two attempts to connect.
+/// Pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// That a client had a lock for certain: from the answer that told so until before it gave the
-/// lock back, which it still had then.
+/// A period in which a client certainly held a lock: from the answer that granted it until just
+/// before the client released it, provided that it still held it then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hold {
     lock: u64,
@@ -31,7 +31,7 @@ pub(super) struct Hold {
     ends: Instant,
 }
 
-/// A client that takes locks and gives them back, for as long as it may.
+/// Runs a client that takes and releases locks until `stop` is set.
 pub(super) fn work(
     book: &Book<'_>,
     group: &Group,
@@ -58,7 +58,7 @@ pub(super) fn work(
     Ok(())
 }
 
-/// Takes a lock and gives it back; `None`: the connection is of no use any more.
+/// Takes a lock and releases it. Returns `None` if the connection cannot be used any more.
 fn hold(book: &Book<'_>, client: &mut NodeClient, random: &mut Random) -> Option<()> {
     let (lock, shared) = (random.below(LOCKS), random.chance(SHARED_PER_MILLE));
     let word = if shared { "SHARED " } else { "" };
@@ -71,7 +71,7 @@ fn hold(book: &Book<'_>, client: &mut NodeClient, random: &mut Random) -> Option
     let begins = Instant::now();
     thread::sleep(random.up_to(Duration::from_millis(20)));
     let ends = Instant::now();
-    // Zero: it was lost some time before. An error: nobody knows when.
+    // Zero means that the lock was lost before; after an error, nothing is known.
     if let Reply::Text(one) = client.ask(&format!("UNLOCK lock{lock}")).ok()?
         && one == "1"
     {
@@ -81,24 +81,28 @@ fn hold(book: &Book<'_>, client: &mut NodeClient, random: &mut Random) -> Option
     Some(())
 }
 
-/// Whether nobody had a lock that another had, and tokens grew.
+/// Checks that no two clients held one lock at the same time, and that tokens grew.
 pub(super) fn judge(holds: &[Hold]) -> Result<()> {
     let mut holds = holds.to_vec();
     holds.sort_unstable_by_key(|hold| hold.token);
     for pair in holds.windows(2) {
         if pair[0].token == pair[1].token {
-            return Err(wrong(format!("two holds with one token: {pair:?}")));
+            return Err(wrong(format!("two holders received the same token: {pair:?}")));
         }
     }
-    // Whoever asks when another has given a lock back, gets a higher token.
+    // A request made after a lock was released gets a higher token.
     for (at, low) in holds.iter().enumerate() {
         for high in &holds[at + 1..] {
             if high.ends < low.asked {
-                return Err(wrong(format!("a later hold has a lower token: {high:?}, {low:?}")));
+                return Err(wrong(format!(
+                    "a later holder received a lower token: {high:?}, {low:?}"
+                )));
             }
             let apart = high.ends < low.begins || low.ends < high.begins;
             if low.lock == high.lock && !(apart || low.shared && high.shared) {
-                return Err(wrong(format!("a lock was held twice: {low:?}, {high:?}")));
+                return Err(wrong(format!(
+                    "two clients held one lock at the same time: {low:?}, {high:?}"
+                )));
             }
         }
     }

@@ -1,18 +1,19 @@
-//! Real groups that fail: replicas of kv on Corosync daemons, clients that write down all they
-//! do and hear, and faults drawn from a seed.
+//! Real groups under random faults: replicas of kv, lock and election on Corosync daemons, clients
+//! that record all their calls and answers, and faults drawn from a seed.
 //!
-//! A run is rounds. In each, clients work while a fault or two happen; then all is healed, and
-//! every replica must vote and answer again within [`RECOVERY_MAX`]. Then
+//! A run consists of rounds. In each round, clients work while one or two faults happen. Then all
+//! faults are healed, and every replica must vote and answer again within [`RECOVERY_MAX`]. After
+//! each round,
 //!
-//! - what clients read and wrote must be linearizable,
-//! - what they counted must be what was acknowledged, and no more than that and what may have
-//!   taken effect besides,
-//! - all replicas must answer the same for every key,
-//! - no replica may have stopped by itself or panicked, nor hold more descriptors or memory than
-//!   its limit.
+//! - the clients' history must be linearizable,
+//! - each counter must include every acknowledged increment, and beyond those only increments of
+//!   unknown outcome,
+//! - all replicas must return the same value for every key,
+//! - no replica may have stopped by itself or panicked, or exceed its limits of descriptors and
+//!   memory.
 //!
-//! Everything that happens, and all that daemons and replicas print, is in one log by time,
-//! which is kept when something is wrong, with what clients called and heard at its end.
+//! All events, and the output of all daemons and replicas, are written to one log in the order of
+//! time. The log is kept if a check fails, with the clients' history at its end.
 
 mod clients;
 mod commands;
@@ -37,28 +38,27 @@ pub use faults::Fault;
 use group::Group;
 pub use report::Report;
 
-/// How long after the last fault every replica may take to vote and answer again.
+/// Maximum time after the last fault until every replica votes and answers again.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(60);
-/// Corosync takes a node for dead after this long, and has a ring without it after 1.2 times as
-/// long again.
+/// Corosync's token timeout. A ring without a silent node forms after about 2.2 times this time.
 pub const TOKEN_MS: u32 = 1000;
-/// In so many of a thousand rounds a second fault happens on top of the first.
+/// Rounds with two faults, per thousand.
 const TWO_PER_MILLE: u32 = 300;
 
-/// What is to be done.
+/// Options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// New rounds are begun for so long.
+    /// Time during which new rounds begin.
     pub time: Duration,
-    /// How many nodes, all of them voters.
+    /// Number of nodes. All of them are voters.
     pub nodes: u32,
-    /// Draws all faults.
+    /// Seed of the faults.
     pub seed: u64,
-    /// Only these; empty for all.
+    /// Faults to draw from; all if empty.
     pub only: Vec<Fault>,
 }
 
-/// The command that does it.
+/// Formats the command that repeats the run.
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { time, nodes, seed, only } = self;
@@ -68,14 +68,14 @@ impl fmt::Display for Options {
     }
 }
 
-/// Why a run failed.
+/// The reason why a run failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The rig could not do what it should.
+    /// An operation of the rig failed.
     #[error(transparent)]
     Rig(#[from] rig::Error),
-    /// What must never be, and was.
+    /// A check failed.
     #[error("{0}")]
     Wrong(String),
 }
@@ -86,23 +86,24 @@ fn wrong(what: impl Into<String>) -> Failure {
     Failure::Wrong(what.into())
 }
 
-/// A program that is built beside this one.
+/// Returns the path of a program that is built next to this one.
 fn program(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe();
-    let this = this.map_err(|error| wrong(format!("where this program is: {error}")))?;
+    let this =
+        this.map_err(|error| wrong(format!("cannot find the path of this program: {error}")))?;
     Ok(this.with_file_name(name))
 }
 
-/// What a thread that panicked held is looked at like any other.
+/// Locks a mutex, even if a thread has panicked while it held it.
 fn open<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs until the time is over and tells each round in a line on standard output.
+/// Runs rounds until the time is over, and prints a line for each of them on the standard output.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong.
+/// The first failed check.
 pub fn run(options: &Options) -> Result<Report> {
     let mut random = Random::new(options.seed);
     let group = Group::start(options)?;
@@ -113,7 +114,7 @@ pub fn run(options: &Options) -> Result<Report> {
         let faults = draw(&mut random, &options.only);
         let done = round(&group, &clients, &faults, &mut random);
         let done = done.inspect_err(|error| {
-            group.keep(&format!("wrong: {error}; again: {options}"));
+            group.keep(&format!("failed: {error}; to repeat: {options}"));
         })?;
         println!("{:>5} s  {done}", began.elapsed().as_secs());
         report.add(done);
@@ -126,7 +127,7 @@ fn draw(random: &mut Random, only: &[Fault]) -> Vec<Fault> {
     let mut faults = vec![random.pick(all)];
     if random.chance(TWO_PER_MILLE) {
         let second = random.pick(all);
-        // Two lost stores are more than three voters bear.
+        // Three voters do not tolerate the loss of two stores.
         if !(second == Fault::StoreWiped && faults.contains(&second)) {
             faults.push(second);
         }
@@ -151,17 +152,20 @@ fn round(
         }
         group.heal()?;
         let healed = Instant::now();
-        group.wait_until_well()?;
+        group.wait_until_healthy()?;
         let recovery = healed.elapsed();
         book.wait_for_answers(50)?;
         Ok(recovery)
     })?;
-    // Two may hide each other.
+    // Two faults may hide each other.
     if let [fault] = faults
-        && let Some(words) = fault.told()
-        && !group.was_told(mark, words)
+        && let Some(words) = fault.expected_log()
+        && !group.has_logged(mark, words)
     {
-        return Err(wrong(format!("nobody said of {} \"{words}\"", fault.name())));
+        return Err(wrong(format!(
+            "no program has logged \"{words}\" for the fault {}",
+            fault.name()
+        )));
     }
     let (descriptors, memory_kib) = group.check_processes()?;
     Ok(report::Round { faults: faults.to_vec(), recovery, work, descriptors, memory_kib })

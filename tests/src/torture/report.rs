@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::Fault;
 use super::clients::Work;
 
-/// What happened in one round.
+/// The results of one round.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) faults: Vec<Fault>,
-    /// From healing until every replica voted and answered.
+    /// Time from healing until every replica voted and answered.
     pub(super) recovery: Duration,
     pub(super) work: Work,
-    /// Of the replica that has most.
+    /// Highest numbers of one replica.
     pub(super) descriptors: usize,
     pub(super) memory_kib: u64,
 }
@@ -29,7 +29,7 @@ impl fmt::Display for Round {
         let Self { recovery, work, descriptors, memory_kib, .. } = self;
         write!(
             f,
-            "{}: no answer for {:.2} s, well {:.2} s after it; {} answers, {} unknown; {} \
+            "{}: no answer for {:.2} s, healthy after {:.2} s; {} answers, {} unknown; {} \
              descriptors, {} MiB",
             self.name(),
             work.longest_gap.as_secs_f64(),
@@ -42,7 +42,7 @@ impl fmt::Display for Round {
     }
 }
 
-/// What happened in all rounds, by faults.
+/// The results of all rounds, by fault.
 #[derive(Debug, Default)]
 pub struct Report {
     rows: BTreeMap<&'static str, Row>,
@@ -78,13 +78,13 @@ impl Report {
     }
 }
 
-/// A table in Markdown, and a line for all.
+/// Formats a Markdown table and a summary line.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| fault | times | longest time without any answer | well again after it: median \
-             (longest) | lost |\n| --- | --- | --- | --- | --- |"
+            "| fault | rounds | longest time without an answer | recovery: median (longest) | lost |\n\
+             | --- | --- | --- | --- | --- |"
         )?;
         for (name, row) in &self.rows {
             let mut recoveries = row.recoveries.clone();
@@ -102,7 +102,7 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "\n{} rounds, {} answers, {} of unknown outcome, nothing wrong; at most {} descriptors \
+            "\n{} rounds, {} answers, {} of unknown outcome, all checks passed; at most {} descriptors \
              and {} MiB in a replica",
             self.rounds,
             self.answers,

@@ -4,7 +4,7 @@ use std::process::Command;
 use super::{Result, program};
 use crate::client::{KV_PORT, Reply};
 
-/// A program that has a replica on every node.
+/// A service with a replica on every node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Service {
     Kv,
@@ -23,12 +23,12 @@ impl Service {
         }
     }
 
-    /// Where it listens, in its node.
+    /// Returns its port.
     pub(super) fn port(self) -> u16 {
         KV_PORT + self as u16
     }
 
-    /// What a replica that is well can answer.
+    /// Returns a command that a healthy replica answers.
     pub(super) fn question(self) -> &'static str {
         match self {
             Self::Kv => "GET well",
@@ -37,8 +37,8 @@ impl Service {
         }
     }
 
-    /// Whether the answer is one of a group that is well.
-    pub(super) fn is_content(self, answer: &Reply) -> bool {
+    /// Returns true if this is the answer of a healthy group.
+    pub(super) fn is_healthy_answer(self, answer: &Reply) -> bool {
         match (self, answer) {
             (Self::Kv | Self::Lock, answer) => !matches!(answer, Reply::Error(_)),
             (Self::Election, Reply::Text(status)) => status.contains("it runs the command"),
@@ -50,7 +50,7 @@ impl Service {
         program(&format!("{}_under_test", self.name()))
     }
 
-    /// Those of the command that is a replica.
+    /// Adds the arguments that start a replica.
     pub(super) fn arguments(self, command: &mut Command, id: u32, voters: &str, folder: &Path) {
         match self {
             Self::Kv | Self::Lock => command.args(["serve", "--timeout", "3"]),

@@ -1,6 +1,6 @@
-//! What `lock run` and `election run` promise on three nodes with encryption: a command has
-//! stopped before another begins, also when the node of the first is cut off and comes back.
-//! What the commands write to is guarded: who finds it in use says so.
+//! Mutual exclusion by `lock run` and `election run` on three nodes with encryption: a command has
+//! stopped before another one begins, even if the node of the first is cut off and returns. The
+//! commands lock a file and record an overlap if it is already locked.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use plainsong_tests::rig::{self, Cluster, Program};
 
-/// What the rig and a loaded machine may take in all.
+/// Timeout that allows for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The command. It does not stop at once.
+/// The command. It takes a while to stop.
 const WORK: &str = "
     exec 9>$WORK/guard
     flock -n 9 || echo \"OVERLAP $TOKEN\" >> $WORK/log
@@ -20,7 +20,7 @@ const WORK: &str = "
     trap 'sleep 0.5; echo \"end $NODE $TOKEN\" >> $WORK/log; exit' TERM
     while :; do sleep 0.05; done";
 
-/// What the commands work on.
+/// The directory that the commands work on.
 struct Work(PathBuf);
 
 impl Work {
@@ -29,10 +29,11 @@ impl Work {
         format!("{set}\n{WORK}")
     }
 
-    /// Who has begun, in order, and with which token, which must grow.
+    /// Returns the node and token of each command that has begun, in order. Checks that tokens grow
+    /// and that no commands overlapped.
     fn begun(&self) -> Vec<(u32, u64)> {
         let log = std::fs::read_to_string(self.0.join("log")).unwrap_or_default();
-        assert!(!log.contains("OVERLAP"), "two at once:\n{log}");
+        assert!(!log.contains("OVERLAP"), "two commands ran at the same time:\n{log}");
         let begun = log.lines().filter_map(|line| line.strip_prefix("begin "));
         let begun: Vec<(u32, u64)> = begun
             .map(|line| {
@@ -44,13 +45,13 @@ impl Work {
         begun
     }
 
-    /// Waits until somebody has begun with a higher token.
+    /// Waits until a command has begun with a higher token.
     fn wait_for_token_after(&self, token: u64) -> (u32, u64) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.begun().last() {
                 Some(last) if last.1 > token => return *last,
-                _ => assert!(Instant::now() < deadline, "nobody has begun after {token}"),
+                _ => assert!(Instant::now() < deadline, "no command has begun after token {token}"),
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -65,18 +66,18 @@ fn cluster() -> rig::Result<(Cluster, Work)> {
     Ok((cluster, work))
 }
 
-/// Waits until a replica says that it is in step.
+/// Waits until a replica reports that it is a voter or the sequencer.
 fn wait_until_it_votes(server: &Program) {
     let deadline = Instant::now() + PATIENCE;
     let says = |text| server.lines().iter().any(|line| line.text.contains(text));
     while !says(": voter, epoch") && !says(": sequencer, epoch") {
-        assert!(Instant::now() < deadline, "a server that does not vote");
+        assert!(Instant::now() < deadline, "a server does not vote");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
-fn who_leads_is_cut_off_and_comes_back() -> rig::Result<()> {
+fn a_leader_that_is_cut_off_and_returns_does_not_overlap_its_successor() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -104,7 +105,7 @@ fn who_leads_is_cut_off_and_comes_back() -> rig::Result<()> {
 }
 
 #[test]
-fn who_holds_a_lock_is_cut_off_and_comes_back() -> rig::Result<()> {
+fn a_lock_holder_that_is_cut_off_and_returns_does_not_overlap_its_successor() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -138,18 +139,18 @@ fn who_holds_a_lock_is_cut_off_and_comes_back() -> rig::Result<()> {
     assert_eq!(first.wait_exit(PATIENCE)?.code(), Some(75), "the lock was lost");
     cluster.node(1).heal()?;
     cluster.wait_for_ring(&[1, 2, 3], PATIENCE)?;
-    // The other way round.
+    // The reverse case.
     let _third = run(1)?;
     cluster.node(2).cut()?;
     assert_eq!(work.wait_for_token_after(token).0, 1);
     Ok(())
 }
 
-/// How often the leader is killed: `PLAINSONG_KILLS`, or this.
+/// Default number of faults of the leader; `PLAINSONG_KILLS` in the environment overrides it.
 const KILLS: u32 = 4;
 
 #[test]
-fn who_leads_is_killed_or_stands_still_again_and_again() -> rig::Result<()> {
+fn repeated_kills_and_pauses_of_leaders_cause_no_overlap() -> rig::Result<()> {
     if !rig::usable() {
         return Ok(());
     }
@@ -170,26 +171,26 @@ fn who_leads_is_killed_or_stands_still_again_and_again() -> rig::Result<()> {
     let mut gaps = [Vec::new(), Vec::new()];
     for kill in 0..kills.unwrap_or(KILLS) {
         members.iter().for_each(wait_until_it_votes);
-        // The command may have gone to another by itself, on a machine that is too busy.
+        // On a busy machine, the command may have moved to another node without a fault.
         let Some((leader, token)) = work.begun().last().copied() else { continue };
         let at = leader as usize - 1;
-        let stands_still = kill % 2 == 1;
+        let is_paused = kill % 2 == 1;
         let since = Instant::now();
-        if stands_still {
+        if is_paused {
             members[at].pause()?
         } else {
             members[at].kill()?
         }
         let (next, _) = work.wait_for_token_after(token);
-        gaps[usize::from(stands_still)].push(since.elapsed());
+        gaps[usize::from(is_paused)].push(since.elapsed());
         assert_ne!(next, leader);
-        if stands_still { members[at].resume()? } else { members[at] = start(leader)? }
+        if is_paused { members[at].resume()? } else { members[at] = start(leader)? }
     }
-    for (what, mut gaps) in ["killed", "standing still"].into_iter().zip(gaps) {
+    for (what, mut gaps) in ["killed", "paused"].into_iter().zip(gaps) {
         gaps.sort_unstable();
         let [median, longest] = [gaps.get(gaps.len() / 2), gaps.last()];
         println!(
-            "{} times {what}: until the next began {median:?}, at most {longest:?}",
+            "{} times {what}: time until the next began: median {median:?}, longest {longest:?}",
             gaps.len()
         );
     }
