@@ -1,8 +1,8 @@
-"""kv on three nodes beside redis-server, ZooKeeper and etcd: ROUNDS KV CLIENTS [WITHOUT...].
+"""Compares kv on three nodes with redis-server, ZooKeeper and etcd: ROUNDS KV CLIENTS [WITHOUT...].
 
-Runs inside benches/raw/cluster, on its first node. All of them keep what they are told in
-memory (a file system in memory, where they insist on files), all are loaded from the first
-node, and in each round they take turns.
+Runs inside benches/raw/cluster, on its first node. All of them keep their data in memory (in a file
+system in memory if they require files), the load comes from the first node, and they take turns in
+each round.
 """
 
 import os
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-# What is done, by how many connections, and how much each has under way.
+# Operation, number of connections, and requests in flight per connection.
 LOADS = [("set", 50, 1), ("set", 50, 16), ("set", 500, 1), ("get", 50, 1), ("get", 50, 16)]
 # How much of it with redis-benchmark, for each that a connection has under way.
 COUNT = 20_000
@@ -158,7 +158,7 @@ def clients(program, which, what, host, port, connections, pipeline, is_back):
                               str(pipeline), str(SECONDS)], capture_output=True, text=True)
         if run.returncode == 0:
             return tuple(float(number) for number in run.stdout.split())
-        # On a busy machine they elect anew now and then, and hang up meanwhile.
+        # On a busy machine they sometimes elect a new leader and close connections.
         print(f"  {which}, once more: {run.stderr.strip()}", file=sys.stderr)
         time.sleep(1)
         wait_for(which, is_back)

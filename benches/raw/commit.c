@@ -1,15 +1,15 @@
 /*
- * Two-step commit on libcpg alone: what a replicated log on Corosync can do at best.
+ * Two-step commit on libcpg alone: the upper limit for a replicated log on Corosync.
  *
  *     commit ack                      one on each of the other nodes, until it is killed
  *     commit BYTES WINDOW SECONDS     the proposer, on one node
  *
- * The proposer multicasts messages of BYTES bytes, at most WINDOW of them not committed. The
- * others ack what they have heard, one ack for all that they hear at once. A message is
- * committed when the proposer has heard it itself and one other's ack of it: a majority of
- * three. There is no log, no checksum, no copy, nobody is answered, and one thread does it
- * all. Prints commits a second, and the time to commit in microseconds that half of them,
- * and 99 in 100, did not exceed.
+ * The proposer multicasts messages of BYTES bytes, with at most WINDOW uncommitted ones. The
+ * others acknowledge them, with one ack for all messages received together. A message is
+ * committed when the proposer has received it and an ack of one other node: a majority of
+ * three. There is no log, no checksum, no copy and no caller, and one thread does everything.
+ * Prints commits per second, and the median and 99th percentile of the time to commit in
+ * microseconds.
  */
 #include <errno.h>
 #include <poll.h>
@@ -34,9 +34,9 @@ struct head {
 };
 
 static int proposing, joined;
-/* The proposer's own messages heard back, and acked by one other at least. */
+/* Own messages that the proposer has received back, and those acked by at least one other. */
 static uint64_t heard, acked;
-/* Of an acker: the last proposal heard, and its proposer. */
+/* For an acknowledging node: the last proposal received, and its proposer. */
 static struct head last;
 static int owes;
 
@@ -89,7 +89,7 @@ static void hear(cpg_handle_t handle, int fd, int timeout_ms)
 		die("cpg_dispatch", code);
 }
 
-/* Whether the message was taken. */
+/* Returns true if the message was accepted. */
 static int send_one(cpg_handle_t handle, struct head *head, char *rest, size_t rest_length)
 {
 	struct iovec parts[2] = {

@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 
-# Messages, bytes of each, messages on their way at a time.
+# Number of messages, bytes of each, messages in flight.
 LOADS = [(60_000, 100, 256), (60_000, 1_000, 256), (20_000, 8_000, 64)]
 
 
@@ -23,11 +23,11 @@ def main():
     for load in LOADS:
         rates = {way: [] for way in ways}
         for turn in range(rounds):
-            # In another order each time, so that none always follows the same one.
+            # In a different order each round, so that no program always follows the same one.
             order = list(ways)[turn % 3:] + list(ways)[:turn % 3]
             for way in order:
                 rates[way].append(rate(ways[way], load))
-        print(f"{load[1]} bytes, {load[2]} on their way:")
+        print(f"{load[1]} bytes, {load[2]} in flight:")
         for way, found in rates.items():
             line = f"  {way:22} {statistics.median(found):9.0f} messages/s"
             if way != "binding":

@@ -1,15 +1,15 @@
 /*
- * Floods a group of Corosync with messages and counts its own deliveries: the measure for
- * benches/src/bin/flood.rs, which is the same loop with the Rust binding.
+ * Floods a group of Corosync with messages and counts its own deliveries. For comparison with
+ * benches/src/bin/flood.rs, the same loop with the Rust binding.
  *
  *     flood COUNT BYTES WINDOW [thread]
  *
- * At most WINDOW messages are on their way at a time. Each delivered message is copied out
- * into memory of its own, as a program must that keeps it. Prints messages per second.
+ * At most WINDOW messages are in flight. Each delivered message is copied into memory of its
+ * own, as a program that keeps it must do. Prints messages per second.
  *
- * With "thread" a thread of its own dispatches and hands the copies over, as the binding
- * does it and as any program has to whose own work must not hold up the daemon. Without it
- * one thread sends and dispatches in turn, which is the least that can be done.
+ * With "thread", a separate thread dispatches and passes the copies on, like the binding and
+ * like any program whose own work must not block the daemon. Without it, one thread sends and
+ * dispatches in turn, which is the minimum.
  */
 #include <errno.h>
 #include <poll.h>
@@ -33,7 +33,7 @@ static uint64_t heard;
 static uint64_t bytes_heard;
 static int joined;
 
-/* What the dispatching thread hands over. */
+/* Messages from the dispatching thread. */
 static int threaded;
 static struct copy *first, **last = &first;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -45,7 +45,7 @@ static void die(const char *what, int code)
 	exit(1);
 }
 
-/* What a program would do with a message, and with the one before. */
+/* Keeps a message and frees the one before, as a program would do. */
 static void take(struct copy *copy)
 {
 	static struct copy *kept;
@@ -112,7 +112,7 @@ static void *hear_always(void *handle)
 	return NULL;
 }
 
-/* Waits until something was handed over, and takes all of it. */
+/* Waits for messages from the dispatching thread, and takes all of them. */
 static void take_all(void)
 {
 	struct copy *copy, *next;
@@ -195,6 +195,6 @@ int main(int argc, char **argv)
 	printf("%.0f\n", count / (now() - begin));
 	if (bytes_heard != count * message.iov_len)
 		die("bytes heard", (int)bytes_heard);
-	/* The thread may still be in the library, so the handle is left to the end. */
+	/* The thread may still be in the library, so the handle is not finalized. */
 	return 0;
 }

@@ -1,5 +1,5 @@
-//! What the measurements of Plainsong share: a state machine, callers that keep it busy, real
-//! processes of kv, and how results of programs that take turns are put together.
+//! Shared code of the benchmarks: a state machine, callers that put load on it, real processes of
+//! kv, and the evaluation of several rounds.
 
 pub mod load;
 mod machine;

@@ -1,4 +1,4 @@
-//! Callers that keep a replica busy, each with one command or read under way.
+//! Callers that put load on a replica. Each has one command or read in progress.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,37 +11,37 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::{Map, Put, percentile};
 
-/// Before it is measured.
+/// Warm-up time before the measurement.
 const WARM: Duration = Duration::from_millis(200);
 
-/// What callers do.
+/// Requests of the callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Propose commands of so many bytes.
+    /// Commands with this number of bytes.
     Propose(usize),
-    /// Read.
+    /// Reads with this consistency.
     Read(Consistency),
 }
 
-/// So many callers, who ask again as soon as they are answered, for so long.
+/// A number of callers, each of which sends its next request as soon as it is answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
-    /// What they do.
+    /// Their requests.
     pub work: Work,
-    /// How many there are.
+    /// Number of callers.
     pub callers: usize,
-    /// How long they are watched.
+    /// Duration of the measurement.
     pub time: Duration,
 }
 
-/// How a [`Load`] went.
+/// Results of a [`Load`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
-    /// Answers a second.
+    /// Answers per second.
     pub rate: f64,
-    /// The time to an answer, in microseconds, that half of the callers did not exceed.
+    /// Median latency, in microseconds.
     pub p50_us: f64,
-    /// The same of 99 in 100.
+    /// 99th percentile of the latency, in microseconds.
     pub p99_us: f64,
 }
 
@@ -60,10 +60,10 @@ impl Asked {
 }
 
 impl Load {
-    /// Puts it on a replica.
+    /// Runs the load on a replica.
     ///
-    /// One thread stands for all callers. What it asks is answered in order, so to wait for
-    /// the oldest answer is to wait for any.
+    /// One thread simulates all callers. Requests are answered in order, so waiting for the oldest
+    /// answer is waiting for any answer.
     pub fn put_on(&self, replica: &Replica<Map>) -> Measured {
         let value = Bytes::from(vec![7; 1 << 20]);
         let mut under_way: VecDeque<(Instant, Asked)> = VecDeque::new();
@@ -105,7 +105,7 @@ impl Load {
     }
 }
 
-/// The processor time that this process has taken.
+/// Returns the processor time used by this process.
 pub fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
@@ -127,7 +127,7 @@ impl FromStr for Load {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refused = || format!("not a load: {text:?}");
+        let refused = || format!("invalid load {text:?}");
         let words: Vec<&str> = text.split_whitespace().collect();
         let [work, callers, seconds] = words[..] else { return Err(refused()) };
         let work = match work {

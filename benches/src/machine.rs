@@ -4,16 +4,16 @@ use bytes::Bytes;
 use plainsong::{Context, StateMachine};
 use serde::{Deserialize, Serialize};
 
-/// Keys that there are.
+/// Number of keys.
 const KEYS: u64 = 100_000;
-/// What a [`Put`] takes beside its value: the key, and the length of the value.
+/// Encoded size of a [`Put`] without its value: the key, and the length of the value.
 const PUT_BYTES: usize = 16;
 
 /// A map from numbers to bytes.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Map(BTreeMap<u64, Bytes>);
 
-/// Puts a value into a [`Map`]; answered by how many there are.
+/// Sets a value in a [`Map`]. Returns the number of values.
 #[derive(Serialize, Deserialize)]
 pub struct Put {
     key: u64,
@@ -21,24 +21,24 @@ pub struct Put {
 }
 
 impl Put {
-    /// A command that takes so many bytes when it is encoded, 16 at least.
+    /// Creates a command with this encoded size, at least 16 bytes.
     pub fn of(key: u64, value: &Bytes, bytes: usize) -> Self {
         Self { key, value: value.slice(..bytes.saturating_sub(PUT_BYTES).min(value.len())) }
     }
 }
 
 impl Map {
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no values.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The length of a value.
+    /// Returns the length of a value.
     pub fn get(&self, key: u64) -> usize {
         self.0.get(&(key % KEYS)).map_or(0, Bytes::len)
     }

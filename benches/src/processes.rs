@@ -1,5 +1,5 @@
-//! Real `kv serve` processes, on this host or in the network namespaces of a cluster, and
-//! clients that keep them busy.
+//! Processes of `kv serve`, on this host or in the network namespaces of a cluster, and clients
+//! that put load on them.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -14,44 +14,45 @@ use std::time::{Duration, Instant};
 
 use crate::percentile;
 
-/// Of a measurement that may fail.
+/// The result of a measurement.
 pub type Result<V = ()> = std::result::Result<V, Box<dyn Error>>;
 
 const PATIENCE: Duration = Duration::from_secs(1800);
 const LOOK: Duration = Duration::from_millis(20);
 const WRITERS: u64 = 16;
 
-/// Where replicas of kv are started.
+/// The environment in which replicas of kv are started.
 pub struct Place {
-    /// Replica N in the network namespace `nodeN` with a Corosync daemon, else all on this host.
+    /// If true, replica N runs in the network namespace `nodeN` with a Corosync daemon; otherwise
+    /// all run on this host.
     pub corosync: bool,
-    /// The program.
+    /// Path of the program.
     pub kv: PathBuf,
-    /// For data, logs and the embedded ring.
+    /// Directory of the data, the logs and the embedded ring.
     pub folder: PathBuf,
-    /// More arguments of `kv serve`.
+    /// Additional arguments of `kv serve`.
     pub options: Vec<String>,
 }
 
-/// A `kv serve`, killed when dropped.
+/// A process of `kv serve`, which is killed when this is dropped.
 pub struct Replica {
-    /// Its number.
+    /// Its replica id.
     pub id: u32,
     child: Child,
-    /// Where it serves clients.
+    /// Its address for clients.
     pub address: String,
 }
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        // With Corosync the child has become the replica by `exec`.
+        // With Corosync, the child has become the replica by `exec`.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Place {
-    /// A command in the node of a replica.
+    /// Returns a command that runs in the node of a replica.
     pub fn command(&self, id: u32, program: &Path) -> Command {
         if !self.corosync {
             return Command::new(program);
@@ -72,7 +73,7 @@ impl Place {
         self.folder.join(format!("data-{id}"))
     }
 
-    /// Starts a replica with what it has in its folder; the first three are the voters.
+    /// Starts a replica with the data in its directory. The first three replicas are the voters.
     pub fn start(&self, id: u32) -> Result<Replica> {
         let host = if self.corosync { format!("10.77.0.{id}") } else { "127.0.0.1".into() };
         let address = format!("{host}:{}", 7000 + id);
@@ -85,7 +86,7 @@ impl Place {
             command.args(["--voters", "1,2,3"]);
         }
         if self.corosync {
-            // Other hosts are none: the namespaces reach each other only.
+            // The namespaces are connected only to each other.
             command.arg("--allow-remote");
         }
         let log = File::options()
@@ -96,18 +97,18 @@ impl Place {
         Ok(Replica { id, child, address })
     }
 
-    /// Starts a replica with nothing.
+    /// Starts a replica without data.
     pub fn start_empty(&self, id: u32) -> Result<Replica> {
         let _ = fs::remove_dir_all(self.data(id));
         self.start(id)
     }
 }
 
-/// A client without a pipeline of its own.
+/// A client that leaves pipelining to its caller.
 pub struct ServerClient(BufReader<TcpStream>);
 
 impl ServerClient {
-    /// Connects; reads wait for half an hour.
+    /// Connects. Reads time out after half an hour.
     pub fn connect(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -115,16 +116,16 @@ impl ServerClient {
         Ok(Self(BufReader::with_capacity(1 << 16, stream)))
     }
 
-    /// Sends what is a request or several.
+    /// Sends one request or several.
     pub fn send(&mut self, bytes: &[u8]) -> Result {
         Ok(self.0.get_mut().write_all(bytes)?)
     }
 
-    /// One reply, of a bulk string the content.
+    /// Receives one reply; of a bulk string, its content.
     pub fn reply(&mut self) -> Result<String> {
         let mut line = String::new();
         if self.0.read_line(&mut line)? == 0 {
-            return Err("the replica is gone".into());
+            return Err("the replica has closed the connection".into());
         }
         let line = line.trim_end();
         let Some(length) = line.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()) else {
@@ -135,37 +136,37 @@ impl ServerClient {
         Ok(String::from_utf8(content)?)
     }
 
-    /// How the replica is.
+    /// Returns the replica's status.
     pub fn info(&mut self) -> Result<Info> {
         self.send(b"INFO replication\r\n")?;
         Ok(Info(self.reply()?))
     }
 }
 
-/// What `INFO replication` says.
+/// The answer to `INFO replication`.
 pub struct Info(pub String);
 
 impl Info {
-    /// The value of a line, or nothing.
+    /// Returns the value of a field, or an empty string.
     pub fn field(&self, name: &str) -> &str {
         let mut lines = self.0.lines();
         let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.unwrap_or_default().trim()
     }
 
-    /// The same as a number, zero where there is none.
+    /// Returns the value of a field as a number, or zero.
     pub fn number(&self, name: &str) -> u64 {
         self.field(name).parse().unwrap_or(0)
     }
 }
 
 impl Replica {
-    /// How it is.
+    /// Returns its status.
     pub fn info(&self) -> Result<Info> {
         ServerClient::connect(&self.address)?.info()
     }
 
-    /// Looks until something is so.
+    /// Polls the status until `look` returns a value.
     pub fn until<V>(&self, what: &str, mut look: impl FnMut(&Info) -> Option<V>) -> Result<V> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -174,7 +175,7 @@ impl Replica {
             }
             let process = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
             if process.contains(") Z ") {
-                return Err(format!("replica {} has ended: its log tells why", self.id).into());
+                return Err(format!("replica {} has ended; see its log", self.id).into());
             }
             if Instant::now() > deadline {
                 return Err(format!("replica {}: no {what} in {PATIENCE:?}", self.id).into());
@@ -183,10 +184,10 @@ impl Replica {
         }
     }
 
-    /// Looks until it follows, has applied something and waits for nothing.
+    /// Waits until it follows, has applied entries, and waits for nothing.
     pub fn until_in_step(&self) -> Result<Info> {
-        self.until("being in step", |info| {
-            // kv has a role of Redis's kind beside the one in its group.
+        self.until("end of catching up", |info| {
+            // kv also has a field with the Redis role.
             let role = [info.field("plainsong_role"), info.field("role")];
             let follows =
                 ["learner", "voter", "sequencer"].iter().any(|follows| role.contains(follows));
@@ -195,7 +196,7 @@ impl Replica {
         })
     }
 
-    /// Of the process, in MiB: what it has in memory now, and the most it ever had.
+    /// Returns the current and the peak resident memory of the process, in MiB.
     pub fn memory(&self) -> Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let field = |name: &str| {
@@ -205,12 +206,12 @@ impl Replica {
         Ok((field("VmRSS:"), field("VmHWM:")))
     }
 
-    /// Counts the most from now on.
+    /// Resets the peak of the resident memory.
     pub fn forget_peak(&self) -> Result {
         Ok(fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
     }
 
-    /// Kills it at once, as a failing host would.
+    /// Kills it (SIGKILL).
     pub fn kill(&mut self) -> Result {
         self.child.kill()?;
         self.child.wait()?;
@@ -222,13 +223,13 @@ fn key(number: u64) -> String {
     format!("key:{number:012}")
 }
 
-/// The request that sets a key.
+/// Returns a request that sets a key.
 pub fn set(number: u64, value: &str) -> String {
     let key = key(number);
     format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n{value}\r\n", key.len(), value.len())
 }
 
-/// Incompressible enough, and another for each key.
+/// Returns a value that hardly compresses and differs for each key.
 pub fn value(number: u64, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 16);
     let mut state = number;
@@ -241,7 +242,7 @@ pub fn value(number: u64, bytes: usize) -> String {
     text
 }
 
-/// Clients each of which sets one key after the other, and how long every answer took.
+/// Clients that each set one key after the other, with the time of every answer.
 pub struct Writers {
     stop: Arc<AtomicBool>,
     answers: Arc<Mutex<Vec<(Instant, Duration)>>>,
@@ -249,7 +250,7 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Starts 16 of them, on so many keys with values of so many bytes.
+    /// Starts 16 clients that write to `keys` keys with values of `bytes` bytes.
     pub fn start(address: &str, keys: u64, bytes: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(Mutex::new(Vec::new()));
@@ -280,7 +281,7 @@ impl Writers {
         Self { stop, answers, writers }
     }
 
-    /// What was answered between these moments.
+    /// Describes the answers between two times.
     pub fn between(&self, from: Instant, to: Instant) -> String {
         let answers = self.answers.lock().unwrap_or_else(|e| e.into_inner());
         let mut times: Vec<Duration> = answers
@@ -299,7 +300,7 @@ impl Writers {
         )
     }
 
-    /// The longest time without any answer between these moments.
+    /// Returns the longest time without an answer between two times.
     pub fn longest_gap(&self, from: Instant, to: Instant) -> Duration {
         let answers = self.answers.lock().unwrap_or_else(|e| e.into_inner());
         let answered = answers.iter().map(|(asked, took)| *asked + *took);
@@ -310,7 +311,7 @@ impl Writers {
         gaps.max().unwrap_or_default()
     }
 
-    /// Ends them once their last answers are there.
+    /// Stops the clients after their last answers.
     pub fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.writers.into_iter().for_each(|writer| drop(writer.join()));

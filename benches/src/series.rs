@@ -1,21 +1,21 @@
 use std::fmt;
 
-/// What was measured in several rounds: shown as its median, and from the least to the most.
+/// Results of several rounds, printed as their median, lowest and highest.
 #[derive(Clone, Debug, Default)]
 pub struct Series(Vec<f64>);
 
 impl Series {
-    /// Adds what a round gave.
+    /// Adds the result of a round.
     pub fn push(&mut self, value: f64) {
         self.0.push(value);
     }
 
-    /// The same divided by another's, round by round.
+    /// Returns the ratios to another series, round by round.
     pub fn per(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(mine, theirs)| mine / theirs).collect())
     }
 
-    /// The one in the middle.
+    /// Returns the median.
     pub fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -31,7 +31,7 @@ impl fmt::Display for Series {
     }
 }
 
-/// Of sorted values the one that such a share of them does not exceed, of all of them the last.
+/// Returns a quantile of sorted values, or the last value for a share of 1.
 pub fn percentile<V: Copy>(sorted: &[V], share: f64) -> Option<V> {
     let at = (sorted.len() as f64 * share) as usize;
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied()

@@ -1,21 +1,21 @@
-//! Appending with one sync per write, the log kept short from the front, and now and then cut
-//! from the back.
+//! Appends records with one sync per write. The log is kept short by compaction, and sometimes
+//! truncated.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::peer::{self, NAMES, Peer, Result, Write};
 
-/// Bytes of a record, and records of a write.
+/// Bytes of a record, and records per write.
 const SHAPES: [(usize, usize); 8] =
     [(128, 1), (128, 64), (1024, 1), (1024, 16), (8192, 1), (8192, 16), (65536, 1), (65536, 8)];
 const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_millis(1000);
-/// What the log keeps.
+/// Size of the log.
 const KEPT_BYTES: usize = 64 << 20;
 const ROOM: u64 = 256 << 20;
 
-/// Writes of one peer in a row.
+/// Consecutive writes of one peer.
 pub struct Load {
     bytes: Vec<u8>,
     size: usize,
@@ -27,7 +27,7 @@ pub struct Load {
 
 impl Load {
     pub fn new(size: usize, count: usize) -> Self {
-        // Bytes that no peer can compress.
+        // Incompressible bytes.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = || {
             state ^= state << 13;
@@ -43,8 +43,8 @@ impl Load {
         self.last * self.size as u64
     }
 
-    /// One write: `count` records; every 16th compacts, every 100th cuts two records off
-    /// first, every 200th has facts.
+    /// Returns a write of `count` records. Every 16th write compacts, every 100th truncates two
+    /// records first, and every 200th stores facts.
     pub fn write(&mut self, peer: &mut dyn Peer, kept_bytes: usize) -> Result<()> {
         self.writes += 1;
         let cut = (self.writes % 100 == 0 && self.last > self.compacted + 2).then(|| self.last - 2);
@@ -67,13 +67,13 @@ impl Load {
 
 pub fn compare(folder: &Path) -> Result<()> {
     println!(
-        "bytes x records | writes a second, median of {ROUNDS} rounds | ratio to plain (min to max)"
+        "bytes x records | writes per second, median of {ROUNDS} rounds | ratio to plain (min to max)"
     );
     for (size, count) in SHAPES {
         let mut rates: Vec<Vec<f64>> = vec![Vec::new(); NAMES.len()];
         for round in 0..ROUNDS {
             for turn in 0..NAMES.len() {
-                // Another one begins in each round.
+                // A different peer begins each round.
                 let who = (turn + round) % NAMES.len();
                 rates[who].push(rate(NAMES[who], folder, size, count)?);
             }

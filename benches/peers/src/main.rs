@@ -1,5 +1,5 @@
-//! Others who do a part of the same, side by side: log engines at the shape of a replica's
-//! records, and three replicas in one process.
+//! Compares parts of Plainsong with other projects: log engines with the records of a replica, and
+//! three replicas in one process.
 //!
 //! `peers append FOLDER`, `peers reopen FOLDER`, `peers replicate [ROUNDS]`; see
 //! docs/benchmarks.md.

@@ -1,4 +1,4 @@
-//! Opening a log of about 1 GB again after its writer was killed.
+//! Opens a log of about 1 GB after its writer was killed.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -33,7 +33,7 @@ pub fn compare(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes without end, and says when the log is full.
+/// Writes forever, and prints a line when the log is full.
 pub fn fill(name: &str, folder: &Path) -> Result<()> {
     let mut peer = peer::open(name, folder, ROOM)?;
     let mut load = Load::new(8192, 16);

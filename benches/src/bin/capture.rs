@@ -1,5 +1,4 @@
-//! What taking and restoring a snapshot costs the state machine of `kv`, which applies nothing
-//! meanwhile.
+//! Measures how long taking and restoring a snapshot stops the state machine of `kv`.
 //!
 //! `cargo run --release -p plainsong-benches --bin capture [KEYS [BYTES]]`
 
@@ -22,7 +21,7 @@ fn set(number: u64, bytes: usize) -> Command {
     }
 }
 
-/// Sets keys all over the store, and says how long each took.
+/// Sets keys all over the store, and returns the time of each write.
 fn write(store: &mut KvStore, keys: u64, bytes: usize, count: u64) -> Vec<Duration> {
     let spread = (0..count).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys);
     let commands: Vec<Command> = spread.map(|number| set(number, bytes)).collect();
@@ -51,8 +50,8 @@ fn main() -> io::Result<()> {
     println!("{keys} keys of {bytes} bytes");
     const WRITES: u64 = 100_000;
     tell("before a capture", write(&mut store, keys, bytes, WRITES));
-    // The first allocation of some size after many small ones were freed: the allocator puts
-    // together what it had left lying, which is no part of the capture.
+    // After many small blocks were freed, the first larger allocation makes the allocator merge
+    // them. That time does not belong to the snapshot.
     let began = Instant::now();
     drop(black_box(Vec::<u8>::with_capacity(32 << 10)));
     println!("an allocation of 32 KiB: {:.1?}", began.elapsed());
@@ -62,11 +61,7 @@ fn main() -> io::Result<()> {
     tell("after it", write(&mut store, keys, bytes, WRITES));
     let (began, mut written) = (Instant::now(), Vec::new());
     view.write(&mut written)?;
-    println!(
-        "written, beside the state machine: {} bytes in {:.1?}",
-        written.len(),
-        began.elapsed()
-    );
+    println!("written by another thread: {} bytes in {:.1?}", written.len(), began.elapsed());
     tell("after that", write(&mut store, keys, bytes, WRITES));
     let began = Instant::now();
     store.restore(&mut written.as_slice())?;

@@ -1,14 +1,14 @@
-//! Clients of other replicated stores, as `redis-benchmark` is one of kv: so many connections,
-//! each with so many writes or linearizable reads of 64 bytes under way, which are sent together
-//! and waited for together. Prints how many a second, and the median and 99th percentile of what
-//! such a round took, in milliseconds.
+//! Clients of other replicated stores, like `redis-benchmark` for kv. Each connection sends a
+//! number of writes or linearizable reads of 64 bytes together and waits for all answers. Prints
+//! the operations per second, and the median and 99th percentile of the latency of such a round in
+//! milliseconds.
 //!
 //! ```text
 //! clients zookeeper|etcd set|get HOST:PORT CONNECTIONS PIPELINE SECONDS
 //! ```
 //!
-//! ZooKeeper is spoken to by its own protocol (`setData`; `sync` and `getData`), etcd by its
-//! gateway for JSON over HTTP, which costs it more than gRPC would.
+//! ZooKeeper is accessed by its own protocol (`setData`; `sync` and `getData`), etcd by its gateway
+//! for JSON over HTTP, which is slower than gRPC.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,15 +21,15 @@ use plainsong_benches::percentile;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How many keys, or nodes, are written to.
+/// Number of keys or nodes.
 const KEYS: usize = 1000;
 const WARM: Duration = Duration::from_millis(500);
-/// Sixty-four bytes, as they are and in base 64.
+/// A value of 64 bytes, plain and in base 64.
 const VALUE: [u8; 64] = [b'v'; 64];
 const VALUE_BASE64: &str =
     "dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dnZ2dg==";
 
-/// What is asked for, of whom, by how many at a time, and for how long.
+/// Options of a measurement.
 struct Load<'a> {
     reads: bool,
     address: &'a str,
@@ -41,13 +41,13 @@ struct Load<'a> {
 trait Client: Sized {
     fn connect(address: &str) -> Result<Self>;
 
-    /// Makes what is written to and read.
+    /// Creates the keys.
     fn prepare(&mut self) -> Result<()>;
 
-    /// Sends so many writes and waits for all answers.
+    /// Sends writes to these keys and waits for all answers.
     fn write(&mut self, keys: &[usize]) -> Result<()>;
 
-    /// The same with linearizable reads.
+    /// Sends linearizable reads and waits for all answers.
     fn read(&mut self, keys: &[usize]) -> Result<()>;
 }
 
@@ -56,7 +56,7 @@ struct ZooKeeper {
     next: i32,
 }
 
-/// A packet of ZooKeeper: numbers are big endian, what is long stands behind its length.
+/// A packet of ZooKeeper. Numbers are big endian; variable fields are preceded by their length.
 #[derive(Default)]
 struct Packet(Vec<u8>);
 
@@ -89,19 +89,19 @@ impl ZooKeeper {
         format!("/key{key}").into_bytes()
     }
 
-    /// A request, as far as it names a node.
+    /// Begins a request for a node.
     fn request(&mut self, kind: i32, key: usize) -> Packet {
         self.next = self.next.wrapping_add(1).max(1);
         Packet::default().int(self.next).int(kind).bytes(&Self::path(key))
     }
 
-    /// Sends requests and waits for so many answers.
+    /// Sends requests and waits for `count` answers.
     fn ask(&mut self, all: &Packet, count: usize) -> Result<()> {
         self.stream.get_mut().write_all(&all.0)?;
         for _ in 0..count {
             match self.outcome()? {
                 0 => {}
-                code => return Err(format!("ZooKeeper does not do it: {code}").into()),
+                code => return Err(format!("ZooKeeper returned error {code}").into()),
             }
         }
         Ok(())
@@ -115,7 +115,7 @@ impl ZooKeeper {
         Ok(packet)
     }
 
-    /// The error code of an answer.
+    /// Reads an answer and returns its error code.
     fn outcome(&mut self) -> Result<i32> {
         let answer = self.answer()?;
         let code = answer.get(12..16).and_then(|code| code.try_into().ok());
@@ -141,7 +141,7 @@ impl Client for ZooKeeper {
             self.stream.get_mut().write_all(&Packet::default().bytes(&anyone.int(0).0).0)?;
             let code = self.outcome()?;
             if code != 0 && code != Self::EXISTS_ALREADY {
-                return Err(format!("ZooKeeper creates nothing: {code}").into());
+                return Err(format!("ZooKeeper cannot create a node: error {code}").into());
             }
         }
         Ok(())
@@ -194,7 +194,7 @@ impl Client for Etcd {
 }
 
 impl Etcd {
-    /// Twelve characters of base 64, whatever they stand for.
+    /// Returns a key of twelve valid characters of base 64.
     fn key(key: usize) -> String {
         format!("keyA{key:08}")
     }
@@ -218,7 +218,7 @@ impl Etcd {
         while line != "\r\n" {
             line.clear();
             if self.0.read_line(&mut line)? == 0 {
-                return Err("etcd hangs up".into());
+                return Err("etcd has closed the connection".into());
             }
             ok |= line.starts_with("HTTP/1.1 200");
             if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length:") {
@@ -231,7 +231,7 @@ impl Etcd {
     }
 }
 
-/// What each round of a connection took once all are warm, in milliseconds.
+/// Returns the latency of each round of a connection, after a warm-up, in milliseconds.
 fn keep_busy<C: Client>(
     load: &Load<'_>,
     first: usize,
@@ -303,6 +303,6 @@ fn main() -> Result<()> {
     match &which[..] {
         "zookeeper" => measure::<ZooKeeper>(&load),
         "etcd" => measure::<Etcd>(&load),
-        other => Err(format!("clients of {other} are not here").into()),
+        other => Err(format!("unknown store {other}").into()),
     }
 }

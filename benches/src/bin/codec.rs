@@ -1,6 +1,6 @@
-//! What commands cost on their way through frames: encoded, gathered into a batch and framed with
-//! a checksum; checked, decoded and handed on. Beside copying as many bytes, which is the least
-//! that anybody does with them.
+//! Measures the cost of commands in frames: encoding, batching and framing with a checksum; then
+//! checking, decoding and passing on. For comparison, copying the same number of bytes, the minimum
+//! that any program does.
 //!
 //! `benches/run codec [SECONDS]`
 
@@ -11,14 +11,14 @@ use bytes::Bytes;
 use plainsong::testing::BatchFrame;
 use plainsong_benches::{Put, Series};
 
-/// What a replica gathers into a batch at most, and with each command its length.
+/// Maximum size of a batch, and the size of the length before each command.
 const BATCH_BYTES: usize = 63 << 10;
 const LENGTH_BYTES: usize = 4;
-/// Each work has its turn so often.
+/// Number of rounds of each measurement.
 const ROUNDS: u32 = 9;
 
-/// How many nanoseconds each of `count` commands takes that one call works on, by as many calls as
-/// go into the time.
+/// Returns the nanoseconds per command, where one call processes `count` commands and is repeated
+/// for the given time.
 fn nanoseconds(time: Duration, count: usize, mut work: impl FnMut()) -> f64 {
     let (began, mut calls) = (Instant::now(), 0_u32);
     while began.elapsed() < time {
@@ -31,7 +31,7 @@ fn nanoseconds(time: Duration, count: usize, mut work: impl FnMut()) -> f64 {
 fn main() {
     let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2.0);
     let turn = Duration::from_secs_f64(seconds) / ROUNDS;
-    println!("nanoseconds a command: median (least to most), in batches of up to 63 KiB\n");
+    println!("nanoseconds per command: median (lowest to highest), in batches of up to 63 KiB\n");
     println!("| bytes | in a batch | encode and frame | check and decode | copy |");
     println!("| --- | --- | --- | --- | --- |");
     let value = Bytes::from(vec![7; 16 << 10]);

@@ -1,5 +1,5 @@
-//! Three replicas in one process on the embedded transport: commands of 64 bytes, applied to a
-//! map and answered.
+//! Measures three replicas in one process on the embedded transport, with commands of 64 bytes that
+//! set values in a map.
 //!
 //! `benches/run embedded [SECONDS]`
 
@@ -28,7 +28,7 @@ fn start(ring: &LocalRing) -> Vec<Replica<Map>> {
     replicas
 }
 
-/// Puts the load on each of these replicas.
+/// Runs the load on each of these replicas.
 fn run(at: &[Replica<Map>], load: Load) -> Measured {
     let found: Vec<Measured> = thread::scope(|scope| {
         let callers: Vec<_> = at.iter().map(|one| scope.spawn(|| load.put_on(one))).collect();

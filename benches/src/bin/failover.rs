@@ -1,14 +1,14 @@
-//! How long the commands of `kv` stand still when the process that sequences is killed. Driven
-//! by `benches/run failover`.
+//! Measures how long commands of `kv` are interrupted when the sequencer's process is killed.
+//! Started by `benches/run failover`.
 //!
 //! ```text
 //! failover ENGINE KV FOLDER KILLS
 //! ```
 //!
-//! Three replicas with their data on disk; 16 clients of one that does not sequence set one key
-//! after the other. What is measured is the longest time without any answer to them, from a
-//! tenth of a second before the kill to two seconds after it: it holds the time until the transport
-//! says that the process is gone.
+//! Three replicas have their data on disk. 16 clients of a replica that is not the sequencer set
+//! one key after the other. The result is the longest time without an answer to any of them, from
+//! 0.1 s before the kill to 2 s after it. It includes the time until the transport reports that the
+//! process is gone.
 
 use std::fs;
 use std::thread;
@@ -19,12 +19,12 @@ use plainsong_benches::processes::{Place, Replica, Result, Writers};
 
 const KEYS: u64 = 10_000;
 const BYTES: usize = 64;
-/// Commands go on for so long before a kill.
+/// Time under load before a kill.
 const BEFORE: Duration = Duration::from_secs(1);
-/// Looked at before and after a kill.
+/// Times before and after a kill that are evaluated.
 const AROUND: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// The longest time without an answer, without and with a kill.
+/// Longest times without an answer, without and with a kill.
 fn kill_the_sequencer(place: &Place, group: &mut [Replica]) -> Result<(Duration, Duration)> {
     let mut sequencer = None;
     for (at, replica) in group.iter().enumerate() {
@@ -33,7 +33,7 @@ fn kill_the_sequencer(place: &Place, group: &mut [Replica]) -> Result<(Duration,
             sequencer = Some(at);
         }
     }
-    let sequencer = sequencer.ok_or("nobody sequences")?;
+    let sequencer = sequencer.ok_or("there is no sequencer")?;
     let entry = &group[(sequencer + 1) % group.len()];
     let writers = Writers::start(&entry.address, KEYS, BYTES);
     thread::sleep(BEFORE);

@@ -1,11 +1,11 @@
-//! Floods a group with messages and counts its own deliveries, with the crate `cpg`: the same loop as
-//! `benches/raw/flood.c`, which measures libcpg itself.
+//! Floods a group with messages and counts its own deliveries, with the crate `cpg`. The same loop
+//! as `benches/raw/flood.c`, which measures libcpg itself.
 //!
 //! ```text
 //! flood COUNT BYTES WINDOW [ENGINE]
 //! ```
 //!
-//! At most `WINDOW` messages are on their way at a time. Prints messages per second.
+//! At most `WINDOW` messages are in flight. Prints messages per second.
 
 use std::error::Error;
 use std::io::IoSlice;
@@ -25,10 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let connection = transport.connect(Options::default())?;
     connection.join(&GroupName::new("flood")?)?;
     connection.dispatch(Dispatch::One, |event| {
-        assert!(matches!(event, Event::Configuration(_)), "the own join comes first");
+        assert!(matches!(event, Event::Configuration(_)), "the first event is the own join");
     })?;
 
-    let (mut sent, mut heard, mut bytes_heard) = (0, 0, 0);
+    let (mut sent, mut heard, mut bytes_received) = (0, 0, 0);
     let mut kept = None;
     let begin = Instant::now();
     while heard < count {
@@ -43,13 +43,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         connection.dispatch(Dispatch::All, |event| {
             if let Event::Deliver { message, .. } = event {
                 heard += 1;
-                bytes_heard += message.len();
+                bytes_received += message.len();
                 kept = Some(message);
             }
         })?;
     }
     println!("{:.0}", count as f64 / begin.elapsed().as_secs_f64());
-    assert_eq!(bytes_heard, count * bytes, "all of each message was heard");
+    assert_eq!(bytes_received, count * bytes, "every message was delivered as a whole");
     drop(kept);
     Ok(())
 }

@@ -1,11 +1,12 @@
-//! One replica to be measured: puts loads on itself as it is told, line by line, on a port of
-//! the loopback. Each is answered by a line.
+//! A replica that runs loads on itself. It reads requests, one per line, from a port of the
+//! loopback interface, and answers each with a line.
 //!
-//! | asked | answered |
+//! | request | answer |
 //! | --- | --- |
-//! | `role` | `sequencer`, `follower` or another |
-//! | `processor` | processor time of this process in seconds |
-//! | `WORK CALLERS SECONDS` | answers a second, median and 99th percentile in microseconds |
+//! | `role` | `sequencer`, `follower` or another role |
+//! | `processor` | processor time of this process, in seconds |
+//! | `WORK CALLERS SECONDS` | answers per second, median and 99th percentile of the latency in
+//! microseconds |
 //!
 //! `WORK` is a number of bytes, `local`, `linearizable` or `in-order`.
 
@@ -22,19 +23,19 @@ use plainsong_benches::{Load, Map};
 
 #[derive(Parser)]
 struct Arguments {
-    /// Which of the three replicas.
+    /// Number of the replica, 1 to 3.
     #[arg(long)]
     id: u32,
-    /// How the three meet.
+    /// Transport.
     #[arg(long, default_value = "corosync")]
     engine: cpg::Transport,
-    /// The name of their group.
+    /// Name of the group.
     #[arg(long, default_value = "benches")]
     group: String,
-    /// Where to listen, on 127.0.0.1.
+    /// Port on 127.0.0.1.
     #[arg(long)]
     port: u16,
-    /// Where its stores are; without it, in memory.
+    /// Directory of the stores; in memory if it is missing.
     #[arg(long)]
     folder: Option<PathBuf>,
 }
@@ -50,12 +51,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let replica = builder.start()?;
     let listener = TcpListener::bind(("127.0.0.1", port))?;
-    // Both sides of a comparison are asked through connections of their own.
+    // A thread for each connection: both sides of a comparison have their own.
     thread::scope(|scope| {
         for stream in listener.incoming().filter_map(Result::ok) {
             let replica = &replica;
             scope.spawn(move || {
-                // Whoever asked is gone.
+                // The client has disconnected.
                 let _ = serve(replica, &stream);
             });
         }

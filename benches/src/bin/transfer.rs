@@ -1,13 +1,13 @@
-//! How long `kv` takes to bring a replica up to date, what that costs those who go on writing,
-//! and how much memory it takes at both ends. Driven by `benches/transfer/run`.
+//! Measures how long `kv` takes to bring a replica up to date, the effect on concurrent writers,
+//! and the memory used by both ends. Started by `benches/transfer/run`.
 //!
 //! ```text
 //! transfer ENGINE KV FLOOD FOLDER KEYS BYTES SECONDS_BEHIND KEPT
 //! ```
 //!
-//! Three replicas hold `KEYS` keys with values of `BYTES` each, on disk, and keep `KEPT` entries of
-//! the log behind their snapshots: with few of them, who lags gets the state. With `corosync` each
-//! replica runs in the network namespace `nodeN`, else all on this host.
+//! Three replicas hold `KEYS` keys with values of `BYTES` bytes each, on disk, and keep `KEPT` log
+//! entries behind their snapshots: with a small number, a lagging replica gets a snapshot. With
+//! `corosync` each replica runs in the network namespace `nodeN`, otherwise all run on this host.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -31,7 +31,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// Megabytes a second that the transport itself carries, in messages like chunks.
+    /// Returns the megabytes per second of the transport alone, with messages of the size of a
+    /// chunk.
     fn raw(&self) -> Result<f64> {
         let engine = match self.place.corosync {
             true => "corosync".into(),
@@ -46,7 +47,7 @@ impl Bench {
     }
 }
 
-/// Sets these keys, from several connections with long pipelines.
+/// Sets these keys, over several connections with long pipelines.
 fn fill(address: &str, keys: std::ops::Range<u64>, bytes: usize) -> Result<f64> {
     let (began, count) = (Instant::now(), keys.end - keys.start);
     let next = AtomicU64::new(keys.start);
@@ -79,7 +80,7 @@ fn fill(address: &str, keys: std::ops::Range<u64>, bytes: usize) -> Result<f64> 
     Ok(count as f64 / began.elapsed().as_secs_f64())
 }
 
-/// Commands of 16 clients before, while a replica is brought up to date, and after.
+/// Prints the commands of 16 clients before, during and after a replica is brought up to date.
 fn beside_commands(
     bench: &Bench,
     at: &Replica,
@@ -100,7 +101,7 @@ fn beside_commands(
     Ok(())
 }
 
-/// The donor, the bytes that are here and all bytes, of a snapshot that is received.
+/// Returns the donor, the received bytes and the total bytes of a snapshot transfer.
 fn under_way(info: &Info) -> Option<(u32, u64, u64)> {
     let (_, text) = info.field("obstacle").split_once("; replica ")?;
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -113,7 +114,8 @@ fn seconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64()
 }
 
-/// How long these take from their start until they are in step, and what was moved.
+/// Returns the time from the start of these replicas until they have caught up, and the transferred
+/// bytes.
 fn brought_up(replicas: &[&Replica], began: Instant) -> Result<String> {
     let mut moved = VecDeque::new();
     for replica in replicas {
@@ -128,11 +130,11 @@ fn brought_up(replicas: &[&Replica], began: Instant) -> Result<String> {
     }
     let all = seconds(began);
     let Some((Some((_, _, bytes)), transfer)) = moved.pop_front() else {
-        return Ok(format!("in step after {all:.1} s, from entries"));
+        return Ok(format!("caught up after {all:.1} s, from entries"));
     };
     let mb = bytes as f64 / 1e6;
     Ok(format!(
-        "in step after {all:.1} s; {mb:.0} MB of state in {transfer:.1} s, {:.1} MB/s",
+        "caught up after {all:.1} s; {mb:.0} MB of state in {transfer:.1} s, {:.1} MB/s",
         mb / transfer
     ))
 }
@@ -146,7 +148,7 @@ fn memory_of(what: &str, replica: &Replica, before: u64) -> Result {
     Ok(())
 }
 
-/// What these hold now; from now on their peaks count anew.
+/// Returns the current memory of these replicas, and resets their peaks.
 fn memory_before(group: &[Replica]) -> Result<Vec<u64>> {
     group.iter().try_for_each(Replica::forget_peak)?;
     group.iter().map(|replica| Ok(replica.memory()?.0)).collect()
@@ -169,7 +171,7 @@ fn run(bench: &Bench) -> Result {
     let rate = fill(&group[0].address, 0..bench.keys, bench.bytes)?;
     println!("{} keys of {} bytes set at {rate:.0}/s", bench.keys, bench.bytes);
 
-    println!("an empty joiner, nothing else to do:");
+    println!("an empty joiner, no other load:");
     let before = memory_before(&group)?;
     let began = Instant::now();
     let joiner = bench.place.start_empty(4)?;
@@ -177,7 +179,7 @@ fn run(bench: &Bench) -> Result {
     memory_of_all(&group, &before, &joiner)?;
     drop(joiner);
 
-    println!("an empty joiner beside commands:");
+    println!("an empty joiner under load:");
     let mut joiner = None;
     let before = memory_before(&group)?;
     beside_commands(bench, &group[0], || {
@@ -186,7 +188,7 @@ fn run(bench: &Bench) -> Result {
     })?;
     memory_of_all(&group, &before, joiner.as_ref().ok_or("a joiner")?)?;
 
-    println!("the same one, {} s behind, beside commands:", bench.behind.as_secs());
+    println!("the same joiner, {} s behind, under load:", bench.behind.as_secs());
     drop(joiner.take());
     let load = Writers::start(&group[0].address, bench.keys, bench.bytes);
     thread::sleep(bench.behind);
@@ -197,7 +199,7 @@ fn run(bench: &Bench) -> Result {
     })?;
     drop(joiner.take());
 
-    println!("two empty joiners beside commands:");
+    println!("two empty joiners under load:");
     let mut two = Vec::new();
     beside_commands(bench, &group[0], || {
         let began = Instant::now();
@@ -206,7 +208,7 @@ fn run(bench: &Bench) -> Result {
     })?;
     two.clear();
 
-    println!("an empty joiner, whose donor is killed halfway:");
+    println!("an empty joiner whose donor is killed halfway:");
     let began = Instant::now();
     let joiner = bench.place.start_empty(4)?;
     let (donor, had) = joiner.until("half of the state", |info| {
@@ -220,16 +222,16 @@ fn run(bench: &Bench) -> Result {
         (other != donor && here > had).then_some((other, here))
     })?;
     println!(
-        "  replica {donor} was killed when {:.0} MB were there; {:.2} s later replica {other} had gone on to {:.0} MB",
+        "  replica {donor} was killed after {:.0} MB; {:.2} s later replica {other} had sent up to {:.0} MB",
         had as f64 / 1e6,
         seconds(killed),
         here as f64 / 1e6
     );
     joiner.until_in_step()?;
-    println!("  in step after {:.1} s", seconds(began));
+    println!("  caught up after {:.1} s", seconds(began));
     drop(joiner);
 
-    println!("a replica that starts again with its folder:");
+    println!("a replica that is restarted with its data:");
     if let Some(mut last) = group.pop() {
         let (before, _) = last.memory()?;
         let id = last.id;
@@ -240,7 +242,7 @@ fn run(bench: &Bench) -> Result {
         let began = Instant::now();
         let again = bench.place.start(id)?;
         again.until_in_step()?;
-        println!("  in step after {:.1} s", seconds(began));
+        println!("  caught up after {:.1} s", seconds(began));
         memory_of("it", &again, before)?;
     }
     println!("raw: {:.0} MB/s", bench.raw()?);

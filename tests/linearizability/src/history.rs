@@ -8,11 +8,11 @@ use todc_utils::specifications::Specification;
 
 use super::Access;
 
-/// What clients did and heard, in the order of the simulated time.
+/// The calls of all clients and their answers, in the order of simulated time.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// By register: each is an object of its own, and a history is linearizable if that of
-    /// each object is.
+    /// Calls of each register. A history of several objects is linearizable if the history of each
+    /// object is.
     registers: BTreeMap<u64, Register>,
     under_way: BTreeMap<ClientNumber, Access>,
 }
@@ -21,11 +21,11 @@ pub struct History {
 struct Register {
     actions: Vec<(usize, Action<Call>)>,
     calls: usize,
-    /// The processes of calls without an answer.
+    /// Calls without an answer: the process and the place of the call.
     open: BTreeMap<ClientNumber, (usize, usize)>,
 }
 
-/// A call and what came of it.
+/// A call and its result.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     access: Access,
@@ -35,7 +35,7 @@ struct Call {
 #[derive(Clone, Copy, Debug)]
 enum CallResult {
     Output(u64),
-    /// Took effect some time, or not at all.
+    /// The call took effect at some time, or not at all.
     Unknown,
 }
 
@@ -58,7 +58,7 @@ impl Specification for RegisterOfTheOrder {
 }
 
 impl History {
-    /// A client calls.
+    /// Records a call of a client.
     pub fn called(&mut self, client: ClientNumber, access: Access) {
         self.under_way.insert(client, access);
         let register = self.registers.entry(access.register()).or_default();
@@ -69,7 +69,7 @@ impl History {
         register.actions.push((process, Action::Call(call)));
     }
 
-    /// A client hears.
+    /// Records the answer to a client's call.
     pub fn answered(&mut self, client: ClientNumber, answer: Answer<u64>) {
         let Some(access) = self.under_way.remove(&client) else { return };
         let Some(register) = self.registers.get_mut(&access.register()) else { return };
@@ -80,7 +80,7 @@ impl History {
                 let call = Call { access, result: CallResult::Output(before) };
                 register.actions.push((process, Action::Response(call)));
             }
-            // It never took effect: it is as if it had not been.
+            // It never took effect, so the call is removed.
             Answer::Refused => {
                 register.open.remove(&client);
                 register.actions.remove(at);
@@ -88,25 +88,25 @@ impl History {
                     *call -= usize::from(*call > at);
                 }
             }
-            // It may take effect as late as at the end.
+            // It may take effect at any later time.
             Answer::Unknown => {}
         }
     }
 
-    /// Nobody hears of what is under way.
+    /// Gives up all calls in progress: they will never be answered.
     pub fn forget_calls(&mut self) {
         self.under_way.clear();
     }
 
-    /// The first register whose history is not linearizable.
+    /// Returns the first register whose history is not linearizable.
     pub fn wrong(&self) -> Option<u64> {
         let wrong = self.registers.iter().find(|(_, register)| !register.is_linearizable());
         wrong.map(|(register, _)| *register)
     }
 }
 
-/// A line for each call and each answer, by register, in their order. A call without an answer
-/// had an unknown outcome.
+/// Prints a line for each call and each answer, by register, in order. A call without an answer had
+/// an unknown outcome.
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, register) in &self.registers {
@@ -114,7 +114,7 @@ impl fmt::Display for History {
             for (process, action) in &register.actions {
                 match action {
                     Action::Call(call) => writeln!(f, "  {process} calls {:?}", call.access)?,
-                    Action::Response(call) => writeln!(f, "  {process} hears {:?}", call.result)?,
+                    Action::Response(call) => writeln!(f, "  {process} gets {:?}", call.result)?,
                 }
             }
         }
@@ -123,18 +123,18 @@ impl fmt::Display for History {
 }
 
 impl Call {
-    /// The value that it took the place of, if that is known only from its own having been
-    /// heard.
-    fn swaps(&self, heard: &BTreeSet<u64>) -> Option<u64> {
+    /// Returns the value that this swap replaced, if the swap is known to have taken effect because
+    /// a client saw its value.
+    fn swaps(&self, seen: &BTreeSet<u64>) -> Option<u64> {
         match self.access {
-            Access::Swap { from, to, .. } if heard.contains(&to) => Some(from),
+            Access::Swap { from, to, .. } if seen.contains(&to) => Some(from),
             _ => None,
         }
     }
 }
 
 impl Register {
-    /// Calls without an answer.
+    /// Returns the calls without an answer.
     fn unknown(&self) -> impl Iterator<Item = &Call> {
         self.open.values().filter_map(|(_, at)| match self.actions.get(*at) {
             Some((_, Action::Call(call))) => Some(call),
@@ -143,39 +143,39 @@ impl Register {
     }
 
     fn is_linearizable(&self) -> bool {
-        let mut heard: BTreeSet<u64> = self.actions.iter().filter_map(heard).collect();
-        // A swap of unknown outcome that took effect has heard of what it took the place of.
+        let mut seen: BTreeSet<u64> = self.actions.iter().filter_map(seen).collect();
+        // A swap of unknown outcome that took effect has seen the value that it replaced.
         let mut grows = true;
         while grows {
-            let swapped: Vec<u64> = self.unknown().filter_map(|call| call.swaps(&heard)).collect();
-            let before = heard.len();
-            heard.extend(swapped);
-            grows = heard.len() > before;
+            let swapped: Vec<u64> = self.unknown().filter_map(|call| call.swaps(&seen)).collect();
+            let before = seen.len();
+            seen.extend(swapped);
+            grows = seen.len() > before;
         }
         let mut actions = self.actions.clone();
-        let mut unheard = BTreeSet::new();
+        let mut unseen = BTreeSet::new();
         for (process, at) in self.open.values() {
             let Some((_, Action::Call(call))) = self.actions.get(*at) else { continue };
-            // Values are written once, and whatever comes next hears the value before it. So
-            // what nobody heard of had nothing behind it, and may be left out: the checker
-            // would try it everywhere.
+            // Values are written once, and every later write returns the value before it. So if no
+            // client saw the value of a call, no call followed it, and it can be left out.
+            // Otherwise the checker would try it at every place.
             match call.access.written() {
-                Some(value) if heard.contains(&value) => {
+                Some(value) if seen.contains(&value) => {
                     actions.push((*process, Action::Response(*call)));
                 }
                 _ => {
-                    unheard.insert(*process);
+                    unseen.insert(*process);
                 }
             }
         }
-        actions.retain(|(process, _)| !unheard.contains(process));
+        actions.retain(|(process, _)| !unseen.contains(process));
         actions.is_empty()
             || WGLChecker::<RegisterOfTheOrder>::is_linearizable(Checked::from_actions(actions))
     }
 }
 
-/// The value before, as a response tells it.
-fn heard((_, action): &(usize, Action<Call>)) -> Option<u64> {
+/// Returns the value in a response.
+fn seen((_, action): &(usize, Action<Call>)) -> Option<u64> {
     match action {
         Action::Response(Call { result: CallResult::Output(before), .. }) => Some(*before),
         _ => None,
@@ -192,7 +192,7 @@ mod tests {
         Access::Write { register: 1, value }
     }
 
-    /// Which client, what it calls, what it hears.
+    /// Client number, call, and answer.
     type Step = (u64, Option<Access>, Option<Answer<u64>>);
 
     fn history(steps: &[Step]) -> History {
@@ -208,42 +208,39 @@ mod tests {
         history
     }
 
-    fn heard(value: u64) -> Option<Answer<u64>> {
+    fn seen(value: u64) -> Option<Answer<u64>> {
         Some(Answer::Output(value))
     }
 
     #[test]
-    fn a_read_of_what_was_overwritten_before_it_is_wrong() {
-        let stale = [
-            (1, Some(write(1)), heard(0)),
-            (1, Some(write(2)), heard(1)),
-            (2, Some(READ), heard(1)),
-        ];
+    fn a_read_of_an_overwritten_value_is_not_linearizable() {
+        let stale =
+            [(1, Some(write(1)), seen(0)), (1, Some(write(2)), seen(1)), (2, Some(READ), seen(1))];
         assert_eq!(history(&stale).wrong(), Some(1));
-        let right = [stale[0].clone(), stale[1].clone(), (2, Some(READ), heard(2))];
+        let right = [stale[0].clone(), stale[1].clone(), (2, Some(READ), seen(2))];
         assert_eq!(history(&right).wrong(), None);
         let at_once = [
-            (1, Some(write(1)), heard(0)),
+            (1, Some(write(1)), seen(0)),
             (1, Some(write(2)), None),
-            (2, Some(READ), heard(1)),
-            (1, None, heard(1)),
+            (2, Some(READ), seen(1)),
+            (1, None, seen(1)),
         ];
         assert_eq!(history(&at_once).wrong(), None);
     }
 
     #[test]
-    fn an_unknown_outcome_may_come_late_or_never_and_a_refused_one_never() {
+    fn a_call_of_unknown_outcome_may_take_effect_late_or_never_and_a_rejected_one_never_does() {
         let unknown = [
             (1, Some(write(1)), Some(Answer::Unknown)),
-            (2, Some(READ), heard(0)),
-            (2, Some(READ), heard(1)),
+            (2, Some(READ), seen(0)),
+            (2, Some(READ), seen(1)),
         ];
         assert_eq!(history(&unknown).wrong(), None);
         let never = [unknown[0].clone(), unknown[1].clone()];
         assert_eq!(history(&never).wrong(), None);
         let back = [unknown[0].clone(), unknown[2].clone(), unknown[1].clone()];
         assert_eq!(history(&back).wrong(), Some(1));
-        let refused = [(1, Some(write(1)), Some(Answer::Refused)), (2, Some(READ), heard(1))];
+        let refused = [(1, Some(write(1)), Some(Answer::Refused)), (2, Some(READ), seen(1))];
         assert_eq!(history(&refused).wrong(), Some(1));
     }
 }

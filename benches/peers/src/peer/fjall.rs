@@ -28,7 +28,7 @@ impl Peer for Fjall {
             batch.insert(&self.facts, "facts", facts);
         }
         if let Some(after) = write.cut {
-            // Those that are replaced at once need not be removed first.
+            // Records that are replaced by this write need not be removed first.
             let replaced = write.append.len() as u64;
             for index in after + 1 + replaced..=self.last {
                 batch.remove(&self.log, index.to_be_bytes());

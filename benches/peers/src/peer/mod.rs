@@ -1,4 +1,4 @@
-//! The peers: log engines, and a plain file as the limit of what the disk gives.
+//! Log engines, and a plain file as the limit of the disk.
 
 mod fjall;
 mod plain;
@@ -10,19 +10,19 @@ use std::path::Path;
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// One write, durable by one sync. Its parts are done in the order of the fields.
+/// One write, made durable by one sync. Its parts are executed in the order of the fields.
 pub struct Write<'a> {
-    /// The new facts.
+    /// New facts to store.
     pub facts: Option<&'a [u8]>,
-    /// Takes away every record after this index.
+    /// Removes every record after this index.
     pub cut: Option<u64>,
-    /// New records, dense, the first behind what there is.
+    /// New records with consecutive indices, after the existing ones.
     pub append: &'a [(u64, &'a [u8])],
-    /// Takes away every record up to this index.
+    /// Removes every record up to this index.
     pub compact: Option<u64>,
 }
 
-/// What a log holds when it is opened again.
+/// The content of a reopened log.
 #[derive(Debug, Default)]
 pub struct Held {
     pub first: u64,
@@ -32,7 +32,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes in the next record; its checksum, which is before it, must fit.
+    /// Adds the next record, after verifying the checksum before it.
     fn add(&mut self, index: u64, stored: &[u8]) -> Result<()> {
         let (checksum, bytes) = stored.split_first_chunk().ok_or("a record without checksum")?;
         if crc32c::crc32c(bytes) != u32::from_le_bytes(*checksum) {
@@ -51,7 +51,7 @@ impl Held {
     }
 }
 
-/// How a record is stored by every peer: its checksum, and its bytes.
+/// Returns a record as all peers store it: its checksum and its bytes.
 fn stored(bytes: &[u8]) -> Vec<u8> {
     let mut stored = Vec::with_capacity(4 + bytes.len());
     stored.extend_from_slice(&crc32c::crc32c(bytes).to_le_bytes());
@@ -67,7 +67,7 @@ pub trait Peer {
 
 pub const NAMES: [&str; 6] = ["plain", "raft-engine", "fjall", "redb", "redb-2pc", "plainsong"];
 
-/// Opens a peer's log in a folder. `room` is how many bytes it will hold at most.
+/// Opens a peer's log in a directory. `room` is the maximum number of bytes that it will hold.
 pub fn open(name: &str, folder: &Path, room: u64) -> Result<Box<dyn Peer>> {
     Ok(match name {
         "plain" => Box::new(plain::Plain::open(folder, room)?),
@@ -76,6 +76,6 @@ pub fn open(name: &str, folder: &Path, room: u64) -> Result<Box<dyn Peer>> {
         "redb" => Box::new(redb::Redb::open(folder, false)?),
         "redb-2pc" => Box::new(redb::Redb::open(folder, true)?),
         "plainsong" => Box::new(plainsong::Plainsong::open(folder)?),
-        other => return Err(format!("no peer is named {other}: there are {NAMES:?}").into()),
+        other => return Err(format!("unknown peer {other}; known are {NAMES:?}").into()),
     })
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Held, Peer, Result, Write, stored};
 
-/// A preallocated file, filled with zeros before, written round and round, with one
-/// `fdatasync` for each write. It is the limit, not a log: it cuts and compacts nothing.
+/// A preallocated file, filled with zeros and written as a ring, with one `fdatasync` per write. It
+/// is a limit rather than a log: it does not truncate or compact.
 pub struct Plain {
     file: File,
     room: u64,
@@ -68,10 +68,10 @@ impl Peer for Plain {
                 _ => {
                     bytes.resize(length, 0);
                     self.file.read_exact_at(&mut bytes, offset + HEAD as u64)?;
-                    // Records come in the place of others.
+                    // New records overwrite old ones.
                     held.records -= (held.last + 1).saturating_sub(index);
                     held.last = held.last.min(index - 1);
-                    // The last write may be torn.
+                    // The last write may be incomplete.
                     if held.add(index, &bytes).is_err() {
                         break;
                     }

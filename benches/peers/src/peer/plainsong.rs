@@ -5,7 +5,7 @@ use plainsong_storage::{DiskLog, Folder, LogOp, LogStore, Record};
 
 use super::{Held, Peer, Result, Write, stored};
 
-/// The log of Plainsong: redb as it is used there, with the watermark.
+/// The log of Plainsong: redb with a watermark.
 pub struct Plainsong {
     log: DiskLog,
 }

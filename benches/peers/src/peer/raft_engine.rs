@@ -15,7 +15,7 @@ pub struct RaftEngine {
     writes: u64,
 }
 
-/// Entries are protobuf messages that know their index.
+/// Entries are protobuf messages that contain their index.
 struct Indexed;
 
 impl MessageExt for Indexed {
@@ -52,8 +52,7 @@ impl Peer for RaftEngine {
             entries.push(BytesValue { value, ..BytesValue::default() });
         }
         batch.add_entries::<Indexed>(REGION, &entries)?;
-        // It takes records away from the back only by putting others in their place, so the
-        // last index has to be told.
+        // It truncates records only by replacing them, so the last index has to be stored.
         let last = write.append.last().map(|(index, _)| *index).or(write.cut);
         if let Some(last) = last {
             batch.put(REGION, LAST.to_vec(), last.to_le_bytes().to_vec())?;

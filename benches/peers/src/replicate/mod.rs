@@ -1,5 +1,5 @@
-//! The same work done by three replicas in one process: commands of 64 bytes, applied to a map
-//! at each of them and answered, so many at a time.
+//! Compares frameworks with three replicas in one process: a number of concurrent commands of 64
+//! bytes, applied to a map at each replica and answered.
 
 mod omnipaxos;
 mod openraft;
@@ -43,7 +43,7 @@ impl Put {
     }
 }
 
-/// What each replica applies them to.
+/// The state of each replica.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Map(BTreeMap<u64, [u64; 7]>);
 
@@ -54,7 +54,7 @@ impl Map {
     }
 }
 
-/// Counts answers once it is warm.
+/// Counts answers after a warm-up.
 struct Watch {
     begin: Instant,
     from: Option<Instant>,
@@ -93,7 +93,9 @@ const PEERS: [(&str, Run); 4] = [
 ];
 
 pub fn compare(rounds: usize) -> Result<()> {
-    println!("at a time | answers a second, median of {rounds} rounds | plainsong to it (min to max)");
+    println!(
+        "concurrent | answers per second, median of {rounds} rounds | plainsong's ratio to it (min to max)"
+    );
     for callers in [1, 64, 1024] {
         let mut rates: Vec<Vec<f64>> = vec![Vec::new(); PEERS.len()];
         for round in 0..rounds {

@@ -1,5 +1,5 @@
-//! The core of OmniPaxos, bare: three nodes in one thread that hands messages from one to the
-//! other, without network, encoding, other threads or callers that wait.
+//! The core of OmniPaxos alone: three nodes in one thread that passes their messages, without
+//! network, encoding, other threads or waiting callers.
 
 use omnipaxos::macros::Entry;
 use omnipaxos::messages::Message;
@@ -32,7 +32,7 @@ pub fn run(callers: usize) -> Result<f64> {
         };
         let paxos = config
             .build(MemoryStorage::default())
-            .map_err(|error| format!("omnipaxos refuses its configuration: {error:?}"))?;
+            .map_err(|error| format!("omnipaxos rejects its configuration: {error:?}"))?;
         nodes.push(Node { paxos, map: Map::default(), applied: 0 });
     }
     let mut on_their_way = Vec::new();
@@ -49,7 +49,7 @@ pub fn run(callers: usize) -> Result<f64> {
         while under_way < callers {
             key += 1;
             let appended = nodes[leader].paxos.append(Command(Put::of(key)));
-            appended.map_err(|error| format!("omnipaxos refuses a command: {error:?}"))?;
+            appended.map_err(|error| format!("omnipaxos rejects a command: {error:?}"))?;
             under_way += 1;
         }
         let answered = turn(&mut nodes, &mut on_their_way, leader)?;
@@ -59,8 +59,12 @@ pub fn run(callers: usize) -> Result<f64> {
     Ok(watch.rate())
 }
 
-/// Every node has its turn; how many commands the leader has applied in it.
-fn turn(nodes: &mut [Node], on_their_way: &mut Vec<Message<Command>>, leader: usize) -> Result<usize> {
+/// Runs every node once and returns the number of commands that the leader has applied.
+fn turn(
+    nodes: &mut [Node],
+    on_their_way: &mut Vec<Message<Command>>,
+    leader: usize,
+) -> Result<usize> {
     let mut applied = 0;
     for (at, node) in nodes.iter_mut().enumerate() {
         node.paxos.take_outgoing_messages(on_their_way);
@@ -81,7 +85,7 @@ fn turn(nodes: &mut [Node], on_their_way: &mut Vec<Message<Command>>, leader: us
     let decided = nodes.iter().map(|node| node.applied).min().unwrap_or(0);
     let compacted = nodes[leader].paxos.get_compacted_idx();
     if decided > compacted + 100_000 {
-        // Refused while somebody lags; then it is tried again later.
+        // Rejected while a node lags; retried later.
         let _ = nodes[leader].paxos.trim(Some(decided));
     }
     Ok(applied)

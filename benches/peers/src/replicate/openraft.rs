@@ -1,5 +1,5 @@
-//! openraft as an application uses it: three nodes on one tokio runtime, each with its log in
-//! memory, requests handed over without encoding, the callers as tasks at the leader.
+//! openraft as an application uses it: three nodes on one tokio runtime, with logs in memory,
+//! requests passed without encoding, and callers as tasks at the leader.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -246,7 +246,7 @@ impl RaftStateMachine<Types> for State {
         self.clone()
     }
 
-    // Nobody lags, and none is taken.
+    // No replica lags, so no snapshot is needed.
     async fn begin_receiving_snapshot(&mut self) -> Stored<Box<Cursor<Vec<u8>>>> {
         Ok(Box::default())
     }

@@ -1,5 +1,5 @@
-//! Plainsong as an application uses it: on the embedded transport, each replica with its threads,
-//! the callers in a thread of their own at the sequencer.
+//! Plainsong as an application uses it: on the embedded transport, with the threads of each
+//! replica, and callers in a thread of their own at the sequencer.
 
 use std::collections::VecDeque;
 use std::thread;

@@ -1,5 +1,5 @@
-//! The core of raft-rs, bare: three nodes in one thread that hands messages from one to the
-//! other, without network, encoding of messages, other threads or callers that wait.
+//! The core of raft-rs alone: three nodes in one thread that passes their messages, without
+//! network, encoding of messages, other threads or waiting callers.
 
 use std::collections::VecDeque;
 
@@ -51,7 +51,7 @@ pub fn run(callers: usize) -> Result<f64> {
     Ok(watch.rate())
 }
 
-/// Every node has its turn; how many commands the first has applied in it.
+/// Runs every node once and returns the number of commands that the first has applied.
 fn turn(nodes: &mut [Node], on_their_way: &mut VecDeque<Message>) -> Result<usize> {
     let mut applied = 0;
     for (at, node) in nodes.iter_mut().enumerate() {

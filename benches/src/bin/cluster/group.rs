@@ -11,23 +11,23 @@ use crate::PATIENCE;
 
 /// Three replicas of one program, one on each node.
 pub(crate) struct Group {
-    /// The one that sequences first.
+    /// The replicas, beginning with the sequencer.
     replicas: Vec<Replica>,
 }
 
 struct Replica {
     stream: TcpStream,
-    /// Killed when this is dropped.
+    /// The processes, which are killed when this is dropped.
     _program: Program,
 }
 
-/// What came of a load: of all callers together.
+/// The results of a load, over all callers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) rate: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
-    /// Of all three replicas and their callers, for one answer.
+    /// Processor time of all three replicas and their callers per answer, in microseconds.
     pub(crate) processor_us: f64,
 }
 
@@ -58,14 +58,14 @@ impl Group {
         }
         let deadline = Instant::now() + PATIENCE;
         while !replicas.iter().any(|replica| replica.ask("role") == "sequencer") {
-            assert!(Instant::now() < deadline, "no replica sequences");
+            assert!(Instant::now() < deadline, "there is no sequencer");
             thread::yield_now();
         }
         replicas.sort_by_key(|replica| replica.ask("role") != "sequencer");
         Ok(Self { replicas })
     }
 
-    /// Puts a load where it is to be; everywhere means the same at each of the three.
+    /// Runs a load at one place; `everywhere` is the same load at each of the three replicas.
     pub(crate) fn measure(&self, load: Load, at: &str) -> rig::Result<Measured> {
         let at = match at {
             "sequencer" => &self.replicas[..1],
@@ -91,7 +91,7 @@ impl Group {
             all.p50_us += p50_us / answers.len() as f64;
             all.p99_us = all.p99_us.max(p99_us);
         }
-        // The time before it was measured counts as well.
+        // The warm-up counts as well.
         all.processor_us = processor * 1e6 / (all.rate * elapsed);
         Ok(all)
     }
@@ -114,12 +114,12 @@ fn connect(node: &Node, port: u16) -> rig::Result<TcpStream> {
 }
 
 impl Replica {
-    /// The answer to a line; empty where there is none.
+    /// Returns the answer to a request, or an empty string.
     fn ask(&self, question: &str) -> String {
         let mut stream = &self.stream;
         let mut answer = String::new();
         let asked = writeln!(stream, "{question}").and_then(|()| {
-            // One line is on its way at a time, so nothing is left in the buffer.
+            // Only one line is in flight, so nothing is left in the buffer.
             BufReader::new(stream).read_line(&mut answer)
         });
         asked.map(|_| answer.trim().to_owned()).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Three replicas on three nodes with real Corosync daemons, beside two-step commit on libcpg
-//! alone (`benches/raw/commit.c`), in turns.
+//! Measures three replicas on three nodes with real Corosync daemons, in turns with two-step commit
+//! on libcpg alone (`benches/raw/commit.c`).
 
 mod group;
 mod raw;
@@ -16,49 +16,49 @@ use plainsong_tests::rig::{self, Cluster};
 use self::group::Group;
 use self::raw::Raw;
 
-/// How long it may take until a ring is formed.
+/// Timeout for the forming of a ring.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures groups of three replicas on Corosync.
 #[derive(Parser)]
 #[command(name = "benches/run cluster")]
 struct Arguments {
-    /// How often each is measured, in turns.
+    /// Number of rounds; programs are measured in turns.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each time.
+    /// Seconds of each measurement.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Have the daemons encrypt what they send.
+    /// Encrypt messages between daemons.
     #[arg(long)]
     encrypted: bool,
-    /// A setting of Corosync's, as `system.sched_rr=no`; may be given several times.
+    /// Setting of Corosync, e.g. `system.sched_rr=no`; may be repeated.
     #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = setting)]
     setting: Vec<[String; 3]>,
-    /// Keep the stores on disk, below this folder.
+    /// Keep the stores on disk, below this directory.
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Bytes of a command.
+    /// Sizes of a command, in bytes.
     #[arg(long, value_delimiter = ',', default_value = "64")]
     bytes: Vec<usize>,
-    /// Callers, each with one command under way.
+    /// Numbers of callers, each with one command in progress.
     #[arg(long, value_delimiter = ',', default_value = "1,8,50,500,1024,10000")]
     callers: Vec<usize>,
     /// Measure linearizable and local reads instead of commands.
     #[arg(long)]
     reads: bool,
-    /// Measure two-step commit on libcpg as well, by this program.
+    /// Program that measures two-step commit on libcpg.
     #[arg(long)]
     raw: Option<PathBuf>,
-    /// The replica's program; several are compared to the first.
+    /// Program of the replicas; further ones are compared to the first.
     #[arg(long, required = true)]
     program: Vec<PathBuf>,
-    /// Where callers are: `sequencer`, `elsewhere`, `everywhere`.
+    /// Places of the callers: `sequencer`, `elsewhere`, `everywhere`.
     #[arg(long, value_delimiter = ',', default_value = "sequencer,elsewhere,everywhere")]
     at: Vec<String>,
 }
 
-/// What one program gave under one load.
+/// Results of one program under one load.
 #[derive(Default)]
 struct Found {
     rate: Series,
@@ -103,7 +103,7 @@ fn setting(text: &str) -> Result<[String; 3], String> {
         let (key, value) = rest.split_once('=')?;
         Some([section, key, value].map(str::to_owned))
     };
-    parts().ok_or_else(|| "it has the form SECTION.KEY=VALUE".to_owned())
+    parts().ok_or_else(|| "expected SECTION.KEY=VALUE".to_owned())
 }
 
 fn loads(arguments: &Arguments) -> Vec<Load> {
@@ -118,7 +118,7 @@ fn loads(arguments: &Arguments) -> Vec<Load> {
     works.into_iter().flat_map(each).collect()
 }
 
-/// All programs in turns, and libcpg alone, another one first in each round.
+/// Measures all programs and libcpg alone in turns, with a different one first in each round.
 fn compare(
     groups: &[Group],
     load: Load,

@@ -5,23 +5,23 @@ use plainsong_benches::load::Work;
 use plainsong_benches::{Load, Series};
 use plainsong_tests::rig::{self, Cluster, Program};
 
-/// Bytes of a message.
+/// Sizes of a message, in bytes.
 const BYTES: [usize; 4] = [64, 1024, 8192, 65536];
-/// Messages under way.
+/// Numbers of messages in flight.
 const WINDOWS: [usize; 3] = [4, 16, 64];
 
 /// Two-step commit on libcpg alone.
 pub(crate) struct Raw<'a> {
     cluster: &'a Cluster,
     program: PathBuf,
-    /// Those who ack; killed when this is dropped.
+    /// The acknowledging processes, which are killed when this is dropped.
     _ackers: Vec<Program>,
-    /// Bytes of a message and messages under way with which it commits most bytes.
+    /// The message size and number of messages in flight that commit the most bytes.
     best: (usize, usize),
 }
 
 impl<'a> Raw<'a> {
-    /// Finds out with which sizes and windows it does most, and prints them all.
+    /// Measures all sizes and windows, prints the results, and selects the best.
     pub(crate) fn start(
         cluster: &'a Cluster,
         program: &Path,
@@ -46,7 +46,7 @@ impl<'a> Raw<'a> {
                 p50_us.push(p50);
             }
             println!(
-                "  {bytes:>6} bytes, {window:>3} under way: {:>9.0}/s, {:>9.0}/s of 64 bytes, p50 {:.0} us",
+                "  {bytes:>6} bytes, {window:>3} in flight: {:>9.0}/s, {:>9.0}/s of 64 bytes, p50 {:.0} us",
                 rate.median() / bytes as f64,
                 rate.median() / 64.0,
                 p50_us.median(),
@@ -59,19 +59,21 @@ impl<'a> Raw<'a> {
         Ok(raw)
     }
 
-    /// Messages a second, and the median time to commit.
+    /// Returns messages per second, and the median time to commit.
     fn run(&self, bytes: usize, window: usize, time: Duration) -> rig::Result<(f64, f64)> {
         let program = self.program.to_string_lossy();
         let arguments = [bytes.to_string(), window.to_string(), time.as_secs_f64().to_string()];
         let arguments = arguments.each_ref().map(String::as_str);
         let said = self.cluster.node(1).run(&program, &arguments)?;
         let numbers: Vec<f64> = said.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-        let [rate, p50_us, _] = numbers[..] else { panic!("{program} says {said:?}") };
+        let [rate, p50_us, _] = numbers[..] else {
+            panic!("unexpected output of {program}: {said:?}")
+        };
         Ok((rate, p50_us))
     }
 
-    /// What a load has beside it: of one caller the microseconds to commit one small message,
-    /// else the most commands of that size that can be committed in a second.
+    /// Returns the limit for a load: for one caller, the microseconds to commit one small message;
+    /// otherwise the maximum number of commands of that size per second.
     pub(crate) fn limit(&self, load: Load) -> rig::Result<f64> {
         let Work::Propose(command) = load.work else { return Ok(f64::NAN) };
         if load.callers == 1 {
