@@ -15,7 +15,7 @@ import time
 
 # Operation, number of connections, and requests in flight per connection.
 LOADS = [("set", 50, 1), ("set", 50, 16), ("set", 500, 1), ("get", 50, 1), ("get", 50, 16)]
-# How much of it with redis-benchmark, for each that a connection has under way.
+# Number of requests for redis-benchmark, per request in flight.
 COUNT = 20_000
 SECONDS = 2
 HOME = "/run/cluster/kv"

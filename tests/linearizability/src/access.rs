@@ -1,4 +1,4 @@
-/// What a client does with a register. Zero is the first value of a register, and no value is
+/// An access of a client to a register. The initial value of a register is zero, and no value is
 /// written twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
