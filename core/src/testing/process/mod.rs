@@ -409,9 +409,7 @@ impl<M: StateMachine<Output: Clone + PartialEq + fmt::Debug>> Process<M> {
                 Output::Restore(name) => {
                     world.note(|| format!("{replica} installs {name}"));
                     if name.index() < self.handed_out {
-                        return Err(Violation(format!(
-                            "L6: {replica} installs {name}, which is older than its state"
-                        )));
+                        return Err(Violation(format!("L6: {replica} installs the older {name}")));
                     }
                     let p = &world.parameters;
                     let is_fresh = self.handed_out == Index(0);
