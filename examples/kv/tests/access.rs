@@ -156,8 +156,8 @@ fn transactions_and_watched_keys_are_limited_in_size() {
     assert_eq!(client.ask("GETDEL a"), "QUEUED");
     assert_eq!(client.ask("SET b 1"), "QUEUED");
     let replies = client.ask("EXEC");
-    let refused = "-ERR the reply exceeds the maximum allowed size (16777216 bytes): ask for less \
-                   at once";
+    let refused = "-ERR the reply exceeds the maximum allowed size (16777216 bytes): request fewer \
+                   values at once";
     assert!(replies.ends_with(&format!("{refused} {refused} OK]")), "{}", replies.len());
     assert_eq!(client.ask("EXISTS a b"), ":2");
 }
