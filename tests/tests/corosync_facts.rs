@@ -48,7 +48,7 @@ fn delivery_is_agreed_but_not_safe() -> rig::Result<()> {
 
 /// A message sent while the ring breaks is delivered in a later configuration, to its members: a
 /// message does not carry the configuration of its sender. A node alone delivers to itself without
-/// the consent of others. When the two sides merge, each is told that the other joined.
+/// the consent of others. When the two sides merge, each learns that the other joined.
 #[test]
 fn a_message_can_be_delivered_in_a_later_configuration_and_both_sides_of_a_merge_join()
 -> rig::Result<()> {

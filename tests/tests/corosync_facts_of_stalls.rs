@@ -27,7 +27,7 @@ fn child() {
 /// A member misses messages of its group and is not told at all.
 ///
 /// A node is away for a while. It returns, and another node fails before the services have
-/// synchronized with the new ring. The members that stayed are told that the first one left and
+/// synchronized with the new ring. The members that stayed learn that the first one left and
 /// joined. The first one itself receives only a ring event and the next message.
 #[test]
 fn a_gap_can_be_silent() -> rig::Result<()> {

@@ -50,8 +50,8 @@
 //! # Logs
 //!
 //! The output of all daemons and programs, and all actions of the rig, are written to
-//! `tests/out/NAME/log` in the order of arrival. If the test panics or the rig reports an error, the
-//! log is kept and its path is printed.
+//! `tests/out/NAME/log` in the order of arrival. If the test panics or the rig reports an error,
+//! the log is kept and its path is printed.
 
 mod builder;
 mod cluster;
