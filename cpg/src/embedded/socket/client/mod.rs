@@ -1,4 +1,4 @@
-//! A connection to the hub: its side for the caller, and the thread that reads from the hub.
+//! A connection to the hub: its interface for the caller, and the thread that reads from the hub.
 
 mod shared;
 mod track;
@@ -26,7 +26,7 @@ pub(crate) fn connect(path: &Path, options: Options) -> Result<Connection> {
     let id = ClientId(getrandom::u64().map_err(|_| Error::NoResources)?);
     let who = Participant { id, pid: Pid(std::process::id()) };
     let client = Arc::new(Client::new(path, who)?);
-    // Here, and not in the thread, so that a wrong path is told at once.
+    // Here and not in the thread, so that an invalid path is reported at once.
     let deadline = Instant::now() + MEETING_TIME_MAX;
     let link = find_hub(path, deadline)?;
     let worker = ClientWorker::new(client.clone(), options, link);
@@ -39,7 +39,7 @@ pub(crate) fn connect(path: &Path, options: Options) -> Result<Connection> {
     Ok(Connection::new(connection))
 }
 
-/// The connection's side of a [`Client`].
+/// The caller's side of a [`Client`].
 struct SocketConnection {
     client: Arc<Client>,
     thread: Option<JoinHandle<()>>,
@@ -59,7 +59,7 @@ impl Backend for SocketConnection {
         state.phase = ClientPhase::Joining(group.clone());
         state.submit(client, |_| ToHub::Join(group.clone()).encode());
         drop(state);
-        // The hub says no, or the configuration in which we joined says yes.
+        // The hub either rejects the join or sends the configuration in which we joined.
         match client.await_phase(None, |phase| !matches!(phase, ClientPhase::Joining(_)))? {
             ClientPhase::New(Some(error)) => Err(error),
             _ => Ok(()),
@@ -121,7 +121,7 @@ impl Backend for SocketConnection {
 }
 
 impl Drop for SocketConnection {
-    /// Closes in order: what was sent is taken over first, as far as a second is enough.
+    /// Closes the connection after the hub has read what was sent, within a second.
     fn drop(&mut self) {
         self.client.lock().is_closing = true;
         self.client.ring();

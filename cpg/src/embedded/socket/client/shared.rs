@@ -18,57 +18,57 @@ use crate::embedded::socket::wire::{Participant, ToClient, ToHub};
 use crate::mailbox::Mailbox;
 use crate::{Error, GroupEntry, GroupName, Iteration, Result};
 
-/// The state that a connection and its thread share.
+/// State shared by a connection and its thread.
 pub(super) struct Client {
     pub(super) path: PathBuf,
     pub(super) who: Participant,
     pub(super) mailbox: Mailbox,
     state: Mutex<ClientState>,
-    /// The phase has changed.
+    /// Signaled when the phase changes.
     changed: Condvar,
-    /// Wakes the thread, to write what is left or to close.
+    /// Wakes the thread, to write the remaining output or to close.
     pub(super) bell: OwnedFd,
 }
 
-/// Where a connection is.
+/// Phase of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClientPhase {
     /// No hub has welcomed it yet.
     #[default]
     Connecting,
-    /// A member of no group yet. With the answer to the last join, if that was no.
+    /// Not a member of a group yet. Contains the error of the last join, if it was rejected.
     New(Option<Error>),
     Joining(GroupName),
     Member,
-    /// Asked to leave, and still hears the group.
+    /// Has asked to leave, and still receives the group's events.
     Leaving,
-    /// Has heard its last event.
+    /// Has received its last event.
     Left,
-    /// Cut off from the ring for ever.
+    /// Disconnected from the ring for good.
     Dead(Error),
 }
 
 #[derive(Default)]
 pub(super) struct ClientState {
     pub(super) phase: ClientPhase,
-    /// The way to the hub; `None` while there is none.
+    /// Connection to the hub; `None` while there is none.
     pub(super) socket: Option<Arc<UnixStream>>,
-    /// The hub has welcomed us: operations may go out.
+    /// Set once the hub has welcomed this client: operations may be written.
     pub(super) is_welcome: bool,
     pub(super) output: OutputQueue,
-    /// Operations that were taken over and not yet seen at their place in the order. They
-    /// are sent again to a hub that takes over.
+    /// Accepted operations that have not been seen in the order yet. They are sent again to a new
+    /// hub.
     pub(super) pending: VecDeque<(u64, Bytes)>,
     last_op: u64,
     pub(super) is_closing: bool,
-    /// The thread was told that there is output left.
+    /// Set once the thread has been woken for the remaining output.
     is_told: bool,
     /// The hub of this process, left here by a thread that ended before the connection.
     pub(super) hub: Option<Arc<Hub>>,
 }
 
 impl ClientState {
-    /// Takes an operation over and writes it, as far as that goes without waiting.
+    /// Accepts an operation and writes it as far as possible without waiting.
     pub(super) fn submit(&mut self, client: &Client, encode: impl FnOnce(u64) -> Bytes) {
         self.last_op += 1;
         let frame = encode(self.last_op);
@@ -83,7 +83,7 @@ impl ClientState {
         }
     }
 
-    /// Writes what the socket takes. The thread finds out about errors by reading.
+    /// Writes as much output as the socket accepts. The thread notices errors when it reads.
     pub(super) fn flush(&mut self) {
         if let Some(socket) = &self.socket
             && self.output.flush(socket).is_err()
@@ -117,7 +117,7 @@ impl Client {
         self.changed.notify_all();
     }
 
-    /// Waits until the phase is one that `is_wanted`, or death.
+    /// Waits until the phase matches `is_wanted`. Returns an error if the client is dead.
     pub(super) fn await_phase(
         &self,
         deadline: Option<Instant>,
@@ -148,7 +148,8 @@ impl Client {
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 
-    /// Asks the hub by a connection of its own: nothing of this one has to wait for it.
+    /// Queries the hub through a separate connection, so that nothing on this one waits for the
+    /// answer.
     pub(super) fn ask(&self, iteration: &Iteration) -> Result<Vec<GroupEntry>> {
         let deadline = Instant::now() + GREETING_TIME_MAX;
         loop {
@@ -156,7 +157,7 @@ impl Client {
                 return Err(error);
             }
             match self.ask_once(iteration, deadline) {
-                // Another hub takes over.
+                // Another hub is taking over.
                 Err(Error::TryAgain) if Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(5));
                 }

@@ -4,37 +4,37 @@ use bytes::Bytes;
 
 use crate::GroupName;
 use crate::embedded::socket::KEPT_BYTES_MAX;
-use crate::embedded::socket::wire::{Entry, Held, Participant, What};
+use crate::embedded::socket::wire::{Entry, EntryContent, Held, Participant};
 
-/// What a client knows of its group's order: where it is, who is a member there, and the
-/// latest entries, for a hub that takes over.
+/// A client's position in the order of its group: the last sequence, the members at that point, and
+/// the latest entries, kept for a new hub.
 pub(super) struct Track {
     group: GroupName,
     last: u64,
     members: Vec<Participant>,
-    /// The frames of the entries up to `last`.
+    /// The frames of the latest entries up to `last`.
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
 }
 
-/// An entry does not follow the one before it.
+/// An entry does not follow the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Gap;
 
 impl Track {
-    /// Starts before the configuration in which the client joined.
+    /// Starts before entry `first`, the configuration in which the client joined.
     pub(super) fn new(group: GroupName, first: u64) -> Self {
         let last = first.saturating_sub(1);
         Self { group, last, members: Vec::new(), kept: VecDeque::new(), kept_bytes: 0 }
     }
 
-    /// Takes the next entry in.
+    /// Adds the next entry.
     pub(super) fn follow(&mut self, entry: &Entry, frame: Bytes) -> Result<(), Gap> {
         if entry.sequence != self.last + 1 {
             return Err(Gap);
         }
         self.last = entry.sequence;
-        if let What::Change { members, .. } = &entry.what {
+        if let EntryContent::Change { members, .. } = &entry.what {
             self.members.clone_from(members);
         }
         self.kept_bytes += frame.len();
@@ -46,7 +46,7 @@ impl Track {
         Ok(())
     }
 
-    /// The report to a new hub.
+    /// Returns the report to a new hub.
     pub(super) fn held(&self) -> Held {
         Held {
             group: self.group.clone(),
@@ -56,7 +56,7 @@ impl Track {
         }
     }
 
-    /// The kept entries from `from` to `to`, both included.
+    /// Returns the kept entries from `from` through `to`.
     pub(super) fn range(&self, from: u64, to: u64) -> impl Iterator<Item = &Bytes> {
         let skipped = usize::try_from(from.saturating_sub(self.first())).unwrap_or(usize::MAX);
         let count = usize::try_from((to + 1).saturating_sub(from)).unwrap_or(usize::MAX);
@@ -77,14 +77,14 @@ mod tests {
 
     fn follow(track: &mut Track, sequence: u64, length: usize) -> Result<(), Gap> {
         let from = Participant { id: ClientId(1), pid: Pid(1) };
-        let what = What::Message { from, op: 1, message: vec![0; length].into() };
+        let what = EntryContent::Message { from, op: 1, message: vec![0; length].into() };
         let entry = Entry { sequence, what };
         let frame = ToClient::Entry(entry.clone()).encode();
         track.follow(&entry, frame)
     }
 
     #[test]
-    fn keeps_the_latest_and_takes_no_gap() {
+    fn the_latest_entries_are_kept_and_gaps_are_rejected() {
         let mut track = Track::new(GroupName::new("group").unwrap(), 5);
         assert_eq!(follow(&mut track, 4, 1), Err(Gap));
         assert_eq!(follow(&mut track, 6, 1), Err(Gap));
@@ -93,7 +93,7 @@ mod tests {
         }
         let held = track.held();
         assert_eq!(held.last, 44);
-        assert_eq!(held.first, 29, "16 of a million bytes fit");
+        assert_eq!(held.first, 29, "16 entries of a million bytes fit");
         assert_eq!(track.range(40, 42).count(), 3);
         assert_eq!(track.range(29, 44).count(), 16);
     }

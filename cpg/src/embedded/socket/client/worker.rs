@@ -13,41 +13,44 @@ use crate::connection::Options;
 use crate::embedded::socket::hub::Hub;
 use crate::embedded::socket::hub_discovery::{HubLink, find_hub};
 use crate::embedded::socket::wire::frame_reader::{FrameReader, scratch};
-use crate::embedded::socket::wire::{Entry, Gone, NODE, ToClient, ToHub, VERSION, What};
+use crate::embedded::socket::wire::{
+    Entry, EntryContent, MemberChange, NODE, ToClient, ToHub, VERSION,
+};
 use crate::embedded::socket::{CLOSING_TIME_MAX, MEETING_TIME_MAX, until};
 use crate::{Configuration, Error, Event, Reason, Ring, RingId};
 
-/// The thread of a connection: reads what the hub says, and finds or becomes the next hub.
+/// The thread of a connection: reads from the hub, and finds or becomes the next hub.
 pub(super) struct ClientWorker {
     client: Arc<Client>,
     options: Options,
     socket: Arc<UnixStream>,
-    /// Keeps the hub going, if it is of this process.
+    /// Keeps the hub running if it is in this process.
     hub: Option<Arc<Hub>>,
     reader: FrameReader,
     track: Option<Track>,
-    /// The ring's sequence, once welcomed.
+    /// Sequence of the ring, once welcomed.
     ring: Option<u64>,
-    /// Read and not yet in the mailbox, and the last own operation among them.
+    /// Events that have been read but are not in the mailbox yet.
     events: Vec<Event>,
+    /// The last own operation among the events read.
     seen_op: u64,
-    /// Until when closing waits, once it has begun.
+    /// Time limit of closing, once it has begun.
     closing: Option<Instant>,
-    said_bye: bool,
-    /// Our own leaving was the last event.
+    bye_sent: bool,
+    /// Set once our own departure was delivered, which is the last event.
     has_left: bool,
-    /// More waits for dispatch than may.
+    /// Set once the mailbox has overflowed.
     is_full: bool,
     scratch: Vec<u8>,
 }
 
-/// Why a connection to a hub ended.
+/// Reason why a connection to a hub ended.
 enum End {
-    /// The hub is gone, or has cut us off: the next one will tell.
+    /// The hub is gone or has disconnected us; the next hub decides.
     Lost,
     /// The connection is over.
     Dead(Error),
-    /// All is done.
+    /// Closing is complete.
     Closed,
 }
 
@@ -64,22 +67,22 @@ impl ClientWorker {
             events: Vec::new(),
             seen_op: 0,
             closing: None,
-            said_bye: false,
+            bye_sent: false,
             has_left: false,
             is_full: false,
             scratch: scratch(),
         }
     }
 
-    /// Goes on until the connection is closed or dead.
+    /// Runs until the connection is closed or dead.
     pub(super) fn run(mut self) {
         loop {
             self.greet();
             let end = self.follow();
-            self.hand_over();
+            self.flush_events();
             self.disconnect();
             match end {
-                End::Lost if self.said_bye => break,
+                End::Lost if self.bye_sent => break,
                 End::Lost => {
                     if let Err(error) = self.find_hub() {
                         self.die(error);
@@ -96,7 +99,7 @@ impl ClientWorker {
         self.client.lock().hub = self.hub.take();
     }
 
-    /// Says hello on a new connection, and what a hub that takes over has to know.
+    /// Sends the hello on a new connection, with the report for a hub that takes over.
     fn greet(&mut self) {
         self.reader = FrameReader::default();
         let held = self.track.as_ref().map(Track::held);
@@ -116,7 +119,7 @@ impl ClientWorker {
     }
 
     fn find_hub(&mut self) -> Result<(), Error> {
-        // Lets go of it first: a hub of this process that has stopped is of no more use.
+        // Dropped first: a hub of this process that has stopped is useless.
         self.hub = None;
         let deadline = self.closing.unwrap_or_else(|| Instant::now() + MEETING_TIME_MAX);
         loop {
@@ -171,7 +174,7 @@ impl ClientWorker {
         }
     }
 
-    /// Does what closing asks for. The hub answers a bye by closing.
+    /// Performs the steps of closing. The hub answers a bye by closing the connection.
     fn close(&mut self) -> Option<End> {
         let mut state = self.client.lock();
         if !state.is_closing && state.phase != ClientPhase::Left {
@@ -181,15 +184,15 @@ impl ClientWorker {
         if Instant::now() >= end {
             return Some(End::Closed);
         }
-        if state.is_welcome && !self.said_bye {
-            self.said_bye = true;
+        if state.is_welcome && !self.bye_sent {
+            self.bye_sent = true;
             state.output.push(ToHub::Bye.encode());
             state.flush();
         }
         None
     }
 
-    /// Reads once and does what is said.
+    /// Reads once and handles the frames.
     fn read(&mut self) -> Result<(), End> {
         match self.reader.fill(&*self.socket, &mut self.scratch) {
             Ok(0) => return Err(End::Lost),
@@ -208,20 +211,19 @@ impl ClientWorker {
             let frame = match self.reader.next() {
                 Ok(None) => break,
                 Ok(Some(frame)) => frame,
-                Err(why) => return Err(nonsense(&why)),
+                Err(why) => return Err(protocol_error(&why)),
             };
-            let said = ToClient::decode(&frame).map_err(|why| nonsense(&why))?;
-            self.hear(said, frame)?;
+            let said = ToClient::decode(&frame).map_err(|why| protocol_error(&why))?;
+            self.handle_frame(said, frame)?;
         }
-        self.hand_over();
+        self.flush_events();
         if self.is_full { Err(End::Dead(Error::Library)) } else { Ok(()) }
     }
 
-    /// Puts what was read into the mailbox. What is taken off the pending operations is
-    /// in the mailbox then.
-    fn hand_over(&mut self) {
+    /// Moves the events to the mailbox. Only then removes their operations from the pending ones.
+    fn flush_events(&mut self) {
         if !self.events.is_empty() && self.client.mailbox.push_all(self.events.drain(..)).is_err() {
-            tracing::warn!("this process does not dispatch its events and is cut off");
+            tracing::warn!("closing a connection that does not dispatch its events");
             self.is_full = true;
         }
         let mut state = self.client.lock();
@@ -230,7 +232,7 @@ impl ClientWorker {
         }
     }
 
-    fn hear(&mut self, said: ToClient, frame: Bytes) -> Result<(), End> {
+    fn handle_frame(&mut self, said: ToClient, frame: Bytes) -> Result<(), End> {
         match said {
             ToClient::Welcome { ring } => self.be_welcome(ring),
             ToClient::Entry(entry) => return self.follow_entry(entry, frame),
@@ -250,14 +252,14 @@ impl ClientWorker {
                 state.pending.clear();
                 self.client.set_phase(&mut state, ClientPhase::New(Some(error)));
             }
-            ToClient::Answer(_) => tracing::warn!("an answer without a question"),
+            ToClient::Answer(_) => tracing::warn!("ignoring an answer without a query"),
         }
         Ok(())
     }
 
-    /// The hub is ready: what it does not know yet goes out, again if need be.
+    /// Handles the welcome: sends all pending operations, some of them again.
     fn be_welcome(&mut self, ring: u64) {
-        // Members hear of a new ring at its place in the order of their group.
+        // Members receive the new ring at its position in the order of their group.
         let is_news = self.track.is_none() && self.ring.is_some_and(|old| old != ring);
         if self.track.is_none() {
             self.ring = Some(ring);
@@ -265,7 +267,7 @@ impl ClientWorker {
         if is_news {
             self.events.push(Event::Ring(event_of_ring(ring)));
         }
-        self.hand_over();
+        self.flush_events();
         let mut state = self.client.lock();
         state.is_welcome = true;
         let ClientState { pending, output, .. } = &mut *state;
@@ -278,10 +280,10 @@ impl ClientWorker {
         }
     }
 
-    /// Goes on by one entry.
+    /// Handles the next entry.
     fn follow_entry(&mut self, entry: Entry, frame: Bytes) -> Result<(), End> {
         if self.has_left {
-            // What a member that stayed was to be completed by.
+            // An entry that completes a member that stayed.
             return Ok(());
         }
         if self.track.is_none() {
@@ -289,21 +291,21 @@ impl ClientWorker {
         }
         let Some(track) = &mut self.track else { return Ok(()) };
         if track.follow(&entry, frame).is_err() {
-            tracing::error!(sequence = entry.sequence, "the hub left out an entry");
+            tracing::error!(sequence = entry.sequence, "the hub has skipped an entry");
             return Err(End::Dead(Error::Library));
         }
         match entry.what {
-            What::Message { from, op, message } => {
+            EntryContent::Message { from, op, message } => {
                 if from.id == self.client.who.id {
                     self.seen_op = op;
                 }
                 self.events.push(Event::Deliver { sender: from.member(), message });
             }
-            What::Ring { ring } => {
+            EntryContent::Ring { ring } => {
                 self.ring = Some(ring);
                 self.events.push(Event::Ring(event_of_ring(ring)));
             }
-            What::Change { members, joined, left } => {
+            EntryContent::Change { members, joined, left } => {
                 let own = left.iter().find(|gone| gone.who.id == self.client.who.id).copied();
                 if own.is_some_and(|gone| gone.reason != Reason::Leave) {
                     return Err(End::Dead(Error::Library));
@@ -311,8 +313,8 @@ impl ClientWorker {
                 let came = joined.iter().any(|gone| gone.who.id == self.client.who.id);
                 self.events.push(Event::Configuration(Configuration {
                     members: members.iter().map(|member| member.member()).collect(),
-                    joined: joined.into_iter().map(Gone::change).collect(),
-                    left: left.into_iter().map(Gone::change).collect(),
+                    joined: joined.into_iter().map(MemberChange::change).collect(),
+                    left: left.into_iter().map(MemberChange::change).collect(),
                 }));
                 if let Some(ring) = self.ring.filter(|_| came && self.options.initial_ring) {
                     self.events.push(Event::Ring(event_of_ring(ring)));
@@ -325,9 +327,9 @@ impl ClientWorker {
         Ok(())
     }
 
-    /// The first entry must be the configuration in which we joined.
+    /// Checks that the first entry is the configuration in which we joined.
     fn be_member(&mut self, entry: &Entry) -> Result<(), End> {
-        let is_own = matches!(&entry.what, What::Change { joined, .. }
+        let is_own = matches!(&entry.what, EntryContent::Change { joined, .. }
             if joined.iter().any(|gone| gone.who.id == self.client.who.id));
         let phase = self.client.lock().phase.clone();
         match phase {
@@ -336,16 +338,19 @@ impl ClientWorker {
                 Ok(())
             }
             _ => {
-                tracing::error!(sequence = entry.sequence, "the hub sends what is not for us");
+                tracing::error!(
+                    sequence = entry.sequence,
+                    "the hub has sent an unexpected first entry"
+                );
                 Err(End::Dead(Error::Library))
             }
         }
     }
 
-    /// Our own coming or leaving is at its place: the join or leave is not pending any more.
-    /// Told after the event is in the mailbox.
+    /// Handles our own join or departure, which is then no longer pending. Called after its event
+    /// is in the mailbox.
     fn change_phase(&mut self, has_left: bool) {
-        self.hand_over();
+        self.flush_events();
         let mut state = self.client.lock();
         self.has_left = has_left;
         if has_left {
@@ -358,8 +363,8 @@ impl ClientWorker {
     }
 }
 
-fn nonsense(why: &crate::embedded::socket::wire::Nonsense) -> End {
-    tracing::error!(%why, "the hub of an embedded ring makes no sense");
+fn protocol_error(why: &crate::embedded::socket::wire::ProtocolError) -> End {
+    tracing::error!(%why, "the hub of an embedded ring violates the protocol");
     End::Dead(Error::Library)
 }
 

@@ -7,55 +7,55 @@ use bytes::Bytes;
 use super::Token;
 use crate::GroupName;
 use crate::embedded::socket::KEPT_BYTES_MAX;
-use crate::embedded::socket::wire::{Entry, Held, Nonsense, Participant, What};
+use crate::embedded::socket::wire::{Entry, EntryContent, Held, Participant, ProtocolError};
 
 /// The next step of a recovery.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    /// Ask these clients for their entries from the first to the second sequence.
+    /// Clients to ask for their entries, with the first and the last sequence.
     pub(super) fetch: Vec<(Token, u64, u64)>,
-    /// Cut these off: what they lack, nobody has any more.
+    /// Clients to disconnect: no other client has the entries that they lack.
     pub(super) lost: Vec<Token>,
-    /// All is there: take it by `Recovery::finish`.
+    /// Set once all entries are there: call `Recovery::finish`.
     pub(super) is_done: bool,
 }
 
-/// A group as its surviving members agree on it.
+/// A group on which its surviving members agree.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RecoveredGroup {
     pub(super) group: GroupName,
-    /// The greatest sequence that a survivor has, and the members there.
+    /// Greatest sequence at any survivor, and the members at that point.
     pub(super) last: u64,
     pub(super) members: Vec<Participant>,
-    /// The survivors, and the entries that each still has to get.
+    /// The survivors, each with the entries that it lacks.
     pub(super) survivors: Vec<(Token, Participant, Vec<Bytes>)>,
 }
 
-/// The entries of one group while a new hub gathers them.
+/// The entries of one group while a new hub collects them.
 #[derive(Default)]
 pub(super) struct Assembly {
     reports: BTreeMap<Token, (Participant, Held)>,
-    /// The entries after `base` without a gap, each with the members after it.
+    /// The entries after `base`, without gaps, each with the members after it.
     entries: Vec<(Bytes, Members)>,
     base: u64,
-    /// The members at `base`, once it is settled.
+    /// The members at `base`, once determined.
     base_members: Option<Members>,
     asked: Option<Asked>,
 }
 
 type Members = Arc<[Participant]>;
 
-/// A client that is asked for its entries up to a sequence.
+/// A client that was asked for its entries up to a sequence.
 #[derive(Clone, Copy)]
 struct Asked {
     token: Token,
     to: u64,
-    /// Bytes that it has sent.
+    /// Bytes that it has sent so far.
     bytes: usize,
 }
 
 impl Assembly {
-    /// Takes a report, which is only possible while nobody is asked.
+    /// Adds a report. Only possible while no client is being asked.
     pub(super) fn report(&mut self, token: Token, who: Participant, held: Held) {
         self.reports.insert(token, (who, held));
         self.restart();
@@ -73,46 +73,47 @@ impl Assembly {
         self.asked() == Some(token)
     }
 
-    /// Takes an entry of the client that is asked, if it can follow the entry before it. So
-    /// nothing is passed on that would end the connections of those who get it.
-    pub(super) fn entry(&mut self, entry: &Entry, frame: Bytes) -> Result<(), Nonsense> {
+    /// Adds an entry of the client that was asked. Rejects an entry that cannot follow the previous
+    /// one, so that nothing is passed on that would end the connections of its receivers.
+    pub(super) fn entry(&mut self, entry: &Entry, frame: Bytes) -> Result<(), ProtocolError> {
         let next = self.end() + 1;
         let members = self.members();
         let Some(asked) = &mut self.asked else { return Ok(()) };
         if entry.sequence != next || entry.sequence > asked.to {
-            return Err(Nonsense("an entry that was not asked for"));
+            return Err(ProtocolError("an entry that was not requested"));
         }
         asked.bytes += frame.len();
         if asked.bytes > KEPT_BYTES_MAX {
-            return Err(Nonsense("more entries than a client keeps"));
+            return Err(ProtocolError("more entries than a client keeps"));
         }
         let members = members_after(members, &entry.what)?;
         self.entries.push((frame, members));
         Ok(())
     }
 
-    /// Takes that the client that is asked has sent all its entries.
-    pub(super) fn fetch_end(&mut self) -> Result<(), Nonsense> {
+    /// Handles the end of the entries of the client that was asked.
+    pub(super) fn fetch_end(&mut self) -> Result<(), ProtocolError> {
         let Some(asked) = self.asked else { return Ok(()) };
         if self.end() != asked.to {
-            return Err(Nonsense("fewer entries than were reported"));
+            return Err(ProtocolError("fewer entries than were reported"));
         }
         let reported = self.reports.get(&asked.token).map(|(_, held)| &held.members);
         if !reported.is_some_and(|reported| is_same(reported, &self.members())) {
-            return Err(Nonsense("other members than those that its entries lead to"));
+            return Err(ProtocolError("a member list that does not match its entries"));
         }
         self.asked = None;
         Ok(())
     }
 
-    /// Begins anew. Only while nobody is asked, or a late answer would look like nonsense.
+    /// Starts over. Only while no client is being asked, because its late answer would look
+    /// invalid.
     fn restart(&mut self) {
         self.entries.clear();
         self.base = self.reports.values().map(|(_, held)| held.last).min().unwrap_or(0);
         self.base_members = None;
     }
 
-    /// Settles the members at `base`: as most of those report them that are there.
+    /// Determines the members at `base`: the list that most clients at that sequence report.
     fn settle(&mut self) {
         if self.base_members.is_some() {
             return;
@@ -132,8 +133,8 @@ impl Assembly {
         self.base_members = Some(best.1.into());
     }
 
-    /// Goes on without one of those who reported. What others are sending stays good, and
-    /// what it has sent as far as another one has it, too.
+    /// Continues without a client that had reported. Entries that other clients are sending stay
+    /// valid, and so do its own as far as another client has them, too.
     pub(super) fn disconnected(&mut self, token: Token) {
         if self.reports.remove(&token).is_none() {
             return;
@@ -143,12 +144,12 @@ impl Assembly {
         self.entries.truncate(usize::try_from(known).unwrap_or(usize::MAX));
     }
 
-    /// The sequence of the last entry there is.
+    /// Returns the sequence of the last collected entry.
     fn end(&self) -> u64 {
         self.base + self.entries.len() as u64
     }
 
-    /// The members after the last entry there is.
+    /// Returns the members after the last collected entry.
     fn members(&self) -> Members {
         let last = self.entries.last().map(|(_, members)| members);
         last.or(self.base_members.as_ref()).cloned().unwrap_or_default()
@@ -175,7 +176,7 @@ impl Assembly {
                 self.asked = Some(Asked { token: *token, to: held.last, bytes: 0 });
                 step.fetch.push((*token, next, held.last));
             } else {
-                // Nobody has kept what the hindmost lack.
+                // No client has kept the entries that the clients furthest behind lack.
                 let behind = self.reports.iter().filter(|(_, (_, held))| held.last < next);
                 step.lost.extend(behind.map(|(token, _)| *token));
                 self.reports.retain(|_, (_, held)| held.last >= next);
@@ -206,27 +207,29 @@ impl Assembly {
     }
 }
 
-/// Returns the members after an entry, or why it cannot come after these members.
-fn members_after(before: Members, what: &What) -> Result<Members, Nonsense> {
+/// Returns the members after an entry, or an error if the entry cannot follow these members.
+fn members_after(before: Members, what: &EntryContent) -> Result<Members, ProtocolError> {
     let (members, joined, left) = match what {
-        What::Message { from, .. } if before.contains(from) => return Ok(before),
-        What::Message { .. } => return Err(Nonsense("a message of one that is no member")),
-        What::Ring { .. } => return Ok(before),
-        What::Change { members, joined, left } => (members, joined, left),
+        EntryContent::Message { from, .. } if before.contains(from) => return Ok(before),
+        EntryContent::Message { .. } => {
+            return Err(ProtocolError("a message from a client that is not a member"));
+        }
+        EntryContent::Ring { .. } => return Ok(before),
+        EntryContent::Change { members, joined, left } => (members, joined, left),
     };
     let mut after = before.to_vec();
     for gone in left {
         let place = after.iter().position(|who| *who == gone.who);
-        after.remove(place.ok_or(Nonsense("one leaves that is no member"))?);
+        after.remove(place.ok_or(ProtocolError("a client leaves that is not a member"))?);
     }
     for came in joined {
         if after.iter().any(|who| who.id == came.who.id) {
-            return Err(Nonsense("one joins that is a member"));
+            return Err(ProtocolError("a client joins that is already a member"));
         }
         after.push(came.who);
     }
     if !is_same(&after, members) {
-        return Err(Nonsense("other members than those that came and did not leave"));
+        return Err(ProtocolError("a member list that does not match the change"));
     }
     Ok(members.as_slice().into())
 }

@@ -1,4 +1,4 @@
-//! The process that puts everything in order.
+//! The hub: the thread that orders the messages of all groups of a ring.
 
 mod assembly;
 mod order;
@@ -19,32 +19,32 @@ use super::files::roster::Roster;
 use crate::limits::RING_STEP;
 use worker::Worker;
 
-/// The name of a connection to this hub.
+/// Id of a connection to this hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Token(u64);
 
-/// The hub's thread. Stops, and frees the lock, when it is dropped.
+/// The hub's thread. Dropping this stops the thread and releases the lock.
 pub(super) struct Hub {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// How the thread is told to stop.
+/// Signal for the thread to stop.
 struct Stop {
     flag: AtomicBool,
     bell: OwnedFd,
 }
 
 impl Hub {
-    /// Starts a hub with the lock held and the listener ready: forms a new ring, with the
-    /// clients of the last hub if there are any.
+    /// Starts a hub. The lock is held and the listener is ready. Forms a new ring, which includes
+    /// the clients of the last hub, if any.
     pub(super) fn start(keeper: Keeper, listener: OwnedFd, mut roster: Roster) -> io::Result<Self> {
         roster.set_ring(roster.ring() + RING_STEP)?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let stop = Arc::new(Stop { flag: AtomicBool::new(false), bell });
         let seen = stop.clone();
         let thread = thread::Builder::new().name("cpg-hub".into()).spawn(move || {
-            // The lock is freed last: whoever gets it finds nobody listening.
+            // The lock is released last: the process that gets it finds no listener.
             drop(Worker::new(listener, roster, keeper, &seen).run());
         })?;
         Ok(Self { stop, thread: Some(thread) })

@@ -5,18 +5,18 @@ use bytes::{Bytes, BytesMut};
 
 use crate::embedded::membership::Membership;
 use crate::embedded::socket::ClientId;
-use crate::embedded::socket::wire::{self, Entry, Gone, Participant, What};
+use crate::embedded::socket::wire::{self, Entry, EntryContent, MemberChange, Participant};
 use crate::{GroupEntry, GroupName, Iteration, Reason, Result};
 
 use super::Token;
 
-/// From how many bytes on, entries are handed over before the end of the turn.
+/// Size in bytes above which a batch is output before the end of the turn.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// The groups of the ring, and for each the next place in its order.
+/// The groups of the ring, with the next sequence of each.
 ///
-/// Says what goes to whom by [`Order::take`]; knows no sockets. Entries are gathered, and
-/// one piece of memory goes to all members.
+/// [`Order::take`] returns the output for each connection. This type knows no sockets. Entries are
+/// collected in batches, and all members of a group share the memory of a batch.
 #[derive(Default)]
 pub(super) struct Order {
     groups: BTreeMap<GroupName, Group>,
@@ -27,25 +27,25 @@ pub(super) struct Order {
 struct Group {
     last: u64,
     membership: Membership<Route>,
-    /// Entries that the members are still to get.
+    /// Entries not yet output to the members.
     batch: BytesMut,
 }
 
 #[derive(Clone, Copy)]
 struct Route {
     id: ClientId,
-    /// Where to reach it; `None` for one that did not report to this hub.
+    /// The member's connection; `None` for a member that did not report to this hub.
     token: Option<Token>,
 }
 
-/// A member as an earlier hub's clients reported it.
+/// A member of a group according to the clients of an earlier hub.
 pub(super) struct Known {
     pub(super) who: Participant,
     pub(super) token: Option<Token>,
 }
 
 impl Order {
-    /// Puts a group in place as it was under the last hub.
+    /// Restores a group as it was under the last hub.
     pub(super) fn restore(&mut self, name: GroupName, last: u64, members: &[Known]) {
         if members.is_empty() {
             return;
@@ -54,13 +54,13 @@ impl Order {
         group.last = last;
         for known in members {
             let route = Route { id: known.who.id, token: known.token };
-            // Reported twice, or one too many, is as good as once: it is a stranger's word.
+            // A client may report a duplicate or too many members. Those are ignored.
             let _ = group.membership.join(known.who.member(), route);
         }
     }
 
-    /// Ends the membership of all who did not report, each in a configuration of its own,
-    /// and then shows the new ring.
+    /// Ends the membership of every client that did not report, each in its own configuration, and
+    /// then announces the new ring.
     pub(super) fn settle(&mut self, ring: u64) {
         for name in self.groups.keys().cloned().collect::<Vec<_>>() {
             let gone: Vec<_> = self.groups.get(&name).map_or_else(Vec::new, |group| {
@@ -72,32 +72,32 @@ impl Order {
             }
         }
         for group in self.groups.values_mut() {
-            group.put(What::Ring { ring });
+            group.put(EntryContent::Ring { ring });
         }
     }
 
     pub(super) fn join(&mut self, name: &GroupName, who: Participant, token: Token) -> Result<()> {
         let group = self.groups.entry(name.clone()).or_default();
-        // Who joins must not get what comes before.
+        // A new member must not receive earlier entries.
         group.flush(&mut self.output);
         group.membership.join(who.member(), Route { id: who.id, token: Some(token) })?;
-        let joined = vec![Gone { who, reason: Reason::Join }];
-        group.put(What::Change { members: group.members(), joined, left: Vec::new() });
+        let joined = vec![MemberChange { who, reason: Reason::Join }];
+        group.put(EntryContent::Change { members: group.members(), joined, left: Vec::new() });
         Ok(())
     }
 
-    /// Ends a membership. Who leaves gets the configuration as well.
+    /// Ends a membership. A member that leaves also receives the configuration.
     pub(super) fn remove(&mut self, name: &GroupName, id: ClientId, reason: Reason) {
         let Some(group) = self.groups.get_mut(name) else { return };
         group.flush(&mut self.output);
         let Some((_, gone)) = group.membership.remove(reason, |seat| seat.keep.id == id) else {
             return;
         };
-        let left = gone.iter().map(|seat| Gone {
+        let left = gone.iter().map(|seat| MemberChange {
             who: Participant { id: seat.keep.id, pid: seat.member.pid },
             reason,
         });
-        group.put(What::Change {
+        group.put(EntryContent::Change {
             members: group.members(),
             joined: Vec::new(),
             left: left.collect(),
@@ -145,7 +145,7 @@ impl Order {
         }
     }
 
-    /// What is to be sent, in order.
+    /// Returns the output for the connections, in order.
     pub(super) fn take(&mut self) -> Vec<(Token, Bytes)> {
         for group in self.groups.values_mut() {
             group.flush(&mut self.output);
@@ -155,7 +155,7 @@ impl Order {
 }
 
 impl Group {
-    fn put(&mut self, what: What) {
+    fn put(&mut self, what: EntryContent) {
         self.last += 1;
         Entry { sequence: self.last, what }.put(&mut self.batch);
     }

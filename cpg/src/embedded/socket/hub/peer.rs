@@ -11,33 +11,33 @@ use crate::embedded::socket::{
 };
 use crate::{Error, GroupName, Pid};
 
-/// One connection to the hub.
+/// A connection to the hub.
 pub(super) struct Peer {
     pub(super) socket: UnixStream,
-    /// As the kernel says.
+    /// Process id according to the kernel.
     pub(super) pid: Pid,
     pub(super) phase: PeerPhase,
     pub(super) reader: FrameReader,
     output: OutputQueue,
-    /// Its last write failed: it is gone, but what it has sent before is still read.
-    is_deaf: bool,
+    /// Set once a write has failed. The peer is gone, but what it sent before is still read.
+    write_failed: bool,
     patience: Patience,
 }
 
-/// Where a connection is.
+/// Phase of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PeerPhase {
-    /// Has to say hello, or ask, until then.
+    /// Must send its hello or query before this time.
     Greeting(Instant),
-    /// Said hello while the hub takes over.
+    /// Sent its hello while the hub takes over.
     Reported(Participant),
-    /// Is a client and in no group.
+    /// A client that is in no group.
     Idle(Participant),
-    /// Is a member.
+    /// A member of a group.
     In(Participant, GroupName),
-    /// Has left its group, and nothing more is said to it.
+    /// Has left its group, and receives nothing more.
     Left(Participant),
-    /// Is closed as soon as it has read why, or then.
+    /// Is closed once it has read its output, or at this time.
     Parting(Instant),
 }
 
@@ -49,24 +49,24 @@ impl Peer {
             phase: PeerPhase::Greeting(now + GREETING_TIME_MAX),
             reader: FrameReader::default(),
             output: OutputQueue::default(),
-            is_deaf: false,
+            write_failed: false,
             patience: Patience::default(),
         }
     }
 
-    pub(super) fn say(&mut self, what: &ToClient) {
+    pub(super) fn send_frame(&mut self, what: &ToClient) {
         self.send(what.encode());
     }
 
     pub(super) fn send(&mut self, frames: Bytes) {
-        if !self.is_deaf {
+        if !self.write_failed {
             self.output.push(frames);
         }
     }
 
-    /// Says no, and closes once that is read.
+    /// Sends a rejection, and closes the connection once it has been read.
     pub(super) fn refuse(&mut self, error: Error, now: Instant) {
-        self.say(&ToClient::Refused(error));
+        self.send_frame(&ToClient::Refused(error));
         self.part(now);
     }
 
@@ -88,36 +88,37 @@ impl Peer {
         !self.output.is_empty()
     }
 
-    /// Has more to read than it ever will.
+    /// Returns true if more output is queued than the hub keeps for a client.
     pub(super) fn is_overdue(&self) -> bool {
         self.output.bytes() > OUTPUT_BYTES_MAX
     }
 
-    /// How long the others wait for it, as it is behind and reads on; `None` if they do not.
+    /// Returns the time for which the others may still wait for this peer, if it is behind and has
+    /// time left.
     pub(super) fn held_for(&self) -> Option<Duration> {
         let is_behind = self.output.bytes() > OUTPUT_BYTES_HIGH;
         Some(self.patience.0).filter(|left| is_behind && !left.is_zero())
     }
 
-    /// Takes into account that the others have waited for so long.
+    /// Subtracts the time for which the others have waited.
     pub(super) fn waited(&mut self, time: Duration) {
         if self.held_for().is_some() {
             self.patience.spend(time);
         }
     }
 
-    /// Writes what the socket takes.
+    /// Writes as much output as the socket accepts.
     pub(super) fn flush(&mut self) {
         match self.output.flush(&self.socket) {
             Ok(count) => self.patience.earn(count),
             Err(_) => {
-                self.is_deaf = true;
+                self.write_failed = true;
                 self.output.clear();
             }
         }
     }
 
-    /// The time is over in which something had to happen, or it has happened.
+    /// Returns true if a time limit has passed, or if the peer has read everything before parting.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         match &self.phase {
             PeerPhase::Greeting(until) => now >= *until,
@@ -134,9 +135,9 @@ impl Peer {
     }
 }
 
-/// For how long all may still wait for a member that is behind. Waiting uses it up, and what the
-/// member reads earns it back: so all wait for one that reads at a good rate, as long as it takes,
-/// while one that reads slowly takes little of their time and is soon behind for good.
+/// Time for which all others may still wait for a member that is behind. Waiting uses it up, and
+/// reading earns it back. So the others wait for a member that reads at a good rate as long as it
+/// takes, while a slow reader costs them little time and is soon on its own.
 struct Patience(Duration);
 
 impl Default for Patience {
@@ -161,8 +162,8 @@ impl Patience {
 mod tests {
     use super::*;
 
-    /// Returns for how long all have waited in ten seconds for a member that reads so much each
-    /// 20 ms.
+    /// Returns the time for which all have waited, in ten seconds, for a member that reads `bytes`
+    /// bytes every 20 ms.
     fn waited(bytes: usize) -> Duration {
         let (mut patience, mut waited) = (Patience::default(), Duration::ZERO);
         for _ in 0..500 {
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn all_wait_for_a_member_only_while_it_reads_at_a_good_rate() {
-        assert_eq!(waited(0), PATIENCE, "one that is stopped");
+        assert_eq!(waited(0), PATIENCE, "a stopped member");
         let slow = waited(6_400);
         assert!(slow < PATIENCE + Duration::from_millis(250), "320 KB/s: {slow:?}");
         assert_eq!(waited(400_000), Duration::from_secs(10), "20 MB/s");

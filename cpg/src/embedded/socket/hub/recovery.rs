@@ -5,40 +5,41 @@ use bytes::Bytes;
 use super::Token;
 use super::assembly::{Assembly, RecoveredGroup, Step};
 use crate::embedded::socket::ClientId;
-use crate::embedded::socket::wire::{Entry, Held, Nonsense, Participant};
+use crate::embedded::socket::wire::{Entry, Held, Participant, ProtocolError};
 use crate::{GroupName, Pid};
 
-/// What a new hub does before it goes on where the last one stopped.
+/// The work of a new hub before it continues where the last one stopped.
 ///
-/// First all clients of the last hub report, except those that are known dead or do not in
-/// time. Then, for each group, the entries that some have and others lack are fetched from
-/// those who have them, so that in the end all who reported have heard the same.
+/// First it waits for the reports of all clients of the last hub, except those that are known to be
+/// dead or do not report in time. Then, for each group, it fetches the entries that some clients
+/// have and others lack, so that in the end all clients that reported have received the same.
 ///
-/// Knows no sockets and no clock: facts come in by the first methods, and
-/// [`Recovery::step`] says what to do next.
+/// Knows no sockets and no clock. Events come in through the other methods, and [`Recovery::step`]
+/// returns what to do next.
 pub(super) struct Recovery {
     waiting: BTreeMap<ClientId, Pid>,
     groups: BTreeMap<GroupName, Assembly>,
-    /// Nobody is waited for any more.
+    /// Set once no more reports are awaited.
     is_complete: bool,
 }
 
 impl Recovery {
-    /// Begins, with those who were connected to the last hub.
+    /// Starts with the clients that were connected to the last hub.
     pub(super) fn new(clients: BTreeMap<ClientId, Pid>) -> Self {
         Self { is_complete: clients.is_empty(), waiting: clients, groups: BTreeMap::new() }
     }
 
-    /// Those who have not reported yet.
+    /// Returns the clients that have not reported yet.
     pub(super) fn waiting(&self) -> &BTreeMap<ClientId, Pid> {
         &self.waiting
     }
 
-    /// Takes a report. `false` for one that is not, or no longer, waited for.
+    /// Handles a report. Returns false for a client with entries that is not, or no longer,
+    /// awaited.
     #[must_use]
     pub(super) fn report(&mut self, token: Token, who: Participant, held: Option<Held>) -> bool {
         if self.waiting.get(&who.id) != Some(&who.pid) {
-            // A newcomer has nothing to be completed; anybody else comes too late.
+            // A new client has no entries to complete; any other client is too late.
             return held.is_none();
         }
         self.waiting.remove(&who.id);
@@ -49,12 +50,12 @@ impl Recovery {
         true
     }
 
-    /// A client will not report: its process is dead, or the time is over.
+    /// Stops waiting for a client: its process is dead, or the time limit has passed.
     pub(super) fn forget(&mut self, id: ClientId) {
         self.waiting.remove(&id);
     }
 
-    /// The connection of one that reported is gone, and what it alone had with it.
+    /// Handles the loss of a connection, and of the entries that only this client had.
     pub(super) fn disconnected(&mut self, token: Token) {
         for group in self.groups.values_mut() {
             group.disconnected(token);
@@ -62,34 +63,34 @@ impl Recovery {
         self.groups.retain(|_, group| !group.is_empty());
     }
 
-    /// Those who were asked for entries and have not sent them all.
+    /// Returns the clients that were asked for entries and have not sent them all.
     pub(super) fn asked(&self) -> BTreeSet<Token> {
         self.groups.values().filter_map(Assembly::asked).collect()
     }
 
-    /// Takes an entry that was asked for, and the frame it came in.
+    /// Handles a requested entry, with the frame in which it was received.
     pub(super) fn entry(
         &mut self,
         token: Token,
         entry: &Entry,
         frame: Bytes,
-    ) -> Result<(), Nonsense> {
+    ) -> Result<(), ProtocolError> {
         match self.groups.values_mut().find(|group| group.is_asked(token)) {
             Some(group) => group.entry(entry, frame),
-            // Of a question that was dropped meanwhile.
+            // The request has been dropped meanwhile.
             None => Ok(()),
         }
     }
 
-    /// Takes that all entries asked for were sent.
-    pub(super) fn fetch_end(&mut self, token: Token) -> Result<(), Nonsense> {
+    /// Handles the end of the requested entries.
+    pub(super) fn fetch_end(&mut self, token: Token) -> Result<(), ProtocolError> {
         match self.groups.values_mut().find(|group| group.is_asked(token)) {
             Some(group) => group.fetch_end(),
             None => Ok(()),
         }
     }
 
-    /// Says what to do next. To be called after any change.
+    /// Returns what to do next. Called after every change.
     pub(super) fn step(&mut self) -> Step {
         self.is_complete |= self.waiting.is_empty();
         let mut step = Step::default();
@@ -104,7 +105,7 @@ impl Recovery {
         step
     }
 
-    /// What all agree on, when [`Step::is_done`].
+    /// Returns the recovered groups, once [`Step::is_done`] is set.
     pub(super) fn finish(self) -> Vec<RecoveredGroup> {
         self.groups.into_iter().filter_map(|(name, group)| group.finish(name)).collect()
     }
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
     use crate::Reason;
     use crate::embedded::socket::KEPT_BYTES_MAX;
-    use crate::embedded::socket::wire::{Gone, ToClient, What};
+    use crate::embedded::socket::wire::{EntryContent, MemberChange, ToClient};
 
     fn who(id: u64) -> Participant {
         Participant { id: ClientId(id), pid: Pid(u32::try_from(id).unwrap()) }
@@ -133,22 +134,22 @@ mod tests {
         Recovery::new((1..=clients).map(|id| (ClientId(id), who(id).pid)).collect())
     }
 
-    /// By the entry of each sequence, the client of that number joins.
+    /// The entry with sequence N in which client N joins.
     fn entry(sequence: u64) -> Entry {
-        let joined = vec![Gone { who: who(sequence), reason: Reason::Join }];
+        let joined = vec![MemberChange { who: who(sequence), reason: Reason::Join }];
         let members = (1..=sequence).map(who).collect();
-        Entry { sequence, what: What::Change { members, joined, left: vec![] } }
+        Entry { sequence, what: EntryContent::Change { members, joined, left: vec![] } }
     }
 
     fn frame(sequence: u64) -> Bytes {
         ToClient::Entry(entry(sequence)).encode()
     }
 
-    fn send(recovery: &mut Recovery, token: Token, entry: &Entry) -> Result<(), Nonsense> {
+    fn send(recovery: &mut Recovery, token: Token, entry: &Entry) -> Result<(), ProtocolError> {
         recovery.entry(token, entry, ToClient::Entry(entry.clone()).encode())
     }
 
-    /// Lets a client answer.
+    /// Sends all requested entries of a client.
     fn answer(recovery: &mut Recovery, token: Token, from: u64, to: u64) {
         for sequence in from..=to {
             send(recovery, token, &entry(sequence)).unwrap();
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_waited_for_and_then_completed_to_the_greatest() {
+    fn all_clients_report_and_then_receive_the_entries_that_they_lack() {
         let mut recovery = recovery(3);
         assert!(recovery.report(Token(11), who(1), held(1, 5)));
         assert!(recovery.report(Token(12), who(2), held(3, 7)));
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_those_who_have_some_is_followed() {
+    fn entries_are_fetched_from_several_clients_in_turn() {
         let mut recovery = recovery(3);
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
         assert!(recovery.report(Token(12), who(2), held(2, 5)));
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn one_too_far_behind_is_given_up() {
+    fn a_client_too_far_behind_is_disconnected() {
         let mut recovery = recovery(2);
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
         assert!(recovery.report(Token(12), who(2), held(4, 9)));
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_death_of_the_source_is_survived() {
+    fn another_client_replaces_a_source_that_dies() {
         let mut recovery = recovery(3);
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
         assert!(recovery.report(Token(12), who(2), held(1, 9)));
@@ -215,16 +216,16 @@ mod tests {
         assert_eq!(recovery.step(), fetch(12, 3, 9));
         send(&mut recovery, Token(12), &entry(3)).unwrap();
         recovery.disconnected(Token(12));
-        assert_eq!(recovery.step(), fetch(13, 4, 4), "what it did send is good");
+        assert_eq!(recovery.step(), fetch(13, 4, 4), "the entries that it sent are valid");
         answer(&mut recovery, Token(13), 4, 4);
         assert_eq!(recovery.step(), done());
         let [recovered] = recovery.finish().try_into().unwrap();
-        assert_eq!(recovered.last, 4, "nobody alive has heard more");
+        assert_eq!(recovered.last, 4, "no survivor has received more");
         assert_eq!(recovered.survivors[0].2, [frame(3), frame(4)]);
     }
 
     #[test]
-    fn the_death_of_another_does_not_disturb_the_source() {
+    fn the_death_of_another_client_does_not_affect_the_source() {
         let mut recovery = recovery(3);
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
         assert!(recovery.report(Token(12), who(2), held(1, 4)));
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_dead_had_is_dropped() {
+    fn entries_of_dead_clients_only_are_dropped() {
         let mut recovery = recovery(2);
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
         assert!(recovery.report(Token(12), who(2), held(1, 4)));
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_told() {
+    fn unexpected_entries_are_rejected() {
         let mut recovery = recovery(2);
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
         assert!(recovery.report(Token(12), who(2), held(1, 9)));
@@ -262,7 +263,7 @@ mod tests {
         assert!(recovery.fetch_end(Token(12)).is_err());
     }
 
-    /// Two clients, the second of which has entries 3 and 4 to give.
+    /// Returns a recovery with two clients, the second of which was asked for entries 3 and 4.
     fn asked() -> Recovery {
         let mut recovery = recovery(2);
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
@@ -272,14 +273,18 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_cannot_follow_are_refused() {
+    fn entries_that_cannot_follow_are_rejected() {
         let change = |joined: &[u64], left: &[u64], members: &[u64]| {
-            let gone = |id: &u64| Gone { who: who(*id), reason: Reason::ProcessDown };
+            let gone = |id: &u64| MemberChange { who: who(*id), reason: Reason::ProcessDown };
             let joined = joined.iter().map(gone).collect();
             let left = left.iter().map(gone).collect();
-            What::Change { members: members.iter().copied().map(who).collect(), joined, left }
+            EntryContent::Change {
+                members: members.iter().copied().map(who).collect(),
+                joined,
+                left,
+            }
         };
-        let message = |from| What::Message { from, op: 1, message: Bytes::new() };
+        let message = |from| EntryContent::Message { from, op: 1, message: Bytes::new() };
         let stranger = Participant { id: ClientId(1), pid: Pid(99) };
         let nonsense = [
             message(who(3)),
@@ -298,7 +303,7 @@ mod tests {
         }
         let right = [
             message(who(2)),
-            What::Ring { ring: 8 },
+            EntryContent::Ring { ring: 8 },
             change(&[3], &[], &[1, 2, 3]),
             change(&[], &[1], &[2]),
             change(&[3], &[1, 2], &[3]),
@@ -313,19 +318,19 @@ mod tests {
     fn entries_must_lead_to_the_members_that_were_reported() {
         let mut recovery = asked();
         for sequence in [3, 4] {
-            let entry = Entry { sequence, what: What::Ring { ring: 8 } };
+            let entry = Entry { sequence, what: EntryContent::Ring { ring: 8 } };
             send(&mut recovery, Token(12), &entry).unwrap();
         }
         assert!(recovery.fetch_end(Token(12)).is_err());
         recovery.disconnected(Token(12));
-        assert_eq!(recovery.step(), done(), "it goes on without that client");
+        assert_eq!(recovery.step(), done(), "it continues without that client");
         let [recovered] = recovery.finish().try_into().unwrap();
         assert_eq!((recovered.last, recovered.members.len()), (2, 2));
         assert!(recovered.survivors[0].2.is_empty(), "and passes nothing on");
     }
 
     #[test]
-    fn most_of_those_that_report_the_same_place_are_believed() {
+    fn the_member_list_of_the_majority_is_used() {
         let mut recovery = recovery(4);
         let mut lie = held(1, 2).unwrap();
         lie.members = vec![who(1)];
@@ -339,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_sends_no_more_than_clients_keep() {
+    fn a_client_may_send_only_as_much_as_clients_keep() {
         let mut recovery = recovery(2);
         assert!(recovery.report(Token(11), who(1), held(1, 2)));
         let mut claim = held(1, 2).unwrap();
@@ -348,14 +353,15 @@ mod tests {
         assert_eq!(recovery.step(), fetch(12, 3, u64::MAX / 2));
         let message = Bytes::from(vec![0; 1_000_000]);
         let sent = (3..).take_while(|sequence| {
-            let what = What::Message { from: who(2), op: *sequence, message: message.clone() };
+            let what =
+                EntryContent::Message { from: who(2), op: *sequence, message: message.clone() };
             send(&mut recovery, Token(12), &Entry { sequence: *sequence, what }).is_ok()
         });
         assert_eq!(sent.count(), KEPT_BYTES_MAX / 1_000_000);
     }
 
     #[test]
-    fn who_comes_late_is_refused_and_newcomers_are_not() {
+    fn late_reports_are_rejected_and_new_clients_are_not() {
         let mut recovery = recovery(1);
         assert!(!recovery.report(Token(12), who(2), held(1, 9)));
         assert!(recovery.report(Token(12), who(2), None));

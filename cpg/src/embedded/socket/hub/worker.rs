@@ -18,14 +18,14 @@ use crate::embedded::socket::files::keeper::{Keeper, Kept};
 use crate::embedded::socket::files::roster::Roster;
 use crate::embedded::socket::wire::frame_reader::scratch;
 use crate::embedded::socket::wire::output_queue::OutputQueue;
-use crate::embedded::socket::wire::{Held, Nonsense, Participant, ToClient, ToHub, VERSION};
+use crate::embedded::socket::wire::{Held, Participant, ProtocolError, ToClient, ToHub, VERSION};
 use crate::embedded::socket::{ClientId, PEERS_MAX, REPORT_TIME_MAX, until};
 use crate::{Error, Pid, Reason};
 
-/// How long a hub that stops waits until its clients have read the last of it.
+/// Time for which a hub that stops waits until its clients have read their output.
 const PARTING_TIME_MAX: Duration = Duration::from_millis(200);
 
-/// What the hub's thread works on.
+/// State of the hub's thread.
 pub(super) struct Worker<'a> {
     stop: &'a Stop,
     listener: OwnedFd,
@@ -39,16 +39,16 @@ pub(super) struct Worker<'a> {
     scratch: Vec<u8>,
 }
 
-/// While the hub takes over.
+/// State while the hub takes over.
 struct Takeover {
     recovery: Recovery,
-    /// The processes that are waited for; readable when they die.
+    /// Descriptors of the awaited processes. Readable when the process dies.
     processes: BTreeMap<ClientId, OwnedFd>,
-    /// When those who did not answer are given up.
+    /// Time at which clients that did not answer are given up.
     until: Instant,
 }
 
-/// What a poll found readable.
+/// A descriptor that a poll found readable.
 enum Ready {
     Listener,
     Bell,
@@ -81,7 +81,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Goes on until told to stop. Returns what holds the lock, when nobody listens any more.
+    /// Runs until it is told to stop. Returns the lock once nothing listens any more.
     pub(super) fn run(mut self) -> Keeper {
         let mut stop_at = None;
         loop {
@@ -113,7 +113,7 @@ impl<'a> Worker<'a> {
                     self.listener = listener;
                 }
                 Kept::Lost => {
-                    tracing::error!("another hub has taken this ring's place: this one stops");
+                    tracing::error!("another hub has taken the path of this ring: this hub stops");
                     break;
                 }
             }
@@ -151,7 +151,7 @@ impl<'a> Worker<'a> {
         Ok(ready.filter(|(_, fd)| !fd.revents().is_empty()).map(|(whose, _)| whose).collect())
     }
 
-    /// Until when nothing can happen without a descriptor.
+    /// Returns the time of the next event that no descriptor reports.
     fn deadline(&self, held_for: Option<Duration>, stop_at: Option<Instant>) -> Option<Instant> {
         let peers = self.peers.values().filter_map(Peer::deadline);
         peers
@@ -190,8 +190,8 @@ impl<'a> Worker<'a> {
                 Ok(socket) => socket,
                 Err(Errno::AGAIN) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection to an embedded ring is not accepted");
-                    // Out of descriptors it would be tried again at once, and in vain.
+                    tracing::warn!(%error, "cannot accept a connection to an embedded ring");
+                    // Without free descriptors, an immediate retry would fail, too.
                     thread::sleep(Duration::from_millis(1));
                     break;
                 }
@@ -200,9 +200,9 @@ impl<'a> Worker<'a> {
             if credentials.uid != geteuid() {
                 tracing::warn!(
                     uid = credentials.uid.as_raw(),
-                    "a process of another user is refused"
+                    "rejecting a process of another user"
                 );
-                // As far as that goes without waiting: it gets nothing else here.
+                // Written as far as possible without waiting; this peer gets nothing else.
                 let mut output = OutputQueue::default();
                 output.push(ToClient::Refused(Error::Security).encode());
                 let _ = output.flush(&socket);
@@ -218,9 +218,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Reads once and does what is said. The error is why the peer is to be dropped, `None`
-    /// when it closed its end.
-    fn read(&mut self, token: Token) -> Result<(), Option<Nonsense>> {
+    /// Reads once and handles the frames. Returns an error if the peer must be dropped: `None` if
+    /// it closed its end.
+    fn read(&mut self, token: Token) -> Result<(), Option<ProtocolError>> {
         let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
         match peer.reader.fill(&peer.socket, &mut self.scratch) {
             Ok(0) => return Err(None),
@@ -239,14 +239,14 @@ impl<'a> Worker<'a> {
             let Some(frame) = peer.reader.next().map_err(Some)? else { break };
             if !matches!(peer.phase, PeerPhase::Parting(_)) {
                 let said = ToHub::decode(&frame).map_err(Some)?;
-                self.hear(token, said).map_err(Some)?;
+                self.handle_request(token, said).map_err(Some)?;
             }
         }
         Ok(())
     }
 
-    /// Does what a peer says.
-    fn hear(&mut self, token: Token, said: ToHub) -> Result<(), Nonsense> {
+    /// Handles a request of a peer.
+    fn handle_request(&mut self, token: Token, said: ToHub) -> Result<(), ProtocolError> {
         let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
         match (&peer.phase, said) {
             (PeerPhase::In(who, group), ToHub::Multicast { op, message }) => {
@@ -259,24 +259,24 @@ impl<'a> Worker<'a> {
             (PeerPhase::Idle(who), ToHub::Join(group)) => {
                 match self.order.join(&group, *who, token) {
                     Ok(()) => peer.phase = PeerPhase::In(*who, group),
-                    Err(error) => peer.say(&ToClient::Refused(error)),
+                    Err(error) => peer.send_frame(&ToClient::Refused(error)),
                 }
             }
             (PeerPhase::Greeting(_), ToHub::Hello { version, .. }) if version != VERSION => {
-                tracing::warn!(pid = %peer.pid, version, "a process speaks another version");
+                tracing::warn!(pid = %peer.pid, version, "rejecting a process with another protocol version");
                 peer.refuse(Error::Version, self.now);
             }
             (PeerPhase::Greeting(_), ToHub::Hello { who, held, .. }) => {
                 if who.pid != peer.pid {
-                    return Err(Nonsense("it gives another pid than its own"));
+                    return Err(ProtocolError("a hello with the pid of another process"));
                 }
                 let twin = |peer: &Peer| peer.client().is_some_and(|client| client.id == who.id);
                 let twin = self.peers.iter().find(|(_, peer)| twin(peer));
                 match twin.map(|(token, twin)| (*token, twin.pid)) {
                     Some((_, pid)) if pid != who.pid => {
-                        return Err(Nonsense("it takes the name of another"));
+                        return Err(ProtocolError("a hello with the id of another client"));
                     }
-                    // The end of its last connection is not read yet.
+                    // The end of its previous connection has not been read yet.
                     Some((old, _)) => self.drop_peer(old, None),
                     None => {}
                 }
@@ -286,7 +286,7 @@ impl<'a> Worker<'a> {
                 if self.takeover.is_some() {
                     peer.refuse(Error::TryAgain, self.now);
                 } else {
-                    peer.say(&ToClient::Answer(self.order.rows(&iteration)));
+                    peer.send_frame(&ToClient::Answer(self.order.rows(&iteration)));
                     peer.part(self.now);
                 }
             }
@@ -300,11 +300,11 @@ impl<'a> Worker<'a> {
                     takeover.recovery.fetch_end(token)?;
                 }
             }
-            (PeerPhase::Greeting(_), _) => return Err(Nonsense("it did not say hello")),
+            (PeerPhase::Greeting(_), _) => return Err(ProtocolError("a request before the hello")),
             (_, ToHub::Bye) => self.drop_peer(token, None),
-            // Sent when it was asked, before the hub had all it needed.
+            // An answer to an earlier request, no longer needed.
             (_, ToHub::Entry { .. } | ToHub::FetchEnd) => {}
-            _ => return Err(Nonsense("it says something at the wrong time")),
+            _ => return Err(ProtocolError("a request that is not allowed in this phase")),
         }
         Ok(())
     }
@@ -316,27 +316,27 @@ impl<'a> Worker<'a> {
                 takeover.processes.remove(&who.id);
                 takeover.recovery.report(token, who, held)
             }
-            // The ring went on without it.
+            // The ring has continued without it.
             None => held.is_none(),
         };
         let Some(peer) = self.peers.get_mut(&token) else { return };
         if !is_welcome {
-            tracing::warn!(pid = %who.pid, "a process comes too late to take part again");
+            tracing::warn!(pid = %who.pid, "rejecting a process that reported too late");
             return peer.refuse(Error::Library, now);
         }
         if let Err(error) = self.roster.add(who.id, who.pid) {
-            tracing::error!(%error, "the ring's file cannot be written");
+            tracing::error!(%error, "cannot write the ring's file");
             return peer.refuse(Error::NoResources, now);
         }
         if self.takeover.is_some() {
             peer.phase = PeerPhase::Reported(who);
         } else {
             peer.phase = PeerPhase::Idle(who);
-            peer.say(&ToClient::Welcome { ring: self.roster.ring() });
+            peer.send_frame(&ToClient::Welcome { ring: self.roster.ring() });
         }
     }
 
-    /// Does the next step of taking over, and the last.
+    /// Performs the next step of the takeover.
     fn take_over(&mut self) {
         let Some(takeover) = &mut self.takeover else { return };
         let was_asked = !takeover.recovery.asked().is_empty();
@@ -346,12 +346,12 @@ impl<'a> Worker<'a> {
         }
         for (token, from, to) in step.fetch {
             if let Some(peer) = self.peers.get_mut(&token) {
-                peer.say(&ToClient::Fetch { from, to });
+                peer.send_frame(&ToClient::Fetch { from, to });
             }
         }
         for token in step.lost {
             if let Some(peer) = self.peers.get_mut(&token) {
-                tracing::warn!(pid = %peer.pid, "a process is too far behind and is cut off");
+                tracing::warn!(pid = %peer.pid, "disconnecting a process that is too far behind");
                 if let Some(who) = peer.client() {
                     self.roster.remove(who.id);
                 }
@@ -359,12 +359,12 @@ impl<'a> Worker<'a> {
             }
         }
         if step.is_done {
-            self.go_on();
+            self.resume();
         }
     }
 
-    /// Goes on where the last hub stopped.
-    fn go_on(&mut self) {
+    /// Resumes where the last hub stopped.
+    fn resume(&mut self) {
         let Some(takeover) = self.takeover.take() else { return };
         let ring = self.roster.ring();
         for group in takeover.recovery.finish() {
@@ -382,16 +382,16 @@ impl<'a> Worker<'a> {
                 peer.phase = if group.members.contains(&who) {
                     PeerPhase::In(who, group.group.clone())
                 } else {
-                    // What it gets ends with its own leaving.
+                    // Its last entry is its own departure.
                     PeerPhase::Left(who)
                 };
-                peer.say(&ToClient::Welcome { ring });
+                peer.send_frame(&ToClient::Welcome { ring });
             }
         }
         for peer in self.peers.values_mut() {
             if let PeerPhase::Reported(who) = peer.phase {
                 peer.phase = PeerPhase::Idle(who);
-                peer.say(&ToClient::Welcome { ring });
+                peer.send_frame(&ToClient::Welcome { ring });
             }
         }
         self.order.settle(ring);
@@ -400,7 +400,7 @@ impl<'a> Worker<'a> {
         self.roster.retain(|id| present.contains(&id));
     }
 
-    /// Hands out what was ordered, and writes.
+    /// Passes the ordered entries to the peers, and writes them.
     fn distribute(&mut self) {
         loop {
             for (token, entries) in self.order.take() {
@@ -413,11 +413,11 @@ impl<'a> Worker<'a> {
             }
             let overdue = self.peers.iter().find(|(_, peer)| peer.is_overdue());
             let Some(token) = overdue.map(|(token, _)| *token) else { break };
-            self.drop_peer(token, Some(&Nonsense("it does not read")));
+            self.drop_peer(token, Some(&ProtocolError("it does not read its output")));
         }
     }
 
-    /// Gives up whoever had its time.
+    /// Drops the peers whose time limits have passed.
     fn expire(&mut self) {
         let over = self.peers.iter().filter(|(_, peer)| peer.is_over(self.now));
         for token in over.map(|(token, _)| *token).collect::<Vec<_>>() {
@@ -430,20 +430,20 @@ impl<'a> Worker<'a> {
         takeover.until = self.now + REPORT_TIME_MAX;
         takeover.processes.clear();
         for (id, pid) in takeover.recovery.waiting().clone() {
-            tracing::warn!(%pid, "a process lives and does not report: it is cut off");
+            tracing::warn!(%pid, "giving up a living process that does not report");
             takeover.recovery.forget(id);
             self.roster.remove(id);
         }
         for token in takeover.recovery.asked() {
-            self.drop_peer(token, Some(&Nonsense("it does not send what it has")));
+            self.drop_peer(token, Some(&ProtocolError("it does not send the requested entries")));
         }
     }
 
-    /// Ends a connection, and a membership with it.
-    fn drop_peer(&mut self, token: Token, why: Option<&Nonsense>) {
+    /// Ends a connection, and its membership.
+    fn drop_peer(&mut self, token: Token, why: Option<&ProtocolError>) {
         let Some(peer) = self.peers.remove(&token) else { return };
         if let Some(why) = why {
-            tracing::warn!(pid = %peer.pid, %why, "a process is cut off");
+            tracing::warn!(pid = %peer.pid, %why, "disconnecting a process");
         }
         if let Some(takeover) = &mut self.takeover {
             takeover.recovery.disconnected(token);
@@ -457,7 +457,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Descriptors of the processes that are waited for; those that are dead are not any more.
+/// Opens descriptors of the awaited processes. Stops waiting for those that are dead.
 fn watch(recovery: &mut Recovery) -> BTreeMap<ClientId, OwnedFd> {
     let mut processes = BTreeMap::new();
     for (id, pid) in recovery.waiting().clone() {
@@ -467,7 +467,7 @@ fn watch(recovery: &mut Recovery) -> BTreeMap<ClientId, OwnedFd> {
                 processes.insert(id, fd);
             }
             None | Some(Err(Errno::SRCH)) => recovery.forget(id),
-            // An old kernel: the time limit has to do.
+            // An old kernel: only the time limit applies.
             Some(Err(_)) => {}
         }
     }

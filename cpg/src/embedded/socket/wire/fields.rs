@@ -1,24 +1,27 @@
 use bytes::Bytes;
 
-use super::{Gone, Held, NODE, Nonsense, Participant, Result, SEQUENCE_MAX, What, kind};
+use super::{
+    EntryContent, Held, MemberChange, NODE, Participant, ProtocolError, Result, SEQUENCE_MAX, kind,
+};
 use crate::embedded::socket::ClientId;
 use crate::limits::{MEMBERS_MAX, MESSAGE_BYTES_MAX};
 use crate::{GroupEntry, GroupName, Member, Pid, Reason};
 
-/// The kind of a frame, and its fields.
+/// Returns the kind of a frame, and its fields.
 pub(super) fn open(frame: &Bytes) -> Result<(u8, Fields<'_>)> {
     match frame.get(4..) {
         Some([kind, fields @ ..]) => Ok((*kind, Fields(fields))),
-        _ => Err(Nonsense("a frame without a kind")),
+        _ => Err(ProtocolError("a frame without a kind")),
     }
 }
 
-/// What is still to be read of a frame.
+/// The fields of a frame that have not been read yet.
 pub(super) struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk().ok_or(Nonsense("a frame ends early"))?;
+        let (array, rest) =
+            self.0.split_first_chunk().ok_or(ProtocolError("a frame that ends early"))?;
         self.0 = rest;
         Ok(*array)
     }
@@ -39,22 +42,24 @@ impl Fields<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// The place of an entry.
+    /// Reads the sequence of an entry.
     pub(super) fn sequence(&mut self) -> Result<u64> {
         let sequence = self.u64()?;
         if sequence > SEQUENCE_MAX {
-            return Err(Nonsense("a sequence that no group reaches"));
+            return Err(ProtocolError("a sequence out of range"));
         }
         Ok(sequence)
     }
 
     pub(super) fn name(&mut self) -> Result<GroupName> {
         let length = self.u8()?;
-        let (name, rest) =
-            self.0.split_at_checked(length.into()).ok_or(Nonsense("a frame ends early"))?;
+        let (name, rest) = self
+            .0
+            .split_at_checked(length.into())
+            .ok_or(ProtocolError("a frame that ends early"))?;
         self.0 = rest;
         let name = std::str::from_utf8(name).ok().and_then(|name| GroupName::new(name).ok());
-        name.ok_or(Nonsense("no group can have this name"))
+        name.ok_or(ProtocolError("an invalid group name"))
     }
 
     pub(super) fn participant(&mut self) -> Result<Participant> {
@@ -64,7 +69,7 @@ impl Fields<'_> {
     fn count(&mut self) -> Result<u8> {
         let count = self.u8()?;
         if usize::from(count) > MEMBERS_MAX {
-            return Err(Nonsense("more members than a group can have"));
+            return Err(ProtocolError("more members than a group can have"));
         }
         Ok(count)
     }
@@ -73,7 +78,7 @@ impl Fields<'_> {
         (0..self.count()?).map(|_| self.participant()).collect()
     }
 
-    pub(super) fn gone(&mut self) -> Result<Vec<Gone>> {
+    pub(super) fn gone(&mut self) -> Result<Vec<MemberChange>> {
         (0..self.count()?)
             .map(|_| {
                 let who = self.participant()?;
@@ -81,9 +86,9 @@ impl Fields<'_> {
                     1 => Reason::Join,
                     2 => Reason::Leave,
                     5 => Reason::ProcessDown,
-                    _ => return Err(Nonsense("an unknown reason")),
+                    _ => return Err(ProtocolError("an unknown reason")),
                 };
-                Ok(Gone { who, reason })
+                Ok(MemberChange { who, reason })
             })
             .collect()
     }
@@ -91,22 +96,22 @@ impl Fields<'_> {
     pub(super) fn held(&mut self) -> Result<Held> {
         let (group, first, last) = (self.name()?, self.sequence()?, self.sequence()?);
         if first == 0 || first > last {
-            return Err(Nonsense("entries are held that cannot be"));
+            return Err(ProtocolError("an invalid range of held entries"));
         }
         Ok(Held { group, first, last, members: self.participants()? })
     }
 
-    pub(super) fn what(&mut self, kind: u8, frame: &Bytes) -> Result<What> {
+    pub(super) fn what(&mut self, kind: u8, frame: &Bytes) -> Result<EntryContent> {
         Ok(match kind {
             kind::MESSAGE => {
                 let (from, op) = (self.participant()?, self.u64()?);
-                What::Message { from, op, message: self.message(frame)? }
+                EntryContent::Message { from, op, message: self.message(frame)? }
             }
             kind::CHANGE => {
                 let (members, joined) = (self.participants()?, self.gone()?);
-                What::Change { members, joined, left: self.gone()? }
+                EntryContent::Change { members, joined, left: self.gone()? }
             }
-            _ => What::Ring { ring: self.u64()? },
+            _ => EntryContent::Ring { ring: self.u64()? },
         })
     }
 
@@ -116,10 +121,10 @@ impl Fields<'_> {
         Ok(GroupEntry { group, member })
     }
 
-    /// The rest of the frame, shared with it.
+    /// Returns the rest of the frame, sharing its memory.
     pub(super) fn message(&mut self, frame: &Bytes) -> Result<Bytes> {
         if self.0.len() > MESSAGE_BYTES_MAX {
-            return Err(Nonsense("a message is too big"));
+            return Err(ProtocolError("a message that is too big"));
         }
         let message = frame.slice(frame.len() - self.0.len()..);
         self.0 = &[];
@@ -127,6 +132,6 @@ impl Fields<'_> {
     }
 
     pub(super) fn end(&self) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(Nonsense("a frame is too long for its kind")) }
+        if self.0.is_empty() { Ok(()) } else { Err(ProtocolError("a frame with excess bytes")) }
     }
 }

@@ -3,20 +3,20 @@ use std::os::fd::AsFd;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{self as wire, Nonsense};
+use super::{self as wire, ProtocolError};
 
-/// How much one read takes at most, in bytes; more stays for the next turn, so that one
-/// loud peer does not keep the others waiting.
+/// Maximum number of bytes of one read. The rest stays for the next turn, so that one busy peer
+/// does not delay the others.
 pub(in crate::embedded::socket) const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// Cuts what a socket gives into frames.
+/// Splits the bytes of a socket into frames.
 #[derive(Default)]
 pub(in crate::embedded::socket) struct FrameReader {
     buffer: BytesMut,
 }
 
 impl FrameReader {
-    /// Reads once, by way of `scratch`. `Ok(0)` is the end.
+    /// Reads once, using `scratch` as a buffer. `Ok(0)` is the end of the stream.
     pub(in crate::embedded::socket) fn fill(
         &mut self,
         socket: impl AsFd,
@@ -27,8 +27,8 @@ impl FrameReader {
         Ok(count)
     }
 
-    /// The next whole frame, its length included.
-    pub(in crate::embedded::socket) fn next(&mut self) -> Result<Option<Bytes>, Nonsense> {
+    /// Returns the next complete frame, including its length.
+    pub(in crate::embedded::socket) fn next(&mut self) -> Result<Option<Bytes>, ProtocolError> {
         let Some(length) = wire::frame_length(&self.buffer)? else { return Ok(None) };
         if self.buffer.len() < length {
             self.buffer.reserve(length - self.buffer.len());
@@ -38,7 +38,7 @@ impl FrameReader {
     }
 }
 
-/// A place to read to, shared by all readers of a thread.
+/// Returns a read buffer for all readers of a thread.
 pub(in crate::embedded::socket) fn scratch() -> Vec<u8> {
     vec![0; READ_BYTES_MAX]
 }

@@ -1,8 +1,9 @@
-//! What hub and clients say to each other.
+//! Protocol between hub and clients.
 //!
-//! A frame is its length (of what follows), its kind and its fields, all numbers little
-//! endian. Nothing is taken at its word: lengths have limits, lists too, and a frame must
-//! be used up exactly. [`Nonsense`] costs the peer its connection and nobody else anything.
+//! A frame consists of its length (excluding the length itself), its kind and its fields. All
+//! numbers are little-endian. Nothing is trusted: lengths and lists are limited, and a frame must
+//! have no excess bytes. A [`ProtocolError`] ends the connection of the peer that caused it and
+//! affects no other.
 
 mod fields;
 pub(super) mod frame_reader;
@@ -18,28 +19,28 @@ use fields::open;
 #[cfg(fuzzing)]
 pub use fuzz::fuzz;
 
-/// The protocol's name and version, first in every connection.
+/// Magic at the start of every connection.
 const MAGIC: u32 = u32::from_be_bytes(*b"CPGe");
 pub(super) const VERSION: u16 = 1;
 
-/// The longest frame: a message with what is around it, or rows of all groups.
+/// Maximum length of a frame: a message with its fields, or the rows of all groups.
 pub(super) const FRAME_BYTES_MAX: usize = 2 << 20;
 
-/// The only node there is in this form.
+/// The only node of this transport.
 pub(super) const NODE: NodeId = NodeId(1);
 
-/// The greatest sequence of an entry: no group gets that far, and counting on cannot overflow.
+/// Maximum sequence of an entry. No group gets that far, and incrementing it cannot overflow.
 const SEQUENCE_MAX: u64 = u64::MAX / 2;
 
-/// Bytes of a frame before its fields: length and kind.
+/// Number of bytes of a frame before its fields: length and kind.
 const HEAD: usize = 5;
 
-/// What a peer said makes no sense, and where.
+/// A violation of the protocol by the peer, with a description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Nonsense(pub(super) &'static str);
+pub(super) struct ProtocolError(pub(super) &'static str);
 
-type Result<T> = std::result::Result<T, Nonsense>;
+type Result<T> = std::result::Result<T, ProtocolError>;
 
 /// A client as a member: its id and its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,18 +55,19 @@ impl Participant {
     }
 }
 
-/// What a client holds of its group, for the hub that takes over.
+/// The entries that a client holds of its group; its report to a new hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) group: GroupName,
-    /// The sequences of the first entry kept and of the last one received.
+    /// Sequence of the first entry kept.
     pub(super) first: u64,
+    /// Sequence of the last entry received.
     pub(super) last: u64,
     /// The members after `last`.
     pub(super) members: Vec<Participant>,
 }
 
-/// From a client to the hub.
+/// A frame from a client to the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ToHub {
     Hello {
@@ -89,10 +91,10 @@ pub(super) enum ToHub {
     Bye,
 }
 
-/// From the hub to a client.
+/// A frame from the hub to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ToClient {
-    /// The hub is ready for whatever comes. `ring` is its ring's sequence.
+    /// The hub is ready for requests. `ring` is the sequence of its ring.
     Welcome {
         ring: u64,
     },
@@ -105,15 +107,15 @@ pub(super) enum ToClient {
     Answer(Vec<GroupEntry>),
 }
 
-/// One thing at its place in the order of a group.
+/// An entry of a group: something with a position in the group's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) sequence: u64,
-    pub(super) what: What,
+    pub(super) what: EntryContent,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum EntryContent {
     /// `op` counts the operations of the sender.
     Message {
         from: Participant,
@@ -123,22 +125,22 @@ pub(super) enum What {
     /// `members` after the change; those who came or went, and why.
     Change {
         members: Vec<Participant>,
-        joined: Vec<Gone>,
-        left: Vec<Gone>,
+        joined: Vec<MemberChange>,
+        left: Vec<MemberChange>,
     },
     Ring {
         ring: u64,
     },
 }
 
-/// Who came or went, and why.
+/// A member that joined or left, with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gone {
+pub(super) struct MemberChange {
     pub(super) who: Participant,
     pub(super) reason: Reason,
 }
 
-impl Gone {
+impl MemberChange {
     pub(super) fn change(self) -> Change {
         Change { member: self.who.member(), reason: self.reason }
     }
@@ -200,11 +202,11 @@ impl ToHub {
         let said = match kind {
             kind::HELLO => {
                 if fields.u32()? != MAGIC {
-                    return Err(Nonsense("this is another protocol"));
+                    return Err(ProtocolError("another protocol"));
                 }
                 let version = fields.u16()?;
                 if version != VERSION {
-                    // What follows may look different.
+                    // The remaining fields may differ.
                     let who = Participant { id: ClientId(0), pid: Pid(0) };
                     return Ok(Self::Hello { version, who, held: None });
                 }
@@ -212,7 +214,7 @@ impl ToHub {
                 let held = match fields.u8()? {
                     0 => None,
                     1 => Some(fields.held()?),
-                    _ => return Err(Nonsense("a hello says neither yes nor no")),
+                    _ => return Err(ProtocolError("a hello with an invalid flag")),
                 };
                 Self::Hello { version, who, held }
             }
@@ -220,7 +222,7 @@ impl ToHub {
                 1 => Iteration::NamesOnly,
                 2 => Iteration::OneGroup(fields.name()?),
                 3 => Iteration::All,
-                _ => return Err(Nonsense("an unknown question")),
+                _ => return Err(ProtocolError("an unknown query")),
             }),
             kind::JOIN => Self::Join(fields.name()?),
             kind::LEAVE => Self::Leave,
@@ -235,7 +237,7 @@ impl ToHub {
             }
             kind::FETCH_END => Self::FetchEnd,
             kind::BYE => Self::Bye,
-            _ => return Err(Nonsense("a client sends no such frame")),
+            _ => return Err(ProtocolError("a frame of a kind that no client sends")),
         };
         fields.end().map(|()| said)
     }
@@ -272,7 +274,7 @@ impl ToClient {
             kind::WELCOME => Self::Welcome { ring: fields.u64()? },
             kind::REFUSED => {
                 let error = Error::from_code(fields.u32()?.cast_signed());
-                Self::Refused(error.ok_or(Nonsense("refused without an error"))?)
+                Self::Refused(error.ok_or(ProtocolError("a rejection without an error"))?)
             }
             kind::MESSAGE | kind::CHANGE | kind::RING_ENTRY => {
                 let sequence = fields.sequence()?;
@@ -283,7 +285,7 @@ impl ToClient {
                 let count = fields.u32()?;
                 Self::Answer((0..count).map(|_| fields.row()).collect::<Result<_>>()?)
             }
-            _ => return Err(Nonsense("a hub sends no such frame")),
+            _ => return Err(ProtocolError("a frame of a kind that no hub sends")),
         };
         fields.end().map(|()| said)
     }
@@ -293,10 +295,10 @@ impl Entry {
     /// Appends the entry as a frame.
     pub(super) fn put(&self, out: &mut BytesMut) {
         match &self.what {
-            What::Message { from, op, message } => {
+            EntryContent::Message { from, op, message } => {
                 put_message(out, self.sequence, *from, *op, message);
             }
-            What::Change { members, joined, left } => {
+            EntryContent::Change { members, joined, left } => {
                 put_frame(out, kind::CHANGE, |out| {
                     out.put_u64_le(self.sequence);
                     put_participants(out, members);
@@ -304,7 +306,7 @@ impl Entry {
                     put_gone(out, left);
                 });
             }
-            What::Ring { ring } => put_frame(out, kind::RING_ENTRY, |out| {
+            EntryContent::Ring { ring } => put_frame(out, kind::RING_ENTRY, |out| {
                 out.put_u64_le(self.sequence);
                 out.put_u64_le(*ring);
             }),
@@ -312,7 +314,7 @@ impl Entry {
     }
 }
 
-/// Appends the entry of a message as a frame: the one that is written most.
+/// Appends a message entry as a frame. This is the most frequent frame.
 pub(super) fn put_message(
     out: &mut BytesMut,
     sequence: u64,
@@ -328,7 +330,7 @@ pub(super) fn put_message(
     });
 }
 
-/// The frame of a multicast whose content, of `length` bytes, `fill` appends.
+/// Returns the frame of a multicast. `fill` appends its content of `length` bytes.
 pub(super) fn multicast(op: u64, length: usize, fill: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut out = BytesMut::with_capacity(HEAD + size_of_val(&op) + length);
     put_frame(&mut out, kind::MULTICAST, |out| {
@@ -338,12 +340,12 @@ pub(super) fn multicast(op: u64, length: usize, fill: impl FnOnce(&mut BytesMut)
     out.freeze()
 }
 
-/// How long the frame is that starts with these bytes; `None` when they do not say yet.
+/// Returns the length of the frame that starts with these bytes; `None` if there are too few.
 pub(super) fn frame_length(start: &[u8]) -> Result<Option<usize>> {
     let Some(length) = start.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
     if length == 0 || length > FRAME_BYTES_MAX {
-        return Err(Nonsense("the length of a frame is out of its range"));
+        return Err(ProtocolError("a frame length out of range"));
     }
     Ok(Some(4 + length))
 }
@@ -375,7 +377,7 @@ fn put_participants(out: &mut BytesMut, list: &[Participant]) {
     list.iter().for_each(|who| put_participant(out, *who));
 }
 
-fn put_gone(out: &mut BytesMut, list: &[Gone]) {
+fn put_gone(out: &mut BytesMut, list: &[MemberChange]) {
     out.put_u8(u8::try_from(list.len()).unwrap_or(u8::MAX));
     for gone in list {
         put_participant(out, gone.who);

@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
-/// How many pieces go into one system call.
+/// Maximum number of pieces per system call.
 const PIECES_MAX: usize = 64;
 
-/// What is still to be written to a socket that does not block.
+/// Bytes to be written to a nonblocking socket.
 #[derive(Default)]
 pub(in crate::embedded::socket) struct OutputQueue {
     pieces: VecDeque<Bytes>,
@@ -34,7 +34,7 @@ impl OutputQueue {
         self.bytes = 0;
     }
 
-    /// Writes until the socket is full or nothing is left. Returns how many bytes went.
+    /// Writes until the socket is full or the queue is empty. Returns the number of bytes written.
     pub(in crate::embedded::socket) fn flush(&mut self, socket: impl AsFd) -> io::Result<usize> {
         let mut total = 0;
         while !self.pieces.is_empty() {

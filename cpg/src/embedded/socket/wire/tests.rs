@@ -28,18 +28,22 @@ fn all_to_hub() -> Vec<ToHub> {
 
 fn all_to_client() -> Vec<ToClient> {
     let entry = |what| ToClient::Entry(Entry { sequence: 5, what });
-    let gone = |reason| vec![Gone { who: who(3), reason }];
+    let gone = |reason| vec![MemberChange { who: who(3), reason }];
     vec![
         ToClient::Welcome { ring: 8 },
         ToClient::Refused(Error::Exist),
-        entry(What::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") }),
-        entry(What::Change {
+        entry(EntryContent::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") }),
+        entry(EntryContent::Change {
             members: vec![who(1)],
             joined: gone(Reason::Join),
             left: gone(Reason::Leave),
         }),
-        entry(What::Change { members: vec![], joined: vec![], left: gone(Reason::ProcessDown) }),
-        entry(What::Ring { ring: 12 }),
+        entry(EntryContent::Change {
+            members: vec![],
+            joined: vec![],
+            left: gone(Reason::ProcessDown),
+        }),
+        entry(EntryContent::Ring { ring: 12 }),
         ToClient::Fetch { from: 1, to: 2 },
         ToClient::Answer(vec![
             GroupEntry { group: name(), member: None },
@@ -49,7 +53,7 @@ fn all_to_client() -> Vec<ToClient> {
 }
 
 #[test]
-fn what_is_said_is_what_is_heard() {
+fn every_frame_decodes_to_its_source() {
     for said in all_to_hub() {
         let frame = said.encode();
         assert_eq!(frame_length(&frame), Ok(Some(frame.len())));
@@ -63,16 +67,16 @@ fn what_is_said_is_what_is_heard() {
 }
 
 #[test]
-fn an_entry_comes_back_as_it_went_out() {
-    let what = What::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") };
+fn a_client_can_return_an_entry_unchanged() {
+    let what = EntryContent::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") };
     let entry = Entry { sequence: 5, what };
     let frame = ToClient::Entry(entry.clone()).encode();
     assert_eq!(ToHub::decode(&frame), Ok(ToHub::Entry { entry, frame }));
 }
 
 #[test]
-fn an_entry_is_checked_before_it_is_passed_on() {
-    let what = What::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") };
+fn invalid_entries_are_rejected_by_both_decoders() {
+    let what = EntryContent::Message { from: who(1), op: 1, message: Bytes::from_static(b"x") };
     let beyond = ToClient::Entry(Entry { sequence: SEQUENCE_MAX + 1, what }).encode();
     let cut = frame(kind::CHANGE, |out| {
         out.put_u64_le(5);
@@ -86,7 +90,7 @@ fn an_entry_is_checked_before_it_is_passed_on() {
 }
 
 #[test]
-fn no_damage_makes_a_decoder_panic() {
+fn damaged_frames_never_panic_a_decoder() {
     let frames = all_to_hub().into_iter().map(|said| said.encode());
     for frame in frames.chain(all_to_client().into_iter().map(|said| said.encode())) {
         for cut in 0..frame.len() {
@@ -106,7 +110,7 @@ fn no_damage_makes_a_decoder_panic() {
 }
 
 #[test]
-fn lengths_have_limits() {
+fn frame_and_message_lengths_are_limited() {
     assert_eq!(frame_length(&[1, 0, 0]), Ok(None));
     assert!(frame_length(&[0, 0, 0, 0]).is_err());
     assert!(frame_length(&u32::MAX.to_le_bytes()).is_err());
