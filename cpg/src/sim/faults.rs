@@ -2,77 +2,75 @@ use std::time::Duration;
 
 use super::random::Random;
 
-/// How often the network, the daemons and CPG itself do what nobody hopes for, and how long
-/// it takes. Rates are per mille of what their comment names; a *moment* is 10 ms.
+/// Rates and durations of the faults of the network, the daemons and CPG. Rates are per mille of
+/// the unit that the field names; a *moment* is 10 ms.
 ///
-/// The default is none of it: a ring that breaks only when it is told to and is formed anew
+/// The default has no faults: the ring breaks only when a scenario asks for it, and a new one forms
 /// at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Of the packets, for each receiver: lost at first. They are sent again, unless the ring
-    /// breaks before: then they are holes, or reach only some (S4).
+    /// Packets, per receiver, that are lost at first. They are sent again unless the ring breaks
+    /// before that; then they are holes, or reach only some nodes (S4).
     pub loss: u32,
-    /// Of the moments: some node begins to hear next to nothing, for up to
+    /// Moments at which some node begins to lose nearly all packets, for up to
     /// [`burst_max`](Self::burst_max), and falls behind the others of its ring.
     pub bursts: u32,
-    /// The longest such burst.
+    /// Maximum duration of such a burst.
     pub burst_max: Duration,
-    /// Of a node's turns to send: it sends nothing, and what it was given waits.
+    /// Turns of a node in which it sends nothing, so that its messages wait.
     pub skipped_turns: u32,
-    /// Of the turns after a ring broke: one more node still orders something, which only those
-    /// may hear who still hear it (S4, S5).
+    /// Turns after a ring broke in which one more node still orders something. Only the nodes that
+    /// it still reaches receive it (S4, S5).
     pub last_words: u32,
 
-    /// Of the moments: the network falls into parts, for up to
+    /// Moments at which the network is partitioned, for up to
     /// [`partition_max`](Self::partition_max).
     pub partitions: u32,
-    /// The longest such partition.
+    /// Maximum duration of a partition.
     pub partition_max: Duration,
-    /// Of the moments: a daemon stands still, for up to [`pause_max`](Self::pause_max).
+    /// Moments at which a daemon is suspended, for up to [`pause_max`](Self::pause_max).
     pub pauses: u32,
-    /// The longest such pause.
+    /// Maximum duration of a pause.
     pub pause_max: Duration,
-    /// Of the moments: a daemon dies (S15), for up to [`outage_max`](Self::outage_max).
+    /// Moments at which a daemon dies (S15), for up to [`outage_max`](Self::outage_max).
     pub daemon_deaths: u32,
-    /// The longest time that a dead daemon is not started again.
+    /// Maximum time before a dead daemon is started again.
     pub outage_max: Duration,
-    /// Of the moments: a ring loses its token and is formed anew, from the same nodes (S13).
+    /// Moments at which a ring loses its token and forms again from the same nodes (S13).
     pub token_losses: u32,
 
-    /// The longest time until nodes notice that others are gone, or came back, and have formed
-    /// a ring.
+    /// Maximum time until nodes detect that others are gone or back, and have formed a ring.
     pub detection_max: Duration,
-    /// The longest time a new ring takes to agree on its members. Meanwhile it delivers
-    /// nothing and takes nothing (S3).
+    /// Maximum time that a new ring takes to agree on its members. Meanwhile it delivers and
+    /// accepts nothing (S3).
     pub sync_max: Duration,
-    /// Of the new rings: it breaks again before it has agreed on its members (S8).
+    /// New rings that break again before they have agreed on their members (S8).
     pub aborted_syncs: u32,
-    /// Of the new rings: it is formed by only some of the nodes that hear each other.
+    /// New rings that only some of the connected nodes form.
     pub split_rings: u32,
-    /// Of the new rings, for each node with something to send: its first messages there were
-    /// begun in the old ring, and are lost at nodes that were not in it (S9).
+    /// New rings, per node with messages to send, in which its first messages were begun in the old
+    /// ring. They are lost at nodes that were not in it (S9).
     pub straddles: u32,
-    /// Of what can leave a dead member listed, when it happens (S11).
+    /// Occasions on which a dead member could stay listed and does (S11).
     pub listed_dead: u32,
 
-    /// Of the calls that send, join or leave: refused with [`TryAgain`](crate::Error::TryAgain)
-    /// (S3).
+    /// Calls that send, join or leave and return [`TryAgain`](crate::Error::TryAgain) (S3).
     pub refusals: u32,
-    /// Of the calls that send: `Ok`, and the message is lost (S2).
+    /// Calls that send and return `Ok`, but whose message is lost (S2).
     pub swallowed: u32,
-    /// Of the connections closed: what the daemon had not read yet is lost (S2).
+    /// Closed connections whose messages not yet read by the daemon are lost (S2).
     pub undrained: u32,
 }
 
 impl Faults {
-    /// The longest spans of a ring change, and nothing else: what is no fault at all.
+    /// Returns only the durations of a ring change, which are not faults.
     pub(super) fn only_spans(self) -> Self {
         let Self { detection_max, sync_max, .. } = self;
         Self { detection_max, sync_max, ..Self::default() }
     }
 
-    /// Faults drawn from a seed: some kinds never, some now and then, some all the time, so
-    /// that over many seeds each meets each other in every mixture.
+    /// Returns faults drawn from a seed. Each kind may be absent, occasional or constant, so that
+    /// over many seeds all mixtures occur.
     pub fn drawn(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0xfa17_5eed);
         let mut rate = |rates: &[u32]| random.pick(rates);

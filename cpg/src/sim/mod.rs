@@ -94,7 +94,7 @@ pub use network::connection::ConnectionId;
 pub use observed::Observed;
 pub use random::Random;
 
-/// How often the token goes round. Deliveries and ring changes happen at multiples of it.
+/// Time of one rotation of the token. Deliveries and ring changes happen at its multiples.
 const ROTATION: Duration = Duration::from_micros(500);
 
 /// A simulated group; see the [module](self).
@@ -104,11 +104,11 @@ pub struct Sim {
     journal: Journal,
     daemons: Vec<Daemon>,
     rings: BTreeMap<RingId, SimRing>,
-    /// Within which of them nodes hear each other. Each node is in one.
+    /// Parts of the network. Each node is in exactly one, and connected to the others in it.
     parts: Vec<NodeSet>,
-    /// When a partition that was drawn ends.
+    /// End of a randomly drawn partition.
     heals_at: Option<Duration>,
-    /// Who will form a ring, and when.
+    /// Nodes that are about to form a ring, and when.
     forming: BTreeMap<NodeSet, Duration>,
     is_next_sync_stalled: bool,
     next_rotation: Duration,
@@ -117,14 +117,14 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// The most nodes of a simulated group.
+    /// Maximum number of nodes of a simulated group.
     pub const NODES_MAX: usize = NodeSet::COUNT_MAX;
 
-    /// All daemons run, in one ring.
+    /// Creates a simulation in which all daemons run, in one ring.
     ///
     /// # Panics
     ///
-    /// Without nodes, and above [`NODES_MAX`](Self::NODES_MAX) of them.
+    /// Panics if there are no nodes or more than [`NODES_MAX`](Self::NODES_MAX).
     pub fn new(seed: u64, nodes: impl IntoIterator<Item = NodeId>, faults: Faults) -> Self {
         let ids: BTreeSet<_> = nodes.into_iter().collect();
         assert!((1..=Self::NODES_MAX).contains(&ids.len()), "1 to {} nodes", Self::NODES_MAX);
@@ -150,30 +150,29 @@ impl Sim {
         sim
     }
 
-    /// Simulated time since the start.
+    /// Returns the simulated time since the start.
     pub fn now(&self) -> Duration {
         self.journal.now
     }
 
-    /// Counts of the faults and their consequences so far.
+    /// Returns the counters of faults and their consequences so far.
     pub fn observed(&self) -> Observed {
         self.journal.observed
     }
 
-    /// From now on these faults happen by themselves.
+    /// Sets the faults that occur by themselves from now on.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = faults;
     }
 
-    /// Tells what the network and the daemons do, in lines that begin with the time in
-    /// milliseconds.
+    /// Passes a trace of the network and the daemons to `reader`, in lines that begin with the time
+    /// in milliseconds.
     pub fn on_trace(&mut self, reader: impl FnMut(&str) + Send + 'static) {
         self.journal.reader = Some(Box::new(reader));
     }
 
-    /// Moves time on: messages are ordered and delivered, rings break and are formed, faults
-    /// are drawn and end. The token goes round every half of a millisecond, so less than that
-    /// may bring nothing.
+    /// Advances the time: messages are ordered and delivered, rings break and form, faults begin
+    /// and end. The token rotates every half millisecond, so a shorter time may have no effect.
     pub fn advance(&mut self, by: Duration) {
         let until = self.journal.now + by;
         while self.next_rotation <= until {
@@ -188,8 +187,8 @@ impl Sim {
         self.journal.now = until;
     }
 
-    /// Whether nothing more will happen unless somebody does something: no ring is being
-    /// formed and everybody has delivered everything. Faults that are drawn do not count.
+    /// Returns true if nothing more will happen without a call: no ring is forming, and everything
+    /// has been delivered. Ignores random faults.
     pub fn is_settled(&self) -> bool {
         let is_done = |daemon: &Daemon| !daemon.runs() || daemon.is_synced;
         self.forming.is_empty()
@@ -197,7 +196,7 @@ impl Sim {
             && self.rings.values().all(|ring| !ring.is_intact || ring.is_idle(&self.daemons))
     }
 
-    /// Whether all daemons are in one ring that has agreed on its members.
+    /// Returns true if all daemons are in one ring that has agreed on its members.
     pub fn has_one_ring(&self) -> bool {
         let ring = self.daemons.first().and_then(|daemon| daemon.ring);
         ring.is_some()

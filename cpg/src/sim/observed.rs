@@ -45,7 +45,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Each by its name.
+    /// Returns the counters with their names.
     pub fn named(&self) -> [(&'static str, u64); 18] {
         [
             ("lost_messages", self.lost_messages),
@@ -70,10 +70,10 @@ impl Observed {
     }
 }
 
-/// Takes lines.
+/// Receives trace lines.
 pub(super) type Reader = Box<dyn FnMut(&str) + Send>;
 
-/// Counts what happened, and reports it line by line to a reader.
+/// Counts the faults and their consequences, and reports them line by line to a reader.
 #[derive(Default)]
 pub(super) struct Journal {
     pub(super) observed: Observed,

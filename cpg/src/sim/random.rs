@@ -5,12 +5,12 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
-    /// A generator with that seed.
+    /// Creates a generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Draws any number.
+    /// Returns any number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -19,31 +19,31 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Draws one of `0..limit`; 0 for an empty range.
+    /// Returns a number in `0..limit`; 0 for an empty range.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.number() % limit.max(1)
     }
 
-    /// Draws an index of a list of that length; 0 for an empty list.
+    /// Returns an index of a list of this length; 0 for an empty list.
     pub fn index(&mut self, length: usize) -> usize {
         self.below(length as u64) as usize
     }
 
-    /// Draws whether an event with that probability, per mille, occurs now.
+    /// Returns true with this probability, per mille.
     pub fn chance(&mut self, per_mille: u32) -> bool {
         per_mille > 0 && self.below(1000) < u64::from(per_mille)
     }
 
-    /// Draws a span of at most that length.
+    /// Returns a duration of at most `longest`.
     pub fn up_to(&mut self, longest: Duration) -> Duration {
         Duration::from_micros(self.below(longest.as_micros() as u64 + 1))
     }
 
-    /// Draws one of these.
+    /// Returns one of the elements.
     ///
     /// # Panics
     ///
-    /// If there are none.
+    /// Panics if there are none.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.index(of.len())]
     }

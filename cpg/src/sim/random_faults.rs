@@ -10,7 +10,7 @@ use super::network::node_set::NodeSet;
 const MOMENT: Duration = Duration::from_millis(10);
 
 impl Sim {
-    /// Whether any fault happens by itself as time passes.
+    /// Returns true if faults occur by themselves as time passes.
     fn has_random_faults(&self) -> bool {
         let faults = &self.faults;
         faults.bursts
@@ -35,7 +35,7 @@ impl Sim {
             .min()
     }
 
-    /// Ends the faults that are over, and draws new ones.
+    /// Ends the faults whose time has passed, and draws new ones.
     pub(super) fn apply_random_faults(&mut self) {
         let now = self.journal.now;
         let is_over = |at: Option<Duration>| at.is_some_and(|at| at <= now);

@@ -8,8 +8,7 @@ use super::Sim;
 use super::network::node_set::NodeSet;
 
 impl Sim {
-    /// The network falls into these parts, within which nodes hear each other. Who is in none
-    /// is alone.
+    /// Partitions the network into these parts. A node in none of them is alone.
     pub fn part(&mut self, parts: &[&[NodeId]]) {
         let parts: Vec<NodeSet> =
             parts.iter().map(|part| part.iter().map(|node| self.place(*node)).collect()).collect();
@@ -34,7 +33,7 @@ impl Sim {
         self.parts.len() == 1
     }
 
-    /// All nodes hear each other again.
+    /// Ends the partition: all nodes are connected again.
     pub fn heal(&mut self) {
         self.heals_at = None;
         if !self.is_whole() {
@@ -44,8 +43,8 @@ impl Sim {
         }
     }
 
-    /// The daemon of a node dies: its connections get [`Error::Library`](crate::Error::Library)
-    /// from now on, what they had not polled and what was not ordered yet is lost (S15).
+    /// Kills the daemon of a node. Its connections return [`Error::Library`](crate::Error::Library)
+    /// from then on; events not yet polled and messages not yet ordered are lost (S15).
     pub fn kill_daemon(&mut self, node: NodeId) {
         let place = self.place(node);
         if self.daemons[place].is_up {
@@ -54,8 +53,8 @@ impl Sim {
         }
     }
 
-    /// Starts a daemon that died. Until its first ring is formed it refuses connections with
-    /// [`Error::TryAgain`](crate::Error::TryAgain).
+    /// Starts a dead daemon. It rejects connections with
+    /// [`Error::TryAgain`](crate::Error::TryAgain) until its first ring has formed.
     pub fn start_daemon(&mut self, node: NodeId) {
         let place = self.place(node);
         let daemon = &mut self.daemons[place];
@@ -67,13 +66,13 @@ impl Sim {
         }
     }
 
-    /// Whether the daemon of a node lives. It may be paused.
+    /// Returns true if the daemon of a node lives, even if it is paused.
     pub fn is_up(&self, node: NodeId) -> bool {
         self.daemons[self.place(node)].is_up
     }
 
-    /// The daemon of a node stands still (`SIGSTOP`). If that takes longer than its loss is
-    /// noticed, it wakes up in a ring that has gone on without it.
+    /// Suspends the daemon of a node (`SIGSTOP`). If the pause outlasts the detection of its loss,
+    /// the daemon resumes with a ring that has continued without it.
     pub fn pause_daemon(&mut self, node: NodeId) {
         let place = self.place(node);
         self.daemons[place].wakes_at = None;
@@ -84,7 +83,7 @@ impl Sim {
         }
     }
 
-    /// A paused daemon goes on.
+    /// Resumes a paused daemon.
     pub fn resume_daemon(&mut self, node: NodeId) {
         let place = self.place(node);
         self.daemons[place].wakes_at = None;
@@ -95,8 +94,8 @@ impl Sim {
         }
     }
 
-    /// The ring of that node loses its token: its nodes form a new one. In a ring that is
-    /// still agreeing on its members, this aborts that.
+    /// Makes the ring of a node lose its token, so that its nodes form a new one. If the ring has
+    /// not agreed on its members yet, this aborts its sync.
     pub fn lose_token(&mut self, node: NodeId) {
         if let Some(ring) = self.daemons[self.place(node)].ring {
             self.lose_token_of(ring);
@@ -114,48 +113,49 @@ impl Sim {
         }
     }
 
-    /// The next ring to be formed never gets to agree on its members: it waits for a further
-    /// change, such as [`lose_token`](Self::lose_token) or the loss of a node, which aborts it.
+    /// Keeps the next ring from agreeing on its members, until a further change such as
+    /// [`lose_token`](Self::lose_token) or the loss of a node aborts it.
     ///
-    /// A *silent gap* (S8): pause a daemon, let the others go on without it, stall the next
-    /// sync, resume it, [`advance`](Self::advance), lose the token. The node has missed messages
-    /// and hears of no change. A *listed dead member* (S11): part a node off and let it form a ring of its
-    /// own, stall the next sync, heal, advance, kill its daemon.
+    /// To get a *silent gap* (S8): pause a daemon, let the others continue without it, stall the
+    /// next sync, resume the daemon, [`advance`](Self::advance), and lose the token. The node has
+    /// then missed messages and receives no change. To get a *listed dead member* (S11): partition
+    /// a node off and let it form a ring of its own, stall the next sync, heal, advance, and kill
+    /// its daemon.
     pub fn stall_next_sync(&mut self) {
         self.is_next_sync_stalled = true;
     }
 
-    /// Of the messages that `from` sends next, the first that is not yet spoken for does not
-    /// reach `at`, and is not sent again in this ring: `at` delivers nothing of the ring any
-    /// more. When the ring breaks and nobody who goes on with `at` has it, it is a hole (S4).
+    /// Drops a message of `from` at the nodes `at`: its next one that no earlier call covers. It is
+    /// not sent again in this ring, so `at` deliver nothing more of the ring. If the ring breaks
+    /// and no node that continues with them has the message, it is a hole (S4).
     pub fn lose_next(&mut self, from: NodeId, at: &[NodeId]) {
         let losers = at.iter().map(|node| self.place(*node)).collect();
         let place = self.place(from);
         self.daemons[place].to_lose.push_back(losers);
     }
 
-    /// From now on `node` sends nothing more in its ring, and its next message straddles the
-    /// next ring change: lost at the nodes that merge then (S9).
+    /// Makes `node` send nothing more in its ring. Its next message straddles the next ring change,
+    /// and is lost at the nodes that merge then (S9).
     pub fn straddle_next(&mut self, node: NodeId) {
         let place = self.place(node);
         self.daemons[place].is_to_straddle = true;
     }
 
-    /// The next so many calls that send from this node are refused with
+    /// Makes the next `count` calls that send from this node return
     /// [`Error::TryAgain`](crate::Error::TryAgain) (S3).
     pub fn refuse_next(&mut self, node: NodeId, count: usize) {
         let place = self.place(node);
         self.daemons[place].refuse_next = count;
     }
 
-    /// The next so many messages sent from this node are lost, after `Ok` (S2).
+    /// Loses the next `count` messages sent from this node, after `Ok` (S2).
     pub fn swallow_next(&mut self, node: NodeId, count: usize) {
         let place = self.place(node);
         self.daemons[place].swallow_next = count;
     }
 
-    /// No more faults: the network is whole, all daemons run. What is lost stays lost, what is
-    /// queued comes out, and dead members that are listed stay listed until the next ring.
+    /// Ends all faults: the network is whole, and all daemons run. Lost messages stay lost, queued
+    /// ones are delivered, and listed dead members stay listed until the next ring.
     pub fn calm(&mut self) {
         self.journal.note(format_args!("no more faults"));
         self.faults = self.faults.only_spans();
