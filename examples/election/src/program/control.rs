@@ -49,9 +49,7 @@ pub(super) async fn answer(replica: Arc<Replica<ElectionMachine>>, words: Vec<By
 fn overdue(status: &ReplicaStatus) -> Reply {
     let blocker = status.blocker().map(|blocker| blocker.to_string());
     let why = blocker.unwrap_or_else(|| "the group did not respond in time".into());
-    error(format_args!(
-        "CLUSTERDOWN no answer in time: {why}; check `election status` before you try again"
-    ))
+    error(format_args!("CLUSTERDOWN no answer in time: {why}; the request may still take effect"))
 }
 
 /// Returns the leader, the candidates and the state of this member as text for operators.
