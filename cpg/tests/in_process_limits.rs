@@ -1,4 +1,4 @@
-//! What the ring within one process does at its limits, and its nodes.
+//! Limits and nodes of a ring within one process.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::IoSlice;

@@ -1,4 +1,4 @@
-//! What a member hands to a new hub is checked before others get it.
+//! A new hub checks the entries that a member passes to it before other members get them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;

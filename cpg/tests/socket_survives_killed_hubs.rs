@@ -1,5 +1,5 @@
-//! Whoever is the hub can be killed at any moment, under load: the others go on soon, in
-//! one order, with nothing twice and nothing of theirs lost.
+//! The hub can be killed at any moment, under load: the others soon continue in one order,
+//! without a duplicate and without losing their own messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;

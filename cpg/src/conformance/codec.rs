@@ -1,5 +1,5 @@
-//! How a [`Remote`](super::Remote) and its child talk: length and fields, nothing checked
-//! that two copies of one program cannot get wrong.
+//! Encoding between a [`Remote`](super::Remote) and its child: lengths and fields, without checks,
+//! because both ends are the same program.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

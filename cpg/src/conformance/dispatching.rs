@@ -1,4 +1,4 @@
-//! How events are taken.
+//! Cases about dispatching events.
 
 use std::io::IoSlice;
 use std::sync::Arc;

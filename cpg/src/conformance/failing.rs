@@ -1,4 +1,4 @@
-//! What is heard when something ends that should not.
+//! Cases about connections, processes and nodes that end unexpectedly.
 
 use super::Cluster;
 use super::observer::{Observer, configurations, messages, new_group, rings};

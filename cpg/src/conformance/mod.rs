@@ -70,12 +70,12 @@ pub trait Cluster: Sync {
         false
     }
 
-    /// How long a case waits for what has to come.
+    /// Time for which a case waits for something that must happen.
     fn patience(&self) -> Duration {
         Duration::from_secs(20)
     }
 
-    /// How long a case waits for what must not come.
+    /// Time for which a case waits for something that must not happen.
     fn quiet(&self) -> Duration {
         Duration::from_millis(50)
     }
@@ -84,7 +84,7 @@ pub trait Cluster: Sync {
 /// One piece of the contract.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// What must hold, in words.
+    /// The requirement, as the name of the test.
     pub name: &'static str,
     /// Panics when it does not.
     pub run: fn(&dyn Cluster),

@@ -136,7 +136,7 @@ impl Observer {
         assert_eq!(self.history()[before..], [], "nothing more was to come");
     }
 
-    /// What the group said: all but rings, which are not at one position for all groups.
+    /// Returns all events except rings, which have no common position for all groups.
     pub(super) fn history(&self) -> Vec<Event> {
         let is_of_group = |event: &&Event| !matches!(event, Event::Ring(_));
         self.heard.iter().filter(is_of_group).cloned().collect()

@@ -27,7 +27,7 @@ fn send_from_all(cluster: &dyn Cluster) -> Vec<Observer> {
     observers
 }
 
-/// What was heard from the time on when all were there.
+/// Returns the events from the time at which all members were there.
 fn together(observer: &Observer) -> Vec<Event> {
     let history = observer.history();
     let start = history.iter().rposition(|event| matches!(event, Event::Configuration(_)));
@@ -101,7 +101,7 @@ pub(super) fn changes_are_at_one_position_for_all(cluster: &dyn Cluster) {
     );
 }
 
-/// What was heard from the first configuration of that many members on.
+/// Returns the events from the first configuration with this number of members.
 fn together_from(observer: &Observer, members: usize) -> Vec<Event> {
     let history = observer.history();
     let start = history.iter().position(

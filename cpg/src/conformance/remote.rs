@@ -10,7 +10,7 @@ use super::codec::{Say, receive, send};
 use super::{Local, Member};
 use crate::{Event, GroupEntry, GroupName, Guarantee, Iteration, Options, Result, Transport};
 
-/// How many bytes of messages a child answers with at once.
+/// Maximum number of message bytes in one answer of a child.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A member in a child process.
@@ -21,7 +21,7 @@ pub struct Remote {
     events: VecDeque<Event>,
 }
 
-/// What a child is asked to do.
+/// A request to a child.
 enum Request {
     Join(GroupName),
     Leave,
@@ -169,7 +169,7 @@ fn next_events(member: &mut Local, timeout: Duration) -> Result<Vec<Event>> {
                     if let Event::Deliver { message, .. } = &event { message.len() } else { 0 };
                 events.push(event);
             }
-            // What comes before an error is told first.
+            // Events before an error are returned first.
             Err(_) if !events.is_empty() => break,
             Err(error) => return Err(error),
             Ok(None) => break,

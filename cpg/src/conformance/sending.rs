@@ -1,4 +1,4 @@
-//! What can be sent, and what is held back.
+//! Cases about sending and backpressure.
 
 use std::time::Duration;
 

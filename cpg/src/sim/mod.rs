@@ -2,7 +2,7 @@
 //!
 //! For tests of what is built on CPG. Nothing here has a thread, a clock or I/O: time is what
 //! [`Sim::advance`] says, and one seed draws everything, so a run repeats. With
-//! [`Faults::default`] it is a faultless ring that breaks only when it is told to; with
+//! [`Faults::default`] it is a faultless ring that breaks only on request; with
 //! [`Faults::drawn`] it is an adversary. [`Sim::observed`] counts which of the following
 //! happened, [`Sim::on_trace`] reports how.
 //!
@@ -35,8 +35,8 @@
 //!
 //! # Behaviours
 //!
-//! The simulation does not draw these behaviours one by one. It has daemons with queues, rings with one
-//! order each, packets that are lost and sent again, and the membership code of Corosync
+//! The simulation does not draw these behaviours one by one. It has daemons with queues, rings
+//! with one order each, packets that are lost and sent again, and the membership code of Corosync
 //! (`exec/cpg.c`, `exec/sync.c`), from which they follow, alone and in mixtures. *On demand*
 //! means by a method of [`Sim`], at once and for certain.
 //!
@@ -326,7 +326,7 @@ impl Sim {
         if connection.is_lost { Err(Error::Library) } else { Ok(connection.next_event()) }
     }
 
-    /// Whether [`poll`](Self::poll) has something to say: an event or an error.
+    /// Returns true if [`poll`](Self::poll) would return an event or an error.
     pub fn has_events(&self, connection: ConnectionId) -> bool {
         self.daemons[connection.place]
             .connections
@@ -334,7 +334,7 @@ impl Sim {
             .is_none_or(SimConnection::has_events)
     }
 
-    /// How this connection is, or was, listed.
+    /// Returns the member as which this connection is, or was, listed.
     pub fn member(&self, connection: ConnectionId) -> Member {
         connection.member
     }

@@ -17,7 +17,7 @@ use super::Meeting;
 const LOG: &str = "CPG_TEST_LOG";
 const NAME: &str = "CPG_TEST_NAME";
 
-/// What a loader that is about to end says last.
+/// Last message of a loader that is about to end.
 const END: u64 = u64::MAX;
 
 /// A child process that loads the ring.
@@ -68,7 +68,7 @@ impl Loader {
         assert!(status.unwrap().success(), "loader {} failed", self.name);
     }
 
-    /// What it has heard so far, or until its death.
+    /// Returns the lines received so far, or until its death.
     pub(crate) fn lines(&self) -> Vec<Line> {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
@@ -134,7 +134,7 @@ pub(crate) fn assert_agree(survivors: &[Loader]) {
     }
 }
 
-/// What the test `loader` does in a child.
+/// Body of the test `loader` in a child process.
 pub(crate) fn be_loader() {
     let Some(log) = std::env::var_os(LOG) else { return };
     let name: u64 = std::env::var(NAME).unwrap().parse().unwrap();
@@ -176,7 +176,7 @@ fn send(connection: &Connection, name: u64, number: u64) -> bool {
     }
 }
 
-/// What a loader has heard of the others.
+/// The messages that a loader has received from the others.
 #[derive(Default)]
 struct Heard {
     members: usize,

@@ -90,7 +90,7 @@ pub(crate) fn transport_of_child() -> Option<Transport> {
     Some(Transport::Socket(path.into()))
 }
 
-/// What the test `child` of each program does: nothing, unless it is one.
+/// Body of the test `child` of each program: does nothing, unless it runs as a child.
 pub(crate) fn be_child() {
     if let Some(transport) = transport_of_child() {
         serve(&transport);

@@ -93,7 +93,7 @@ impl Run {
     }
 }
 
-/// What holds whatever happens, for what one connection has heard.
+/// Checks the invariants of the events that one connection has received.
 fn check_one(me: Member, heard: &[Event]) {
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     let mut is_member = false;
@@ -181,7 +181,7 @@ fn those_who_go_on_together_deliver_the_same() {
         if run.group.sim.observed().aborted_rings > 0 {
             continue;
         }
-        // What was delivered between rings, by these and the one before, which decides what
+        // Deliveries between rings, by these and the one before, which decides what
         // straddles; of those who were members all the while.
         let mut chapters: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
         for member in &run.group.members {

@@ -1,4 +1,4 @@
-//! Who is listed as a member, and is not one.
+//! Processes that are listed as members after their death.
 
 use cpg::sim::Faults;
 
@@ -65,8 +65,8 @@ fn a_member_can_be_listed_that_died_before_it_joined() {
     assert_eq!(group.sim.observed().listed_dead, 1);
 }
 
-/// S11 and S8: who died while a node was away, which heard of no absence, is told as a dead
-/// process of a node that never left.
+/// S11 and S8: a member that died during the silent gap of a node is reported to that node as a
+/// dead process of a node that never left.
 #[test]
 fn a_member_that_vanished_during_a_silent_gap_is_a_dead_process() {
     let mut group = TestGroup::new(3);

@@ -1,4 +1,4 @@
-//! What a change of the ring does to messages, and to what is told of it.
+//! Effects of a ring change on messages and on membership events.
 
 use cpg::Event;
 

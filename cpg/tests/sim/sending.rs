@@ -1,4 +1,4 @@
-//! What becomes of messages that were taken over.
+//! The fate of accepted messages.
 
 use std::time::Duration;
 

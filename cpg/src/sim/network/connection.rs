@@ -36,13 +36,13 @@ pub(in crate::sim) struct SimConnection {
     pub(in crate::sim) is_leaving: bool,
     /// The process has called `leave`.
     pub(in crate::sim) has_asked_to_leave: bool,
-    /// Whether the initial ring was told.
+    /// Set once the initial ring was delivered.
     pub(in crate::sim) knows_ring: bool,
     /// The daemon died.
     pub(in crate::sim) is_lost: bool,
 }
 
-/// How far a membership has come at the daemon.
+/// Progress of a membership at the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sim) enum Progress {
     /// The daemon has not read the wish to join.
@@ -70,7 +70,7 @@ impl SimConnection {
         }
     }
 
-    /// Whether it hears messages and configurations.
+    /// Returns true if it receives messages and configurations.
     pub(in crate::sim) fn listens(&self) -> bool {
         self.progress == Progress::Member
     }

@@ -9,9 +9,11 @@ use super::node_set::NodeSet;
 use super::packet::Payload;
 use crate::sim::observed::Journal;
 
-/// Maximum number of bytes that a daemon queues for the next rings before it refuses (Corosync: 75 % of 4 MB).
+/// Maximum number of bytes that a daemon queues for the next rings before it rejects messages
+/// (Corosync: 75 % of 4 MB).
 const WAITING_BYTES_MAX: usize = 3 << 20;
-/// Maximum number of bytes that one process hands over before its daemon has read them (libqb's ring, 1 MB).
+/// Maximum number of bytes that one process may have sent and its daemon not read (libqb's ring, 1
+/// MB).
 const UNREAD_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a message counts on top of its content.
 const MESSAGE_OVERHEAD: usize = 184;
@@ -43,7 +45,7 @@ pub(in crate::sim) struct Daemon {
     waiting_bytes: usize,
     /// Items that are ordered before those that wait (Corosync's queue for the time of a sync).
     pub(in crate::sim) urgent: VecDeque<Payload>,
-    /// How many of those that wait were begun in an earlier ring.
+    /// Number of waiting items that were begun in an earlier ring.
     pub(in crate::sim) straddling: usize,
     /// Sends nothing until the next ring, where its next message straddles the change.
     pub(in crate::sim) is_to_straddle: bool,
@@ -54,15 +56,15 @@ pub(in crate::sim) struct Daemon {
 
     pub(in crate::sim) ring: Option<RingId>,
     pub(in crate::sim) ring_members: NodeSet,
-    /// How much of the ring's order it has delivered.
+    /// Position in the ring's order up to which it has delivered.
     pub(in crate::sim) position: u64,
     /// The highest ring sequence it knows; survives its death.
     pub(in crate::sim) sequence: u64,
     /// The ring has agreed on its members, as far as this node knows.
     pub(in crate::sim) is_synced: bool,
-    /// Who came into this ring from the same ring as it.
+    /// Nodes that came into this ring from the same ring.
     pub(in crate::sim) transitional: NodeSet,
-    /// Who has been with it in every ring since the last one whose members were agreed on.
+    /// Nodes that have been with it in every ring since the last one whose members were agreed on.
     pub(in crate::sim) together: NodeSet,
 
     /// The members of the group as it knows them.
@@ -71,7 +73,7 @@ pub(in crate::sim) struct Daemon {
     pub(in crate::sim) joinlists: Vec<Member>,
     /// They are kept should the sync be aborted.
     pub(in crate::sim) keeps_joinlists: bool,
-    /// Who left while those lists went round.
+    /// Members that left while those lists were exchanged.
     pub(in crate::sim) buried: Vec<Member>,
     /// The members of the last ring that was agreed on.
     pub(in crate::sim) activated: NodeSet,
@@ -144,7 +146,7 @@ impl Daemon {
         journal.note(format_args!("{}: the daemon dies", self.id));
     }
 
-    /// Whether it refuses messages of that connection for now.
+    /// Returns true if it rejects messages of this connection for now.
     pub(in crate::sim) fn is_full(&self, connection: &SimConnection) -> bool {
         self.waiting_bytes > WAITING_BYTES_MAX || connection.unread_bytes > UNREAD_BYTES_MAX
     }

@@ -57,7 +57,7 @@ impl Daemon {
         }
     }
 
-    /// A departure is told even if the member was not known.
+    /// Delivers a departure, even if the member was not known.
     fn let_go(&mut self, member: Member, reason: Reason, journal: &mut Journal) {
         self.processes.remove(&member);
         if !self.is_synced {

@@ -10,11 +10,11 @@ pub(in crate::sim) struct Packet {
     pub(in crate::sim) payload: Payload,
     /// Begun in an earlier ring: means nothing to those who were not in it.
     pub(in crate::sim) straddles: bool,
-    /// Who has not received it.
+    /// Nodes that have not received it.
     pub(in crate::sim) missing: NodeSet,
-    /// Who has delivered it.
+    /// Nodes that have delivered it.
     pub(in crate::sim) delivered: NodeSet,
-    /// Who misses it now will not get it in this ring.
+    /// Set if nodes that miss it now will not get it in this ring.
     pub(in crate::sim) is_lost: bool,
 }
 

@@ -10,9 +10,9 @@ use crate::sim::faults::Faults;
 use crate::sim::observed::Journal;
 use crate::sim::random::Random;
 
-/// How much a node orders when it has the token.
+/// Maximum number of items that a node orders when it has the token.
 const TURN_MAX: usize = 64;
-/// How often, per mille of the rotations, a lost packet arrives when it is sent again.
+/// Probability, per mille of the rotations, that a lost packet arrives when it is sent again.
 const ARRIVES_AGAIN: u32 = 400;
 /// The same, and how often a packet is lost, for a node that hears next to nothing.
 const ARRIVES_AT_DEAF: u32 = 20;
@@ -68,7 +68,7 @@ impl SimRing {
         self.first + self.order.len() as u64
     }
 
-    /// Whether nothing will happen in it until somebody sends something.
+    /// Returns true if nothing will happen in this ring until a process sends something.
     pub(in crate::sim) fn is_idle(&self, daemons: &[Daemon]) -> bool {
         let end = self.end();
         self.members.iter().all(|place| {

@@ -1,4 +1,4 @@
-//! How rings break and are formed: Totem's membership protocol, by its results.
+//! Formation and breaking of rings: the results of Totem's membership protocol.
 
 use std::collections::BTreeMap;
 

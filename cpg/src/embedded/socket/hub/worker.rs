@@ -81,7 +81,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Runs until it is told to stop. Returns the lock once nothing listens any more.
+    /// Runs until the stop signal. Returns the lock once nothing listens any more.
     pub(super) fn run(mut self) -> Keeper {
         let mut stop_at = None;
         loop {
