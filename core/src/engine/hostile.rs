@@ -1,4 +1,4 @@
-//! Tests: what peers that are gone, that err or that lie cannot do to a replica.
+//! Tests of what dead, faulty or lying peers cannot do to a replica.
 
 use std::time::Duration;
 
@@ -25,21 +25,21 @@ fn batch_of(replica: u32, counter: u64, number: u64, bytes: usize) -> Message {
 }
 
 fn batches_ordered(solo: &mut Solo) -> usize {
-    solo.news().iter().filter(|payload| matches!(payload, EntryPayload::Batch(_))).count()
+    solo.new_entries().iter().filter(|payload| matches!(payload, EntryPayload::Batch(_))).count()
 }
 
 fn commits_a_command(solo: &mut Solo) -> bool {
-    solo.news();
+    solo.new_entries();
     let command = Bytes::from_static(b"a command");
     solo.input(Input::Propose { ticket: 1, command, deadline: None });
     for _ in 0..100 {
         solo.wait(Duration::from_millis(50));
     }
-    solo.news().iter().any(|payload| matches!(payload, EntryPayload::Batch(_)))
+    solo.new_entries().iter().any(|payload| matches!(payload, EntryPayload::Batch(_)))
 }
 
 #[test]
-fn n5_batches_of_runs_that_are_gone_make_room_for_those_of_live_ones() {
+fn n5_batches_of_runs_that_are_gone_give_way_to_those_of_live_runs() {
     let mut solo = Solo::new();
     let mut all = vec![member(1, 1)];
     // Batches that cannot be ordered, because the ones before them are missing.
@@ -56,22 +56,22 @@ fn n5_batches_of_runs_that_are_gone_make_room_for_those_of_live_ones() {
     all.push(from);
     solo.configure(&all, &[from]);
     solo.announce(from, run(5, 5));
-    solo.news();
-    // Small ones first: the one that can be ordered comes last.
+    solo.new_entries();
+    // Small batches, of which the one that can be ordered comes last.
     solo.deliver(from, batch_of(5, 1, 2, 200_000));
     solo.deliver(from, batch_of(5, 1, 1, 200_000));
     assert_eq!(batches_ordered(&mut solo), 2);
 }
 
 #[test]
-fn n5_a_live_run_that_fills_the_pool_does_not_keep_out_others() {
+fn n5_a_live_run_that_fills_the_pool_does_not_exclude_others() {
     let mut solo = Solo::new();
     let all: Vec<_> = (1..=3).map(|id| member(id, id)).collect();
     solo.configure(&all, &all[1..]);
     for id in 2..=3 {
         solo.announce(member(id, id), run(id, id.into()));
     }
-    solo.news();
+    solo.new_entries();
     for number in 2..100 {
         solo.deliver(member(2, 2), batch_of(2, 1, number, 1_000_000));
     }
@@ -81,7 +81,7 @@ fn n5_a_live_run_that_fills_the_pool_does_not_keep_out_others() {
 }
 
 #[test]
-fn n5_the_batches_of_an_origin_come_from_itself() {
+fn n5_batches_are_accepted_only_from_their_origin() {
     let mut solo = Solo::with_member();
     solo.deliver(member(2, 2), batch_of(3, 1, 1, 10));
     solo.configure(&[member(1, 1), member(2, 2), member(3, 3)], &[member(3, 3)]);
@@ -119,7 +119,7 @@ fn progress(epoch: Ballot, promised: Ballot, acked: u64) -> Progress {
 }
 
 #[test]
-fn b10_a_forged_ballot_does_not_end_all_ballots() {
+fn b10_a_forged_ballot_does_not_block_later_ballots() {
     for counter in [u64::MAX, u64::MAX - 1, 1 << 62, 1 << 40] {
         let forged = ballot(counter, 2);
         let solo = Solo::with_member();
@@ -148,7 +148,7 @@ fn b10_a_forged_ballot_does_not_end_all_ballots() {
         }
         for message in messages {
             let mut solo = Solo::with_member();
-            // While its epoch is healthy a replica ignores what others begin.
+            // While its epoch is healthy a replica ignores the ballots of others.
             solo.forget_health();
             solo.deliver(member(2, 2), message.clone());
             assert!(commits_a_command(&mut solo), "{message:?}");
@@ -158,7 +158,7 @@ fn b10_a_forged_ballot_does_not_end_all_ballots() {
 }
 
 #[test]
-fn b10_a_ballot_that_is_a_little_higher_is_promised_and_bid_over() {
+fn b10_a_slightly_higher_ballot_is_believed_and_outbid() {
     let mut solo = Solo::with_member();
     solo.deliver(member(2, 2), announces(ballot(1_000_000, 2)));
     assert!(commits_a_command(&mut solo));
@@ -185,7 +185,7 @@ fn name(index: u64, bytes: u64) -> SnapshotName {
 }
 
 #[test]
-fn n13_a_snapshot_of_a_claimed_size_takes_no_memory() {
+fn n13_the_claimed_size_of_a_snapshot_takes_no_memory() {
     let mut solo = Solo::lagging();
     let (name, donor) = (name(800, 1 << 60), run(2, 2));
     let offer = Offer {
@@ -209,7 +209,7 @@ fn n13_a_snapshot_of_a_claimed_size_takes_no_memory() {
 }
 
 #[test]
-fn n13_entries_and_indices_that_cannot_be_harm_nobody() {
+fn n13_impossible_entries_and_indices_are_ignored() {
     let mut solo = Solo::lagging();
     let epoch = ballot(50, 2);
     let head = EntryHead {
@@ -231,14 +231,14 @@ fn n13_entries_and_indices_that_cannot_be_harm_nobody() {
         partial: Some(name(u64::MAX, u64::MAX)),
     };
     solo.deliver(member(2, 2), Message::Fetch(Fetch { epoch, incarnation: run(2, 2), missing }));
-    let mut told = progress(epoch, epoch, u64::MAX);
-    told.acked = Index(u64::MAX);
-    solo.deliver(member(2, 2), Message::Progress(told));
+    let mut forged = progress(epoch, epoch, u64::MAX);
+    forged.acked = Index(u64::MAX);
+    solo.deliver(member(2, 2), Message::Progress(forged));
     assert!(solo.engine.ordering.cursor.known < Index(u64::MAX));
 }
 
 #[test]
-fn n13_a_history_that_cannot_be_opens_nothing() {
+fn n13_an_impossible_history_opens_no_epoch() {
     let before = Solo::with_member();
     let (last, now) = (before.engine.log.last(), before.engine.promised);
     let epoch = ballot(50, 2);
@@ -256,31 +256,34 @@ fn n13_a_history_that_cannot_be_opens_nothing() {
 }
 
 #[test]
-fn n13_an_echo_of_a_round_that_was_never_asked_is_not_counted() {
+fn n13_an_echo_of_a_round_that_has_not_begun_is_not_counted() {
     let mut solo = Solo::with_member();
     let epoch = solo.engine.open_epoch();
-    // Somebody asks in the name of replica 1, with a round that it never began.
+    // Replica 2 sends a read in the name of replica 3.
     let read = Read { epoch, incarnation: run(3, 3), round: 5 };
     solo.deliver(member(2, 2), Message::Read(read));
-    assert!(solo.engine.reads.take_echoes().is_empty(), "not of who sent it");
+    assert!(
+        solo.engine.reads.take_echoes().is_empty(),
+        "the read names a replica other than its sender"
+    );
     let Some(live) = &mut solo.engine.epoch else { panic!("an epoch is open") };
     let other = Voter { replica: ReplicaId(2), store: StoreId(2) };
     live.open.voters.now.push(other);
     live.open.voters.previous.push(other);
     solo.input(Input::Read { ticket: 7, after_proposals: false });
-    let mut told = progress(epoch, epoch, 0);
-    told.echo = vec![(Nonce(1), u64::MAX)];
-    solo.deliver(member(2, 2), Message::Progress(told.clone()));
-    told.echo = vec![(Nonce(1), 9)];
-    solo.deliver(member(2, 2), Message::Progress(told.clone()));
+    let mut echo = progress(epoch, epoch, 0);
+    echo.echo = vec![(Nonce(1), u64::MAX)];
+    solo.deliver(member(2, 2), Message::Progress(echo.clone()));
+    echo.echo = vec![(Nonce(1), 9)];
+    solo.deliver(member(2, 2), Message::Progress(echo.clone()));
     assert!(solo.read.is_empty());
-    told.echo = vec![(Nonce(1), 1)];
-    solo.deliver(member(2, 2), Message::Progress(told));
+    echo.echo = vec![(Nonce(1), 1)];
+    solo.deliver(member(2, 2), Message::Progress(echo));
     assert_eq!(solo.read, [7]);
 }
 
 #[test]
-fn l6_a_snapshot_that_waits_to_be_installed_takes_no_entries_that_are_not_handed_out() {
+fn l6_a_snapshot_waiting_for_installation_compacts_only_entries_handed_out() {
     let mut solo = Solo::with_member();
     for ticket in 0..20 {
         let command = Bytes::from_static(b"a command");
@@ -288,7 +291,7 @@ fn l6_a_snapshot_that_waits_to_be_installed_takes_no_entries_that_are_not_handed
     }
     let engine = &mut solo.engine;
     (engine.config.kept_entries_max, engine.commit.handed_out) = (2, Index(5));
-    // It is complete before the log that it replaces may be touched.
+    // The snapshot is complete before the log that it replaces may be touched.
     engine.promised = ballot(60, 2);
     let name = name(800, 100);
     let mut tables = engine.log.end().clone();
@@ -297,10 +300,10 @@ fn l6_a_snapshot_that_waits_to_be_installed_takes_no_entries_that_are_not_handed
     let event = SnapshotEvent::Received { name, head };
     engine.step(solo.now, Input::Snapshot(event), &mut Vec::new());
     assert!(engine.log.compacted_through() <= Index(5), "{}", engine.log.compacted_through());
-    assert!(engine.log.compacted_through() > Index(0), "what is applied is compacted");
+    assert!(engine.log.compacted_through() > Index(0), "applied entries are compacted");
 }
 
-/// Steps an engine whose group takes nothing; the frames that wait, and their bytes.
+/// An engine whose transport takes nothing, and the frames and bytes that wait.
 struct Stuck {
     solo: Solo,
     frames: usize,
@@ -308,7 +311,7 @@ struct Stuck {
 }
 
 impl Stuck {
-    /// Returns the number of frames that come of it.
+    /// Steps the engine. Returns the number of frames that it sends.
     fn step(&mut self, input: Input<u64>) -> usize {
         let Self { solo, frames, bytes } = self;
         let before = *frames;
@@ -348,7 +351,7 @@ impl Stuck {
 }
 
 #[test]
-fn n12_little_is_sent_while_the_group_takes_nothing() {
+fn n12_little_is_sent_while_the_transport_takes_nothing() {
     let mut stuck = Stuck { solo: Solo::with_member(), frames: 0, bytes: 0 };
     for ticket in 0..200 {
         let command = Bytes::from(vec![0; 60_000]);
@@ -370,7 +373,7 @@ fn n12_little_is_sent_while_the_group_takes_nothing() {
         }
     }
     assert!(stuck.frames < 100 && stuck.bytes < 6 << 20, "{} {}", stuck.frames, stuck.bytes);
-    // Now the group takes all of it, and what has waited for room goes out.
+    // Now the transport takes all of it, and what has waited for room is sent.
     (stuck.frames, stuck.bytes) = (0, 0);
     let now = stuck.solo.now;
     stuck.solo.engine.step(now, Input::Unsent { frames: 0, bytes: 0 }, &mut Vec::new());

@@ -1,4 +1,4 @@
-//! What simulations look at beside the status.
+//! State that simulations inspect in addition to the status.
 
 use super::Engine;
 use crate::engine::config::Config;
@@ -14,18 +14,18 @@ use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::{Ballot, Digest, Index, Origin, Voters};
 
 impl<T> Engine<T> {
-    /// The epoch that was opened here last, frozen or not.
+    /// Returns the epoch that was opened here last, frozen or not.
     pub(crate) fn last_epoch(&self) -> Ballot {
         self.epoch.as_ref().map_or(Ballot::default(), |epoch| epoch.open.ballot)
     }
 
-    /// The commit index, without the cost of a whole status.
+    /// Returns the commit index, without the cost of a whole status.
     pub(crate) fn commit(&self) -> Index {
         self.commit.index
     }
 
-    /// Whether everything in the log is committed, applied and durable, in step with the open
-    /// epoch, and no other voters are wanted.
+    /// Returns true if everything in the log is committed, applied and durable, the replica is
+    /// caught up in the open epoch, and no change of voters is pending.
     pub(crate) fn is_at_rest(&self) -> bool {
         let last = self.log.last().index;
         self.is_in_sync()
@@ -35,17 +35,18 @@ impl<T> Engine<T> {
             && !self.is_to_hand_over()
     }
 
-    /// Whether it votes, by its log.
+    /// Returns true if this replica is a voter by its log.
     pub(crate) fn votes(&self) -> bool {
         self.log.voters().now.contains(&self.voter())
     }
 
-    /// Whether it orders, in an epoch that is open.
+    /// Returns true if this replica sequences the open epoch.
     pub(crate) fn is_sequencer(&self) -> bool {
         self.is_sequencing()
     }
 
-    /// Rule N9: where this replica sequences, whether the order knows who is here and who not.
+    /// Returns true unless this replica sequences and the members in the order of the log differ
+    /// from those in the configuration (rule N9).
     pub(crate) fn knows_members(&self) -> bool {
         let mut here = self.peers.identified().map(|peer| peer.incarnation);
         let ordered = self.log.members();
@@ -54,87 +55,91 @@ impl<T> Engine<T> {
                 && ordered.iter().all(|run| self.peers.has(*run))
     }
 
-    /// How the epoch was opened that was opened here last.
+    /// Returns the `Open` of the epoch that was opened here last.
     pub(crate) fn open(&self) -> Option<&Open> {
         self.epoch.as_ref().map(|epoch| &epoch.open)
     }
 
-    /// The log in memory.
+    /// Returns the entries in memory.
     pub(crate) fn log(&self) -> impl Iterator<Item = &Entry> {
         self.log.from(self.log.first_in_memory())
     }
 
-    /// The entries in memory after that index.
+    /// Returns the entries in memory after `index`.
     pub(crate) fn entries_after(&self, index: Index) -> impl Iterator<Item = &Entry> {
         self.log.from(index.next().max(self.log.first_in_memory()))
     }
 
-    /// The digest of an entry in memory.
+    /// Returns the digest after an entry in memory.
     pub(crate) fn digest_at(&self, index: Index) -> Option<Digest> {
         self.log.get(index).map(|entry| entry.digest)
     }
 
-    /// Where the log in memory begins.
+    /// Returns the index of the first entry in memory.
     pub(crate) fn first_in_memory(&self) -> Index {
         self.log.first_in_memory()
     }
 
-    /// Who votes, by the log in memory.
+    /// Returns the voters by the log in memory.
     pub(crate) fn voters(&self) -> &Voters {
         self.log.voters()
     }
 
-    /// Whether the open epoch's first entry is committed, as far as this replica knows.
+    /// Returns true if this replica knows that the open epoch's first entry is committed.
     pub(crate) fn has_committed_in_epoch(&self) -> bool {
         self.epoch.as_ref().is_some_and(|epoch| self.commit.index > epoch.open.base.index)
     }
 
-    /// The highest ballot answered.
+    /// Returns the highest ballot answered.
     pub(crate) fn promised(&self) -> Ballot {
         self.promised
     }
 
-    /// The epoch of the last entry of the log in memory.
+    /// Returns the epoch of the last entry of the log.
     pub(crate) fn ends_in(&self) -> Ballot {
         self.log.last().epoch
     }
 
-    /// The end of the log in memory.
+    /// Returns the index of the last entry of the log.
     pub(crate) fn last(&self) -> Index {
         self.log.last().index
     }
 
-    /// The position before the first entry in memory, and the digest there.
+    /// Returns the index before the first entry in memory, and the digest there.
     pub(crate) fn before_memory(&self) -> (Index, Digest) {
         (self.log.start().position.index, self.log.start().digest)
     }
 
-    /// The snapshots that it holds.
+    /// Returns the snapshots that it holds.
     pub(crate) fn held(&self) -> &[SnapshotName] {
         self.transfer.snapshots.held()
     }
 
-    /// Entries up to here were handed out to be applied.
+    /// Returns the index up to which entries were handed out to be applied.
     pub(crate) fn handed_out(&self) -> Index {
         self.commit.handed_out
     }
 
-    /// This replica's batches that are under way and not in its log, where it is in step.
+    /// Returns this replica's batches that are in flight and not in its log, if it is caught up.
     pub(crate) fn unordered(&self) -> Vec<(Origin, u64)> {
         if self.is_in_sync() { self.proposals.unordered() } else { Vec::new() }
     }
 
-    /// Names a queue or a table that is larger than it may be.
+    /// Returns a description of a queue or table that exceeds its bound, if there is one.
     pub(crate) fn exceeds(&self) -> Option<String> {
         let Config { batches_in_flight_max, writing_bytes_max, .. } = self.config;
         let mut sizes = vec![
             ("marks", self.ordering.marks.len(), MARKS_MAX + MARKS_BYTES_MAX),
             ("digests expected", self.ordering.expected.len(), self.ordering.marks.len()),
             ("acks", self.commit.acks.len(), ACKS_MAX),
-            ("batches under way", self.proposals.under_way(), batches_in_flight_max),
+            ("batches in flight", self.proposals.under_way(), batches_in_flight_max),
             ("echoes", self.reads.owed(), READERS_MAX),
-            ("laggards", self.transfer.flow_control.known(), MEMBERS_MAX * 2),
-            ("laggards to be read for", self.transfer.log_reader.waiting(), MEMBERS_MAX * 2),
+            ("lagging replicas", self.transfer.flow_control.known(), MEMBERS_MAX * 2),
+            (
+                "lagging replicas to be read for",
+                self.transfer.log_reader.waiting(),
+                MEMBERS_MAX * 2,
+            ),
             (
                 "bytes to be written",
                 self.write_queue.waiting_bytes(),
@@ -152,7 +157,8 @@ impl<T> Engine<T> {
         }
         let found = sizes.into_iter().find(|(_, size, max)| size > max);
         let pool = !self.ordering.pool.is_within_bounds(&self.log);
-        let pool = pool.then(|| "the pool is too large, or holds what is past".to_owned());
-        found.map(|(what, size, max)| format!("{size} {what}, {max} at most")).or(pool)
+        let pool =
+            pool.then(|| "the pool exceeds its limit, or holds batches that are past".to_owned());
+        found.map(|(what, size, max)| format!("{size} {what}, but the maximum is {max}")).or(pool)
     }
 }

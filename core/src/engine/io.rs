@@ -1,4 +1,4 @@
-//! What goes into an engine, and what comes out.
+//! Inputs and outputs of an engine.
 
 use std::time::Duration;
 
@@ -13,21 +13,20 @@ use crate::wire::message::{Announce, Message};
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::{Ballot, ClusterId, Index, ReplicaId, StoreId};
 
-/// The time, as an input.
+/// The current time, as an input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Since some moment before the replica started; never goes back.
+    /// Time since some moment before the replica started; never decreases.
     pub monotonic: Duration,
-    /// The wall clock, which may jump.
+    /// Wall clock, which may jump.
     pub wall: Timestamp,
 }
 
-/// What happens to an engine. `T` is how callers are answered; the engine only carries
-/// it.
+/// An event for an engine. `T` identifies a caller; the engine only passes it on.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "moved once, into the engine")]
 pub enum Input<T> {
-    /// A message from the group, in its order.
+    /// A message from the group, in delivery order.
     Delivered {
         /// The CPG member that sent it.
         from: Member,
@@ -43,125 +42,126 @@ pub enum Input<T> {
         /// The message, if it is an announcement.
         announce: Option<Announce>,
     },
-    /// The members of the group after a change, in the group's order.
+    /// The members of the group after a change, in delivery order.
     Configuration {
-        /// Oneself.
+        /// This replica's own member.
         local: Member,
         /// All members.
         members: Vec<Member>,
-        /// Who of them is new.
+        /// Members that are new.
         joined: Vec<Member>,
     },
-    /// The transport is gone; a `Configuration` follows when it is back.
+    /// The connection to the group is lost; a `Configuration` follows when it is back.
     Disconnected {
-        /// Why, for people.
+        /// Reason, in words.
         reason: String,
     },
-    /// A command of a caller.
+    /// A command that a caller proposes.
     Propose {
-        /// To answer by.
+        /// Caller, to be returned with the answer.
         ticket: T,
         /// The command as bytes.
         command: Bytes,
-        /// When the caller wants to be answered, by the monotonic clock, whatever is known
-        /// then; `None` if it waits however long it takes.
+        /// Time on the monotonic clock at which the caller wants an answer, whatever is known then;
+        /// `None` if it waits indefinitely.
         deadline: Option<Duration>,
     },
-    /// An operator asks for other voters.
+    /// An operator's request to change the voters.
     ChangeVoters {
-        /// To be named by [`Output::Answer`]; used once.
+        /// Identifies the request in [`Output::Answer`]; used once.
         ticket: u64,
         /// The change.
         change: VoterChange,
     },
-    /// An operator has this replica go on alone, after a majority was lost for good.
+    /// An operator's request to continue with this replica alone, after a majority was lost for
+    /// good.
     ForceNewCluster {
-        /// To be named by [`Output::Answer`]; used once.
+        /// Identifies the request in [`Output::Answer`]; used once.
         ticket: u64,
     },
-    /// A linearizable read, or several that go together (rule R1).
+    /// A linearizable read, or several that are carried out together (rule R1).
     Read {
-        /// To be named by [`Output::Read`] or [`Output::FailReads`]. Grows.
+        /// Identifies the read in [`Output::Read`] or [`Output::FailReads`]; increases.
         ticket: u64,
-        /// Whether it has to see every command that was proposed here before.
+        /// True if the read has to see every command that was proposed here before it.
         after_proposals: bool,
     },
-    /// The log thread has done this write, and all before it, durably.
+    /// The log thread has done a write, and all before it, durably.
     Written {
-        /// Of [`Output::Write`].
+        /// Ticket of the [`Output::Write`].
         ticket: u64,
     },
-    /// The log thread could not write; nothing later will be written.
+    /// The log thread could not write. Nothing later will be written.
     WriteFailed {
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// These entries were read from the store; none if the first was not there.
+    /// Entries that were read from the store; empty if the first one was not there.
     LogRead {
-        /// Of [`Output::ReadLog`], in order.
+        /// Answer to [`Output::ReadLog`], in order.
         entries: Vec<Entry>,
     },
     /// The log in the store cannot be read.
     ReadFailed {
-        /// Why.
+        /// Reason.
         reason: String,
     },
     /// The apply thread has applied all entries up to here.
     Applied {
-        /// The last.
+        /// Index of the last entry applied.
         index: Index,
-        /// When the state machine wants to be woken (rule N11).
+        /// Time at which the state machine asks to be woken (rule N11).
         wake_at: Option<Timestamp>,
     },
-    /// What has become of snapshots.
+    /// A report of the snapshot manager.
     Snapshot(SnapshotEvent),
-    /// The group has not taken the last frames that it was given to send, so many, with so many
-    /// bytes together. Wanted after each attempt to send.
+    /// The transport has not taken the last `frames` frames that it was given. Expected after each
+    /// attempt to send.
     Unsent {
-        /// How many there are.
+        /// Number of frames.
         frames: usize,
         /// Sum of their lengths.
         bytes: usize,
     },
-    /// Time passed; wanted a few times per election timeout.
+    /// Time has passed. Expected a few times per election timeout.
     Tick,
-    /// No more input is at hand: what was gathered goes out now.
+    /// No more input is at hand: everything that has gathered is put out.
     Drained,
 }
 
-/// What an engine wants done, in order.
+/// An action that the engine requests. Actions have to be executed in order.
 #[derive(Debug)]
 pub enum Output<T> {
-    /// Multicast it, first in, first out. `TryAgain` is the runtime's business.
+    /// Multicast a message, first in, first out. The caller deals with `TryAgain`.
     Send(Message),
-    /// Write these to the log, in order, with one sync, behind all earlier writes.
+    /// Execute these operations on the log, in order, with one sync, after all earlier writes.
     Write {
-        /// To be named by [`Input::Written`].
+        /// Ticket for [`Input::Written`].
         ticket: u64,
-        /// What.
+        /// Operations.
         ops: Vec<Op>,
     },
-    /// Read the log in the store, from that entry on, as many as have so many bytes but one at
-    /// least, behind all earlier writes. Answered by [`Input::LogRead`]; one is under way at a
-    /// time. Never with a store in memory.
+    /// Read the log in the store from an entry on, up to `bytes_max` but at least one entry, after
+    /// all earlier writes. Answered by [`Input::LogRead`]; one read is in flight at a time. Never
+    /// requested with a store in memory.
     ReadLog {
-        /// The first entry.
+        /// Index of the first entry.
         first: Index,
-        /// In bytes.
+        /// Maximum number of bytes.
         bytes_max: usize,
     },
     /// Apply these committed entries, in order.
     Apply(Vec<Committed<T>>),
-    /// When all that was handed out before is applied: take a view of the state and write it,
-    /// behind this head, as a snapshot. Answered by [`SnapshotEvent::Taken`].
+    /// Once everything handed out before is applied, take a view of the state and write it as a
+    /// snapshot with this head. Answered by [`SnapshotEvent::Taken`].
     Capture(Box<SnapshotHead>),
-    /// Bring the state machine to this snapshot, which is complete; what was handed out before
-    /// is overtaken. Answered by [`Input::Applied`] with its index.
+    /// Restore the state machine from this snapshot, which is complete and replaces everything
+    /// handed out before. Answered by [`Input::Applied`] with its index.
     Restore(SnapshotName),
-    /// To be done with snapshots, in order.
+    /// A command for the snapshot manager. Commands have to be executed in order.
     Snapshot(SnapshotCommand),
-    /// Answer these callers: their commands took effect, and with which outputs is not known
-    /// here (rule N10).
+    /// Answer these callers: their commands took effect, but their outputs are not known here (rule
+    /// N10).
     Forgo {
         /// The callers.
         tickets: Vec<T>,
@@ -170,66 +170,65 @@ pub enum Output<T> {
     Fail {
         /// The callers.
         tickets: Vec<T>,
-        /// Whether the commands may still take effect.
+        /// True if the commands may still take effect.
         may_take_effect: bool,
     },
     /// Answer an operator.
     Answer {
-        /// Of the request.
+        /// Ticket of the request.
         ticket: u64,
-        /// Done and in force, or why not.
+        /// Success once the request is in effect, or the reason for the failure.
         result: Result<(), AdminError>,
     },
-    /// These reads may look at the state as soon as all is applied that was handed out
-    /// before (rule R2).
+    /// Run these reads as soon as everything handed out before is applied (rule R2).
     Read {
-        /// Of [`Input::Read`].
+        /// Tickets of the [`Input::Read`]s.
         tickets: Vec<u64>,
     },
-    /// Tell these readers that their reads cannot be carried out; the status tells why.
+    /// Fail these reads; the status shows why.
     FailReads {
-        /// Of [`Input::Read`].
+        /// Tickets of the [`Input::Read`]s.
         tickets: Vec<u64>,
     },
-    /// Leave the group for good; the reason is in the status.
+    /// Leave the group for good. The reason is in the status.
     Stop,
 }
 
-/// A committed entry and who waits for it here.
+/// A committed entry, and the callers that wait for it here.
 #[derive(Debug)]
 pub struct Committed<T> {
     /// The entry.
     pub entry: Entry,
-    /// One for each command of the batch, in order, if it was proposed here; else none.
+    /// One caller for each command of the batch, in order; empty if no caller here waits.
     pub callers: Vec<T>,
 }
 
-/// One step of a write to the log.
+/// An operation on the log, as a part of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// The hard state, as a whole.
+    /// Replace the hard state.
     HardState(HardState),
-    /// One more entry.
+    /// Append an entry.
     Append(Entry),
-    /// No entry after this index.
+    /// Remove all entries after this index.
     Truncate(Index),
-    /// No entry up to this index.
+    /// Remove all entries up to this index.
     Compact(Index),
-    /// No entry at all: the log goes on after this index, behind a snapshot.
+    /// Remove all entries. The log continues after this index, which a snapshot reaches.
     Reset(Index),
 }
 
-/// What a replica must not forget besides its log (protocol §3).
+/// Durable state of a replica besides its log (protocol §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HardState {
-    /// Whose store it is.
+    /// Replica that the store belongs to.
     pub replica: ReplicaId,
-    /// Which store it is.
+    /// Id of the store.
     pub store: StoreId,
-    /// The highest ballot answered (rule P1).
+    /// Highest ballot answered (rule P1).
     pub promised: Ballot,
-    /// The group that the log belongs to.
+    /// Cluster that the log belongs to.
     pub cluster: Option<ClusterId>,
-    /// The log is committed up to here at least.
+    /// Index up to which the log is committed at least.
     pub commit: Index,
 }

@@ -1,8 +1,8 @@
-//! The protocol, sans I/O: events and the time come in as [`Input`], what to do goes out
-//! as [`Output`]. No clock, no thread, no randomness, no I/O inside, so a simulator is a
-//! loop around it, and the runtime is another.
+//! The protocol, sans I/O: events and the time come in as [`Input`], and what has to be done goes
+//! out as [`Output`]. There is no clock, thread, randomness or I/O inside, so a simulator is a loop
+//! around the engine, and the runtime is another.
 //!
-//! Rules are cited as in `docs/protocol.md`.
+//! Rule labels refer to `docs/protocol.md`.
 
 mod config;
 mod epoch;
@@ -59,22 +59,22 @@ use crate::wire::types::{Ballot, ClusterId, Incarnation, Voter};
 #[derive(Debug)]
 struct Epoch {
     open: Open,
-    /// The log's last entry is of this epoch: this replica confirms, acks and proposes.
+    /// Set once the log's last entry is of this epoch: this replica confirms, acks and proposes.
     in_sync: bool,
-    /// This incarnation orders (rule B7).
+    /// Set if this incarnation orders (rule B7).
     sequencing: bool,
-    /// The log is a part of the epoch's, as far as it goes (rule B6).
+    /// Set if the log is known to be a part of the epoch's log (rule B6).
     shares: bool,
 }
 
 /// One replica's part of the protocol, without I/O, threads, clocks or randomness.
 ///
-/// The caller passes each event and the current time to [`step`](Self::step), in any order in which
-/// they happen, and executes the [`Output`]s in the order in which they are returned. There are three
-/// kinds of inputs:
+/// The caller passes each event and the current time to [`step`](Self::step), in the order in which
+/// events happen, and executes the [`Output`]s in the order in which they are returned. There are
+/// three kinds of inputs:
 ///
 /// - *Events*: configurations and messages of the group, and results of earlier outputs (`Written`,
-///   `Applied`, `SnapshotManager`, …). They change state, and answer what cannot wait.
+///   `Applied`, `Snapshot`, …). They change state, and answer what cannot wait.
 /// - [`Input::Tick`], every few dozen milliseconds: whatever depends on time (resending, fetching,
 ///   expiry, flow control).
 /// - [`Input::Drained`], when no more events are at hand: ballots, batches, writes, progress and
@@ -90,7 +90,7 @@ struct Epoch {
 /// | `replication` | N1 to N8, N10 to N12, R1, R2: batches, marks, acks, commit, time, reads | `proposals`, `ordering`, `commit`, `progress`, `clock`, `reads`, `outbox` |
 /// | `transfer` | L1 to L7: fetched entries, snapshots, flow control | `transfer` |
 ///
-/// `plausible` refuses impossible messages (B10, N13) before any of these see them.
+/// `plausible` rejects impossible messages (B10, N13) before any of these see them.
 #[derive(Debug)]
 pub struct Engine<T> {
     config: Config,
@@ -99,10 +99,12 @@ pub struct Engine<T> {
     cluster: Option<ClusterId>,
     /// The highest ballot that this replica has promised (rule B2).
     promised: Ballot,
+    /// Members of the group, and the replica behind each.
     peers: Peers,
     log: Log,
     write_queue: WriteQueue,
     clock: LogClock,
+    /// The epoch that was opened last; frozen if a higher ballot was promised.
     epoch: Option<Epoch>,
     election: Election,
     /// Operators' requests that wait for an answer.
@@ -115,6 +117,7 @@ pub struct Engine<T> {
     transfer: Transfer,
     /// Frames that the transport has not taken yet (rule N12).
     outbox: Outbox,
+    /// Reason why the replica stopped, once it has.
     stopped: Option<StopReason>,
 }
 
@@ -124,13 +127,13 @@ pub const TICK: Duration = Duration::from_millis(50);
 /// A result whose error stops the replica.
 type StepResult<V = ()> = Result<V, StopReason>;
 
-/// An invariant, asserted in release: broken, it stops the replica and not the process.
+/// Checks an invariant, in release builds too. A broken one stops the replica, not the process.
 fn ensure(holds: bool, what: impl FnOnce() -> String) -> StepResult {
     if holds { Ok(()) } else { Err(StopReason::Invariant(what())) }
 }
 
 impl<T> Engine<T> {
-    /// An engine with an empty store.
+    /// Returns an engine with an empty store.
     pub fn new(config: Config, now: Now) -> Self {
         Self {
             election: Election::new(config.incarnation.nonce, now.monotonic),
@@ -155,7 +158,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Takes one event in and adds what is to be done to `out`.
+    /// Handles one input, and appends the resulting outputs to `out`.
     pub fn step(&mut self, now: Now, input: Input<T>, out: &mut Vec<Output<T>>) {
         self.now = now;
         if let Some(reason) = &self.stopped {
@@ -334,10 +337,10 @@ impl<T> Engine<T> {
         Ok(())
     }
 
-    /// Stops for good: leaves the group, answers who waits, stays inspectable.
+    /// Stops for good: leaves the group, answers everyone who waits, and stays inspectable.
     fn stop(&mut self, reason: StopReason, out: &mut Vec<Output<T>>) {
         if reason == StopReason::Asked {
-            tracing::info!(replica = %self.me(), "replica stops as asked");
+            tracing::info!(replica = %self.me(), "replica stops on request");
         } else {
             tracing::error!(replica = %self.me(), %reason, "replica stops");
         }
@@ -350,24 +353,24 @@ impl<T> Engine<T> {
         out.push(Output::Stop);
     }
 
-    /// Stops from outside: asked to, or the runtime failed.
+    /// Stops the replica from outside: on request, or because the runtime failed.
     pub fn shut_down(&mut self, reason: StopReason, out: &mut Vec<Output<T>>) {
         if self.stopped.is_none() {
             self.stop(reason, out);
         }
     }
 
-    /// Whether more proposals should be taken in now.
+    /// Returns true if more proposals should be taken in now.
     pub fn has_room(&self) -> bool {
         self.proposals.queued_bytes() < self.config.batch_bytes_max * 2
     }
 
-    /// What it was told at its start.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// How long ago something was.
+    /// Returns the time that has passed since `at`.
     fn ago(&self, at: Duration) -> Duration {
         self.now.monotonic.saturating_sub(at)
     }
@@ -380,12 +383,13 @@ impl<T> Engine<T> {
         Voter { replica: self.me().replica, store: self.config.store }
     }
 
-    /// The epoch open here, if no higher ballot was promised (rule B3).
+    /// Returns the epoch open here; `None` if there is none, or a higher ballot was promised (rule
+    /// B3).
     fn live(&self) -> Option<&Epoch> {
         self.epoch.as_ref().filter(|epoch| epoch.open.ballot == self.promised)
     }
 
-    /// The ballot of that epoch, the zero ballot where there is none.
+    /// Returns the ballot of the epoch open here; the zero ballot if there is none.
     fn open_epoch(&self) -> Ballot {
         self.live().map_or(Ballot::default(), |epoch| epoch.open.ballot)
     }
@@ -398,7 +402,7 @@ impl<T> Engine<T> {
         self.live().is_some_and(|epoch| epoch.sequencing)
     }
 
-    /// Adds an entry to the log and to what is to be written.
+    /// Appends an entry to the log, and adds it to the next write.
     fn append(&mut self, epoch: Ballot, time: Timestamp, payload: EntryPayload) {
         let is_notice = matches!(payload, EntryPayload::Notice(_));
         let entry = self.log.append(epoch, time, payload).clone();

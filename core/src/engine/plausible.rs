@@ -1,5 +1,5 @@
-//! What cannot be true of what others say (rules B10 and N13). It is refused before it is counted
-//! with, so that nothing overflows, and no forged number stops a group.
+//! Rejection of impossible messages (rules B10 and N13), before their numbers are used in any
+//! computation, so that nothing overflows, and no forged number stops a group.
 
 use cpg::Member;
 
@@ -12,24 +12,26 @@ use crate::wire::message::{
 use crate::wire::snapshot_name::SnapshotName;
 use crate::wire::types::{Ballot, Incarnation, Index, Position};
 
-/// Maximum of every counter: log indices, numbers of batches and rounds, bytes, milliseconds. None
-/// gets there by counting, and sums of a few of them do not overflow.
+/// Maximum of every counter: log indices, numbers of batches and rounds, bytes, milliseconds. No
+/// replica reaches it by counting, and sums of a few such counters do not overflow.
 pub(super) const COUNT_MAX: u64 = 1 << 62;
 
-/// How far above the highest ballot that a replica has promised or believed a ballot may be for the
-/// replica to believe it (rule B10): one that a peer says to have promised, one that it is asked to
-/// promise, and one that has been opened. At a ballot a second, 2³² of them take over a century.
+/// Maximum distance of a ballot's counter above the highest that a replica has promised or
+/// believed, for the replica to believe it (rule B10): in a promise that a peer claims, in a
+/// `Begin`, and in an opened epoch. At one ballot a second, 2³² of them take over a century.
 pub(super) const CLAIMED_AHEAD: u64 = 1 << 31;
 pub(super) const BEGUN_AHEAD: u64 = 1 << 32;
 pub(super) const OPENED_AHEAD: u64 = 1 << 48;
 
-/// How far above the last counter of its replica in the order an origin's may be (rule N2).
+/// Maximum distance of an origin's counter above the last counter of its replica in the order (rule
+/// N2).
 pub(super) const ORIGIN_AHEAD: u64 = 1 << 32;
 
-/// Peers whose impossible messages are remembered, so that each is reported once.
+/// Maximum number of members whose impossible messages are remembered, so that each is reported
+/// once.
 const REPORTED_MAX: usize = 256;
 
-/// Messages of this kind are refused, because of that.
+/// Result of a check; the error is the reason why a message is impossible.
 type Doubt = Result<(), &'static str>;
 
 fn hold(holds: bool, otherwise: &'static str) -> Doubt {
@@ -37,7 +39,7 @@ fn hold(holds: bool, otherwise: &'static str) -> Doubt {
 }
 
 fn count(number: u64) -> Doubt {
-    hold(number <= COUNT_MAX, "a number is larger than any can be")
+    hold(number <= COUNT_MAX, "a number exceeds the maximum")
 }
 
 fn index(index: Index) -> Doubt {
@@ -53,18 +55,18 @@ fn snapshot(name: &SnapshotName) -> Doubt {
     index(name.position.index)
 }
 
-/// An epoch history grows in both columns, and begins with the first entry or later.
+/// Checks that an epoch history increases in both columns, and begins at index 1 or later.
 fn history(history: &[(Ballot, Index)]) -> Doubt {
     let grows = history.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
     let begins = history.first().is_none_or(|(_, first)| *first >= Index(1));
-    hold(grows && begins, "its epoch history is not one")?;
+    hold(grows && begins, "its epoch history does not increase")?;
     history.last().map_or(Ok(()), |(_, first)| index(*first))
 }
 
 fn batch(batch: &Batch) -> Doubt {
     count(batch.origin.counter)?;
     count(batch.number)?;
-    hold(batch.origin.counter > 0 && batch.number > 0, "batches are numbered from one")
+    hold(batch.origin.counter > 0 && batch.number > 0, "its batch has number or counter zero")
 }
 
 fn marks(marks: &Marks) -> Doubt {
@@ -73,7 +75,7 @@ fn marks(marks: &Marks) -> Doubt {
 }
 
 impl<T> Engine<T> {
-    /// Why a message cannot be true, or speaks for another replica than its sender.
+    /// Checks that a message is possible, and that it speaks for its own sender.
     fn doubt_from(&self, from: Member, message: &Message) -> Doubt {
         let speaker = match message {
             Message::Read(read) => Some(read.incarnation),
@@ -83,45 +85,47 @@ impl<T> Engine<T> {
             _ => None,
         };
         let is_of = speaker.is_none_or(|speaker| self.is_of(from, speaker));
-        hold(is_of, "it speaks for another replica").and_then(|()| self.doubt(message))
+        hold(is_of, "it speaks for a replica other than its sender")
+            .and_then(|()| self.doubt(message))
     }
 
-    /// Whether that message would be ignored.
+    /// Returns true if the message would be ignored.
     #[cfg(feature = "testing")]
     pub(crate) fn doubts(&self, from: Member, message: &Message) -> bool {
         self.doubt_from(from, message).is_err()
     }
 
-    /// Whether a message is not to be believed. It is ignored, and reported once for each member.
+    /// Returns true if the message is impossible. It is then ignored, and reported once for each
+    /// member.
     pub(crate) fn is_refused(&mut self, from: Member, message: &Message) -> bool {
         let Err(reason) = self.doubt_from(from, message) else { return false };
         if self.peers.implausible.len() < REPORTED_MAX && self.peers.implausible.insert(from) {
             tracing::warn!(
                 replica = %self.me().replica, %from, reason,
-                "a member of the group sends what cannot be true; such messages are ignored, and \
-                 this is reported once: check that all replicas run the same version, and their \
+                "a member of the group sends impossible messages, which are ignored; this is \
+                 reported once: check that all replicas run the same version, and check their \
                  memory and disks"
             );
         }
         true
     }
 
-    /// Whether a member is that run of a replica, as far as is known.
+    /// Returns true if the member is that run of a replica, or has not identified itself.
     pub(crate) fn is_of(&self, from: Member, incarnation: Incarnation) -> bool {
         self.peers.peer(from).is_none_or(|peer| peer.incarnation == incarnation)
     }
 
-    /// The highest counter of a ballot that this replica has promised or believed.
+    /// Returns the highest counter of a ballot that this replica has promised or believed.
     fn highest_counter(&self) -> u64 {
         self.election.counter_seen.max(self.promised.counter).max(self.log.last().epoch.counter)
     }
 
-    /// Rule B10: whether a ballot is believed that is so far ahead at most.
+    /// Returns true if the ballot is at most `ahead` above the highest counter known (rule B10).
     pub(crate) fn is_believed(&self, ballot: Ballot, ahead: u64) -> bool {
         ballot.counter <= self.highest_counter().saturating_add(ahead)
     }
 
-    /// Notes a ballot that somebody has promised, if it is believed; whether it is.
+    /// Records a ballot that a peer has promised, if it is believed. Returns true if it is.
     pub(crate) fn believe(&mut self, ballot: Ballot) -> bool {
         let believed = self.is_believed(ballot, CLAIMED_AHEAD);
         if believed {
@@ -130,7 +134,8 @@ impl<T> Engine<T> {
         believed
     }
 
-    /// A ballot above all that are known; none is left at the end of all numbers.
+    /// Takes the next counter above all that are known; `None` if the highest possible one is in
+    /// use.
     pub(crate) fn next_counter(&mut self) -> Option<u64> {
         let next = self.highest_counter().checked_add(1)?;
         self.election.counter_seen = next;
@@ -145,10 +150,9 @@ impl<T> Engine<T> {
                 index(announce.first_kept)?;
                 announce.snapshots.iter().try_for_each(snapshot)
             }
-            Message::Begin(ballot) => hold(
-                self.is_believed(*ballot, BEGUN_AHEAD),
-                "its ballot is higher than any group comes to",
-            ),
+            Message::Begin(ballot) => {
+                hold(self.is_believed(*ballot, BEGUN_AHEAD), "its ballot is too far ahead")
+            }
             Message::Report(report) => self.doubt_report(report),
             Message::Open(open) => self.doubt_open(open),
             Message::Batch(one, progress) => {
@@ -183,7 +187,7 @@ impl<T> Engine<T> {
 
     fn ballot(&self, ballot: Ballot) -> Doubt {
         let believed = self.is_believed(ballot, OPENED_AHEAD);
-        hold(believed, "its ballot is higher than any group comes to")
+        hold(believed, "its ballot is too far ahead")
     }
 
     fn position(&self, position: Position) -> Doubt {
@@ -232,7 +236,7 @@ impl<T> Engine<T> {
     fn doubt_entries(&self, piece: &Entries) -> Doubt {
         self.ballot(piece.epoch)?;
         index(piece.first)?;
-        hold(piece.first >= Index(1), "entries are numbered from one")?;
+        hold(piece.first >= Index(1), "its first entry has index zero")?;
         piece.entries.iter().try_for_each(|(head, _)| time(head.time))
     }
 }

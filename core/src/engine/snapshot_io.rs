@@ -1,36 +1,37 @@
-//! The engine's commands to the snapshot manager, and its reports.
+//! Commands of the engine to the snapshot manager, and the manager's reports.
 
 use bytes::Bytes;
 
 use crate::engine::SnapshotHead;
 use crate::wire::snapshot_name::SnapshotName;
 
-/// A command of the engine for the snapshot manager. The engine never waits: the answer comes as a
+/// A command of the engine to the snapshot manager. The engine never waits: the answer arrives as a
 /// [`SnapshotEvent`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotCommand {
-    /// Read a chunk, to be sent. Answered by [`SnapshotEvent::Read`].
+    /// Read a chunk that is to be sent. Answered by [`SnapshotEvent::Read`].
     Read {
-        /// Of which snapshot.
+        /// Name of the snapshot.
         name: SnapshotName,
-        /// Which chunk.
+        /// Number of the chunk.
         chunk: u64,
     },
     /// Write a chunk that was received. Answered by [`SnapshotEvent::Written`].
     Write {
-        /// Of which snapshot. Another name than before begins anew and drops what there was.
+        /// Name of the snapshot. A name other than the last one starts anew, and drops all chunks
+        /// written.
         name: SnapshotName,
-        /// Which chunk.
+        /// Number of the chunk.
         chunk: u64,
-        /// The chunk.
+        /// Contents of the chunk.
         bytes: Bytes,
     },
-    /// All chunks are written: check them and make the snapshot complete. Answered by
+    /// Check the snapshot, all chunks of which are written, and make it complete. Answered by
     /// [`SnapshotEvent::Received`] or [`SnapshotEvent::Refused`].
     Finish(SnapshotName),
-    /// Drop what has come in of this snapshot. Once it is complete it stays.
+    /// Drop the chunks of an incomplete snapshot. A complete one stays.
     Abandon(SnapshotName),
-    /// Forget this snapshot, which is complete.
+    /// Remove a complete snapshot.
     Remove(SnapshotName),
 }
 
@@ -39,41 +40,41 @@ pub enum SnapshotCommand {
 pub enum SnapshotEvent {
     /// A snapshot of this replica's own state is complete.
     Taken(SnapshotName),
-    /// A chunk to be sent.
+    /// A chunk that is to be sent.
     Read {
-        /// Of which snapshot.
+        /// Name of the snapshot.
         name: SnapshotName,
-        /// Which chunk.
+        /// Number of the chunk.
         chunk: u64,
-        /// The chunk.
+        /// Contents of the chunk.
         bytes: Bytes,
     },
-    /// A chunk that was received is written.
+    /// A received chunk is written.
     Written {
-        /// Of which snapshot.
+        /// Name of the snapshot.
         name: SnapshotName,
-        /// Which chunk.
+        /// Number of the chunk.
         chunk: u64,
     },
-    /// A snapshot that was received is complete, durable, and what its name says.
+    /// A received snapshot is complete, durable, and matches its name.
     Received {
-        /// Which snapshot.
+        /// Name of the snapshot.
         name: SnapshotName,
-        /// What the protocol has to know of it.
+        /// Protocol state at its position.
         head: Box<SnapshotHead>,
     },
-    /// A snapshot that was received is not what its name says; it was dropped.
+    /// A received snapshot does not match its name, and was dropped.
     Refused {
-        /// Which snapshot.
+        /// Name of the snapshot.
         name: SnapshotName,
-        /// What is wrong.
+        /// Reason.
         reason: String,
     },
-    /// A snapshot of this replica's own state could not have been restored; it was dropped.
+    /// A snapshot of this replica's own state could not be restored, and was dropped.
     Unreadable {
-        /// Which snapshot.
+        /// Name of the snapshot.
         name: SnapshotName,
-        /// Why.
+        /// Reason.
         reason: String,
     },
 }

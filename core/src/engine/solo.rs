@@ -1,5 +1,5 @@
-//! For tests: an engine that is the only voter of its group, whose world does at once what
-//! it asks for.
+//! Test harness: an engine that is the only voter of its group, and whose outputs are executed at
+//! once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,18 +19,18 @@ use crate::wire::types::{
 pub(super) struct Solo {
     pub(super) engine: Engine<u64>,
     pub(super) now: Now,
-    /// The payloads of all that was committed.
+    /// Payloads of all committed entries.
     pub(super) committed: Vec<EntryPayload>,
-    /// When the state machine wants to be woken.
+    /// Time at which the state machine asks to be woken.
     pub(super) wake_at: Option<Timestamp>,
-    /// The tickets of reads that were carried out.
+    /// Tickets of the reads that were carried out.
     pub(super) read: Vec<u64>,
-    /// What was sent.
+    /// Messages sent.
     pub(super) sent: Vec<Message>,
-    /// What was asked of the snapshot manager; nothing answers.
+    /// Commands to the snapshot manager; nothing answers them.
     pub(super) snapshot_commands: Vec<SnapshotCommand>,
-    /// From which entries on the store was to be read; nothing answers.
-    pub(super) looked_back: Vec<Index>,
+    /// First index of each read from the store; nothing answers them.
+    pub(super) log_reads: Vec<Index>,
 }
 
 pub(super) fn run(replica: u32, nonce: u64) -> Incarnation {
@@ -46,27 +46,27 @@ pub(super) fn ballot(counter: u64, replica: u32) -> Ballot {
 }
 
 impl Solo {
-    /// Replica 1, alone and with its epoch open.
+    /// Returns replica 1, alone and with its epoch open.
     pub(super) fn new() -> Self {
         Self::start(false)
     }
 
-    /// The same with its store in memory.
+    /// Returns the same with its store in memory.
     pub(super) fn volatile() -> Self {
         Self::start(true)
     }
 
-    /// The same beside replica 2, which follows.
+    /// Returns the same beside replica 2, which follows.
     pub(super) fn with_member() -> Self {
         let mut solo = Self::new();
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
         solo.announce(member(2, 2), run(2, 2));
-        solo.news();
+        solo.new_entries();
         solo.sent.clear();
         solo
     }
 
-    /// Replica 1 follows replica 2, whose log is longer by far, in epoch 50.
+    /// Returns replica 1 while it follows replica 2, whose log is longer by far, in epoch 50.
     pub(super) fn lagging() -> Self {
         let mut solo = Self::with_member();
         let history = solo.engine.log.history().to_vec();
@@ -75,7 +75,8 @@ impl Solo {
         solo
     }
 
-    /// Replica 2 opens an epoch at index 900, whose base ends in `base` and has that history.
+    /// Has replica 2 open an epoch whose base ends at index 900, in epoch `base`, and has that
+    /// history.
     pub(super) fn open_far_ahead(
         &mut self,
         ballot: Ballot,
@@ -101,7 +102,7 @@ impl Solo {
         let engine = Engine::new(config, now);
         let (committed, read, sent, snapshot_commands) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let looked_back = Vec::new();
+        let log_reads = Vec::new();
         let mut solo = Self {
             engine,
             now,
@@ -110,7 +111,7 @@ impl Solo {
             read,
             sent,
             snapshot_commands,
-            looked_back,
+            log_reads,
         };
         solo.configure(&[member(1, 1)], &[member(1, 1)]);
         solo
@@ -170,19 +171,19 @@ impl Solo {
         self.engine.status()
     }
 
-    /// From here on the state machine wants to be woken then.
+    /// Sets the time at which the state machine asks to be woken.
     pub(super) fn sleep_until(&mut self, at: Option<Timestamp>) {
         self.wake_at = at;
         let index = self.engine.commit.applied;
         self.input(Input::Applied { index, wake_at: at });
     }
 
-    /// What was committed since this was last asked.
-    pub(super) fn news(&mut self) -> Vec<EntryPayload> {
+    /// Returns the payloads committed since the last call.
+    pub(super) fn new_entries(&mut self) -> Vec<EntryPayload> {
         std::mem::take(&mut self.committed)
     }
 
-    /// Returns what the engine asks for, and does none of it.
+    /// Returns the engine's outputs, and executes none of them.
     pub(super) fn step(&mut self, input: Input<u64>) -> Vec<Output<u64>> {
         let mut out = Vec::new();
         self.engine.step(self.now, input, &mut out);
@@ -190,7 +191,7 @@ impl Solo {
         out
     }
 
-    /// Lets the epoch look as if nothing had been heard of its sequencer for long.
+    /// Makes the epoch look as if its sequencer had not been heard for long.
     pub(super) fn forget_health(&mut self) {
         self.engine.election.sequencer_heard_at = Duration::ZERO;
         self.engine.election.commit_advanced_at = Duration::ZERO;
@@ -233,7 +234,7 @@ impl Solo {
                 None
             }
             Output::ReadLog { first, .. } => {
-                self.looked_back.push(first);
+                self.log_reads.push(first);
                 None
             }
             Output::Capture(_) | Output::Restore(_) | Output::Forgo { .. } => None,

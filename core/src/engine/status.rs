@@ -6,101 +6,103 @@ use cpg::Member;
 use super::{Engine, StopReason};
 use crate::wire::types::{Ballot, ClusterId, Incarnation, Index, ReplicaId};
 
-/// What a replica does in its group.
+/// Role of a replica in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
-    /// Its order is the order of the epoch.
+    /// Orders the entries of the open epoch.
     Sequencer,
-    /// In step with the sequencer, and votes.
+    /// Has caught up, and votes.
     Voter,
     /// Follows without a vote, or does not have the whole log yet.
     Learner,
-    /// No epoch is open here: it does not know the order.
+    /// No epoch is open here, or there is no connection to the group.
     Waiting,
     /// Stopped for good.
     Stopped,
 }
 
-/// A replica as it sees itself at a moment.
+/// State of a replica, as the replica itself sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Which run of which replica.
+    /// Replica id and nonce of this run.
     pub incarnation: Incarnation,
-    /// What it does.
+    /// Role in the group.
     pub role: Role,
-    /// The group's identity, once known.
+    /// Id of the cluster, once known.
     pub cluster: Option<ClusterId>,
-    /// The epoch open here.
+    /// Epoch open here.
     pub epoch: Option<Ballot>,
-    /// The highest ballot answered.
+    /// Highest ballot answered.
     pub promised: Ballot,
-    /// Whose order is the order.
+    /// Replica that sequences the open epoch.
     pub sequencer: Option<ReplicaId>,
-    /// Who votes; before the first epoch, who is to form the group.
+    /// Voters; before the first epoch, the replicas that are to form the group.
     pub voters: Vec<ReplicaId>,
-    /// The replicas that are listed here to form the group, where others are to vote by now. The
-    /// list means nothing any more: should it be a mistake, `voters` are those that vote.
+    /// Replicas that are listed here to form the group, if the wanted voters differ from them. The
+    /// list has no effect any more: only `voters` vote, even if the list is a mistake.
     pub listed: Option<Vec<ReplicaId>>,
-    /// This replica knows that the last change of the voters is committed. Before that no
+    /// True if this replica knows that the last change of the voters is committed. Before that, no
     /// other store should be given up (rule V2).
     pub voters_settled: bool,
-    /// The entry that changed the voters last: who has applied it knows that it is committed.
+    /// Index of the entry that last changed the voters. A replica that has applied it knows that
+    /// the change is committed.
     pub voters_since: Index,
-    /// Who is to vote, as operators have asked for last. Where these are not `voters`, a change is
-    /// pending: it waits until the replicas that it names are in the group and have caught up.
+    /// Voters by the operators' last requests. If they differ from `voters`, a change is pending:
+    /// it waits until the replicas that it names are in the group and have caught up.
     pub wanted_voters: Vec<ReplicaId>,
-    /// Who is in the group now, in CPG's order.
+    /// Members of the group, in CPG's order.
     pub members: Vec<MemberStatus>,
-    /// The first entry that is kept in the log.
+    /// Index of the first entry that is kept in the log.
     pub first_kept: Index,
-    /// The index of the newest snapshot that it holds.
+    /// Index of the newest snapshot that it holds.
     pub snapshot: Option<Index>,
-    /// The end of the log.
+    /// Index of the last entry of the log.
     pub last: Index,
-    /// Committed up to here.
+    /// Index up to which the log is committed.
     pub committed: Index,
-    /// Applied up to here.
+    /// Index up to which the log is applied.
     pub applied: Index,
-    /// The snapshot that it receives, if it lags so far that it needs one.
+    /// Progress of the snapshot that it receives, if it lags so far that it needs one.
     pub transfer: Option<TransferStatus>,
-    /// Where last the state of another replica was found not to be the same: the state machine
-    /// is not deterministic, or a machine errs.
+    /// Highest index at which the state of another replica was found to differ: the state machine
+    /// is not deterministic, or a host has faulty memory or disks.
     pub diverged: Option<Index>,
-    /// Why the last snapshot of the state was dropped: it could not have been restored. Until one
-    /// can, the log is kept and grows.
+    /// Reason why the last snapshot of the state was dropped: it could not have been restored.
+    /// Until a snapshot can, the log is kept, and grows.
     pub snapshot_refused: Option<String>,
     /// Another cluster whose members are in the same CPG group, and are ignored: one of the two
-    /// should have another group name (rule V4).
+    /// clusters should have another group name (rule V4).
     pub foreign: Option<ClusterId>,
-    /// For how long no majority of the voters has been heard although the transport lists it,
-    /// once that is longer than five seconds.
+    /// Time for which no majority of the voters has been heard although the transport lists it;
+    /// `None` while it is shorter than five election timeouts.
     pub silent: Option<Duration>,
-    /// What the replica waits for, in words; `None` when it goes on.
+    /// Description of what the replica waits for; `None` if it is not blocked.
     pub waiting: Option<String>,
-    /// Why it stopped.
+    /// Reason why it stopped, if it did.
     pub stopped: Option<StopReason>,
 }
 
-/// How far a replica is with a snapshot that it receives.
+/// Progress of a snapshot that a replica receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransferStatus {
-    /// Who sends it.
+    /// Replica that sends it.
     pub donor: ReplicaId,
-    /// The last entry that is in it.
+    /// Index of the last entry that it includes.
     pub index: Index,
-    /// Bytes that are here.
+    /// Number of bytes received.
     pub bytes: u64,
-    /// Bytes that it has.
+    /// Size of the snapshot in bytes.
     pub of_bytes: u64,
-    /// Since it began.
+    /// Time since the transfer began.
     pub elapsed: Duration,
 }
 
 impl TransferStatus {
-    /// Bytes a second on average, and how long the rest takes at that rate.
+    /// Returns the average number of bytes per second, and the time that the rest takes at that
+    /// rate.
     pub fn pace(&self) -> Option<(u64, Duration)> {
         let rate = self.bytes as f64 / self.elapsed.as_secs_f64();
         let left = self.of_bytes.saturating_sub(self.bytes) as f64 / rate;
@@ -123,57 +125,62 @@ impl fmt::Display for TransferStatus {
     }
 }
 
-/// A member of the group, as another sees it.
+/// A member of the group, as another replica sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemberStatus {
-    /// Its CPG label.
+    /// Its CPG address.
     pub member: Member,
-    /// Who it is, once it has said so.
+    /// Its replica id, once it has identified itself.
     pub replica: Option<ReplicaId>,
-    /// It counts as a voter: it is one, and runs with the store that it votes with. One that has
-    /// lost its store does not count until the group has taken it in again.
+    /// True if it counts as a voter: it is one, and runs with the store that it votes with. A voter
+    /// that has lost its store does not count until the group makes it a voter again.
     pub votes: bool,
-    /// What it has last said to have acked in the epoch.
+    /// Index that it last reported as acked in the epoch.
     pub acked: Index,
-    /// What it has last said to have applied.
+    /// Index that it last reported as applied.
     pub applied: Index,
-    /// Which other application it runs, in words, and is ignored therefore (rule V5); `None` at
-    /// replicas of this application.
+    /// Description of the other application that it runs, for which it is ignored (rule V5); `None`
+    /// if it runs this application.
     pub other_application: Option<String>,
 }
 
-/// How far a voter may be behind what is committed, in entries, to count as caught up.
+/// Maximum number of entries by which a voter may be behind the commit index to count as caught up.
 const LAG_MAX: u64 = 1024;
 
 impl Status {
-    /// The change of the voters that is asked for and not in force yet, and what it waits for.
+    /// Returns a description of the change of the voters that is pending, and of what it waits for.
     pub fn pending_change(&self) -> Option<String> {
         let missing: Vec<String> = self
             .wanted_voters
             .iter()
             .filter(|id| !self.voters.contains(id))
             .map(|id| match self.members.iter().any(|member| member.replica == Some(*id)) {
-                true => format!("replica {id} is to vote, and has not caught up yet"),
-                false => format!("replica {id} is to vote, and is not in the group: start it"),
+                true => format!("replica {id} will become a voter once it has caught up"),
+                false => {
+                    format!("replica {id} will become a voter, but is not in the group: start it")
+                }
             })
             .collect();
         let going = self.voters.iter().filter(|id| !self.wanted_voters.contains(id));
-        let going: Vec<String> = going.map(|id| format!("replica {id} is not to vote")).collect();
+        let going: Vec<String> =
+            going.map(|id| format!("replica {id} will lose its vote")).collect();
         match (missing.is_empty(), going.is_empty()) {
             (true, true) => None,
             (true, false) => Some(going.join("; ")),
             (false, true) => Some(missing.join("; ")),
-            // As many stay as are missing.
-            (false, false) => {
-                Some(format!("{}; {}, but votes on", missing.join("; "), going.join("; ")))
-            }
+            // A voter keeps its vote until its replacement is ready.
+            (false, false) => Some(format!(
+                "{}; {}, but keeps it until then",
+                missing.join("; "),
+                going.join("; ")
+            )),
         }
     }
 
-    /// Returns why no other replica should be stopped now, or lose its store, as seen from here;
-    /// `None` if each of the voters is in the group, has caught up, and knows that the last change
-    /// of the voters is committed (rule V2). To be asked at the replica that was restarted last:
+    /// Returns the reason why no other replica should be stopped now, or lose its store, as seen
+    /// from here; `None` if each of the voters is in the group, has caught up, and knows that the
+    /// last change of the voters is committed (rule V2). Ask the replica that was restarted last:
     /// others may not have noticed yet that it was gone.
     pub fn restart_obstacle(&self) -> Option<String> {
         if let Some(stopped) = &self.stopped {
@@ -209,12 +216,12 @@ impl Status {
         })
     }
 
-    /// Why nothing could be done in time.
+    /// Returns the reason why an operation could not be carried out in time.
     pub(crate) fn waits_for(&self) -> String {
-        self.waiting.clone().unwrap_or_else(|| "the group is slower than that".into())
+        self.waiting.clone().unwrap_or_else(|| "the group did not respond in time".into())
     }
 
-    /// The replica died of that, without the engine's doing.
+    /// Records that the replica died for this reason, outside the engine.
     pub(crate) fn fail(&mut self, reason: StopReason) {
         self.role = Role::Stopped;
         self.waiting = None;
@@ -223,7 +230,7 @@ impl Status {
 }
 
 impl<T> Engine<T> {
-    /// How things are, for people and programs.
+    /// Returns the status.
     pub fn status(&self) -> Status {
         let voters = if self.log.is_empty() {
             self.config.bootstrap.clone()
@@ -273,6 +280,7 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Returns the progress of the snapshot that is being received, if there is one.
     pub(crate) fn transfer(&self) -> Option<TransferStatus> {
         self.transfer.receiver.as_ref().map(|receiving| TransferStatus {
             donor: receiving.donor.replica,
@@ -283,6 +291,7 @@ impl<T> Engine<T> {
         })
     }
 
+    /// Returns this replica's role.
     pub(crate) fn role(&self) -> Role {
         if self.stopped.is_some() {
             return Role::Stopped;
@@ -298,7 +307,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// The replicas that are listed here, where the group has others that are to vote.
+    /// Returns the replicas that are listed here, if the group's wanted voters differ from them.
     fn listed_otherwise(&self) -> Option<Vec<ReplicaId>> {
         let listed = &self.config.bootstrap;
         let desired = self.log.desired();
@@ -307,7 +316,8 @@ impl<T> Engine<T> {
         (differs && !self.log.is_empty() && !listed.is_empty()).then(|| listed.clone())
     }
 
-    /// Says in the log that the group's voters are not those listed here, once for each set.
+    /// Logs a warning if the group's voters differ from those listed here, once for each set of
+    /// voters.
     pub(crate) fn warn_of_other_voters(&mut self) {
         let Some(listed) = self.listed_otherwise() else { return };
         if self.peers.warned_of != *self.log.desired() {
@@ -315,14 +325,14 @@ impl<T> Engine<T> {
             tracing::warn!(
                 replica = %self.me().replica,
                 voters = join(self.log.desired().iter()), listed = join(listed.iter()),
-                "the voters of this group are others than those listed here: if that is a mistake, \
-                 change them by commands, not by the list, which means nothing to a group that exists"
+                "the voters of this group differ from those listed here: use commands to change \
+                 voters; the list is ignored once a group exists"
             );
         }
     }
 }
 
-/// "1 2 3", or "none".
+/// Joins items with spaces: "1 2 3", or "none".
 pub(crate) fn join<D: fmt::Display>(items: impl Iterator<Item = D>) -> String {
     let items: Vec<_> = items.map(|item| item.to_string()).collect();
     if items.is_empty() { "none".into() } else { items.join(" ") }
@@ -361,8 +371,8 @@ mod tests {
     use crate::wire::types::Voter;
     use crate::wire::types::{Digest, Position, StoreId, Voters};
 
-    /// Replica 1 of the voters 1, 2 and 3 runs on; the others that are given came back with new
-    /// stores.
+    /// Returns the status of replica 1 of the voters 1, 2 and 3, which kept running, after the
+    /// given others returned with new stores.
     fn with_new_stores(others: &[u32]) -> Status {
         let now = Now { monotonic: Duration::from_secs(100), wall: Timestamp(100_000) };
         let voters: Vec<_> =
@@ -387,13 +397,13 @@ mod tests {
     }
 
     #[test]
-    fn who_came_back_with_a_new_store_is_named_and_what_keeps_the_data() {
+    fn replicas_that_returned_with_new_stores_are_named_with_a_remedy() {
         let status = with_new_stores(&[2, 3]);
         let waiting = status.waiting.unwrap_or_default();
         assert!(waiting.starts_with("waiting for a majority of 1 2 3: have 1; 2 3 came back"));
         assert!(waiting.contains("force a new cluster"), "{waiting}");
         assert_eq!(status.members.iter().filter(|member| member.votes).count(), 1);
-        // The other one may come back with its store.
+        // The third replica may return with its store.
         let waiting = with_new_stores(&[2]).waiting.unwrap_or_default();
         assert!(waiting.contains("2 came back") && !waiting.contains("force"), "{waiting}");
         let waiting = with_new_stores(&[]).waiting.unwrap_or_default();
@@ -401,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_the_group_does_not_follow_is_shown() {
+    fn the_status_shows_a_list_that_differs_from_the_voters() {
         let mut solo = Solo::new();
         assert_eq!(solo.engine.status().listed, None);
         let change = VoterChange::Add(ReplicaId(2));

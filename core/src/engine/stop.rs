@@ -2,7 +2,7 @@ use cpg::Member;
 
 use crate::wire::types::{Digest, Index, ReplicaId};
 
-/// Why a replica stopped for good.
+/// Reason why a replica stopped for good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopReason {
@@ -21,58 +21,58 @@ pub enum StopReason {
     },
     /// The group runs another application (rule V5).
     #[error(
-        "the group runs {}, as its process {other} says, and this replica runs {}: give one of \
-         the two another group name",
+        "the group runs {}, according to its process {other}, and this replica runs {}: give one \
+         of the two another group name",
         name_of(theirs),
         name_of(mine)
     )]
     OtherApplication {
-        /// The name of this replica's application.
+        /// Name of this replica's application.
         mine: String,
-        /// The name of the group's.
+        /// Name of the group's application.
         theirs: String,
         /// A process of the group.
         other: Member,
     },
-    /// Something that cannot be was seen: a bug or damaged memory. The replica stops
-    /// before it does harm.
+    /// An invariant is broken, by a bug or damaged memory. The replica stops before it does harm.
     #[error("{0}; this replica stopped before it could do harm: keep its logs and report this")]
     Invariant(String),
     /// The log could not be written.
-    #[error("the log could not be written: {0}; mend the cause and start the replica again")]
+    #[error("the log could not be written: {0}; fix the cause and restart the replica")]
     WriteFailed(String),
     /// The log could not be read.
-    #[error("the log could not be read: {0}; mend the cause and start the replica again")]
+    #[error("the log could not be read: {0}; fix the cause and restart the replica")]
     ReadFailed(String),
     /// A snapshot could not be written or read.
-    #[error("a snapshot failed: {0}; mend the cause and start the replica again")]
+    #[error("a snapshot failed: {0}; fix the cause and restart the replica")]
     SnapshotFailed(String),
-    /// This replica's state is another than that of a majority.
+    /// This replica's state differs from that of a majority.
     #[error(
-        "the state machine is not deterministic, or this machine errs: at index {index} the \
-         digest of the state is {mine} here and {theirs} at a majority; the snapshot is kept \
-         for comparison, and once the cause is mended, this replica starts with an empty store"
+        "the state machine is not deterministic, or this host has faulty memory or disks: at \
+         index {index} the digest of the state is {mine} here and {theirs} at a majority; the \
+         snapshot is kept for comparison: fix the cause and restart this replica with an empty \
+         store"
     )]
     Diverged {
-        /// Where they differ, or before.
+        /// Index at which the difference was found; the states may have differed before.
         index: Index,
         /// The digest of this replica's snapshot.
         mine: Digest,
-        /// That of the majority's.
+        /// Digest of the majority's snapshot.
         theirs: Digest,
     },
-    /// `apply` of the application panicked.
-    #[error("the state machine panicked: {0}; every replica will meet the same command")]
+    /// The application's `apply` panicked.
+    #[error("the state machine panicked: {0}; every replica will apply the same command")]
     ApplyPanicked(String),
-    /// The transport refuses what this replica does.
-    #[error("the transport refused: {0}")]
+    /// The transport rejected an operation of this replica.
+    #[error("the transport rejected an operation: {0}")]
     Group(cpg::Error),
-    /// Asked to.
-    #[error("stopped as asked")]
+    /// Stopped on request.
+    #[error("stopped on request")]
     Asked,
 }
 
-/// An application in a sentence.
+/// Returns a phrase that names an application.
 pub(super) fn name_of(application: &str) -> String {
     if application.is_empty() {
         "an application without a name".into()

@@ -1,4 +1,4 @@
-//! What a blocked replica waits for, in words.
+//! Descriptions of what a blocked replica waits for.
 
 use crate::engine::Engine;
 use crate::engine::membership::peers::Peer;
@@ -7,7 +7,7 @@ use crate::engine::stop::name_of;
 use crate::wire::types::{Ballot, Index, Voter};
 
 impl<T> Engine<T> {
-    /// What keeps this replica from going on.
+    /// Returns what this replica waits for, in words; `None` if it is not blocked.
     pub(crate) fn waiting(&self) -> Option<String> {
         if self.stopped.is_some() {
             return None;
@@ -16,7 +16,7 @@ impl<T> Engine<T> {
             return Some(format!("waiting for the transport to come back: {reason}"));
         }
         if self.peers.local().is_none() {
-            return Some("waiting to be taken into the group by its transport".into());
+            return Some("waiting for the transport to join the group".into());
         }
         if let Some(silent) = self.waiting_for_silent_majority() {
             return Some(silent);
@@ -26,7 +26,9 @@ impl<T> Engine<T> {
             let (base, last) = (epoch.open.base.index, self.log.last().index);
             let how = match transfer {
                 Some(transfer) => transfer.to_string(),
-                None => format!("the group's goes on from {base}, and it asks for the rest"),
+                None => {
+                    format!("the epoch's log goes beyond {base}, and the rest was requested")
+                }
             };
             return Some(format!(
                 "waiting to catch up: this replica's log ends at index {last}; {how}"
@@ -36,8 +38,8 @@ impl<T> Engine<T> {
             return Some(self.waiting_for_a_group());
         }
         if !self.sees_majority() {
-            if let Some(stranger) = self.stranger() {
-                return Some(stranger);
+            if let Some(other) = self.waiting_beside_other_cluster() {
+                return Some(other);
             }
             return Some(self.waiting_for_majority());
         }
@@ -63,23 +65,23 @@ impl<T> Engine<T> {
         if self.transfer.fetch.missing_since.is_some() {
             let (missing, known) = (self.log.last().index.next(), self.ordering.cursor.known);
             return Some(if known > missing {
-                format!("waiting to catch up: entries {missing} to {known} are still to come")
+                format!("waiting to catch up: entries {missing} to {known} have not arrived")
             } else {
                 format!("waiting for entry {missing}, which was lost on the way")
             });
         }
         if !self.log.members().contains(&self.me()) {
             return Some(format!(
-                "waiting to be a member: the sequencer, {}, has not put this replica into the \
-                 order, and until then orders nothing that it proposes",
+                "waiting to become a member: the sequencer, replica {}, has not ordered that this \
+                 replica joined, and orders no command of it before that",
                 epoch.open.sequencer.replica
             ));
         }
         let voted = self.log.voters().now.iter().any(|v| v.replica == self.me().replica);
         if voted && self.role() == Role::Learner {
             return Some(
-                "waiting for a vote: this replica follows, but its store is new, so it is not \
-                 the voter it was; the sequencer takes it in once it has caught up"
+                "waiting for a vote: this replica's store is new, so it lost its vote; the \
+                 sequencer makes it a voter again once it has caught up"
                     .into(),
             );
         }
@@ -99,6 +101,7 @@ impl<T> Engine<T> {
         })
     }
 
+    /// Describes the lack of a majority of the voters.
     fn waiting_for_majority(&self) -> String {
         let voters = &self.log.voters().now;
         let is_here = |voter: &&Voter| self.peers.has_voter(voter);
@@ -113,27 +116,28 @@ impl<T> Engine<T> {
         if lost > 0 {
             let again = ids(&mut voters.iter().filter(is_lost));
             text += &format!(
-                "; {again} came back with new stores, so they have forgotten what they knew and \
-                 do not count"
+                "; {again} came back with new stores, so they lost their data and do not count"
             );
         }
         if lost * 2 >= voters.len() {
-            text += "; force a new cluster at a replica that still has its log, and only there: \
-                     that keeps the data it has";
+            text += "; force a new cluster at one replica, and only one, that still has its \
+                     log: its data is kept";
         }
         text
     }
 
-    /// Rule V4: whether those here are of another cluster, who will never answer.
-    fn stranger(&self) -> Option<String> {
+    /// Describes a cluster other than this replica's whose members are here and will never answer
+    /// (rule V4); `None` if there is none.
+    fn waiting_beside_other_cluster(&self) -> Option<String> {
         let (mine, theirs) = self.cluster().zip(self.peers.foreign_cluster())?;
         Some(format!(
-            "belongs to cluster {mine}, the group here is cluster {theirs}: start this replica with \
-             an empty store to join that, or give one of the two another group name"
+            "this replica belongs to cluster {mine}, but the group here is cluster {theirs}: \
+             restart it with an empty store to join that group, or give one of the two another \
+             group name"
         ))
     }
 
-    /// Whether all that are listed to form the group are here, with empty stores.
+    /// Returns true if all replicas that are listed to form the group are here, with empty stores.
     fn are_listed_here_and_empty(&self) -> bool {
         let is_empty = |peer: &Peer| peer.last.index == Index(0) && peer.epoch == Ballot::default();
         let is_listed = |peer: &&Peer| self.config.bootstrap.contains(&peer.incarnation.replica);
@@ -142,7 +146,7 @@ impl<T> Engine<T> {
             && self.peers.identified().filter(is_listed).all(is_empty)
     }
 
-    /// Whether that member is a voter with its own store; before the first epoch, whether it is
+    /// Returns true if the peer is a voter with its own store; before the first epoch, if it is
     /// listed to form the group.
     pub(crate) fn counts(&self, peer: &Peer) -> bool {
         let replica = peer.incarnation.replica;
@@ -152,6 +156,7 @@ impl<T> Engine<T> {
         self.log.voters().now.contains(&Voter { replica, store: peer.store })
     }
 
+    /// Describes the state of a replica with an empty log.
     fn waiting_for_a_group(&self) -> String {
         if let Some((member, name)) = self.peers.applications.with_log() {
             return format!(
@@ -166,21 +171,22 @@ impl<T> Engine<T> {
         if logs.peek().is_some() {
             let with_log = join(logs);
             let mut text = format!(
-                "waiting to be taken in: replica {with_log} has the log of a group that exists, \
+                "waiting to be admitted to an existing group: its log is at replica {with_log}, \
                  and this replica's store is empty"
             );
             if self.are_listed_here_and_empty() {
                 text += &format!(
-                    "; so are those of {}: if these are all that voted, force a new cluster at \
-                     replica {with_log} to go on with its data, or stop it and empty its store to \
-                     form a new group without them",
+                    "; the stores of {} are empty too: if these were all the voters, force a new \
+                     cluster at replica {with_log} to keep its data, or stop it and empty its \
+                     store to form a new group without the data",
                     join(listed.iter())
                 );
             }
             return text;
         }
         if listed.is_empty() {
-            return "waiting for a group that exists: none is to be formed here".into();
+            return "waiting for an existing group: this replica is not configured to form one"
+                .into();
         }
         let here = listed.iter().filter(|replica| self.peers.has_replica(**replica));
         format!("waiting for all of {} to form the group: have {}", join(listed.iter()), join(here))

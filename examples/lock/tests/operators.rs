@@ -8,7 +8,7 @@ use common::{Group, until};
 #[test]
 fn a_pending_change_of_voters_is_shown_and_the_next_change_is_refused() {
     let group = Group::start_with(true);
-    let waiting = "replica 7 is to vote, and is not in the group: start it";
+    let waiting = "replica 7 will become a voter, but is not in the group: start it";
     let mut added = group.lock(0, "members", &["add", "7"]);
     until("the change in the list", || {
         let mut members = group.lock(1, "members", &[]);

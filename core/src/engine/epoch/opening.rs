@@ -354,6 +354,6 @@ mod tests {
         solo.batch(member(2, 2), run(2, 2), 1);
         let command = bytes::Bytes::from_static(b"a command");
         solo.input(Input::Propose { ticket: 1, command, deadline: None });
-        assert_eq!((solo.engine.log.last(), solo.news().len()), (last, 0));
+        assert_eq!((solo.engine.log.last(), solo.new_entries().len()), (last, 0));
     }
 }

@@ -62,11 +62,11 @@ mod tests {
 
     fn with_second() -> Solo {
         let mut solo = Solo::new();
-        assert_eq!(solo.news()[1..], [notice(&[run(1, 1)], &[])], "after the `EpochStart`");
+        assert_eq!(solo.new_entries()[1..], [notice(&[run(1, 1)], &[])], "after the `EpochStart`");
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
-        assert_eq!(solo.news(), [], "the member has not identified itself");
+        assert_eq!(solo.new_entries(), [], "the member has not identified itself");
         solo.announce(member(2, 2), run(2, 2));
-        assert_eq!(solo.news(), [notice(&[run(2, 2)], &[])]);
+        assert_eq!(solo.new_entries(), [notice(&[run(2, 2)], &[])]);
         solo
     }
 
@@ -74,12 +74,12 @@ mod tests {
     fn n9_each_join_and_each_departure_is_ordered_once() {
         let mut solo = with_second();
         solo.announce(member(2, 2), run(2, 2));
-        assert_eq!(solo.news(), []);
+        assert_eq!(solo.new_entries(), []);
         solo.configure(&[member(1, 1)], &[]);
-        assert_eq!(solo.news(), [notice(&[], &[run(2, 2)])]);
+        assert_eq!(solo.new_entries(), [notice(&[], &[run(2, 2)])]);
         solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
         solo.announce(member(2, 3), run(2, 2));
-        assert_eq!(solo.news(), [notice(&[run(2, 2)], &[])], "the same run came back");
+        assert_eq!(solo.new_entries(), [notice(&[run(2, 2)], &[])], "the same run came back");
     }
 
     #[test]
@@ -87,13 +87,13 @@ mod tests {
         for comes_back in [true, false] {
             let mut solo = with_second();
             solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
-            assert_eq!(solo.news(), []);
+            assert_eq!(solo.new_entries(), []);
             if comes_back {
                 solo.announce(member(2, 3), run(2, 2));
             }
             solo.wait(Duration::from_secs(2));
             let left = notice(&[], &[run(2, 2)]);
-            assert_eq!(solo.news(), if comes_back { vec![] } else { vec![left] });
+            assert_eq!(solo.new_entries(), if comes_back { vec![] } else { vec![left] });
         }
     }
 
@@ -102,21 +102,21 @@ mod tests {
         let mut solo = with_second();
         solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
         solo.announce(member(2, 3), run(2, 7));
-        assert_eq!(solo.news(), [notice(&[run(2, 7)], &[run(2, 2)])]);
+        assert_eq!(solo.new_entries(), [notice(&[run(2, 7)], &[run(2, 2)])]);
     }
 
     #[test]
     fn n9_batches_of_a_run_that_has_left_wait_until_it_returns() {
         let mut solo = with_second();
         solo.batch(member(2, 2), run(2, 2), 1);
-        assert!(matches!(solo.news()[..], [EntryPayload::Batch(_)]));
+        assert!(matches!(solo.new_entries()[..], [EntryPayload::Batch(_)]));
         solo.configure(&[member(1, 1)], &[]);
         solo.batch(member(2, 2), run(2, 2), 2);
-        assert_eq!(solo.news(), [notice(&[], &[run(2, 2)])]);
+        assert_eq!(solo.new_entries(), [notice(&[], &[run(2, 2)])]);
         assert!(!solo.engine.has_work(), "the batch must not count as work");
         solo.configure(&[member(1, 1), member(2, 3)], &[member(2, 3)]);
         solo.announce(member(2, 3), run(2, 2));
-        let news = solo.news();
+        let news = solo.new_entries();
         assert_eq!(news[0], notice(&[run(2, 2)], &[]));
         assert!(matches!(&news[1..], [EntryPayload::Batch(batch)] if batch.number == 2));
     }
@@ -131,12 +131,12 @@ mod tests {
         solo.wait(timeout * 3);
         solo.announce(member(3, 3), run(2, 1));
         solo.wait(timeout / 2);
-        assert_eq!(solo.news(), [], "the run may be busy");
+        assert_eq!(solo.new_entries(), [], "the run may be busy");
         solo.wait(timeout);
         solo.announce(member(3, 3), run(2, 1));
         solo.wait(timeout);
         assert_eq!(
-            solo.news(),
+            solo.new_entries(),
             [notice(&[run(2, 1)], &[run(2, 2)])],
             "the run has been silent for too long"
         );
@@ -148,9 +148,9 @@ mod tests {
         let all = [member(1, 1), member(2, 2), member(3, 3)];
         solo.configure(&all, &[member(3, 3)]);
         solo.announce(member(3, 3), run(2, 1));
-        assert_eq!(solo.news(), []);
+        assert_eq!(solo.new_entries(), []);
         solo.configure(&[member(1, 1), member(3, 3)], &[]);
-        assert_eq!(solo.news(), [notice(&[run(2, 1)], &[run(2, 2)])]);
+        assert_eq!(solo.new_entries(), [notice(&[run(2, 1)], &[run(2, 2)])]);
     }
 
     #[test]
@@ -162,10 +162,10 @@ mod tests {
             solo.announce(member(id, id), run(id, u64::from(id)));
         }
         let last = MEMBERS_MAX as u32 + 1;
-        assert_eq!(solo.news().len(), MEMBERS_MAX - 2);
+        assert_eq!(solo.new_entries().len(), MEMBERS_MAX - 2);
         assert!(!solo.engine.log.members().contains(&run(last, u64::from(last))));
         let without_second: Vec<_> = all.iter().copied().filter(|m| *m != member(2, 2)).collect();
         solo.configure(&without_second, &[]);
-        assert_eq!(solo.news(), [notice(&[run(last, u64::from(last))], &[run(2, 2)])]);
+        assert_eq!(solo.new_entries(), [notice(&[run(last, u64::from(last))], &[run(2, 2)])]);
     }
 }

@@ -68,7 +68,7 @@ pub enum AdminError {
     #[error("the replica has stopped ({0}); the request may still take effect")]
     Stopped(StopReason),
     /// The group did not answer in time. The request may still take effect.
-    #[error("no answer in time: {0}; the request may still take effect")]
+    #[error("the request timed out: {0}; it may still take effect")]
     Timeout(String),
 }
 
@@ -363,14 +363,14 @@ mod tests {
         let pending = solo.engine.status().pending_change().unwrap_or_default();
         assert_eq!(
             pending,
-            "replica 2 is to vote, and is not in the group: start it; replica 1 is not to vote, \
-             but votes on"
+            "replica 2 will become a voter, but is not in the group: start it; replica 1 will lose \
+             its vote, but keeps it until then"
         );
         solo.configure(&[member(1, 1), member(2, 2)], &[member(2, 2)]);
         solo.announce(member(2, 2), run(2, 2));
         let pending = solo.engine.status().pending_change().unwrap_or_default();
         assert!(
-            pending.starts_with("replica 2 is to vote, and has not caught up yet"),
+            pending.starts_with("replica 2 will become a voter once it has caught up"),
             "{pending}"
         );
     }

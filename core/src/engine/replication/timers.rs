@@ -90,7 +90,7 @@ mod tests {
 
     fn asleep_for(ms: u64) -> Solo {
         let mut solo = Solo::new();
-        solo.news();
+        solo.new_entries();
         solo.sleep_until(Some(Timestamp(solo.now.wall.0 + ms)));
         solo
     }
@@ -99,7 +99,7 @@ mod tests {
     /// else is.
     fn times(solo: &mut Solo, ticks: usize) -> usize {
         (0..ticks).for_each(|_| solo.wait(TICK));
-        let news = solo.news();
+        let news = solo.new_entries();
         assert!(news.iter().all(|payload| *payload == EntryPayload::Time), "{news:?}");
         news.len()
     }
@@ -178,10 +178,10 @@ mod tests {
             // idle.
             let last = solo.engine.log.time();
             passing_epoch_of_another(&mut solo, last);
-            solo.news();
+            solo.new_entries();
             let due = |solo: &mut Solo| {
                 solo.wait(Duration::from_mins(1));
-                solo.news().contains(&EntryPayload::Time)
+                solo.new_entries().contains(&EntryPayload::Time)
             };
             let late = (1..).find(|_| due(&mut solo)).unwrap();
             // By the slowest clock, twelve hours take 43 s more.

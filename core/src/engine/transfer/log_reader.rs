@@ -144,9 +144,9 @@ mod tests {
         let at = |index: usize| stored[index - 1].position;
         fetches(&mut solo, 2, at(3));
         fetches(&mut solo, 3, at(7));
-        assert_eq!(solo.looked_back, [Index(4)], "one at a time");
+        assert_eq!(solo.log_reads, [Index(4)], "one at a time");
         solo.input(Input::LogRead { entries: stored[3..8].to_vec() });
-        assert_eq!(solo.looked_back, [Index(4), Index(8)]);
+        assert_eq!(solo.log_reads, [Index(4), Index(8)]);
         let [piece] = &sent(&mut solo)[..] else { panic!("one piece") };
         assert_eq!((piece.first, piece.entries.len(), piece.more), (Index(4), 5, true));
         assert_eq!(piece.digest, stored[7].digest);
@@ -154,7 +154,7 @@ mod tests {
         solo.input(Input::LogRead { entries: Vec::new() });
         assert!(sent(&mut solo).is_empty());
         fetches(&mut solo, 2, at(8));
-        assert_eq!(solo.looked_back[2..], [Index(9)]);
+        assert_eq!(solo.log_reads[2..], [Index(9)]);
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         }
         let mut served = Vec::new();
         for _ in 0..6 {
-            let first = solo.looked_back.last().unwrap().0 as usize;
+            let first = solo.log_reads.last().unwrap().0 as usize;
             served.push(first - 1);
             solo.input(Input::LogRead { entries: stored[first - 1..first].to_vec() });
             // A replica that was given a piece asks for the next at once.
