@@ -24,8 +24,8 @@ const SILENCE_MARGIN: Duration = Duration::from_secs(2);
 /// A candidate's priority and the times it commits to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Priority of the candidate. The candidate with the highest priority is elected when there is no
-    /// leader.
+    /// Priority of the candidate. If there is no leader, the candidate with the highest priority is
+    /// elected.
     pub priority: i32,
     /// A leader stops its work when it has not been able to confirm for this long that it still
     /// leads. Too long, and no work is done for that time after a leader's host dies; too short,
