@@ -124,10 +124,10 @@ pub use wire::entry::MembersChanged;
 pub use wire::types::*;
 pub use wire::{codec, message};
 
-/// Runs the code in the README as a test.
+/// Runs the code in the README of this crate as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+struct CrateReadme;
 
 /// Compiles and runs the code of the README.
 #[cfg(doctest)]
