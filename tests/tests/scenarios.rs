@@ -35,6 +35,7 @@ scenarios! {
     figure_8
     forced_new_cluster
     lagging_replica_installs_a_snapshot
+    late_alarm
     learner_outlives_the_voters
     lost_quorum_and_its_return
     message_lost_before_a_ring_change
@@ -47,6 +48,7 @@ scenarios! {
     second_group_beside_hung_members
     sequencer_loss
     silent_gap
+    stepped_clocks
     straddled_message
     two_clusters_in_one_group
     two_voters_admitted_at_once

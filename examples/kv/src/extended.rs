@@ -26,7 +26,7 @@ const FRACTION_DIGITS: usize = 17;
 const FRACTION: u128 = 100_000_000_000_000_000;
 
 /// A finite number: significand × 2^exponent. The highest bit of the significand is set, unless the
-/// exponent is [`EXPONENT_MIN`] or the number is zero.
+/// exponent is `EXPONENT_MIN` or the number is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extended {
     is_negative: bool,
