@@ -42,7 +42,7 @@ fn propose(replicas: &Counters, command: &SessionCommand<u64>) -> Result<Reply<u
                 Ok(reply) => return reply,
                 // Any error of replication: whether or not the command may still take effect, it
                 // is safe to propose it again.
-                Err(error) => println!("again, because: {error}"),
+                Err(error) => eprintln!("again, because: {error}"),
             }
         }
     }

@@ -9,6 +9,10 @@ use rustix::fs::{FlockOperation, flock};
 use super::guard::Guard;
 use super::{Error, Result};
 
+/// Maximum number of characters of a cluster's name in the name of its directory. Tests put sockets
+/// there, and the path of a Unix socket has at most 107 bytes.
+const NAME_MAX: usize = 40;
+
 /// The directory of one cluster. It is named after its owner's process id, and locked while the
 /// owner is alive.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ impl Home {
             .map_err(Error::system(format!("lock {}", all.display())))?;
         sweep(&all)?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name: String = name.chars().take(NAME_MAX).collect();
         let path = all.join(format!("{}-{count}-{name}", std::process::id()));
         let failed = || Error::system(format!("make {}", path.display()));
         fs::create_dir(&path).map_err(failed())?;
