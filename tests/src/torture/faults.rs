@@ -313,7 +313,7 @@ impl Fault {
         match self {
             Self::DamagedFrames => Some("sends messages that cannot be read"),
             Self::NoPermission => Some("no permission to use the transport"),
-            Self::EmbeddedNonsense => Some("a process is cut off"),
+            Self::EmbeddedNonsense => Some("disconnecting a process"),
             _ => None,
         }
     }
