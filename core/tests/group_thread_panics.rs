@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+mod common;
+
 use std::thread;
 use std::time::Duration;
 
+use common::held;
 use cpg::embedded::LocalRing;
 use plainsong::{
     Consistency, Context, ProposeError, ReadError, Replica, ReplicaId, StateMachine, StopReason,
@@ -15,15 +17,8 @@ use tracing::{Event, Metadata, Subscriber};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The command that is applied once [`GATE`] is open.
+/// A command that [`held::hold`] holds in `apply`.
 const WAITS: u64 = 1;
-
-static GATE: Mutex<()> = Mutex::new(());
-static APPLYING: Mutex<Option<mpsc::Sender<()>>> = Mutex::new(None);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A subscriber that panics in the group thread of the first replica when it reports a new ring.
 struct PanicsAtRing;
@@ -54,8 +49,7 @@ impl StateMachine for Last {
 
     fn apply(&mut self, _: &Context, command: u64) {
         if command == WAITS {
-            lock(&APPLYING).take().unwrap().send(()).unwrap();
-            drop(lock(&GATE));
+            held::pass();
         }
         self.0 = command;
     }
@@ -71,9 +65,7 @@ fn a_panic_of_the_group_thread_answers_every_caller() {
     let replica = builder.transport(ring.node()).bootstrap([ReplicaId(1)]).start().unwrap();
     assert_eq!(replica.propose(0).wait_timeout(DEADLINE), Ok(()));
 
-    let closed = lock(&GATE);
-    let (applying, applies) = mpsc::channel();
-    *lock(&APPLYING) = Some(applying);
+    let (gate, applies) = held::hold();
     let mut commands = vec![replica.propose(WAITS)];
     applies.recv_timeout(DEADLINE).unwrap();
     commands.extend((2..100).map(|command| replica.propose(command)));
@@ -85,7 +77,7 @@ fn a_panic_of_the_group_thread_answers_every_caller() {
     let second = second.transport(ring.node()).start().unwrap();
 
     removal.wait_timeout(DEADLINE).unwrap_err();
-    drop(closed);
+    drop(gate);
     // The apply thread still applies what it was given.
     for command in commands {
         let answer = command.wait_timeout(DEADLINE);

@@ -2,24 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::held::{self, lock};
 use cpg::embedded::LocalRing;
 use plainsong::{Consistency, Context, Replica, ReplicaId, StateMachine};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// A command whose `apply` blocks until [`GATE`] is open.
+/// A command that [`held::hold`] holds in `apply`.
 const WAITS: u64 = 1 << 32;
-
-static GATE: Mutex<()> = Mutex::new(());
-static APPLYING: Mutex<Option<mpsc::Sender<()>>> = Mutex::new(None);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Sum(u64);
@@ -30,9 +26,7 @@ impl StateMachine for Sum {
 
     fn apply(&mut self, _: &Context, add: u64) -> u64 {
         if add == WAITS {
-            let applying = lock(&APPLYING).take();
-            applying.unwrap().send(()).unwrap();
-            drop(lock(&GATE));
+            held::pass();
         }
         self.0 += add;
         self.0
@@ -97,9 +91,7 @@ fn local_reads_run_in_parallel_with_each_other_and_with_linearizable_ones() {
 #[test]
 fn a_read_requested_during_apply_does_not_block_and_sees_the_command() {
     let replica = alone();
-    let gate = lock(&GATE);
-    let (applying, applies) = mpsc::channel();
-    *lock(&APPLYING) = Some(applying);
+    let (gate, applies) = held::hold();
     let proposed = replica.propose(WAITS);
     applies.recv_timeout(DEADLINE).unwrap();
     // `read` would never return if it waited for the command.

@@ -146,10 +146,9 @@ impl<M: StateMachine> GroupThread<M> {
             tracing::error!(%text, "the group thread panicked");
             let mut status = shared.status().clone();
             status.fail(StopReason::Invariant(text));
-            shared.publish(status);
+            shared.publish(status.clone());
             // If the connection is dead too, the group learns of it without a message.
             connection.map(|connection| connection.leave());
-            let status = shared.status().clone();
             callers.reject(&status);
         }
     }
